@@ -1,0 +1,59 @@
+# `make demo` and `make test` are all that a newcomer types: what they need, they install into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# A package index of one's own (PIP_INDEX_URL, pip.conf) is honoured: the hashes decide what may be installed.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench docs lock clean
+
+help: ## what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/'
+
+demo: $(STAMP) ## the gateway in front of small real services, with curl lines to try
+	@$(BIN)/propylon demo
+
+test: $(STAMP) ## every test; one part of them: make test ARGS=tests/wire
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## style, types and import layers
+	@$(BIN)/ruff check .
+	@$(BIN)/black --check --quiet . || { $(BIN)/black --check .; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## put the style right where a program can
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/black --quiet .
+
+bench: $(STAMP) ## Propylon beside the gateways that this machine has; prints a table of ratios
+	@$(BIN)/python bench/run.py $(ARGS)
+
+docs: $(STAMP) ## write docs/reference anew from the code
+	@$(BIN)/python docs/generate.py
+
+# The stamp is as new as the last complete install; an install that failed leaves none, and the next `make` starts over.
+$(STAMP): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Propylon needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || true). Say which to use: make PYTHON=python3.11" >&2; exit 1; }
+	@echo "Installing into $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Needs uv (https://docs.astral.sh/uv/): one lock for every platform and Python version, from the public index only.
+LOCK := uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--default-index https://pypi.org/simple --custom-compile-command "make lock" pyproject.toml
+
+lock: ## resolve the dependencies anew (UPGRADE=--upgrade takes the newest)
+	$(LOCK) $(UPGRADE) --output-file requirements.lock
+	$(LOCK) $(UPGRADE) --constraints requirements.lock --group dev --output-file requirements-dev.lock
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

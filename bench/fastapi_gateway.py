@@ -1,0 +1,61 @@
+"""The gateway that most teams write first: FastAPI in front, one shared httpx client behind."""
+
+import json
+import logging
+import os
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from fastapi import FastAPI, HTTPException, Request, Response
+
+SERVICES = dict.fromkeys(os.environ["BENCH_SERVICES"].split(","), os.environ["BENCH_UPSTREAM"])
+NOT_FORWARDED = {"host", "connection", "content-length", "transfer-encoding", "keep-alive"}
+LIMITS = httpx.Limits(max_connections=256, max_keepalive_connections=256)
+
+log = logging.getLogger("gateway")
+logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every call a second time
+
+
+@asynccontextmanager
+async def lifespan(application: FastAPI) -> AsyncIterator[None]:
+    async with httpx.AsyncClient(limits=LIMITS, timeout=15.0) as client:
+        application.state.client = client
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.api_route("/api/v1/{service}/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def forward(service: str, rest: str, request: Request) -> Response:
+    started = time.perf_counter()
+    if service not in SERVICES:
+        raise HTTPException(404, "no such service")
+    headers = {k: v for k, v in request.headers.items() if k not in NOT_FORWARDED}
+    request_id = headers.setdefault("x-request-id", str(uuid.uuid4()))
+    headers["x-forwarded-for"] = request.client.host if request.client else ""
+    answer = await request.app.state.client.request(
+        request.method,
+        f"{SERVICES[service]}/api/v1/{service}/{rest}",
+        params=request.query_params,
+        headers=headers,
+        content=await request.body(),
+    )
+    kept = {k: v for k, v in answer.headers.items() if k not in NOT_FORWARDED}
+    record = {
+        "time": time.time(),
+        "request_id": request_id,
+        "client_ip": headers["x-forwarded-for"],
+        "method": request.method,
+        "path": request.url.path,
+        "status": answer.status_code,
+        "bytes_out": len(answer.content),
+        "duration_ms": (time.perf_counter() - started) * 1000,
+    }
+    log.info(json.dumps(record))
+    return Response(answer.content, answer.status_code, {**kept, "x-request-id": request_id})

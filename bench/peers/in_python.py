@@ -1,0 +1,70 @@
+"""The gateways written in Python: Propylon on both its edges, and the plain one."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from peers.base import HERE, PREFIXES, ROOT, SERVICES, Peer, Site
+
+
+class PlainFastAPI(Peer):
+    name = "FastAPI + httpx"
+    program = "uvicorn"
+    source = "in the project's .venv after make test"
+    logs_to_stdout = True
+
+    def missing(self) -> str | None:
+        absent = [m for m in ("uvicorn", "fastapi", "httpx") if not importlib.util.find_spec(m)]
+        return f"{', '.join(absent)} not in this Python" if absent else None
+
+    def environment(self, site: Site) -> dict[str, str]:
+        upstream = f"http://127.0.0.1:{site.upstream_port}"
+        return {"BENCH_UPSTREAM": upstream, "BENCH_SERVICES": ",".join(SERVICES)}
+
+    def command(self, site: Site) -> list[str]:
+        where = ["--app-dir", str(HERE), "--port", str(site.port), "--workers", "1"]
+        how = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+        return [sys.executable, "-m", "uvicorn", "fastapi_gateway:app", *where, *how]
+
+
+class Propylon(Peer):
+    name = "Propylon"
+    program = "propylon"
+    source = "make test installs it"
+    logs_to_stdout = True
+
+    def missing(self) -> str | None:
+        source = ROOT / "src" / "propylon"
+        ready = (source / "cli.py").exists() and (source / "main.py").exists()
+        return None if ready else "src/propylon has no cli.py and main.py yet"
+
+    def environment(self, site: Site) -> dict[str, str]:
+        return {"PYTHONPATH": str(ROOT / "src"), "PROPYLON_CONFIG": str(self.config_file(site))}
+
+    def command(self, site: Site) -> list[str]:
+        self.config_file(site).write_text(json.dumps(self.config(site)))
+        start = ["run", "--config", str(self.config_file(site))]
+        return [sys.executable, "-m", "propylon", *start]
+
+    def config_file(self, site: Site) -> Path:
+        return site.directory / "propylon.yaml"
+
+    def config(self, site: Site) -> dict[str, Any]:
+        return {
+            "server": {"host": "127.0.0.1", "port": site.port, "workers": 1},
+            "services": {"up": {"url": f"http://127.0.0.1:{site.upstream_port}"}},
+            "routes": [{"path": p, "service": "up", "auth": "none"} for p in PREFIXES],
+            "log": {"level": "info", "format": "json"},
+        }
+
+
+class PortablePropylon(Propylon):
+    name = "Propylon (portable)"
+
+    def command(self, site: Site) -> list[str]:
+        self.config_file(site).write_text(json.dumps(self.config(site)))
+        where = ["--host", "127.0.0.1", "--port", str(site.port), "--no-proxy-headers"]
+        how = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+        return [sys.executable, "-m", "uvicorn", "propylon.main:app", *where, *how]

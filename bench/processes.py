@@ -1,0 +1,194 @@
+"""Starts and stops what is measured, each on its core, and reads how much CPU time it took."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from peers import HERE, Peer, Site
+from peers.base import user_directive
+
+GATEWAY_CORE = 0
+LOAD_CORE = 1
+START_LIMIT = 15.0
+STOP_LIMIT = 5.0
+TICKS = os.sysconf("SC_CLK_TCK")
+BODY_SIZE = 1024
+
+
+class NotStarted(Exception):
+    """It could not be started; the text says why."""
+
+
+def pinned(core: int, command: list[str]) -> list[str]:
+    """The command on one core, where the system can do that."""
+    return ["taskset", "-c", str(core), *command] if can_pin() else command
+
+
+def can_pin() -> bool:
+    return shutil.which("taskset") is not None and (os.cpu_count() or 1) > LOAD_CORE
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@dataclass
+class Running:
+    """A program of ours that listens: its own session, so that all its processes are found again."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    port: int
+    stderr: Path
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its processes since they started."""
+        return sum(_ticks(stat) for stat in _session(self.process.pid)) / TICKS
+
+    def resident_bytes(self) -> int:
+        pages = sum(int(stat[21]) for stat in _session(self.process.pid))
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def wait_until_listening(self) -> None:
+        deadline = time.monotonic() + START_LIMIT
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise NotStarted(f"ended with {self.process.returncode}: {self.last_words()}")
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), timeout=0.2).close()
+                return
+            time.sleep(0.05)
+        raise NotStarted(f"not listening after {START_LIMIT:.0f} s: {self.last_words()}")
+
+    def last_words(self) -> str:
+        lines = self.stderr.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
+
+    def stop(self) -> None:
+        """Ask it, then end it: only the session that we started."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_LIMIT)
+                return
+
+
+def _session(leader: int) -> list[list[str]]:
+    """The fields of /proc/PID/stat, from the third on, of every process in a session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name in parentheses may hold spaces: count from behind it.
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == leader:
+                found.append(fields)
+    return found
+
+
+def _ticks(fields: list[str]) -> int:
+    """Own user and system time, and that of children that have ended."""
+    return sum(int(field) for field in fields[11:15])
+
+
+def core_time(core: int) -> float:
+    """How long a core was taken since the machine started, by its own work or by other machines."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith(f"cpu{core} "):
+            user, nice, system, _idle, _waiting, irq, softirq, steal = map(int, line.split()[1:9])
+            return (user + nice + system + irq + softirq + steal) / TICKS
+    return 0.0
+
+
+def start_upstream(directory: Path) -> Running:
+    """The service behind all gateways, on the load side's core."""
+    program = shutil.which("nginx")
+    if program is None:
+        raise NotStarted("the service behind the gateways is an nginx: apt-get install nginx")
+    (port,) = free_ports(1)
+    directory.mkdir()
+    template = (HERE / "upstream" / "nginx.conf").read_text()
+    values = {
+        "DIRECTORY": str(directory),
+        "PORT": str(port),
+        "USER": user_directive(),
+        "BODY": body(),
+    }
+    for name, value in values.items():
+        template = template.replace(f"@{name}@", value)
+    config = directory / "nginx.conf"
+    config.write_text(template)
+    command = [program, "-p", str(directory), "-e", "stderr", "-c", str(config)]
+    site = Site(directory, port, 0, port)
+    return _launch("upstream", pinned(LOAD_CORE, command), site, {})
+
+
+def body() -> str:
+    """A JSON answer of exactly 1 KB."""
+    start, end = '{"id": 1042, "status": "shipped", "currency": "EUR", "note": "', '"}'
+    return start + "x" * (BODY_SIZE - len(start) - len(end)) + end
+
+
+def start_gateway(peer: Peer, directory: Path, upstream_port: int) -> tuple[Running, Site]:
+    """One gateway on the gateways' core, listening when this returns."""
+    directory.mkdir()
+    port, admin_port = free_ports(2)
+    site = Site(directory, port, admin_port, upstream_port)
+    command = pinned(GATEWAY_CORE, peer.command(site))
+    return (
+        _launch(
+            peer.name, command, site, peer.environment(site), logs_to_stdout=peer.logs_to_stdout
+        ),
+        site,
+    )
+
+
+def _launch(
+    name: str,
+    command: list[str],
+    site: Site,
+    environment: dict[str, str],
+    *,
+    logs_to_stdout: bool = False,
+) -> Running:
+    output = site.access_log if logs_to_stdout else site.stdout
+    # Appending: the log is emptied between the rounds, and what is written next has to start at its beginning.
+    with output.open("ab") as stdout, site.stderr.open("ab") as stderr:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env={**os.environ, **environment},
+            cwd=site.directory,
+            start_new_session=True,
+        )
+    running = Running(name, process, site.port, site.stderr)
+    try:
+        running.wait_until_listening()
+    except NotStarted:
+        running.stop()
+        raise
+    return running
+
+
+def until(condition: Callable[[], bool], limit: float) -> bool:
+    """Whether something became true in time."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return condition()

@@ -1,0 +1,165 @@
+"""Measures Propylon beside other gateways: one core each, in turns, and prints a table of ratios."""
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import install
+import load
+import report
+from peers import PEERS, Peer, Site
+from processes import (
+    GATEWAY_CORE,
+    LOAD_CORE,
+    NotStarted,
+    Running,
+    can_pin,
+    start_gateway,
+    start_upstream,
+)
+
+ALONE = "(no gateway)"
+WARM_UP = 2
+# Access logs of one turn at the fastest gateway's speed, with room to spare.
+LOG_SPACE = 2 << 30
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4, help="load on each gateway in a round")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--only", default="", help="names that begin so: envoy,haproxy,propylon")
+    parser.add_argument("--vary", action="store_true", help="512 different requests, all routes")
+    parser.add_argument("--json", type=Path, help="write every sample into this file")
+    parser.add_argument("--no-install", action="store_true", help="measure what is there")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    problems = [] if options.no_install else install.install()
+    if shutil.which("wrk") is None:
+        problems.append("Nothing can be measured without wrk: apt-get install wrk.")
+        print("\n".join(problems), file=sys.stderr)
+        return 1
+    # In memory where that is possible: the logs are to cost the gateways, not the disk.
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=log_place()) as folder:
+        return Bench(options, Path(folder), problems).run()
+
+
+def log_place() -> str | None:
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > LOG_SPACE:
+        return str(memory)
+    return None
+
+
+class Bench:
+    """One run: all gateways up, rounds over all of them, one table."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path, problems: list[str]) -> None:
+        self.options = options
+        self.folder = folder
+        self.problems = problems
+        self.running: dict[str, tuple[Running, Site]] = {}
+        self.samples: dict[str, list[load.Sample]] = {}
+
+    def run(self) -> int:
+        with contextlib.ExitStack() as stack:
+            try:
+                upstream = start_upstream(self.folder / "upstream")
+            except NotStarted as problem:
+                print(f"Nothing can be measured: {problem}", file=sys.stderr)
+                return 1
+            stack.callback(upstream.stop)
+            self.running[ALONE] = (upstream, Site(self.folder / "upstream", upstream.port, 0, 0))
+            for peer in self.wanted():
+                self.start(peer, upstream.port, stack)
+            for number in range(self.options.rounds):
+                self.round(number, upstream)
+        return self.show()
+
+    def wanted(self) -> list[Peer]:
+        names = [name.strip().lower() for name in self.options.only.split(",") if name.strip()]
+        return [p for p in PEERS if not names or any(p.name.lower().startswith(n) for n in names)]
+
+    def start(self, peer: Peer, upstream_port: int, stack: contextlib.ExitStack) -> None:
+        """Start it, see that it does what is asked, warm it up; or say why it is left out."""
+        why = peer.missing()
+        if why is not None:
+            self.problems.append(f"{peer.name} left out: {why}.")
+            return
+        try:
+            folder = self.folder / "".join(c for c in peer.name.lower() if c.isalnum())
+            running, site = start_gateway(peer, folder, upstream_port)
+            stack.callback(running.stop)
+            load.check(peer, site)
+            load.warm_up(site.port, self.options.connections, WARM_UP, vary=self.options.vary)
+        except (NotStarted, load.WrongAnswer) as problem:
+            self.problems.append(f"{peer.name} left out: {problem}.")
+            return
+        except (OSError, ValueError, http.client.HTTPException) as problem:
+            said = f"{problem}; its last words: {running.last_words()}"
+            self.problems.append(f"{peer.name} left out: {said}")
+            return
+        self.running[peer.name] = (running, site)
+
+    def round(self, number: int, upstream: Running) -> None:
+        """Every gateway once; each round begins with another one."""
+        names = list(self.running)
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            running, site = self.running[name]
+            sample = load.measure(
+                running,
+                upstream,
+                self.options.connections,
+                self.options.seconds,
+                vary=self.options.vary,
+            )
+            self.samples.setdefault(name, []).append(sample)
+            # A run of many rounds must not fill the memory with logs.
+            for log in (site.access_log, site.stdout):
+                if log.exists():
+                    os.truncate(log, 0)
+            print(
+                f"round {number + 1}: {name:20} {sample.rps:9,.0f} req/s,"
+                f" {sample.gateway_cpu:4.0%} CPU, {sample.foreign:4.0%} foreign, {sample.failures} errors",
+                file=sys.stderr,
+            )
+
+    def show(self) -> int:
+        rows = [report.summarise(name, each) for name, each in self.samples.items()]
+        alone = next((row for row in rows if row.name == ALONE), None)
+        gateways = [row for row in rows if row.name != ALONE]
+        print(self.heading(), report.table(gateways), sep="\n\n", end="\n\n")
+        for line in [*report.notes(gateways, alone), *self.problems]:
+            print(f"- {line}")
+        if self.options.json:
+            self.options.json.write_text(json.dumps(report.as_json(rows, self.samples), indent=1))
+        return 1 if any(row.failures for row in gateways) else 0
+
+    def heading(self) -> str:
+        chosen = self.options
+        cores = (
+            f"gateway on core {GATEWAY_CORE}, wrk and the service on core {LOAD_CORE}"
+            if can_pin()
+            else "NOT PINNED: this system cannot, so the figures say little"
+        )
+        kind = "512 different requests" if chosen.vary else "one request"
+        return (
+            f"{chosen.rounds} rounds of {chosen.seconds} s, {chosen.connections} kept connections, {kind}; {cores}; "
+            f"{platform.machine()}, {platform.system()} {platform.release()}, access logs in {self.folder.parent}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Write docs/reference from the code: every key of the file, every command."""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+REFERENCE = Path(__file__).resolve().parent / "reference"
+NOTE = "<!-- Written by `make docs` from the code. Change the code, not this page. -->"
+COMMANDS = ("run", "check", "routes", "explain", "init", "schema", "demo")
+
+Schema = dict[str, Any]
+
+
+def main() -> int:
+    """Write both pages; say which."""
+    REFERENCE.mkdir(exist_ok=True)
+    for name, text in (("configuration", configuration()), ("commands", commands())):
+        page = REFERENCE / f"{name}.md"
+        page.write_text(text)
+        print(page)
+    return 0
+
+
+def configuration() -> str:
+    """Return the table of every key, its kind, its default and its meaning."""
+    schema = importlib.import_module("propylon.config.schema").GatewayConfig.model_json_schema()
+    definitions = schema.get("$defs", {})
+    lines = [NOTE, "", "# Configuration", ""]
+    lines += [
+        "Durations are seconds or text such as `500ms`, `10s`, `5m`; sizes are bytes or text such as",
+        "`10MB`, `1MiB`. `${VAR}` and `${VAR:-default}` are replaced from the environment. A key that is",
+        "not listed here is refused.",
+    ]
+    for name, part in schema["properties"].items():
+        lines += [
+            "",
+            f"## `{name}`",
+            "",
+            text_of(resolved(part, definitions)),
+            "",
+            "| key | kind | default | meaning |",
+        ]
+        lines += ["|---|---|---|---|", *rows(name, part, definitions)]
+    return "\n".join(lines) + "\n"
+
+
+def rows(path: str, part: Schema, definitions: Schema) -> Iterator[str]:
+    """Yield a row for the key, or rows for the keys inside it."""
+    inner = resolved(part, definitions)
+    suffix = ""
+    if inner.get("type") == "array" and "items" in inner:
+        items = resolved(inner["items"], definitions)
+        if "properties" in items:
+            inner, suffix = items, "[]"
+    elif values := values_of(inner):
+        values = resolved(values, definitions)
+        if "properties" in values:
+            inner, suffix = values, ".NAME"
+    if "properties" in inner:
+        for name, child in inner["properties"].items():
+            given = child if name not in inner.get("required", ()) else {**child, "required": True}
+            yield from rows(f"{path}{suffix}.{name}", given, definitions)
+        return
+    kind, default = kind_of(part, definitions), default_of(part)
+    yield f"| `{path}` | {kind} | {default} | {escaped(text_of(part))} |"
+
+
+def values_of(part: Schema) -> Schema | None:
+    """Return what a mapping with free keys maps to, or None for anything else."""
+    found = next(iter(part.get("patternProperties", {}).values()), part.get("additionalProperties"))
+    return found if isinstance(found, dict) else None
+
+
+def resolved(part: Schema, definitions: Schema) -> Schema:
+    """Follow a reference, and take the one alternative that is not null."""
+    if "$ref" in part:
+        return resolved(definitions[part["$ref"].rpartition("/")[2]], definitions)
+    alternatives = [other for other in part.get("anyOf", ()) if other.get("type") != "null"]
+    if len(alternatives) == 1:
+        return resolved(alternatives[0], definitions)
+    return part
+
+
+def kind_of(part: Schema, definitions: Schema) -> str:
+    """Name what may stand there."""
+    inner = resolved(part, definitions)
+    if "enum" in inner:
+        return " · ".join(f"`{value}`" for value in inner["enum"])
+    if inner.get("type") == "array":
+        return f"list of {kind_of(inner.get('items', {}), definitions)}"
+    if values := values_of(inner):
+        return f"mapping to {kind_of(values, definitions)}"
+    if "anyOf" in inner:
+        return " or ".join(dict.fromkeys(kind_of(one, definitions) for one in inner["anyOf"]))
+    return str(inner.get("format") or inner.get("type") or "any")
+
+
+def default_of(part: Schema) -> str:
+    """Show the default as the file would have it."""
+    if part.get("required"):
+        return "*required*"
+    default = part.get("default")
+    if default is None or default in ("", [], {}):
+        return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def text_of(part: Schema) -> str:
+    """Return what the model says of the key."""
+    return " ".join(str(part.get("description", "")).split())
+
+
+def escaped(text: str) -> str:
+    """Return text that may stand in a table's cell."""
+    return text.replace("|", "\\|")
+
+
+def commands() -> str:
+    """Return the help of every command, as it prints itself."""
+    lines = [NOTE, "", "# Commands", "", "```text", help_of(), "```"]
+    for command in COMMANDS:
+        lines += ["", f"## `propylon {command}`", "", "```text", help_of(command), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def help_of(*command: str) -> str:
+    """Run `propylon … --help` without colours, at a width that a page can show."""
+    done = subprocess.run(
+        [sys.executable, "-m", "propylon", *command, "--help"],
+        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Put the parts together: configuration → `Gateway`. The only module that knows all the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from propylon.config.compile import compile_table
+from propylon.config.load import Loaded, load
+from propylon.config.schema import GatewayConfig
+from propylon.control.app import create_app
+from propylon.control.health import HealthState
+from propylon.edge.asgi import serve
+from propylon.edge.state import STATE_KEY, EdgeState
+from propylon.edge.trust import Trust
+from propylon.proxy.forward import Forward
+from propylon.proxy.pipeline import Pipeline
+from propylon.telemetry.access_log import LEVELS, AccessLog, as_json, as_text
+from propylon.telemetry.logs import WriterHandler
+from propylon.telemetry.metrics import Metrics
+from propylon.telemetry.writer import LineWriter
+from propylon.upstream.inprocess import InProcess
+from propylon.upstream.pool import Address, Pool
+from propylon.upstream.ticker import Ticker
+from propylon.version import __version__
+
+__all__ = ["Gateway", "Running"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+# Exchanges end within this of their deadline; a connection's silence may last a little longer.
+_EXCHANGE_TICK = 0.025
+_CONNECTION_TICK = 0.25
+
+
+@dataclass(slots=True)
+class Running:
+    """What exists only while a loop runs: the core, its pools, its clocks, its log."""
+
+    edge: EdgeState
+    pools: dict[tuple[Address, int], Pool]
+    writer: LineWriter
+    handler: logging.Handler
+
+
+class Gateway:
+    """The façade: a configuration, and the ways to run it."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        """Take a valid configuration; nothing is opened before the gateway starts."""
+        self.loaded = loaded
+        self._metrics = Metrics(time.perf_counter)
+        self._health = HealthState(__version__)
+        self._running: Running | None = None
+        self.api: FastAPI = create_app(self._health, self._metrics.render)
+
+    @classmethod
+    def from_file(cls, path: str | Path, environ: Mapping[str, str] | None = None) -> Gateway:
+        """Read a configuration file. Raises ConfigError with every problem in it."""
+        return cls(load(Path(path), environ or {}))
+
+    @property
+    def config(self) -> GatewayConfig:
+        """The configuration."""
+        return self.loaded.config
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[Mapping[str, object]]:  # noqa: ARG002
+        """Run the background work; for apps that mount `asgi`, whose lifespans nobody calls."""
+        running = self._start()
+        try:
+            yield {STATE_KEY: running.edge}
+        finally:
+            self._stop()
+
+    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve as an ASGI app."""
+        kind = scope["type"]
+        if kind == "http":
+            running = self._running or self._start()
+            await serve(running.edge, scope, receive, send)
+        elif kind == "lifespan":
+            await self._serve_lifespan(scope, receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1011})
+
+    async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            context = self.lifespan()
+            state = await context.__aenter__()
+        except OSError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        if "state" in scope:
+            scope["state"].update(state)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await context.__aexit__(None, None, None)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def drain(self) -> None:
+        """Turn unready; answers close their connections from now on."""
+        self._health.draining = True
+        if self._running is not None:
+            self._running.edge.draining = True
+
+    def reload(self) -> None:
+        """Read the file again and swap the table; a file with errors changes nothing."""
+        log.warning("reload: not read again, because this version cannot")
+
+    def _start(self) -> Running:
+        if self._running is not None:
+            return self._running
+        config = self.config
+        loop = asyncio.get_running_loop()
+        writer = LineWriter(sys.stdout.fileno(), loop)
+        render = as_json
+        if config.log.format == "text":
+            render = partial(as_text, coloured=sys.stdout.isatty())
+        handler = WriterHandler(writer, render)
+        logger = logging.getLogger("propylon")
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(LEVELS[config.log.level])
+        pools: dict[tuple[Address, int], Pool] = {}
+        ticker = Ticker(loop, _EXCHANGE_TICK)
+
+        def connect(address: Address, limit: int) -> Pool:
+            pool = Pool(address, limit=limit, ticker=ticker, loop=loop)
+            return pools.setdefault((address, limit), pool)
+
+        # Ids, not secrets: the generator is seeded from the system's entropy, and fast.
+        chance = random.Random()  # noqa: S311
+        table = compile_table(config, connect, InProcess(self.api, loop), chance.random)
+        access_log = AccessLog(
+            writer, level=config.log.level, render=render, clock=time.perf_counter
+        )
+        pipeline = Pipeline(
+            table,
+            Forward(loop.time, chance.getrandbits),
+            (access_log, self._metrics),
+            clock=time.perf_counter,
+            chance=chance.getrandbits,
+        )
+        server = config.server
+        edge = EdgeState(
+            pipeline=pipeline,
+            trust=Trust([ip_network(network, strict=False) for network in server.trusted_proxies]),
+            ticker=Ticker(loop, _CONNECTION_TICK),
+            max_header=server.max_header,
+            header_timeout=server.timeouts.header,
+            idle_timeout=server.timeouts.idle,
+            body_timeout=server.timeouts.body,
+        )
+        services = {route.service for route in table.routes if not route.service.own}
+        self._health.services = tuple(sorted(services, key=lambda service: service.name))
+        self._running = Running(edge, pools, writer, handler)
+        return self._running
+
+    def _stop(self) -> None:
+        running, self._running = self._running, None
+        if running is None:
+            return
+        for pool in running.pools.values():
+            pool.close()
+        logging.getLogger("propylon").removeHandler(running.handler)
+        running.writer.close()

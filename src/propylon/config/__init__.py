@@ -1,0 +1,1 @@
+"""What the operator writes, and how it becomes what runs."""

@@ -1,0 +1,208 @@
+"""Check what a path, a host, a method, a URL, a network, a header may look like. Pure."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+# RFC 3986 pchar without `%`, which must start an escape, and `{}`, which name a segment here.
+_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
+_NAMED = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
+_DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
+# Underscores are no host names, but Compose and Docker give them to containers.
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<base>[^?#]*)(?P<rest>.*)",
+    re.DOTALL,
+)
+_AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>.*))?", re.DOTALL)
+_PORT = re.compile(r"[0-9]{1,5}")
+# What says where a message ends or how it travels is the gateway's: set by hand, it is smuggling.
+FRAMING = frozenset(
+    {
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamUrl:
+    """The parts of an instance's URL; `base` is "" or starts with a slash and ends without one."""
+
+    scheme: str
+    host: str
+    port: int
+    base: str
+
+
+def parse_url(text: str) -> UpstreamUrl:
+    """Take an upstream's URL apart; ValueError says what is wrong and never repeats a password."""
+    match = _URL.fullmatch(text)
+    if match is None or match["scheme"].lower() not in DEFAULT_PORTS:
+        msg = "must be a URL that starts with http:// or https://"
+        raise ValueError(msg)
+    if match["rest"]:
+        msg = "must be a URL without a query and without a fragment"
+        raise ValueError(msg)
+    scheme = match["scheme"].lower()
+    host, port = _authority(match["authority"])
+    base = match["base"].rstrip("/")
+    if base:
+        check_path(base, names=False, what="the path of the URL")
+    return UpstreamUrl(scheme, host, DEFAULT_PORTS[scheme] if port is None else port, base)
+
+
+def _authority(text: str) -> tuple[str, int | None]:
+    if "@" in text:
+        msg = "must be a URL without a user and a password"
+        raise ValueError(msg)
+    match = _AUTHORITY.fullmatch(text)
+    if match is None or not match["host"]:
+        msg = "must be a URL with a host"
+        raise ValueError(msg)
+    return _host(match["host"]), None if match["port"] is None else _port(match["port"])
+
+
+def _host(text: str) -> str:
+    if text.startswith("["):
+        try:
+            return ipaddress.IPv6Address(text[1:-1]).compressed
+        except ValueError:
+            msg = f'"{text}" is no IPv6 address'
+            raise ValueError(msg) from None
+    if not _HOST.fullmatch(text) or ".." in text:
+        msg = f'"{text}" is no host name'
+        raise ValueError(msg)
+    return text.lower()
+
+
+def _port(text: str) -> int:
+    if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
+        msg = f'"{text}" is no port: a number from 1 to 65535'
+        raise ValueError(msg)
+    return int(text)
+
+
+def check_url(text: str) -> str:
+    """Accept an upstream's URL as it stands."""
+    parse_url(text)
+    return text
+
+
+def check_path(text: str, *, names: bool, what: str = "the path") -> str:
+    """Accept a path that a request could have; `{name}` only where names may stand."""
+    if not text.startswith("/"):
+        msg = f'{what} must start with "/"'
+        raise ValueError(msg)
+    for segment in (segments := text.split("/")[1:]):
+        _check_segment(segment, names=names, what=what)
+    if "" in segments[:-1]:
+        msg = f"{what} has an empty segment (two slashes)"
+        raise ValueError(msg)
+    return text
+
+
+def _check_segment(segment: str, *, names: bool, what: str) -> None:
+    if _SEGMENT.fullmatch(segment):
+        if _DOTS.fullmatch(segment):
+            msg = f'{what} has the segment "{segment}", which no request may have'
+            raise ValueError(msg)
+        return
+    if "{" in segment or "}" in segment:
+        _check_named(segment, names=names, what=what)
+        return
+    wrong = next(char for char in segment if not _SEGMENT.fullmatch(char))
+    msg = f"{what} has {_said(wrong)}, which cannot stand there as it is"
+    raise ValueError(msg)
+
+
+def _check_named(segment: str, *, names: bool, what: str) -> None:
+    if not names:
+        msg = f'{what} has "{segment}": names of segments cannot stand here'
+        raise ValueError(msg)
+    if not _NAMED.fullmatch(segment):
+        msg = f'{what} has "{segment}": write {{name}} for one whole segment'
+        raise ValueError(msg)
+
+
+def _said(char: str) -> str:
+    if char == "%":
+        return '"%" without two hexadecimal digits after it'
+    if char.isprintable() and char != " ":
+        return f'"{char}"'
+    return "a space" if char == " " else f"the character U+{ord(char):04X}"
+
+
+def shape(path: str) -> str:
+    """Write a route's path without its names and a last slash: what two routes must not share."""
+    parts = path.rstrip("/").split("/")
+    return "/".join("{}" if part.startswith("{") else part for part in parts)
+
+
+def check_method(text: str) -> str:
+    """Accept a method, in upper case as it is sent, or WEBSOCKET."""
+    if not _TOKEN.fullmatch(text):
+        msg = f'"{text}" is no method'
+        raise ValueError(msg)
+    if text != text.upper():
+        msg = f"methods are written in upper case: {text.upper()}"
+        raise ValueError(msg)
+    if text in {"CONNECT", "TRACE"}:
+        # CONNECT would make an open proxy, TRACE reads headers back to scripts.
+        msg = f"{text} is never forwarded"
+        raise ValueError(msg)
+    return text
+
+
+def check_hostname(text: str) -> str:
+    """Accept the name of a host without a port, in lower case."""
+    if "*" in text:
+        msg = "must be one host name; wildcards are not supported"
+        raise ValueError(msg)
+    if ":" in text and not text.startswith("["):
+        msg = "must be a host name without a port"
+        raise ValueError(msg)
+    if text.startswith("["):
+        return f"[{_host(text)}]"
+    return _host(text)
+
+
+def check_network(text: str) -> str:
+    """Accept a network in CIDR notation, or one address."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        refusal = f'"{text}" is no network: write 10.0.0.0/8, or one address'
+    try:
+        wider = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(refusal) from None
+    msg = f'"{text}" has bits set beyond its prefix; did you mean {wider}?'
+    raise ValueError(msg)
+
+
+def check_header_name(text: str) -> str:
+    """Accept a header's name, unless it is one that frames the message."""
+    if not _TOKEN.fullmatch(text):
+        msg = f'"{text}" is no name of a header'
+        raise ValueError(msg)
+    if text.lower().replace("_", "-") in FRAMING:
+        msg = f"{text} is the gateway's own and cannot be set or removed"
+        raise ValueError(msg)
+    return text
+
+
+def check_header_value(text: str) -> str:
+    """Accept a header's value: visible ASCII, spaces and tabs (RFC 9110, 5.5)."""
+    if any(not (" " <= char <= "~" or char == "\t") for char in text) or text != text.strip():
+        msg = "must be a value of visible ASCII characters, without spaces around it"
+        raise ValueError(msg)
+    return text

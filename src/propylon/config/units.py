@@ -1,0 +1,114 @@
+"""Read durations, sizes and whole numbers as operators write them. Pure."""
+
+import math
+import re
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+SECONDS = {
+    "ms": Decimal("0.001"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+}
+BYTES = {
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+# Twelve digits hold a terabyte and thirty thousand years; the bound keeps conversion linear.
+_NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
+_DURATION = re.compile(rf"({_NUMBER})(ms|s|m|h|d)?")
+_SIZE = re.compile(rf"({_NUMBER})({'|'.join(BYTES)})?")
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+# A century: whoever writes more has lost a unit.
+_LONGEST = 100 * 366 * 86400.0
+_LARGEST = 2**50
+
+
+def parse_duration(value: object) -> float:
+    """Read seconds, or text such as "500ms", "10s", "5m", "1h"; ValueError says what is wrong."""
+    seconds = _number(value)
+    if seconds is None:
+        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            msg = 'must be a duration: seconds, or text such as "500ms", "10s", "5m", "1h"'
+            raise ValueError(msg)
+        seconds = float(Decimal(match[1]) * SECONDS[match[2] or "s"])
+    if not 0 <= seconds <= _LONGEST:
+        msg = "must be a duration of zero or more, and at most a century"
+        raise ValueError(msg)
+    return seconds
+
+
+def parse_timeout(value: object) -> float:
+    """Read a duration that is longer than zero."""
+    seconds = parse_duration(value)
+    if seconds <= 0:
+        msg = "must be a duration longer than zero"
+        raise ValueError(msg)
+    return seconds
+
+
+def parse_size(value: object) -> int:
+    """Read bytes, or text such as "10MB", "1MiB", "64KiB"; ValueError says what is wrong."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = Decimal(value)
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value)) is not None:
+        size = Decimal(match[1]) * BYTES[match[2] or "B"]
+    else:
+        msg = 'must be a size: bytes, or text such as "10MB", "1MiB", "64KiB"'
+        raise ValueError(msg)
+    if not 0 <= size <= _LARGEST or size != size.to_integral_value():
+        msg = "must be a size of zero or more whole bytes, and at most 1 PiB"
+        raise ValueError(msg)
+    return int(size)
+
+
+def parse_whole(value: object) -> int:
+    """Read a whole number, or text that is one (a quoted `"${PORT}"`); never a boolean."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    msg = "must be a whole number"
+    raise ValueError(msg)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # Beyond 2**53 an int may not even fit a float: compare it before it is converted.
+    if isinstance(value, int):
+        return float(value) if abs(value) < 2**53 else -1.0
+    return value if math.isfinite(value) else -1.0
+
+
+def _written(pattern: str, examples: list[str | int], said: str) -> WithJsonSchema:
+    anyone = [{"type": "number", "minimum": 0}, {"type": "string", "pattern": pattern}]
+    return WithJsonSchema({"anyOf": anyone, "examples": examples, "title": said})
+
+
+_DURATION_SCHEMA = _written(
+    rf"^{_NUMBER}(ms|s|m|h|d)?$", ["500ms", "10s", "5m", "1h", 30], "Duration"
+)
+_SIZE_SCHEMA = _written(rf"^{_NUMBER}({'|'.join(BYTES)})?$", ["10MB", "1MiB", 65536], "Size")
+
+Duration = Annotated[float, BeforeValidator(parse_duration), _DURATION_SCHEMA]
+"""Seconds, zero or more."""
+Timeout = Annotated[float, BeforeValidator(parse_timeout), _DURATION_SCHEMA]
+"""Seconds, more than zero."""
+Size = Annotated[int, BeforeValidator(parse_size), _SIZE_SCHEMA]
+"""Bytes."""
+Whole = Annotated[int, BeforeValidator(parse_whole)]
+"""A whole number."""
+Port = Annotated[Whole, Field(ge=0, le=65535)]
+"""A port to listen on; 0 takes any free one."""

@@ -1,0 +1,568 @@
+"""The fast path: our own protocol class under uvicorn (`Config(http=GatewayProtocol)`).
+
+    bytes ──► head ──► Turn ──► pipeline        one exchange at a time; pipelined requests wait
+          └─► body ──► Body ──► upstream
+
+The contract with uvicorn is the constructor's four arguments, `shutdown()` and the two sets in
+`server_state`; the core arrives through the lifespan state. Nothing else of uvicorn is used: its own
+HTTP classes answer an upgrade by dropping the body (#2722) and parse one callback per header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import Any, cast
+
+from propylon.edge.body import Body
+from propylon.edge.state import STATE_KEY, EdgeState
+from propylon.edge.turn import Turn
+from propylon.errors import (
+    ClientGone,
+    GatewayError,
+    HeadersTooLarge,
+    InvalidRequest,
+    RequestTimeout,
+)
+from propylon.proxy.exchange import Origin
+from propylon.upstream.exchange import Flow
+from propylon.upstream.ticker import NEVER
+from propylon.wire.framing import LAST_CHUNK, ChunkDecoder, FramingError, chunk
+from propylon.wire.http1 import HEAD_END, HeadProbe, parse_request
+from propylon.wire.message import CHUNKED, Request, Response
+
+__all__ = ["GatewayProtocol"]
+
+# What may wait behind an exchange in flight before the socket is no longer read.
+_PIPELINE_LIMIT = 64 * 1024
+# Pipelined requests that are answered before others on the loop get a turn.
+_BURST = 16
+# After an early refusal: how much, and how long, is read and thrown away so that the answer is not
+# lost to a reset (RFC 9112, 9.6). nginx's lingering_time is longer; its purpose is the same.
+_LINGER_BYTES = 1024 * 1024
+_LINGER_TIME = 2.0
+# A client that has shut down its sending side, but whose answer has not begun: gone, most likely.
+_HALF_CLOSED_TIME = 1.0
+# How long an idle connection stays open in a stop, for a request that is on its way.
+_LAST_CALL = 0.1
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_BODILESS = frozenset({204, 304})
+
+
+class _FastTurn(Turn):
+    """One exchange on a connection: its `Downstream`."""
+
+    __slots__ = (
+        "_chunked",
+        "_flow",
+        "_protocol",
+        "_rest",
+        "body",
+        "bytes_out",
+        "closes",
+        "complete",
+        "origin",
+        "request",
+        "started",
+    )
+
+    def __init__(self, protocol: GatewayProtocol, origin: Origin, request: Request | None) -> None:
+        """Begin with nothing sent."""
+        super().__init__()
+        self.origin = origin
+        self.body: Body | None = None
+        self.started = False
+        self.bytes_out = 0
+        self.request = request
+        self.complete = False  # the answer has been sent whole
+        self.closes = request is None or not request.keep_alive
+        self._protocol = protocol
+        self._flow: Flow | None = None
+        self._chunked = False
+        self._rest = -1  # bytes that the announced length still demands
+
+    # Downstream
+
+    def respond(self, head: Response, body: bytes) -> None:
+        """Send a whole answer in one write."""
+        request = self.request
+        if head.status in _BODILESS or (request is not None and request.method == "HEAD"):
+            body = b""
+        self.started = self.complete = True
+        self.bytes_out = len(body)
+        self._protocol.send(b"HTTP/1.1%b%b%b\r\n\r\n%b" % (
+            head.reason, head.block, self._connection(), body
+        ))  # fmt: skip
+
+    def start(self, head: Response) -> None:
+        """Send the head."""
+        self.started = True
+        self._rest = head.length
+        framing = b""
+        if head.length < 0:
+            if self.request is not None and self.request.version == 0:
+                self.closes = True  # close-delimited: HTTP/1.0 has nothing else
+            else:
+                self._chunked = True
+                framing = b"\r\nTransfer-Encoding: chunked"
+        self._protocol.send(
+            b"HTTP/1.1%b%b%b%b\r\n\r\n"
+            % (head.reason, head.block, framing, self._connection())
+        )
+
+    def attach(self, flow: Flow) -> None:
+        """Pause `flow` while the client reads slowly."""
+        self._flow = flow
+        if self._protocol.congested:
+            flow.pause()
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body."""
+        if data:
+            self.bytes_out += len(data)
+            self._protocol.send(chunk(data) if self._chunked else data)
+
+    def finish(self) -> None:
+        """End the body; an answer that is not as long as it said is cut instead."""
+        self._flow = None
+        if self._chunked:
+            self._protocol.send(LAST_CHUNK)
+        elif self._rest >= 0 and self._rest != self.bytes_out:
+            self.abort()
+            return
+        self.complete = True
+
+    def interim(self, head: Response) -> None:
+        """Send a 1xx answer; HTTP/1.0 knows none (RFC 9110, 15.2)."""
+        if not self.started and self.request is not None and self.request.version == 1:
+            self._protocol.send(b"HTTP/1.1%b%b\r\n\r\n" % (head.reason, head.block))
+
+    def abort(self) -> None:
+        """Cut the connection, with a reset where a plain close would look like the end."""
+        self.closes = True
+        delimited_by_close = self._rest < 0 and not self._chunked and not self.complete
+        self._protocol.cut(reset=delimited_by_close)
+
+    def _connection(self) -> bytes:
+        """Decide whether the connection stays, and say so."""
+        if (self.body is not None and not self.body.complete) or self._protocol.last:
+            self.closes = True
+        if self.closes:
+            return b"\r\nConnection: close"
+        if self.request is not None and self.request.version == 0:
+            return b"\r\nConnection: keep-alive"
+        return b""
+
+    # Flow control, as the protocol hears of it
+
+    def pause(self) -> None:
+        """Have the upstream wait."""
+        if self._flow is not None:
+            self._flow.pause()
+
+    def resume(self) -> None:
+        """Let the upstream go on."""
+        if self._flow is not None:
+            self._flow.resume()
+
+    # Turn
+
+    def ended(self) -> None:
+        """Make room for the next request."""
+        self._protocol.turn_over(self)
+
+    def crashed(self) -> None:
+        """Leave the connection in a known state: closed."""
+        self._protocol.cut(reset=True)
+
+
+class GatewayProtocol(asyncio.Protocol):
+    """One client's connection: heads and bodies in, answers out."""
+
+    __slots__ = (
+        "_advancing",
+        "_body",
+        "_buffer",
+        "_decoder",
+        "_edge",
+        "_eof",
+        "_lingering",
+        "_loop",
+        "_origin",
+        "_probe",
+        "_reading",
+        "_remaining",
+        "_server_state",
+        "_transport",
+        "_turn",
+        "congested",
+        "deadline",
+        "leaving",
+    )
+
+    def __init__(
+        self,
+        config: Any,  # noqa: ANN401, ARG002 — uvicorn's contract
+        server_state: Any,  # noqa: ANN401
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Take uvicorn's four arguments."""
+        # Per worker
+        self._edge: EdgeState = app_state[STATE_KEY]
+        self._server_state = server_state
+        self._loop = _loop or asyncio.get_event_loop()
+        # Per connection
+        self._transport: asyncio.Transport | None = None
+        self._origin = Origin("", "", "http", b"")
+        self.deadline = NEVER
+        self.congested = False  # the client reads more slowly than we write
+        self.leaving = False  # the connection closes after the exchange in flight
+        self._reading = True
+        self._eof = False
+        self._lingering = 0  # bytes still thrown away; 0: not lingering
+        self._advancing = False
+        # Per request
+        self._buffer = bytearray()
+        self._probe: HeadProbe | None = None
+        self._turn: _FastTurn | None = None
+        self._body: Body | None = None
+        self._decoder: ChunkDecoder | None = None
+        self._remaining = 0
+
+    def __repr__(self) -> str:
+        """Tell what it is doing, for logs and tests."""
+        doing = "idle" if self._turn is None else repr(self._turn.request)
+        return f"<GatewayProtocol {self._origin.peer} {doing}>"
+
+    @property
+    def last(self) -> bool:
+        """Whether the connection ends with the exchange in flight."""
+        return self.leaving or self._edge.draining
+
+    # asyncio.Protocol: the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Find out who is there, and start the clock for the first head."""
+        # uvloop's transports are no subclass of asyncio's, but have all it has.
+        transport = cast("asyncio.Transport", transport)
+        self._transport = transport
+        self._server_state.connections.add(self)
+        peer = transport.get_extra_info("peername")
+        name = str(peer[0]) if isinstance(peer, tuple) else ""
+        scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        self._origin = self._edge.trust.origin(name.partition("%")[0], scheme)
+        self._edge.ticker.watch(self)
+        self.deadline = self._loop.time() + self._edge.header_timeout
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Cancel what was under way: nobody is left to read it."""
+        self._transport = None
+        self._edge.ticker.forget(self)
+        self._server_state.connections.discard(self)
+        turn, self._turn = self._turn, None
+        self._body = None
+        if turn is not None and not turn.over:
+            turn.throw(ClientGone("The client closed the connection"))
+
+    def eof_received(self) -> bool:
+        """Keep a half-closed client for a moment: `printf … | nc` wants its answer, too."""
+        self._eof = True
+        turn = self._turn
+        if turn is None:
+            return False
+        if self._body is not None:
+            return False  # half a request: nothing can come of it
+        self.leaving = True
+        if not turn.started:
+            self._loop.call_later(_HALF_CLOSED_TIME, self._give_up, turn)
+        return True
+
+    def _give_up(self, turn: _FastTurn) -> None:
+        if turn is self._turn and not turn.started:
+            turn.throw(ClientGone("The client closed the connection"))
+
+    def shutdown(self) -> None:
+        """Close when the exchange in flight is over; soon, if there is none.
+
+        Not at once: a request may be on its way already, and a close would answer it with a reset.
+        """
+        self.leaving = True
+        self._loop.call_later(_LAST_CALL, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self._turn is None and not self._lingering and self._transport is not None:
+            self._transport.close()
+
+    def expire(self) -> None:
+        """Act on the silence: idle too long, too slow a head, a body, or a reader."""
+        turn = self._turn
+        if turn is None:
+            if self._buffer:
+                self._reject(RequestTimeout("The head of the request did not arrive in time"))
+            elif self._transport is not None:
+                self._transport.close()
+        elif self.congested:
+            self.cut(reset=False)
+        else:
+            turn.throw(RequestTimeout("The body of the request did not arrive in time"))
+
+    # asyncio.Protocol: input
+
+    def data_received(self, data: bytes) -> None:
+        """Read on: a body, a head, or what has to wait."""
+        if self._body is not None:
+            self._receive_body(self._body, data)
+        elif self._lingering:
+            self._discard(data)
+        elif self._turn is None and not self._buffer:
+            self._receive_head(data)
+        else:
+            self._buffer += data
+            if self._turn is None:
+                self._receive_more(data)
+            elif len(self._buffer) > _PIPELINE_LIMIT:
+                self._pause_reading()
+
+    def _receive_head(self, data: bytes) -> None:
+        """Read a head that starts with this data; most often it is all there."""
+        end = data.find(HEAD_END)
+        if end < 0 or data[:1] == b"\r":
+            self._buffer += data
+            self._receive_more(data)
+        elif end > self._edge.max_header:
+            self._reject(HeadersTooLarge(self._too_large()))
+        else:
+            self._begin(data[: end + 4], data[end + 4 :])
+
+    def _receive_more(self, data: bytes) -> None:
+        """Go on with a head that came in pieces."""
+        buffer = self._buffer
+        while buffer.startswith(b"\r\n"):
+            del buffer[:2]  # RFC 9112, 2.2: empty lines before a request line are ignored
+            data = bytes(buffer)
+        end = buffer.find(HEAD_END, max(0, len(buffer) - len(data) - 3))
+        if end > self._edge.max_header or (end < 0 and len(buffer) > self._edge.max_header):
+            self._reject(HeadersTooLarge(self._too_large()))
+        elif end >= 0:
+            head, rest = bytes(buffer[: end + 4]), bytes(buffer[end + 4 :])
+            buffer.clear()
+            self._begin(head, rest)
+        elif buffer:
+            self._probe_head(data)
+
+    def _probe_head(self, data: bytes) -> None:
+        if self._probe is None:
+            self._probe = HeadProbe()
+            data = bytes(self._buffer)
+            self.deadline = min(self.deadline, self._loop.time() + self._edge.header_timeout)
+        try:
+            self._probe.feed(data)
+        except GatewayError as error:
+            self._reject(error)
+
+    def _too_large(self) -> str:
+        return f"The head of a request may have {self._edge.max_header} bytes at the most"
+
+    # The exchange
+
+    def _begin(self, head: bytes, rest: bytes) -> None:
+        """Start an exchange with a complete head; `rest` came behind it."""
+        self._probe = None
+        try:
+            request = parse_request(head)
+        except GatewayError as error:
+            self._reject(error)
+            return
+        self.deadline = NEVER
+        origin = self._origin
+        if origin.trusted:
+            origin = self._edge.trust.refine(origin, request)
+        self._turn = turn = _FastTurn(self, origin, request)
+        if request.length > 0 or request.length == CHUNKED:
+            self._expect_body(turn, request)
+            if rest:
+                self._receive_body(turn.body, rest)  # type: ignore[arg-type] — just set
+        elif rest:
+            self._buffer += rest
+        if turn.complete:
+            self.turn_over(turn)
+        else:
+            turn.run(self._edge.pipeline.handle(request, turn))
+
+    def _expect_body(self, turn: _FastTurn, request: Request) -> None:
+        wanted = self._send_continue if request.expects_continue else None
+        self._body = turn.body = Body(request.length, self, wanted)
+        self._decoder = ChunkDecoder() if request.length == CHUNKED else None
+        self._remaining = request.length
+        self.deadline = self._loop.time() + self._edge.body_timeout
+
+    def _send_continue(self) -> None:
+        self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _receive_body(self, body: Body, data: bytes) -> None:
+        self.deadline = self._edge.ticker.now + self._edge.body_timeout
+        try:
+            if self._decoder is not None:
+                self._feed_chunks(self._decoder, body, data)
+            elif len(data) < self._remaining:
+                self._remaining -= len(data)
+                body.feed(data)
+            else:
+                body.feed(data[: self._remaining])
+                self._end_body(body, data[self._remaining :])
+        except FramingError as error:
+            self._fail(InvalidRequest("The body of the request is malformed", reason=str(error)))
+        except GatewayError as error:
+            self._fail(error)
+
+    def _feed_chunks(self, decoder: ChunkDecoder, body: Body, data: bytes) -> None:
+        decoded = decoder.feed(data)
+        if decoded:
+            body.feed(decoded)
+        if decoder.done:
+            self._end_body(body, decoder.rest)
+
+    def _end_body(self, body: Body, rest: bytes) -> None:
+        self._body = self._decoder = None
+        self.deadline = NEVER
+        self._buffer += rest
+        if len(rest) > _PIPELINE_LIMIT:
+            self._pause_reading()
+        else:
+            self._resume_reading()
+        body.end()
+
+    def _fail(self, error: GatewayError) -> None:
+        """End the exchange in flight because of its own body."""
+        turn = self._turn
+        self._body = self._decoder = None
+        if turn is None:
+            return
+        turn.closes = True
+        if turn.begun:
+            turn.throw(error)
+        else:
+            # The body's beginning came with the head, and is wrong: nothing goes to an upstream.
+            self._edge.pipeline.reject(error, turn, turn.request)
+
+    def _reject(self, error: GatewayError) -> None:
+        """Answer what is no request, and close: where the next one begins is unknown."""
+        self._probe = None
+        self._buffer.clear()
+        self._turn = turn = _FastTurn(self, self._origin, None)
+        self._edge.pipeline.reject(error, turn)
+        self.turn_over(turn)
+
+    def turn_over(self, turn: _FastTurn) -> None:
+        """Close, or go on to the next request."""
+        if turn is not self._turn:
+            return
+        self._turn = None
+        if self._transport is None:
+            return
+        if not turn.complete:
+            self.cut(reset=True)
+        elif turn.closes or self.leaving:
+            self._close_gently(turn)
+        else:
+            self.deadline = self._edge.ticker.now + self._edge.idle_timeout
+            if self._buffer:
+                self._advance()
+            elif not self._reading:
+                self._resume_reading()
+
+    def _advance(self) -> None:
+        """Answer what was pipelined, a few at a time."""
+        if self._advancing:
+            return  # the loop below is already on the stack
+        self._advancing = True
+        for _ in range(_BURST):
+            if self._turn is not None or not self._buffer or self._transport is None:
+                break
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self._receive_head(data)
+            if self._turn is None and self._probe is not None:
+                break  # not all there yet
+        else:
+            self._loop.call_soon(self._advance)
+        self._advancing = False
+        if self._turn is None and not self._reading:
+            self._resume_reading()
+
+    # Output
+
+    def send(self, data: bytes) -> None:
+        """Write, if there is anybody to read it."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def cut(self, *, reset: bool) -> None:
+        """Close at once; `reset` tells the client that what it has is not all."""
+        transport = self._transport
+        if transport is None:
+            return
+        if reset and (sock := transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+
+    def _close_gently(self, turn: _FastTurn) -> None:
+        """Close so that the answer arrives: while input keeps coming, a plain close is a reset."""
+        transport = self._transport
+        if transport is None:
+            return
+        unread = turn.request is None or (turn.body is not None and not turn.body.complete)
+        self._body = None
+        if not unread or self._eof or not transport.can_write_eof():
+            transport.close()
+            return
+        transport.write_eof()
+        self._lingering = _LINGER_BYTES
+        self._resume_reading()
+        self._buffer.clear()
+        self._loop.call_later(_LINGER_TIME, transport.close)
+
+    def _discard(self, data: bytes) -> None:
+        self._lingering -= len(data)
+        if self._lingering <= 0 and self._transport is not None:
+            self._lingering = -1
+            self._transport.close()
+
+    # Flow control
+
+    def pause_writing(self) -> None:
+        """Have the upstream wait for this client, though not for ever."""
+        self.congested = True
+        self.deadline = self._loop.time() + self._edge.body_timeout
+        if self._turn is not None:
+            self._turn.pause()
+
+    def resume_writing(self) -> None:
+        """Let the upstream go on."""
+        self.congested = False
+        self.deadline = NEVER if self._body is None else self._loop.time() + self._edge.body_timeout
+        if self._turn is not None:
+            self._turn.resume()
+
+    def pause(self) -> None:
+        """Stop reading the request's body: the upstream is slow."""
+        self._pause_reading()
+        self.deadline = NEVER
+
+    def resume(self) -> None:
+        """Go on reading the request's body."""
+        self._resume_reading()
+        if self._body is not None:
+            self.deadline = self._loop.time() + self._edge.body_timeout
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()

@@ -1,0 +1,190 @@
+"""Run one worker: uvicorn's sockets, TLS and loop, our signals and our way to stop.
+
+uvicorn alone dies of SIGHUP, closes its listeners before readiness can turn, and ends on SIGTERM with
+the signal instead of 0. Here a stop has two steps: unready, still accepting, for `drain_delay`; then
+nothing new, and what is in flight may finish for `drain`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from propylon.edge.asgi import Receive, Scope, Send
+from propylon.edge.protocol import GatewayProtocol
+
+__all__ = ["CannotListen", "Hooks", "ServerOptions", "listen", "serve_sockets", "tls_context"]
+
+log = logging.getLogger(__name__)
+
+# Linux cuts it to net.core.somaxconn (4096); uvicorn's own default is 2048.
+_BACKLOG = 2048
+_POLL = 0.02
+
+
+class CannotListen(Exception):  # noqa: N818 — it reads as what it says
+    """The address or the certificate cannot be used; the message is one clear sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How long a stop takes (seconds), and the certificate, if any."""
+
+    drain: float
+    drain_delay: float
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the server tells the gateway: to turn unready, and to read its file again."""
+
+    drain: Callable[[], None]
+    reload: Callable[[], None]
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Bind every address of `host`. Raises CannotListen."""
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as error:
+        msg = f'cannot listen on "{host}": the host is not known'
+        raise CannotListen(msg) from error
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sockets.append(sock := socket.socket(family, kind, protocol))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)  # noqa: FBT003 — socket's own signature
+    except (OSError, OverflowError) as error:
+        for sock in sockets:
+            sock.close()
+        msg = f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}"
+        raise CannotListen(msg) from error
+    return sockets
+
+
+def tls_context(certificate: str, key: str) -> ssl.SSLContext:
+    """Return the context for a certificate and its key. Raises CannotListen."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError as error:
+        msg = f"the certificate {certificate} and the key {key} do not fit: {error.reason}"
+        raise CannotListen(msg) from error
+    except OSError as error:
+        msg = f"cannot read {certificate} or {key}: {error.strerror}"
+        raise CannotListen(msg) from error
+    return context
+
+
+def _no_password() -> str:
+    """Answer for a key that is encrypted: OpenSSL would ask the terminal, and wait for ever."""
+    return ""
+
+
+def serve_sockets(
+    app: Callable[[Scope, Receive, Send], object],
+    sockets: list[socket.socket],
+    options: ServerOptions,
+    hooks: Hooks,
+) -> None:
+    """Serve `app` on the sockets until SIGTERM or SIGINT has been obeyed."""
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=GatewayProtocol,
+        ws="none",
+        lifespan="on",
+        loop="uvloop",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="error",
+    )
+    config.load()
+    config.ssl = options.tls
+    _Server(config, options, hooks).run(sockets=sockets)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with our signals and our way to stop."""
+
+    def __init__(self, config: uvicorn.Config, options: ServerOptions, hooks: Hooks) -> None:
+        super().__init__(config)
+        self._options = options
+        self._hooks = hooks
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        """Handle signals on the loop, and end without raising them again: a stop is a success."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hooks.reload)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _on_stop(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()  # asked twice: now
+        self._stop.set()
+
+    async def main_loop(self) -> None:
+        """Wait to be stopped; then be unready for a while, still accepting."""
+        await self._stop.wait()
+        log.info("stopping: unready from now on")
+        self._hooks.drain()
+        await self._pause(self._options.drain_delay)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing new; let what is in flight finish, for as long as that may take."""
+        for server in self.servers:
+            server.close()
+        for sock in sockets or []:
+            sock.close()
+        connections = self.server_state.connections
+        for connection in list(connections):
+            connection.shutdown()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._options.drain
+        while connections and loop.time() < end and not self._hurry.is_set():
+            await asyncio.sleep(_POLL)
+        if connections:
+            log.warning("stopping: cutting %d connections that did not finish", len(connections))
+        for connection in list(connections):
+            connection.cut(reset=True)  # type: ignore[union-attr] — they are all ours
+        await asyncio.sleep(0)
+        await self.lifespan.shutdown()
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,32 @@
+"""Hold what all connections of a worker share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from propylon.edge.trust import Trust
+from propylon.proxy.pipeline import Pipeline
+from propylon.upstream.ticker import Ticker
+
+__all__ = ["STATE_KEY", "EdgeState"]
+
+# Under this name the state travels from the app's lifespan to the protocol.
+STATE_KEY = "propylon"
+
+
+@dataclass(slots=True)
+class EdgeState:
+    """The core, and the limits of the edge. Sizes in bytes, times in seconds.
+
+    `ticker` watches connections, which have seconds to spare; `draining` is True from the moment a
+    stop was asked for: answers close their connections then.
+    """
+
+    pipeline: Pipeline
+    trust: Trust
+    ticker: Ticker
+    max_header: int
+    header_timeout: float
+    idle_timeout: float
+    body_timeout: float
+    draining: bool = False

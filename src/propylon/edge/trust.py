@@ -1,0 +1,112 @@
+"""Say who the client really is: which peers are believed when they speak for somebody else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from propylon.proxy.exchange import Origin
+from propylon.wire.message import Request
+
+__all__ = ["Trust"]
+
+Network = IPv4Network | IPv6Network
+
+_PROTO = re.compile(rb"https?|wss?")
+_HOST = re.compile(rb"[A-Za-z0-9._~:\[\]-]{1,255}")
+
+
+class Trust:
+    """The networks whose X-Forwarded-* is believed; everybody else speaks for themselves."""
+
+    __slots__ = ("_networks",)
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        """Believe peers in these networks; none by default."""
+        self._networks = tuple(networks)
+
+    def origin(self, peer: str, scheme: str) -> Origin:
+        """Return what is true for every request of a connection from `peer`."""
+        forwarded = _block(peer.encode(), scheme.encode())
+        return Origin(
+            client=peer,
+            peer=peer,
+            scheme=scheme,
+            forwarded=forwarded,
+            trusted=self._believes(peer),
+        )
+
+    def refine(self, origin: Origin, request: Request) -> Origin:
+        """Return the origin of one request that came through a trusted peer."""
+        special = request.special
+        chain = b", ".join(special.get(b"x-forwarded-for", ()))
+        scheme = _one(special.get(b"x-forwarded-proto"), _PROTO) or origin.scheme.encode()
+        listed = chain + b", " + origin.peer.encode() if chain else origin.peer.encode()
+        rest = b"".join(
+            b"\r\n%b: %b" % (name.title(), value)
+            for name, values in special.items()
+            if name.startswith(b"x-forwarded-") and name not in _RENDERED
+            for value in values
+        )
+        return Origin(
+            client=self._client(chain, origin.peer),
+            peer=origin.peer,
+            scheme=scheme.decode(),
+            forwarded=_block(listed, scheme) + rest,
+            host=_one(special.get(b"x-forwarded-host"), _HOST),
+            trusted=True,
+        )
+
+    def _client(self, chain: bytes, peer: str) -> str:
+        """Return the rightmost address that is not one of ours: what is left of it is hearsay."""
+        for entry in reversed(chain.split(b",")):
+            address = _address(entry.strip().decode("latin-1"))
+            if address is None:
+                break
+            if not self._believes(address):
+                return address
+            peer = address
+        return peer
+
+    def _believes(self, peer: str) -> bool:
+        if not self._networks:
+            return False
+        address = _parsed(peer)
+        return address is not None and any(address in network for network in self._networks)
+
+
+_RENDERED = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"})
+
+
+def _block(chain: bytes, scheme: bytes) -> bytes:
+    if not chain:  # a Unix socket has no address
+        return b"\r\nX-Forwarded-Proto: " + scheme
+    return b"\r\nX-Forwarded-For: " + chain + b"\r\nX-Forwarded-Proto: " + scheme
+
+
+def _one(values: list[bytes] | None, pattern: re.Pattern[bytes]) -> bytes | None:
+    """Return the header's one sane value; the first of a list, as proxies prepend none."""
+    if not values:
+        return None
+    value = values[0].split(b",")[0].strip()
+    return value if pattern.fullmatch(value) else None
+
+
+def _address(text: str) -> str | None:
+    """Return the address in an X-Forwarded-For entry, without a port or brackets."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    address = _parsed(text)
+    return None if address is None else str(address)
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address

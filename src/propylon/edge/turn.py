@@ -1,0 +1,108 @@
+"""Step an exchange's coroutine without a task.
+
+A task costs two turns of the loop and a future; an exchange needs neither: whatever it waits for
+(`upstream.signal`) calls it back directly. Futures work too, so that a stage may await a task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+from propylon.errors import GatewayError
+from propylon.upstream.signal import Signal
+
+__all__ = ["Turn"]
+
+log = logging.getLogger(__name__)
+
+
+class Turn:
+    """One exchange's coroutine, from its first step to its last.
+
+    A subclass says what to do when it is `over`, in `ended`.
+    """
+
+    __slots__ = ("_awaited", "_coroutine", "_error", "_running", "over")
+
+    def __init__(self) -> None:
+        """Wait for `run`."""
+        self.over = False
+        self._running = False
+        self._coroutine: Generator[Any, None, None] | Coroutine[Any, None, None] | None = None
+        self._awaited: Any = None
+        self._error: GatewayError | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether `run` was called."""
+        return self.over or self._coroutine is not None
+
+    def run(self, coroutine: Coroutine[Any, None, None]) -> None:
+        """Take the first step at once, and the others as what is awaited comes about."""
+        self._coroutine = coroutine
+        self._step(None)
+
+    def throw(self, error: GatewayError) -> None:
+        """Raise `error` where the exchange stands; does nothing once it is over."""
+        if self.over or self._coroutine is None:
+            return
+        if self._running:
+            self._error = error
+            return
+        awaited, self._awaited = self._awaited, None
+        if type(awaited) is Signal or isinstance(awaited, Signal):
+            awaited.detach()
+        else:
+            awaited.remove_done_callback(self._resume)
+            awaited.cancel()
+        self._step(error)
+
+    def ended(self) -> None:
+        """Go on to whatever comes after the exchange."""
+        raise NotImplementedError
+
+    def crashed(self) -> None:
+        """Clean up after a bug that not even the pipeline could answer."""
+        raise NotImplementedError
+
+    def _resume(self, _: object) -> None:
+        self._step(None)
+
+    def _step(self, error: GatewayError | None) -> None:
+        coroutine = self._coroutine
+        if coroutine is None:
+            return
+        self._running = True
+        try:
+            awaited = coroutine.send(None) if error is None else coroutine.throw(error)
+            while self._error is not None:
+                error, self._error = self._error, None
+                awaited = coroutine.throw(error)
+        except StopIteration:
+            self._close()
+            self.ended()
+        except Exception:
+            # One of the two borders: the pipeline answers its own bugs, so this one is in what it
+            # answers or records with. The connection is cut: its state is unknown.
+            log.exception("an exchange broke down")
+            self._close()
+            self.crashed()
+        else:
+            self._running = False
+            self._wait(awaited)
+
+    def _wait(self, awaited: Any) -> None:  # noqa: ANN401 — a Signal, or any future
+        self._awaited = awaited
+        if isinstance(awaited, Signal):
+            awaited.attach(self._resume)
+        else:
+            awaited._asyncio_future_blocking = False  # noqa: SLF001 — as asyncio.Task does
+            awaited.add_done_callback(self._resume)
+
+    def _close(self) -> None:
+        self._running = False
+        self.over = True
+        self._coroutine = None
+        self._awaited = None

@@ -1,0 +1,115 @@
+"""Hold what is known of one request and its answer in flight, and name the port every edge fills. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from propylon.errors import GatewayError
+from propylon.proxy.match import Route
+from propylon.proxy.principal import ANONYMOUS, Principal
+from propylon.proxy.service import Instance
+from propylon.upstream.exchange import Flow, RequestBody
+from propylon.wire.message import Request, Response
+
+__all__ = ["Downstream", "Exchange", "IncomingBody", "Origin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request comes from, as far as we believe it.
+
+    `client` is the address of the client itself, `peer` that of whoever holds the other end of the
+    socket: the same, unless the peer is a proxy that the operator trusts. `forwarded` is the block
+    that tells the upstream; `host` is the client's Host as a trusted proxy reported it.
+    """
+
+    client: str
+    peer: str
+    scheme: str
+    forwarded: bytes
+    host: bytes | None = None
+    trusted: bool = False
+
+
+class IncomingBody(RequestBody, Protocol):
+    """A request's body as the edge receives it, with the limit that the route sets."""
+
+    limit: int
+    received: int
+
+
+class Downstream(Protocol):
+    """The client's side of an exchange: all that an edge has to provide.
+
+    Calls never block: an edge that cannot send tells the attached flow to pause.
+    """
+
+    origin: Origin
+    body: IncomingBody | None
+    started: bool  # a byte of the final answer may have left: nothing can be taken back
+    closes: bool  # the connection ends with this exchange
+    bytes_out: int  # of the answer's body
+
+    def respond(self, head: Response, body: bytes) -> None:
+        """Send a whole answer."""
+
+    def start(self, head: Response) -> None:
+        """Send the head of an answer whose body will follow."""
+
+    def attach(self, flow: Flow) -> None:
+        """Name what is to be paused while the client reads slowly."""
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body; an empty one is nothing."""
+
+    def finish(self) -> None:
+        """End the body."""
+
+    def interim(self, head: Response) -> None:
+        """Send a 1xx answer, if the client can take one."""
+
+    def abort(self) -> None:
+        """Cut the connection: a broken answer must not look whole."""
+
+
+class Exchange:
+    """One request and its answer in flight: what the stages found out, for the record."""
+
+    __slots__ = (
+        "attempts",
+        "began",
+        "downstream",
+        "error",
+        "flags",
+        "instance",
+        "principal",
+        "request",
+        "request_id",
+        "route",
+        "status",
+        "trace_id",
+        "upstream_began",
+        "upstream_ended",
+        "upstream_status",
+    )
+
+    def __init__(
+        self, request: Request | None, downstream: Downstream, request_id: bytes, began: float
+    ) -> None:
+        """Begin; `request` is None when not even the head could be read."""
+        self.request = request
+        self.downstream = downstream
+        self.request_id = request_id
+        self.trace_id = b""
+        self.began = began
+        self.route: Route | None = None
+        self.principal: Principal = ANONYMOUS
+        self.instance: Instance | None = None
+        self.attempts = 0
+        self.upstream_began = 0.0
+        self.upstream_ended = 0.0
+        self.upstream_status = 0
+        self.status = 0
+        self.error: GatewayError | None = None
+        self.flags: list[str] = []

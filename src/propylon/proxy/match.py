@@ -1,0 +1,236 @@
+"""MATCH: which route a request is for, at a cost that grows with the path, not with the table. Pure.
+
+The most specific route wins: by host; then segment by segment from the left, literal over `{}`;
+exact over prefix; the longer. What stands on the very same place is told apart by method, and where
+methods overlap by `priority`. A method never falls through to a less specific route: that would
+let `DELETE /orders/7` reach what only `GET /orders` was written for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from propylon.errors import InvalidRequest, MethodNotAllowed, NotFound
+from propylon.proxy.principal import Principal
+from propylon.proxy.service import Service, Timeouts
+from propylon.wire.message import Request
+from propylon.wire.target import careless, is_plain
+
+__all__ = ["Leaf", "Pattern", "Route", "Table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What a request must look like: `host` is lower-case, None for any, `*.` in front for below."""
+
+    segments: tuple[bytes | None, ...]  # None: any one segment
+    exact: bool = False
+    host: bytes | None = None
+    methods: frozenset[str] | None = None
+    priority: int = 0
+
+
+Authenticate = Callable[[Request], Awaitable[Principal]]
+Authorize = Callable[[Principal, str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """What matches, which service gets it, under which rules: compiled, immutable.
+
+    The stages that a route uses are values of it, composed when the table is compiled; one that it
+    does not use is a shared null object. `authenticate` says who is asking, or raises AuthError, or
+    ServiceUnavailable when nobody can tell; `authorize` lets the principal at a client's address
+    pass, or raises Forbidden.
+    """
+
+    name: str
+    pattern: Pattern
+    service: Service
+    authenticate: Authenticate
+    authorize: Authorize
+    timeouts: Timeouts
+    max_body: int
+    # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
+    replaced: int = 0
+    replacement: bytes = b""
+    request_remove: tuple[bytes, ...] = ()
+    request_set: bytes = b""  # a block
+    response_remove: tuple[bytes, ...] = ()
+    response_set: bytes = b""  # a block
+
+    def target(self, request: Request, base: bytes) -> bytes:
+        """Return the target that the upstream gets: what was sent, less a prefix, behind a base."""
+        if not self.replaced:
+            return base + request.path + request.query
+        rest = request.path[_offset(request.path, self.replaced) :]
+        return (base + self.replacement + rest or b"/") + request.query
+
+
+def _offset(path: bytes, segments: int) -> int:
+    """Return where the path goes on after that many segments."""
+    position = 0
+    for _ in range(segments):
+        position = path.find(b"/", position + 1)
+        if position < 0:
+            return len(path)
+    return position
+
+
+class Leaf:
+    """The routes that stand on one place of one host."""
+
+    __slots__ = ("_any", "_by_method", "allow", "routes")
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        """Let the routes of higher priority win their methods."""
+        self.routes = tuple(sorted(routes, key=lambda route: -route.pattern.priority))
+        self._by_method: dict[str, Route] = {}
+        self._any: Route | None = None
+        for route in self.routes:
+            if route.pattern.methods is None:
+                self._any = self._any or route
+                break  # nothing of lower priority is reached
+            for method in route.pattern.methods:
+                self._by_method.setdefault(method, route)
+        methods = set(self._by_method) - {"WEBSOCKET"}
+        self.allow = ", ".join(sorted(methods)).encode()
+
+    def choose(self, method: str) -> Route | None:
+        """Return the route for the method, if there is one."""
+        return self._by_method.get(method, self._any)
+
+
+@dataclass(slots=True)
+class _Node:
+    """A place in the tree of segments."""
+
+    literal: dict[bytes, _Node] = field(default_factory=dict)
+    wildcard: _Node | None = None
+    exact: list[Leaf] = field(default_factory=list)
+    prefix: list[Leaf] = field(default_factory=list)
+
+    def grow(self, segments: Iterable[bytes | None]) -> _Node:
+        """Return the node at the end of the segments, which exists from now on."""
+        node = self
+        for segment in segments:
+            if segment is None:
+                node.wildcard = node = node.wildcard or _Node()
+            else:
+                node = node.literal.setdefault(segment, _Node())
+        return node
+
+    def find(self, segments: list[bytes], depth: int) -> list[Leaf]:
+        """Return the leaves of the most specific place for the segments from `depth` on."""
+        if depth == len(segments):
+            return self.exact or self.prefix
+        segment = segments[depth]
+        node = self.literal.get(segment)
+        if node is not None and (found := node.find(segments, depth + 1)):
+            return found
+        if (
+            self.wildcard is not None
+            and segment
+            and (found := self.wildcard.find(segments, depth + 1))
+        ):
+            return found
+        return self.prefix
+
+
+@dataclass(slots=True)
+class _Tree:
+    """The nodes of one host: by segments as written, and as a careless reader folds them."""
+
+    sent: _Node = field(default_factory=_Node)
+    folded: _Node = field(default_factory=_Node)
+
+    def add(self, pattern: Pattern, leaf: Leaf) -> None:
+        """Plant the leaf in both trees."""
+        folded = [
+            segment if segment is None else careless(b"/" + segment)[1:]
+            for segment in pattern.segments
+        ]
+        for node in (self.sent.grow(pattern.segments), self.folded.grow(folded)):
+            (node.exact if pattern.exact else node.prefix).append(leaf)
+
+
+class Table:
+    """An immutable snapshot of all routes."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        """Compile the routes; that none is a duplicate has been checked when they were read."""
+        self.routes = tuple(routes)
+        self._hosts: dict[bytes, _Tree] = {}
+        self._below: dict[bytes, _Tree] = {}  # `*.example.com`, by `example.com`
+        self._anywhere = _Tree()
+        places: dict[tuple[object, ...], list[Route]] = {}
+        for route in self.routes:
+            pattern = route.pattern
+            places.setdefault((pattern.host, pattern.segments, pattern.exact), []).append(route)
+        for group in places.values():
+            self._tree(group[0].pattern.host).add(group[0].pattern, Leaf(group))
+
+    def _tree(self, host: bytes | None) -> _Tree:
+        if host is None:
+            return self._anywhere
+        if host.startswith(b"*."):
+            return self._below.setdefault(host[2:], _Tree())
+        return self._hosts.setdefault(host, _Tree())
+
+    def match(self, request: Request) -> Route:
+        """Return the route for the request.
+
+        Raises NotFound; MethodNotAllowed with `Allow`; InvalidRequest for a path that an upstream
+        might read as one of another route.
+        """
+        path = request.path
+        leaf = self.find(request.authority, path)
+        if not is_plain(path):
+            self._refuse_ambiguous(request, leaf)
+        if leaf is None:
+            msg = "No route matches this path"
+            raise NotFound(msg)
+        route = leaf.choose(request.method)
+        if route is None:
+            msg = f"{request.method} is not allowed here"
+            raise MethodNotAllowed(
+                msg,
+                details={"allow": leaf.allow.decode().split(", ")},
+                headers=((b"Allow", leaf.allow),),
+            )
+        return route
+
+    def find(self, authority: bytes, path: bytes) -> Leaf | None:
+        """Return the place that the path leads to, as sent."""
+        segments = path.split(b"/")
+        for tree in self._trees(authority):
+            if found := tree.sent.find(segments, 1):
+                return found[0]
+        return None
+
+    def _refuse_ambiguous(self, request: Request, leaf: Leaf | None) -> None:
+        read = careless(request.path)
+        if leaf is None:
+            return
+        for tree in self._trees(request.authority):
+            if found := tree.folded.find(read.split(b"/"), 1):
+                if leaf in found:
+                    return
+                break
+        msg = "The path can be read as one of another route"
+        raise InvalidRequest(msg)
+
+    def _trees(self, authority: bytes) -> list[_Tree]:
+        """Return the trees that speak for the host, the most specific one first."""
+        if not self._hosts and not self._below:
+            return [self._anywhere]
+        trees = []
+        if (own := self._hosts.get(authority)) is not None:
+            trees.append(own)
+        name = authority
+        while self._below and name:
+            _, _, name = name.partition(b".")
+            if (below := self._below.get(name)) is not None:
+                trees.append(below)
+        return [*trees, self._anywhere]

@@ -1,0 +1,106 @@
+"""The life of a request, on one screen.
+
+listen → match → authenticate → authorize → limit → forward (balance, break, retry) → relay → observe
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from propylon.errors import ClientGone, GatewayError, InternalError
+from propylon.proxy.exchange import Downstream, Exchange
+from propylon.proxy.forward import Forward
+from propylon.proxy.match import Table
+from propylon.proxy.observe import Sink
+from propylon.proxy.refuse import refusal
+from propylon.proxy.relay import relay
+from propylon.wire.message import Request
+
+__all__ = ["Pipeline"]
+
+Clock = Callable[[], float]
+
+# What a client may choose as its request id: safe in a header, a log line and a URL.
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
+
+
+class Pipeline:
+    """All stages, in order, over one snapshot of the routes."""
+
+    def __init__(
+        self,
+        table: Table,
+        forward: Forward,
+        sinks: tuple[Sink, ...],
+        *,
+        clock: Clock,
+        chance: Callable[[int], int],
+    ) -> None:
+        """Match against `table`, which a reload replaces by assignment.
+
+        `clock` counts seconds for durations; `chance(bits)` returns random bits for request ids.
+        """
+        self.table = table
+        self._forward = forward
+        self._sinks = sinks
+        self._clock = clock
+        self._chance = chance
+
+    async def handle(self, request: Request, downstream: Downstream) -> None:
+        """Carry one request from match to observe.
+
+        A stage returns what the next one needs, or raises a `GatewayError`.
+        """
+        exchange = Exchange(request, downstream, self._request_id(request), self._clock())
+        try:
+            route = exchange.route = self.table.match(request)
+            exchange.principal = principal = await route.authenticate(request)
+            route.authorize(principal, downstream.origin.client)
+            exchange.upstream_began = self._clock()
+            answer = await self._forward(exchange, request, route)
+            await relay(exchange, answer, route)
+        except GatewayError as error:
+            self._refuse(exchange, error)
+        except Exception as bug:  # noqa: BLE001 — one of the two borders: a 500, never a hang
+            self._refuse(exchange, _internal(bug))
+        finally:
+            self._observe(exchange)
+
+    def reject(
+        self, error: GatewayError, downstream: Downstream, request: Request | None = None
+    ) -> None:
+        """Answer what could not be read: a head (`request` is None), or the body behind it."""
+        exchange = Exchange(request, downstream, self._request_id(request), self._clock())
+        self._refuse(exchange, error)
+        self._observe(exchange)
+
+    def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
+        """Answer with the error, or cut the connection if an answer has begun."""
+        exchange.error = error
+        downstream = exchange.downstream
+        if downstream.started or isinstance(error, ClientGone):
+            exchange.status = exchange.status or error.status
+            exchange.flags.append("client_gone" if isinstance(error, ClientGone) else "cut")
+            downstream.abort()
+            return
+        exchange.status = error.status
+        downstream.closes = downstream.closes or error.closes
+        head, body = refusal(error, exchange.request, exchange.request_id)
+        downstream.respond(head, body)
+
+    def _observe(self, exchange: Exchange) -> None:
+        for sink in self._sinks:
+            sink(exchange)
+
+    def _request_id(self, request: Request | None) -> bytes:
+        sent = request.special.get(b"x-request-id") if request is not None else None
+        if sent is not None and len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
+            return sent[0]
+        return b"%032x" % self._chance(128)
+
+
+def _internal(bug: Exception) -> InternalError:
+    error = InternalError("The gateway failed")
+    error.__cause__ = bug
+    return error

@@ -1,0 +1,1 @@
+"""Shared facts behind the small ports that the stages declare."""

@@ -1,0 +1,87 @@
+"""Log one line per exchange, as JSON for programs or as text for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from propylon.proxy.exchange import Exchange
+from propylon.telemetry.record import level_of, record
+from propylon.telemetry.writer import LineWriter
+
+__all__ = ["LEVELS", "AccessLog", "Stamp", "as_json", "as_text"]
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 35}
+
+Format = Callable[[dict[str, Any]], bytes]
+
+
+class Stamp:
+    """Render the time as RFC 3339 in UTC, to the millisecond; the second is rendered once."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        """Start before any second."""
+        self._second = -1
+        self._text = ""
+
+    def __call__(self) -> str:
+        """Return the time now."""
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int((now - second) * 1000):03d}Z"
+
+
+class AccessLog:
+    """The sink that writes records."""
+
+    def __init__(
+        self, writer: LineWriter, *, level: str, render: Format, clock: Callable[[], float]
+    ) -> None:
+        """Write records of at least this level; `clock` is the one that exchanges began by."""
+        self._writer = writer
+        self._least = LEVELS[level]
+        self._render = render
+        self._clock = clock
+        self._stamp = Stamp()
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Record the exchange."""
+        level = level_of(exchange)
+        if LEVELS[level] >= self._least:
+            self._writer.write(self._render(record(exchange, level, self._stamp(), self._clock())))
+
+
+def as_json(fields: dict[str, Any]) -> bytes:
+    """Render a record as one line of JSON; control characters come out escaped."""
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def as_text(fields: dict[str, Any], *, coloured: bool = False) -> bytes:
+    """Render a record as one line for people."""
+    level = fields["level"]
+    label = f"{level:<7}"
+    if coloured:
+        label = f"\x1b[{_COLOURS[level]}m{label}\x1b[0m"
+    if fields.get("event") == "request":
+        text = (
+            f"{fields['status']} {fields['method'] or '-'} {fields['path'] or '-'}"
+            f" → {fields['service'] or '-'} {fields['duration_ms']} ms"
+            f" client={fields['client_ip']} id={fields['request_id']}"
+        )
+        if fields["error"]:
+            text += f" {fields['error']}"
+    else:
+        text = str(fields.get("event"))
+    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if fields.get("traceback"):
+        printable += "\n" + fields["traceback"]
+    return f"{fields['time'][11:23]} {label} {printable}\n".encode()

@@ -1,0 +1,458 @@
+"""Carry one exchange at a time over one socket to an upstream.
+
+    begin() ──► HEAD ──(final head)──► BODY ──(complete)──► idle again, or closed
+                 │  ▲                   │
+                 │  └─ 1xx              └─ cut short, silent, or abort(): closed
+                 └─ closed, silent, nonsense: the signal fails
+
+Rules. Nothing is believed that could be read in two ways: such an answer is a 502 and the connection
+is closed. Bytes that come when none are due (an unsolicited 408, a second answer) close it too: they
+must never be paired with the next request. A connection goes back to its pool only when both
+messages have ended, and ended cleanly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, cast
+
+from propylon.errors import BadResponse, GatewayError, StaleConnection, UpstreamReset, UpstreamTimeout
+from propylon.upstream.exchange import Answer, Outgoing, RequestBody, Sink
+from propylon.upstream.signal import Signal
+from propylon.upstream.ticker import NEVER, Ticker
+from propylon.wire.framing import LAST_CHUNK, ChunkDecoder, FramingError, chunk
+from propylon.wire.http1 import HEAD_END, parse_response
+from propylon.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Response
+
+__all__ = ["Connection", "Keeper", "Reply"]
+
+# 64 KiB: what we allow a client's head by default, and four times what nginx allows an upstream's.
+_MAX_HEAD = 64 * 1024
+# Nobody sends more than a few; an endless stream of 1xx is an upstream that never answers.
+_MAX_INTERIM = 100
+_SWITCHING_PROTOCOLS = 101
+_FIRST_FINAL_STATUS = 200
+_CONTINUE = 100
+
+
+class Keeper(Protocol):
+    """Who owns the connection between exchanges."""
+
+    def release(self, connection: Connection) -> None:
+        """Take back a connection that is clean and open."""
+
+    def discard(self, connection: Connection) -> None:
+        """Note that the connection is gone."""
+
+
+class Reply:
+    """The answer to one exchange; lets go of the connection when the answer has ended."""
+
+    __slots__ = ("_connection", "body", "head")
+
+    def __init__(self, head: Response, body: bytes | None, connection: Connection | None) -> None:
+        """Take the head and either the whole body or the connection it is still coming from."""
+        self.head = head
+        self.body = body
+        self._connection = connection
+
+    def pipe(self, sink: Sink) -> Signal[None]:
+        """Push the body to `sink`; see `Answer.pipe`."""
+        if self._connection is None:
+            msg = "this answer has no body to come"
+            raise RuntimeError(msg)
+        return self._connection.pipe(sink)
+
+    def pause(self) -> None:
+        """Stop reading from the upstream: the client is slow."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def abort(self) -> None:
+        """Close the connection if the answer has not ended."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def let_go(self) -> None:
+        """Forget the connection: it belongs to somebody else from now on."""
+        self._connection = None
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection to an upstream."""
+
+    __slots__ = (
+        "_answered",
+        "_body",
+        "_buffer",
+        "_decoder",
+        "_end",
+        "_ended",
+        "_held",
+        "_interims",
+        "_keeper",
+        "_loop",
+        "_outgoing",
+        "_remaining",
+        "_reply",
+        "_sent",
+        "_sink",
+        "_ticker",
+        "_transport",
+        "deadline",
+        "idle_since",
+        "uses",
+    )
+
+    def __init__(self, keeper: Keeper, ticker: Ticker, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to `keeper`; `ticker` watches `deadline` while the connection is open."""
+        # Per connection
+        self._keeper = keeper
+        self._ticker = ticker
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self.deadline = NEVER
+        self.idle_since = 0.0
+        self.uses = 0
+        # Per exchange
+        self._outgoing: Outgoing | None = None
+        self._answered: Signal[Answer] | None = None  # set while the head is awaited
+        self._reply: Reply | None = None  # set while the body is awaited
+        self._ended: Signal[None] | None = None
+        self._sink: Sink | None = None
+        self._body: RequestBody | None = None
+        self._sent = True  # the request has gone out whole
+        self._buffer = b""
+        self._held: list[bytes] = []
+        self._remaining = NO_BODY
+        self._decoder: ChunkDecoder | None = None
+        self._interims = 0
+        self._end = NEVER
+
+    def __repr__(self) -> str:
+        """Tell the state in a word, for logs and tests."""
+        if self._transport is None:
+            state = "closed"
+        elif self._answered is not None:
+            state = "awaiting head"
+        elif self._reply is not None:
+            state = "receiving body"
+        else:
+            state = "idle"
+        return f"<Connection {state} uses={self.uses}>"
+
+    @property
+    def usable(self) -> bool:
+        """Whether the next exchange may begin here, as far as anyone can know."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    # The exchange
+
+    def begin(self, outgoing: Outgoing, sink: Sink) -> Signal[Answer]:
+        """Send the request; the signal brings the final answer's head."""
+        transport = self._transport
+        if transport is None:
+            msg = "a closed connection was asked to begin an exchange"
+            raise RuntimeError(msg)
+        self.uses += 1
+        self._outgoing = outgoing
+        self._sink = sink
+        answered: Signal[Answer] = Signal()
+        self._answered = answered
+        now = self._loop.time()
+        self._end = now + outgoing.max_duration
+        transport.write(
+            b"%b %b HTTP/1.1%b\r\n\r\n" % (outgoing.method.encode(), outgoing.target, outgoing.block)
+        )
+        body = outgoing.body
+        if body is None:
+            self.deadline = min(now + outgoing.first_byte, outgoing.deadline, self._end)
+        else:
+            self._sent = False
+            self._body = body
+            self.deadline = self._end
+            body.pipe(self)
+        return answered
+
+    def pipe(self, sink: Sink) -> Signal[None]:
+        """Push the body of the answer to `sink`, what was held first."""
+        ended: Signal[None] = Signal()
+        self._ended = ended
+        self._sink = sink
+        self._touch()
+        held, self._held = self._held, []
+        for data in held:
+            self._receive_body(data)
+        if self._reply is None or ended.done:
+            return ended
+        if self._transport is None:
+            self._lost_body(None)
+        else:
+            self.resume()
+        return ended
+
+    def pause(self) -> None:
+        """Stop reading; silence is not the upstream's fault meanwhile."""
+        if self.usable:
+            self._transport.pause_reading()  # type: ignore[union-attr] — `usable`
+            self.deadline = self._end
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if self.usable:
+            self._transport.resume_reading()  # type: ignore[union-attr] — `usable`
+            self._touch()
+
+    def abort(self) -> None:
+        """Close at once, without waiting for what is in flight."""
+        self._clear()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            self._ticker.forget(self)
+            self._keeper.discard(self)
+            transport.abort()
+
+    def expire(self) -> None:
+        """End what has taken too long: an exchange, or an idle connection's life."""
+        answered, ended = self._answered, self._ended
+        if answered is None and self._reply is None:
+            self.abort()
+        elif answered is not None:
+            self.abort()
+            msg = "The upstream did not answer in time"
+            answered.fail(UpstreamTimeout(msg))
+        else:
+            self.abort()
+            if ended is not None:
+                msg = "The upstream fell silent in the middle of its answer"
+                ended.fail(UpstreamTimeout(msg))
+
+    def _touch(self) -> None:
+        if self._outgoing is not None:
+            self.deadline = min(self._ticker.now + self._outgoing.idle, self._end)
+
+    # BodySink: the request's body on its way out
+
+    def body_data(self, data: bytes) -> None:
+        """Send the next piece."""
+        if self._transport is not None and self._body is not None and data:
+            self._transport.write(chunk(data) if self._body.length == CHUNKED else data)
+
+    def body_end(self) -> None:
+        """Note that the request has gone out whole: from now on the upstream is waited for."""
+        body, outgoing = self._body, self._outgoing
+        if self._transport is None or body is None or outgoing is None:
+            return
+        if body.length == CHUNKED:
+            self._transport.write(LAST_CHUNK)
+        self._sent = True
+        self._body = None
+        if self._answered is not None:
+            now = self._loop.time()
+            self.deadline = min(now + outgoing.first_byte, outgoing.begin_waiting(now), self._end)
+
+    def pause_writing(self) -> None:
+        """Have the client wait: the upstream reads slowly. It may not stop for ever."""
+        if self._body is not None:
+            self._body.pause()
+            self._touch()
+
+    def resume_writing(self) -> None:
+        """Let the client go on."""
+        if self._body is not None:
+            self.deadline = self._end
+            self._body.resume()
+
+    # asyncio.Protocol: the answer on its way in
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        # uvloop's transports are no subclass of asyncio's, but have all it has.
+        transport = cast("asyncio.Transport", transport)
+        self._transport = transport
+        self._ticker.watch(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, wherever the answer stands."""
+        if self._answered is not None:
+            try:
+                self._receive_head(self._buffer + data if self._buffer else data)
+            except GatewayError as error:
+                self._fail_head(error)
+        elif self._reply is not None:
+            self._receive_body(data)
+        else:
+            # Nothing is due: an unsolicited answer, or more than the last one announced.
+            self.abort()
+
+    def eof_received(self) -> bool:
+        """Let the transport close: an upstream that is done talking is done."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        if self._transport is not None:
+            self._transport = None
+            self._ticker.forget(self)
+            self._keeper.discard(self)
+        if self._answered is not None:
+            self._fail_head(self._lost_head(exc))
+        elif self._reply is not None:
+            self._lost_body(exc)
+
+    # Reading the head
+
+    def _receive_head(self, data: bytes) -> None:
+        outgoing, answered = self._outgoing, self._answered
+        assert outgoing is not None  # noqa: S101 — set with `_answered`
+        while answered is not None:
+            end = data.find(HEAD_END)
+            if end < 0 or end > _MAX_HEAD:
+                if len(data) > _MAX_HEAD:
+                    msg = "The upstream's answer has too large a head"
+                    raise BadResponse(msg)
+                self._buffer = data
+                return
+            head = parse_response(data[: end + 4], outgoing.method)
+            data = data[end + 4 :]
+            self._buffer = b""
+            if head.status >= _FIRST_FINAL_STATUS:
+                self._receive_final(head, data, answered)
+                return
+            self._receive_interim(head)
+
+    def _receive_interim(self, head: Response) -> None:
+        self._interims += 1
+        if head.status == _SWITCHING_PROTOCOLS or self._interims > _MAX_INTERIM:
+            msg = "The upstream changed the protocol, or never came to its answer"
+            raise BadResponse(msg, reason=f"status {head.status}, {self._interims} interim answers")
+        if head.status != _CONTINUE and self._sink is not None:
+            self._sink.interim(head)
+
+    def _receive_final(self, head: Response, data: bytes, answered: Signal[Answer]) -> None:
+        self._answered = None
+        length = head.length
+        if length == NO_BODY or 0 <= length <= len(data):
+            body = data[:length] if length >= 0 else b""
+            self._conclude(head, clean=len(data) == len(body))
+            answered.set(Reply(head, body, None))
+            return
+        self._remaining = length
+        self._decoder = ChunkDecoder() if length == CHUNKED else None
+        self._reply = reply = Reply(head, None, self)
+        self._touch()
+        if data:
+            self._held.append(data)
+        answered.set(reply)
+        if self._reply is reply and self._ended is None:
+            # Until somebody pipes, which may take a turn of the loop: memory is bounded.
+            self.pause()
+
+    def _fail_head(self, error: GatewayError) -> None:
+        answered = self._answered
+        self.abort()
+        if answered is not None:
+            answered.fail(error)
+
+    def _lost_head(self, exc: Exception | None) -> GatewayError:
+        if self.uses > 1 and not self._buffer and not self._interims:
+            msg = "The upstream had closed the connection"
+            return StaleConnection(msg, reason=repr(exc))
+        if self._buffer and exc is None:
+            msg = "The upstream's answer ended in the middle of its head"
+            return BadResponse(msg)
+        msg = "The upstream closed the connection without an answer"
+        return UpstreamReset(msg, reason=repr(exc))
+
+    # Reading the body
+
+    def _receive_body(self, data: bytes) -> None:
+        sink, reply = self._sink, self._reply
+        if reply is None:
+            return
+        if self._ended is None or sink is None:
+            self._held.append(data)
+            return
+        self.deadline = min(self._ticker.now + self._outgoing.idle, self._end)  # type: ignore[union-attr]
+        decoder = self._decoder
+        if decoder is not None:
+            self._receive_chunks(decoder, data, sink)
+        elif self._remaining == UNTIL_CLOSE:
+            sink.write(data)
+        elif len(data) < self._remaining:
+            self._remaining -= len(data)
+            sink.write(data)
+        else:
+            sink.write(data[: self._remaining])
+            self._complete(clean=len(data) == self._remaining)
+
+    def _receive_chunks(self, decoder: ChunkDecoder, data: bytes, sink: Sink) -> None:
+        try:
+            decoded = decoder.feed(data)
+        except FramingError as error:
+            self._fail_body(BadResponse("The upstream's answer is malformed", reason=str(error)))
+            return
+        if decoded:
+            sink.write(decoded)
+        if decoder.done:
+            self._complete(clean=not decoder.rest)
+
+    def _complete(self, *, clean: bool) -> None:
+        sink, ended, reply = self._sink, self._ended, self._reply
+        if reply is None:
+            return  # the sink aborted us in its `write`
+        self._conclude(reply.head, clean=clean)
+        if sink is not None:
+            sink.finish()
+        if ended is not None:
+            ended.set(None)
+
+    def _fail_body(self, error: GatewayError) -> None:
+        ended = self._ended
+        self.abort()
+        if ended is not None:
+            ended.fail(error)
+
+    def _lost_body(self, exc: Exception | None) -> None:
+        if self._ended is None:
+            return  # `pipe` will find out
+        if self._remaining == UNTIL_CLOSE and exc is None:
+            self._complete(clean=False)
+            return
+        msg = "The upstream's answer was cut short"
+        self._fail_body(UpstreamReset(msg, reason=repr(exc)))
+
+    # Between exchanges
+
+    def _conclude(self, head: Response, *, clean: bool) -> None:
+        """Give the connection back if both messages have ended cleanly, else close it."""
+        reusable = clean and self._sent and head.keep_alive and self.usable
+        self._clear()
+        if reusable:
+            self.idle_since = self._ticker.now
+            self._keeper.release(self)
+        else:
+            self.abort()
+
+    def _clear(self) -> None:
+        if self._reply is not None:
+            self._reply.let_go()
+            self._reply = None
+        if self._body is not None:
+            self._body.unpipe()
+            self._body = None
+        if self._held:
+            self._held = []
+        self._answered = None
+        self._outgoing = None
+        self._ended = None
+        self._sink = None
+        self._sent = True
+        self._decoder = None
+        self._interims = 0
+        self._buffer = b""

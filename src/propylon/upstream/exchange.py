@@ -1,0 +1,149 @@
+"""Name what goes to an upstream and what comes back, and the ports in between.
+
+Bodies are pushed, never pulled: a chunk travels from one socket to the other in one call, without a
+task, a queue or a future. Whoever cannot take more says `pause` to where the chunks come from.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from propylon.upstream.signal import Signal
+from propylon.upstream.ticker import NEVER
+from propylon.wire.message import Response
+
+__all__ = ["Answer", "Flow", "Outgoing", "RequestBody", "Sink", "Upstream"]
+
+
+class Flow(Protocol):
+    """Where chunks come from: can be told to wait."""
+
+    def pause(self) -> None:
+        """Send no more for now."""
+
+    def resume(self) -> None:
+        """Go on."""
+
+
+class Sink(Protocol):
+    """Where chunks go to."""
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece; an empty one is nothing."""
+
+    def finish(self) -> None:
+        """Note that the body is complete."""
+
+    def interim(self, head: Response) -> None:
+        """Take a 1xx answer; more will follow."""
+
+
+class RequestBody(Flow, Protocol):
+    """The body of a request, while it comes in."""
+
+    length: int
+    complete: bool
+    started: bool
+
+    def pipe(self, sink: BodySink) -> None:
+        """Push what has come in and what will to `sink`, from the start.
+
+        Can be called again, for another attempt, as long as `replayable` is true.
+        """
+
+    def unpipe(self) -> None:
+        """Push no more: the attempt is over."""
+
+    @property
+    def replayable(self) -> bool:
+        """Whether `pipe` can still start at the first byte."""
+
+
+class BodySink(Protocol):
+    """Where a request body goes to."""
+
+    def body_data(self, data: bytes) -> None:
+        """Take the next piece."""
+
+    def body_end(self) -> None:
+        """Note that the body is complete."""
+
+
+class Outgoing:
+    """A request on its way out: everything an upstream needs, and the limits it has to keep.
+
+    `block` is the finished header block, Host and framing included. Times are in seconds;
+    `deadline` is on the loop's clock and holds until the final answer's head. It is NEVER while
+    the request's body is still coming in: how long that takes is up to the client, and `total`
+    is counted from its end (as Envoy's route timeout is).
+    """
+
+    __slots__ = (
+        "block",
+        "body",
+        "connect",
+        "deadline",
+        "first_byte",
+        "idle",
+        "max_duration",
+        "method",
+        "target",
+        "total",
+    )
+
+    def __init__(  # noqa: PLR0913 — a record; every caller names them all
+        self,
+        *,
+        method: str,
+        target: bytes,
+        block: bytes,
+        body: RequestBody | None,
+        connect: float,
+        first_byte: float,
+        idle: float,
+        total: float,
+        deadline: float,
+        max_duration: float,
+    ) -> None:
+        """Take the parts; nothing has a default."""
+        self.method = method
+        self.target = target
+        self.block = block
+        self.body = body
+        self.connect = connect
+        self.first_byte = first_byte
+        self.idle = idle
+        self.total = total
+        self.deadline = deadline
+        self.max_duration = max_duration
+
+    def begin_waiting(self, now: float) -> float:
+        """Start `total`, once, when the request has come in whole; return the deadline."""
+        if self.deadline == NEVER:
+            self.deadline = now + self.total
+        return self.deadline
+
+
+class Answer(Flow, Protocol):
+    """An upstream's answer: its head, and its body now or later."""
+
+    head: Response
+    # The whole body, when it came with the head; else None, and `pipe` it.
+    body: bytes | None
+
+    def pipe(self, sink: Sink) -> Signal[None]:
+        """Push the body to `sink`; the signal is set when it has ended, or fails with its error."""
+
+    def abort(self) -> None:
+        """Want no more of it: the connection is closed, the upstream's work cancelled."""
+
+
+class Upstream(Protocol):
+    """Anything that can be asked."""
+
+    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:
+        """Send the request; return when the final answer's head is there.
+
+        1xx answers go to `sink` meanwhile. Raises ConnectFailed, ConnectTimeout, StaleConnection,
+        UpstreamReset, BadResponse or UpstreamTimeout; cancelling it closes the connection.
+        """

@@ -1,0 +1,230 @@
+"""Keep connections to one instance alive, and decide synchronously which one is used next.
+
+Last in, first out: the connection used last is the least likely to have been closed meanwhile, and
+the others can grow old and go. Deciding costs O(1) whatever the number of connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from dataclasses import dataclass
+
+from propylon.errors import (
+    ConnectFailed,
+    ConnectTimeout,
+    GatewayError,
+    ServiceUnavailable,
+)
+from propylon.upstream.connection import Connection
+from propylon.upstream.exchange import Answer, Outgoing, Sink
+from propylon.upstream.signal import Signal
+from propylon.upstream.tasks import spawn
+from propylon.upstream.ticker import NEVER, Ticker
+
+__all__ = ["IDEMPOTENT", "Address", "Pool"]
+
+# RFC 9110, 9.2.2. Sending one of these twice is the same as sending it once.
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+
+# nginx keeps idle upstream connections for 60 s.
+_IDLE_LIMIT = 60.0
+# Uvicorn and Node close idle connections after 5 s, Gunicorn after 2 s. A request that must not be
+# sent twice goes over a connection only if it was in use a moment ago, else over a new one.
+_FRESH = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an instance listens; `tls` is what to verify it with, for https."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+
+
+class _Place(Signal[Connection]):
+    """A place in the queue for a connection, given up after a while."""
+
+    __slots__ = ("deadline",)
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self.deadline = deadline
+
+    def expire(self) -> None:
+        msg = "All connections to the upstream are in use"
+        self.fail(ServiceUnavailable(msg, reason="max_connections"))
+
+
+class Pool:
+    """The connections to one instance: at most `limit`, idle ones reused, the rest queue."""
+
+    def __init__(
+        self, address: Address, *, limit: int, ticker: Ticker, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Start empty; nothing is connected before it is needed."""
+        self.address = address
+        self.limit = limit
+        self.open = 0
+        self._ticker = ticker
+        self._loop = loop
+        self._idle: list[Connection] = []
+        self._queue: deque[_Place] = deque()
+        self._closing = False
+
+    def __repr__(self) -> str:
+        """Tell how full it is, for logs and tests."""
+        return (
+            f"<Pool {self.address.host}:{self.address.port}"
+            f" open={self.open} idle={len(self._idle)} queued={len(self._queue)}>"
+        )
+
+    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:
+        """Ask the instance; see `Upstream.exchange`."""
+        connection = self._take(outgoing.method) or await self._obtain(outgoing)
+        answer = None
+        try:
+            answer = await connection.begin(outgoing, sink)
+        finally:
+            if answer is None:
+                connection.abort()
+        return answer
+
+    def close(self) -> None:
+        """Close what is idle now and whatever becomes idle later."""
+        self._closing = True
+        for connection in list(self._idle):
+            connection.abort()
+
+    # Keeper
+
+    def release(self, connection: Connection) -> None:
+        """Take back a clean connection: hand it to the next in the queue, or keep it."""
+        while self._queue:
+            place = self._leave_queue()
+            if not place.done:
+                connection.deadline = NEVER
+                place.set(connection)
+                return
+        if self._closing:
+            connection.abort()
+            return
+        connection.deadline = self._ticker.now + _IDLE_LIMIT
+        self._idle.append(connection)
+
+    def discard(self, connection: Connection) -> None:
+        """Note that a connection is gone; somebody in the queue may open another."""
+        self.open -= 1
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._queue and not self._closing:
+            spawn(self._replace())
+
+    # Choosing
+
+    def _take(self, method: str) -> Connection | None:
+        idle = self._idle
+        while idle:
+            connection = idle[-1]
+            if method not in IDEMPOTENT and self._loop.time() - connection.idle_since > _FRESH:
+                return None
+            idle.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    async def _obtain(self, outgoing: Outgoing) -> Connection:
+        if self.open < self.limit:
+            return await self._connect(outgoing)
+        if self._idle:
+            # At the limit with idle ones that are too old for this request: make room.
+            self._idle[0].abort()
+            return await self._connect(outgoing)
+        return await self._wait(outgoing)
+
+    async def _wait(self, outgoing: Outgoing) -> Connection:
+        if len(self._queue) >= self.limit:
+            msg = "All connections to the upstream are in use"
+            raise ServiceUnavailable(msg, reason="max_connections and as many waiting")
+        place = _Place(self._loop.time() + outgoing.connect)
+        self._ticker.watch(place)
+        self._queue.append(place)
+        connection = None
+        try:
+            connection = await place
+        finally:
+            self._ticker.forget(place)
+            if connection is None and place in self._queue:
+                self._queue.remove(place)
+        return connection
+
+    def _leave_queue(self) -> _Place:
+        place = self._queue.popleft()
+        self._ticker.forget(place)
+        return place
+
+    # Connecting
+
+    async def _connect(self, outgoing: Outgoing) -> Connection:
+        """Open a connection within the request's limits; never leave one behind unused."""
+        timeout = min(outgoing.connect, max(0.0, outgoing.deadline - self._loop.time()))
+        self.open += 1
+        task = spawn(self._open(timeout))
+        connection = None
+        try:
+            connection = await task
+        finally:
+            if connection is None:
+                self._give_up(task)
+        return connection
+
+    def _give_up(self, task: asyncio.Task[Connection]) -> None:
+        if not task.done():
+            self.open -= 1
+            task.cancel()
+        elif task.cancelled() or task.exception() is not None:
+            self.open -= 1
+        else:
+            task.result().abort()  # came too late; `discard` counts it
+
+    async def _replace(self) -> None:
+        """Open a connection for the first in the queue."""
+        if self.open >= self.limit or not self._queue:
+            return
+        place = self._leave_queue()
+        self.open += 1
+        try:
+            connection = await self._open(max(0.0, place.deadline - self._loop.time()))
+        except GatewayError as error:
+            self.open -= 1
+            place.fail(error)
+            return
+        if place.done:
+            self.release(connection)
+        else:
+            place.set(connection)
+
+    async def _open(self, timeout: float) -> Connection:  # noqa: ASYNC109 — translated here
+        address = self.address
+        try:
+            async with asyncio.timeout(timeout):
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self, self._ticker, self._loop),
+                    address.host,
+                    address.port,
+                    ssl=address.tls,
+                    server_hostname=address.host if address.tls else None,
+                )
+        except TimeoutError as error:
+            msg = "No connection to the upstream in time"
+            raise ConnectTimeout(msg) from error
+        except socket.gaierror as error:
+            msg = "The upstream's name does not resolve"
+            raise ConnectFailed(msg, reason=str(error)) from error
+        except OSError as error:
+            msg = "No connection to the upstream"
+            raise ConnectFailed(msg, reason=str(error)) from error
+        return connection

@@ -1,0 +1,147 @@
+"""Run a gateway in a process of its own, on either edge, and read what it says."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.client import Answer, RawClient, request
+
+ROOT = Path(__file__).resolve().parents[2]
+EDGES = ("fast", "portable")
+_UVICORN = "--no-proxy-headers --host 127.0.0.1 --log-level warning --no-access-log --no-server-header --no-date-header"
+
+Config = dict[str, Any]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def command(edge: str, file: Path, port: int) -> list[str]:
+    """How the gateway is started on that edge."""
+    if edge == "fast":
+        return [sys.executable, "-m", "propylon", "run", "--config", str(file)]
+    run = [sys.executable, "-m", "uvicorn", "propylon.main:app"]
+    return [*run, *_UVICORN.split(), "--port", str(port)]
+
+
+class Gateway:
+    """A running gateway, its port and its log."""
+
+    def __init__(self, edge: str, config: Config, folder: Path, *, files: int = 0) -> None:
+        self.edge = edge
+        self.port = free_port()
+        server = {"host": "127.0.0.1", **config.get("server", {}), "port": self.port}
+        self.file = folder / "propylon.yaml"
+        self.file.write_text(yaml.safe_dump({**config, "server": server}, sort_keys=False))
+        self.log = folder / "log"
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PROPYLON", "PYTEST", "COV_"))
+        }
+        environment |= {"PYTHONPATH": str(ROOT / "src"), "PROPYLON_CONFIG": str(self.file)}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                _limited(command(edge, self.file, self.port), files),
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # so that workers can be ended with it
+            )
+
+    def wait_ready(self, within: float = 15.0) -> None:
+        """Wait until /livez answers; whatever the gateway said is in the failure."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(OSError), RawClient(self.port) as client:
+                assert client.send(request(target="/livez")).read().status == 200
+                return
+            time.sleep(0.02)
+        self.kill()
+        raise AssertionError(f"the gateway did not start:\n{self.said()}")
+
+    def said(self) -> str:
+        """Everything it has logged."""
+        return self.log.read_text(errors="replace")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Every JSON line of its log."""
+        found = []
+        for line in self.said().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                parsed = json.loads(line)
+                if isinstance(parsed, dict):
+                    found.append(parsed)
+        return found
+
+    def records(self, request_id: str, *, within: float = 1.0) -> list[dict[str, Any]]:
+        """The access records of a request, as soon as there is one."""
+        deadline = time.monotonic() + within
+        while True:
+            found = [line for line in self.lines() if line.get("request_id") == request_id]
+            access = [line for line in found if "duration_ms" in line]
+            if access or time.monotonic() > deadline:
+                return access
+            time.sleep(0.02)
+
+    def record(self, answer: Answer) -> dict[str, Any]:
+        """The one access record of an answer."""
+        identity = answer.get("x-request-id")
+        assert identity
+        records = self.records(identity)
+        assert len(records) == 1, f"{len(records)} records of {identity}"
+        return records[0]
+
+    def pids(self) -> list[int]:
+        """The process and those below it."""
+        found = [self.process.pid]
+        for pid in found:
+            for file in Path(f"/proc/{pid}/task").glob("*/children"):
+                found += [int(child) for child in file.read_text().split()]
+        return found
+
+    def rss(self, key: str = "RssAnon") -> int:
+        """The memory that it holds, in bytes."""
+        total = 0
+        for pid in self.pids():
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith(key + ":"):
+                    total += int(line.split()[1]) * 1024
+        return total
+
+    def stop(self, within: float = 8.0) -> int:
+        """Ask it to stop and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not stop on SIGTERM:\n{self.said()}") from None
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it and everything it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(5)
+
+
+def _limited(run: list[str], files: int) -> list[str]:
+    """The command with a limit on open files, if there is one."""
+    return ["sh", "-c", 'ulimit -n "$0"; exec "$@"', str(files), *run] if files else run

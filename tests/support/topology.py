@@ -1,0 +1,161 @@
+"""Describe the gateway that most cases share: its services, routes and short timeouts."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any, Self
+
+from tests.support.gateway import Config, free_port
+from tests.support.upstream import Arrived, Peer, Upstream
+
+BANNER = b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"
+MAX_HEADER = 16 * 1024
+MAX_BODY = 1_000_000
+SMALL_BODY = 1000
+# Seconds; long enough for a busy machine, short enough for a suite.
+CONNECT, FIRST_BYTE, IDLE, TOTAL, HEADER, BODY = 0.5, 0.7, 0.7, 1.5, 1.0, 1.0
+
+
+class Silence:
+    """An address that accepts no connection: its queue is full, so SYNs are dropped."""
+
+    def __init__(self) -> None:
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(0)
+        self.port: int = self.listener.getsockname()[1]
+        self._queued = [socket.socket() for _ in range(4)]
+        for sock in self._queued:
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect(("127.0.0.1", self.port))
+
+    def close(self) -> None:
+        """Give the address back."""
+        for sock in [*self._queued, self.listener]:
+            sock.close()
+
+
+def greet_and_close(peer: Peer, arrived: Arrived) -> None:
+    """Say nothing more than the greeting."""
+    peer.close()
+
+
+class Upstreams:
+    """Every upstream that the shared configuration names."""
+
+    def __init__(self) -> None:
+        self.main = Upstream()
+        self.second = Upstream()
+        self.banner = Upstream(greeting=BANNER, fallback=greet_and_close)
+        self.silence = Silence()
+        self.closed_port = free_port()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for upstream in (self.main, self.second, self.banner, self.silence):
+            upstream.close()
+
+    def reset(self) -> None:
+        """Forget what the last case did."""
+        self.main.reset()
+        self.second.reset()
+        self.banner.reset()
+
+    @property
+    def faults(self) -> list[str]:
+        """What the gateway sent that could be read in two ways."""
+        return self.main.faults + self.second.faults + self.banner.faults
+
+    def nothing_arrived(self) -> bool:
+        """Whether no upstream got a single byte."""
+        return not (self.main.raw or self.second.raw or self.banner.raw)
+
+
+def _url(port: int, base: str = "") -> str:
+    return f"http://127.0.0.1:{port}{base}"
+
+
+def _services(upstreams: Upstreams) -> dict[str, Any]:
+    timeouts = {"connect": CONNECT, "first_byte": FIRST_BYTE, "idle": IDLE, "total": TOTAL}
+    urls = {
+        "main": _url(upstreams.main.port),
+        "second": _url(upstreams.second.port),
+        "based": _url(upstreams.main.port, "/base/v1"),
+        "banner": _url(upstreams.banner.port),
+        "silence": _url(upstreams.silence.port),
+        "closed": _url(upstreams.closed_port),
+        "nohost": "http://nosuch.invalid:8000",
+    }
+    services: dict[str, Any] = {
+        name: {"url": url, "timeouts": dict(timeouts)} for name, url in urls.items()
+    }
+    # Connected at once, or not: what is left of `total` is not what ends it.
+    services["silence"]["timeouts"]["total"] = 5
+    services["tokenless"] = {"url": urls["main"], "forward_token": False}
+    services["patient"] = {
+        "url": urls["main"],
+        "timeouts": {"connect": 2, "first_byte": 10, "idle": 10, "total": 30},
+    }
+    services["either"] = {"instances": [urls["closed"], urls["main"]], "timeouts": timeouts}
+    services["empty"] = {}
+    return services
+
+
+_RULES = {
+    "request": {"set": {"X-Set": "by-gateway"}, "remove": ["X-Gone"]},
+    "response": {"set": {"X-Answer-Set": "by-gateway"}, "remove": ["X-Answer-Gone"]},
+}
+
+ROUTES: list[dict[str, Any]] = [
+    {"name": "up", "path": "/up", "service": "main", "strip_prefix": True},
+    {"name": "plain", "path": "/plain", "service": "main"},
+    {"name": "user", "path": "/user", "service": "main", "strip_prefix": True},
+    {"name": "auth", "path": "/auth", "service": "second", "strip_prefix": True},
+    {"path": "/exact", "service": "main", "exact": True},
+    {"path": "/old", "service": "main", "rewrite": "/v2/new"},
+    {"path": "/based", "service": "based", "strip_prefix": True},
+    {"path": "/orders", "service": "main"},
+    {"path": "/orders/admin", "service": "second"},
+    {"path": "/orders/{id}/items", "service": "second"},
+    {"path": "/admin", "service": "second"},
+    {"name": "few-get", "path": "/few", "service": "main", "methods": ["GET", "POST"]},
+    {"name": "few-delete", "path": "/few", "service": "second", "methods": ["DELETE"]},
+    {"name": "few-below", "path": "/few/below", "service": "main", "methods": ["GET"]},
+    {"name": "hosted", "path": "/hosted", "service": "main", "hosts": ["api.example.com"]},
+    {"name": "anyhost", "path": "/hosted", "service": "second"},
+    {"path": "/only", "service": "main", "hosts": ["api.example.com"]},
+    {"path": "/small", "service": "main", "max_body": SMALL_BODY},
+    {"path": "/big", "service": "patient", "max_body": 200_000_000},
+    {"path": "/rules", "service": "main", "headers": _RULES},
+    {"path": "/tokenless", "service": "tokenless"},
+    {"path": "/banner", "service": "banner"},
+    {"path": "/silence", "service": "silence"},
+    {"path": "/closed", "service": "closed"},
+    {"path": "/either", "service": "either"},
+    {"path": "/nohost", "service": "nohost"},
+    {"path": "/empty", "service": "empty"},
+    {"path": "/hasty", "service": "main", "timeouts": {"first_byte": 0.3, "total": 0.3}},
+    {"path": "/bounded", "service": "main", "timeouts": {"max_duration": 0.8}},
+]
+
+
+def configuration(upstreams: Upstreams, **server: Any) -> Config:
+    """The shared configuration; `server` lays keys over the server's."""
+    timeouts = {"header": HEADER, "idle": 5, "body": BODY}
+    shared = {"max_body": MAX_BODY, "max_header": MAX_HEADER, "timeouts": timeouts, "drain": 3}
+    return {
+        "server": {**shared, **server},
+        "services": _services(upstreams),
+        "defaults": {"auth": "none"},
+        "routes": [dict(route) for route in ROUTES],
+    }
+
+
+@contextlib.contextmanager
+def upstreams() -> Iterator[Upstreams]:
+    """Every upstream, for as long as the block lasts."""
+    with Upstreams() as running:
+        yield running

@@ -1,0 +1,192 @@
+"""The shape of the project: names, docstrings, version, public surface and import contracts."""
+
+import ast
+import importlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "propylon"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A name that says nothing collects everything.
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "core"}
+# A file that outgrows this becomes a package of the same name.
+MAX_LINES = 400
+# Each exception with its reason; one that is no longer needed must go.
+LONGER: dict[str, str] = {}
+
+
+def relative(path: Path) -> str:
+    """A module's path as the reader of a failure wants to see it."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def pyproject() -> dict[str, object]:
+    """The project's own description."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_module_says_what_it_does(path: Path) -> None:
+    """Every module starts with a docstring."""
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{relative(path)} has no docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_module_imports_are_absolute(path: Path) -> None:
+    """A module is imported by the name that the reader can search for."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    lines = [node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.level]
+    assert lines == []
+
+
+def test_no_file_outgrows_one_reading() -> None:
+    """No module is longer than 400 lines, but for the exceptions that are listed with their reason."""
+    sizes = {relative(path): len(path.read_text().splitlines()) for path in MODULES}
+    longer = {name: size for name, size in sizes.items() if size > MAX_LINES}
+    assert {name: size for name, size in longer.items() if name not in LONGER} == {}
+    assert LONGER.keys() <= longer.keys()
+
+
+def test_no_name_says_nothing() -> None:
+    """No module or package is called utils, helpers, manager, common or core."""
+    parts = {path: set(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES}
+    assert [relative(path) for path, names in parts.items() if names & FORBIDDEN_NAMES] == []
+
+
+def test_every_folder_is_a_package() -> None:
+    """Each folder with modules has an __init__, which is its map."""
+    folders = {path.parent for path in MODULES}
+    missing = [folder for folder in folders if not (folder / "__init__.py").is_file()]
+    assert [relative(folder) for folder in missing] == []
+
+
+def test_all_is_the_public_surface() -> None:
+    """`propylon.__all__` names exactly what `from propylon import …` is meant to give."""
+    package = importlib.import_module("propylon")
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    assert sorted(package.__all__) == sorted(public_names(tree))
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
+
+
+def public_names(tree: ast.Module) -> set[str]:
+    """What the package offers at its top level: its version, its own and what it re-exports."""
+    bound: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("propylon"):
+            bound |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.Assign):
+            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return {name for name in bound if name == "__version__" or not name.startswith("_")}
+
+
+def test_version_stands_in_one_place() -> None:
+    """pyproject.toml reads the version from the package and has none of its own."""
+    described = pyproject()
+    project, tool = described["project"], described["tool"]
+    assert isinstance(project, dict)
+    assert isinstance(tool, dict)
+    assert "version" not in project
+    assert project["dynamic"] == ["version"]
+    source = (ROOT / tool["hatch"]["version"]["path"]).read_text()
+    written = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
+    assert written is not None
+    assert written[1] == importlib.import_module("propylon").__version__
+
+
+def test_version_is_in_the_changelog() -> None:
+    """The version that is installed has its section in the changelog, or is still unreleased."""
+    version = importlib.import_module("propylon").__version__
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{version}]" in changelog or "## [Unreleased]" in changelog
+
+
+def test_types_are_published() -> None:
+    """The package carries py.typed, so that annotations reach those who import it."""
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_importing_propylon_prints_and_starts_nothing() -> None:
+    """Nothing happens at import: no output, no thread, no event loop."""
+    code = "import threading, propylon; assert threading.active_count() == 1"
+    done = run("-W", "error", "-c", code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_import_contracts_hold() -> None:
+    """Each layer imports only what stands below it, and pure modules do no I/O."""
+    # Its own cache would be written into the checkout.
+    call = "from importlinter.cli import lint_imports_command as main; main(['--no-cache'])"
+    done = run("-c", call)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python on the checkout's own source, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(PACKAGE.parent), "PATH": "", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_lock_pins_and_hashes_everything(lock: str) -> None:
+    """Each locked package has one version and its hashes, and no index or path is written down."""
+    text = (ROOT / lock).read_text()
+    entries = re.split(r"\n(?=[A-Za-z0-9])", re.sub(r"(?m)^ *#.*\n", "", text))
+    loose = [entry for entry in entries if "==" not in entry or "--hash=sha256:" not in entry]
+    assert loose == []
+    assert re.findall(r"https?://|file:|^-", text, re.MULTILINE) == []
+
+
+def test_dependencies_are_locked() -> None:
+    """Every dependency of pyproject.toml stands in the lock."""
+    project = pyproject()["project"]
+    assert isinstance(project, dict)
+    wanted = {re.split(r"[<>=!~ \[;]", line)[0].lower() for line in project["dependencies"]}
+    locked = re.findall(r"(?m)^([A-Za-z0-9_.-]+)==", (ROOT / "requirements.lock").read_text())
+    assert wanted - set(locked) == set()
+
+
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page leads to a file of the project."""
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+EXAMPLES = [
+    pytest.param(text, id=f"{relative(page)}-{number}")
+    for page in PAGES
+    for number, text in enumerate(re.findall(r"(?s)```yaml\n(.*?)```", page.read_text()))
+    if re.search(r"(?m)^(server|services|routes|tls):", text)
+]
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_examples_are_valid_configuration(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a page shows as propylon.yaml is accepted as it stands."""
+    load = importlib.import_module("propylon.config.load").load
+    monkeypatch.chdir(tmp_path)  # no .env of somebody's own
+    file = tmp_path / "propylon.yaml"
+    file.write_text(text)
+    assert load(file, {}).path == file

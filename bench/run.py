@@ -71,6 +71,7 @@ class Bench:
         self.problems = problems
         self.running: dict[str, tuple[Running, Site]] = {}
         self.samples: dict[str, list[load.Sample]] = {}
+        self.failed = False
 
     def run(self) -> int:
         with contextlib.ExitStack() as stack:
@@ -97,17 +98,18 @@ class Bench:
         if why is not None:
             self.problems.append(f"{peer.name} left out: {why}.")
             return
+        folder = self.folder / "".join(c for c in peer.name.lower() if c.isalnum())
         try:
-            folder = self.folder / "".join(c for c in peer.name.lower() if c.isalnum())
             running, site = start_gateway(peer, folder, upstream_port)
-            stack.callback(running.stop)
-            load.check(peer, site)
-            load.warm_up(site.port, self.options.connections, WARM_UP, vary=self.options.vary)
-        except (NotStarted, load.WrongAnswer) as problem:
+        except NotStarted as problem:
             self.problems.append(f"{peer.name} left out: {problem}.")
             return
-        except (OSError, ValueError, http.client.HTTPException) as problem:
-            said = f"{problem}; its last words: {running.last_words()}"
+        stack.callback(running.stop)
+        try:
+            load.check(peer, site)
+            load.warm_up(site.port, self.options.connections, WARM_UP, vary=self.options.vary)
+        except (load.WrongAnswer, OSError, ValueError, http.client.HTTPException) as problem:
+            said = f"{problem}. Its last words: {running.last_words()}"
             self.problems.append(f"{peer.name} left out: {said}")
             return
         self.running[peer.name] = (running, site)
@@ -117,24 +119,31 @@ class Bench:
         names = list(self.running)
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            running, site = self.running[name]
-            sample = load.measure(
-                running,
-                upstream,
-                self.options.connections,
-                self.options.seconds,
-                vary=self.options.vary,
-            )
-            self.samples.setdefault(name, []).append(sample)
-            # A run of many rounds must not fill the memory with logs.
-            for log in (site.access_log, site.stdout):
-                if log.exists():
-                    os.truncate(log, 0)
-            print(
-                f"round {number + 1}: {name:20} {sample.rps:9,.0f} req/s,"
-                f" {sample.gateway_cpu:4.0%} CPU, {sample.foreign:4.0%} foreign, {sample.failures} errors",
-                file=sys.stderr,
-            )
+            try:
+                self.measure(name, number, upstream)
+            except load.WrongAnswer as problem:
+                said = f"{problem}. Its last words: {self.running.pop(name)[0].last_words()}"
+                self.problems.append(f"{name} FAILED in round {number + 1}: {said}")
+                self.failed = True
+
+    def measure(self, name: str, number: int, upstream: Running) -> None:
+        """One gateway in one round."""
+        chosen = self.options
+        running, site = self.running[name]
+        sample = load.measure(
+            running, upstream, chosen.connections, chosen.seconds, vary=chosen.vary
+        )
+        self.samples.setdefault(name, []).append(sample)
+        # A run of many rounds must not fill the memory with logs.
+        for log in (site.access_log, site.stdout):
+            if log.exists():
+                os.truncate(log, 0)
+        print(
+            f"round {number + 1}: {name:20} {sample.rps:9,.0f} req/s,"
+            f" {sample.gateway_cpu:4.0%} CPU, {sample.foreign:4.0%} foreign,"
+            f" {sample.failures} errors",
+            file=sys.stderr,
+        )
 
     def show(self) -> int:
         rows = [report.summarise(name, each) for name, each in self.samples.items()]
@@ -145,7 +154,7 @@ class Bench:
             print(f"- {line}")
         if self.options.json:
             self.options.json.write_text(json.dumps(report.as_json(rows, self.samples), indent=1))
-        return 1 if any(row.failures for row in gateways) else 0
+        return 1 if self.failed or any(row.failures for row in gateways) else 0
 
     def heading(self) -> str:
         chosen = self.options

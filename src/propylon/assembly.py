@@ -32,6 +32,7 @@ from propylon.telemetry.logs import WriterHandler
 from propylon.telemetry.metrics import Metrics
 from propylon.telemetry.writer import LineWriter
 from propylon.upstream.inprocess import InProcess
+from propylon.upstream.outbox import Outbox
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ticker import Ticker
 from propylon.version import __version__
@@ -65,10 +66,11 @@ class Gateway:
     def __init__(self, loaded: Loaded) -> None:
         """Take a valid configuration; nothing is opened before the gateway starts."""
         self.loaded = loaded
-        self._metrics = Metrics(time.perf_counter)
+        self._metrics = Metrics()
         self._health = HealthState(__version__)
         self._running: Running | None = None
         self.api: FastAPI = create_app(self._health, self._metrics.render)
+        self.asgi = _App(self)
 
     @classmethod
     def from_file(cls, path: str | Path, environ: Mapping[str, str] | None = None) -> Gateway:
@@ -83,38 +85,11 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[Mapping[str, object]]:  # noqa: ARG002
         """Run the background work; for apps that mount `asgi`, whose lifespans nobody calls."""
-        running = self._start()
+        running = self.start()
         try:
             yield {STATE_KEY: running.edge}
         finally:
             self._stop()
-
-    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve as an ASGI app."""
-        kind = scope["type"]
-        if kind == "http":
-            running = self._running or self._start()
-            await serve(running.edge, scope, receive, send)
-        elif kind == "lifespan":
-            await self._serve_lifespan(scope, receive, send)
-        else:
-            await receive()
-            await send({"type": "websocket.close", "code": 1011})
-
-    async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            context = self.lifespan()
-            state = await context.__aenter__()
-        except OSError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        if "state" in scope:
-            scope["state"].update(state)
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await context.__aexit__(None, None, None)
-        await send({"type": "lifespan.shutdown.complete"})
 
     def drain(self) -> None:
         """Turn unready; answers close their connections from now on."""
@@ -126,7 +101,8 @@ class Gateway:
         """Read the file again and swap the table; a file with errors changes nothing."""
         log.warning("reload: not read again, because this version cannot")
 
-    def _start(self) -> Running:
+    def start(self) -> Running:
+        """Return what runs; start it, if it does not run yet. Needs a running loop."""
         if self._running is not None:
             return self._running
         config = self.config
@@ -142,20 +118,19 @@ class Gateway:
         logger.setLevel(LEVELS[config.log.level])
         pools: dict[tuple[Address, int], Pool] = {}
         ticker = Ticker(loop, _EXCHANGE_TICK)
+        outbox = Outbox(loop)
 
         def connect(address: Address, limit: int) -> Pool:
-            pool = Pool(address, limit=limit, ticker=ticker, loop=loop)
+            pool = Pool(address, limit=limit, ticker=ticker, outbox=outbox, loop=loop)
             return pools.setdefault((address, limit), pool)
 
         # Ids, not secrets: the generator is seeded from the system's entropy, and fast.
         chance = random.Random()  # noqa: S311
         table = compile_table(config, connect, InProcess(self.api, loop), chance.random)
-        access_log = AccessLog(
-            writer, level=config.log.level, render=render, clock=time.perf_counter
-        )
+        access_log = AccessLog(writer, level=config.log.level, render=render)
         pipeline = Pipeline(
             table,
-            Forward(loop.time, chance.getrandbits),
+            Forward(loop.time, time.perf_counter),
             (access_log, self._metrics),
             clock=time.perf_counter,
             chance=chance.getrandbits,
@@ -165,6 +140,7 @@ class Gateway:
             pipeline=pipeline,
             trust=Trust([ip_network(network, strict=False) for network in server.trusted_proxies]),
             ticker=Ticker(loop, _CONNECTION_TICK),
+            outbox=outbox,
             max_header=server.max_header,
             header_timeout=server.timeouts.header,
             idle_timeout=server.timeouts.idle,
@@ -183,3 +159,31 @@ class Gateway:
             pool.close()
         logging.getLogger("propylon").removeHandler(running.handler)
         running.writer.close()
+
+
+class _App:
+    """A gateway as an ASGI app: an object, because servers tell ASGI 2 from 3 by `__call__`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        kind = scope["type"]
+        if kind == "http":
+            await serve(self._gateway.start().edge, scope, receive, send)
+        elif kind == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            # WebSockets are not built yet; closing before accepting is HTTP 403 to the client.
+            await receive()
+            await send({"type": "websocket.close", "code": 1011})
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self._gateway.lifespan() as state:
+            if "state" in scope:
+                scope["state"].update(state)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,22 +1,56 @@
-"""Parse the command line, call, print."""
+"""Parse the command line, call, print. What a command needs is imported when it is called."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from propylon.config.load import Loaded, load
-from propylon.config.problems import ConfigError
+if TYPE_CHECKING:
+    from propylon.config.load import Loaded
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+UNUSABLE = 2
+
 ConfigOption = Annotated[
-    Optional[Path], typer.Option("--config", "-c", help="The configuration file.")  # noqa: UP045
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The configuration; by default $PROPYLON_CONFIG, else propylon.yaml.",
+    ),
 ]
+
+
+class Format(StrEnum):
+    """Who reads the answer."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Level(StrEnum):
+    """The least that is worth a log line."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="text for people, json for programs.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
 
 @app.callback()
@@ -27,31 +61,191 @@ def root() -> None:
 @app.command()
 def run(
     config: ConfigOption = None,
-    host: Annotated[Optional[str], typer.Option(help="Address to listen on.")] = None,  # noqa: UP045
-    port: Annotated[Optional[int], typer.Option(help="Port to listen on.")] = None,  # noqa: UP045
-    workers: Annotated[Optional[int], typer.Option(help="Processes.")] = None,  # noqa: UP045
-    log_level: Annotated[Optional[str], typer.Option(help="debug, info, warning, error.")] = None,  # noqa: UP045
+    app: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PKG.MODULE:GATEWAY", help="A Gateway of your own, instead of a file."
+        ),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: PortOption = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Processes that share the port.")
+    ] = None,
+    log_level: Annotated[
+        Level | None, typer.Option(help="The least that is worth a log line.")
+    ] = None,
 ) -> None:
-    """Run the gateway."""
-    overrides = {
+    """Run the gateway until SIGTERM or Ctrl-C; requests in flight may finish."""
+    overrides: dict[str, object] = {
         "server.host": host,
         "server.port": port,
         "server.workers": workers,
-        "log.level": log_level,
+        "log.level": None if log_level is None else log_level.value,
     }
-    from propylon.run import start
+    if app is not None:
+        _run_own(app, config, overrides)
+    from propylon.run import start  # noqa: PLC0415
 
     raise typer.Exit(start(lambda: _load(config, overrides)))
 
 
-def _load(config: Path | None, overrides: dict[str, object]) -> Loaded:
+@app.command()
+def check(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> None:
+    """Report every problem of the configuration, each with its line; 0 without any, else 2."""
+    from propylon.commands import check as checking  # noqa: PLC0415
+    from propylon.config.load import load  # noqa: PLC0415
+    from propylon.config.problems import ConfigError  # noqa: PLC0415
+
+    error = None
+    said = ""
     try:
-        return load(config, os.environ, overrides)
-    except ConfigError as error:
+        loaded = load(config, os.environ)
+        if problems := checking.certificate_problems(loaded):
+            raise ConfigError(problems)  # noqa: TRY301 — reported as all others are
+        said = checking.summary(loaded)
+    except ConfigError as found:
+        error = found
+    if format_ is Format.JSON:
+        _print_json(checking.as_data(error))
+    elif error is not None:
         sys.stderr.write(f"{error}\n")
-        raise typer.Exit(2) from None
+    else:
+        typer.echo(said)
+    raise typer.Exit(UNUSABLE if error is not None else 0)
+
+
+@app.command()
+def routes(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> None:
+    """Show the compiled table, in the order in which matching prefers."""
+    loaded = _load(config)
+    from propylon.commands import routes as table  # noqa: PLC0415
+    from propylon.commands.tables import print_table  # noqa: PLC0415
+
+    if format_ is Format.JSON:
+        _print_json(table.as_data(loaded))
+    else:
+        print_table(table.COLUMNS, table.rows(loaded), sys.stdout)
+
+
+@app.command()
+def explain(
+    method: Annotated[str, typer.Argument(help="GET, POST, ...")],
+    path: Annotated[str, typer.Argument(help="The path, with its query; or a whole URL.")],
+    config: ConfigOption = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", "-H", metavar="NAME:VALUE", help="May be repeated."),
+    ] = None,
+    client: Annotated[str, typer.Option(help="The address that it comes from.")] = "203.0.113.1",
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Say which route a request takes and why the others lost, and what the upstream would get."""
+    headers = [_header(text) for text in header or ()]
+    client = _address(client)
+    loaded = _load(config)
+    from propylon.commands.explain import explain as explained  # noqa: PLC0415
+    from propylon.commands.trial import Asked  # noqa: PLC0415
+
+    found = explained(loaded, Asked(_one_line(method), _one_line(path), headers, client))
+    if format_ is Format.JSON:
+        _print_json(found.as_data())
+    else:
+        typer.echo(found.as_text(), nl=False)
+
+
+@app.command()
+def init(
+    config: ConfigOption = None,
+    force: ForceOption = False,  # noqa: FBT002 — typer asks for it
+) -> None:
+    """Write a commented propylon.yaml to start with, and the schema that editors complete it from."""
+    from propylon.commands.files import CannotWrite, write_starter  # noqa: PLC0415
+
+    path = config or Path(os.environ.get("PROPYLON_CONFIG") or "propylon.yaml")
+    try:
+        file, schema_file = write_starter(path, force=force)
+    except CannotWrite as error:
+        _give_up(str(error), 1)
+    named = "" if str(file) == "propylon.yaml" else f" --config {file}"
+    typer.echo(
+        f"{file} and {schema_file} are written. Next:\n\n"
+        f"  edit {file}: say where your services are, and which paths lead there\n"
+        f"  propylon check{named}\n"
+        f"  propylon run{named}"
+    )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the configuration file."""
+    from propylon.config.editor import json_schema_text  # noqa: PLC0415
+
+    typer.echo(json_schema_text(), nl=False)
+
+
+@app.command()
+def demo(port: PortOption = None) -> None:
+    """Run the gateway in front of small real services, and print curl lines to try."""
+    from propylon.commands.demo import demo as show  # noqa: PLC0415
+
+    raise typer.Exit(show(port))
 
 
 def main() -> None:
     """Run the command line."""
     app()
+
+
+def _load(config: Path | None, overrides: dict[str, object] | None = None) -> Loaded:
+    from propylon.config.load import load  # noqa: PLC0415
+    from propylon.config.problems import ConfigError  # noqa: PLC0415
+
+    try:
+        return load(config, os.environ, overrides or {})
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        raise typer.Exit(UNUSABLE) from None
+
+
+def _run_own(name: str, config: Path | None, overrides: dict[str, object]) -> NoReturn:
+    if config is not None:
+        _give_up(
+            "--app and --config exclude each other: a gateway of your own has its file", UNUSABLE
+        )
+    from propylon.commands.own import described, found  # noqa: PLC0415
+    from propylon.run import start_own  # noqa: PLC0415
+
+    raise typer.Exit(start_own(described(name, overrides), lambda: found(name)))
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = _one_line(text).partition(":")
+    if not colon:
+        _give_up(f'"{text}" is not of the form NAME:VALUE', UNUSABLE)
+    return name, value.strip(" \t")
+
+
+def _one_line(text: str) -> str:
+    # A line break would make two header lines, or two requests, of one.
+    if "\r" in text or "\n" in text:
+        _give_up(f"{text!r} has a line break in it", UNUSABLE)
+    return text
+
+
+def _address(text: str) -> str:
+    from ipaddress import ip_address  # noqa: PLC0415
+
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        _give_up(f'"{text}" is not an IP address', UNUSABLE)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _give_up(message: str, status: int) -> NoReturn:
+    sys.stderr.write(f"propylon: {message}\n")
+    raise typer.Exit(status)

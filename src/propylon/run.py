@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from propylon.assembly import Gateway
 from propylon.config.load import Loaded
+from propylon.config.schema import ServerConfig
 from propylon.edge.server import (
     CannotListen,
     Hooks,
@@ -18,7 +20,7 @@ from propylon.edge.server import (
 )
 from propylon.edge.supervisor import supervise
 
-__all__ = ["start"]
+__all__ = ["start", "start_own"]
 
 CANNOT_LISTEN = 1
 
@@ -26,6 +28,27 @@ CANNOT_LISTEN = 1
 def start(read: Callable[[], Loaded]) -> int:
     """Run the gateway that `read` describes; return the exit status."""
     loaded = read()
+    one = loaded.config.server.workers == 1
+    # Each of several workers reads the file itself, and so does the one that replaces it.
+    return _start(loaded, lambda: Gateway(loaded if one else read()))
+
+
+def start_own(loaded: Loaded, build: Callable[[], Gateway]) -> int:
+    """Run a gateway that somebody else's code builds, where `loaded` says; return the exit status."""
+
+    def built() -> Gateway:
+        gateway = build()
+        # What the command line said of listening and logging was said after the code.
+        config = gateway.config.model_copy(
+            update={"server": loaded.config.server, "log": loaded.config.log}
+        )
+        gateway.loaded = replace(gateway.loaded, config=config)
+        return gateway
+
+    return _start(loaded, built)
+
+
+def _start(loaded: Loaded, build: Callable[[], Gateway]) -> int:
     server = loaded.config.server
     try:
         _options(loaded)
@@ -35,16 +58,17 @@ def start(read: Callable[[], Loaded]) -> int:
         return CANNOT_LISTEN
     _greet(sockets, secure=loaded.config.tls.certificate is not None)
     if server.workers == 1:
-        return _work(loaded, sockets)
-    return supervise(
-        lambda: _work(read(), sockets), server.workers, patience=server.drain_delay + server.drain
-    )
+        return _work(build(), sockets)
+    return supervise(lambda: _work(build(), sockets), server.workers, patience=_patience(server))
 
 
-def _work(loaded: Loaded, sockets: list[socket.socket]) -> int:
-    gateway = Gateway(loaded)
+def _patience(server: ServerConfig) -> float:
+    return server.drain_delay + server.drain
+
+
+def _work(gateway: Gateway, sockets: list[socket.socket]) -> int:
     hooks = Hooks(drain=gateway.drain, reload=gateway.reload)
-    serve_sockets(gateway.asgi, sockets, _options(loaded), hooks)
+    serve_sockets(gateway.asgi, sockets, _options(gateway.loaded), hooks)
     return 0
 
 

@@ -64,7 +64,11 @@ class RawClient:
         if window:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         self.sock.settimeout(timeout)
-        self.sock.connect(("127.0.0.1", port))
+        try:
+            self.sock.connect(("127.0.0.1", port))
+        except OSError:
+            self.sock.close()
+            raise
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = bytearray()
         self.broken = False  # a write failed: the other side has closed
@@ -97,7 +101,10 @@ class RawClient:
 
     def half_close(self) -> Self:
         """Say that nothing more will be sent."""
-        self.sock.shutdown(socket.SHUT_WR)
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.broken = True
         return self
 
     def reset(self) -> None:
@@ -206,7 +213,7 @@ class RawClient:
                 data += self.receive()
         return bytes(data)
 
-    def is_closed(self, within: float = TIMEOUT) -> bool:
+    def is_closed(self, within: float = 2.0) -> bool:
         """Whether the other side closes within that time, with nothing more to say."""
         if self.buffer:
             return False

@@ -18,8 +18,9 @@ EXCUSED = {
     "framing": "uvicorn decodes the body: what the app gets has no framing left to refuse",
     "upgrade": "uvicorn decides on upgrades before the app is asked, and drops the body",
     "spelling": "uvicorn hands names over in lower case",
-    "trailers": "ASGI has no message for a request's trailers, uvicorn drops a response's",
-    "cut": "uvicorn has no way to be told to reset: it closes an unfinished answer",
+    "request-trailers": "uvicorn adds a request's trailers to its headers, if they come soon enough",
+    "empty-query": "ASGI does not tell an empty query from none",
+    "absolute-form": "uvicorn drops the authority of an absolute target: Host alone counts",
     "exit-status": "uvicorn ends by the signal that stopped it",
 }
 

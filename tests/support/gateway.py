@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.client import Answer, RawClient, request
+from tests.support.client import Answer, Ended, RawClient, request
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGES = ("fast", "portable")
@@ -67,13 +67,14 @@ class Gateway:
     def wait_ready(self, within: float = 15.0) -> None:
         """Wait until /livez answers; whatever the gateway said is in the failure."""
         deadline = time.monotonic() + within
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with contextlib.suppress(OSError), RawClient(self.port) as client:
-                assert client.send(request(target="/livez")).read().status == 200
-                return
+        status = 0
+        while time.monotonic() < deadline and self.process.poll() is None and not status:
+            with contextlib.suppress(OSError, Ended), RawClient(self.port) as client:
+                status = client.send(request(target="/livez")).read().status
             time.sleep(0.02)
-        self.kill()
-        raise AssertionError(f"the gateway did not start:\n{self.said()}")
+        if status != 200:
+            self.kill()
+            raise AssertionError(f"it did not start: /livez {status}\n{self.said()[-2000:]}")
 
     def said(self) -> str:
         """Everything it has logged."""

@@ -224,7 +224,6 @@ class Upstream:
         self.requests.clear()
         self.raw.clear()
         self.faults.clear()
-        self.connections = 0
 
     @property
     def last(self) -> Arrived:

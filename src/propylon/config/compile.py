@@ -13,8 +13,8 @@ from propylon.proxy import balance
 from propylon.proxy.authenticate import anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import anybody, loopback_only
 from propylon.proxy.match import Authenticate, Authorize, Pattern, Route, Table
-from propylon.proxy.service import Balance, Instance, Service, Timeouts
-from propylon.upstream.exchange import Upstream
+from propylon.proxy.service import Balance, Instance, Service
+from propylon.upstream.exchange import Timeouts, Upstream
 from propylon.upstream.pool import Address
 from propylon.wire.headers import render
 

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter, Response
 
-from propylon.control.schemas import Health, ServiceHealth
+from propylon.control.schemas import Health, ServiceHealth, Status
 from propylon.errors import GatewayError
 from propylon.proxy.service import Instance, Service
-from propylon.upstream.exchange import Outgoing
+from propylon.upstream.exchange import Outgoing, Timeouts
 from propylon.upstream.tasks import spawn
 from propylon.wire.message import Response as Head
 
@@ -22,6 +22,7 @@ __all__ = ["HealthState", "router"]
 
 _SHARED_FOR = 1.0  # seconds: what many balancers ask for at once is found out once
 _TIMEOUT = 1.0
+_TIMEOUTS = Timeouts(_TIMEOUT, _TIMEOUT, _TIMEOUT, _TIMEOUT, _TIMEOUT)
 _PATH = b"/health"
 _SERVER_ERROR = 500
 
@@ -90,16 +91,12 @@ async def _probe(instance: Instance) -> float | None:
 
 def _request(instance: Instance) -> Outgoing:
     return Outgoing(
-        method="GET",
-        target=instance.base + _PATH,
-        block=b"\r\nHost: " + instance.host + b"\r\nUser-Agent: propylon-health",
-        body=None,
-        connect=_TIMEOUT,
-        first_byte=_TIMEOUT,
-        idle=_TIMEOUT,
-        total=_TIMEOUT,
-        deadline=asyncio.get_running_loop().time() + _TIMEOUT,
-        max_duration=_TIMEOUT,
+        "GET",
+        b"GET %b%b HTTP/1.1" % (instance.base, _PATH),
+        b"\r\nHost: " + instance.host + b"\r\nUser-Agent: propylon-health",
+        None,
+        _TIMEOUTS,
+        asyncio.get_running_loop().time() + _TIMEOUT,
     )
 
 
@@ -112,7 +109,7 @@ def router(state: HealthState) -> APIRouter:
     async def health(response: Response) -> Health:
         services = await state.probe()
         well = all(service.status == "healthy" for service in services.values())
-        status = "unhealthy" if state.draining else "healthy" if well else "degraded"
+        status: Status = "unhealthy" if state.draining else "healthy" if well else "degraded"
         response.status_code = 503 if state.draining else 200
         response.headers["Cache-Control"] = "no-store"
         now = datetime.now(UTC).replace(microsecond=0)

@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Envelope", "ErrorBody", "Health", "ServiceHealth"]
+__all__ = ["Envelope", "ErrorBody", "Health", "ServiceHealth", "Status"]
+
+
+Status = Literal["healthy", "degraded", "unhealthy"]
 
 
 class ServiceHealth(BaseModel):
@@ -33,7 +36,7 @@ class Health(BaseModel):
         }
     )
 
-    status: Literal["healthy", "degraded", "unhealthy"] = Field(
+    status: Status = Field(
         description="degraded: a service is not healthy; unhealthy: the gateway cannot serve."
     )
     version: str = Field(description="Of the gateway.")

@@ -23,8 +23,8 @@ from propylon.upstream.signal import Signal
 from propylon.upstream.tasks import spawn
 from propylon.upstream.ticker import NEVER
 from propylon.wire.headers import fields
-from propylon.wire.http1 import parse_request
 from propylon.wire.message import CHUNKED, Request, Response
+from propylon.wire.request import parse_request
 
 __all__ = ["AnswerCut", "serve"]
 
@@ -185,20 +185,20 @@ class _AsgiTurn(Turn):
 
     # Downstream
 
-    def respond(self, head: Response, body: bytes) -> None:
+    def respond(self, head: Response, block: bytes, body: bytes) -> None:
         """Send a whole answer."""
         if head.status in _BODILESS or self._method == "HEAD":
             body = b""
         self.started = self.complete = True
         self.bytes_out = len(body)
-        self._put(_start(head))
+        self._put(_start(head.status, block))
         self._put({"type": "http.response.body", "body": body, "more_body": False})
 
-    def start(self, head: Response) -> None:
+    def start(self, head: Response, block: bytes) -> None:
         """Send the head; how the body is framed is up to the server."""
         self.started = True
         self._length = head.length
-        self._put(_start(head))
+        self._put(_start(head.status, block))
 
     def attach(self, flow: Flow) -> None:
         """Pause `flow` while `send` is slow."""
@@ -296,9 +296,9 @@ class _AsgiTurn(Turn):
                 self.throw(error)
 
 
-def _start(head: Response) -> Message:
+def _start(status: int, block: bytes) -> Message:
     return {
         "type": "http.response.start",
-        "status": head.status,
-        "headers": [(name.lower(), value) for name, value in fields(head.block)],
+        "status": status,
+        "headers": [(name.lower(), value) for name, value in fields(block)],
     }

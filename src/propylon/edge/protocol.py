@@ -16,8 +16,8 @@ import struct
 from typing import Any, cast
 
 from propylon.edge.body import Body
+from propylon.edge.fast import FastTurn
 from propylon.edge.state import STATE_KEY, EdgeState
-from propylon.edge.turn import Turn
 from propylon.errors import (
     ClientGone,
     GatewayError,
@@ -26,11 +26,10 @@ from propylon.errors import (
     RequestTimeout,
 )
 from propylon.proxy.exchange import Origin
-from propylon.upstream.exchange import Flow
 from propylon.upstream.ticker import NEVER
-from propylon.wire.framing import LAST_CHUNK, ChunkDecoder, FramingError, chunk
-from propylon.wire.http1 import HEAD_END, HeadProbe, parse_request
-from propylon.wire.message import CHUNKED, Request, Response
+from propylon.wire.framing import HEAD_END, ChunkDecoder, FramingError
+from propylon.wire.message import CHUNKED, NO_BODY, Request
+from propylon.wire.request import HeadProbe, HeadReader
 
 __all__ = ["GatewayProtocol"]
 
@@ -47,134 +46,6 @@ _HALF_CLOSED_TIME = 1.0
 # How long an idle connection stays open in a stop, for a request that is on its way.
 _LAST_CALL = 0.1
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_BODILESS = frozenset({204, 304})
-
-
-class _FastTurn(Turn):
-    """One exchange on a connection: its `Downstream`."""
-
-    __slots__ = (
-        "_chunked",
-        "_flow",
-        "_protocol",
-        "_rest",
-        "body",
-        "bytes_out",
-        "closes",
-        "complete",
-        "origin",
-        "request",
-        "started",
-    )
-
-    def __init__(self, protocol: GatewayProtocol, origin: Origin, request: Request | None) -> None:
-        """Begin with nothing sent."""
-        super().__init__()
-        self.origin = origin
-        self.body: Body | None = None
-        self.started = False
-        self.bytes_out = 0
-        self.request = request
-        self.complete = False  # the answer has been sent whole
-        self.closes = request is None or not request.keep_alive
-        self._protocol = protocol
-        self._flow: Flow | None = None
-        self._chunked = False
-        self._rest = -1  # bytes that the announced length still demands
-
-    # Downstream
-
-    def respond(self, head: Response, body: bytes) -> None:
-        """Send a whole answer in one write."""
-        request = self.request
-        if head.status in _BODILESS or (request is not None and request.method == "HEAD"):
-            body = b""
-        self.started = self.complete = True
-        self.bytes_out = len(body)
-        self._protocol.send(b"HTTP/1.1%b%b%b\r\n\r\n%b" % (
-            head.reason, head.block, self._connection(), body
-        ))  # fmt: skip
-
-    def start(self, head: Response) -> None:
-        """Send the head."""
-        self.started = True
-        self._rest = head.length
-        framing = b""
-        if head.length < 0:
-            if self.request is not None and self.request.version == 0:
-                self.closes = True  # close-delimited: HTTP/1.0 has nothing else
-            else:
-                self._chunked = True
-                framing = b"\r\nTransfer-Encoding: chunked"
-        self._protocol.send(
-            b"HTTP/1.1%b%b%b%b\r\n\r\n"
-            % (head.reason, head.block, framing, self._connection())
-        )
-
-    def attach(self, flow: Flow) -> None:
-        """Pause `flow` while the client reads slowly."""
-        self._flow = flow
-        if self._protocol.congested:
-            flow.pause()
-
-    def write(self, data: bytes) -> None:
-        """Send a piece of the body."""
-        if data:
-            self.bytes_out += len(data)
-            self._protocol.send(chunk(data) if self._chunked else data)
-
-    def finish(self) -> None:
-        """End the body; an answer that is not as long as it said is cut instead."""
-        self._flow = None
-        if self._chunked:
-            self._protocol.send(LAST_CHUNK)
-        elif self._rest >= 0 and self._rest != self.bytes_out:
-            self.abort()
-            return
-        self.complete = True
-
-    def interim(self, head: Response) -> None:
-        """Send a 1xx answer; HTTP/1.0 knows none (RFC 9110, 15.2)."""
-        if not self.started and self.request is not None and self.request.version == 1:
-            self._protocol.send(b"HTTP/1.1%b%b\r\n\r\n" % (head.reason, head.block))
-
-    def abort(self) -> None:
-        """Cut the connection, with a reset where a plain close would look like the end."""
-        self.closes = True
-        delimited_by_close = self._rest < 0 and not self._chunked and not self.complete
-        self._protocol.cut(reset=delimited_by_close)
-
-    def _connection(self) -> bytes:
-        """Decide whether the connection stays, and say so."""
-        if (self.body is not None and not self.body.complete) or self._protocol.last:
-            self.closes = True
-        if self.closes:
-            return b"\r\nConnection: close"
-        if self.request is not None and self.request.version == 0:
-            return b"\r\nConnection: keep-alive"
-        return b""
-
-    # Flow control, as the protocol hears of it
-
-    def pause(self) -> None:
-        """Have the upstream wait."""
-        if self._flow is not None:
-            self._flow.pause()
-
-    def resume(self) -> None:
-        """Let the upstream go on."""
-        if self._flow is not None:
-            self._flow.resume()
-
-    # Turn
-
-    def ended(self) -> None:
-        """Make room for the next request."""
-        self._protocol.turn_over(self)
-
-    def crashed(self) -> None:
-        """Leave the connection in a known state: closed."""
-        self._protocol.cut(reset=True)
 
 
 class GatewayProtocol(asyncio.Protocol):
@@ -190,7 +61,9 @@ class GatewayProtocol(asyncio.Protocol):
         "_lingering",
         "_loop",
         "_origin",
+        "_outbox",
         "_probe",
+        "_reader",
         "_reading",
         "_remaining",
         "_server_state",
@@ -198,7 +71,7 @@ class GatewayProtocol(asyncio.Protocol):
         "_turn",
         "congested",
         "deadline",
-        "leaving",
+        "last",
     )
 
     def __init__(
@@ -213,12 +86,14 @@ class GatewayProtocol(asyncio.Protocol):
         self._edge: EdgeState = app_state[STATE_KEY]
         self._server_state = server_state
         self._loop = _loop or asyncio.get_event_loop()
+        self._outbox = self._edge.outbox
         # Per connection
+        self._reader = HeadReader()
         self._transport: asyncio.Transport | None = None
         self._origin = Origin("", "", "http", b"")
         self.deadline = NEVER
         self.congested = False  # the client reads more slowly than we write
-        self.leaving = False  # the connection closes after the exchange in flight
+        self.last = self._edge.draining  # the connection ends with the exchange in flight
         self._reading = True
         self._eof = False
         self._lingering = 0  # bytes still thrown away; 0: not lingering
@@ -226,7 +101,7 @@ class GatewayProtocol(asyncio.Protocol):
         # Per request
         self._buffer = bytearray()
         self._probe: HeadProbe | None = None
-        self._turn: _FastTurn | None = None
+        self._turn: FastTurn | None = None
         self._body: Body | None = None
         self._decoder: ChunkDecoder | None = None
         self._remaining = 0
@@ -235,11 +110,6 @@ class GatewayProtocol(asyncio.Protocol):
         """Tell what it is doing, for logs and tests."""
         doing = "idle" if self._turn is None else repr(self._turn.request)
         return f"<GatewayProtocol {self._origin.peer} {doing}>"
-
-    @property
-    def last(self) -> bool:
-        """Whether the connection ends with the exchange in flight."""
-        return self.leaving or self._edge.draining
 
     # asyncio.Protocol: the connection
 
@@ -274,12 +144,12 @@ class GatewayProtocol(asyncio.Protocol):
             return False
         if self._body is not None:
             return False  # half a request: nothing can come of it
-        self.leaving = True
+        self.last = True
         if not turn.started:
             self._loop.call_later(_HALF_CLOSED_TIME, self._give_up, turn)
         return True
 
-    def _give_up(self, turn: _FastTurn) -> None:
+    def _give_up(self, turn: FastTurn) -> None:
         if turn is self._turn and not turn.started:
             turn.throw(ClientGone("The client closed the connection"))
 
@@ -288,7 +158,7 @@ class GatewayProtocol(asyncio.Protocol):
 
         Not at once: a request may be on its way already, and a close would answer it with a reset.
         """
-        self.leaving = True
+        self.last = True
         self._loop.call_later(_LAST_CALL, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
@@ -312,12 +182,16 @@ class GatewayProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on: a body, a head, or what has to wait."""
-        if self._body is not None:
+        if self._turn is None and not self._buffer and not self._lingering:
+            request = self._reader.again(data)
+            if request is None:
+                self._receive_head(data)
+            else:
+                self._serve(request, b"")
+        elif self._body is not None:
             self._receive_body(self._body, data)
         elif self._lingering:
             self._discard(data)
-        elif self._turn is None and not self._buffer:
-            self._receive_head(data)
         else:
             self._buffer += data
             if self._turn is None:
@@ -371,19 +245,22 @@ class GatewayProtocol(asyncio.Protocol):
         """Start an exchange with a complete head; `rest` came behind it."""
         self._probe = None
         try:
-            request = parse_request(head)
+            request = self._reader.read(head)
         except GatewayError as error:
             self._reject(error)
-            return
+        else:
+            self._serve(request, rest)
+
+    def _serve(self, request: Request, rest: bytes) -> None:
         self.deadline = NEVER
         origin = self._origin
         if origin.trusted:
             origin = self._edge.trust.refine(origin, request)
-        self._turn = turn = _FastTurn(self, origin, request)
-        if request.length > 0 or request.length == CHUNKED:
-            self._expect_body(turn, request)
+        self._turn = turn = FastTurn(self, origin, request)
+        if request.length not in (NO_BODY, 0):
+            body = self._expect_body(turn, request)
             if rest:
-                self._receive_body(turn.body, rest)  # type: ignore[arg-type] — just set
+                self._receive_body(body, rest)
         elif rest:
             self._buffer += rest
         if turn.complete:
@@ -391,12 +268,13 @@ class GatewayProtocol(asyncio.Protocol):
         else:
             turn.run(self._edge.pipeline.handle(request, turn))
 
-    def _expect_body(self, turn: _FastTurn, request: Request) -> None:
+    def _expect_body(self, turn: FastTurn, request: Request) -> Body:
         wanted = self._send_continue if request.expects_continue else None
-        self._body = turn.body = Body(request.length, self, wanted)
+        self._body = turn.body = body = Body(request.length, self, wanted)
         self._decoder = ChunkDecoder() if request.length == CHUNKED else None
         self._remaining = request.length
         self.deadline = self._loop.time() + self._edge.body_timeout
+        return body
 
     def _send_continue(self) -> None:
         self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -451,11 +329,11 @@ class GatewayProtocol(asyncio.Protocol):
         """Answer what is no request, and close: where the next one begins is unknown."""
         self._probe = None
         self._buffer.clear()
-        self._turn = turn = _FastTurn(self, self._origin, None)
+        self._turn = turn = FastTurn(self, self._origin, None)
         self._edge.pipeline.reject(error, turn)
         self.turn_over(turn)
 
-    def turn_over(self, turn: _FastTurn) -> None:
+    def turn_over(self, turn: FastTurn) -> None:
         """Close, or go on to the next request."""
         if turn is not self._turn:
             return
@@ -464,7 +342,7 @@ class GatewayProtocol(asyncio.Protocol):
             return
         if not turn.complete:
             self.cut(reset=True)
-        elif turn.closes or self.leaving:
+        elif turn.closes or self.last:
             self._close_gently(turn)
         else:
             self.deadline = self._edge.ticker.now + self._edge.idle_timeout
@@ -484,7 +362,7 @@ class GatewayProtocol(asyncio.Protocol):
             data = bytes(self._buffer)
             self._buffer.clear()
             self._receive_head(data)
-            if self._turn is None and self._probe is not None:
+            if self._probe is not None:
                 break  # not all there yet
         else:
             self._loop.call_soon(self._advance)
@@ -497,22 +375,24 @@ class GatewayProtocol(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Write, if there is anybody to read it."""
         if self._transport is not None:
-            self._transport.write(data)
+            self._outbox.write(self._transport, data)
 
     def cut(self, *, reset: bool) -> None:
         """Close at once; `reset` tells the client that what it has is not all."""
         transport = self._transport
         if transport is None:
             return
+        self._outbox.flush()  # what the client was told so far stands
         if reset and (sock := transport.get_extra_info("socket")) is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
 
-    def _close_gently(self, turn: _FastTurn) -> None:
+    def _close_gently(self, turn: FastTurn) -> None:
         """Close so that the answer arrives: while input keeps coming, a plain close is a reset."""
         transport = self._transport
         if transport is None:
             return
+        self._outbox.flush()
         unread = turn.request is None or (turn.body is not None and not turn.body.complete)
         self._body = None
         if not unread or self._eof or not transport.can_write_eof():

@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import uvicorn
 
@@ -107,7 +108,7 @@ def serve_sockets(
 ) -> None:
     """Serve `app` on the sockets until SIGTERM or SIGINT has been obeyed."""
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         http=GatewayProtocol,
         ws="none",
         lifespan="on",
@@ -136,7 +137,7 @@ class _Server(uvicorn.Server):
         self._hurry = asyncio.Event()
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Handle signals on the loop, and end without raising them again: a stop is a success."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -158,6 +159,8 @@ class _Server(uvicorn.Server):
         await self._stop.wait()
         log.info("stopping: unready from now on")
         self._hooks.drain()
+        for connection in self.server_state.connections:
+            cast("GatewayProtocol", connection).last = True
         await self._pause(self._options.drain_delay)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -176,7 +179,7 @@ class _Server(uvicorn.Server):
         if connections:
             log.warning("stopping: cutting %d connections that did not finish", len(connections))
         for connection in list(connections):
-            connection.cut(reset=True)  # type: ignore[union-attr] — they are all ours
+            cast("GatewayProtocol", connection).cut(reset=True)
         await asyncio.sleep(0)
         await self.lifespan.shutdown()
 

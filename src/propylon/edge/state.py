@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from propylon.edge.trust import Trust
 from propylon.proxy.pipeline import Pipeline
+from propylon.upstream.outbox import Outbox
 from propylon.upstream.ticker import Ticker
 
 __all__ = ["STATE_KEY", "EdgeState"]
@@ -25,6 +26,7 @@ class EdgeState:
     pipeline: Pipeline
     trust: Trust
     ticker: Ticker
+    outbox: Outbox
     max_header: int
     header_timeout: float
     idle_timeout: float

@@ -52,8 +52,8 @@ class Turn:
             self._error = error
             return
         awaited, self._awaited = self._awaited, None
-        if type(awaited) is Signal or isinstance(awaited, Signal):
-            awaited.detach()
+        if isinstance(awaited, Signal):
+            awaited.abandon()
         else:
             awaited.remove_done_callback(self._resume)
             awaited.cancel()
@@ -81,25 +81,25 @@ class Turn:
                 error, self._error = self._error, None
                 awaited = coroutine.throw(error)
         except StopIteration:
-            self._close()
-            self.ended()
+            pass
         except Exception:
             # One of the two borders: the pipeline answers its own bugs, so this one is in what it
             # answers or records with. The connection is cut: its state is unknown.
             log.exception("an exchange broke down")
             self._close()
             self.crashed()
+            return
         else:
             self._running = False
-            self._wait(awaited)
-
-    def _wait(self, awaited: Any) -> None:  # noqa: ANN401 — a Signal, or any future
-        self._awaited = awaited
-        if isinstance(awaited, Signal):
-            awaited.attach(self._resume)
-        else:
-            awaited._asyncio_future_blocking = False  # noqa: SLF001 — as asyncio.Task does
-            awaited.add_done_callback(self._resume)
+            self._awaited = awaited
+            if isinstance(awaited, Signal):
+                awaited.attach(self._resume)
+            else:
+                awaited._asyncio_future_blocking = False  # noqa: SLF001 — as asyncio.Task does
+                awaited.add_done_callback(self._resume)
+            return
+        self._close()
+        self.ended()
 
     def _close(self) -> None:
         self._running = False

@@ -46,16 +46,19 @@ class Downstream(Protocol):
     """
 
     origin: Origin
-    body: IncomingBody | None
     started: bool  # a byte of the final answer may have left: nothing can be taken back
     closes: bool  # the connection ends with this exchange
     bytes_out: int  # of the answer's body
 
-    def respond(self, head: Response, body: bytes) -> None:
-        """Send a whole answer."""
+    @property
+    def body(self) -> IncomingBody | None:
+        """The request's body, if it has one."""
 
-    def start(self, head: Response) -> None:
-        """Send the head of an answer whose body will follow."""
+    def respond(self, head: Response, block: bytes, body: bytes) -> None:
+        """Send a whole answer, with `block` in place of the head's own."""
+
+    def start(self, head: Response, block: bytes) -> None:
+        """Send the head of an answer whose body will follow, with `block` in place of its own."""
 
     def attach(self, flow: Flow) -> None:
         """Name what is to be paused while the client reads slowly."""
@@ -74,12 +77,19 @@ class Downstream(Protocol):
 
 
 class Exchange:
-    """One request and its answer in flight: what the stages found out, for the record."""
+    """One request and its answer in flight: what the stages found out, for the record.
+
+    `request` is None when not even the head could be read. `entropy` is 80 hexadecimal digits that
+    nobody can guess: ids are cut from it, because asking for chance once costs less than thrice.
+    Times are in seconds, on the clock of the pipeline.
+    """
 
     __slots__ = (
         "attempts",
         "began",
         "downstream",
+        "ended",
+        "entropy",
         "error",
         "flags",
         "instance",
@@ -90,26 +100,26 @@ class Exchange:
         "status",
         "trace_id",
         "upstream_began",
-        "upstream_ended",
         "upstream_status",
     )
 
     def __init__(
-        self, request: Request | None, downstream: Downstream, request_id: bytes, began: float
+        self, request: Request | None, downstream: Downstream, entropy: bytes, began: float
     ) -> None:
-        """Begin; `request` is None when not even the head could be read."""
+        """Begin."""
         self.request = request
         self.downstream = downstream
-        self.request_id = request_id
+        self.entropy = entropy
+        self.request_id = entropy[:32]
         self.trace_id = b""
         self.began = began
+        self.ended = began
         self.route: Route | None = None
         self.principal: Principal = ANONYMOUS
         self.instance: Instance | None = None
         self.attempts = 0
-        self.upstream_began = 0.0
-        self.upstream_ended = 0.0
+        self.upstream_began = began
         self.upstream_status = 0
         self.status = 0
         self.error: GatewayError | None = None
-        self.flags: list[str] = []
+        self.flags: tuple[str, ...] = ()

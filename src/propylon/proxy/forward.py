@@ -20,14 +20,14 @@ from propylon.errors import (
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Route
 from propylon.proxy.service import Instance
-from propylon.upstream.connection import Reply
 from propylon.upstream.exchange import Answer, Outgoing
 from propylon.upstream.pool import IDEMPOTENT
+from propylon.upstream.reply import Reply
 from propylon.upstream.ticker import NEVER
-from propylon.wire.headers import without
+from propylon.wire.headers import render, without
 from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
 
-__all__ = ["Forward"]
+__all__ = ["Forward", "address"]
 
 Clock = Callable[[], float]
 
@@ -43,12 +43,12 @@ _MAX_HOPS = re.compile(rb"[0-9]{1,3}")
 class Forward:
     """The loop that uses balance and upstream."""
 
-    __slots__ = ("_chance", "_clock")
+    __slots__ = ("_clock", "_loop_time")
 
-    def __init__(self, clock: Clock, chance: Callable[[int], int]) -> None:
-        """Read the loop's time from `clock`; `chance(bits)` returns random bits for span ids."""
+    def __init__(self, loop_time: Clock, clock: Clock) -> None:
+        """Set deadlines on the loop's time, measure by `clock`."""
+        self._loop_time = loop_time
         self._clock = clock
-        self._chance = chance
 
     async def __call__(self, exchange: Exchange, request: Request, route: Route) -> Answer:
         """Send the request; return when the final answer's head is there.
@@ -57,111 +57,110 @@ class Forward:
         """
         if request.method == "OPTIONS" and request.special.get(b"max-forwards") == [b"0"]:
             return _last_hop(route)
-        outgoing = self._outgoing(exchange, request, route)
+        outgoing = self.outgoing(exchange, request, route)
         common = outgoing.block
-        untried = list(route.service.instances)
+        service = route.service
+        untried = service.instances
         stale = 0
         while untried:
-            instance = untried[0] if len(untried) == 1 else route.service.balance(untried)
+            instance = untried[0] if len(untried) == 1 else service.balance(untried)
             exchange.instance = instance
             exchange.attempts += 1
-            outgoing.target = route.target(request, instance.base)
-            outgoing.block = b"\r\nHost: " + instance.host + common
+            address(outgoing, request, route, instance, common)
             try:
                 return await instance.upstream.exchange(outgoing, exchange.downstream)
-            except StaleConnection as error:
+            except StaleConnection:
                 stale += 1
                 if stale > _MAX_STALE or not _repeatable(request, outgoing):
                     raise
-                exchange.flags.append("stale_connection")
-                exchange.error = error
+                exchange.flags += ("stale_connection",)
             except GatewayError as error:
-                untried.remove(instance)
+                untried = tuple(other for other in untried if other is not instance)
                 if not (error.unsent and untried):
                     raise
-                exchange.error = error
-            exchange.error = None
-        msg = f'The service "{route.service.name}" has no instance'
-        raise ServiceUnavailable(msg, details={"service": route.service.name, "last_check": None})
+                exchange.flags += ("next_instance",)
+        msg = f'The service "{service.name}" has no instance'
+        raise ServiceUnavailable(msg, details={"service": service.name, "last_check": None})
 
-    def _outgoing(self, exchange: Exchange, request: Request, route: Route) -> Outgoing:
-        timeouts = route.timeouts
+    def outgoing(self, exchange: Exchange, request: Request, route: Route) -> Outgoing:
+        """Prepare what every instance gets; `address` adds what differs. Raises PayloadTooLarge."""
+        exchange.upstream_began = self._clock()
         body = exchange.downstream.body
-        if body is not None:
+        timeouts = route.timeouts
+        if body is None:
+            deadline = self._loop_time() + timeouts.total
+        else:
+            deadline = NEVER
+            body.limit = route.max_body
             if max(request.length, body.received) > route.max_body:
                 msg = f"The body may have {route.max_body} bytes at the most"
                 raise PayloadTooLarge(msg)
-            body.limit = route.max_body
-        deadline = NEVER if body is not None else self._clock() + timeouts.total
-        return Outgoing(
-            method=request.method,
-            target=b"",
-            block=self._block(exchange, request, route),
-            body=body,
-            connect=timeouts.connect,
-            first_byte=timeouts.first_byte,
-            idle=timeouts.idle,
-            total=timeouts.total,
-            deadline=deadline,
-            max_duration=timeouts.max_duration,
-        )
+        block = _block(exchange, request, route)
+        return Outgoing(request.method, b"", block, body, timeouts, deadline)
 
-    def _block(self, exchange: Exchange, request: Request, route: Route) -> bytes:
-        """Put together what every instance gets: what passes, and what the gateway vouches for."""
-        origin = exchange.downstream.origin
-        block = request.block
-        if route.request_remove:
-            block = without(block, route.request_remove)
-        host = origin.host or request.host
-        lines = [
-            block,
-            origin.forwarded,
-            b"\r\nX-Forwarded-Host: " + host if host else b"",
-            b"\r\nX-Request-ID: ",
-            exchange.request_id,
-            self._trace(exchange, request),
-            exchange.principal.block,
-            route.request_set,
-        ]
-        special = request.special
-        if special:
-            self._special(lines, exchange, request, route)
-        if request.length >= 0:
-            lines.append(b"\r\nContent-Length: %d" % request.length)
-        elif request.length == CHUNKED:
-            lines.append(b"\r\nTransfer-Encoding: chunked")
-        return b"".join(lines)
 
-    def _special(
-        self, lines: list[bytes], exchange: Exchange, request: Request, route: Route
-    ) -> None:
-        """Put back the few special headers that pass after all."""
-        special = request.special
-        if route.service.forward_token and (tokens := special.get(b"authorization")):
-            lines.extend(b"\r\nAuthorization: " + token for token in tokens)
-        if hops := special.get(b"max-forwards"):
-            lines.append(b"\r\nMax-Forwards: %d" % _fewer_hops(hops[0], request.method))
-        if exchange.downstream.origin.trusted:
-            lines.extend(
-                b"\r\n%b: %b" % (name, value)
-                for name in _TRUSTED
-                for value in special.get(name.lower(), ())
-            )
+def address(
+    outgoing: Outgoing, request: Request, route: Route, instance: Instance, common: bytes
+) -> None:
+    """Direct the request to one instance."""
+    outgoing.line = route.line(request, instance.base)
+    outgoing.block = b"\r\nHost: " + instance.host + common
 
-    def _trace(self, exchange: Exchange, request: Request) -> bytes:
-        """Continue the client's trace (W3C Trace Context), or begin one."""
-        sent = request.special.get(b"traceparent")
-        state = b""
-        match = _TRACEPARENT.fullmatch(sent[0]) if sent is not None and len(sent) == 1 else None
-        if match is not None and match[1] != _NO_TRACE and match[2] != _NO_SPAN:
-            trace, flags = match[1], match[3]
-            # Only with a valid traceparent: W3C Trace Context, 3.3.
-            for value in request.special.get(b"tracestate", ()):
-                state += b"\r\ntracestate: " + value
-        else:
-            trace, flags = b"%032x" % (self._chance(128) or 1), b"01"
-        exchange.trace_id = trace
-        return b"\r\ntraceparent: 00-%b-%016x-%b%b" % (trace, self._chance(64) or 1, flags, state)
+
+def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
+    """Put together what passes, and what the gateway itself vouches for."""
+    origin = exchange.downstream.origin
+    block = request.block
+    if route.request_remove:
+        block = without(block, route.request_remove)
+    host = origin.host or request.host
+    block = b"%b%b%b\r\nX-Request-ID: %b%b%b%b" % (
+        block,
+        origin.forwarded,
+        b"\r\nX-Forwarded-Host: " + host if host else b"",
+        exchange.request_id,
+        _trace(exchange, request),
+        exchange.principal.block,
+        route.request_set,
+    )
+    if not request.plain:
+        block += _special(exchange, request, route)
+    if request.length >= 0:
+        return block + b"\r\nContent-Length: %d" % request.length
+    if request.length == CHUNKED:
+        return block + b"\r\nTransfer-Encoding: chunked"
+    return block
+
+
+def _special(exchange: Exchange, request: Request, route: Route) -> bytes:
+    """Put back the few special headers that pass after all."""
+    special = request.special
+    passing: list[tuple[bytes, bytes]] = []
+    if route.service.forward_token:
+        passing.extend((b"Authorization", token) for token in special.get(b"authorization", ()))
+    if hops := special.get(b"max-forwards"):
+        passing.append((b"Max-Forwards", b"%d" % _fewer_hops(hops[0], request.method)))
+    if exchange.downstream.origin.trusted:
+        for name in _TRUSTED:
+            passing.extend((name, value) for value in special.get(name.lower(), ()))
+    return render(passing)
+
+
+def _trace(exchange: Exchange, request: Request) -> bytes:
+    """Continue the client's trace (W3C Trace Context), or begin one."""
+    span = exchange.entropy[64:]
+    if b"traceparent" not in request.special:
+        trace = exchange.trace_id = exchange.entropy[32:64]
+        return b"\r\ntraceparent: 00-%b-%b-01" % (trace, span)
+    sent = request.special[b"traceparent"]
+    match = _TRACEPARENT.fullmatch(sent[0]) if len(sent) == 1 else None
+    if match is None or match[1] == _NO_TRACE or match[2] == _NO_SPAN:
+        trace = exchange.trace_id = exchange.entropy[32:64]
+        return b"\r\ntraceparent: 00-%b-%b-01" % (trace, span)
+    exchange.trace_id = match[1]
+    # Only with a valid traceparent: W3C Trace Context, 3.3.
+    state = [(b"tracestate", value) for value in request.special.get(b"tracestate", ())]
+    return b"\r\ntraceparent: 00-%b-%b-%b" % (match[1], span, match[3]) + render(state)
 
 
 # What a trusted proxy may say besides X-Forwarded-*; from anybody else these would be believed.

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from propylon.errors import InvalidRequest, MethodNotAllowed, NotFound
 from propylon.proxy.principal import Principal
-from propylon.proxy.service import Service, Timeouts
+from propylon.proxy.service import Service
+from propylon.upstream.exchange import Timeouts
 from propylon.wire.message import Request
 from propylon.wire.target import careless, is_plain
 
@@ -60,12 +61,19 @@ class Route:
     response_remove: tuple[bytes, ...] = ()
     response_set: bytes = b""  # a block
 
-    def target(self, request: Request, base: bytes) -> bytes:
-        """Return the target that the upstream gets: what was sent, less a prefix, behind a base."""
+    def line(self, request: Request, base: bytes) -> bytes:
+        """Return the request line that the upstream gets: the one that was sent, if nothing changes."""
+        if not self.replaced and not base and request.version == 1:
+            return request.line
+        return b"%b %b HTTP/1.1" % (request.method.encode(), self._target(request, base))
+
+    def _target(self, request: Request, base: bytes) -> bytes:
+        """Return what was sent, less a prefix, behind a base."""
         if not self.replaced:
             return base + request.path + request.query
         rest = request.path[_offset(request.path, self.replaced) :]
-        return (base + self.replacement + rest or b"/") + request.query
+        path = base + self.replacement + rest
+        return (path or b"/") + request.query
 
 
 def _offset(path: bytes, segments: int) -> int:
@@ -90,7 +98,7 @@ class Leaf:
         self._any: Route | None = None
         for route in self.routes:
             if route.pattern.methods is None:
-                self._any = self._any or route
+                self._any = route
                 break  # nothing of lower priority is reached
             for method in route.pattern.methods:
                 self._by_method.setdefault(method, route)
@@ -110,6 +118,23 @@ class _Node:
     wildcard: _Node | None = None
     exact: list[Leaf] = field(default_factory=list)
     prefix: list[Leaf] = field(default_factory=list)
+
+    def walk(self, segments: list[bytes]) -> list[Leaf]:
+        """Return what `find` returns; a step a segment as long as no wildcard stands in the way."""
+        node = self
+        deepest = self.prefix
+        depth = 1
+        for segment in segments[1:]:
+            if node.wildcard is not None:
+                return node.find(segments, depth) or deepest
+            child = node.literal.get(segment)
+            if child is None:
+                return deepest
+            node = child
+            depth += 1
+            if node.prefix:
+                deepest = node.prefix
+        return node.exact or deepest
 
     def grow(self, segments: Iterable[bytes | None]) -> _Node:
         """Return the node at the end of the segments, which exists from now on."""
@@ -170,6 +195,7 @@ class Table:
             places.setdefault((pattern.host, pattern.segments, pattern.exact), []).append(route)
         for group in places.values():
             self._tree(group[0].pattern.host).add(group[0].pattern, Leaf(group))
+        self._hostless = not self._hosts and not self._below
 
     def _tree(self, host: bytes | None) -> _Tree:
         if host is None:
@@ -204,8 +230,11 @@ class Table:
     def find(self, authority: bytes, path: bytes) -> Leaf | None:
         """Return the place that the path leads to, as sent."""
         segments = path.split(b"/")
+        if self._hostless:
+            found = self._anywhere.sent.walk(segments)
+            return found[0] if found else None
         for tree in self._trees(authority):
-            if found := tree.sent.find(segments, 1):
+            if found := tree.sent.walk(segments):
                 return found[0]
         return None
 
@@ -214,7 +243,7 @@ class Table:
         if leaf is None:
             return
         for tree in self._trees(request.authority):
-            if found := tree.folded.find(read.split(b"/"), 1):
+            if found := tree.folded.walk(read.split(b"/")):
                 if leaf in found:
                     return
                 break
@@ -223,8 +252,6 @@ class Table:
 
     def _trees(self, authority: bytes) -> list[_Tree]:
         """Return the trees that speak for the host, the most specific one first."""
-        if not self._hosts and not self._below:
-            return [self._anywhere]
         trees = []
         if (own := self._hosts.get(authority)) is not None:
             trees.append(own)

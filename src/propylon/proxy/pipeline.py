@@ -52,12 +52,11 @@ class Pipeline:
 
         A stage returns what the next one needs, or raises a `GatewayError`.
         """
-        exchange = Exchange(request, downstream, self._request_id(request), self._clock())
+        exchange = self._begin(request, downstream)
         try:
             route = exchange.route = self.table.match(request)
-            exchange.principal = principal = await route.authenticate(request)
+            principal = exchange.principal = await route.authenticate(request)
             route.authorize(principal, downstream.origin.client)
-            exchange.upstream_began = self._clock()
             answer = await self._forward(exchange, request, route)
             await relay(exchange, answer, route)
         except GatewayError as error:
@@ -71,9 +70,17 @@ class Pipeline:
         self, error: GatewayError, downstream: Downstream, request: Request | None = None
     ) -> None:
         """Answer what could not be read: a head (`request` is None), or the body behind it."""
-        exchange = Exchange(request, downstream, self._request_id(request), self._clock())
+        exchange = self._begin(request, downstream)
         self._refuse(exchange, error)
         self._observe(exchange)
+
+    def _begin(self, request: Request | None, downstream: Downstream) -> Exchange:
+        exchange = Exchange(request, downstream, b"%080x" % self._chance(320), self._clock())
+        if request is not None and b"x-request-id" in request.special:
+            sent = request.special[b"x-request-id"]
+            if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
+                exchange.request_id = sent[0]
+        return exchange
 
     def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
         """Answer with the error, or cut the connection if an answer has begun."""
@@ -81,23 +88,18 @@ class Pipeline:
         downstream = exchange.downstream
         if downstream.started or isinstance(error, ClientGone):
             exchange.status = exchange.status or error.status
-            exchange.flags.append("client_gone" if isinstance(error, ClientGone) else "cut")
+            exchange.flags += ("client_gone" if isinstance(error, ClientGone) else "cut",)
             downstream.abort()
             return
         exchange.status = error.status
         downstream.closes = downstream.closes or error.closes
         head, body = refusal(error, exchange.request, exchange.request_id)
-        downstream.respond(head, body)
+        downstream.respond(head, head.block, body)
 
     def _observe(self, exchange: Exchange) -> None:
+        exchange.ended = self._clock()
         for sink in self._sinks:
             sink(exchange)
-
-    def _request_id(self, request: Request | None) -> bytes:
-        sent = request.special.get(b"x-request-id") if request is not None else None
-        if sent is not None and len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
-            return sent[0]
-        return b"%032x" % self._chance(128)
 
 
 def _internal(bug: Exception) -> InternalError:

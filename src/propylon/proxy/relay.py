@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from propylon.proxy.exchange import Exchange
+from propylon.proxy.exchange import Downstream, Exchange
 from propylon.proxy.match import Route
 from propylon.upstream.exchange import Answer
 from propylon.wire.headers import without
@@ -19,22 +19,25 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     its head by then, so all that is left is to cut the connection.
     """
     head = answer.head
-    downstream = exchange.downstream
-    exchange.status = exchange.upstream_status = head.status
+    status = head.status
+    exchange.status = exchange.upstream_status = status
     block = head.block
     if route.response_remove:
         block = without(block, route.response_remove)
-    block += b"\r\nX-Request-ID: " + exchange.request_id + route.response_set
-    if head.status >= _FIRST_ERROR_STATUS:
+    if status >= _FIRST_ERROR_STATUS:
         block += b"\r\nX-Error-Source: " + (b"gateway" if route.service.own else b"upstream")
-    head.block = block
+    block = b"%b\r\nX-Request-ID: %b%b" % (block, exchange.request_id, route.response_set)
     body = answer.body
     if body is not None:
-        downstream.respond(head, body)
-        return
+        exchange.downstream.respond(head, block, body)
+    else:
+        await _stream(exchange.downstream, answer, block)
+
+
+async def _stream(downstream: Downstream, answer: Answer, block: bytes) -> None:
     ended = False
     try:
-        downstream.start(head)
+        downstream.start(answer.head, block)
         downstream.attach(answer)
         await answer.pipe(downstream)
         ended = True

@@ -8,24 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from propylon.upstream.exchange import Upstream
+from propylon.upstream.exchange import Timeouts, Upstream
 
-__all__ = ["Balance", "Instance", "Service", "Timeouts"]
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long is waited, in seconds.
-
-    `total` runs until the final answer's head, retries included, from the moment the request is
-    complete; `idle` is silence in a body; `max_duration` bounds the whole exchange, if set.
-    """
-
-    connect: float = 5.0
-    first_byte: float = 30.0
-    idle: float = 30.0
-    total: float = 60.0
-    max_duration: float = float("inf")
+__all__ = ["Balance", "Instance", "Service"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

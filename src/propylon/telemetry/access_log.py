@@ -43,21 +43,18 @@ class Stamp:
 class AccessLog:
     """The sink that writes records."""
 
-    def __init__(
-        self, writer: LineWriter, *, level: str, render: Format, clock: Callable[[], float]
-    ) -> None:
-        """Write records of at least this level; `clock` is the one that exchanges began by."""
+    def __init__(self, writer: LineWriter, *, level: str, render: Format) -> None:
+        """Write records of at least this level."""
         self._writer = writer
         self._least = LEVELS[level]
         self._render = render
-        self._clock = clock
         self._stamp = Stamp()
 
     def __call__(self, exchange: Exchange) -> None:
         """Record the exchange."""
         level = level_of(exchange)
         if LEVELS[level] >= self._least:
-            self._writer.write(self._render(record(exchange, level, self._stamp(), self._clock())))
+            self._writer.write(self._render(record(exchange, level, self._stamp())))
 
 
 def as_json(fields: dict[str, Any]) -> bytes:

@@ -17,14 +17,16 @@ import asyncio
 from typing import Protocol, cast
 
 from propylon.errors import BadResponse, GatewayError, StaleConnection, UpstreamReset, UpstreamTimeout
+from propylon.upstream.outbox import Outbox
 from propylon.upstream.exchange import Answer, Outgoing, RequestBody, Sink
 from propylon.upstream.signal import Signal
 from propylon.upstream.ticker import NEVER, Ticker
-from propylon.wire.framing import LAST_CHUNK, ChunkDecoder, FramingError, chunk
-from propylon.wire.http1 import HEAD_END, parse_response
+from propylon.upstream.reply import Reply
+from propylon.wire.framing import HEAD_END, LAST_CHUNK, ChunkDecoder, FramingError, chunk
 from propylon.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Response
+from propylon.wire.response import parse_response
 
-__all__ = ["Connection", "Keeper", "Reply"]
+__all__ = ["Connection", "Keeper"]
 
 # 64 KiB: what we allow a client's head by default, and four times what nginx allows an upstream's.
 _MAX_HEAD = 64 * 1024
@@ -45,44 +47,6 @@ class Keeper(Protocol):
         """Note that the connection is gone."""
 
 
-class Reply:
-    """The answer to one exchange; lets go of the connection when the answer has ended."""
-
-    __slots__ = ("_connection", "body", "head")
-
-    def __init__(self, head: Response, body: bytes | None, connection: Connection | None) -> None:
-        """Take the head and either the whole body or the connection it is still coming from."""
-        self.head = head
-        self.body = body
-        self._connection = connection
-
-    def pipe(self, sink: Sink) -> Signal[None]:
-        """Push the body to `sink`; see `Answer.pipe`."""
-        if self._connection is None:
-            msg = "this answer has no body to come"
-            raise RuntimeError(msg)
-        return self._connection.pipe(sink)
-
-    def pause(self) -> None:
-        """Stop reading from the upstream: the client is slow."""
-        if self._connection is not None:
-            self._connection.pause()
-
-    def resume(self) -> None:
-        """Go on reading."""
-        if self._connection is not None:
-            self._connection.resume()
-
-    def abort(self) -> None:
-        """Close the connection if the answer has not ended."""
-        if self._connection is not None:
-            self._connection.abort()
-
-    def let_go(self) -> None:
-        """Forget the connection: it belongs to somebody else from now on."""
-        self._connection = None
-
-
 class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection to an upstream."""
 
@@ -96,7 +60,10 @@ class Connection(asyncio.Protocol):
         "_held",
         "_interims",
         "_keeper",
-        "_loop",
+        "_known",
+        "_known_bytes",
+        "_known_method",
+        "_outbox",
         "_outgoing",
         "_remaining",
         "_reply",
@@ -109,16 +76,20 @@ class Connection(asyncio.Protocol):
         "uses",
     )
 
-    def __init__(self, keeper: Keeper, ticker: Ticker, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, keeper: Keeper, ticker: Ticker, outbox: Outbox) -> None:
         """Belong to `keeper`; `ticker` watches `deadline` while the connection is open."""
         # Per connection
         self._keeper = keeper
         self._ticker = ticker
-        self._loop = loop
+        self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self.deadline = NEVER
         self.idle_since = 0.0
         self.uses = 0
+        # The last final head and what it was read as: the same bytes need not be read again.
+        self._known_bytes = HEAD_END
+        self._known_method = ""
+        self._known: Response | None = None
         # Per exchange
         self._outgoing: Outgoing | None = None
         self._answered: Signal[Answer] | None = None  # set while the head is awaited
@@ -162,16 +133,15 @@ class Connection(asyncio.Protocol):
         self.uses += 1
         self._outgoing = outgoing
         self._sink = sink
-        answered: Signal[Answer] = Signal()
+        answered: Signal[Answer] = Signal(self.abort)
         self._answered = answered
-        now = self._loop.time()
-        self._end = now + outgoing.max_duration
-        transport.write(
-            b"%b %b HTTP/1.1%b\r\n\r\n" % (outgoing.method.encode(), outgoing.target, outgoing.block)
-        )
+        self._outbox.write(transport, outgoing.line + outgoing.block + HEAD_END)
+        timeouts = outgoing.timeouts
+        now = self._ticker.now
+        self._end = now + timeouts.max_duration
         body = outgoing.body
         if body is None:
-            self.deadline = min(now + outgoing.first_byte, outgoing.deadline, self._end)
+            self.deadline = self._earliest(now + timeouts.first_byte, outgoing.deadline)
         else:
             self._sent = False
             self._body = body
@@ -179,9 +149,13 @@ class Connection(asyncio.Protocol):
             body.pipe(self)
         return answered
 
+    def _earliest(self, first: float, second: float) -> float:
+        first = min(first, second)
+        return min(first, self._end)
+
     def pipe(self, sink: Sink) -> Signal[None]:
         """Push the body of the answer to `sink`, what was held first."""
-        ended: Signal[None] = Signal()
+        ended: Signal[None] = Signal(self.abort)
         self._ended = ended
         self._sink = sink
         self._touch()
@@ -198,14 +172,14 @@ class Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading; silence is not the upstream's fault meanwhile."""
-        if self.usable:
-            self._transport.pause_reading()  # type: ignore[union-attr] — `usable`
+        if (transport := self._transport) is not None and not transport.is_closing():
+            transport.pause_reading()
             self.deadline = self._end
 
     def resume(self) -> None:
         """Go on reading."""
-        if self.usable:
-            self._transport.resume_reading()  # type: ignore[union-attr] — `usable`
+        if (transport := self._transport) is not None and not transport.is_closing():
+            transport.resume_reading()
             self._touch()
 
     def abort(self) -> None:
@@ -234,14 +208,15 @@ class Connection(asyncio.Protocol):
 
     def _touch(self) -> None:
         if self._outgoing is not None:
-            self.deadline = min(self._ticker.now + self._outgoing.idle, self._end)
+            self.deadline = min(self._ticker.now + self._outgoing.timeouts.idle, self._end)
 
     # BodySink: the request's body on its way out
 
     def body_data(self, data: bytes) -> None:
         """Send the next piece."""
         if self._transport is not None and self._body is not None and data:
-            self._transport.write(chunk(data) if self._body.length == CHUNKED else data)
+            data = chunk(data) if self._body.length == CHUNKED else data
+            self._outbox.write(self._transport, data)
 
     def body_end(self) -> None:
         """Note that the request has gone out whole: from now on the upstream is waited for."""
@@ -249,12 +224,14 @@ class Connection(asyncio.Protocol):
         if self._transport is None or body is None or outgoing is None:
             return
         if body.length == CHUNKED:
-            self._transport.write(LAST_CHUNK)
+            self._outbox.write(self._transport, LAST_CHUNK)
         self._sent = True
         self._body = None
         if self._answered is not None:
-            now = self._loop.time()
-            self.deadline = min(now + outgoing.first_byte, outgoing.begin_waiting(now), self._end)
+            now = self._ticker.now
+            self.deadline = self._earliest(
+                now + outgoing.timeouts.first_byte, outgoing.begin_waiting(now)
+            )
 
     def pause_writing(self) -> None:
         """Have the client wait: the upstream reads slowly. It may not stop for ever."""
@@ -279,9 +256,19 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, wherever the answer stands."""
-        if self._answered is not None:
+        answered = self._answered
+        if answered is not None:
+            known = self._known
+            if (
+                known is not None
+                and data.startswith(self._known_bytes)
+                and not self._buffer
+                and self._known_method == self._outgoing.method  # type: ignore[union-attr]
+            ):
+                self._receive_final(known, data[len(self._known_bytes) :], answered)
+                return
             try:
-                self._receive_head(self._buffer + data if self._buffer else data)
+                self._receive_head(answered, self._buffer + data if self._buffer else data)
             except GatewayError as error:
                 self._fail_head(error)
         elif self._reply is not None:
@@ -307,10 +294,10 @@ class Connection(asyncio.Protocol):
 
     # Reading the head
 
-    def _receive_head(self, data: bytes) -> None:
-        outgoing, answered = self._outgoing, self._answered
+    def _receive_head(self, answered: Signal[Answer], data: bytes) -> None:
+        outgoing = self._outgoing
         assert outgoing is not None  # noqa: S101 — set with `_answered`
-        while answered is not None:
+        while True:
             end = data.find(HEAD_END)
             if end < 0 or end > _MAX_HEAD:
                 if len(data) > _MAX_HEAD:
@@ -318,13 +305,16 @@ class Connection(asyncio.Protocol):
                     raise BadResponse(msg)
                 self._buffer = data
                 return
-            head = parse_response(data[: end + 4], outgoing.method)
-            data = data[end + 4 :]
+            raw, data = data[: end + 4], data[end + 4 :]
+            head = parse_response(raw, outgoing.method)
             self._buffer = b""
             if head.status >= _FIRST_FINAL_STATUS:
+                self._known_bytes, self._known_method, self._known = raw, outgoing.method, head
                 self._receive_final(head, data, answered)
                 return
             self._receive_interim(head)
+            if self._answered is not answered:
+                return  # given up by whoever took the interim answer
 
     def _receive_interim(self, head: Response) -> None:
         self._interims += 1
@@ -335,13 +325,17 @@ class Connection(asyncio.Protocol):
             self._sink.interim(head)
 
     def _receive_final(self, head: Response, data: bytes, answered: Signal[Answer]) -> None:
-        self._answered = None
         length = head.length
-        if length == NO_BODY or 0 <= length <= len(data):
+        if length == len(data):  # most often: the whole answer, and nothing else
+            self._conclude(head, clean=True)
+            answered.set(Reply(head, data, None))
+            return
+        if length == NO_BODY or 0 <= length < len(data):
             body = data[:length] if length >= 0 else b""
             self._conclude(head, clean=len(data) == len(body))
             answered.set(Reply(head, body, None))
             return
+        self._answered = None
         self._remaining = length
         self._decoder = ChunkDecoder() if length == CHUNKED else None
         self._reply = reply = Reply(head, None, self)
@@ -378,7 +372,7 @@ class Connection(asyncio.Protocol):
         if self._ended is None or sink is None:
             self._held.append(data)
             return
-        self.deadline = min(self._ticker.now + self._outgoing.idle, self._end)  # type: ignore[union-attr]
+        self._touch()
         decoder = self._decoder
         if decoder is not None:
             self._receive_chunks(decoder, data, sink)
@@ -431,28 +425,30 @@ class Connection(asyncio.Protocol):
 
     def _conclude(self, head: Response, *, clean: bool) -> None:
         """Give the connection back if both messages have ended cleanly, else close it."""
-        reusable = clean and self._sent and head.keep_alive and self.usable
+        transport = self._transport
+        reusable = clean and self._sent and head.keep_alive
         self._clear()
-        if reusable:
+        if reusable and transport is not None and not transport.is_closing():
             self.idle_since = self._ticker.now
             self._keeper.release(self)
         else:
             self.abort()
 
     def _clear(self) -> None:
-        if self._reply is not None:
-            self._reply.let_go()
-            self._reply = None
+        """Forget the exchange."""
+        self._answered = None
+        self._outgoing = None
+        self._sink = None
+        self._interims = 0
         if self._body is not None:
             self._body.unpipe()
             self._body = None
-        if self._held:
-            self._held = []
-        self._answered = None
-        self._outgoing = None
-        self._ended = None
-        self._sink = None
         self._sent = True
-        self._decoder = None
-        self._interims = 0
-        self._buffer = b""
+        if self._buffer:
+            self._buffer = b""
+        if self._reply is not None:
+            self._reply.let_go()
+            self._reply = None
+            self._ended = None
+            self._decoder = None
+            self._held = []

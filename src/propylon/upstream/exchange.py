@@ -6,13 +6,24 @@ task, a queue or a future. Whoever cannot take more says `pause` to where the ch
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Protocol
 
 from propylon.upstream.signal import Signal
 from propylon.upstream.ticker import NEVER
 from propylon.wire.message import Response
 
-__all__ = ["Answer", "Flow", "Outgoing", "RequestBody", "Sink", "Upstream"]
+__all__ = [
+    "Answer",
+    "BodySink",
+    "Flow",
+    "Outgoing",
+    "RequestBody",
+    "Sink",
+    "Timeouts",
+    "Upstream",
+]
 
 
 class Flow(Protocol):
@@ -69,58 +80,53 @@ class BodySink(Protocol):
         """Note that the body is complete."""
 
 
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long is waited, in seconds.
+
+    `total` runs until the final answer's head, retries included, from the moment the request is
+    complete; `idle` is silence in a body; `max_duration` bounds one attempt, body included, if set.
+    """
+
+    connect: float = 5.0
+    first_byte: float = 30.0
+    idle: float = 30.0
+    total: float = 60.0
+    max_duration: float = NEVER
+
+
 class Outgoing:
     """A request on its way out: everything an upstream needs, and the limits it has to keep.
 
-    `block` is the finished header block, Host and framing included. Times are in seconds;
+    `line` is the request line; `block` the finished header block, Host and framing included.
     `deadline` is on the loop's clock and holds until the final answer's head. It is NEVER while
     the request's body is still coming in: how long that takes is up to the client, and `total`
     is counted from its end (as Envoy's route timeout is).
     """
 
-    __slots__ = (
-        "block",
-        "body",
-        "connect",
-        "deadline",
-        "first_byte",
-        "idle",
-        "max_duration",
-        "method",
-        "target",
-        "total",
-    )
+    __slots__ = ("block", "body", "deadline", "line", "method", "timeouts")
 
     def __init__(  # noqa: PLR0913 — a record; every caller names them all
         self,
-        *,
         method: str,
-        target: bytes,
+        line: bytes,
         block: bytes,
         body: RequestBody | None,
-        connect: float,
-        first_byte: float,
-        idle: float,
-        total: float,
+        timeouts: Timeouts,
         deadline: float,
-        max_duration: float,
     ) -> None:
         """Take the parts; nothing has a default."""
         self.method = method
-        self.target = target
+        self.line = line
         self.block = block
         self.body = body
-        self.connect = connect
-        self.first_byte = first_byte
-        self.idle = idle
-        self.total = total
+        self.timeouts = timeouts
         self.deadline = deadline
-        self.max_duration = max_duration
 
     def begin_waiting(self, now: float) -> float:
         """Start `total`, once, when the request has come in whole; return the deadline."""
         if self.deadline == NEVER:
-            self.deadline = now + self.total
+            self.deadline = now + self.timeouts.total
         return self.deadline
 
 
@@ -141,9 +147,9 @@ class Answer(Flow, Protocol):
 class Upstream(Protocol):
     """Anything that can be asked."""
 
-    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:
-        """Send the request; return when the final answer's head is there.
+    def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
+        """Send the request; what is awaited brings the final answer's head.
 
         1xx answers go to `sink` meanwhile. Raises ConnectFailed, ConnectTimeout, StaleConnection,
-        UpstreamReset, BadResponse or UpstreamTimeout; cancelling it closes the connection.
+        UpstreamReset, BadResponse or UpstreamTimeout; giving up waiting closes the connection.
         """

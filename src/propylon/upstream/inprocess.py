@@ -123,7 +123,7 @@ class _Call:
         self.answered.fail(UpstreamTimeout("The endpoint did not answer in time"))
 
     def _scope(self) -> MutableMapping[str, Any]:
-        path, _, query = self._outgoing.target.partition(b"?")
+        path, _, query = self._outgoing.line.split(b" ")[1].partition(b"?")
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},

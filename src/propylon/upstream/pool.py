@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from propylon.errors import (
@@ -20,6 +21,7 @@ from propylon.errors import (
 )
 from propylon.upstream.connection import Connection
 from propylon.upstream.exchange import Answer, Outgoing, Sink
+from propylon.upstream.outbox import Outbox
 from propylon.upstream.signal import Signal
 from propylon.upstream.tasks import spawn
 from propylon.upstream.ticker import NEVER, Ticker
@@ -63,9 +65,16 @@ class Pool:
     """The connections to one instance: at most `limit`, idle ones reused, the rest queue."""
 
     def __init__(
-        self, address: Address, *, limit: int, ticker: Ticker, loop: asyncio.AbstractEventLoop
+        self,
+        address: Address,
+        *,
+        limit: int,
+        ticker: Ticker,
+        outbox: Outbox,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Start empty; nothing is connected before it is needed."""
+        self._outbox = outbox
         self.address = address
         self.limit = limit
         self.open = 0
@@ -82,16 +91,16 @@ class Pool:
             f" open={self.open} idle={len(self._idle)} queued={len(self._queue)}>"
         )
 
-    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:
+    def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Ask the instance; see `Upstream.exchange`."""
-        connection = self._take(outgoing.method) or await self._obtain(outgoing)
-        answer = None
-        try:
-            answer = await connection.begin(outgoing, sink)
-        finally:
-            if answer is None:
-                connection.abort()
-        return answer
+        connection = self._take(outgoing.method)
+        if connection is not None:
+            return connection.begin(outgoing, sink)
+        return self._exchange_later(outgoing, sink)
+
+    async def _exchange_later(self, outgoing: Outgoing, sink: Sink) -> Answer:
+        connection = await self._obtain(outgoing)
+        return await connection.begin(outgoing, sink)
 
     def close(self) -> None:
         """Close what is idle now and whatever becomes idle later."""
@@ -128,10 +137,10 @@ class Pool:
     def _take(self, method: str) -> Connection | None:
         idle = self._idle
         while idle:
-            connection = idle[-1]
-            if method not in IDEMPOTENT and self._loop.time() - connection.idle_since > _FRESH:
+            connection = idle.pop()
+            if method not in IDEMPOTENT and self._ticker.now - connection.idle_since > _FRESH:
+                idle.append(connection)
                 return None
-            idle.pop()
             if connection.usable:
                 return connection
         return None
@@ -149,7 +158,7 @@ class Pool:
         if len(self._queue) >= self.limit:
             msg = "All connections to the upstream are in use"
             raise ServiceUnavailable(msg, reason="max_connections and as many waiting")
-        place = _Place(self._loop.time() + outgoing.connect)
+        place = _Place(self._loop.time() + outgoing.timeouts.connect)
         self._ticker.watch(place)
         self._queue.append(place)
         connection = None
@@ -170,7 +179,7 @@ class Pool:
 
     async def _connect(self, outgoing: Outgoing) -> Connection:
         """Open a connection within the request's limits; never leave one behind unused."""
-        timeout = min(outgoing.connect, max(0.0, outgoing.deadline - self._loop.time()))
+        timeout = min(outgoing.timeouts.connect, max(0.0, outgoing.deadline - self._loop.time()))
         self.open += 1
         task = spawn(self._open(timeout))
         connection = None
@@ -212,7 +221,7 @@ class Pool:
         try:
             async with asyncio.timeout(timeout):
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self, self._ticker, self._loop),
+                    lambda: Connection(self, self._ticker, self._outbox),
                     address.host,
                     address.port,
                     ssl=address.tls,

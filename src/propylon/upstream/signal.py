@@ -21,11 +21,19 @@ T = TypeVar("T")
 class Signal(Generic[T]):
     """Something that will happen once: `set` or `fail` it, `await` it."""
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_error", "_value", "done")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_callback",
+        "_error",
+        "_value",
+        "abandoned",
+        "done",
+    )
 
-    def __init__(self) -> None:
-        """Start unset."""
+    def __init__(self, abandoned: Callable[[], None] | None = None) -> None:
+        """Start unset; `abandoned` is called when whoever waits gives up."""
         self.done = False
+        self.abandoned = abandoned
         self._asyncio_future_blocking = False
         self._callback: Callable[[Signal[T]], None] | None = None
         self._error: BaseException | None = None
@@ -53,9 +61,11 @@ class Signal(Generic[T]):
         """Have `callback` called from within `set` or `fail`."""
         self._callback = callback
 
-    def detach(self) -> None:
-        """Forget whoever waits."""
+    def abandon(self) -> None:
+        """Forget whoever waits: they have given up."""
         self._callback = None
+        if self.abandoned is not None and not self.done:
+            self.abandoned()
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait; return the value or raise the error."""
@@ -94,5 +104,7 @@ class Signal(Generic[T]):
         """Wake the waiting task with CancelledError."""
         if self.done:
             return False
+        if self.abandoned is not None:
+            self.abandoned()
         self.fail(asyncio.CancelledError(*(() if msg is None else (msg,))))
         return True

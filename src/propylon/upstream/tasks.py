@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["spawn"]
 
 T = TypeVar("T")
 
-_running: set[asyncio.Task[object]] = set()
+_running: set[asyncio.Task[Any]] = set()
 
 
-def spawn(coroutine: Coroutine[object, object, T]) -> asyncio.Task[T]:
+def spawn(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Run the coroutine as a task of the running loop, referenced until it ends."""
     task = asyncio.get_running_loop().create_task(coroutine)  # noqa: TID251 — the one place
-    _running.add(task)  # type: ignore[arg-type]
+    _running.add(task)
     task.add_done_callback(_running.discard)
     return task

@@ -1,11 +1,11 @@
-"""HTTP/1.1 itself, without I/O; used by both edges and by the upstream side.
+r"""HTTP/1.1 itself, without I/O; used by both edges and by the upstream side.
 
 - `message`: the nouns `Request` and `Response`, heads that were checked.
-- `http1`: bytes of a head → a checked noun. The only module that knows the parser.
+- `request`, `response`: bytes of a head → a checked noun. The only modules that know the parser.
 - `headers`: rules on raw header blocks: find, remove, render.
 - `framing`: how long a body is, and the chunked coding.
 - `target`: what a request target may be, and how a careless upstream would read it.
 
-A *block* is a run of header lines, each with its CRLF **in front**: `\\r\\nName: value\\r\\nName: value`.
-A request line or a status line, a block and `\\r\\n\\r\\n` make a head; blocks join by `+`.
+A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.
+A request line or a status line, a block and `\r\n\r\n` make a head; blocks join by `+`.
 """

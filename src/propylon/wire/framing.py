@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LAST_CHUNK", "ChunkDecoder", "FramingError", "chunk", "content_length"]
+__all__ = ["HEAD_END", "LAST_CHUNK", "ChunkDecoder", "FramingError", "chunk", "content_length"]
 
+HEAD_END = b"\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 # 18 digits stay under 2**63: nobody's integer overflows, ours or the upstream's.

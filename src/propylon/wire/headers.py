@@ -15,14 +15,22 @@ from collections.abc import Iterable
 
 __all__ = [
     "FIELD_VALUE",
+    "MAX_FIELDS",
     "TOKEN",
+    "Special",
     "fields",
     "render",
+    "take",
     "tokens",
     "values",
     "without",
 ]
 
+# Values of the headers that mean something to a gateway, by lower-case name.
+Special = dict[bytes, list[bytes]]
+
+# Envoy allows 100, Node 2,000; browsers send about 20, long proxy chains about 60.
+MAX_FIELDS = 256
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # RFC 9110, 5.5, without obs-text: what the gateway itself may put into a value.
 FIELD_VALUE = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\x20-\x7e\t\x80-\xff]*[\x21-\x7e\x80-\xff])?")
@@ -59,3 +67,30 @@ def tokens(lines: Iterable[bytes]) -> list[bytes]:
     """Split comma lists (RFC 9110, 5.6.1) into lower-case elements; empty ones are dropped."""
     joined = b",".join(lines).lower()
     return [stripped for part in joined.split(b",") if (stripped := part.strip(b" \t"))]
+
+
+def take(block: bytes, pattern: re.Pattern[bytes], kept: bytes = b"") -> tuple[bytes, Special]:
+    """Return the block without the lines that match, and their values by lower-case name.
+
+    A name spelled with `_` is taken out too, and not recorded: it never had a right to a meaning.
+    The name `kept` is recorded and stays where it is.
+    """
+    special: Special = {}
+    pieces = []
+    position = 0
+    for match in pattern.finditer(block.lower()):
+        name, value = match.groups()
+        start, end = match.span()
+        if b"_" not in name:
+            value = block[end - len(value) : end].rstrip(b" \t")
+            if name in special:
+                special[name].append(value)
+            else:
+                special[name] = [value]
+        if name != kept:
+            pieces.append(block[position:start])
+            position = end
+    if not position:
+        return block, special
+    pieces.append(block[position:])
+    return b"".join(pieces), special

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["CHUNKED", "NO_BODY", "UNTIL_CLOSE", "Request", "Response"]
+from propylon.wire.headers import Special
+
+__all__ = ["CHUNKED", "NO_BODY", "UNTIL_CLOSE", "Fields", "Request", "Response"]
 
 # Body lengths that are not a number of bytes. Negative, so that `length >= 0` asks for a known one.
 NO_BODY = -1
 CHUNKED = -2
 UNTIL_CLOSE = -3
 
-Special = dict[bytes, list[bytes]]
+
+_ORDINARY = {b"host", b"connection"}
 
 
-class Request:
-    """A request head as it came in: validated, with the lines that do not pass already taken out.
+class Fields:
+    """The header lines of a request, taken apart; shared by requests that repeat them.
 
-    `block` holds the header lines that may go to the upstream, in order and byte for byte.
-    `special` maps the lower-case names of the others (those with a meaning for a gateway) to
-    their values. `length` is the body's length in bytes, or `NO_BODY` or `CHUNKED`.
-    `host` is the authority as sent; `authority` is lower-case and without a port, for matching.
+    `block` holds the lines that may go to the upstream, in order and byte for byte. `special` maps
+    the lower-case names of the others (those with a meaning for a gateway) to their values.
+    `length` is the body's length in bytes, or `NO_BODY` or `CHUNKED`. `host` is the authority as
+    sent; `authority` is lower-case and without a port, for matching.
     """
 
     __slots__ = (
@@ -28,8 +31,47 @@ class Request:
         "host",
         "keep_alive",
         "length",
+        "plain",
+        "remembered",
+        "special",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(self, block: bytes, special: Special, version: int) -> None:
+        """Start with the plainest reading; `version` is the minor one, HTTP/1.0 or HTTP/1.1."""
+        self.block = block
+        self.special = special
+        self.version = version
+        self.host = b""
+        self.authority = b""
+        self.length = NO_BODY
+        self.keep_alive = version == 1
+        self.expects_continue = False
+        self.upgrade = b""
+        self.plain = special.keys() <= _ORDINARY  # no header asks for more than its removal
+        self.remembered = False  # may be taken for the next request, too
+
+
+class Request:
+    """A request head as it came in: validated, with the lines that do not pass already taken out.
+
+    `line` is the request line in origin form, byte for byte as sent but for an absolute form's
+    authority. The other attributes are those of `Fields`.
+    """
+
+    __slots__ = (
+        "authority",
+        "block",
+        "expects_continue",
+        "fields",
+        "host",
+        "keep_alive",
+        "length",
+        "line",
         "method",
         "path",
+        "plain",
         "query",
         "special",
         "upgrade",
@@ -37,32 +79,24 @@ class Request:
     )
 
     def __init__(
-        self,
-        method: str,
-        path: bytes,
-        query: bytes,
-        version: int,
-        block: bytes,
-        special: Special,
+        self, method: str, line: bytes, path: bytes, query: bytes, fields: Fields
     ) -> None:
-        """Take the parts that every request has; the rest starts at its plainest value."""
+        """Take the parts of the request line, and what the header lines said."""
         self.method = method
+        self.line = line
         self.path = path
         self.query = query  # with its "?", or empty
-        self.version = version  # the minor one: HTTP/1.0 or HTTP/1.1
-        self.block = block
-        self.special = special
-        self.host = b""
-        self.authority = b""
-        self.length = NO_BODY
-        self.keep_alive = version == 1
-        self.expects_continue = False
-        self.upgrade = b""
-
-    @property
-    def target(self) -> bytes:
-        """The origin-form of the target, byte for byte as sent."""
-        return self.path + self.query
+        self.fields = fields
+        self.block = fields.block
+        self.plain = fields.plain
+        self.special = fields.special
+        self.version = fields.version
+        self.host = fields.host
+        self.authority = fields.authority
+        self.length = fields.length
+        self.keep_alive = fields.keep_alive
+        self.expects_continue = fields.expects_continue
+        self.upgrade = fields.upgrade
 
     def first(self, name: bytes) -> bytes | None:
         """Return the first value of a special header by its lower-case name."""

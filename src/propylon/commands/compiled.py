@@ -1,0 +1,87 @@
+"""Compile a configuration outside a running gateway, each route beside what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from propylon.config.compile import compile_table
+from propylon.config.load import Loaded
+from propylon.config.schema import RouteConfig
+from propylon.proxy.authorize import loopback_only
+from propylon.proxy.match import Pattern, Route
+from propylon.upstream.exchange import Upstream
+
+__all__ = ["Entry", "entries", "preference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A compiled route and how an operator knows it; `written` is None for the gateway's own."""
+
+    route: Route
+    written: RouteConfig | None
+    place: str
+
+    @property
+    def path(self) -> str:
+        """The path as written, names of wildcards included."""
+        return self.route.name if self.written is None else self.written.path
+
+    @property
+    def auth(self) -> str:
+        """What is asked of a client."""
+        if self.written is not None:
+            return self.written.auth
+        return "loopback" if self.route.authorize is loopback_only else "none"
+
+    @property
+    def target(self) -> str:
+        """What becomes of the path on its way to the service."""
+        if not self.route.replaced:
+            return "as sent"
+        replacement = self.route.replacement.decode()
+        return f"rewrite {replacement}" if replacement else "strip"
+
+
+def entries(
+    loaded: Loaded, upstream: Upstream, chance: Callable[[], float] = lambda: 0.0
+) -> list[Entry]:
+    """Compile the table as the gateway does, with `upstream` in the place of every instance."""
+    config = loaded.config
+    table = compile_table(config, lambda _address, _limit: upstream, upstream, chance)
+    written = iter(
+        [
+            (one, loaded.places.of(("routes", at)))
+            for at, one in enumerate(config.routes)
+            for _host in one.hosts or ("any",)  # a route is compiled once for each of its hosts
+        ]
+    )
+    return [
+        (
+            Entry(route, None, "the gateway's own")
+            if route.service.own
+            else Entry(route, *next(written))
+        )
+        for route in table.routes
+    ]
+
+
+def preference(pattern: Pattern) -> tuple[object, ...]:
+    """Return a key that sorts patterns as matching prefers them."""
+    segments: list[tuple[int, bytes]] = [
+        (1, b"") if segment is None else (0, segment) for segment in pattern.segments
+    ]
+    # What goes deeper is tried first; where both end, exact goes before prefix.
+    end = (2 if pattern.exact else 3, b"")
+    methods = sorted(pattern.methods) if pattern.methods is not None else ["~"]
+    return (_host_rank(pattern.host), [*segments, end], -pattern.priority, methods)
+
+
+def _host_rank(host: bytes | None) -> tuple[int, int, bytes]:
+    """Sort hosts: whole names, then `*.` with the longest first, then any."""
+    if host is None:
+        return (2, 0, b"")
+    if host.startswith(b"*."):
+        return (1, -host.count(b"."), host)
+    return (0, 0, host)

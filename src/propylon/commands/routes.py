@@ -1,0 +1,91 @@
+"""Show the compiled table: what matches, where it goes, under which rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from propylon.commands.compiled import Entry, entries, preference
+from propylon.config.load import Loaded
+from propylon.upstream.exchange import Answer, Outgoing, Sink
+
+__all__ = ["COLUMNS", "as_data", "rows"]
+
+COLUMNS = ("host", "path", "methods", "service", "auth", "path sent", "total", "max body", "name")
+_UNITS = ((10**9, "GB"), (2**20, "MiB"), (10**6, "MB"), (2**10, "KiB"), (10**3, "kB"))
+
+
+class _Unreachable:
+    """Stands where an instance would be: a table that is only shown asks nobody."""
+
+    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:
+        """Refuse: nothing is ever sent."""
+        raise NotImplementedError
+
+
+def as_data(loaded: Loaded) -> list[dict[str, Any]]:
+    """Return the table for a program, in the order in which matching prefers."""
+    return [_fields(entry) for entry in _sorted(loaded)]
+
+
+def rows(loaded: Loaded) -> list[tuple[str, ...]]:
+    """Return the table for people, one text for each of COLUMNS."""
+    return [_texts(entry) for entry in _sorted(loaded)]
+
+
+def _sorted(loaded: Loaded) -> list[Entry]:
+    found = entries(loaded, _Unreachable())
+    return sorted(found, key=lambda entry: preference(entry.route.pattern))
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    route = entry.route
+    pattern, timeouts = route.pattern, route.timeouts
+    return {
+        "name": route.name,
+        "host": pattern.host.decode() if pattern.host is not None else None,
+        "path": entry.path,
+        "exact": pattern.exact,
+        "methods": sorted(pattern.methods) if pattern.methods is not None else None,
+        "priority": pattern.priority,
+        "service": route.service.name,
+        "instances": [instance.id for instance in route.service.instances],
+        "auth": entry.auth,
+        "strip_prefix": bool(route.replaced) and not route.replacement,
+        "rewrite": route.replacement.decode() or None,
+        "timeouts": {
+            "connect": timeouts.connect,
+            "first_byte": timeouts.first_byte,
+            "idle": timeouts.idle,
+            "total": timeouts.total,
+            "max_duration": (
+                None if timeouts.max_duration == float("inf") else timeouts.max_duration
+            ),
+        },
+        "max_body": route.max_body,
+        "own": route.service.own,
+        "place": entry.place,
+    }
+
+
+def _texts(entry: Entry) -> tuple[str, ...]:
+    route = entry.route
+    pattern = route.pattern
+    return (
+        pattern.host.decode() if pattern.host is not None else "any",
+        entry.path if pattern.exact else entry.path.rstrip("/") + "[/...]",
+        " ".join(sorted(pattern.methods)) if pattern.methods is not None else "all",
+        route.service.name,
+        entry.auth,
+        entry.target,
+        f"{route.timeouts.total:g}s",
+        _size(route.max_body),
+        "" if route.name == entry.path else route.name,
+    )
+
+
+def _size(size: int) -> str:
+    """Write a size as an operator would, if it is a round one."""
+    for unit, name in _UNITS:
+        if size >= unit and size % unit == 0:
+            return f"{size // unit}{name}"
+    return f"{size}B"

@@ -1,0 +1,212 @@
+"""The process: trusted proxies, stopping, draining, crashed workers, too few files."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from tests.conftest import Start
+from tests.support import answers
+from tests.support.client import Answer, Ended, RawClient, ask, request
+from tests.support.excused import excused
+from tests.support.topology import Upstreams, configuration
+
+
+def clean(edge: str) -> tuple[int, ...]:
+    """The exit statuses of an orderly stop."""
+    return (0, -signal.SIGTERM) if excused(edge, "exit-status") else (0,)
+
+
+@pytest.mark.parametrize("trusted", [["127.0.0.1/32"], ["127.0.0.0/8", "10.0.0.0/8"]])
+def test_trusted_proxy_is_believed(start: Start, upstreams: Upstreams, trusted: list[str]) -> None:
+    """Behind a trusted proxy X-Forwarded-For is appended to, and the client is who it says."""
+    upstreams.reset()
+    gateway = start(configuration(upstreams, trusted_proxies=trusted))
+    chain = [("X-Forwarded-For", "6.6.6.6, 9.9.9.9"), ("X-Forwarded-Proto", "https"),
+             ("X-Forwarded-Host", "shop.example"), ("X-Real-IP", "9.9.9.9")]  # fmt: skip
+    answer = ask(gateway.port, headers=chain)
+    last = upstreams.main.last
+    assert last.get("x-forwarded-for") == "6.6.6.6, 9.9.9.9, 127.0.0.1"
+    assert last.get("x-forwarded-proto") == "https"
+    assert last.get("x-forwarded-host") == "shop.example"
+    assert gateway.record(answer)["client_ip"] == "9.9.9.9"
+    assert upstreams.faults == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "client_ip"),
+    [
+        ("9.9.9.9", "9.9.9.9"),
+        ("6.6.6.6, 10.0.0.3", "6.6.6.6"),
+        ("6.6.6.6, 9.9.9.9, 10.0.0.3, 10.0.0.4", "9.9.9.9"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_client_is_the_rightmost_untrusted(
+    start: Start, upstreams: Upstreams, sent: str, client_ip: str
+) -> None:
+    """Of a chain, the last address that is no trusted proxy is the client."""
+    gateway = start(configuration(upstreams, trusted_proxies=["127.0.0.1", "10.0.0.0/8"]))
+    answer = ask(gateway.port, headers=[("X-Forwarded-For", sent)] if sent else [])
+    assert gateway.record(answer)["client_ip"] == client_ip
+
+
+def test_stop_finishes_what_is_in_flight(edge: str, start: Start, upstreams: Upstreams) -> None:
+    """SIGTERM: the request in flight completes, new connections are refused, the exit is clean."""
+    upstreams.reset()
+    gateway = start(configuration(upstreams))
+    upstreams.main.on("/slow", answers.after(0.6, answers.plain(body=b"finished")))
+    got: list[Answer] = []
+    thread = threading.Thread(target=lambda: got.append(ask(gateway.port, target="/up/slow")))
+    thread.start()
+    assert upstreams.main.wait(lambda: upstreams.main.requests)
+    gateway.process.send_signal(signal.SIGTERM)
+    time.sleep(0.25)
+    with contextlib.suppress(OSError, Ended), RawClient(gateway.port) as late:
+        assert late.send(request()).read().status == 503
+    thread.join(5)
+    assert [answer.body for answer in got] == [b"finished"]
+    assert gateway.stop() in clean(edge)
+
+
+def test_stop_under_load_loses_no_request(edge: str, start: Start, upstreams: Upstreams) -> None:
+    """SIGTERM under load: whatever was accepted is answered, and nobody sees a reset."""
+    gateway = start(configuration(upstreams))
+    faults: list[str] = []
+
+    def load() -> None:
+        while True:
+            try:
+                client = RawClient(gateway.port)
+            except OSError:
+                return
+            with client:
+                for _ in range(5):
+                    client.send(request())
+                    try:
+                        answer = client.read()
+                    except Ended as error:
+                        # Closed between two requests is fine; a request that had begun is not.
+                        if str(error) == "reset" or client.buffer:
+                            faults.append(str(error))
+                        break
+                    if answer.status != 200 or not answer.complete:
+                        faults.append(f"{answer.status} {answer.ended}")
+                    if (answer.get("connection") or "").lower() == "close":
+                        break
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    assert gateway.stop() in clean(edge)
+    for thread in threads:
+        thread.join(5)
+    if not excused(edge, "linger"):
+        assert faults == []
+
+
+def test_stop_does_not_wait_for_idle_connections(
+    edge: str, start: Start, upstreams: Upstreams
+) -> None:
+    """An open connection without a request does not keep the gateway from stopping."""
+    gateway = start(configuration(upstreams))
+    with RawClient(gateway.port) as idle, RawClient(gateway.port) as used:
+        assert used.send(request()).read().status == 200
+        started = time.monotonic()
+        assert gateway.stop() in clean(edge)
+        assert time.monotonic() - started < 2.5
+        assert idle.is_closed()
+
+
+def test_stop_ends_what_does_not_end(edge: str, start: Start, upstreams: Upstreams) -> None:
+    """A request that hangs is waited for as long as `drain` says, no longer."""
+    upstreams.reset()
+    gateway = start(configuration(upstreams, drain=1))
+    upstreams.main.on("/big/hang", answers.hang)
+    with RawClient(gateway.port) as client:
+        client.send(request(target="/big/hang"))
+        assert upstreams.main.wait(lambda: upstreams.main.requests)
+        if edge == "fast":
+            started = time.monotonic()
+            assert gateway.stop() in clean(edge)
+            assert 0.5 < time.monotonic() - started < 4
+
+
+def test_readyz_turns_before_the_listener_closes(
+    edge: str, start: Start, upstreams: Upstreams
+) -> None:
+    """With drain_delay the gateway is unready, and still serves, before it stops listening."""
+    if edge != "fast":
+        pytest.skip("uvicorn closes its listener before the app hears of it")
+    gateway = start(configuration(upstreams, drain_delay=0.8))
+    assert ask(gateway.port, target="/readyz").status == 200
+    gateway.process.send_signal(signal.SIGTERM)
+    time.sleep(0.25)
+    assert ask(gateway.port, target="/readyz").status == 503
+    assert ask(gateway.port, target="/up/x").status == 200
+    assert gateway.stop() == 0
+
+
+def test_crashed_worker_is_replaced(edge: str, start: Start, upstreams: Upstreams) -> None:
+    """kill -9 of one of two workers: another one takes its place within a second or two."""
+    if edge != "fast":
+        pytest.skip("uvicorn's workers are uvicorn's")
+    gateway = start(configuration(upstreams, workers=2))
+
+    def workers() -> list[int]:
+        return [pid for pid in gateway.pids() if b"run" in _command(pid) or b"spawn" in _command(pid)][1:]
+
+    assert upstreams.main.wait(lambda: len(workers()) >= 2)
+    victim = workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    assert upstreams.main.wait(lambda: victim not in workers() and len(workers()) >= 2, 4)
+    deadline = time.monotonic() + 3
+    good = 0
+    while good < 10 and time.monotonic() < deadline:
+        with contextlib.suppress(OSError, Ended):
+            good += ask(gateway.port).status == 200
+    assert good >= 10
+    assert gateway.stop() == 0
+
+
+def _command(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def test_too_few_files_end_nothing(start: Start, upstreams: Upstreams) -> None:
+    """At the limit of open files the gateway neither dies nor spins, and recovers by itself."""
+    gateway = start(configuration(upstreams), files=80)
+    crowd: list[RawClient] = []
+    try:
+        with contextlib.suppress(OSError, TimeoutError):
+            crowd.extend(RawClient(gateway.port, timeout=1) for _ in range(150))
+        time.sleep(0.3)
+        before = _cpu(gateway.process.pid)
+        time.sleep(0.5)
+        # A busy loop would have used all of it.
+        assert _cpu(gateway.process.pid) - before < 0.4
+    finally:
+        for client in crowd:
+            client.sock.close()
+    assert gateway.process.poll() is None
+    deadline = time.monotonic() + 5
+    status = 0
+    while status != 200 and time.monotonic() < deadline:
+        with contextlib.suppress(OSError, Ended, TimeoutError):
+            status = ask(gateway.port).status
+    assert status == 200
+    assert gateway.said().count("\n") < 200
+
+
+def _cpu(pid: int) -> float:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -27,7 +27,7 @@ def main() -> int:
 
 def configuration() -> str:
     """Return the table of every key, its kind, its default and its meaning."""
-    schema = importlib.import_module("propylon.config.schema").GatewayConfig.model_json_schema()
+    schema = importlib.import_module("propylon.config.editor").json_schema()
     definitions = schema.get("$defs", {})
     lines = [NOTE, "", "# Configuration", ""]
     lines += [
@@ -40,7 +40,7 @@ def configuration() -> str:
             "",
             f"## `{name}`",
             "",
-            text_of(resolved(part, definitions)),
+            text_of(resolved(part, definitions)) or text_of(part),
             "",
             "| key | kind | default | meaning |",
         ]
@@ -76,13 +76,20 @@ def values_of(part: Schema) -> Schema | None:
 
 
 def resolved(part: Schema, definitions: Schema) -> Schema:
-    """Follow a reference, and take the one alternative that is not null."""
+    """Follow a reference, and take the one alternative that says what is meant."""
     if "$ref" in part:
         return resolved(definitions[part["$ref"].rpartition("/")[2]], definitions)
-    alternatives = [other for other in part.get("anyOf", ()) if other.get("type") != "null"]
+    if "anyOf" not in part:
+        return part
+    alternatives = [other for other in part["anyOf"] if is_meant(other)]
     if len(alternatives) == 1:
         return resolved(alternatives[0], definitions)
-    return part
+    return {**part, "anyOf": alternatives}
+
+
+def is_meant(alternative: Schema) -> bool:
+    """Tell what a key is for from what is let pass besides: an empty key, a ${VAR}."""
+    return alternative.get("type") != "null" and alternative.get("pattern") != r"\$\{"
 
 
 def kind_of(part: Schema, definitions: Schema) -> str:

@@ -1,15 +1,20 @@
 """Fixtures of the cases that run over real sockets: both edges, their upstreams, one gateway a module."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import pytest
-
 from tests.support.client import RawClient
 from tests.support.gateway import EDGES, Config, Gateway
 from tests.support.topology import Upstreams, configuration
 from tests.support.upstream import Upstream
 
-Start = Callable[[Config], Gateway]
+
+class Start(Protocol):
+    """Start a gateway; `files` is its limit on open ones."""
+
+    def __call__(self, config: Config, *, files: int = 0) -> Gateway:
+        """Return it as soon as it answers."""
 
 
 @pytest.fixture(scope="module", params=EDGES)
@@ -44,8 +49,8 @@ def start(edge: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start
     """Start gateways of one's own; they are ended with the case."""
     started: list[Gateway] = []
 
-    def run(config: Config, **options: int) -> Gateway:
-        running = Gateway(edge, config, tmp_path_factory.mktemp(edge), **options)
+    def run(config: Config, *, files: int = 0) -> Gateway:
+        running = Gateway(edge, config, tmp_path_factory.mktemp(edge), files=files)
         started.append(running)
         running.wait_ready()
         return running

@@ -141,6 +141,7 @@ class Gateway:
             trust=Trust([ip_network(network, strict=False) for network in server.trusted_proxies]),
             ticker=Ticker(loop, _CONNECTION_TICK),
             outbox=outbox,
+            loop=loop,
             max_header=server.max_header,
             header_timeout=server.timeouts.header,
             idle_timeout=server.timeouts.idle,

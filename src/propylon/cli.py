@@ -194,7 +194,7 @@ def demo(port: PortOption = None) -> None:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    app(prog_name="propylon")  # by this name, however it was started
 
 
 def _load(config: Path | None, overrides: dict[str, object] | None = None) -> Loaded:

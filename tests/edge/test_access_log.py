@@ -4,7 +4,6 @@ import re
 import time
 
 import pytest
-
 from tests.support import answers
 from tests.support.client import RawClient, ask, request
 from tests.support.gateway import Gateway
@@ -99,7 +98,9 @@ def test_no_secret_is_ever_logged(gateway: Gateway, up: Upstream) -> None:
     ]
     up.on("/set", answers.plain(headers=[f"Set-Cookie: a={secret}"]))
     for target in ("/up/set", "/closed", "/nosuch", "/banner", "/up/../x"):
-        last = ask(gateway.port, target=f"{target}?token={secret}&access_token={secret}", headers=headers)
+        last = ask(
+            gateway.port, target=f"{target}?token={secret}&access_token={secret}", headers=headers
+        )
     gateway.record(last)
     time.sleep(0.2)
     assert secret not in gateway.said()
@@ -112,12 +113,15 @@ def test_query_reaches_the_upstream_with_its_token(gateway: Gateway, up: Upstrea
 
 
 @pytest.mark.parametrize(
-    "text", ["\x1b[31mred", '"}\n{"level":"error"', "a\tb", "caf\xe9", "\u2028".encode().decode("latin-1")]
+    "text",
+    ["\x1b[31mred", '"}\n{"level":"error"', "a\tb", "caf\xe9", "\u2028".encode().decode("latin-1")],
 )
 def test_log_line_cannot_be_broken_by_a_header(gateway: Gateway, up: Upstream, text: str) -> None:
     """Whatever a client puts into its headers, every line of the log is one JSON object."""
     with RawClient(gateway.port) as client:
-        head = f"GET /up/x HTTP/1.1\r\nHost: gw.test\r\nUser-Agent: {text}\r\nReferer: {text}\r\n\r\n"
+        head = (
+            f"GET /up/x HTTP/1.1\r\nHost: gw.test\r\nUser-Agent: {text}\r\nReferer: {text}\r\n\r\n"
+        )
         client.send(head.encode("latin-1"))
         client.read()
     gateway.record(ask(gateway.port))
@@ -135,7 +139,9 @@ def test_refused_request_has_a_record(gateway: Gateway, up: Upstream) -> None:
 def test_client_that_left_is_no_success(gateway: Gateway, up: Upstream) -> None:
     """An exchange whose client has gone is recorded once, and as no success."""
     up.on("/big/left", answers.hang)
-    client = RawClient(gateway.port).send(request(target="/big/left", headers=[("X-Request-ID", "left-1")]))
+    client = RawClient(gateway.port).send(
+        request(target="/big/left", headers=[("X-Request-ID", "left-1")])
+    )
     assert up.wait(lambda: up.requests)
     client.reset()
     records = gateway.records("left-1", within=3)

@@ -6,7 +6,6 @@ import threading
 import time
 
 import pytest
-
 from tests.support import answers
 from tests.support.client import RawClient, ask, chunked, post_chunked, request
 from tests.support.excused import excused
@@ -43,12 +42,17 @@ def test_random_download_arrives_as_it_was(gateway: Gateway, up: Upstream, frami
         script = answers.plain(body=body)
     elif framing == "chunked":
         pieces = [body[start : start + 70_001] for start in range(0, len(body), 70_001)]
-        script = answers.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunked(*pieces))
+        script = answers.raw(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunked(*pieces)
+        )
     else:
         script = answers.raw(b"HTTP/1.1 200 OK\r\n\r\n", body, end=answers.close)
     up.on("/big/d", script)
     answer = ask(gateway.port, target="/big/d")
-    assert (answer.complete, hashlib.sha256(answer.body).digest()) == (True, hashlib.sha256(body).digest())
+    assert (answer.complete, hashlib.sha256(answer.body).digest()) == (
+        True,
+        hashlib.sha256(body).digest(),
+    )
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 262_144])
@@ -89,10 +93,18 @@ def test_first_byte_of_a_download_is_there_before_the_last_is_sent(
 ) -> None:
     """Downloads stream: the client has the first event while the second one is not yet known."""
     go = threading.Event()
-    head = {"length": b"Content-Length: 6\r\n", "chunked": b"Transfer-Encoding: chunked\r\n", "close": b""}
+    head = {
+        "length": b"Content-Length: 6\r\n",
+        "chunked": b"Transfer-Encoding: chunked\r\n",
+        "close": b"",
+    }
 
     def script(peer: Peer, arrived: Arrived) -> None:
-        first, second = (b"3\r\none\r\n", b"3\r\ntwo\r\n0\r\n\r\n") if framing == "chunked" else (b"one", b"two")
+        first, second = (
+            (b"3\r\none\r\n", b"3\r\ntwo\r\n0\r\n\r\n")
+            if framing == "chunked"
+            else (b"one", b"two")
+        )
         peer.send(b"HTTP/1.1 200 OK\r\n" + head[framing] + b"\r\n" + first)
         assert go.wait(5)
         peer.send(second)

@@ -3,7 +3,6 @@
 import time
 
 import pytest
-
 from tests.support import answers
 from tests.support.attack import MARK, NEXT
 from tests.support.client import Ended, RawClient, chunked, post_chunked, request
@@ -48,7 +47,10 @@ def test_three_requests_in_one_write_get_three_answers_in_order(
     """Pipelined requests are answered in their order, even if the first one is the slowest."""
     up.on("/1", answers.after(0.2, answers.plain(body=b"one")))
     up.on("/2", answers.plain(body=b"two"))
-    up.on("/3", answers.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"three")))
+    up.on(
+        "/3",
+        answers.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"three")),
+    )
     client.send(b"".join(request(target=f"/up/{n}") for n in (1, 2, 3)))
     assert [client.read().body for _ in range(3)] == [b"one", b"two", b"three"]
 
@@ -57,7 +59,9 @@ def test_long_pipeline_is_answered_in_order(
     gateway: Gateway, up: Upstream, client: RawClient
 ) -> None:
     """A hundred pipelined requests, posts among them, get a hundred answers in order."""
-    requests = [request("POST" if n % 3 else "GET", f"/up/{n}", body=b"b" * (n % 3)) for n in range(100)]
+    requests = [
+        request("POST" if n % 3 else "GET", f"/up/{n}", body=b"b" * (n % 3)) for n in range(100)
+    ]
     client.send(b"".join(requests))
     bodies = [client.read().body.split()[1] for _ in range(100)]
     assert bodies == [f"/{n}".encode() for n in range(100)]
@@ -97,7 +101,12 @@ def test_http_1_0_is_closed_after_its_answer(
     gateway: Gateway, up: Upstream, client: RawClient
 ) -> None:
     """An HTTP/1.0 answer of unknown length is delimited by the close, without chunks."""
-    up.on("/c", answers.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"ab", b"c")))
+    up.on(
+        "/c",
+        answers.raw(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"ab", b"c")
+        ),
+    )
     answer = client.send(request(target="/up/c", version="1.0")).read()
     if gateway.edge == "portable" and answer.chunked:
         excused(gateway.edge, "framing")
@@ -143,7 +152,9 @@ def test_expect_continue_is_refused_without_the_body(
     gateway: Gateway, up: Upstream, upstreams: Upstreams, client: RawClient, target: str
 ) -> None:
     """Refused from its head, such a request gets its final answer, no 100, and never desyncs."""
-    head = request("POST", target, [("Expect", "100-continue"), ("Content-Length", str(len(NEXT) + 5000))])
+    head = request(
+        "POST", target, [("Expect", "100-continue"), ("Content-Length", str(len(NEXT) + 5000))]
+    )
     answer = client.send(head).read()
     assert (answer.status, answer.interim) in ((404, []), (413, []))
     client.send(NEXT)
@@ -279,7 +290,9 @@ def test_silence_in_a_body_is_408(gateway: Gateway, up: Upstream, client: RawCli
     assert all(not arrived.complete for arrived in up.requests)
 
 
-def test_slow_body_that_progresses_is_served(gateway: Gateway, up: Upstream, client: RawClient) -> None:
+def test_slow_body_that_progresses_is_served(
+    gateway: Gateway, up: Upstream, client: RawClient
+) -> None:
     """A body may take longer than its silence limit in all, as long as something comes."""
     body = b"x" * 8
     client.send(request("POST", "/big/p", [("Content-Length", "8")]))
@@ -307,7 +320,9 @@ def test_connection_limit_of_nothing_sent(gateway: Gateway, up: Upstream) -> Non
         assert client.send(request()).read().status == 200
 
 
-def test_upload_is_paced_by_a_slow_upstream(gateway: Gateway, up: Upstream, client: RawClient) -> None:
+def test_upload_is_paced_by_a_slow_upstream(
+    gateway: Gateway, up: Upstream, client: RawClient
+) -> None:
     """An upstream that reads slowly gets everything, though that takes longer than a silence may."""
 
     def slowly(peer: Peer, arrived: Arrived) -> None:

@@ -4,7 +4,6 @@ import re
 import time
 
 import pytest
-
 from tests.support import answers
 from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import Gateway
@@ -116,10 +115,10 @@ def test_closed_port_is_502_at_once(gateway: Gateway, up: Upstream) -> None:
     assert time.monotonic() - started < 0.5
 
 
-@pytest.mark.parametrize(("target", "limit"), [("/hasty", 0.3), ("/up/late", 0.7), ("/silence", 0.5)])
-def test_timeout_is_504_in_time(
-    gateway: Gateway, up: Upstream, target: str, limit: float
-) -> None:
+@pytest.mark.parametrize(
+    ("target", "limit"), [("/hasty", 0.3), ("/up/late", 0.7), ("/silence", 0.5)]
+)
+def test_timeout_is_504_in_time(gateway: Gateway, up: Upstream, target: str, limit: float) -> None:
     """An upstream that says nothing is 504 within the timeout and half a second."""
     up.on("/hasty", answers.hang)
     up.on("/late", answers.hang)

@@ -3,7 +3,6 @@
 import time
 
 import pytest
-
 from tests.support.client import Ended, RawClient, ask, chunked, post_chunked, request
 from tests.support.excused import excused
 from tests.support.gateway import Gateway
@@ -17,7 +16,9 @@ TOO_MUCH: dict[str, bytes] = {
     "header-name-100k": request(headers=[("X-" + "n" * 100_000, "v")]),
     "10000-headers": request(headers=[(f"X-{n}", "v") for n in range(10_000)]),
     "1000-short-headers": request(headers=[("A", "b")] * 1000),
-    "cookie-50k": request(headers=[("Cookie", "; ".join(f"c{n}=" + "v" * 150 for n in range(300)))]),
+    "cookie-50k": request(
+        headers=[("Cookie", "; ".join(f"c{n}=" + "v" * 150 for n in range(300)))]
+    ),
     "one-over": request(headers=[("X-Big", "v" * MAX_HEADER)]),
     "endless-line": b"GET /" + b"a" * 200_000,
     "endless-method": b"G" * 200_000,

@@ -1,7 +1,6 @@
 """Paths that could be read in two ways: route and upstream see one and the same, or it is 400."""
 
 import pytest
-
 from tests.support.client import Ended, RawClient, ask, request
 from tests.support.excused import excused
 from tests.support.gateway import Gateway
@@ -213,7 +212,9 @@ def test_header_does_not_change_the_route(
         assert header.lower() not in up.last.names
 
 
-@pytest.mark.parametrize("query", ["?a=..%2f", "?x=%00", "?%zz", "?a;b", "?x=//y", "??", "?&&=", "?/../admin"])
+@pytest.mark.parametrize(
+    "query", ["?a=..%2f", "?x=%00", "?%zz", "?a;b", "?x=//y", "??", "?&&=", "?/../admin"]
+)
 def test_query_is_never_judged(gateway: Gateway, up: Upstream, query: str) -> None:
     """What would be an attack in a path is only data in a query, and passes byte for byte."""
     assert ask(gateway.port, "GET", "/up/x" + query).status == 200

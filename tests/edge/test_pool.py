@@ -4,7 +4,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from tests.support import answers
 from tests.support.client import RawClient, ask, request
 from tests.support.gateway import Gateway
@@ -46,7 +45,12 @@ def test_bytes_behind_an_answer_reach_nobody(gateway: Gateway, up: Upstream, pau
 
 @pytest.mark.parametrize(
     "pushed",
-    [EVIL, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", b"garbage", b"\r\n"],
+    [
+        EVIL,
+        b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        b"garbage",
+        b"\r\n",
+    ],
     ids=["200", "408", "garbage", "blank"],
 )
 def test_unsolicited_bytes_on_an_idle_connection_reach_nobody(
@@ -161,7 +165,9 @@ def test_concurrent_requests_get_their_own_answers(gateway: Gateway, up: Upstrea
     def talk(number: int) -> list[bytes]:
         with RawClient(gateway.port) as client:
             targets = [f"/up/c{number}-{turn}" for turn in range(5)]
-            return [client.send(request(target=target)).read().body.split()[1] for target in targets]
+            return [
+                client.send(request(target=target)).read().body.split()[1] for target in targets
+            ]
 
     with ThreadPoolExecutor(40) as threads:
         found = list(threads.map(talk, range(40)))
@@ -176,3 +182,20 @@ def test_client_gone_in_mid_answer_lets_the_upstream_go(gateway: Gateway, up: Up
     client.receive()
     client.reset()
     assert up.wait(lambda: up.last.cancelled, 2)
+
+
+@pytest.mark.parametrize("size", [70_000, 150_000, 250_000, 1_000_000, 5_000_000])
+def test_connection_of_a_slow_reader_is_as_good_as_new(
+    gateway: Gateway, up: Upstream, size: int
+) -> None:
+    """A connection that was paused for a slow client's sake reads again for whoever is next."""
+    up.on("/blob", answers.plain(body=b"x" * size))
+    with RawClient(gateway.port, window=4096) as slow:
+        slow.send(request(target="/up/blob"))
+        assert up.wait(lambda: up.requests)
+        time.sleep(0.1)
+        assert [ask(gateway.port, target=f"/up/{n}").status for n in range(3)] == [200] * 3
+        assert slow.read().body == b"x" * size
+    for _ in range(3):
+        assert ask(gateway.port, target="/up/blob").complete
+        assert ask(gateway.port).status == 200

@@ -5,9 +5,9 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
-
 from tests.conftest import Start
 from tests.support import answers
 from tests.support.client import Answer, Ended, RawClient, ask, request
@@ -84,14 +84,14 @@ def test_stop_under_load_loses_no_request(edge: str, start: Start, upstreams: Up
             except OSError:
                 return
             with client:
-                for _ in range(5):
+                for number in range(5):
                     client.send(request())
                     try:
                         answer = client.read()
                     except Ended as error:
                         # Closed between two requests is fine; a request that had begun is not.
                         if str(error) == "reset" or client.buffer:
-                            faults.append(str(error))
+                            faults.append(f"{error} at request {number}")
                         break
                     if answer.status != 200 or not answer.complete:
                         faults.append(f"{answer.status} {answer.ended}")
@@ -152,13 +152,15 @@ def test_readyz_turns_before_the_listener_closes(
 
 
 def test_crashed_worker_is_replaced(edge: str, start: Start, upstreams: Upstreams) -> None:
-    """kill -9 of one of two workers: another one takes its place within a second or two."""
+    """A worker ended by kill -9 is replaced by another one within a second or two."""
     if edge != "fast":
         pytest.skip("uvicorn's workers are uvicorn's")
     gateway = start(configuration(upstreams, workers=2))
 
     def workers() -> list[int]:
-        return [pid for pid in gateway.pids() if b"run" in _command(pid) or b"spawn" in _command(pid)][1:]
+        return [
+            pid for pid in gateway.pids() if b"run" in _command(pid) or b"spawn" in _command(pid)
+        ][1:]
 
     assert upstreams.main.wait(lambda: len(workers()) >= 2)
     victim = workers()[0]
@@ -175,8 +177,7 @@ def test_crashed_worker_is_replaced(edge: str, start: Start, upstreams: Upstream
 
 def _command(pid: int) -> bytes:
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
 
@@ -207,6 +208,5 @@ def test_too_few_files_end_nothing(start: Start, upstreams: Upstreams) -> None:
 
 
 def _cpu(pid: int) -> float:
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        fields = file.read().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

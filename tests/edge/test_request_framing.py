@@ -1,7 +1,6 @@
 """Requests whose end, or whose meaning, could be read in two ways: refused, and nothing forwarded."""
 
 import pytest
-
 from tests.support.attack import FEEDS, HOST, MARK, NEXT, assert_refused, get, post
 from tests.support.client import RawClient, chunked, post_chunked, request
 from tests.support.excused import excused
@@ -173,11 +172,15 @@ def test_bad_chunk_after_good_ones_closes_the_upstreams_connection(
     assert up.wait(lambda: number not in {peer.number for peer in up._peers})
 
 
-@pytest.mark.parametrize("name", ["Content-Length", "Transfer-Encoding", "Host", "Authorization", "X-User-Id", "X-Fine"])
+@pytest.mark.parametrize(
+    "name", ["Content-Length", "Transfer-Encoding", "Host", "Authorization", "X-User-Id", "X-Fine"]
+)
 def test_trailer_never_becomes_a_header(gateway: Gateway, up: Upstream, name: str) -> None:
     """Trailers are dropped or refused, never merged into the headers."""
     with RawClient(gateway.port) as client:
-        client.send(post_chunked("/up/x", chunked(b"hello", trailers=f"{name}: root666\r\n".encode())))
+        client.send(
+            post_chunked("/up/x", chunked(b"hello", trailers=f"{name}: root666\r\n".encode()))
+        )
         status = client.read().status
     assert status in (200, 400)
     if status == 200:
@@ -189,9 +192,7 @@ def test_trailer_never_becomes_a_header(gateway: Gateway, up: Upstream, name: st
 
 
 @pytest.mark.parametrize("extension", [b"a", b"a=b", b'a="b;c"', b"a=b;c=d", b"\xff", b"x" * 8000])
-def test_chunk_extension_is_not_forwarded(
-    gateway: Gateway, up: Upstream, extension: bytes
-) -> None:
+def test_chunk_extension_is_not_forwarded(gateway: Gateway, up: Upstream, extension: bytes) -> None:
     """Chunk extensions end here; the data passes."""
     with RawClient(gateway.port) as client:
         client.send(post(TE, body=b"5;" + extension + b"\r\nhello\r\n0;" + extension + b"\r\n\r\n"))
@@ -264,7 +265,9 @@ def test_expectation_that_nobody_knows_is_417(
 ) -> None:
     """An Expect other than 100-continue is refused, or ignored where the server hides it."""
     with RawClient(gateway.port) as client:
-        client.send(b"POST /up/x HTTP/1.1\r\n" + HOST + b"Expect: 200-ok\r\nContent-Length: 2\r\n\r\nhi")
+        client.send(
+            b"POST /up/x HTTP/1.1\r\n" + HOST + b"Expect: 200-ok\r\nContent-Length: 2\r\n\r\nhi"
+        )
         status = client.read().status
     if excused(gateway.edge, "unknown-expectation"):
         assert status in (200, 417)

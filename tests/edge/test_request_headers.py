@@ -3,7 +3,6 @@
 import re
 
 import pytest
-
 from tests.support import answers
 from tests.support.client import RawClient, ask, request
 from tests.support.excused import excused
@@ -92,7 +91,15 @@ def test_hop_by_hop_headers_stay_here(gateway: Gateway, up: Upstream) -> None:
         ("X-Kept", "yes"),
     ]
     assert ask(gateway.port, headers=hop).status == 200
-    gone = {"x-foo", "x-bar", "te", "trailer", "keep-alive", "proxy-authorization", "proxy-connection"}
+    gone = {
+        "x-foo",
+        "x-bar",
+        "te",
+        "trailer",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+    }
     assert up.last.names & gone == set()
     assert b"named" not in up.raw
     assert up.last.get("x-kept") == "yes"
@@ -101,7 +108,11 @@ def test_hop_by_hop_headers_stay_here(gateway: Gateway, up: Upstream) -> None:
 @pytest.mark.parametrize("value", ["websocket", "h2c", "foo", "TLS/1.0", "h2c, websocket"])
 def test_upgrade_is_not_forwarded(gateway: Gateway, up: Upstream, value: str) -> None:
     """Upgrade and what belongs to it never reach an upstream of an ordinary route."""
-    headers = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", value), ("HTTP2-Settings", "AAMAAABk")]
+    headers = [
+        ("Connection", "Upgrade, HTTP2-Settings"),
+        ("Upgrade", value),
+        ("HTTP2-Settings", "AAMAAABk"),
+    ]
     answer = ask(gateway.port, headers=headers)
     assert answer.status != 101
     assert b"pgrade" not in up.raw
@@ -110,18 +121,31 @@ def test_upgrade_is_not_forwarded(gateway: Gateway, up: Upstream, value: str) ->
 
 @pytest.mark.parametrize(
     "named",
-    ["X-Request-ID", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Host", "traceparent", "X-Set"],
+    [
+        "X-Request-ID",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "Host",
+        "traceparent",
+        "X-Set",
+    ],
 )
 def test_connection_cannot_remove_what_the_gateway_sets(
     gateway: Gateway, up: Upstream, named: str
 ) -> None:
     """Naming the gateway's own headers in Connection does not keep them from the upstream."""
     up.on("/rules", answers.plain())
-    assert ask(gateway.port, target="/rules", headers=[("Connection", f"{named}, close")]).status == 200
+    assert (
+        ask(gateway.port, target="/rules", headers=[("Connection", f"{named}, close")]).status
+        == 200
+    )
     assert up.last.get(named)
 
 
-@pytest.mark.parametrize("named", ["Authorization", "Cookie", "Content-Length", "Transfer-Encoding"])
+@pytest.mark.parametrize(
+    "named", ["Authorization", "Cookie", "Content-Length", "Transfer-Encoding"]
+)
 def test_connection_cannot_unframe_a_request(gateway: Gateway, up: Upstream, named: str) -> None:
     """Naming a framing header in Connection leaves the body framed; secrets may go, or not."""
     headers = [("Connection", named), ("Authorization", "Bearer t"), ("Cookie", "a=b")]
@@ -186,7 +210,10 @@ def test_route_sets_and_removes_headers(gateway: Gateway, up: Upstream) -> None:
 
 def test_forward_token_false_keeps_the_token_here(gateway: Gateway, up: Upstream) -> None:
     """A service with forward_token: false never sees Authorization."""
-    assert ask(gateway.port, target="/tokenless", headers=[("Authorization", "Bearer s3cr3t")]).status == 200
+    assert (
+        ask(gateway.port, target="/tokenless", headers=[("Authorization", "Bearer s3cr3t")]).status
+        == 200
+    )
     assert b"s3cr3t" not in up.raw
 
 

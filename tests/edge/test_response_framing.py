@@ -3,12 +3,11 @@
 import time
 
 import pytest
-
 from tests.support import answers
 from tests.support.client import Answer, RawClient, ask, chunked, request
 from tests.support.excused import excused
 from tests.support.gateway import Gateway
-from tests.support.upstream import Arrived, Peer, Upstream
+from tests.support.upstream import Arrived, Peer, Script, Upstream
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -26,7 +25,8 @@ NONSENSE: dict[str, bytes] = {
     "length-text": OK + b"Content-Length: five\r\n\r\nhello",
     "length-empty": OK + b"Content-Length:\r\n\r\nhello",
     "length-overflow": OK + b"Content-Length: 18446744073709551621\r\n\r\nhello",
-    "length-and-coding": OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "length-and-coding": OK
+    + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     "coding-unknown": OK + b"Transfer-Encoding: xchunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     "coding-twice": OK + b"Transfer-Encoding: chunked, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     "coding-not-last": OK + b"Transfer-Encoding: chunked, identity\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -87,7 +87,11 @@ def split_after_head(raw: bytes) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense_is_502(gateway: Gateway, up: Upstream, name: str) -> None:
     """What is no answer, or could be read as two, is 502, and the connection to it is closed."""
-    end = answers.close if name in ("empty", "half-head", "http-0.9", "tls-alert", "http2") else answers.keep
+    end = (
+        answers.close
+        if name in ("empty", "half-head", "http-0.9", "tls-alert", "http2")
+        else answers.keep
+    )
     up.on("/n", answers.raw(NONSENSE[name], end=end))
     started = time.monotonic()
     answer = ask(gateway.port, target="/up/n")
@@ -236,9 +240,11 @@ def test_endless_head_ends(gateway: Gateway, up: Upstream) -> None:
     assert gateway.rss() - before < 10_000_000
 
 
-def early(status: bytes, end: answers.End) -> answers.Script:
+def early(status: bytes, end: answers.End) -> Script:
     """Answer before the body is read."""
-    return answers.raw(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\nearly", early=True, end=end)
+    return answers.raw(
+        b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\nearly", early=True, end=end
+    )
 
 
 def drain(peer: Peer, arrived: Arrived) -> None:
@@ -258,7 +264,10 @@ def test_early_answer_is_delivered(gateway: Gateway, up: Upstream, size: int) ->
 
     up.on("/big/early", refuse)
     with RawClient(gateway.port) as client:
-        client.send(request("POST", "/big/early", [("Content-Length", str(size))]) + b"x" * min(size, 200_000))
+        client.send(
+            request("POST", "/big/early", [("Content-Length", str(size))])
+            + b"x" * min(size, 200_000)
+        )
         answer: Answer = client.read()
     assert (answer.status, answer.body) == (413, b"early")
 
@@ -288,7 +297,9 @@ def test_upstream_that_answers_and_then_drains_is_fine(
 
 
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
-@pytest.mark.parametrize("framing", [b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"])
+@pytest.mark.parametrize(
+    "framing", [b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"]
+)
 def test_body_behind_a_bodiless_answer_goes_nowhere(
     gateway: Gateway, up: Upstream, client: RawClient, status: bytes, framing: bytes
 ) -> None:

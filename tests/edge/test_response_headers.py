@@ -4,7 +4,6 @@ import gzip
 import json
 
 import pytest
-
 from tests.support import answers
 from tests.support.client import RawClient, ask, request
 from tests.support.gateway import Gateway
@@ -22,7 +21,9 @@ def test_answer_passes_unchanged(gateway: Gateway, up: Upstream, status: str, me
     """Status, body bytes and headers reach the client as the upstream sent them."""
     bodiless = method == "HEAD" or status[:3] in ("204", "304")
     body = b"" if bodiless else b"\x00\xff body of " + status.encode()
-    path = up.on("/answer", answers.plain(status, ["X-Custom: v1", "Location: /up/elsewhere"], body))
+    path = up.on(
+        "/answer", answers.plain(status, ["X-Custom: v1", "Location: /up/elsewhere"], body)
+    )
     answer = ask(gateway.port, method, "/up" + path)
     assert (answer.status, answer.body, answer.complete) == (int(status[:3]), body, True)
     assert (answer.get("x-custom"), answer.get("location")) == ("v1", "/up/elsewhere")
@@ -78,7 +79,10 @@ def test_hop_by_hop_headers_of_an_answer_stay_here(gateway: Gateway, up: Upstrea
     up.on("/hop", answers.plain(headers=sent))
     answer = ask(gateway.port, target="/up/hop")
     names = {name.lower() for name, _ in answer.headers}
-    assert names & {b"x-secret", b"proxy-authenticate", b"upgrade", b"te", b"proxy-connection"} == set()
+    assert (
+        names & {b"x-secret", b"proxy-authenticate", b"upgrade", b"te", b"proxy-connection"}
+        == set()
+    )
     assert answer.get("keep-alive") != "timeout=5"
     assert b"hidden" not in answer.head
     assert answer.get("x-open") == "1"
@@ -127,7 +131,9 @@ def test_not_modified_keeps_its_etag_and_has_no_body(
     gateway: Gateway, up: Upstream, client: RawClient
 ) -> None:
     """304 passes with its validators, without a body, and the connection goes on."""
-    up.on("/nm", answers.raw(b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\nContent-Length: 7\r\n\r\n'))
+    up.on(
+        "/nm", answers.raw(b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\nContent-Length: 7\r\n\r\n')
+    )
     answer = client.send(request(target="/up/nm", headers=[("If-None-Match", '"v1"')])).read()
     assert (answer.status, answer.body, answer.get("etag")) == (304, b"", '"v1"')
     assert client.send(request()).read().status == 200

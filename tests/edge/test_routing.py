@@ -1,8 +1,8 @@
 """Which upstream a request reaches, and under which target."""
 
 import pytest
-
 from tests.support.client import ask
+from tests.support.excused import excused
 from tests.support.gateway import Gateway
 from tests.support.topology import Upstreams
 from tests.support.upstream import Upstream
@@ -91,7 +91,18 @@ def test_path_and_query_are_forwarded_byte_for_byte(
 
 @pytest.mark.parametrize(
     "path",
-    ["/nosuch", "/nosuch/x", "/", "/users/x", "/upx", "/plainly", "/exact/", "/exact/below", "/u", "/usr"],
+    [
+        "/nosuch",
+        "/nosuch/x",
+        "/",
+        "/users/x",
+        "/upx",
+        "/plainly",
+        "/exact/",
+        "/exact/below",
+        "/u",
+        "/usr",
+    ],
 )
 def test_unknown_path_is_404_and_reaches_nobody(
     gateway: Gateway, up: Upstream, upstreams: Upstreams, path: str
@@ -163,9 +174,7 @@ def test_host_chooses_the_route(
     assert (reached, len(up.requests) + len(upstreams.second.requests)) == (service, 1)
 
 
-def test_route_of_another_host_is_404(
-    gateway: Gateway, up: Upstream, upstreams: Upstreams
-) -> None:
+def test_route_of_another_host_is_404(gateway: Gateway, up: Upstream, upstreams: Upstreams) -> None:
     """Where every route of a path has hosts, any other host finds nothing there."""
     assert ask(gateway.port, "GET", "/only", host="evil.net").status == 404
     assert upstreams.nothing_arrived()

@@ -26,8 +26,12 @@ def length_and_coding() -> Iterator[tuple[str, bytes]]:
     for coding in (b"chunked", b"Chunked", b"CHUNKED", b"identity", b"gzip, chunked", b"x"):
         for size in (b"0", b"5", LENGTH, b"1"):
             length_line, coding_line = CL + b": " + size, TE + b": " + coding
-            yield f"cl-te {spelled(coding)} {spelled(size)}", post(length_line, coding_line, body=OVER)
-            yield f"te-cl {spelled(coding)} {spelled(size)}", post(coding_line, length_line, body=OVER)
+            yield f"cl-te {spelled(coding)} {spelled(size)}", post(
+                length_line, coding_line, body=OVER
+            )
+            yield f"te-cl {spelled(coding)} {spelled(size)}", post(
+                coding_line, length_line, body=OVER
+            )
     for name in (b"content-length", b"CONTENT-LENGTH", b"Content-length", b"cOnTeNt-LeNgTh"):
         yield f"case {spelled(name)}", post(TE.swapcase() + b": chunked", name + b": 5", body=OVER)
 
@@ -73,9 +77,35 @@ def odd_codings() -> Iterator[tuple[str, bytes]]:
 def odd_names() -> Iterator[tuple[str, bytes]]:
     """Names that only some parsers take for the framing headers, or for a header at all."""
     for name, value in ((TE, b"chunked"), (CL, LENGTH)):
-        for before in (b" ", b"\t", b"\x0b", b"\x0c", b"\x00", b"\r", b"\n", b"\xa0", b"\x01", b"(", b":", b"\x85"):
+        for before in (
+            b" ",
+            b"\t",
+            b"\x0b",
+            b"\x0c",
+            b"\x00",
+            b"\r",
+            b"\n",
+            b"\xa0",
+            b"\x01",
+            b"(",
+            b":",
+            b"\x85",
+        ):
             yield f"before {spelled(before + name)}", post(before + name + b": " + value, body=OVER)
-        for after in (b" ", b"\t", b"\x0b", b"\x0c", b"\x00", b"\r", b"\n", b"\xa0", b"\x01", b")", b"\x7f", b" :"):
+        for after in (
+            b" ",
+            b"\t",
+            b"\x0b",
+            b"\x0c",
+            b"\x00",
+            b"\r",
+            b"\n",
+            b"\xa0",
+            b"\x01",
+            b")",
+            b"\x7f",
+            b" :",
+        ):
             yield f"after {spelled(name + after)}", post(name + after + b": " + value, body=OVER)
         for middle in (b" ", b"\t", b"\x00", b"\r", b"\x01", b"\xad", b"\x0b"):
             odd = name.replace(b"-", middle + b"-")
@@ -132,7 +162,20 @@ def old_versions() -> Iterator[tuple[str, bytes]]:
             f"1.0 {spelled(connection)}",
             post(connection, TE + b": chunked", body=OVER, version=b"1.0"),
         )
-    for version in (b"1.2", b"1.10", b"2.0", b"0.9", b"1", b"01.1", b"1.01", b"1,1", b"1.1.1", b"9.9", b"-1.1", b"x"):
+    for version in (
+        b"1.2",
+        b"1.10",
+        b"2.0",
+        b"0.9",
+        b"1",
+        b"01.1",
+        b"1.01",
+        b"1,1",
+        b"1.1.1",
+        b"9.9",
+        b"-1.1",
+        b"x",
+    ):
         yield f"version {spelled(version)}", post(TE + b": chunked", body=OVER, version=version)
         yield f"version get {spelled(version)}", post(version=version) + NEXT
 

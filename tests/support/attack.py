@@ -13,7 +13,9 @@ NEXT = b"GET /up/SMUGGLED HTTP/1.1\r\n" + HOST + b"\r\n"
 FEEDS = ("whole", "bytewise", "followed")
 
 
-def post(*lines: bytes, body: bytes = b"", version: bytes = b"1.1", path: bytes = b"/up/x") -> bytes:
+def post(
+    *lines: bytes, body: bytes = b"", version: bytes = b"1.1", path: bytes = b"/up/x"
+) -> bytes:
     """A POST with these header lines after Host, and whatever stands behind its head."""
     head = b"POST %b HTTP/%b\r\n" % (path, version) + HOST
     return head + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body

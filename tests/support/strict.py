@@ -65,5 +65,9 @@ def _framing_faults(seen: dict[bytes, list[bytes]]) -> list[str]:
     hosts = seen.get(b"host", [])
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         faults.append(f"Host {hosts!r}")
-    faults += [f"Connection {value!r}" for value in seen.get(b"connection", ()) if value.lower() not in {b"close", b"keep-alive"}]
+    faults += [
+        f"Connection {value!r}"
+        for value in seen.get(b"connection", ())
+        if value.lower() not in {b"close", b"keep-alive"}
+    ]
     return faults

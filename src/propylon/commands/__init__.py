@@ -1,4 +1,4 @@
-"""What the command line does: one module a command; `propylon.cli` parses and prints.
+"""What the command line does; `propylon.cli` parses and prints.
 
-check · routes · explain (over trial and contest) · demo (over tryout)
+check · routes · explain (over trial and contest) · files (init) · demo (over tryout) · own (run --app)
 """

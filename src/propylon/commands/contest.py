@@ -47,9 +47,8 @@ def _loss(entry: Entry, request: Request, reached: Leaf | None, winner: Route | 
     if reached is None or route not in reached.routes:
         better = f'"{reached.routes[0].name}"' if reached is not None else "another route"
         return Loss(entry, "less specific", f"{better} matches more specifically")
-    methods = route.pattern.methods
-    if methods is not None and request.method not in methods:
-        taken = ", ".join(sorted(methods))
+    if Leaf((route,)).choose(request.method) is None:
+        taken = ", ".join(sorted(route.pattern.methods or ())) or "all that are safe to pass"
         return Loss(entry, "method", f"it takes {taken}, not {request.method}")
     if winner is None:
         return Loss(entry, "refused", "it would match, but the request is refused")

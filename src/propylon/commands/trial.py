@@ -22,8 +22,8 @@ from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
 from propylon.upstream.exchange import Answer, Flow, Outgoing, Sink
 from propylon.upstream.reply import Reply
-from propylon.wire.request import parse_request
 from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
+from propylon.wire.request import parse_request
 
 __all__ = ["Asked", "Trial", "Verdict", "try_out"]
 

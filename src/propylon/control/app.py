@@ -58,6 +58,11 @@ def create_app(state: HealthState, metrics: Callable[[], bytes]) -> FastAPI:
             answer.headers[name.decode()] = value.decode()
         return answer
 
+    @app.exception_handler(Exception)
+    async def broke(request: Request, _: Exception) -> JSONResponse:
+        # Starlette sends this and raises again, which is how the traceback comes to the log.
+        return _answer(request, 500, "An endpoint of the gateway failed", {})
+
     return app
 
 

@@ -125,6 +125,7 @@ def router(state: HealthState) -> APIRouter:
     async def readyz(response: Response) -> dict[str, str]:
         if state.draining:
             response.status_code = 503
+            response.headers["Retry-After"] = "5"
             return {"status": "draining"}
         return {"status": "ready"}
 

@@ -24,7 +24,6 @@ from propylon.upstream.tasks import spawn
 from propylon.upstream.ticker import NEVER
 from propylon.wire.headers import fields
 from propylon.wire.message import CHUNKED, Request, Response
-from propylon.wire.request import parse_request
 
 __all__ = ["AnswerCut", "serve"]
 
@@ -38,6 +37,7 @@ _HIGH_WATER = 64 * 1024
 # ASGI tells of a client that left only to those who ask, and asking takes a task: not for exchanges
 # that are over before it would start.
 _WATCH_AFTER = 0.25
+_ORIGINS = 1024
 # Methods whose request has a body even if no header says so: HTTP/2 needs neither of the two.
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BODILESS = frozenset({204, 304})
@@ -65,34 +65,33 @@ async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> 
 
 def _origin(edge: EdgeState, scope: Scope) -> Origin:
     client = scope.get("client")
-    return edge.trust.origin(str(client[0]) if client else "", scope.get("scheme", "http"))
+    key = (str(client[0]) if client else "", scope.get("scheme", "http"))
+    origin = edge.origins.get(key)
+    if origin is None:
+        if len(edge.origins) >= _ORIGINS:
+            edge.origins.clear()
+        origin = edge.origins[key] = edge.trust.origin(*key)
+    return origin
 
 
 def _request(edge: EdgeState, scope: Scope) -> Request:
     """Write the scope down as a head and read that. Raises what `parse_request` raises."""
     method = scope["method"]
-    raw = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
+    target = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
     root = scope.get("root_path", "").encode()
-    if root and raw.startswith(root):
-        raw = raw[len(root) :] or b"/"
-    query = scope.get("query_string", b"")
+    if root and target.startswith(root):
+        target = target[len(root) :] or b"/"
+    if query := scope.get("query_string"):
+        target = b"%b?%b" % (target, query)
     version = scope.get("http_version", "1.1")
-    lines = [b"%b: %b" % (name, value) for name, value in scope["headers"]]
-    if version.startswith(("2", "3")) and method in _WITH_BODY:
-        names = {name for name, _ in scope["headers"]}
-        if b"content-length" not in names:
-            lines.append(b"transfer-encoding: chunked")
-    head = b"%b %b%b HTTP/%b\r\n%b\r\n\r\n" % (
-        method.encode(),
-        raw,
-        b"?" + query if query else b"",
-        b"1.0" if version == "1.0" else b"1.1",
-        b"\r\n".join(lines),
-    )
-    if len(head) > edge.max_header:
+    lines = b"".join([b"\r\n%b: %b" % pair for pair in scope["headers"]])
+    if version[0] in "23" and method in _WITH_BODY and b"\r\ncontent-length:" not in lines:
+        lines += b"\r\ntransfer-encoding: chunked"
+    line = b"%b %b HTTP/%b" % (method.encode(), target, b"1.0" if version == "1.0" else b"1.1")
+    if len(line) + len(lines) > edge.max_header:
         msg = f"The head of a request may have {edge.max_header} bytes at the most"
         raise HeadersTooLarge(msg)
-    return parse_request(head)
+    return edge.memory.read(line, lines)
 
 
 class _AsgiTurn(Turn):
@@ -136,7 +135,7 @@ class _AsgiTurn(Turn):
         self._flow: Flow | None = None
         self._out: deque[Message] = deque()
         self._out_size = 0
-        self._news: Signal[None] | None = None  # somebody waits for something to send
+        self._news: asyncio.Future[None] | None = None  # somebody waits for something to send
         self._room: Signal[None] | None = None  # the pump waits for the upstream
         self._paused = False
         self._pump_task: asyncio.Task[None] | None = None
@@ -152,15 +151,14 @@ class _AsgiTurn(Turn):
         """Send what the exchange produces until it is over. Raises AnswerCut."""
         edge = self._edge
         if not self.over:
-            self.deadline = edge.ticker.now + _WATCH_AFTER
             edge.ticker.watch(self)
+            self.deadline = edge.ticker.now + _WATCH_AFTER
         try:
             while True:
-                while self._out:
-                    await self._send_one(send)
+                await self._send_all(send)
                 if self.over or self._cut:
                     break
-                self._news = Signal()
+                self._news = edge.loop.create_future()
                 await self._news
         except OSError:
             # ASGI 2.4: `send` raises it when the client has left.
@@ -175,10 +173,16 @@ class _AsgiTurn(Turn):
             msg = "the answer broke off"
             raise AnswerCut(msg)
 
-    async def _send_one(self, send: Send) -> None:
-        message = self._out.popleft()
-        self._out_size -= len(message.get("body", b""))
-        await send(message)
+    async def _send_all(self, send: Send) -> None:
+        out = self._out
+        while out:
+            message = out.popleft()
+            await send(message)
+            if self._out_size:
+                self._out_size -= len(message.get("body", b""))
+                self._make_room()
+
+    def _make_room(self) -> None:
         if self._paused and not self._out_size and self._flow is not None:
             self._paused = False
             self._flow.resume()
@@ -191,14 +195,14 @@ class _AsgiTurn(Turn):
             body = b""
         self.started = self.complete = True
         self.bytes_out = len(body)
-        self._put(_start(head.status, block))
+        self._out.append(_start(head, block))
         self._put({"type": "http.response.body", "body": body, "more_body": False})
 
     def start(self, head: Response, block: bytes) -> None:
         """Send the head; how the body is framed is up to the server."""
         self.started = True
         self._length = head.length
-        self._put(_start(head.status, block))
+        self._put(_start(head, block))
 
     def attach(self, flow: Flow) -> None:
         """Pause `flow` while `send` is slow."""
@@ -239,8 +243,8 @@ class _AsgiTurn(Turn):
 
     def _wake(self) -> None:
         news, self._news = self._news, None
-        if news is not None:
-            news.set(None)
+        if news is not None and not news.done():
+            news.set_result(None)
 
     # Turn
 
@@ -296,9 +300,16 @@ class _AsgiTurn(Turn):
                 self.throw(error)
 
 
-def _start(status: int, block: bytes) -> Message:
-    return {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [(name.lower(), value) for name, value in fields(block)],
-    }
+def _start(head: Response, block: bytes) -> Message:
+    """Render the head for ASGI; what the upstream said is taken apart once for as long as it stays."""
+    if block.startswith(head.block):
+        if head.pairs is None:
+            head.pairs = _pairs(head.block)
+        headers = [*head.pairs, *_pairs(block[len(head.block) :])]
+    else:
+        headers = _pairs(block)
+    return {"type": "http.response.start", "status": head.status, "headers": headers}
+
+
+def _pairs(block: bytes) -> list[tuple[bytes, bytes]]:
+    return [(name.lower(), value) for name, value in fields(block)]

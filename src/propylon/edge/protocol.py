@@ -393,6 +393,7 @@ class GatewayProtocol(asyncio.Protocol):
         if transport is None:
             return
         self._outbox.flush()
+        self._buffer.clear()  # whatever was pipelined behind is never answered
         unread = turn.request is None or (turn.body is not None and not turn.body.complete)
         self._body = None
         if not unread or self._eof or not transport.can_write_eof():
@@ -401,7 +402,6 @@ class GatewayProtocol(asyncio.Protocol):
         transport.write_eof()
         self._lingering = _LINGER_BYTES
         self._resume_reading()
-        self._buffer.clear()
         self._loop.call_later(_LINGER_TIME, transport.close)
 
     def _discard(self, data: bytes) -> None:

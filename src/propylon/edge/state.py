@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from propylon.edge.trust import Trust
+from propylon.proxy.exchange import Origin
 from propylon.proxy.pipeline import Pipeline
 from propylon.upstream.outbox import Outbox
 from propylon.upstream.ticker import Ticker
+from propylon.wire.request import FieldsMemory
 
 __all__ = ["STATE_KEY", "EdgeState"]
 
@@ -27,8 +30,12 @@ class EdgeState:
     trust: Trust
     ticker: Ticker
     outbox: Outbox
+    loop: asyncio.AbstractEventLoop
     max_header: int
     header_timeout: float
     idle_timeout: float
     body_timeout: float
     draining: bool = False
+    memory: FieldsMemory = field(default_factory=FieldsMemory)
+    # Origins of peers that connect directly, for the edge that knows no connections; bounded.
+    origins: dict[tuple[str, str], Origin] = field(default_factory=dict)

@@ -86,6 +86,9 @@ def _offset(path: bytes, segments: int) -> int:
     return position
 
 
+_ORDINARY_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
 class Leaf:
     """The routes that stand on one place of one host."""
 
@@ -94,7 +97,8 @@ class Leaf:
     def __init__(self, routes: Sequence[Route]) -> None:
         """Let the routes of higher priority win their methods."""
         self.routes = tuple(sorted(routes, key=lambda route: -route.pattern.priority))
-        self._by_method: dict[str, Route] = {}
+        # TRACE shows a client what others put into its requests: never, whatever is configured.
+        self._by_method: dict[str, Route | None] = {"TRACE": None}
         self._any: Route | None = None
         for route in self.routes:
             if route.pattern.methods is None:
@@ -102,7 +106,9 @@ class Leaf:
                 break  # nothing of lower priority is reached
             for method in route.pattern.methods:
                 self._by_method.setdefault(method, route)
-        methods = set(self._by_method) - {"WEBSOCKET"}
+        methods = set(self._by_method) - {"WEBSOCKET", "TRACE"}
+        if self._any is not None:
+            methods |= _ORDINARY_METHODS
         self.allow = ", ".join(sorted(methods)).encode()
 
     def choose(self, method: str) -> Route | None:

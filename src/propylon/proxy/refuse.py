@@ -14,6 +14,7 @@ from propylon.wire.message import Request, Response
 __all__ = ["refusal"]
 
 _PROBLEM = b"application/problem+json"
+_RETRY_AFTER = b"5"  # seconds: long enough not to be a load, short enough not to be an outage
 _EXACT = re.compile(rb"application/problem\+json(?:\s*;|\s*,|\s*\Z)")
 
 
@@ -32,10 +33,20 @@ def refusal(error: GatewayError, request: Request | None, request_id: bytes) -> 
             (b"X-Request-ID", request_id),
             (b"X-Error-Source", b"gateway"),
             *error.headers,
+            *_retry_after(error),
         ]
     )
     reason = b" %d %b" % (error.status, _phrase(error.status))
     return Response(error.status, reason, block, len(body), keep_alive=not error.closes), body
+
+
+def _retry_after(error: GatewayError) -> tuple[tuple[bytes, bytes], ...]:
+    """Say when to come back, where the error does not know better."""
+    if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+        return ()
+    if any(name == b"Retry-After" for name, _ in error.headers):
+        return ()
+    return ((b"Retry-After", _RETRY_AFTER),)
 
 
 def _phrase(status: int) -> bytes:

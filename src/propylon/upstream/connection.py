@@ -32,6 +32,8 @@ __all__ = ["Connection", "Keeper"]
 _MAX_HEAD = 64 * 1024
 # Nobody sends more than a few; an endless stream of 1xx is an upstream that never answers.
 _MAX_INTERIM = 100
+# An SSH or SMTP banner is not waited behind until the timeout.
+_HTTP = b"HTTP/1."
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL_STATUS = 200
 _CONTINUE = 100
@@ -302,6 +304,9 @@ class Connection(asyncio.Protocol):
             if end < 0 or end > _MAX_HEAD:
                 if len(data) > _MAX_HEAD:
                     msg = "The upstream's answer has too large a head"
+                    raise BadResponse(msg)
+                if not _HTTP.startswith(data[: len(_HTTP)]):
+                    msg = "The upstream does not speak HTTP/1"
                     raise BadResponse(msg)
                 self._buffer = data
                 return

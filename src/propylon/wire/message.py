@@ -115,7 +115,7 @@ class Response:
     as it is. `length` is the body's length in bytes, or `NO_BODY`, `CHUNKED` or `UNTIL_CLOSE`.
     """
 
-    __slots__ = ("block", "keep_alive", "length", "reason", "status")
+    __slots__ = ("block", "keep_alive", "length", "pairs", "reason", "status")
 
     def __init__(
         self, status: int, reason: bytes, block: bytes, length: int, *, keep_alive: bool
@@ -126,6 +126,8 @@ class Response:
         self.block = block
         self.length = length
         self.keep_alive = keep_alive
+        # The block taken apart, once somebody has needed that.
+        self.pairs: list[tuple[bytes, bytes]] | None = None
 
     def __repr__(self) -> str:
         """Show the status and the framing."""

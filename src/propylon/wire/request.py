@@ -18,12 +18,12 @@ import re
 import httptools
 
 from propylon.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed, UnknownExpectation
-from propylon.wire.framing import FramingError, content_length
+from propylon.wire.framing import HEAD_END, FramingError, content_length
 from propylon.wire.headers import MAX_FIELDS, take, tokens, without
 from propylon.wire.message import CHUNKED, NO_BODY, Fields, Request
 from propylon.wire.target import ORIGIN_FORM
 
-__all__ = ["HeadProbe", "HeadReader", "parse_request"]
+__all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request"]
 
 # Every request header with a meaning for a gateway; `_` for `-` counts, because CGI, WSGI and PHP
 # read `X_User_Id` and `X-User-Id` as one variable (CVE-2025-64484). These lines are taken out of the
@@ -44,6 +44,8 @@ _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _LINE = re.compile(rb"([A-Z]+) (/[!\"$->@-~]*)(\?[!\"$-~]*)? HTTP/1\.1")
 _PROBED_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.[01]\r")
 _MAX_PORT = 65535
+# Sets of header lines; a browser's are about 700 bytes, so this is a megabyte at the most usual.
+_REMEMBERED = 512
 # The methods that most requests have; llhttp knows 30 more, which take the longer way.
 _COMMON = {
     method.encode(): method
@@ -98,11 +100,43 @@ class HeadReader:
         return request
 
 
+class FieldsMemory:
+    """Remember what header lines said, for those who know nothing of connections (ASGI).
+
+    The key is every byte of the lines; what is remembered is bounded.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._known: dict[bytes, Fields] = {}
+
+    def read(self, line: bytes, lines: bytes) -> Request:
+        """Return the request of a request line and header lines (CRLF in front of each).
+
+        Raises what `parse_request` raises.
+        """
+        fields = self._known.get(lines)
+        match = _LINE.fullmatch(line) if fields is not None else None
+        if fields is not None and match is not None:
+            name, path, query = match.groups()
+            method = _COMMON.get(name)
+            if method is not None:
+                return Request(method, line, path, query or b"", fields)
+        request = parse_request(line + lines + HEAD_END)
+        if request.version == 1 and request.fields.remembered:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[lines] = request.fields
+        return request
+
+
 def parse_request(head: bytes) -> Request:
     """Read a request head, from the request line to the empty line.
 
-    Raises InvalidRequest (400) for anything malformed or ambiguous, MethodNotAllowed (405) for
-    CONNECT and TRACE, HeadersTooLarge (431) for too many fields, UnknownExpectation (417).
+    Raises InvalidRequest (400) for anything malformed or ambiguous, MethodNotAllowed (405) for CONNECT,
+    HeadersTooLarge (431) for too many fields, UnknownExpectation (417).
     """
     _validate(head)
     line_end = head.find(b"\r\n")
@@ -113,8 +147,8 @@ def parse_request(head: bytes) -> Request:
         msg = "The request line is not METHOD SP target SP HTTP/1.1"
         raise InvalidRequest(msg)
     method = parts[0].decode("ascii")
-    if method in ("CONNECT", "TRACE"):
-        msg = f"{method} is not allowed"
+    if method == "CONNECT":
+        msg = "CONNECT is not allowed: this is no forward proxy"
         raise MethodNotAllowed(msg)
     path, query, authority = _target(parts[1])
     fields = _fields(head[line_end:-4], version, authority)

@@ -1,0 +1,257 @@
+"""explain: the verdicts, the losers, and what the upstream would get, which is what it gets."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from propylon.cli import app
+from tests.support.client import RawClient
+from tests.support.gateway import Gateway
+from tests.support.upstream import Upstream
+
+FILE = """\
+server: {trusted_proxies: [10.0.0.0/8]}
+services:
+  orders: {instances: ["http://127.0.0.1:9001/base", "http://127.0.0.1:9002/base"], forward_token: false}
+  users: {url: http://127.0.0.1:9003}
+  nowhere: {}
+defaults: {auth: none}
+routes:
+  - {name: all, path: /api, service: users}
+  - {name: orders, path: /api/orders, service: orders, methods: [GET, POST], strip_prefix: true, max_body: 1kB}
+  - {name: admin, path: /api/orders/admin, service: orders, auth: required}
+  - {name: first, path: /twice, service: users, priority: 1, methods: [GET, PUT]}
+  - {name: second, path: /twice, service: users, methods: [GET, POST]}
+  - {name: hosted, path: /api/orders, service: users, hosts: [api.example.com]}
+  - {name: empty, path: /empty, service: nowhere}
+"""
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The configuration in an empty working directory, without settings from outside."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("PROPYLON"):
+            monkeypatch.delenv(name)
+    written = tmp_path / "propylon.yaml"
+    written.write_text(FILE)
+    return written
+
+
+def call(*arguments: str) -> Result:
+    """Run explain in this process."""
+    return CliRunner().invoke(app, ["explain", *arguments])
+
+
+def explained(*arguments: str) -> dict[str, Any]:
+    """What explain tells a program."""
+    done = call(*arguments, "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def passed(found: dict[str, Any]) -> dict[str, bool | None]:
+    """Which stages let the request pass; None is one that it did not reach."""
+    return {stage["stage"]: stage["passed"] for stage in found["stages"]}
+
+
+def lost(found: dict[str, Any]) -> dict[str, str]:
+    """Why each of the configured routes lost."""
+    return {one["name"]: one["why"] for one in found["lost"] if one["service"] != "propylon"}
+
+
+ALL_PASS = dict.fromkeys(("read", "match", "authenticate", "authorize", "forward"), True)
+
+
+def test_route_stages_and_instance_are_named() -> None:
+    """The route with its place in the file, every stage, the service and its instance."""
+    found = explained("GET", "/api/orders/7")
+    assert found["route"]["name"] == "orders"
+    assert found["route"]["place"] == "propylon.yaml:9"
+    assert passed(found) == ALL_PASS
+    assert found["upstream"]["service"] == "orders"
+    assert found["upstream"]["instance"] == "127.0.0.1:9001"
+    assert found["refused"] is None
+
+
+def test_losers_say_why() -> None:
+    """Another path, another host, a less specific one."""
+    assert lost(explained("GET", "/api/orders/7")) == {
+        "all": "less specific",
+        "admin": "path",
+        "first": "path",
+        "second": "path",
+        "hosted": "host",
+        "empty": "path",
+    }
+
+
+def test_priority_settles_what_is_alike() -> None:
+    """On one place the higher priority wins where methods overlap, and says so."""
+    found = explained("GET", "/twice")
+    assert found["route"]["name"] == "first"
+    assert lost(found)["second"] == "priority"
+    assert lost(explained("POST", "/twice"))["first"] == "method"
+
+
+def test_a_method_does_not_fall_through() -> None:
+    """DELETE is refused by the most specific place, though a shorter route takes it."""
+    found = explained("DELETE", "/api/orders/7")
+    assert found["route"] is None
+    assert found["refused"]["status"] == 405
+    assert lost(found)["orders"] == "method"
+    assert lost(found)["all"] == "less specific"
+    assert passed(found) == {**dict.fromkeys(ALL_PASS), "read": True, "match": False}
+
+
+def test_a_host_is_told_by_url_or_header() -> None:
+    """A whole URL and a Host header both name the host, and the more specific route wins."""
+    for arguments in (
+        ["GET", "https://api.example.com/api/orders"],
+        ["GET", "/api/orders", "--header", "Host: API.example.com:8000"],
+    ):
+        found = explained(*arguments)
+        assert found["route"]["name"] == "hosted"
+        assert lost(found)["orders"] == "less specific"
+    assert "X-Forwarded-Proto: https" in explained("GET", "https://x/api")["upstream"]["request"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stage", "status"),
+    [
+        (["GET", "orders"], "read", 400),
+        (["TRACE", "/api"], "match", 405),
+        (
+            ["GET", "/api", "-H", "Content-Length: 1", "-H", "Transfer-Encoding: chunked"],
+            "read",
+            400,
+        ),
+        (["GET", "/nothing"], "match", 404),
+        (["GET", "/api/../x"], "match", 400),
+        (["GET", "/api/orders/%61dmin"], "match", 400),
+        (["GET", "/api/orders/admin"], "authenticate", 503),
+        (["GET", "/metrics"], "authorize", 403),
+        (["GET", "/empty"], "forward", 503),
+        (["POST", "/api/orders", "-H", "Content-Length: 1001"], "forward", 413),
+    ],
+)
+def test_a_refusal_names_its_stage(arguments: list[str], stage: str, status: int) -> None:
+    """The stage that refuses says the status, and the later ones were not reached."""
+    found = explained(*arguments)
+    verdicts = passed(found)
+    assert verdicts[stage] is False
+    later = list(ALL_PASS)[list(ALL_PASS).index(stage) + 1 :]
+    assert [verdicts[name] for name in later] == [None] * len(later)
+    assert found["refused"]["status"] == status
+    assert found["upstream"] is None
+
+
+def test_an_ambiguous_path_is_read_aloud() -> None:
+    """What a careless upstream would make of the path stands beside the refusal."""
+    found = explained("GET", "/api/orders/%61dmin")
+    assert found["note"] == 'read carelessly it is /api/orders/admin: the path of route "admin"'
+    assert lost(found)["orders"] == "refused"
+
+
+def test_the_gateways_own_endpoint_is_a_route_too() -> None:
+    """From the loopback address, /metrics passes every stage."""
+    found = explained("GET", "/metrics", "--client", "127.0.0.1")
+    assert passed(found) == ALL_PASS
+    assert found["route"]["service"] == "propylon"
+
+
+def test_a_trusted_proxy_is_believed() -> None:
+    """From a trusted peer X-Forwarded-For is appended to, from anybody else replaced."""
+    header = ["--header", "X-Forwarded-For: 198.51.100.7"]
+    request = explained("GET", "/api", *header, "--client", "10.1.1.1")["upstream"]["request"]
+    assert "\r\nX-Forwarded-For: 198.51.100.7, 10.1.1.1\r\n" in request
+    request = explained("GET", "/api", *header)["upstream"]["request"]
+    assert "\r\nX-Forwarded-For: 203.0.113.1\r\n" in request
+
+
+def test_people_get_a_page() -> None:
+    """The text names the route, its place, the losers, and shows the request's lines."""
+    said = call("GET", "/api/orders/7?q=%2F", "-H", "Authorization: Bearer t").stdout
+    assert 'route "orders" /api/orders (propylon.yaml:9)' in said
+    assert "\n  GET /base/7?q=%2F HTTP/1.1\n  Host: 127.0.0.1:9001\n" in said
+    assert "all " in said
+    assert "less specific" in said
+    assert "Bearer" not in said  # forward_token: false
+    assert "/metrics" not in said
+
+
+def test_it_says_the_same_every_time() -> None:
+    """Two calls give the same bytes, ids included: a difference is a difference."""
+    assert call("GET", "/api").stdout == call("GET", "/api").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["GET", "/api", "--header", "nonsense"],
+        ["GET", "/api", "--header", "X-A: 1\r\nX-B: 2"],
+        ["GET", "/api HTTP/1.1\r\nHost: x\r\n\r\n"],
+        ["GET", "/api", "--client", "somebody"],
+    ],
+)
+def test_nonsense_is_one_sentence(arguments: list[str]) -> None:
+    """What cannot be asked at all: status 2 and one sentence."""
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("propylon: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+IDS = re.compile(rb"(?<=X-Request-ID: )[0-9a-f]{32}|(?<=traceparent: 00-)[0-9a-f]{32}-[0-9a-f]{16}")
+HEADERS = [
+    ("Host", "shop.test:81"),
+    ("Accept", "text/html,*/*;q=0.8"),
+    ("Cookie", "a=1"),
+    ("cookie", "b=2"),
+    ("X-User-Id", "root"),
+    ("x_forwarded_for", "6.6.6.6"),
+    ("Connection", "x-gone, keep-alive"),
+    ("X-Gone", "1"),
+    ("Authorization", "Bearer abc"),
+    ("X-Empty", ""),
+    ("TE", "trailers"),
+]
+
+
+@pytest.mark.parametrize("target", ["/api/orders/a%2Fb?x=%20&y", "/plain/x", "/plain"])
+def test_the_upstream_gets_what_was_explained(tmp_path: Path, target: str) -> None:
+    """A running gateway sends byte for byte what explain shows, but for ids that are chance."""
+    with Upstream() as upstream:
+        routes = [
+            {"path": "/api/orders", "service": "up", "rewrite": "/v2", "auth": "none"},
+            {
+                "path": "/plain",
+                "service": "up",
+                "auth": "none",
+                "headers": {"request": {"set": {"X-Set": "1"}, "remove": ["accept"]}},
+            },
+        ]
+        services = {"up": {"url": f"http://127.0.0.1:{upstream.port}/base"}}
+        gateway = Gateway("fast", {"services": services, "routes": routes}, tmp_path)
+        try:
+            gateway.wait_ready()
+            lines = "".join(f"{name}: {value}\r\n" for name, value in HEADERS)
+            with RawClient(gateway.port) as client:
+                client.send(f"GET {target} HTTP/1.1\r\n{lines}\r\n".encode())
+                assert client.read().status == 200
+        finally:
+            gateway.kill()
+        got = upstream.last.head
+    headers = [part for name, value in HEADERS for part in ("-H", f"{name}: {value}")]
+    found = explained(
+        "GET", target, *headers, "--client", "127.0.0.1", "--config", str(gateway.file)
+    )
+    shown = found["upstream"]["request"].encode("latin-1")
+    assert IDS.sub(b"*", shown) == IDS.sub(b"*", got)

@@ -46,9 +46,9 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Needs uv (https://docs.astral.sh/uv/): one lock for every platform and Python version, from the public index only.
+# Needs uv (https://docs.astral.sh/uv/): one lock for every platform and Python version.
 LOCK := uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-	--default-index https://pypi.org/simple --custom-compile-command "make lock" pyproject.toml
+	--custom-compile-command "make lock" pyproject.toml
 
 lock: ## resolve the dependencies anew (UPGRADE=--upgrade takes the newest)
 	$(LOCK) $(UPGRADE) --output-file requirements.lock

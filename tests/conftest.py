@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import pytest
+
 from tests.support.client import RawClient
 from tests.support.gateway import EDGES, Config, Gateway
 from tests.support.topology import Upstreams, configuration

@@ -83,7 +83,10 @@ class Gateway:
         return self.loaded.config
 
     @asynccontextmanager
-    async def lifespan(self, app: object = None) -> AsyncIterator[Mapping[str, object]]:  # noqa: ARG002
+    async def lifespan(
+        self,
+        app: object = None,  # noqa: ARG002 — FastAPI(lifespan=gateway.lifespan) passes itself
+    ) -> AsyncIterator[Mapping[str, object]]:
         """Run the background work; for apps that mount `asgi`, whose lifespans nobody calls."""
         running = self.start()
         try:

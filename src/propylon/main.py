@@ -7,7 +7,7 @@ import os
 from propylon.assembly import Gateway
 from propylon.config.load import load
 
-__all__ = ["app"]
+__all__ = ["app"]  # noqa: F822 — made below
 
 
 def __getattr__(name: str) -> object:

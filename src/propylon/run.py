@@ -59,7 +59,17 @@ def _start(loaded: Loaded, build: Callable[[], Gateway]) -> int:
     _greet(sockets, secure=loaded.config.tls.certificate is not None)
     if server.workers == 1:
         return _work(build(), sockets)
-    return supervise(lambda: _work(build(), sockets), server.workers, patience=_patience(server))
+
+    def let_go() -> None:
+        for sock in sockets:
+            sock.close()
+
+    return supervise(
+        lambda: _work(build(), sockets),
+        server.workers,
+        patience=_patience(server),
+        stopping=let_go,
+    )
 
 
 def _patience(server: ServerConfig) -> float:

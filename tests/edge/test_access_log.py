@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+
 from tests.support import answers
 from tests.support.client import RawClient, ask, request
 from tests.support.gateway import Gateway

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+
 from tests.support import answers
 from tests.support.client import RawClient, ask, chunked, post_chunked, request
 from tests.support.excused import excused

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from tests.support import answers
 from tests.support.attack import MARK, NEXT
 from tests.support.client import Ended, RawClient, chunked, post_chunked, request

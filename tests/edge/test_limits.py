@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from tests.support.client import Ended, RawClient, ask, chunked, post_chunked, request
 from tests.support.excused import excused
 from tests.support.gateway import Gateway

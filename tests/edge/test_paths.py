@@ -1,6 +1,7 @@
 """Paths that could be read in two ways: route and upstream see one and the same, or it is 400."""
 
 import pytest
+
 from tests.support.client import Ended, RawClient, ask, request
 from tests.support.excused import excused
 from tests.support.gateway import Gateway

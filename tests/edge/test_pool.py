@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from tests.support import answers
 from tests.support.client import RawClient, ask, request
 from tests.support.gateway import Gateway

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import Start
 from tests.support import answers
 from tests.support.client import Answer, Ended, RawClient, ask, request

@@ -1,6 +1,7 @@
 """Requests whose end, or whose meaning, could be read in two ways: refused, and nothing forwarded."""
 
 import pytest
+
 from tests.support.attack import FEEDS, HOST, MARK, NEXT, assert_refused, get, post
 from tests.support.client import RawClient, chunked, post_chunked, request
 from tests.support.excused import excused
@@ -149,6 +150,8 @@ def test_bad_chunk_is_refused_and_aborts_the_upstream(
         status = client.read().status
         if status == 200 and excused(gateway.edge, "framing"):
             # Its parser reads this as a chunk; we then send one of our own making.
+            if how == "followed":
+                client.read()  # a request of its own, then
             assert bytes(up.requests[0].body) == b"hello"
             return
         assert status == 400 or (excused(gateway.edge, "framing") and status >= 400)

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from tests.support import answers
 from tests.support.client import RawClient, ask, request
 from tests.support.excused import excused

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from tests.support import answers
 from tests.support.client import Answer, RawClient, ask, chunked, request
 from tests.support.excused import excused

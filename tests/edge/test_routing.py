@@ -1,6 +1,7 @@
 """Which upstream a request reaches, and under which target."""
 
 import pytest
+
 from tests.support.client import ask
 from tests.support.excused import excused
 from tests.support.gateway import Gateway

@@ -1,6 +1,7 @@
 """Several hundred requests that two parsers could read differently: not one gets through."""
 
 import pytest
+
 from tests.smuggling.variants import variants
 from tests.support.attack import MARK, assert_safe
 from tests.support.client import RawClient, ask

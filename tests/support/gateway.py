@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from tests.support.client import Answer, Ended, RawClient, request
 
 ROOT = Path(__file__).resolve().parents[2]

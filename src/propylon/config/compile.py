@@ -24,7 +24,15 @@ __all__ = ["OWN_SERVICE", "Connect", "compile_table", "own_paths"]
 Connect = Callable[[Address, int], Upstream]
 
 OWN_SERVICE = "propylon"
-_PUBLIC = ("/health", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
+_PUBLIC = (
+    "/health",
+    "/livez",
+    "/readyz",
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/redoc",
+    "/openapi.json",
+)
 _LOOPBACK = ("/metrics",)
 _PORTS = {"http": 80, "https": 443}
 _AUTHENTICATE: dict[str, Authenticate] = {
@@ -142,9 +150,7 @@ def compile_table(
 ) -> Table:
     """Return the table of all routes, the gateway's own (answered by `own`) among them."""
     compiler = _Compiler(config, connect, chance)
-    services = {
-        name: compiler.service(name, written) for name, written in config.services.items()
-    }
+    services = {name: compiler.service(name, written) for name, written in config.services.items()}
     routes = list(compiler.own_routes(own))
     for written in config.routes:
         routes.extend(compiler.routes(written, services[written.service]))

@@ -19,7 +19,9 @@ class ServiceHealth(BaseModel):
     status: Literal["healthy", "unhealthy", "unknown"] = Field(
         description="healthy: an instance answered below 500; unknown: it has no instance."
     )
-    latency_ms: float | None = Field(description="Of the fastest instance; null when none answered.")
+    latency_ms: float | None = Field(
+        description="Of the fastest instance; null when none answered."
+    )
 
 
 class Health(BaseModel):

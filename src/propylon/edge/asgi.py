@@ -16,13 +16,13 @@ from urllib.parse import quote
 from propylon.edge.body import Body
 from propylon.edge.state import EdgeState
 from propylon.edge.turn import Turn
-from propylon.errors import ClientGone, GatewayError, HeadersTooLarge
+from propylon.errors import ClientGone, GatewayError, HeadersTooLarge, RequestTimeout
 from propylon.proxy.exchange import Origin
 from propylon.upstream.exchange import Flow
 from propylon.upstream.signal import Signal
 from propylon.upstream.tasks import spawn
 from propylon.upstream.ticker import NEVER
-from propylon.wire.headers import fields
+from propylon.wire.headers import fields, without
 from propylon.wire.message import CHUNKED, Request, Response
 
 __all__ = ["AnswerCut", "serve"]
@@ -41,6 +41,7 @@ _ORIGINS = 1024
 # Methods whose request has a body even if no header says so: HTTP/2 needs neither of the two.
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BODILESS = frozenset({204, 304})
+_NOT_MODIFIED = 304
 
 
 class AnswerCut(ConnectionAbortedError):
@@ -49,7 +50,8 @@ class AnswerCut(ConnectionAbortedError):
 
 async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> None:
     """Carry one ASGI HTTP request through the pipeline."""
-    turn = _AsgiTurn(edge, _origin(edge, scope), receive)
+    http1 = scope.get("http_version", "1.1")[0] == "1"
+    turn = _AsgiTurn(edge, _origin(edge, scope), receive, http1=http1)
     try:
         request = _request(edge, scope)
     except GatewayError as error:
@@ -101,6 +103,7 @@ class _AsgiTurn(Turn):
         "_cut",
         "_edge",
         "_flow",
+        "_http1",
         "_length",
         "_method",
         "_news",
@@ -119,17 +122,18 @@ class _AsgiTurn(Turn):
         "started",
     )
 
-    def __init__(self, edge: EdgeState, origin: Origin, receive: Receive) -> None:
+    def __init__(self, edge: EdgeState, origin: Origin, receive: Receive, *, http1: bool) -> None:
         super().__init__()
         self.origin = origin
         self.body: Body | None = None
         self.started = False
-        self.closes = False  # the server's business
+        self.closes = False
         self.bytes_out = 0
         self.complete = False
         self.deadline = NEVER
         self._edge = edge
         self._receive = receive
+        self._http1 = http1
         self._method = ""
         self._length = -1
         self._flow: Flow | None = None
@@ -152,7 +156,8 @@ class _AsgiTurn(Turn):
         edge = self._edge
         if not self.over:
             edge.ticker.watch(self)
-            self.deadline = edge.ticker.now + _WATCH_AFTER
+            if self.deadline == NEVER:
+                self.deadline = edge.ticker.now + _WATCH_AFTER
         try:
             while True:
                 await self._send_all(send)
@@ -195,6 +200,12 @@ class _AsgiTurn(Turn):
             body = b""
         self.started = self.complete = True
         self.bytes_out = len(body)
+        if head.status == _NOT_MODIFIED:
+            # Allowed by RFC 9110, 15.4.5, but servers would wait for that many bytes.
+            block = without(block, [b"content-length"])
+        if self.closes and self._http1:
+            # Servers obey it; what was pipelined behind a refusal must not be answered.
+            block += b"\r\nConnection: close"
         self._out.append(_start(head, block))
         self._put({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -261,13 +272,16 @@ class _AsgiTurn(Turn):
     # Where the request's body comes from
 
     def expire(self) -> None:
-        """Start asking whether the client is still there."""
+        """Start asking whether the client is still there; end a body that does not come."""
+        if self._pump_task is not None and self.body is not None and not self.body.complete:
+            self.throw(RequestTimeout("The body of the request did not arrive in time"))
         self._pump_on()
 
     def pause(self) -> None:
         """Ask the server for no more of the body."""
         if self._room is None:
             self._room = Signal()
+            self.deadline = NEVER
 
     def resume(self) -> None:
         """Ask the server for more."""
@@ -275,6 +289,15 @@ class _AsgiTurn(Turn):
         if room is not None:
             room.set(None)
         self._pump_on()
+        self._await_body()
+
+    def _await_body(self) -> None:
+        if self._room is not None:
+            self.deadline = NEVER  # the upstream is slow, not the client
+        elif self.body is not None and not self.body.complete:
+            self.deadline = self._edge.loop.time() + self._edge.body_timeout
+        elif self._pump_task is not None:
+            self.deadline = NEVER
 
     def _pump_on(self) -> None:
         if self._pump_task is None and not self.over:
@@ -296,6 +319,7 @@ class _AsgiTurn(Turn):
                 body.feed(message.get("body", b""))
                 if not message.get("more_body", False):
                     body.end()
+                self._await_body()
             except GatewayError as error:
                 self.throw(error)
 

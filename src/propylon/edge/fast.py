@@ -89,9 +89,7 @@ class FastTurn(Turn):
                 self._chunked = True
                 framing = b"\r\nTransfer-Encoding: chunked"
         connection = self._connection()
-        self._client.send(
-            b"HTTP/1.1%b%b%b%b\r\n\r\n" % (head.reason, block, framing, connection)
-        )
+        self._client.send(b"HTTP/1.1%b%b%b%b\r\n\r\n" % (head.reason, block, framing, connection))
 
     def attach(self, flow: Flow) -> None:
         """Pause `flow` while the client reads slowly."""

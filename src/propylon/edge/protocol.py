@@ -1,11 +1,10 @@
 """The fast path: our own protocol class under uvicorn (`Config(http=GatewayProtocol)`).
 
-    bytes ──► head ──► Turn ──► pipeline        one exchange at a time; pipelined requests wait
-          └─► body ──► Body ──► upstream
+    bytes ─┬► head ──► Turn ──► pipeline        one exchange at a time; pipelined requests wait
+           └► body ──► Body ──► upstream
 
-The contract with uvicorn is the constructor's four arguments, `shutdown()` and the two sets in
-`server_state`; the core arrives through the lifespan state. Nothing else of uvicorn is used: its own
-HTTP classes answer an upgrade by dropping the body (#2722) and parse one callback per header.
+The contract with uvicorn: the constructor's four arguments, `shutdown()`, the sets in `server_state`;
+the core arrives through the lifespan state.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from functools import partial
 from typing import Any, cast
 
 from propylon.edge.body import Body
@@ -21,30 +21,29 @@ from propylon.edge.state import STATE_KEY, EdgeState
 from propylon.errors import (
     ClientGone,
     GatewayError,
-    HeadersTooLarge,
     InvalidRequest,
     RequestTimeout,
 )
 from propylon.proxy.exchange import Origin
 from propylon.upstream.ticker import NEVER
-from propylon.wire.framing import HEAD_END, ChunkDecoder, FramingError
-from propylon.wire.message import CHUNKED, NO_BODY, Request
-from propylon.wire.request import HeadProbe, HeadReader
+from propylon.wire.buffer import HeadBuffer
+from propylon.wire.framing import BodyReader, FramingError
+from propylon.wire.message import NO_BODY, Request
+from propylon.wire.request import HeadReader
 
 __all__ = ["GatewayProtocol"]
 
 # What may wait behind an exchange in flight before the socket is no longer read.
 _PIPELINE_LIMIT = 64 * 1024
-# Pipelined requests that are answered before others on the loop get a turn.
-_BURST = 16
+_BURST = 16  # pipelined requests that are answered before others on the loop get a turn
 # After an early refusal: how much, and how long, is read and thrown away so that the answer is not
 # lost to a reset (RFC 9112, 9.6). nginx's lingering_time is longer; its purpose is the same.
 _LINGER_BYTES = 1024 * 1024
 _LINGER_TIME = 2.0
 # A client that has shut down its sending side, but whose answer has not begun: gone, most likely.
 _HALF_CLOSED_TIME = 1.0
-# How long an idle connection stays open in a stop, for a request that is on its way.
-_LAST_CALL = 0.1
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LAST_CALL = 0.1  # how long an idle connection stays open in a stop, for a request on its way
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -54,18 +53,17 @@ class GatewayProtocol(asyncio.Protocol):
     __slots__ = (
         "_advancing",
         "_body",
-        "_buffer",
-        "_decoder",
         "_edge",
         "_eof",
+        "_framing",
+        "_heads",
         "_lingering",
         "_loop",
         "_origin",
         "_outbox",
-        "_probe",
+        "_pipelined",
         "_reader",
         "_reading",
-        "_remaining",
         "_server_state",
         "_transport",
         "_turn",
@@ -76,19 +74,19 @@ class GatewayProtocol(asyncio.Protocol):
 
     def __init__(
         self,
-        config: Any,  # noqa: ANN401, ARG002 — uvicorn's contract
-        server_state: Any,  # noqa: ANN401
+        config: Any,  # noqa: ARG002 — uvicorn's contract
+        server_state: Any,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Take uvicorn's four arguments."""
-        # Per worker
         self._edge: EdgeState = app_state[STATE_KEY]
         self._server_state = server_state
         self._loop = _loop or asyncio.get_event_loop()
         self._outbox = self._edge.outbox
         # Per connection
         self._reader = HeadReader()
+        self._heads = HeadBuffer(self._edge.max_header)
         self._transport: asyncio.Transport | None = None
         self._origin = Origin("", "", "http", b"")
         self.deadline = NEVER
@@ -99,17 +97,14 @@ class GatewayProtocol(asyncio.Protocol):
         self._lingering = 0  # bytes still thrown away; 0: not lingering
         self._advancing = False
         # Per request
-        self._buffer = bytearray()
-        self._probe: HeadProbe | None = None
+        self._pipelined = bytearray()  # what came behind the exchange in flight
         self._turn: FastTurn | None = None
         self._body: Body | None = None
-        self._decoder: ChunkDecoder | None = None
-        self._remaining = 0
+        self._framing = BodyReader(0)
 
     def __repr__(self) -> str:
         """Tell what it is doing, for logs and tests."""
-        doing = "idle" if self._turn is None else repr(self._turn.request)
-        return f"<GatewayProtocol {self._origin.peer} {doing}>"
+        return f"<GatewayProtocol {self._origin.peer} {self._turn and self._turn.request}>"
 
     # asyncio.Protocol: the connection
 
@@ -166,10 +161,10 @@ class GatewayProtocol(asyncio.Protocol):
             self._transport.close()
 
     def expire(self) -> None:
-        """Act on the silence: idle too long, too slow a head, a body, or a reader."""
+        """Act on the silence of a head, a body, a reader, or nobody."""
         turn = self._turn
         if turn is None:
-            if self._buffer:
+            if self._heads.pending:
                 self._reject(RequestTimeout("The head of the request did not arrive in time"))
             elif self._transport is not None:
                 self._transport.close()
@@ -181,8 +176,8 @@ class GatewayProtocol(asyncio.Protocol):
     # asyncio.Protocol: input
 
     def data_received(self, data: bytes) -> None:
-        """Read on: a body, a head, or what has to wait."""
-        if self._turn is None and not self._buffer and not self._lingering:
+        """Read on: a head, a body, or what has to wait."""
+        if self._turn is None and not self._heads.pending and not self._lingering:
             request = self._reader.again(data)
             if request is None:
                 self._receive_head(data)
@@ -192,58 +187,31 @@ class GatewayProtocol(asyncio.Protocol):
             self._receive_body(self._body, data)
         elif self._lingering:
             self._discard(data)
+        elif self._turn is None:
+            self._receive_head(data)
         else:
-            self._buffer += data
-            if self._turn is None:
-                self._receive_more(data)
-            elif len(self._buffer) > _PIPELINE_LIMIT:
+            self._pipelined += data
+            if len(self._pipelined) > _PIPELINE_LIMIT:
                 self._pause_reading()
 
     def _receive_head(self, data: bytes) -> None:
-        """Read a head that starts with this data; most often it is all there."""
-        end = data.find(HEAD_END)
-        if end < 0 or data[:1] == b"\r":
-            self._buffer += data
-            self._receive_more(data)
-        elif end > self._edge.max_header:
-            self._reject(HeadersTooLarge(self._too_large()))
-        else:
-            self._begin(data[: end + 4], data[end + 4 :])
-
-    def _receive_more(self, data: bytes) -> None:
-        """Go on with a head that came in pieces."""
-        buffer = self._buffer
-        while buffer.startswith(b"\r\n"):
-            del buffer[:2]  # RFC 9112, 2.2: empty lines before a request line are ignored
-            data = bytes(buffer)
-        end = buffer.find(HEAD_END, max(0, len(buffer) - len(data) - 3))
-        if end > self._edge.max_header or (end < 0 and len(buffer) > self._edge.max_header):
-            self._reject(HeadersTooLarge(self._too_large()))
-        elif end >= 0:
-            head, rest = bytes(buffer[: end + 4]), bytes(buffer[end + 4 :])
-            buffer.clear()
-            self._begin(head, rest)
-        elif buffer:
-            self._probe_head(data)
-
-    def _probe_head(self, data: bytes) -> None:
-        if self._probe is None:
-            self._probe = HeadProbe()
-            data = bytes(self._buffer)
-            self.deadline = min(self.deadline, self._loop.time() + self._edge.header_timeout)
+        """Read on in a head; the clock for it starts with its first byte."""
+        begins = not self._heads.pending
         try:
-            self._probe.feed(data)
+            found = self._heads.feed(data)
         except GatewayError as error:
             self._reject(error)
-
-    def _too_large(self) -> str:
-        return f"The head of a request may have {self._edge.max_header} bytes at the most"
+            return
+        if found is not None:
+            self._begin(*found)
+        elif begins:
+            end = self._loop.time() + self._edge.header_timeout
+            self.deadline = min(self.deadline, end)
 
     # The exchange
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         """Start an exchange with a complete head; `rest` came behind it."""
-        self._probe = None
         try:
             request = self._reader.read(head)
         except GatewayError as error:
@@ -262,50 +230,37 @@ class GatewayProtocol(asyncio.Protocol):
             if rest:
                 self._receive_body(body, rest)
         elif rest:
-            self._buffer += rest
+            self._pipelined += rest
         if turn.complete:
             self.turn_over(turn)
         else:
             turn.run(self._edge.pipeline.handle(request, turn))
 
     def _expect_body(self, turn: FastTurn, request: Request) -> Body:
-        wanted = self._send_continue if request.expects_continue else None
+        wanted = partial(self.send, _CONTINUE) if request.expects_continue else None
         self._body = turn.body = body = Body(request.length, self, wanted)
-        self._decoder = ChunkDecoder() if request.length == CHUNKED else None
-        self._remaining = request.length
+        self._framing = BodyReader(request.length)
         self.deadline = self._loop.time() + self._edge.body_timeout
         return body
 
-    def _send_continue(self) -> None:
-        self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-
     def _receive_body(self, body: Body, data: bytes) -> None:
         self.deadline = self._edge.ticker.now + self._edge.body_timeout
+        framing = self._framing
         try:
-            if self._decoder is not None:
-                self._feed_chunks(self._decoder, body, data)
-            elif len(data) < self._remaining:
-                self._remaining -= len(data)
-                body.feed(data)
-            else:
-                body.feed(data[: self._remaining])
-                self._end_body(body, data[self._remaining :])
+            piece = framing.feed(data)
+            if piece:
+                body.feed(piece)
+            if framing.done:
+                self._end_body(body, framing.rest)
         except FramingError as error:
             self._fail(InvalidRequest("The body of the request is malformed", reason=str(error)))
         except GatewayError as error:
             self._fail(error)
 
-    def _feed_chunks(self, decoder: ChunkDecoder, body: Body, data: bytes) -> None:
-        decoded = decoder.feed(data)
-        if decoded:
-            body.feed(decoded)
-        if decoder.done:
-            self._end_body(body, decoder.rest)
-
     def _end_body(self, body: Body, rest: bytes) -> None:
-        self._body = self._decoder = None
+        self._body = None
         self.deadline = NEVER
-        self._buffer += rest
+        self._pipelined += rest
         if len(rest) > _PIPELINE_LIMIT:
             self._pause_reading()
         else:
@@ -315,7 +270,7 @@ class GatewayProtocol(asyncio.Protocol):
     def _fail(self, error: GatewayError) -> None:
         """End the exchange in flight because of its own body."""
         turn = self._turn
-        self._body = self._decoder = None
+        self._body = None
         if turn is None:
             return
         turn.closes = True
@@ -327,8 +282,7 @@ class GatewayProtocol(asyncio.Protocol):
 
     def _reject(self, error: GatewayError) -> None:
         """Answer what is no request, and close: where the next one begins is unknown."""
-        self._probe = None
-        self._buffer.clear()
+        self._heads.clear()
         self._turn = turn = FastTurn(self, self._origin, None)
         self._edge.pipeline.reject(error, turn)
         self.turn_over(turn)
@@ -346,7 +300,7 @@ class GatewayProtocol(asyncio.Protocol):
             self._close_gently(turn)
         else:
             self.deadline = self._edge.ticker.now + self._edge.idle_timeout
-            if self._buffer:
+            if self._pipelined:
                 self._advance()
             elif not self._reading:
                 self._resume_reading()
@@ -357,13 +311,11 @@ class GatewayProtocol(asyncio.Protocol):
             return  # the loop below is already on the stack
         self._advancing = True
         for _ in range(_BURST):
-            if self._turn is not None or not self._buffer or self._transport is None:
+            if self._turn is not None or not self._pipelined or self._transport is None:
                 break
-            data = bytes(self._buffer)
-            self._buffer.clear()
+            data = bytes(self._pipelined)
+            self._pipelined.clear()
             self._receive_head(data)
-            if self._probe is not None:
-                break  # not all there yet
         else:
             self._loop.call_soon(self._advance)
         self._advancing = False
@@ -393,7 +345,7 @@ class GatewayProtocol(asyncio.Protocol):
         if transport is None:
             return
         self._outbox.flush()
-        self._buffer.clear()  # whatever was pipelined behind is never answered
+        self._pipelined.clear()  # whatever was pipelined behind is never answered
         unread = turn.request is None or (turn.body is not None and not turn.body.complete)
         self._body = None
         if not unread or self._eof or not transport.can_write_eof():

@@ -31,7 +31,7 @@ _BACKLOG = 2048
 _POLL = 0.02
 
 
-class CannotListen(Exception):  # noqa: N818 — it reads as what it says
+class CannotListen(Exception):
     """The address or the certificate cannot be used; the message is one clear sentence."""
 
 
@@ -70,7 +70,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address)
             sock.listen(_BACKLOG)
-            sock.setblocking(False)  # noqa: FBT003 — socket's own signature
+            sock.setblocking(False)
     except (OSError, OverflowError) as error:
         for sock in sockets:
             sock.close()
@@ -165,16 +165,14 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept nothing new; let what is in flight finish, for as long as that may take."""
-        for server in self.servers:
-            server.close()
-        for sock in sockets or []:
-            sock.close()
+        await self._empty_queue(sockets or [])
         connections = self.server_state.connections
         for connection in list(connections):
             connection.shutdown()
         loop = asyncio.get_running_loop()
         end = loop.time() + self._options.drain
-        while connections and loop.time() < end and not self._hurry.is_set():
+        # uvicorn's set of connections has no event to wait for.
+        while connections and loop.time() < end and not self._hurry.is_set():  # noqa: ASYNC110
             await asyncio.sleep(_POLL)
         if connections:
             log.warning("stopping: cutting %d connections that did not finish", len(connections))
@@ -182,6 +180,31 @@ class _Server(uvicorn.Server):
             cast("GatewayProtocol", connection).cut(reset=True)
         await asyncio.sleep(0)
         await self.lifespan.shutdown()
+
+    async def _empty_queue(self, sockets: list[socket.socket]) -> None:
+        """Stop listening without resetting who has connected but was not yet accepted.
+
+        The kernel resets what is in a listener's queue when it is closed. So a duplicate outlives the
+        loop's own, and is closed in the very moment in which it has nothing more to hand out.
+        """
+        duplicates = [sock.dup() for sock in sockets]
+        for server in self.servers:
+            server.close()
+        for sock in sockets:
+            sock.close()
+        await asyncio.sleep(_POLL)  # uvloop closes its own at the end of a turn
+        waiting: list[socket.socket] = []
+        for listener in duplicates:
+            waiting.extend(_accept_all(listener))
+            listener.close()
+        loop = asyncio.get_running_loop()
+        for sock in waiting:
+            await loop.connect_accepted_socket(self._protocol, sock, ssl=self.config.ssl)
+
+    def _protocol(self) -> GatewayProtocol:
+        return GatewayProtocol(
+            self.config, self.server_state, self.lifespan.state, asyncio.get_running_loop()
+        )
 
     async def _pause(self, seconds: float) -> None:
         if seconds <= 0:
@@ -191,3 +214,14 @@ class _Server(uvicorn.Server):
                 await self._hurry.wait()
         except TimeoutError:
             return
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    listener.setblocking(False)
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return  # nobody is left in the queue
+        sock.setblocking(False)
+        yield sock

@@ -23,16 +23,23 @@ _BACKOFF = 1.0
 _PATIENCE = 5.0
 
 
-def supervise(work: Callable[[], int], workers: int, *, patience: float) -> int:
+def supervise(
+    work: Callable[[], int], workers: int, *, patience: float, stopping: Callable[[], None]
+) -> int:
     """Run `work` in that many processes until told to stop; return the exit status.
 
-    `patience` is how long, in seconds, a stop may take before the workers are killed.
+    `patience` is how long, in seconds, a stop may take before the workers are killed. `stopping` is
+    called before the workers are told: the parent must let go of its listeners, or whoever connects
+    meanwhile waits in a queue that nobody empties.
     """
-    return _Supervisor(work, patience + _PATIENCE).run(workers)
+    return _Supervisor(work, patience + _PATIENCE, stopping).run(workers)
 
 
 class _Supervisor:
-    def __init__(self, work: Callable[[], int], patience: float) -> None:
+    def __init__(
+        self, work: Callable[[], int], patience: float, stopping: Callable[[], None]
+    ) -> None:
+        self._stopping = stopping
         self._work = work
         self._patience = patience
         self._born: dict[int, float] = {}
@@ -64,6 +71,7 @@ class _Supervisor:
             return
         if found.si_signo in (signal.SIGTERM, signal.SIGINT) and self._stopping_since is None:
             self._stopping_since = time.monotonic()
+            self._stopping()
         self._signal(signal.Signals(found.si_signo))
 
     def _signal(self, number: signal.Signals) -> None:

@@ -10,7 +10,7 @@ from propylon.proxy.principal import Principal
 __all__ = ["anybody", "loopback_only"]
 
 
-def anybody(principal: Principal, client: str) -> None:  # noqa: ARG001 — the shared null object
+def anybody(principal: Principal, client: str) -> None:
     """Let everybody pass who was let in."""
 
 

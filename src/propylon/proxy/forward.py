@@ -55,7 +55,7 @@ class Forward:
 
         Raises PayloadTooLarge, ServiceUnavailable, or what the last attempt raised.
         """
-        if request.method == "OPTIONS" and request.special.get(b"max-forwards") == [b"0"]:
+        if request.method == "OPTIONS" and _hops(request) == 0:
             return _last_hop(route)
         outgoing = self.outgoing(exchange, request, route)
         common = outgoing.block
@@ -138,8 +138,11 @@ def _special(exchange: Exchange, request: Request, route: Route) -> bytes:
     passing: list[tuple[bytes, bytes]] = []
     if route.service.forward_token:
         passing.extend((b"Authorization", token) for token in special.get(b"authorization", ()))
-    if hops := special.get(b"max-forwards"):
-        passing.append((b"Max-Forwards", b"%d" % _fewer_hops(hops[0], request.method)))
+    hops = _hops(request)
+    if hops is not None:
+        # RFC 9110, 7.6.2: counted for OPTIONS (and TRACE, which never passes); others keep theirs.
+        hops -= request.method == "OPTIONS"
+        passing.append((b"Max-Forwards", b"%d" % hops))
     if exchange.downstream.origin.trusted:
         for name in _TRUSTED:
             passing.extend((name, value) for value in special.get(name.lower(), ()))
@@ -179,13 +182,15 @@ def _repeatable(request: Request, outgoing: Outgoing) -> bool:
     return outgoing.body is None or outgoing.body.replayable
 
 
-def _fewer_hops(value: bytes, method: str) -> int:
-    """Count one hop (RFC 9110, 7.6.2), where the method says that hops count."""
-    if _MAX_HOPS.fullmatch(value) is None:
-        msg = "Max-Forwards must be a small number"
+def _hops(request: Request) -> int | None:
+    """Return how far the request may still go, if it says."""
+    sent = request.special.get(b"max-forwards")
+    if sent is None:
+        return None
+    if len(sent) != 1 or _MAX_HOPS.fullmatch(sent[0]) is None:
+        msg = "Max-Forwards must be one small number"
         raise InvalidRequest(msg)
-    hops = int(value)  # at most three digits, says the pattern
-    return max(0, hops - 1) if method == "OPTIONS" else hops
+    return int(sent[0])  # at most three digits, says the pattern
 
 
 def _last_hop(route: Route) -> Answer:

@@ -18,7 +18,9 @@ _RETRY_AFTER = b"5"  # seconds: long enough not to be a load, short enough not t
 _EXACT = re.compile(rb"application/problem\+json(?:\s*;|\s*,|\s*\Z)")
 
 
-def refusal(error: GatewayError, request: Request | None, request_id: bytes) -> tuple[Response, bytes]:
+def refusal(
+    error: GatewayError, request: Request | None, request_id: bytes
+) -> tuple[Response, bytes]:
     """Return head and body of the answer to a request that ends with `error`."""
     identity = request_id.decode("ascii")
     if request is not None and _wants_problem(request):
@@ -79,4 +81,3 @@ def _problem(error: GatewayError, request_id: str) -> bytes:
 
 def _wants_problem(request: Request) -> bool:
     return any(_EXACT.search(value.lower()) for value in values(request.block, b"accept"))
-

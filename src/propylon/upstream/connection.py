@@ -5,10 +5,9 @@
                  │  └─ 1xx              └─ cut short, silent, or abort(): closed
                  └─ closed, silent, nonsense: the signal fails
 
-Rules. Nothing is believed that could be read in two ways: such an answer is a 502 and the connection
-is closed. Bytes that come when none are due (an unsolicited 408, a second answer) close it too: they
-must never be paired with the next request. A connection goes back to its pool only when both
-messages have ended, and ended cleanly.
+Rules. What could be read in two ways is a 502 and a closed connection. Bytes that come when none are
+due (an unsolicited 408, a second answer) close it, too: they must never be paired with the next
+request. It goes back to its pool only when both messages have ended, and cleanly.
 """
 
 from __future__ import annotations
@@ -16,20 +15,26 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
-from propylon.errors import BadResponse, GatewayError, StaleConnection, UpstreamReset, UpstreamTimeout
-from propylon.upstream.outbox import Outbox
+from propylon.errors import (
+    BadResponse,
+    ConnectFailed,
+    GatewayError,
+    StaleConnection,
+    UpstreamReset,
+    UpstreamTimeout,
+)
 from propylon.upstream.exchange import Answer, Outgoing, RequestBody, Sink
+from propylon.upstream.outbox import Outbox
+from propylon.upstream.reply import Reply
 from propylon.upstream.signal import Signal
 from propylon.upstream.ticker import NEVER, Ticker
-from propylon.upstream.reply import Reply
-from propylon.wire.framing import HEAD_END, LAST_CHUNK, ChunkDecoder, FramingError, chunk
-from propylon.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Response
-from propylon.wire.response import parse_response
+from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, chunk
+from propylon.wire.message import CHUNKED, NO_BODY, Response
+from propylon.wire.response import ResponseReader
 
 __all__ = ["Connection", "Keeper"]
 
-# 64 KiB: what we allow a client's head by default, and four times what nginx allows an upstream's.
-_MAX_HEAD = 64 * 1024
+_MAX_HEAD = 64 * 1024  # as a client's by default; nginx allows an upstream a quarter of it
 # Nobody sends more than a few; an endless stream of 1xx is an upstream that never answers.
 _MAX_INTERIM = 100
 # An SSH or SMTP banner is not waited behind until the timeout.
@@ -52,32 +57,6 @@ class Keeper(Protocol):
 class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection to an upstream."""
 
-    __slots__ = (
-        "_answered",
-        "_body",
-        "_buffer",
-        "_decoder",
-        "_end",
-        "_ended",
-        "_held",
-        "_interims",
-        "_keeper",
-        "_known",
-        "_known_bytes",
-        "_known_method",
-        "_outbox",
-        "_outgoing",
-        "_remaining",
-        "_reply",
-        "_sent",
-        "_sink",
-        "_ticker",
-        "_transport",
-        "deadline",
-        "idle_since",
-        "uses",
-    )
-
     def __init__(self, keeper: Keeper, ticker: Ticker, outbox: Outbox) -> None:
         """Belong to `keeper`; `ticker` watches `deadline` while the connection is open."""
         # Per connection
@@ -88,10 +67,8 @@ class Connection(asyncio.Protocol):
         self.deadline = NEVER
         self.idle_since = 0.0
         self.uses = 0
-        # The last final head and what it was read as: the same bytes need not be read again.
-        self._known_bytes = HEAD_END
-        self._known_method = ""
-        self._known: Response | None = None
+        self._paused = False
+        self._heads = ResponseReader()
         # Per exchange
         self._outgoing: Outgoing | None = None
         self._answered: Signal[Answer] | None = None  # set while the head is awaited
@@ -102,21 +79,17 @@ class Connection(asyncio.Protocol):
         self._sent = True  # the request has gone out whole
         self._buffer = b""
         self._held: list[bytes] = []
-        self._remaining = NO_BODY
-        self._decoder: ChunkDecoder | None = None
+        self._reader: BodyReader | None = None
         self._interims = 0
         self._end = NEVER
 
     def __repr__(self) -> str:
         """Tell the state in a word, for logs and tests."""
-        if self._transport is None:
-            state = "closed"
-        elif self._answered is not None:
+        state = "idle" if self._transport is not None else "closed"
+        if self._answered is not None:
             state = "awaiting head"
         elif self._reply is not None:
             state = "receiving body"
-        else:
-            state = "idle"
         return f"<Connection {state} uses={self.uses}>"
 
     @property
@@ -127,11 +100,12 @@ class Connection(asyncio.Protocol):
     # The exchange
 
     def begin(self, outgoing: Outgoing, sink: Sink) -> Signal[Answer]:
-        """Send the request; the signal brings the final answer's head."""
+        """Send the request; the signal brings the final answer's head. Raises ConnectFailed."""
         transport = self._transport
         if transport is None:
-            msg = "a closed connection was asked to begin an exchange"
-            raise RuntimeError(msg)
+            # It spoke before it was asked, or hung up between two turns of the loop.
+            msg = "The upstream closed the connection before it was asked"
+            raise ConnectFailed(msg)
         self.uses += 1
         self._outgoing = outgoing
         self._sink = sink
@@ -143,17 +117,13 @@ class Connection(asyncio.Protocol):
         self._end = now + timeouts.max_duration
         body = outgoing.body
         if body is None:
-            self.deadline = self._earliest(now + timeouts.first_byte, outgoing.deadline)
+            self.deadline = min(now + timeouts.first_byte, outgoing.deadline, self._end)
         else:
             self._sent = False
             self._body = body
             self.deadline = self._end
             body.pipe(self)
         return answered
-
-    def _earliest(self, first: float, second: float) -> float:
-        first = min(first, second)
-        return min(first, self._end)
 
     def pipe(self, sink: Sink) -> Signal[None]:
         """Push the body of the answer to `sink`, what was held first."""
@@ -176,12 +146,14 @@ class Connection(asyncio.Protocol):
         """Stop reading; silence is not the upstream's fault meanwhile."""
         if (transport := self._transport) is not None and not transport.is_closing():
             transport.pause_reading()
+            self._paused = True
             self.deadline = self._end
 
     def resume(self) -> None:
         """Go on reading."""
         if (transport := self._transport) is not None and not transport.is_closing():
             transport.resume_reading()
+            self._paused = False
             self._touch()
 
     def abort(self) -> None:
@@ -195,18 +167,12 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """End what has taken too long: an exchange, or an idle connection's life."""
-        answered, ended = self._answered, self._ended
-        if answered is None and self._reply is None:
-            self.abort()
-        elif answered is not None:
-            self.abort()
-            msg = "The upstream did not answer in time"
-            answered.fail(UpstreamTimeout(msg))
+        if self._answered is not None:
+            self._fail(UpstreamTimeout("The upstream did not answer in time"))
+        elif self._reply is not None:
+            self._fail(UpstreamTimeout("The upstream fell silent in the middle of its answer"))
         else:
             self.abort()
-            if ended is not None:
-                msg = "The upstream fell silent in the middle of its answer"
-                ended.fail(UpstreamTimeout(msg))
 
     def _touch(self) -> None:
         if self._outgoing is not None:
@@ -231,9 +197,8 @@ class Connection(asyncio.Protocol):
         self._body = None
         if self._answered is not None:
             now = self._ticker.now
-            self.deadline = self._earliest(
-                now + outgoing.timeouts.first_byte, outgoing.begin_waiting(now)
-            )
+            first_byte = now + outgoing.timeouts.first_byte
+            self.deadline = min(first_byte, outgoing.begin_waiting(now), self._end)
 
     def pause_writing(self) -> None:
         """Have the client wait: the upstream reads slowly. It may not stop for ever."""
@@ -260,19 +225,10 @@ class Connection(asyncio.Protocol):
         """Read on, wherever the answer stands."""
         answered = self._answered
         if answered is not None:
-            known = self._known
-            if (
-                known is not None
-                and data.startswith(self._known_bytes)
-                and not self._buffer
-                and self._known_method == self._outgoing.method  # type: ignore[union-attr]
-            ):
-                self._receive_final(known, data[len(self._known_bytes) :], answered)
-                return
             try:
                 self._receive_head(answered, self._buffer + data if self._buffer else data)
             except GatewayError as error:
-                self._fail_head(error)
+                self._fail(error)
         elif self._reply is not None:
             self._receive_body(data)
         else:
@@ -290,15 +246,18 @@ class Connection(asyncio.Protocol):
             self._ticker.forget(self)
             self._keeper.discard(self)
         if self._answered is not None:
-            self._fail_head(self._lost_head(exc))
+            self._fail(self._lost_head(exc))
         elif self._reply is not None:
             self._lost_body(exc)
 
     # Reading the head
 
     def _receive_head(self, answered: Signal[Answer], data: bytes) -> None:
-        outgoing = self._outgoing
-        assert outgoing is not None  # noqa: S101 — set with `_answered`
+        method = self._outgoing.method if self._outgoing is not None else ""
+        known = self._heads.again(data, method)
+        if known is not None:
+            self._receive_final(known, data[self._heads.size :], answered)
+            return
         while True:
             end = data.find(HEAD_END)
             if end < 0 or end > _MAX_HEAD:
@@ -310,11 +269,10 @@ class Connection(asyncio.Protocol):
                     raise BadResponse(msg)
                 self._buffer = data
                 return
-            raw, data = data[: end + 4], data[end + 4 :]
-            head = parse_response(raw, outgoing.method)
+            head = self._heads.read(data[: end + 4], method)
+            data = data[end + 4 :]
             self._buffer = b""
             if head.status >= _FIRST_FINAL_STATUS:
-                self._known_bytes, self._known_method, self._known = raw, outgoing.method, head
                 self._receive_final(head, data, answered)
                 return
             self._receive_interim(head)
@@ -341,8 +299,7 @@ class Connection(asyncio.Protocol):
             answered.set(Reply(head, body, None))
             return
         self._answered = None
-        self._remaining = length
-        self._decoder = ChunkDecoder() if length == CHUNKED else None
+        self._reader = BodyReader(length)
         self._reply = reply = Reply(head, None, self)
         self._touch()
         if data:
@@ -352,11 +309,12 @@ class Connection(asyncio.Protocol):
             # Until somebody pipes, which may take a turn of the loop: memory is bounded.
             self.pause()
 
-    def _fail_head(self, error: GatewayError) -> None:
-        answered = self._answered
+    def _fail(self, error: GatewayError) -> None:
+        """Close, and tell whoever waits for the head or for the end of the body."""
+        waiting: Signal[Answer] | Signal[None] | None = self._answered or self._ended
         self.abort()
-        if answered is not None:
-            answered.fail(error)
+        if waiting is not None:
+            waiting.fail(error)
 
     def _lost_head(self, exc: Exception | None) -> GatewayError:
         if self.uses > 1 and not self._buffer and not self._interims:
@@ -371,35 +329,22 @@ class Connection(asyncio.Protocol):
     # Reading the body
 
     def _receive_body(self, data: bytes) -> None:
-        sink, reply = self._sink, self._reply
-        if reply is None:
+        sink, reader = self._sink, self._reader
+        if reader is None:
             return
         if self._ended is None or sink is None:
             self._held.append(data)
             return
         self._touch()
-        decoder = self._decoder
-        if decoder is not None:
-            self._receive_chunks(decoder, data, sink)
-        elif self._remaining == UNTIL_CLOSE:
-            sink.write(data)
-        elif len(data) < self._remaining:
-            self._remaining -= len(data)
-            sink.write(data)
-        else:
-            sink.write(data[: self._remaining])
-            self._complete(clean=len(data) == self._remaining)
-
-    def _receive_chunks(self, decoder: ChunkDecoder, data: bytes, sink: Sink) -> None:
         try:
-            decoded = decoder.feed(data)
+            piece = reader.feed(data)
         except FramingError as error:
-            self._fail_body(BadResponse("The upstream's answer is malformed", reason=str(error)))
+            self._fail(BadResponse("The upstream's answer is malformed", reason=str(error)))
             return
-        if decoded:
-            sink.write(decoded)
-        if decoder.done:
-            self._complete(clean=not decoder.rest)
+        if piece:
+            sink.write(piece)
+        if reader.done:
+            self._complete(clean=not reader.rest)
 
     def _complete(self, *, clean: bool) -> None:
         sink, ended, reply = self._sink, self._ended, self._reply
@@ -411,20 +356,14 @@ class Connection(asyncio.Protocol):
         if ended is not None:
             ended.set(None)
 
-    def _fail_body(self, error: GatewayError) -> None:
-        ended = self._ended
-        self.abort()
-        if ended is not None:
-            ended.fail(error)
-
     def _lost_body(self, exc: Exception | None) -> None:
-        if self._ended is None:
+        if self._ended is None or self._reader is None:
             return  # `pipe` will find out
-        if self._remaining == UNTIL_CLOSE and exc is None:
+        if self._reader.until_close and exc is None:
             self._complete(clean=False)
             return
         msg = "The upstream's answer was cut short"
-        self._fail_body(UpstreamReset(msg, reason=repr(exc)))
+        self._fail(UpstreamReset(msg, reason=repr(exc)))
 
     # Between exchanges
 
@@ -455,5 +394,7 @@ class Connection(asyncio.Protocol):
             self._reply.let_go()
             self._reply = None
             self._ended = None
-            self._decoder = None
+            self._reader = None
             self._held = []
+        if self._paused:
+            self.resume()  # a slow reader's pause is not the next one's

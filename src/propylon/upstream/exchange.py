@@ -106,7 +106,7 @@ class Outgoing:
 
     __slots__ = ("block", "body", "deadline", "line", "method", "timeouts")
 
-    def __init__(  # noqa: PLR0913 — a record; every caller names them all
+    def __init__(
         self,
         method: str,
         line: bytes,

@@ -56,7 +56,7 @@ class InProcess:
         self._app = app
         self._loop = loop
 
-    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx here
+    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
         """Call the app; return when it has started to answer. See `Upstream.exchange`."""
         call = _Call(outgoing)
         task = spawn(call.run(self._app))

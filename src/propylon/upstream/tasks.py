@@ -18,7 +18,7 @@ _running: set[asyncio.Task[Any]] = set()
 
 def spawn(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Run the coroutine as a task of the running loop, referenced until it ends."""
-    task = asyncio.get_running_loop().create_task(coroutine)  # noqa: TID251 — the one place
+    task = asyncio.get_running_loop().create_task(coroutine)
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task

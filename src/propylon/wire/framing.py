@@ -9,7 +9,17 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["HEAD_END", "LAST_CHUNK", "ChunkDecoder", "FramingError", "chunk", "content_length"]
+from propylon.wire.message import CHUNKED, UNTIL_CLOSE
+
+__all__ = [
+    "HEAD_END",
+    "LAST_CHUNK",
+    "BodyReader",
+    "ChunkDecoder",
+    "FramingError",
+    "chunk",
+    "content_length",
+]
 
 HEAD_END = b"\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -141,6 +151,45 @@ class ChunkDecoder:
         return match.end()
 
 
+class BodyReader:
+    """Read a body that ends where its framing says: after so many bytes, chunked, or never.
+
+    `feed` returns what is the body's; when `done`, `rest` holds what came after it.
+    """
+
+    __slots__ = ("_decoder", "_remaining", "done", "rest")
+
+    def __init__(self, length: int) -> None:
+        """Expect `length` bytes, or CHUNKED, or UNTIL_CLOSE."""
+        self._decoder = ChunkDecoder() if length == CHUNKED else None
+        self._remaining = length
+        self.done = False
+        self.rest = b""
+
+    @property
+    def until_close(self) -> bool:
+        """Whether only the end of the connection ends the body."""
+        return self._remaining == UNTIL_CLOSE
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return the body's part of them. Raises FramingError."""
+        decoder = self._decoder
+        if decoder is not None:
+            decoded = decoder.feed(data)
+            if decoder.done:
+                self.done, self.rest = True, decoder.rest
+            return decoded
+        if self._remaining == UNTIL_CLOSE:
+            return data
+        if len(data) < self._remaining:
+            self._remaining -= len(data)
+            return data
+        data, self.rest = data[: self._remaining], data[self._remaining :]
+        self._remaining = 0
+        self.done = True
+        return data
+
+
 _PARTIAL_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t\x20-\x7e\x80-\xff]*)?\r?")
 _PARTIAL_TRAILER = re.compile(
     rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)"
@@ -153,4 +202,3 @@ def _refuse_unless_partial(
     """Raise unless the rest of the data may still become the line that is expected."""
     if partial.fullmatch(data, position) is None:
         raise FramingError(message)
-

@@ -1,7 +1,7 @@
-"""Find, remove and render header lines in raw blocks. Pure.
+r"""Find, remove and render header lines in raw blocks. Pure.
 
 Facts. A block reaches these functions only after llhttp has accepted it: names are tokens, a colon
-follows at once, values hold no CR, LF or NUL, no line is folded. So a search for `\\r\\nname:` cannot
+follows at once, values hold no CR, LF or NUL, no line is folded. So a search for `\r\nname:` cannot
 be fooled by a value, and taking a match out leaves whole lines.
 
 Lookups run on a lower-case copy (`bytes.lower` is 0.2 µs for a browser's head) with case-sensitive

@@ -78,9 +78,7 @@ class Request:
         "version",
     )
 
-    def __init__(
-        self, method: str, line: bytes, path: bytes, query: bytes, fields: Fields
-    ) -> None:
+    def __init__(self, method: str, line: bytes, path: bytes, query: bytes, fields: Fields) -> None:
         """Take the parts of the request line, and what the header lines said."""
         self.method = method
         self.line = line

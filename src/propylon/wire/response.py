@@ -15,7 +15,7 @@ from propylon.wire.framing import FramingError, content_length
 from propylon.wire.headers import MAX_FIELDS, Special, take, tokens, without
 from propylon.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Response
 
-__all__ = ["parse_response"]
+__all__ = ["ResponseReader", "parse_response"]
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\r\n]*)?")
 _SPECIAL = re.compile(
@@ -36,6 +36,37 @@ class _Silent:
 
 
 _SILENT = _Silent()
+
+
+class ResponseReader:
+    """Read the heads of one connection, remembering the last final one.
+
+    An upstream that gives the same answer again, within the second that its Date shows, sends the same
+    bytes again; what was checked and taken apart once need not be again.
+    """
+
+    __slots__ = ("_head", "_method", "_response", "size")
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._head = b""
+        self._method = ""
+        self._response: Response | None = None
+        self.size = 0  # of the head that is remembered
+
+    def again(self, data: bytes, method: str) -> Response | None:
+        """Return the response if `data` begins with the same head as the last one's."""
+        if self._response is None or not data.startswith(self._head) or method != self._method:
+            return None
+        return self._response
+
+    def read(self, head: bytes, method: str) -> Response:
+        """Return the response of a whole head. Raises BadResponse."""
+        response = parse_response(head, method)
+        if response.status >= _OK:
+            self._head, self._method, self._response = head, method, response
+            self.size = len(head)
+        return response
 
 
 def parse_response(head: bytes, method: str) -> Response:
@@ -66,16 +97,16 @@ def parse_response(head: bytes, method: str) -> Response:
     if method == "HEAD" or status == _NOT_MODIFIED:
         length, keep_alive = NO_BODY, version == b"1"
     connection = special.get(b"connection")
-    if connection is not None and connection != [b"keep-alive"]:
+    if connection is not None and (connection != [b"keep-alive"] or version == b"0"):
         named = tokens(connection)
-        keep_alive = b"close" not in named and (keep_alive or b"keep-alive" in named)
+        framed = length != UNTIL_CLOSE
+        stays = b"keep-alive" in named if version == b"0" else True
+        keep_alive = framed and stays and b"close" not in named
         rest = [name for name in named if name not in _NEVER_NAMED]
         if rest:
             block = without(block, rest)
     # RFC 9112, 4: the space stands even where the reason is empty.
-    return Response(
-        status, b" " + digits + (reason or b" "), block, length, keep_alive=keep_alive
-    )
+    return Response(status, b" " + digits + (reason or b" "), block, length, keep_alive=keep_alive)
 
 
 # Not headers of their own, or framing, which no `Connection` may take away.

@@ -20,7 +20,9 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", 
 # A file that outgrows this becomes a package of the same name.
 MAX_LINES = 400
 # Each exception with its reason; one that is no longer needed must go.
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {
+    "src/propylon/upstream/connection.py": "one state machine; its rules must be read together",
+}
 
 
 def relative(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -305,7 +306,7 @@ def test_a_deep_path_is_no_deep_recursion() -> None:
         ({"replaced": 2, "replacement": b"/v2"}, b"/a/b", b"GET /v2 HTTP/1.1"),
     ],
 )
-def test_line(options: dict[str, object], target: bytes, line: bytes) -> None:
+def test_line(options: dict[str, Any], target: bytes, line: bytes) -> None:
     """A replaced prefix is whole segments; what follows goes out byte for byte."""
     assert route("/a", **options).line(request(target), b"") == line
 

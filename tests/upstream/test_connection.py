@@ -406,12 +406,12 @@ def test_a_slow_client_has_the_upstream_wait() -> None:
     async def main() -> None:
         async with World(script) as world:
             sink = Collected()
-            answer = await world.pool.exchange(world.out(timeouts=Timeouts(idle=0.05)), sink)
+            answer = await world.pool.exchange(world.out(timeouts=Timeouts(idle=0.25)), sink)
             ended = answer.pipe(sink)
             answer.pause()
             await asyncio.sleep(0.02)
             held = len(sink.data)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
             assert len(sink.data) == held < 8_000_000
             answer.resume()
             await ended

@@ -16,7 +16,13 @@ from urllib.parse import quote
 from propylon.edge.body import Body
 from propylon.edge.state import EdgeState
 from propylon.edge.turn import Turn
-from propylon.errors import ClientGone, GatewayError, HeadersTooLarge, RequestTimeout
+from propylon.errors import (
+    ClientGone,
+    GatewayError,
+    HeadersTooLarge,
+    InvalidRequest,
+    RequestTimeout,
+)
 from propylon.proxy.exchange import Origin
 from propylon.upstream.exchange import Flow
 from propylon.upstream.signal import Signal
@@ -87,6 +93,9 @@ def _request(edge: EdgeState, scope: Scope) -> Request:
         target = b"%b?%b" % (target, query)
     version = scope.get("http_version", "1.1")
     lines = b"".join([b"\r\n%b: %b" % pair for pair in scope["headers"]])
+    if lines.count(b"\n") != len(scope["headers"]):
+        msg = "A header holds a line end"  # no parser lets that pass; a server's own code might
+        raise InvalidRequest(msg)
     if version[0] in "23" and method in _WITH_BODY and b"\r\ncontent-length:" not in lines:
         lines += b"\r\ntransfer-encoding: chunked"
     line = b"%b %b HTTP/%b" % (method.encode(), target, b"1.0" if version == "1.0" else b"1.1")

@@ -24,6 +24,7 @@ class Body:
     __slots__ = (
         "_flow",
         "_kept",
+        "_paused",
         "_sink",
         "_wanted",
         "complete",
@@ -43,6 +44,7 @@ class Body:
         self._flow = flow
         self._wanted = wanted
         self._kept: list[bytes] | None = []
+        self._paused = False  # by the sink
         self._sink: BodySink | None = None
 
     # What the edge says
@@ -90,19 +92,23 @@ class Body:
         self._wanted = None
         if self.received > _KEPT:
             self._kept = None
-        self._flow.resume()
+        if not self._paused:
+            self._flow.resume()
 
     def unpipe(self) -> None:
         """Push no more: what comes in is kept, as far as that goes."""
         self._sink = None
+        self._paused = False
 
     def pause(self) -> None:
         """Have the client wait."""
         if not self.complete:
+            self._paused = True
             self._flow.pause()
 
     def resume(self) -> None:
         """Let the client go on."""
+        self._paused = False
         if not self.complete:
             self._flow.resume()
 

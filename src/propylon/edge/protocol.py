@@ -18,12 +18,7 @@ from typing import Any, cast
 from propylon.edge.body import Body
 from propylon.edge.fast import FastTurn
 from propylon.edge.state import STATE_KEY, EdgeState
-from propylon.errors import (
-    ClientGone,
-    GatewayError,
-    InvalidRequest,
-    RequestTimeout,
-)
+from propylon.errors import ClientGone, GatewayError, InvalidRequest, RequestTimeout
 from propylon.proxy.exchange import Origin
 from propylon.upstream.ticker import NEVER
 from propylon.wire.buffer import HeadBuffer
@@ -48,7 +43,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class GatewayProtocol(asyncio.Protocol):
-    """One client's connection: heads and bodies in, answers out."""
+    """One client's connection."""
 
     __slots__ = (
         "_advancing",
@@ -134,15 +129,12 @@ class GatewayProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep a half-closed client for a moment: `printf … | nc` wants its answer, too."""
         self._eof = True
-        turn = self._turn
-        if turn is None:
-            return False
         if self._body is not None:
             return False  # half a request: nothing can come of it
-        self.last = True
-        if not turn.started:
+        turn = self._turn
+        if turn is not None and not turn.started:
             self._loop.call_later(_HALF_CLOSED_TIME, self._give_up, turn)
-        return True
+        return turn is not None or bool(self._pipelined)
 
     def _give_up(self, turn: FastTurn) -> None:
         if turn is self._turn and not turn.started:
@@ -163,13 +155,12 @@ class GatewayProtocol(asyncio.Protocol):
     def expire(self) -> None:
         """Act on the silence of a head, a body, a reader, or nobody."""
         turn = self._turn
-        if turn is None:
-            if self._heads.pending:
-                self._reject(RequestTimeout("The head of the request did not arrive in time"))
-            elif self._transport is not None:
-                self._transport.close()
-        elif self.congested:
+        if self.congested or self._transport is None or self._transport.is_closing():
             self.cut(reset=False)
+        elif turn is None and self._heads.pending:
+            self._reject(RequestTimeout("The head of the request did not arrive in time"))
+        elif turn is None:
+            self._transport.close()
         else:
             turn.throw(RequestTimeout("The body of the request did not arrive in time"))
 
@@ -177,18 +168,16 @@ class GatewayProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on: a head, a body, or what has to wait."""
-        if self._turn is None and not self._heads.pending and not self._lingering:
-            request = self._reader.again(data)
+        if self._body is not None:
+            self._receive_body(self._body, data)
+        elif self._lingering:
+            self._discard(data)
+        elif self._turn is None and not self.congested:
+            request = None if self._heads.pending else self._reader.again(data)
             if request is None:
                 self._receive_head(data)
             else:
                 self._serve(request, b"")
-        elif self._body is not None:
-            self._receive_body(self._body, data)
-        elif self._lingering:
-            self._discard(data)
-        elif self._turn is None:
-            self._receive_head(data)
         else:
             self._pipelined += data
             if len(self._pipelined) > _PIPELINE_LIMIT:
@@ -292,11 +281,11 @@ class GatewayProtocol(asyncio.Protocol):
         if turn is not self._turn:
             return
         self._turn = None
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():
             return
         if not turn.complete:
             self.cut(reset=True)
-        elif turn.closes or self.last:
+        elif turn.closes or self.last or (self._eof and not self._pipelined):
             self._close_gently(turn)
         else:
             self.deadline = self._edge.ticker.now + self._edge.idle_timeout
@@ -313,13 +302,17 @@ class GatewayProtocol(asyncio.Protocol):
         for _ in range(_BURST):
             if self._turn is not None or not self._pipelined or self._transport is None:
                 break
+            if self.congested:
+                break  # answers that nobody reads must not pile up
             data = bytes(self._pipelined)
             self._pipelined.clear()
             self._receive_head(data)
         else:
             self._loop.call_soon(self._advance)
         self._advancing = False
-        if self._turn is None and not self._reading:
+        if self._turn is None and self._eof and not self._pipelined:
+            self.shutdown()  # half a head, and nothing more to come
+        elif self._turn is None:
             self._resume_reading()
 
     # Output
@@ -348,6 +341,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._pipelined.clear()  # whatever was pipelined behind is never answered
         unread = turn.request is None or (turn.body is not None and not turn.body.complete)
         self._body = None
+        self.deadline = self._loop.time() + self._edge.body_timeout  # for what is still unsent
         if not unread or self._eof or not transport.can_write_eof():
             transport.close()
             return
@@ -374,9 +368,13 @@ class GatewayProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let the upstream go on."""
         self.congested = False
-        self.deadline = NEVER if self._body is None else self._loop.time() + self._edge.body_timeout
+        now = self._loop.time()
+        self.deadline = NEVER if self._body is None else now + self._edge.body_timeout
         if self._turn is not None:
             self._turn.resume()
+        else:
+            self.deadline = now + self._edge.idle_timeout
+            self._advance()
 
     def pause(self) -> None:
         """Stop reading the request's body: the upstream is slow."""

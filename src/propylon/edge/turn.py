@@ -6,6 +6,7 @@ A task costs two turns of the loop and a future; an exchange needs neither: what
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Coroutine, Generator
 from typing import Any
@@ -52,12 +53,15 @@ class Turn:
             self._error = error
             return
         awaited, self._awaited = self._awaited, None
+        self._abandon(awaited)
+        self._step(error)
+
+    def _abandon(self, awaited: Any) -> None:  # noqa: ANN401 — a Signal, any future, or None
         if isinstance(awaited, Signal):
             awaited.abandon()
-        else:
+        elif awaited is not None:
             awaited.remove_done_callback(self._resume)
             awaited.cancel()
-        self._step(error)
 
     def ended(self) -> None:
         """Go on to whatever comes after the exchange."""
@@ -70,6 +74,10 @@ class Turn:
     def _resume(self, _: object) -> None:
         self._step(None)
 
+    def _give_way(self, coroutine: object) -> None:
+        if self._coroutine is coroutine and self._awaited is None and not self._running:
+            self._step(None)
+
     def _step(self, error: GatewayError | None) -> None:
         coroutine = self._coroutine
         if coroutine is None:
@@ -79,10 +87,11 @@ class Turn:
             awaited = coroutine.send(None) if error is None else coroutine.throw(error)
             while self._error is not None:
                 error, self._error = self._error, None
+                self._abandon(awaited)
                 awaited = coroutine.throw(error)
         except StopIteration:
             pass
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             # One of the two borders: the pipeline answers its own bugs, so this one is in what it
             # answers or records with. The connection is cut: its state is unknown.
             log.exception("an exchange broke down")
@@ -94,6 +103,8 @@ class Turn:
             self._awaited = awaited
             if isinstance(awaited, Signal):
                 awaited.attach(self._resume)
+            elif awaited is None:  # `asyncio.sleep(0)`: let others have a turn
+                asyncio.get_running_loop().call_soon(self._give_way, coroutine)
             else:
                 awaited._asyncio_future_blocking = False  # noqa: SLF001 — as asyncio.Task does
                 awaited.add_done_callback(self._resume)

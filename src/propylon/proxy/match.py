@@ -228,7 +228,7 @@ class Table:
             msg = f"{request.method} is not allowed here"
             raise MethodNotAllowed(
                 msg,
-                details={"allow": leaf.allow.decode().split(", ")},
+                details={"allow": leaf.allow.decode().replace(",", "").split()},
                 headers=((b"Allow", leaf.allow),),
             )
         return route

@@ -17,27 +17,35 @@ __all__ = ["LEVELS", "AccessLog", "Stamp", "as_json", "as_text"]
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 35}
 
+_MILLISECOND = 0.001
 Format = Callable[[dict[str, Any]], bytes]
 
 
 class Stamp:
-    """Render the time as RFC 3339 in UTC, to the millisecond; the second is rendered once."""
+    """Render the time as RFC 3339 in UTC, to the millisecond, once for each millisecond."""
 
-    __slots__ = ("_second", "_text")
+    __slots__ = ("_now", "_second", "_text", "_until")
 
-    def __init__(self) -> None:
-        """Start before any second."""
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """Read seconds since the epoch from `now`."""
+        self._now = now
         self._second = -1
         self._text = ""
+        self._until = 0.0
 
     def __call__(self) -> str:
         """Return the time now."""
-        now = time.time()
+        now = self._now()
+        if self._until - _MILLISECOND <= now < self._until:
+            return self._text
         second = int(now)
-        if second != self._second:
+        milliseconds = int((now - second) * 1000)
+        if second != self._second or not self._text:
             self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._text}.{int((now - second) * 1000):03d}Z"
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(second))
+        self._text = f"{self._text[:20]}{milliseconds:03d}Z"
+        self._until = second + (milliseconds + 1) * _MILLISECOND
+        return self._text
 
 
 class AccessLog:
@@ -67,7 +75,7 @@ def as_text(fields: dict[str, Any], *, coloured: bool = False) -> bytes:
     level = fields["level"]
     label = f"{level:<7}"
     if coloured:
-        label = f"\x1b[{_COLOURS[level]}m{label}\x1b[0m"
+        label = f"\x1b[{_COLOURS.get(level, 0)}m{label}\x1b[0m"
     if fields.get("event") == "request":
         text = (
             f"{fields['status']} {fields['method'] or '-'} {fields['path'] or '-'}"
@@ -78,7 +86,11 @@ def as_text(fields: dict[str, Any], *, coloured: bool = False) -> bytes:
             text += f" {fields['error']}"
     else:
         text = str(fields.get("event"))
-    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    if fields.get("traceback"):
-        printable += "\n" + fields["traceback"]
-    return f"{fields['time'][11:23]} {label} {printable}\n".encode()
+    lines = [f"{fields['time'][11:23]} {label} {_printable(text)}"]
+    lines.extend(_printable(line) for line in fields.get("traceback", "").split("\n") if line)
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _printable(text: str) -> str:
+    """Escape what could steer a terminal: a request's path or a message may hold it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

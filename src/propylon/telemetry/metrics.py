@@ -57,12 +57,17 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the sums."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
+        counts: dict[tuple[str, str, str, str], float] = {}
         places: dict[tuple[str, str], list[float]] = {}
+        # Several routes may bear one name (one for each host), and a reload makes new ones.
         for (route, method, status), sums in list(self._sums.items()):
             place = _NOWHERE if route is None else (route.name, route.service.name)
-            requests.add_metric((*place, method, str(status)), sum(sums[:-3]))
+            labels = (*place, method, str(status))
+            counts[labels] = counts.get(labels, 0) + sum(sums[:-3])
             total = places.setdefault(place, [0.0] * len(sums))
             places[place] = [left + right for left, right in zip(total, sums, strict=True)]
+        for labels, count in counts.items():
+            requests.add_metric(labels, count)
         yield requests
         yield from _per_place(places)
 

@@ -30,10 +30,17 @@ class LineWriter:
         self._lines: list[bytes] = []
         self._handle: asyncio.TimerHandle | None = None
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        self._waiting = 0  # bytes that the thread has not written yet
+        # Bytes; each is changed by one thread only.
+        self._handed_over = 0
+        self._written = 0
         self._dropped = 0
         self._thread = threading.Thread(target=self._run, name="propylon-log", daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the thread has not written yet."""
+        return self._handed_over - self._written
 
     def write(self, line: bytes) -> None:
         """Take a line with its newline; it is out within 200 ms."""
@@ -49,19 +56,21 @@ class LineWriter:
         lines, self._lines = self._lines, []
         if not lines:
             return
-        if self._waiting > _LIMIT:
+        if self.waiting > _LIMIT:
             self._dropped += len(lines)
             return
         if self._dropped:
             lines.append(_dropped(self._dropped))
             self._dropped = 0
         batch = b"".join(lines)
-        self._waiting += len(batch)
+        self._handed_over += len(batch)
         self._queue.put(batch)
 
     def close(self) -> None:
         """Write what is left, as long as the reader takes it within a second."""
         self.flush()
+        if self._dropped:
+            self._queue.put(_dropped(self._dropped))
         self._queue.put(None)
         self._thread.join(timeout=1.0)
 
@@ -75,7 +84,7 @@ class LineWriter:
                     threading.Event().wait(0.01)  # somebody made the descriptor non-blocking
                 except OSError:
                     break  # the reader has gone: there is no place left to say so
-            self._waiting -= len(batch)
+            self._written += len(batch)
 
 
 def _dropped(count: int) -> bytes:

@@ -68,6 +68,8 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.uses = 0
         self._paused = False
+        self._held_back = False  # by the sink
+        self._loss: Exception | None = None
         self._heads = ResponseReader()
         # Per exchange
         self._outgoing: Outgoing | None = None
@@ -109,7 +111,7 @@ class Connection(asyncio.Protocol):
         self.uses += 1
         self._outgoing = outgoing
         self._sink = sink
-        answered: Signal[Answer] = Signal(self.abort)
+        answered: Signal[Answer] = Signal(self._abandoned)
         self._answered = answered
         self._outbox.write(transport, outgoing.line + outgoing.block + HEAD_END)
         timeouts = outgoing.timeouts
@@ -127,7 +129,8 @@ class Connection(asyncio.Protocol):
 
     def pipe(self, sink: Sink) -> Signal[None]:
         """Push the body of the answer to `sink`, what was held first."""
-        ended: Signal[None] = Signal(self.abort)
+        reply = self._reply
+        ended: Signal[None] = Signal(lambda _: reply.abort() if reply is not None else None)
         self._ended = ended
         self._sink = sink
         self._touch()
@@ -137,24 +140,39 @@ class Connection(asyncio.Protocol):
         if self._reply is None or ended.done:
             return ended
         if self._transport is None:
-            self._lost_body(None)
-        else:
-            self.resume()
+            self._lost_body(self._loss)
+        elif not self._held_back:
+            self._read_on()
         return ended
 
     def pause(self) -> None:
-        """Stop reading; silence is not the upstream's fault meanwhile."""
-        if (transport := self._transport) is not None and not transport.is_closing():
-            transport.pause_reading()
-            self._paused = True
-            self.deadline = self._end
+        """Stop reading, as long as the client is slow."""
+        self._held_back = True
+        self._stop_reading()
 
     def resume(self) -> None:
         """Go on reading."""
+        self._held_back = False
+        self._read_on()
+
+    def _stop_reading(self) -> None:
         if (transport := self._transport) is not None and not transport.is_closing():
-            transport.resume_reading()
+            self._paused = True
+            transport.pause_reading()
+            self.deadline = self._end  # silence is not the upstream's fault meanwhile
+
+    def _read_on(self) -> None:
+        if (transport := self._transport) is not None and not transport.is_closing():
             self._paused = False
+            transport.resume_reading()
             self._touch()
+
+    def _abandoned(self, answer: Answer | None) -> None:
+        """Close: whoever waited for the head has given up, or never took the answer."""
+        if answer is None:
+            self.abort()
+        else:
+            answer.abort()
 
     def abort(self) -> None:
         """Close at once, without waiting for what is in flight."""
@@ -307,7 +325,7 @@ class Connection(asyncio.Protocol):
         answered.set(reply)
         if self._reply is reply and self._ended is None:
             # Until somebody pipes, which may take a turn of the loop: memory is bounded.
-            self.pause()
+            self._stop_reading()
 
     def _fail(self, error: GatewayError) -> None:
         """Close, and tell whoever waits for the head or for the end of the body."""
@@ -358,6 +376,7 @@ class Connection(asyncio.Protocol):
 
     def _lost_body(self, exc: Exception | None) -> None:
         if self._ended is None or self._reader is None:
+            self._loss = exc
             return  # `pipe` will find out
         if self._reader.until_close and exc is None:
             self._complete(clean=False)
@@ -396,5 +415,6 @@ class Connection(asyncio.Protocol):
             self._ended = None
             self._reader = None
             self._held = []
+        self._held_back = False
         if self._paused:
-            self.resume()  # a slow reader's pause is not the next one's
+            self._read_on()  # a slow reader's pause is not the next one's

@@ -50,11 +50,17 @@ class Address:
 class _Place(Signal[Connection]):
     """A place in the queue for a connection, given up after a while."""
 
-    __slots__ = ("deadline",)
+    __slots__ = ("deadline", "given")
 
     def __init__(self, deadline: float) -> None:
         super().__init__()
         self.deadline = deadline
+        self.given: Connection | None = None
+
+    def give(self, connection: Connection) -> None:
+        """Hand over a connection."""
+        self.given = connection
+        self.set(connection)
 
     def expire(self) -> None:
         msg = "All connections to the upstream are in use"
@@ -77,9 +83,10 @@ class Pool:
         self._outbox = outbox
         self.address = address
         self.limit = limit
-        self.open = 0
         self._ticker = ticker
         self._loop = loop
+        self._connections: set[Connection] = set()
+        self._connecting = 0
         self._idle: list[Connection] = []
         self._queue: deque[_Place] = deque()
         self._closing = False
@@ -90,6 +97,11 @@ class Pool:
             f"<Pool {self.address.host}:{self.address.port}"
             f" open={self.open} idle={len(self._idle)} queued={len(self._queue)}>"
         )
+
+    @property
+    def open(self) -> int:
+        """How many connections there are, those that are coming about included."""
+        return len(self._connections) + self._connecting
 
     def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Ask the instance; see `Upstream.exchange`."""
@@ -116,7 +128,7 @@ class Pool:
             place = self._leave_queue()
             if not place.done:
                 connection.deadline = NEVER
-                place.set(connection)
+                place.give(connection)
                 return
         if self._closing:
             connection.abort()
@@ -126,11 +138,15 @@ class Pool:
 
     def discard(self, connection: Connection) -> None:
         """Note that a connection is gone; somebody in the queue may open another."""
-        self.open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
-        if self._queue and not self._closing:
-            spawn(self._replace())
+        self._connections.discard(connection)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Open a connection for somebody in the queue, if there may be another."""
+        if self._queue and self.open < self.limit and not self._closing:
+            spawn(self._replace(), self._loop)
 
     # Choosing
 
@@ -166,9 +182,21 @@ class Pool:
             connection = await place
         finally:
             self._ticker.forget(place)
-            if connection is None and place in self._queue:
-                self._queue.remove(place)
+            if connection is None:
+                self._withdraw(place)
         return connection
+
+    def _withdraw(self, place: _Place) -> None:
+        """Leave the queue; a connection that was handed over meanwhile goes to the next."""
+        if place in self._queue:
+            self._queue.remove(place)
+        elif place.given is not None:
+            self._give_back(place.given)
+        place.done = True  # whoever is still connecting for it keeps what comes
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.usable:
+            self.release(connection)
 
     def _leave_queue(self) -> _Place:
         place = self._queue.popleft()
@@ -179,9 +207,8 @@ class Pool:
 
     async def _connect(self, outgoing: Outgoing) -> Connection:
         """Open a connection within the request's limits; never leave one behind unused."""
-        timeout = min(outgoing.timeouts.connect, max(0.0, outgoing.deadline - self._loop.time()))
-        self.open += 1
-        task = spawn(self._open(timeout))
+        left = max(0.0, outgoing.deadline - self._loop.time())
+        task = self._attempt(min(outgoing.timeouts.connect, left))
         connection = None
         try:
             connection = await task
@@ -190,50 +217,66 @@ class Pool:
                 self._give_up(task)
         return connection
 
+    def _attempt(self, timeout: float) -> asyncio.Task[Connection]:
+        self._connecting += 1
+        task = spawn(self._open(timeout), self._loop)
+        # Not in the coroutine: one that is cancelled before its first step has no `finally`.
+        task.add_done_callback(self._attempted)
+        return task
+
+    def _attempted(self, task: asyncio.Task[Connection]) -> None:
+        self._connecting -= 1
+        if task.cancelled() or task.exception() is not None:
+            self._make_room()
+        elif task.result().usable:
+            self._connections.add(task.result())
+
     def _give_up(self, task: asyncio.Task[Connection]) -> None:
-        if not task.done():
-            self.open -= 1
-            task.cancel()
-        elif task.cancelled() or task.exception() is not None:
-            self.open -= 1
+        if task.done() and not task.cancelled() and task.exception() is None:
+            self._give_back(task.result())  # came too late for this request
         else:
-            task.result().abort()  # came too late; `discard` counts it
+            task.cancel()
 
     async def _replace(self) -> None:
         """Open a connection for the first in the queue."""
         if self.open >= self.limit or not self._queue:
             return
         place = self._leave_queue()
-        self.open += 1
         try:
-            connection = await self._open(max(0.0, place.deadline - self._loop.time()))
+            connection = await self._attempt(max(0.0, place.deadline - self._loop.time()))
         except GatewayError as error:
-            self.open -= 1
             place.fail(error)
             return
         if place.done:
-            self.release(connection)
+            self._give_back(connection)
         else:
-            place.set(connection)
+            place.give(connection)
 
     async def _open(self, timeout: float) -> Connection:  # noqa: ASYNC109 — translated here
         address = self.address
+        connection = Connection(self, self._ticker, self._outbox)
+        opened = False
         try:
             async with asyncio.timeout(timeout):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self, self._ticker, self._outbox),
+                await self._loop.create_connection(
+                    lambda: connection,
                     address.host,
                     address.port,
                     ssl=address.tls,
                     server_hostname=address.host if address.tls else None,
                 )
+            opened = True
         except TimeoutError as error:
             msg = "No connection to the upstream in time"
             raise ConnectTimeout(msg) from error
-        except socket.gaierror as error:
+        except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no label of a name
             msg = "The upstream's name does not resolve"
             raise ConnectFailed(msg, reason=str(error)) from error
         except OSError as error:
             msg = "No connection to the upstream"
             raise ConnectFailed(msg, reason=str(error)) from error
+        finally:
+            if not opened:
+                # Cancelled at the last moment, uvloop closes the socket without telling anybody.
+                connection.abort()
         return connection

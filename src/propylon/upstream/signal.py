@@ -30,8 +30,12 @@ class Signal(Generic[T]):
         "done",
     )
 
-    def __init__(self, abandoned: Callable[[], None] | None = None) -> None:
-        """Start unset; `abandoned` is called when whoever waits gives up."""
+    def __init__(self, abandoned: Callable[[T | None], None] | None = None) -> None:
+        """Start unset.
+
+        `abandoned` is called when whoever waits gives up, even between the setting and the resuming;
+        it gets the value that nobody took, if there was one.
+        """
         self.done = False
         self.abandoned = abandoned
         self._asyncio_future_blocking = False
@@ -64,14 +68,16 @@ class Signal(Generic[T]):
     def abandon(self) -> None:
         """Forget whoever waits: they have given up."""
         self._callback = None
-        if self.abandoned is not None and not self.done:
-            self.abandoned()
+        abandoned, self.abandoned = self.abandoned, None
+        if abandoned is not None:
+            abandoned(self._value)
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait; return the value or raise the error."""
         if not self.done:
             self._asyncio_future_blocking = True
             yield self
+        self.abandoned = None  # taken
         return self.result()
 
     # What asyncio.Task asks of a future.
@@ -102,9 +108,10 @@ class Signal(Generic[T]):
 
     def cancel(self, msg: object = None) -> bool:
         """Wake the waiting task with CancelledError."""
+        callback = self._callback
+        self.abandon()
         if self.done:
             return False
-        if self.abandoned is not None:
-            self.abandoned()
+        self._callback = callback
         self.fail(asyncio.CancelledError(*(() if msg is None else (msg,))))
         return True

@@ -16,9 +16,12 @@ T = TypeVar("T")
 _running: set[asyncio.Task[Any]] = set()
 
 
-def spawn(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Run the coroutine as a task of the running loop, referenced until it ends."""
-    task = asyncio.get_running_loop().create_task(coroutine)
+def spawn(
+    coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop | None = None
+) -> asyncio.Task[T]:
+    """Run the coroutine as a task of `loop`, the running one by default, referenced until it ends."""
+    chosen = loop or asyncio.get_running_loop()
+    task = chosen.create_task(coroutine)
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task

@@ -56,7 +56,9 @@ class Ticker:
         self._handle = None
         now = self._loop.time()
         for thing in [thing for thing in self._watched if thing.deadline <= now]:
-            thing.deadline = NEVER
-            thing.expire()
+            # What expired before it in this tick may have ended it, or given it more time.
+            if thing in self._watched and thing.deadline <= now:
+                thing.deadline = NEVER
+                thing.expire()
         if self._watched:
             self._schedule()

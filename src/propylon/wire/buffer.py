@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from propylon.errors import HeadersTooLarge
 from propylon.wire.framing import HEAD_END
 from propylon.wire.request import HeadProbe
 
 __all__ = ["HeadBuffer"]
 
-_LINE_END = b"\r\n"
+# RFC 9112, 2.2: empty lines before a request line are ignored.
+_LINE_ENDS = re.compile(rb"(?:\r\n)*")
 
 
 class HeadBuffer:
@@ -38,15 +41,14 @@ class HeadBuffer:
         """
         buffer = self._buffer
         if not buffer:
-            while data.startswith(_LINE_END):
-                data = data[2:]  # RFC 9112, 2.2: empty lines before a request line are ignored
+            data = data[_blank(data) :]
             end = data.find(HEAD_END)
             if 0 <= end <= self._limit:
                 return data[: end + 4], data[end + 4 :]
         searched = max(0, len(buffer) - 3)
         buffer += data
-        if buffer.startswith(_LINE_END):
-            del buffer[:2]  # it came in two pieces
+        if blank := _blank(buffer):
+            del buffer[:blank]  # an empty line that came in two pieces
             searched, data = 0, bytes(buffer)
         end = buffer.find(HEAD_END, searched)
         if end > self._limit or (end < 0 and len(buffer) > self._limit):
@@ -72,3 +74,9 @@ class HeadBuffer:
             self._probe = HeadProbe()
             data = bytes(self._buffer)
         self._probe.feed(data)
+
+
+def _blank(data: bytes | bytearray) -> int:
+    """Return how many bytes of empty lines the data begins with."""
+    match = _LINE_ENDS.match(data)
+    return match.end() if match is not None else 0

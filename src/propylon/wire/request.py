@@ -127,6 +127,8 @@ class FieldsMemory:
             method = _COMMON.get(name)
             if method is not None:
                 return Request(method, line, path, query or b"", fields)
+        if _ANY_LINE.fullmatch(line) is None:
+            raise InvalidRequest(_NO_LINE)  # a line end in it would hide header lines from the key
         request = parse_request(line + lines + HEAD_END)
         if request.version == 1 and request.fields.remembered:
             if len(self._known) >= _REMEMBERED:

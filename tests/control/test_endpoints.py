@@ -1,0 +1,267 @@
+"""The gateway's own endpoints: health from real probes, and errors in the gateway's envelope."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, HTTPException
+
+from propylon.control import health as module
+from propylon.control.app import create_app
+from propylon.control.health import HealthState
+from propylon.control.schemas import Envelope, Health
+from propylon.errors import CircuitOpen, ConnectFailed, UpstreamTimeout
+from propylon.proxy.service import Service
+from tests.proxy.doubles import Asked, instance, service, streamed, whole
+
+GONE = ConnectFailed("refused")
+
+
+class Asking:
+    """A client of an app, without sockets; a bug of the app's is its 500."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Ask."""
+
+        async def main() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(main())
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Ask with GET."""
+        return self.request("GET", path, **options)
+
+
+def app_of(*services: Service, **options: Any) -> tuple[FastAPI, HealthState]:
+    """The app over these services."""
+    state = HealthState("1.2.3", services, **options)
+    return create_app(state, lambda: b"# metrics\n"), state
+
+
+@pytest.fixture
+def client() -> Asking:
+    """A client of an app with broken endpoints of a team's own."""
+    app, _ = app_of()
+
+    @app.get("/number/{number}")
+    async def number(number: int, limit: int = 3) -> int:
+        return number
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise ZeroDivisionError("s3cret")
+
+    @app.get("/refused")
+    async def refused() -> None:
+        raise HTTPException(403, "not you", headers={"X-Why": "because"})
+
+    @app.get("/open")
+    async def opened() -> None:
+        raise CircuitOpen("open", details={"service": "a"}, headers=((b"Retry-After", b"7"),))
+
+    return Asking(app)
+
+
+def ask_health(app: FastAPI, method: str = "GET") -> tuple[int, dict[str, Any]]:
+    """The health of an app."""
+    answer = Asking(app).request(method, "/health")
+    assert answer.headers["cache-control"] == "no-store"
+    return answer.status_code, answer.json() if method == "GET" else {}
+
+
+def test_health_of_nothing() -> None:
+    """Without services the gateway is well; the answer is the published model."""
+    status, body = ask_health(app_of()[0])
+    assert (status, body["status"], body["version"], body["services"]) == (
+        200,
+        "healthy",
+        "1.2.3",
+        {},
+    )
+    Health.model_validate(body)
+    assert body["timestamp"].endswith("Z")
+    assert datetime.fromisoformat(body["timestamp"]).microsecond == 0
+
+
+@pytest.mark.parametrize(
+    ("scripts", "status"),
+    [
+        ([whole()], "healthy"),
+        ([whole(404)], "healthy"),
+        ([whole(499)], "healthy"),
+        ([whole(500)], "unhealthy"),
+        ([GONE], "unhealthy"),
+        ([UpstreamTimeout("late")], "unhealthy"),
+        ([GONE, whole()], "healthy"),
+        ([whole(503), GONE], "unhealthy"),
+        ([], "unknown"),
+    ],
+)
+def test_health_of_a_service(scripts: list[Any], status: str) -> None:
+    """An instance that answers below 500 is enough; without instances nobody knows."""
+    code, body = ask_health(app_of(service(*map(Asked, scripts), name="orders"))[0])
+    assert code == 200
+    assert body["status"] == ("healthy" if status == "healthy" else "degraded")
+    found = body["services"]["orders"]
+    assert found["status"] == status
+    assert (found["latency_ms"] is not None) == (status == "healthy")
+    assert "one:80" not in str(body)
+
+
+def test_the_probe() -> None:
+    """GET below the base path, marked as ours; an answer with a body is let go."""
+    up = Asked(answer := streamed(b"x"))
+    found = Service("orders", (instance(up, "one", b"/base"),), lambda some: some[0])
+    ask_health(app_of(found)[0])
+    line, block, _ = up.got[0]
+    assert line == b"GET /base/health HTTP/1.1"
+    assert block == b"\r\nHost: one\r\nUser-Agent: propylon-health"
+    assert answer.aborted == 1
+
+
+def test_probes_are_shared() -> None:
+    """Many who ask at once are one probe, and another one a second later."""
+    up = Asked(whole())
+
+    async def main() -> None:
+        state = HealthState("1", (service(up),))
+        await asyncio.gather(*(state.probe() for _ in range(20)))
+        await state.probe()
+        assert len(up.got) == 1
+        state._probed_at -= module._SHARED_FOR + 0.1
+        await state.probe()
+        assert len(up.got) == 2
+
+    asyncio.run(main())
+
+
+def test_one_who_is_impatient_cancels_nobody() -> None:
+    """The probe goes on for the others."""
+
+    class Slow:
+        async def exchange(self, outgoing: Any, sink: Any) -> Any:
+            await asyncio.sleep(0.05)
+            return whole()
+
+    async def main() -> None:
+        state = HealthState("1", (service(Slow()),))
+        first = asyncio.create_task(state.probe())
+        second = asyncio.create_task(state.probe())
+        await asyncio.sleep(0.01)
+        first.cancel()
+        assert (await second)["orders"].status == "healthy"
+
+    asyncio.run(main())
+
+
+def test_a_silent_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is unhealthy after a while; nobody waits longer."""
+    monkeypatch.setattr(module, "_TIMEOUT", 0.05)
+
+    class Silent:
+        async def exchange(self, outgoing: Any, sink: Any) -> Any:
+            await asyncio.sleep(60)
+
+    _, body = ask_health(app_of(service(Silent(), name="a"), service(Asked(whole()), name="b"))[0])
+    assert {name: one["status"] for name, one in body["services"].items()} == {
+        "a": "unhealthy",
+        "b": "healthy",
+    }
+
+
+def test_draining() -> None:
+    """Unhealthy and not ready, but alive."""
+    app, state = app_of(service(Asked(whole())))
+    asking = Asking(app)
+    assert asking.get("/readyz").json() == {"status": "ready"}
+    state.draining = True
+    found = asking.get("/health")
+    assert (found.status_code, found.json()["status"]) == (503, "unhealthy")
+    ready = asking.get("/readyz")
+    assert (ready.status_code, ready.headers["retry-after"]) == (503, "5")
+    assert asking.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/metrics"])
+def test_head(path: str) -> None:
+    """Balancers ask with HEAD, too."""
+    answer = Asking(app_of()[0]).request("HEAD", path)
+    assert answer.status_code == 200
+
+
+def test_metrics(client: Asking) -> None:
+    """The text as it is, under Prometheus' media type."""
+    answer = client.get("/metrics")
+    assert answer.content == b"# metrics\n"
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+
+
+def envelope(answer: Any) -> dict[str, Any]:
+    """The error of an answer, checked against the published model."""
+    Envelope.model_validate(answer.json())
+    assert answer.json()["request_id"] == "abc"
+    assert answer.headers["cache-control"] == "no-store"
+    found: dict[str, Any] = answer.json()["error"]
+    return found
+
+
+ID = {"X-Request-ID": "abc"}
+
+
+def test_422(client: Asking) -> None:
+    """Which field does not fit, and why."""
+    answer = client.get("/number/x?limit=y", headers=ID)
+    assert answer.status_code == 422
+    error = envelope(answer)
+    assert error["code"] == "INVALID_REQUEST"
+    assert set(error["details"]["fields"]) == {"number", "limit"}
+
+
+def test_500(client: Asking) -> None:
+    """Nothing of the bug is told."""
+    answer = client.get("/broken", headers=ID)
+    assert answer.status_code == 500
+    assert envelope(answer) == {
+        "code": "INTERNAL_ERROR",
+        "message": "An endpoint of the gateway failed",
+        "details": {},
+    }
+    assert "s3cret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "NOT_FOUND"),
+        ("DELETE", "/livez", 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "/refused", 403, "AUTH_ERROR"),
+        ("GET", "/open", 503, "CIRCUIT_OPEN"),
+    ],
+)
+def test_refusals(client: Asking, method: str, path: str, status: int, code: str) -> None:
+    """Starlette's and the gateway's own errors in one form."""
+    answer = client.request(method, path, headers=ID)
+    assert (answer.status_code, envelope(answer)["code"]) == (status, code)
+
+
+def test_headers_of_refusals(client: Asking) -> None:
+    """They come along."""
+    assert "GET" in client.request("DELETE", "/livez").headers["allow"]
+    assert client.get("/refused").headers["x-why"] == "because"
+    assert client.get("/open").headers["retry-after"] == "7"
+
+
+def test_the_documentation_names_the_envelope(client: Asking) -> None:
+    """In the schema of every endpoint."""
+    schema = client.get("/openapi.json").json()
+    default = schema["paths"]["/health"]["get"]["responses"]["default"]
+    reference = default["content"]["application/json"]["schema"]["$ref"]
+    assert reference.endswith("/Envelope")

@@ -1,0 +1,137 @@
+"""Counters that Prometheus can read and that are right."""
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import parser
+from prometheus_client.samples import Sample
+
+from propylon.proxy.exchange import Exchange
+from propylon.proxy.match import Route
+from propylon.telemetry.metrics import Metrics
+from tests.proxy.doubles import ENTROPY, Client, Upload, request, route, service
+
+ORDERS = route("/orders", service(name="orders"), name="orders")
+USERS = route("/users", service(name="users"), name='us"e\\rs\n')
+
+
+def exchange(
+    found: Route | None = None,
+    *,
+    method: bytes = b"GET",
+    path: bytes = b"/orders",
+    status: int = 200,
+    seconds: float = 0.003,
+    out: int = 0,
+    body: bytes | None = None,
+) -> Exchange:
+    """An exchange that has ended."""
+    client = Client(None if body is None else Upload(body))
+    made = Exchange(request(path, method=method), client, b"%080x" % ENTROPY, 5.0)
+    made.ended = 5.0 + seconds
+    made.route, made.status, client.bytes_out = found, status, out
+    return made
+
+
+def samples(metrics: Metrics) -> list[Sample]:
+    """All samples, as a scraper reads them; no series stands twice."""
+    families = parser.text_string_to_metric_families(metrics.render().decode())
+    found = [sample for family in families for sample in family.samples]
+    series = Counter((one.name, *sorted(one.labels.items())) for one in found)
+    assert {name: count for name, count in series.items() if count > 1} == {}
+    return found
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    """The sum of the samples with that name and these labels."""
+    return sum(
+        one.value
+        for one in samples(metrics)
+        if one.name == name and labels.items() <= one.labels.items()
+    )
+
+
+def test_nothing_has_happened() -> None:
+    """The text is valid without a single sample."""
+    assert samples(Metrics()) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([ORDERS, USERS, None]),
+            st.sampled_from([b"GET", b"POST"]),
+            st.sampled_from([200, 404, 502]),
+            st.floats(0, 60),
+            st.integers(0, 1000),
+            st.none() | st.binary(max_size=5),
+        ),
+        max_size=20,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_sums_are_right(
+    done: list[tuple[Route | None, bytes, int, float, int, bytes | None]],
+) -> None:
+    """By route, service, method and status; buckets grow and end in the count."""
+    metrics = Metrics()
+    for found, method, status, seconds, out, body in done:
+        metrics(exchange(found, method=method, status=status, seconds=seconds, out=out, body=body))
+    for found in (ORDERS, USERS, None):
+        own = [one for one in done if one[0] is found]
+        labels = {
+            "route": found.name if found else "",
+            "service": found.service.name if found else "",
+        }
+        for method in (b"GET", b"POST"):
+            for status in (200, 404, 502):
+                expected = sum(one[1:3] == (method, status) for one in own)
+                more = {"method": method.decode(), "status": str(status)}
+                assert value(metrics, "propylon_requests_total", **labels, **more) == expected
+        sent = sum(one[4] for one in own)
+        received = sum(len(one[5] or b"") for one in own)
+        assert value(metrics, "propylon_response_body_bytes_total", **labels) == sent
+        assert value(metrics, "propylon_request_body_bytes_total", **labels) == received
+        duration = "propylon_request_duration_seconds"
+        assert value(metrics, duration + "_count", **labels) == len(own)
+        assert abs(value(metrics, duration + "_sum", **labels) - sum(o[3] for o in own)) < 1e-6
+        buckets = [
+            (float(one.labels["le"]), one.value)
+            for one in samples(metrics)
+            if one.name == duration + "_bucket" and labels.items() <= one.labels.items()
+        ]
+        for bound, count in buckets:
+            near = sum(one[3] <= bound - 1e-9 for one in own)
+            assert near <= count <= sum(one[3] <= bound + 1e-9 for one in own)
+
+
+def test_what_a_client_sends_makes_no_series() -> None:
+    """A thousand unknown paths are one series."""
+    metrics = Metrics()
+    for number in range(1000):
+        metrics(exchange(None, path=b"/x%d" % number, status=404))
+    before = len(samples(metrics))
+    metrics(exchange(None, path=b"/another", status=404))
+    assert len(samples(metrics)) == before
+    assert len(metrics._sums) == 1
+    assert value(metrics, "propylon_requests_total", status="404") == 1001
+
+
+def test_a_request_that_could_not_be_read() -> None:
+    """It is counted without a method."""
+    metrics = Metrics()
+    unread = Exchange(None, Client(), b"%080x" % ENTROPY, 0.0)
+    unread.status = 400
+    metrics(unread)
+    assert value(metrics, "propylon_requests_total", method="", status="400") == 1
+
+
+def test_routes_of_one_name_are_one_series() -> None:
+    """A route with two hosts is compiled to two, and a reload makes them all anew."""
+    metrics = Metrics()
+    twin = route("/orders", ORDERS.service, name="orders", host=b"b.test")
+    metrics(exchange(ORDERS))
+    metrics(exchange(twin))
+    assert value(metrics, "propylon_requests_total", route="orders") == 2
+    assert value(metrics, "propylon_request_duration_seconds_count", route="orders") == 2

@@ -14,6 +14,7 @@ from propylon.edge.server import (
     CannotListen,
     Hooks,
     ServerOptions,
+    exit_quietly,
     listen,
     serve_sockets,
     tls_context,
@@ -49,6 +50,7 @@ def start_own(loaded: Loaded, build: Callable[[], Gateway]) -> int:
 
 
 def _start(loaded: Loaded, build: Callable[[], Gateway]) -> int:
+    exit_quietly()
     server = loaded.config.server
     try:
         _options(loaded)

@@ -152,7 +152,7 @@ def test_bad_chunk_is_refused_and_aborts_the_upstream(
             # Its parser reads this as a chunk; we then send one of our own making.
             if how == "followed":
                 client.read()  # a request of its own, then
-            assert bytes(up.requests[0].body) == b"hello"
+            assert b"hello" in [bytes(arrived.body) for arrived in up.requests]
             return
         assert status == 400 or (excused(gateway.edge, "framing") and status >= 400)
         assert client.is_closed()

@@ -12,7 +12,14 @@ from propylon.commands.tryout import running
 from propylon.config.load import Loaded
 from propylon.config.problems import Places
 from propylon.config.schema import GatewayConfig
-from propylon.edge.server import CannotListen, Hooks, ServerOptions, listen, serve_sockets
+from propylon.edge.server import (
+    CannotListen,
+    Hooks,
+    ServerOptions,
+    exit_quietly,
+    listen,
+    serve_sockets,
+)
 
 __all__ = ["EXAMPLES", "Example", "demo"]
 
@@ -80,6 +87,7 @@ EXAMPLES = (
 
 def demo(port: int | None) -> int:
     """Run the services and the gateway until told to stop; return the exit status."""
+    exit_quietly()
     try:
         sockets = listen(_HOST, PORT if port is None else port)
     except CannotListen as error:

@@ -87,7 +87,7 @@ def _request(edge: EdgeState, scope: Scope) -> Request:
     method = scope["method"]
     target = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
     root = scope.get("root_path", "").encode()
-    if root and target.startswith(root):
+    if root and (target + b"/").startswith(root + b"/"):
         target = target[len(root) :] or b"/"
     if query := scope.get("query_string"):
         target = b"%b?%b" % (target, query)
@@ -112,6 +112,7 @@ class _AsgiTurn(Turn):
         "_cut",
         "_edge",
         "_flow",
+        "_gone",
         "_http1",
         "_length",
         "_method",
@@ -153,6 +154,7 @@ class _AsgiTurn(Turn):
         self._paused = False
         self._pump_task: asyncio.Task[None] | None = None
         self._cut = False
+        self._gone = False  # nobody is left whom a cut could tell anything
 
     def expect(self, request: Request) -> None:
         """Prepare for the request's body, if there will be one."""
@@ -176,14 +178,14 @@ class _AsgiTurn(Turn):
                 await self._news
         except OSError:
             # ASGI 2.4: `send` raises it when the client has left.
-            self.throw(ClientGone("The client closed the connection"))
+            self._leave()
         finally:
             edge.ticker.forget(self)
             # Cancelled from outside (the server stops): the upstream must not go on alone.
             self.throw(ClientGone("The server cancelled the request"))
             if self._pump_task is not None:
                 self._pump_task.cancel()
-        if self._cut:
+        if self._cut and not self._gone:
             msg = "the answer broke off"
             raise AnswerCut(msg)
 
@@ -200,6 +202,10 @@ class _AsgiTurn(Turn):
         if self._paused and not self._out_size and self._flow is not None:
             self._paused = False
             self._flow.resume()
+
+    def _leave(self) -> None:
+        self._gone = True
+        self.throw(ClientGone("The client closed the connection"))
 
     # Downstream
 
@@ -319,7 +325,7 @@ class _AsgiTurn(Turn):
                 await self._room
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self.throw(ClientGone("The client closed the connection"))
+                self._leave()
                 return
             body = self.body
             if body is None or body.complete:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from propylon.errors import PayloadTooLarge
+from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.upstream.exchange import BodySink, Flow
 
 __all__ = ["Body"]
@@ -37,7 +37,7 @@ class Body:
     def __init__(self, length: int, flow: Flow, wanted: Callable[[], None] | None) -> None:
         """Expect `length` bytes, or CHUNKED."""
         self.length = length
-        self.limit = 0  # set by the route before the first `pipe`
+        self.limit: int | None = None  # set by the route before the first `pipe`
         self.received = 0
         self.complete = False
         self.started = False
@@ -50,18 +50,27 @@ class Body:
     # What the edge says
 
     def feed(self, data: bytes) -> None:
-        """Take the next piece. Raises PayloadTooLarge."""
+        """Take the next piece. Raises PayloadTooLarge, InvalidRequest."""
         self.received += len(data)
         sink = self._sink
-        if sink is not None and self.received > self.limit:
+        if self.limit is not None and self.received > self.limit:
             self._too_large()
+        if 0 <= self.length < self.received:
+            msg = "The body is longer than its Content-Length"
+            raise InvalidRequest(msg)
         if self._kept is not None:
             self._keep(data, has_sink=sink is not None)
         if sink is not None:
             sink.body_data(data)
 
     def end(self) -> None:
-        """Note that the body is complete."""
+        """Note that the body is complete. Raises InvalidRequest if it is not.
+
+        Our own edge counts; a server, or what somebody put between it and us, may not.
+        """
+        if 0 <= self.length != self.received:
+            msg = "The body is shorter than its Content-Length"
+            raise InvalidRequest(msg)
         self.complete = True
         if self._sink is not None:
             self._sink.body_end()
@@ -78,7 +87,7 @@ class Body:
         if self._kept is None:
             msg = "the body has gone out already and was too large to keep"
             raise RuntimeError(msg)
-        if self.received > self.limit:
+        if self.limit is not None and self.received > self.limit:
             self._too_large()
         self._sink = sink
         self.started = True

@@ -10,13 +10,12 @@ the core arrives through the lifespan state.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from functools import partial
 from typing import Any, cast
 
 from propylon.edge.body import Body
 from propylon.edge.fast import FastTurn
+from propylon.edge.sockets import reset_on_close, unsent
 from propylon.edge.state import STATE_KEY, EdgeState
 from propylon.errors import ClientGone, GatewayError, InvalidRequest, RequestTimeout
 from propylon.proxy.exchange import Origin
@@ -39,7 +38,6 @@ _LINGER_TIME = 2.0
 _HALF_CLOSED_TIME = 1.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CALL = 0.1  # how long an idle connection stays open in a stop, for a request on its way
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class GatewayProtocol(asyncio.Protocol):
@@ -62,6 +60,7 @@ class GatewayProtocol(asyncio.Protocol):
         "_server_state",
         "_transport",
         "_turn",
+        "_unsent",
         "congested",
         "deadline",
         "last",
@@ -89,6 +88,7 @@ class GatewayProtocol(asyncio.Protocol):
         self.last = self._edge.draining  # the connection ends with the exchange in flight
         self._reading = True
         self._eof = False
+        self._unsent = 0  # bytes, when it was last looked at
         self._lingering = 0  # bytes still thrown away; 0: not lingering
         self._advancing = False
         # Per request
@@ -156,13 +156,26 @@ class GatewayProtocol(asyncio.Protocol):
         """Act on the silence of a head, a body, a reader, or nobody."""
         turn = self._turn
         if self.congested or self._transport is None or self._transport.is_closing():
-            self.cut(reset=False)
+            self._expire_reader()
         elif turn is None and self._heads.pending:
             self._reject(RequestTimeout("The head of the request did not arrive in time"))
         elif turn is None:
             self._transport.close()
         else:
             turn.throw(RequestTimeout("The body of the request did not arrive in time"))
+
+    def _expire_reader(self) -> None:
+        """Cut a client that reads nothing; one that reads slowly has more time."""
+        transport = self._transport
+        if transport is None:
+            return
+        before, self._unsent = self._unsent, unsent(transport)
+        if 0 < self._unsent < before:
+            self.deadline = self._loop.time() + self._edge.body_timeout
+            return
+        if self._turn is not None:
+            self._turn.throw(ClientGone("The client does not read its answer"))
+        self.cut(reset=False)
 
     # asyncio.Protocol: input
 
@@ -172,8 +185,9 @@ class GatewayProtocol(asyncio.Protocol):
             self._receive_body(self._body, data)
         elif self._lingering:
             self._discard(data)
-        elif self._turn is None and not self.congested:
-            request = None if self._heads.pending else self._reader.again(data)
+        elif self._turn is None and not self.congested and not self._pipelined:
+            again = not self._heads.pending and len(data) <= self._edge.max_header
+            request = self._reader.again(data) if again else None
             if request is None:
                 self._receive_head(data)
             else:
@@ -328,8 +342,8 @@ class GatewayProtocol(asyncio.Protocol):
         if transport is None:
             return
         self._outbox.flush()  # what the client was told so far stands
-        if reset and (sock := transport.get_extra_info("socket")) is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        if reset:
+            reset_on_close(transport)
         transport.abort()
 
     def _close_gently(self, turn: FastTurn) -> None:
@@ -341,7 +355,8 @@ class GatewayProtocol(asyncio.Protocol):
         self._pipelined.clear()  # whatever was pipelined behind is never answered
         unread = turn.request is None or (turn.body is not None and not turn.body.complete)
         self._body = None
-        self.deadline = self._loop.time() + self._edge.body_timeout  # for what is still unsent
+        self._unsent = unsent(transport)
+        self.deadline = self._loop.time() + self._edge.body_timeout
         if not unread or self._eof or not transport.can_write_eof():
             transport.close()
             return
@@ -361,6 +376,8 @@ class GatewayProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Have the upstream wait for this client, though not for ever."""
         self.congested = True
+        if self._transport is not None:
+            self._unsent = unsent(self._transport)
         self.deadline = self._loop.time() + self._edge.body_timeout
         if self._turn is not None:
             self._turn.pause()
@@ -373,7 +390,10 @@ class GatewayProtocol(asyncio.Protocol):
         if self._turn is not None:
             self._turn.resume()
         else:
-            self.deadline = now + self._edge.idle_timeout
+            pending = self._heads.pending
+            self.deadline = now + (
+                self._edge.header_timeout if pending else self._edge.idle_timeout
+            )
             self._advance()
 
     def pause(self) -> None:

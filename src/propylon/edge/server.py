@@ -15,14 +15,23 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from types import FrameType
+from typing import NoReturn, cast
 
 import uvicorn
 
 from propylon.edge.asgi import Receive, Scope, Send
 from propylon.edge.protocol import GatewayProtocol
 
-__all__ = ["CannotListen", "Hooks", "ServerOptions", "listen", "serve_sockets", "tls_context"]
+__all__ = [
+    "CannotListen",
+    "Hooks",
+    "ServerOptions",
+    "exit_quietly",
+    "listen",
+    "serve_sockets",
+    "tls_context",
+]
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +109,16 @@ def _no_password() -> str:
     return ""
 
 
+def exit_quietly() -> None:
+    """Have SIGTERM and SIGINT end the process with 0 from now on, before a loop takes them over."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 — signal's contract
+    raise SystemExit(0)
+
+
 def serve_sockets(
     app: Callable[[Scope, Receive, Send], object],
     sockets: list[socket.socket],
@@ -140,13 +159,16 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Handle signals on the loop, and end without raising them again: a stop is a success."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        stops = [signal.SIGTERM]
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            stops.append(signal.SIGINT)  # else a supervisor hears it for us
+        for number in stops:
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._hooks.reload)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in (*stops, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
     def _on_stop(self) -> None:

@@ -72,7 +72,9 @@ class _Supervisor:
         if found.si_signo in (signal.SIGTERM, signal.SIGINT) and self._stopping_since is None:
             self._stopping_since = time.monotonic()
             self._stopping()
-        self._signal(signal.Signals(found.si_signo))
+        # A terminal has sent SIGINT to the workers as well, which ignore it: they hear of it here, once.
+        hangup = found.si_signo == signal.SIGHUP
+        self._signal(signal.SIGHUP if hangup else signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._born:
@@ -107,6 +109,7 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         code = 1
         try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             _follow(self._alive_read)
             code = self._work()
         finally:

@@ -86,10 +86,10 @@ def _block(chain: bytes, scheme: bytes) -> bytes:
 
 
 def _one(values: list[bytes] | None, pattern: re.Pattern[bytes]) -> bytes | None:
-    """Return the header's one sane value; the first of a list, as proxies prepend none."""
+    """Return the header's value; of several the last, which the nearest proxy wrote."""
     if not values:
         return None
-    value = values[0].split(b",")[0].strip()
+    value = values[-1].split(b",")[-1].strip()
     return value if pattern.fullmatch(value) else None
 
 

@@ -56,7 +56,7 @@ class Turn:
         self._abandon(awaited)
         self._step(error)
 
-    def _abandon(self, awaited: Any) -> None:  # noqa: ANN401 — a Signal, any future, or None
+    def _abandon(self, awaited: Any) -> None:
         if isinstance(awaited, Signal):
             awaited.abandon()
         elif awaited is not None:

@@ -35,7 +35,7 @@ class Origin:
 class IncomingBody(RequestBody, Protocol):
     """A request's body as the edge receives it, with the limit that the route sets."""
 
-    limit: int
+    limit: int | None
     received: int
 
 

@@ -124,8 +124,17 @@ class Connection(asyncio.Protocol):
             self._sent = False
             self._body = body
             self.deadline = self._end
-            body.pipe(self)
+            self._pipe(body)
         return answered
+
+    def _pipe(self, body: RequestBody) -> None:
+        piped = False
+        try:
+            body.pipe(self)
+            piped = True
+        finally:
+            if not piped:
+                self.abort()  # too large, it turns out: half a request must not stay here
 
     def pipe(self, sink: Sink) -> Signal[None]:
         """Push the body of the answer to `sink`, what was held first."""

@@ -98,9 +98,9 @@ class _Call:
     async def run(self, app: ASGIApp) -> None:
         """Call the app and see to it that there is an answer, or an error."""
         self._task = asyncio.current_task()
-        if self._outgoing.body is not None:
-            self._outgoing.body.pipe(self)
         try:
+            if self._outgoing.body is not None:
+                self._outgoing.body.pipe(self)
             await app(self._scope(), self._receive, self._send)
         except Exception as bug:  # noqa: BLE001 — the border to foreign code: a 500, never a hang
             self._crash(bug)
@@ -190,7 +190,9 @@ class _Call:
 
     async def _send_body(self, data: bytes, *, more: bool) -> None:
         if self._over:
-            return
+            # ASGI 2.4: nobody is left to read; a stream to a HEAD request would never end.
+            msg = "the answer is complete"
+            raise OSError(msg)
         if self.head.length == NO_BODY or not more:
             self._over = True
             self._finished.set()

@@ -31,6 +31,13 @@ class Outbox:
     def flush(self) -> None:
         """Write now. What is closing already gets nothing more."""
         queue, self._queue = self._queue, []
-        for transport, data in queue:
-            if not transport.is_closing():
-                transport.write(data)
+        written = 0
+        try:
+            for transport, data in queue:
+                written += 1
+                if not transport.is_closing():
+                    transport.write(data)
+        finally:
+            if written < len(queue):  # one transport's fault is not the others'
+                self._queue[:0] = queue[written:]
+                self._loop.call_soon(self.flush)

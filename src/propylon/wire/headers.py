@@ -57,10 +57,10 @@ def values(block: bytes, name: bytes) -> list[bytes]:
 
 def without(block: bytes, names: Iterable[bytes]) -> bytes:
     """Return the block without the lines that bear one of the lower-case names."""
-    wanted = b"|".join(map(re.escape, names))
-    if not wanted:
-        return block
-    return re.sub(rb"\r\n(?:" + wanted + rb"):[^\r]*", b"", block, flags=re.IGNORECASE)
+    # No pattern is made of them: they may come from a client, fifteen thousand at a time.
+    wanted = frozenset(names)
+    lines = block.split(b"\r\n")
+    return b"\r\n".join([line for line in lines if line.partition(b":")[0].lower() not in wanted])
 
 
 def tokens(lines: Iterable[bytes]) -> list[bytes]:

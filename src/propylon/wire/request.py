@@ -49,6 +49,7 @@ _NO_LINE = "The request line is not METHOD SP target SP HTTP/1.1"
 _MAX_PORT = 65535
 # Sets of header lines; a browser's are about 700 bytes, so this is a megabyte at the most usual.
 _REMEMBERED = 512
+_REMEMBERED_SIZE = 4096  # bytes: what is idle must not hold a large head
 # The methods that most requests have; llhttp knows 30 more, which take the longer way.
 _COMMON = {
     method.encode(): method
@@ -97,8 +98,9 @@ class HeadReader:
         """Return the request of a whole head; raises what `parse_request` raises."""
         request = parse_request(head)
         fields = request.fields
-        if request.version == 1 and fields.remembered:
-            self._tail = head[head.find(b"\r\n") :]
+        end = head.find(b"\r\n")
+        if request.version == 1 and fields.remembered and len(head) - end <= _REMEMBERED_SIZE:
+            self._tail = head[end:]
             self._fields = fields
         return request
 
@@ -130,7 +132,8 @@ class FieldsMemory:
         if _ANY_LINE.fullmatch(line) is None:
             raise InvalidRequest(_NO_LINE)  # a line end in it would hide header lines from the key
         request = parse_request(line + lines + HEAD_END)
-        if request.version == 1 and request.fields.remembered:
+        small = len(lines) <= _REMEMBERED_SIZE
+        if small and request.version == 1 and request.fields.remembered:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[lines] = request.fields

@@ -186,6 +186,11 @@ class _Tree:
             (node.exact if pattern.exact else node.prefix).append(leaf)
 
 
+# Paths whose place is remembered: a megabyte at the most.
+_REMEMBERED = 4096
+_REMEMBERED_SIZE = 256
+
+
 class Table:
     """An immutable snapshot of all routes."""
 
@@ -202,6 +207,7 @@ class Table:
         for group in places.values():
             self._tree(group[0].pattern.host).add(group[0].pattern, Leaf(group))
         self._hostless = not self._hosts and not self._below
+        self._known: dict[bytes, Leaf] = {}  # by path; bounded
 
     def _tree(self, host: bytes | None) -> _Tree:
         if host is None:
@@ -216,13 +222,9 @@ class Table:
         Raises NotFound; MethodNotAllowed with `Allow`; InvalidRequest for a path that an upstream
         might read as one of another route.
         """
-        path = request.path
-        leaf = self.find(request.authority, path)
-        if not is_plain(path):
-            self._refuse_ambiguous(request, leaf)
+        leaf = self._known.get(request.path)
         if leaf is None:
-            msg = "No route matches this path"
-            raise NotFound(msg)
+            leaf = self._place(request)
         route = leaf.choose(request.method)
         if route is None:
             msg = f"{request.method} is not allowed here"
@@ -232,6 +234,21 @@ class Table:
                 headers=((b"Allow", leaf.allow),),
             )
         return route
+
+    def _place(self, request: Request) -> Leaf:
+        """Return the place that the path leads to; remember it, if hosts do not matter."""
+        path = request.path
+        leaf = self.find(request.authority, path)
+        if not is_plain(path):
+            self._refuse_ambiguous(request, leaf)
+        if leaf is None:
+            msg = "No route matches this path"
+            raise NotFound(msg)
+        if self._hostless and len(path) <= _REMEMBERED_SIZE:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[path] = leaf
+        return leaf
 
     def find(self, authority: bytes, path: bytes) -> Leaf | None:
         """Return the place that the path leads to, as sent."""

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ GROWTH = 20_000_000  # bytes; the faults took hundreds of megabytes
 LOCAL = 600  # more than one burst of answers, less than one read of the socket
 SMUGGLED = b"GET /up/SMUGGLED HTTP/1.1\r\nHost: gw.test\r\n\r\n"
 BLOCK = b"x" * 10_000
+_LISTEN = "0A"  # a state in /proc/net/tcp
 
 
 def roomy(upstreams: Upstreams) -> Config:
@@ -145,36 +147,42 @@ def test_refused_upload_takes_no_connection_with_it(
 # Clients that do not read
 
 
+def held(gateway: Gateway) -> int:
+    """How many connections of clients the gateway holds; the kernel's own have no inode."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]]
+    port = f":{gateway.port:04X}"
+    return sum(row[1].endswith(port) and row[3] != _LISTEN and row[9] != "0" for row in rows)
+
+
+def let_go(gateway: Gateway, within: float = 3.5 * BODY) -> bool:
+    """Whether it holds no client any more, in time; `idle` and `drain` are longer than that."""
+    deadline = time.monotonic() + within
+    while held(gateway):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def test_client_that_only_asks_costs_no_memory(gateway: Gateway, up: Upstream) -> None:
     """One that pipelines and never reads is not read from for long, and is cut."""
+    if excused(gateway.edge, "pipelining"):
+        pytest.skip("uvicorn reads on by itself, and has no limit for one that does not read")
     up.on("/much", answers.plain(body=BLOCK))
     before = gateway.rss()
     grown = 0
     ended = False
-    deadline = time.monotonic() + (4 * BODY if gateway.edge == "fast" else 1.0)
+    deadline = time.monotonic() + 3.5 * BODY
     with RawClient(gateway.port, timeout=0.1, window=4096) as client:
         while not ended and time.monotonic() < deadline:
             try:
-                ended = client.sock.send(request(target="/up/much") * 100) == 0
+                client.sock.send(request(target="/up/much") * 100)
             except TimeoutError:
                 grown = max(grown, gateway.rss() - before)
             except OSError:
                 ended = True
     assert max(grown, gateway.rss() - before) < GROWTH
-    # uvicorn knows no limit for a client that does not read.
-    assert ended == (gateway.edge == "fast")
-
-
-def sockets(gateway: Gateway) -> int:
-    """How many sockets the gateway has open."""
-    count = 0
-    for number in os.listdir(f"/proc/{gateway.process.pid}/fd"):
-        try:
-            target = os.readlink(f"/proc/{gateway.process.pid}/fd/{number}")
-        except OSError:
-            continue  # closed meanwhile
-        count += target.startswith("socket:")
-    return count
+    assert ended
 
 
 def test_client_that_does_not_fetch_its_last_answer_is_let_go(
@@ -182,23 +190,36 @@ def test_client_that_does_not_fetch_its_last_answer_is_let_go(
 ) -> None:
     """A complete answer before a close is kept for as long as a body may take, no longer."""
     if gateway.edge != "fast":
-        pytest.skip("uvicorn knows no limit for a client that does not read")
-    up.on("/much", answers.plain(body=b"x" * 60_000))
-    ask(gateway.port, target="/up/much")
-    before = sockets(gateway)
-    last = request(target="/up/much", headers=[("Connection", "close")])
-    clients = [RawClient(gateway.port, window=2048) for _ in range(24)]
+        pytest.skip("uvicorn has no limit for a client that does not read")
+    assert let_go(gateway)
+    clients = []
     try:
-        for number, client in enumerate(clients):
-            client.send(request(target="/up/much") * number + last)
-        assert up.wait(lambda: sockets(gateway) >= before)
-        # Connections to the upstream may have been added.
-        for peer in up.idle:
-            peer.sock.shutdown(2)
-        assert up.wait(lambda: sockets(gateway) <= before, 6 * BODY), gateway.said()[-2000:]
+        # What the kernel holds is about 4 MB, and some more comes in one piece: one of them is
+        # complete, and not sent.
+        for size in range(2 << 20, 7 << 20, 1 << 18):
+            path = f"/up/last-{size}"
+            up.on(path[3:], answers.plain(body=b"x" * size))
+            clients.append(RawClient(gateway.port, window=2048))
+            clients[-1].send(request(target=path, headers=[("Connection", "close")]))
+        assert logged(gateway, f"/up/last-{2 << 20}")
+        assert let_go(gateway)
     finally:
         for client in clients:
             client.sock.close()
+
+
+def test_client_that_ends_its_body_and_does_not_read_is_cut(gateway: Gateway, up: Upstream) -> None:
+    """An answer that began early: the end of the request's body does not end the patience."""
+    if gateway.edge != "fast":
+        pytest.skip("uvicorn has no limit for a client that does not read")
+    assert let_go(gateway)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 << 20)
+    up.on("/big/early", answers.raw(head, *[b"x" * 65536] * 1024, early=True))
+    with RawClient(gateway.port, window=4096) as client:
+        client.send(request("POST", "/big/early", [("Content-Length", "10")]) + b"12345")
+        time.sleep(0.4)
+        client.send(b"67890")
+        assert let_go(gateway)
 
 
 def test_slow_reader_is_served_and_one_that_stops_is_cut(gateway: Gateway, up: Upstream) -> None:
@@ -207,14 +228,14 @@ def test_slow_reader_is_served_and_one_that_stops_is_cut(gateway: Gateway, up: U
     up.on("/big/slowly", script)
     with RawClient(gateway.port, window=65536) as client:
         client.send(request(target="/big/slowly"))
-        end = time.monotonic() + 2.5 * BODY
+        end = time.monotonic() + (2.2 if gateway.edge == "fast" else 1.2) * BODY
         while time.monotonic() < end:
             assert client.receive(20_000)
             time.sleep(0.05)
         assert not logged(gateway, "/big/slowly", 0.1)
         if gateway.edge != "fast":
-            return  # uvicorn knows no limit for a client that does not read
-        assert logged(gateway, "/big/slowly", 4 * BODY)
+            return  # uvicorn has no limit for a client that does not read
+        assert logged(gateway, "/big/slowly", 3.5 * BODY)
         client.sock.settimeout(1)
         assert len(client.rest()) < 64 << 20
 
@@ -225,11 +246,13 @@ def test_client_that_leaves_in_an_answer_is_no_fault(
 ) -> None:
     """It is logged as a client that has left, and as nothing else."""
     path = f"/big/left-{how}"
-    up.on(path, answers.flood(32 << 20)[0])
+    first = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 << 20)
+    up.on(path, answers.endless(b"x" * 65536, first, pause=0.002))
     before = len(gateway.said())
     client = RawClient(gateway.port, window=4096)
     client.send(request(target=path))
     assert client.receive(1000).startswith(b"HTTP/1.1 200 ")
+    time.sleep(0.3)
     if how == "reset":
         client.reset()
     client.sock.close()

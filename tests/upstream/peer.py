@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Self
 
 import uvloop
 
@@ -94,7 +94,7 @@ class World:
         self.limit = limit
         self.held: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> "World":
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self.listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self.listener.sockets[0].getsockname()[1]

@@ -12,6 +12,7 @@ from propylon.wire.framing import BodyReader, FramingError
 from propylon.wire.message import CHUNKED, UNTIL_CLOSE, Request
 from propylon.wire.request import FieldsMemory, parse_request
 from propylon.wire.response import ResponseReader, parse_response
+import itertools
 
 HEAD = b"GET /a HTTP/1.1\r\nHost: a.test\r\nCookie: b\r\n\r\n"
 
@@ -21,7 +22,7 @@ _cuts = st.lists(st.integers(0, 80), max_size=8)
 def pieces(raw: bytes, cuts: list[int]) -> list[bytes]:
     """The bytes, cut at these places."""
     edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
-    return [raw[left:right] for left, right in zip(edges, edges[1:], strict=False)]
+    return [raw[left:right] for left, right in itertools.pairwise(edges)]
 
 
 def seen(request: Request) -> dict[str, Any]:

@@ -41,7 +41,8 @@ class HeadBuffer:
         """
         buffer = self._buffer
         if not buffer:
-            data = data[_blank(data) :]
+            if data[:1] == b"\r":
+                data = data[_blank(data) :]
             end = data.find(HEAD_END)
             if 0 <= end <= self._limit:
                 return data[: end + 4], data[end + 4 :]

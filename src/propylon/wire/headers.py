@@ -31,6 +31,7 @@ Special = dict[bytes, list[bytes]]
 
 # Envoy allows 100, Node 2,000; browsers send about 20, long proxy chains about 60.
 MAX_FIELDS = 256
+_BLANK = b" \t"
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # RFC 9110, 5.5, without obs-text: what the gateway itself may put into a value.
 FIELD_VALUE = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\x20-\x7e\t\x80-\xff]*[\x21-\x7e\x80-\xff])?")
@@ -82,7 +83,9 @@ def take(block: bytes, pattern: re.Pattern[bytes], kept: bytes = b"") -> tuple[b
         name, value = match.groups()
         start, end = match.span()
         if b"_" not in name:
-            value = block[end - len(value) : end].rstrip(b" \t")
+            value = block[end - len(value) : end]
+            if value[-1:] in _BLANK:
+                value = value.rstrip(_BLANK)
             if name in special:
                 special[name].append(value)
             else:

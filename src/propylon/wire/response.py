@@ -19,7 +19,7 @@ __all__ = ["ResponseReader", "parse_response"]
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\r\n]*)?")
 _SPECIAL = re.compile(
-    rb"\r\n(?=[cktpux])("
+    rb"\r\n("
     rb"connection|content-length|transfer-encoding|te|trailer|upgrade|keep-alive"
     rb"|proxy-(?:authenticate|authentication-info|connection)|x-request-id|x-error-source"
     rb"):[ \t]*([^\r]*)"

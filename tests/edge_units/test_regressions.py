@@ -127,7 +127,7 @@ def test_a_complete_answer_that_nobody_fetches() -> None:
             protocol.data_received(b"GET /a HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
             await until(lambda: wire.calls)
             assert wire.calls == ["close"]
-            await until(lambda: wire.calls == ["close", "abort"])
+            await until(lambda: "abort" in wire.calls)
 
     run(main())
 
@@ -162,7 +162,7 @@ def test_a_client_that_is_congested_when_its_exchange_ends() -> None:
             held.go.set()
             await until(lambda: wire.written)
             async with asyncio.timeout(1):
-                while wire.calls != ["abort"]:
+                while "abort" not in wire.calls:
                     await asyncio.sleep(0.005)
 
     run(main())
@@ -181,7 +181,7 @@ def test_a_client_that_is_congested_when_its_body_ends() -> None:
             protocol.pause_writing()
             protocol.data_received(b"cd")
             async with asyncio.timeout(1):
-                while wire.calls != ["abort"]:
+                while "abort" not in wire.calls:
                     await asyncio.sleep(0.005)
 
     run(main())
@@ -200,7 +200,7 @@ def test_a_client_that_reads_slowly() -> None:
                 await asyncio.sleep(SHORT / 5)
                 del wire.written[:10]
             assert wire.calls == []
-            await until(lambda: wire.calls == ["abort"])
+            await until(lambda: "abort" in wire.calls)
 
     run(main())
 

@@ -1,12 +1,13 @@
 """The chunked coding: one reading, however the bytes arrive, and the same one as llhttp's."""
 
+import itertools
+
 import httptools
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from propylon.wire.framing import ChunkDecoder, FramingError, chunk, content_length
-import itertools
 
 Result = tuple[bytes, bytes] | str | None  # (data, rest), what was refused, or not at its end yet
 

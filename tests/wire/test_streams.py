@@ -1,5 +1,6 @@
 """Bytes cut into heads and bodies, however they are sliced; and what is remembered of heads."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from propylon.wire.framing import BodyReader, FramingError
 from propylon.wire.message import CHUNKED, UNTIL_CLOSE, Request
 from propylon.wire.request import FieldsMemory, parse_request
 from propylon.wire.response import ResponseReader, parse_response
-import itertools
 
 HEAD = b"GET /a HTTP/1.1\r\nHost: a.test\r\nCookie: b\r\n\r\n"
 

@@ -164,6 +164,18 @@ class GatewayProtocol(asyncio.Protocol):
         else:
             turn.throw(RequestTimeout("The body of the request did not arrive in time"))
 
+    def _set_deadline(self) -> None:
+        """Wait for what is due now: a reader, a body, nothing of the client's, a head, a request."""
+        edge = self._edge
+        if self.congested or (self._body is not None and self._reading):
+            self.deadline = edge.ticker.now + edge.body_timeout
+        elif self._turn is not None:
+            self.deadline = NEVER
+        elif self._heads.pending:
+            self.deadline = edge.ticker.now + edge.header_timeout
+        else:
+            self.deadline = edge.ticker.now + edge.idle_timeout
+
     def _expire_reader(self) -> None:
         """Cut a client that reads nothing; one that reads slowly has more time."""
         transport = self._transport
@@ -175,7 +187,8 @@ class GatewayProtocol(asyncio.Protocol):
             return
         if self._turn is not None:
             self._turn.throw(ClientGone("The client does not read its answer"))
-        self.cut(reset=False)
+        else:
+            self.cut(reset=False)
 
     # asyncio.Protocol: input
 
@@ -262,7 +275,7 @@ class GatewayProtocol(asyncio.Protocol):
 
     def _end_body(self, body: Body, rest: bytes) -> None:
         self._body = None
-        self.deadline = NEVER
+        self._set_deadline()
         self._pipelined += rest
         if len(rest) > _PIPELINE_LIMIT:
             self._pause_reading()
@@ -302,7 +315,7 @@ class GatewayProtocol(asyncio.Protocol):
         elif turn.closes or self.last or (self._eof and not self._pipelined):
             self._close_gently(turn)
         else:
-            self.deadline = self._edge.ticker.now + self._edge.idle_timeout
+            self._set_deadline()
             if self._pipelined:
                 self._advance()
             elif not self._reading:
@@ -376,36 +389,33 @@ class GatewayProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Have the upstream wait for this client, though not for ever."""
         self.congested = True
-        if self._transport is not None:
-            self._unsent = unsent(self._transport)
-        self.deadline = self._loop.time() + self._edge.body_timeout
+        self._loop.call_soon(self._look)  # when all of this turn has been written
+        self._set_deadline()
         if self._turn is not None:
             self._turn.pause()
+
+    def _look(self) -> None:
+        if self._transport is not None:
+            self._unsent = unsent(self._transport)
 
     def resume_writing(self) -> None:
         """Let the upstream go on."""
         self.congested = False
-        now = self._loop.time()
-        self.deadline = NEVER if self._body is None else now + self._edge.body_timeout
+        self._set_deadline()
         if self._turn is not None:
             self._turn.resume()
         else:
-            pending = self._heads.pending
-            self.deadline = now + (
-                self._edge.header_timeout if pending else self._edge.idle_timeout
-            )
             self._advance()
 
     def pause(self) -> None:
         """Stop reading the request's body: the upstream is slow."""
         self._pause_reading()
-        self.deadline = NEVER
+        self._set_deadline()
 
     def resume(self) -> None:
         """Go on reading the request's body."""
         self._resume_reading()
-        if self._body is not None:
-            self.deadline = self._loop.time() + self._edge.body_timeout
+        self._set_deadline()
 
     def _pause_reading(self) -> None:
         if self._reading and self._transport is not None and not self._transport.is_closing():

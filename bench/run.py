@@ -153,6 +153,7 @@ class Bench:
         for line in [*report.notes(gateways, alone), *self.problems]:
             print(f"- {line}")
         if self.options.json:
+            self.options.json.parent.mkdir(parents=True, exist_ok=True)
             self.options.json.write_text(json.dumps(report.as_json(rows, self.samples), indent=1))
         return 1 if self.failed or any(row.failures for row in gateways) else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import random
 import sys
 import time
@@ -75,8 +76,11 @@ class Gateway:
 
     @classmethod
     def from_file(cls, path: str | Path, environ: Mapping[str, str] | None = None) -> Gateway:
-        """Read a configuration file. Raises ConfigError with every problem in it."""
-        return cls(load(Path(path), environ or {}))
+        """Read a configuration file; `environ` is the process's unless given.
+
+        Raises ConfigError with every problem in it.
+        """
+        return cls(load(Path(path), os.environ if environ is None else environ))
 
     @property
     def config(self) -> GatewayConfig:

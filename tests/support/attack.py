@@ -66,7 +66,7 @@ def assert_refused(
 
 def assert_safe(client: RawClient, upstreams: Upstreams) -> None:
     """Whatever was answered, nothing that stood behind a refusal or in a body became a request."""
-    answers = all_answers(client, patience=0.25)
+    answers = all_answers(client, patience=0.12)
     if not answers or answers[0].status >= 400:
         # In a body it may stand: a server that takes a chunk for huge has it sent on as data.
         arrived = upstreams.main.requests + upstreams.second.requests

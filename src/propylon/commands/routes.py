@@ -17,6 +17,8 @@ _UNITS = ((10**9, "GB"), (2**20, "MiB"), (10**6, "MB"), (2**10, "KiB"), (10**3, 
 class _Unreachable:
     """Stands where an instance would be: a table that is only shown asks nobody."""
 
+    busy = 0
+
     async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:
         """Refuse: nothing is ever sent."""
         raise NotImplementedError

@@ -203,6 +203,8 @@ def _said(error: GatewayError) -> str:
 class _Recorder:
     """An upstream that writes down what it would get."""
 
+    busy = 0
+
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from propylon.config.problems import Path, did_you_mean
-from propylon.config.schema import with_defaults
+from propylon.config.schema import OWN_SERVICE, with_defaults
 from propylon.config.syntax import shape
 from propylon.config.units import parse_whole
 
@@ -62,6 +62,7 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
         return
     raw = {at: route for at, route in enumerate(whole["routes"]) if isinstance(route, dict)}
     yield from _dangling(raw, whole.get("services"))
+    yield from _reserved(whole.get("services"))
     matchers = [_matcher(at, r) for at, r in raw.items() if isinstance(r.get("path"), str)]
     yield from _same_names(matchers, line_of)
     yield from _own_paths(matchers, whole.get("prefix"))
@@ -75,6 +76,12 @@ def _dangling(routes: Mapping[int, dict[str, object]], services: object) -> Iter
         if isinstance(service, str) and service not in known:
             hint = did_you_mean(service, known)
             yield ("routes", at, "service"), f'no service "{service}"{hint}'
+
+
+def _reserved(services: object) -> Iterator[Finding]:
+    if isinstance(services, dict) and OWN_SERVICE in services:
+        msg = f'"{OWN_SERVICE}" is what logs and metrics call the gateway itself'
+        yield ("services", OWN_SERVICE), msg
 
 
 def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:

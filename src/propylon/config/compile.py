@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from propylon.config.schema import GatewayConfig, RouteConfig, ServiceConfig
+from propylon.config.schema import OWN_SERVICE, GatewayConfig, RouteConfig, ServiceConfig
 from propylon.proxy import balance
 from propylon.proxy.authenticate import anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import anybody, loopback_only
@@ -23,7 +23,6 @@ __all__ = ["OWN_SERVICE", "Connect", "compile_table", "own_paths"]
 # How an address becomes something that can be asked: (address, most connections).
 Connect = Callable[[Address, int], Upstream]
 
-OWN_SERVICE = "propylon"
 _PUBLIC = (
     "/health",
     "/livez",
@@ -71,7 +70,9 @@ class _Compiler:
         )
 
     def _balance(self, name: str) -> Balance:
-        return balance.random(self.chance) if name == "random" else balance.round_robin()
+        if name == "random":
+            return balance.random(self.chance)
+        return balance.least_connections() if name != "round_robin" else balance.round_robin()
 
     def _instance(self, url: str, limit: int) -> Instance:
         parts = urlsplit(url)

@@ -24,6 +24,8 @@ from propylon.config.syntax import (
 )
 from propylon.config.units import Duration, Port, Size, Timeout, Whole
 
+OWN_SERVICE = "propylon"  # what logs and metrics call the gateway's own endpoints
+
 # Keys of the design that a later version builds. They are refused rather than ignored: a gateway
 # that reads `rate_limit` and does not limit would be open where its operator believes it is not.
 # Whoever builds one adds its model and takes its name off this list.

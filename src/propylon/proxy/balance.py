@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from propylon.proxy.service import Balance, Instance
 
-__all__ = ["random", "round_robin"]
+__all__ = ["least_connections", "random", "round_robin"]
 
 
 def round_robin() -> Balance:
@@ -25,5 +25,17 @@ def random(chance: Callable[[], float]) -> Balance:
 
     def choose(instances: Sequence[Instance]) -> Instance:
         return instances[int(chance() * len(instances))]
+
+    return choose
+
+
+def least_connections() -> Balance:
+    """Take the instance with the fewest exchanges in hand; among equals, in turn."""
+    turn = itertools.count()
+
+    def choose(instances: Sequence[Instance]) -> Instance:
+        first = next(turn) % len(instances)
+        rotated = (*instances[first:], *instances[:first])
+        return min(rotated, key=lambda instance: instance.upstream.busy)
 
     return choose

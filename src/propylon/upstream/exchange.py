@@ -147,6 +147,10 @@ class Answer(Flow, Protocol):
 class Upstream(Protocol):
     """Anything that can be asked."""
 
+    @property
+    def busy(self) -> int:
+        """How many exchanges it has in hand, those that wait for a connection included."""
+
     def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Send the request; what is awaited brings the final answer's head.
 

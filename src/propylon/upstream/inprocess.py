@@ -55,6 +55,7 @@ class InProcess:
         """Call `app` once per exchange, in a task of its own."""
         self._app = app
         self._loop = loop
+        self.busy = 0
 
     async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
         """Call the app; return when it has started to answer. See `Upstream.exchange`."""
@@ -64,6 +65,8 @@ class InProcess:
         if outgoing.deadline != NEVER:
             timer = self._loop.call_at(outgoing.deadline, call.time_out)
         answer = None
+        self.busy += 1
+        task.add_done_callback(self._done)
         try:
             answer = await call.answered
         finally:
@@ -72,6 +75,9 @@ class InProcess:
             if answer is None:
                 task.cancel()
         return answer
+
+    def _done(self, _: object) -> None:
+        self.busy -= 1
 
 
 class _Call:

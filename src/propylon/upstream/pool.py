@@ -103,6 +103,11 @@ class Pool:
         """How many connections there are, those that are coming about included."""
         return len(self._connections) + self._connecting
 
+    @property
+    def busy(self) -> int:
+        """How many exchanges the instance has in hand, those that queue included."""
+        return self.open - len(self._idle) + len(self._queue)
+
     def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Ask the instance; see `Upstream.exchange`."""
         connection = self._take(outgoing.method)

@@ -60,5 +60,5 @@ class Ticker:
             if thing in self._watched and thing.deadline <= now:
                 thing.deadline = NEVER
                 thing.expire()
-        if self._watched:
+        if self._watched and self._handle is None:  # whoever expired may have had us watch anew
             self._schedule()

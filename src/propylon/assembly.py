@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import random
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
@@ -29,7 +28,7 @@ from propylon.edge.state import STATE_KEY, EdgeState
 from propylon.edge.trust import Trust
 from propylon.proxy.forward import Forward
 from propylon.proxy.pipeline import Pipeline
-from propylon.telemetry.access_log import LEVELS, AccessLog, as_json, as_text
+from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.logs import WriterHandler
 from propylon.telemetry.metrics import Metrics
 from propylon.telemetry.writer import LineWriter
@@ -50,6 +49,7 @@ log = logging.getLogger(__name__)
 # Exchanges end within this of their deadline; a connection's silence may last a little longer.
 _EXCHANGE_TICK = 0.025
 _CONNECTION_TICK = 0.25
+_STDOUT = 1  # its descriptor: what `sys.stdout` is may be somebody's capture
 
 
 @dataclass(slots=True)
@@ -113,17 +113,10 @@ class Gateway:
         """Return what runs; start it, if it does not run yet. Needs a running loop."""
         if self._running is not None:
             return self._running
-        config = self.config
         loop = asyncio.get_running_loop()
-        writer = LineWriter(sys.stdout.fileno(), loop)
-        render = as_json
-        if config.log.format == "text":
-            render = partial(as_text, coloured=sys.stdout.isatty())
-        handler = WriterHandler(writer, render)
-        logger = logging.getLogger("propylon")
-        logger.addHandler(handler)
-        logger.propagate = False
-        logger.setLevel(LEVELS[config.log.level])
+        render = self._render()
+        writer = LineWriter(_STDOUT, loop)
+        handler = self._log_to(writer, render)
         pools: dict[tuple[Address, int], Pool] = {}
         ticker = Ticker(loop, _EXCHANGE_TICK)
         outbox = Outbox(loop)
@@ -134,19 +127,43 @@ class Gateway:
 
         # Ids, not secrets: the generator is seeded from the system's entropy, and fast.
         chance = random.Random()  # noqa: S311
-        table = compile_table(config, connect, InProcess(self.api, loop), chance.random)
-        access_log = AccessLog(writer, level=config.log.level, render=render)
+        table = compile_table(self.config, connect, InProcess(self.api, loop), chance.random)
+        self._health.services = table.services
         pipeline = Pipeline(
             table,
             Forward(loop.time, time.perf_counter),
-            (access_log, self._metrics),
+            (AccessLog(writer, level=self.config.log.level, render=render), self._metrics),
             clock=time.perf_counter,
             chance=chance.getrandbits,
         )
-        server = config.server
-        edge = EdgeState(
+        self._running = Running(self._edge(pipeline, outbox, loop), pools, writer, handler)
+        # What exists by now lives as long as the process: looking through FastAPI's models for
+        # garbage takes tens of milliseconds, and finds none.
+        gc.collect()
+        gc.freeze()
+        return self._running
+
+    def _render(self) -> Format:
+        if self.config.log.format == "text":
+            return partial(as_text, coloured=os.isatty(_STDOUT))
+        return as_json
+
+    def _log_to(self, writer: LineWriter, render: Format) -> logging.Handler:
+        handler = WriterHandler(writer, render)
+        logger = logging.getLogger("propylon")
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(LEVELS[self.config.log.level])
+        return handler
+
+    def _edge(
+        self, pipeline: Pipeline, outbox: Outbox, loop: asyncio.AbstractEventLoop
+    ) -> EdgeState:
+        server = self.config.server
+        trusted = [ip_network(network, strict=False) for network in server.trusted_proxies]
+        return EdgeState(
             pipeline=pipeline,
-            trust=Trust([ip_network(network, strict=False) for network in server.trusted_proxies]),
+            trust=Trust(trusted),
             ticker=Ticker(loop, _CONNECTION_TICK),
             outbox=outbox,
             loop=loop,
@@ -155,14 +172,6 @@ class Gateway:
             idle_timeout=server.timeouts.idle,
             body_timeout=server.timeouts.body,
         )
-        services = {route.service for route in table.routes if not route.service.own}
-        self._health.services = tuple(sorted(services, key=lambda service: service.name))
-        self._running = Running(edge, pools, writer, handler)
-        # What exists by now lives as long as the process: looking through FastAPI's models for
-        # garbage takes tens of milliseconds, and finds none.
-        gc.collect()
-        gc.freeze()
-        return self._running
 
     def _stop(self) -> None:
         running, self._running = self._running, None

@@ -1,5 +1,8 @@
 """Which upstream a request reaches, and under which target."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.support.client import ask
@@ -250,3 +253,15 @@ def test_instance_that_refuses_is_followed_by_the_next(gateway: Gateway, up: Ups
     statuses = [ask(gateway.port, "POST", "/either", body=b"x").status for _ in range(4)]
     assert statuses == [200] * 4
     assert len(up.requests) == 4
+
+
+def test_a_service_without_a_route_is_in_health(tmp_path: Path, edge: str) -> None:
+    """What is configured is looked after, whether anything leads there or not."""
+    gateway = Gateway(edge, {"services": {"lonely": {"url": "http://127.0.0.1:1"}}}, tmp_path)
+    try:
+        gateway.wait_ready()
+        health = json.loads(ask(gateway.port, "GET", "/health").body)
+        assert health["services"] == {"lonely": {"status": "unhealthy", "latency_ms": None}}
+        assert health["status"] == "degraded"
+    finally:
+        gateway.kill()

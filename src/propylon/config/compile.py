@@ -155,7 +155,7 @@ def compile_table(
     routes = list(compiler.own_routes(own))
     for written in config.routes:
         routes.extend(compiler.routes(written, services[written.service]))
-    return Table(routes)
+    return Table(routes, services.values())
 
 
 def _segments(path: str) -> tuple[bytes | None, ...]:

@@ -192,11 +192,12 @@ _REMEMBERED_SIZE = 256
 
 
 class Table:
-    """An immutable snapshot of all routes."""
+    """An immutable snapshot of all routes, and of all services, routed to or not."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[Route], services: Iterable[Service] = ()) -> None:
         """Compile the routes; that none is a duplicate has been checked when they were read."""
         self.routes = tuple(routes)
+        self.services = tuple(services)
         self._hosts: dict[bytes, _Tree] = {}
         self._below: dict[bytes, _Tree] = {}  # `*.example.com`, by `example.com`
         self._anywhere = _Tree()

@@ -12,7 +12,7 @@ from propylon.proxy.exchange import Exchange
 from propylon.telemetry.record import level_of, record
 from propylon.telemetry.writer import LineWriter
 
-__all__ = ["LEVELS", "AccessLog", "Stamp", "as_json", "as_text"]
+__all__ = ["LEVELS", "AccessLog", "Format", "Stamp", "as_json", "as_text"]
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 35}

@@ -4,33 +4,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from propylon.config.endpoints import LOOPBACK, PUBLIC, UNDER_PREFIX
 from propylon.config.problems import Path, did_you_mean
 from propylon.config.schema import OWN_SERVICE, with_defaults
 from propylon.config.syntax import shape
 from propylon.config.units import parse_whole
-
-# The gateway's own endpoints; those of the second group stand under `prefix`.
-OWN_PATHS = (
-    "/health",
-    "/livez",
-    "/readyz",
-    "/metrics",
-    "/docs",
-    "/docs/oauth2-redirect",
-    "/redoc",
-    "/openapi.json",
-)
-OWN_PATHS_UNDER_PREFIX = (
-    "/auth/token",
-    "/auth/revoke",
-    "/auth/introspect",
-    "/users/me",
-    "/services",
-    "/services/{}/{}",
-    "/services/{}/{}/heartbeat",
-    "/circuits",
-    "/rate-limits",
-)
 
 Finding = tuple[Path, str]
 
@@ -130,7 +108,7 @@ def _same_names(
 
 def _own_paths(matchers: list[_Matcher], prefix: object) -> Iterator[Finding]:
     base = prefix.rstrip("/") if isinstance(prefix, str) else "/api/v1"
-    own = {*OWN_PATHS, *(base + path for path in OWN_PATHS_UNDER_PREFIX)}
+    own = {*PUBLIC, *LOOPBACK, *(base + path for path in UNDER_PREFIX)}
     for one in matchers:
         if shape(one.path) in own:
             yield (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
+from propylon.config.endpoints import LOOPBACK, PUBLIC
 from propylon.config.schema import OWN_SERVICE, GatewayConfig, RouteConfig, ServiceConfig
 from propylon.proxy import balance
 from propylon.proxy.authenticate import anonymous, unverifiable, unverifiable_if_asked
@@ -18,32 +19,17 @@ from propylon.upstream.exchange import Timeouts, Upstream
 from propylon.upstream.pool import Address
 from propylon.wire.headers import render
 
-__all__ = ["OWN_SERVICE", "Connect", "compile_table", "own_paths"]
+__all__ = ["OWN_SERVICE", "Connect", "compile_table"]
 
 # How an address becomes something that can be asked: (address, most connections).
 Connect = Callable[[Address, int], Upstream]
 
-_PUBLIC = (
-    "/health",
-    "/livez",
-    "/readyz",
-    "/docs",
-    "/docs/oauth2-redirect",
-    "/redoc",
-    "/openapi.json",
-)
-_LOOPBACK = ("/metrics",)
 _PORTS = {"http": 80, "https": 443}
 _AUTHENTICATE: dict[str, Authenticate] = {
     "none": anonymous,
     "optional": unverifiable_if_asked,
     "required": unverifiable,
 }
-
-
-def own_paths() -> tuple[str, ...]:
-    """Return the paths of the gateway's own endpoints."""
-    return (*_PUBLIC, *_LOOPBACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +115,9 @@ class _Compiler:
     def own_routes(self, upstream: Upstream) -> Iterable[Route]:
         instance = Instance(id=OWN_SERVICE, host=b"propylon", base=b"", upstream=upstream)
         service = Service(OWN_SERVICE, (instance,), balance.round_robin(), own=True)
-        for path in _PUBLIC:
+        for path in PUBLIC:
             yield self._own(path, service, anybody)
-        for path in _LOOPBACK:
+        for path in LOOPBACK:
             yield self._own(path, service, loopback_only)
 
     def _own(self, path: str, service: Service, authorize: Authorize) -> Route:

@@ -14,9 +14,7 @@ import re
 from collections.abc import Iterable
 
 __all__ = [
-    "FIELD_VALUE",
     "MAX_FIELDS",
-    "TOKEN",
     "Special",
     "fields",
     "render",
@@ -32,9 +30,6 @@ Special = dict[bytes, list[bytes]]
 # Envoy allows 100, Node 2,000; browsers send about 20, long proxy chains about 60.
 MAX_FIELDS = 256
 _BLANK = b" \t"
-TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# RFC 9110, 5.5, without obs-text: what the gateway itself may put into a value.
-FIELD_VALUE = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\x20-\x7e\t\x80-\xff]*[\x21-\x7e\x80-\xff])?")
 
 
 def fields(block: bytes) -> list[tuple[bytes, bytes]]:

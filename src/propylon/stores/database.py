@@ -1,0 +1,186 @@
+"""Be the border to SQL: whatever goes wrong behind it is a `ServiceUnavailable` in front of it.
+
+Reading never creates a database: where there is none, there is nothing in it. Writing does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from propylon.errors import ServiceUnavailable
+from propylon.stores.tables import METADATA
+
+__all__ = ["CannotUseDatabase", "Database"]
+
+# Seconds that a request waits for the database, all in all; and for other writers, if it is SQLite.
+_PATIENCE = 10.0
+_BUSY = 5.0
+_RETRY_AFTER = ((b"Retry-After", b"5"),)
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+# Any number will do that nobody else locks: the letters of "propylon".
+_CREATION = int.from_bytes(b"propylon")
+
+
+class CannotUseDatabase(Exception):
+    """The URL leads to no database that we can use; the message is one clear sentence."""
+
+
+class Database:
+    """A database, its schema and its transactions."""
+
+    def __init__(self, url: str) -> None:
+        """Open nothing yet. Raises CannotUseDatabase."""
+        self._url = _understood(url)
+        self._engine = _engine(self._url)
+        self._sqlite = self._engine.dialect.name == "sqlite"
+        self._ready = False  # the schema is there, as far as we know
+
+    @property
+    def name(self) -> str:
+        """How to call it in a message: the file, or the URL without its password."""
+        return _described(self._url)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection | None]:
+        """Connect for reading; None where there is no database yet. Raises ServiceUnavailable."""
+        async with _translated():
+            if self._is_missing():
+                yield None  # connecting would create it
+                return
+            async with self._engine.connect() as connection:
+                self._ready = self._ready or await connection.run_sync(_is_complete)
+                yield connection if self._ready else None
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Begin a transaction that commits at the end; create what is missing. Raises ServiceUnavailable."""
+        async with _translated():
+            if not self._ready:
+                await self._create()
+                self._ready = True
+            async with self._engine.connect() as connection:
+                await self._begin(connection)
+                yield connection
+                await connection.commit()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._engine.dispose()
+
+    async def _begin(self, connection: AsyncConnection) -> None:
+        # SQLite takes the write lock with the first write otherwise, and one that has read before would be
+        # refused at once instead of waiting for its turn.
+        if self._sqlite:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    async def _create(self) -> None:
+        """Create the tables, however many workers do it at the same time."""
+        if self._sqlite:
+            # It holds the hashes of passwords: nobody else's to read. Its side files inherit the mode.
+            os.close(os.open(self._file, os.O_CREAT | os.O_RDWR, 0o600))
+            await self._log_ahead()
+        async with self._engine.connect() as connection:
+            await self._begin(connection)
+            if not self._sqlite:
+                # IF NOT EXISTS alone fails where two look at the same moment.
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CREATION})")
+            await connection.run_sync(METADATA.create_all)
+            await connection.commit()
+
+    async def _log_ahead(self) -> None:
+        """Switch to write-ahead logging, once for the life of the file: readers do not wait for writers."""
+        async with self._engine.connect() as connection:
+            while True:
+                try:
+                    await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                except DBAPIError as error:
+                    # Two who switch at once exclude each other, and SQLite does not wait here.
+                    if "locked" not in str(error.orig):
+                        raise
+                    await asyncio.sleep(0.01)
+                else:
+                    return
+
+    def _is_missing(self) -> bool:
+        """Say whether there is no file. Raises OSError for one that cannot be read."""
+        if not self._sqlite or self._ready:
+            return False
+        try:
+            # SQLite says no more than "unable to open", and the driver's thread may outlive the loop then.
+            with Path(self._file).open("rb"):
+                return False
+        except FileNotFoundError:
+            return True
+
+    @property
+    def _file(self) -> str:
+        return self._url.database or ""
+
+
+def _is_complete(connection: Connection) -> bool:
+    return METADATA.tables.keys() <= set(inspect(connection).get_table_names())
+
+
+def _described(url: URL) -> str:
+    if url.get_backend_name() == "sqlite":
+        return str(Path(url.database or "").absolute())
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+
+
+def _understood(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        msg = 'the URL of the database is not of the form "sqlite:///propylon.db" or "postgresql://host/name"'
+        raise CannotUseDatabase(msg) from error
+    driver = _DRIVERS.get(url.drivername)
+    if driver is None:
+        msg = f'no database of the kind "{url.drivername}" can be used; write sqlite or postgresql'
+        raise CannotUseDatabase(msg)
+    name = url.database or ""
+    if driver.startswith("sqlite") and (name in {"", ":memory:"} or name.startswith("file:")):
+        msg = "a database in memory is lost with the process; write sqlite:///propylon.db"
+        raise CannotUseDatabase(msg)
+    return url.set(drivername=driver)
+
+
+def _engine(url: URL) -> AsyncEngine:
+    # The transactions are our own business: the driver has none of its own opinions about when they begin.
+    sqlite = {"isolation_level": None, "timeout": _BUSY}
+    try:
+        return create_async_engine(
+            url,
+            hide_parameters=True,  # errors go into the log; hashes and digests do not
+            pool_pre_ping=True,  # a database that was restarted is no error
+            pool_timeout=_BUSY,
+            connect_args=sqlite if url.drivername.startswith("sqlite") else {"timeout": _BUSY},
+        )
+    except ModuleNotFoundError as error:
+        msg = f"{url.get_backend_name()} needs {error.name}: pip install 'propylon[postgres]'"
+        raise CannotUseDatabase(msg) from error
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            yield
+    except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
+        original = error.orig if isinstance(error, DBAPIError) else error
+        reason = f"database: {type(original).__name__}: {original}"
+        msg = "Accounts cannot be looked up now"
+        raise ServiceUnavailable(msg, headers=_RETRY_AFTER, reason=reason) from error

@@ -1,0 +1,204 @@
+"""Refresh tokens: good once, and one that is used twice ends all that came of its login."""
+
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+
+from propylon.proxy.authenticate.claims import Verified
+from propylon.proxy.principal import Principal
+from propylon.stores.grants import Grant
+from tests.stores.kept import HOUR, NOON, Kept
+
+Start = Callable[[], Kept]
+READ = frozenset({"read"})
+
+
+def begin(kept: Kept, token_id: str = "a1", subject: str = "ann") -> str:
+    """Log in."""
+    return kept.run(kept.grants.begin(subject, READ, token_id, kept.clock.now + 1800))
+
+
+def renew(kept: Kept, token: str, token_id: str) -> str | None:
+    """Exchange a token."""
+    return kept.run(kept.grants.renew(token, token_id, kept.clock.now + 1800))
+
+
+def find(kept: Kept, token: str) -> Grant | None:
+    """Look a token up."""
+    return kept.run(kept.grants.find(token))
+
+
+def revoked(kept: Kept, *token_ids: str) -> list[bool]:
+    """Which of these access tokens are."""
+    tokens = [Verified(Principal("ann"), NOON * 2, NOON, token_id) for token_id in token_ids]
+    return [kept.memory.revoked(token, lambda: "") for token in tokens]
+
+
+def test_what_it_stands_for(kept: Kept) -> None:
+    """Whose it is, what was granted, and that it is the newest."""
+    token = begin(kept)
+    grant = find(kept, token)
+    assert grant is not None
+    assert (grant.subject, grant.scopes, grant.current) == ("ann", READ, True)
+
+
+def test_tokens_are_not_kept(kept: Kept) -> None:
+    """Who reads the database cannot use what is in it."""
+    token = begin(kept)
+    files = b"".join(file.read_bytes() for file in kept.file.parent.iterdir())
+    assert token[:32].encode() in files
+    assert token[32:].encode() not in files
+    assert token.encode() not in files
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda token: "",
+        lambda token: token[:-1],
+        lambda token: token + "0",
+        lambda token: token.upper() + "\n",
+        lambda token: "f" * 32 + token[32:],
+        lambda token: token + "\n",
+        lambda token: "é" + token[1:],
+        lambda token: "' OR '1'='1" + token[11:],
+    ],
+)
+def test_what_is_no_token(kept: Kept, change: Callable[[str], str]) -> None:
+    """Nobody knows it."""
+    assert find(kept, change(begin(kept))) is None
+
+
+def test_a_chain(kept: Kept) -> None:
+    """Each is exchanged for its successor; only the newest is current."""
+    first = begin(kept)
+    second = renew(kept, first, "a2")
+    assert second is not None
+    assert second != first
+    third = renew(kept, second, "a3")
+    assert third is not None
+    current = [grant.current for token in (first, second, third) if (grant := find(kept, token))]
+    assert current == [False, False, True]
+
+
+def test_an_old_one_gets_nothing(kept: Kept) -> None:
+    """Whoever brings a used one gets no successor, and the newest stays what it was."""
+    first = begin(kept)
+    second = renew(kept, first, "a2")
+    assert second is not None
+    assert renew(kept, first, "a3") is None
+    assert renew(kept, second, "a4") is not None
+
+
+def test_a_guess_is_an_old_one(kept: Kept) -> None:
+    """The name of a family with another secret is not current: its owner lost the token, or another."""
+    first = begin(kept)
+    guess = first[:32] + "0" * 64
+    grant = find(kept, guess)
+    assert grant is not None
+    assert not grant.current
+    assert renew(kept, guess, "a2") is None
+
+
+@pytest.mark.parametrize("others", [1, 5])
+def test_two_at_once(worker: Start, others: int) -> None:
+    """Of all who exchange the same token at the same moment, in any worker, one succeeds."""
+    workers = [worker() for _ in range(2)]
+    token = begin(workers[0])
+    done = workers[0].together(
+        *(
+            workers[number % 2].grants.renew(token, f"a{number}", NOON + 1800)
+            for number in range(1 + others)
+        )
+    )
+    won = [found for found in done if found is not None]
+    assert len(won) == 1
+    assert isinstance(won[0], str)
+    grant = find(workers[0], won[0])
+    assert grant is not None
+    assert grant.current
+
+
+def test_the_end(worker: Start) -> None:
+    """The refresh tokens of a family are unknown after it, its access tokens revoked, everywhere."""
+    first, second = worker(), worker()
+    token = begin(first, "a1")
+    successor = renew(first, token, "a2")
+    begin(first, "b1")
+    assert successor is not None
+    first.run(first.grants.end(token[:32]))
+    assert [find(first, one) for one in (token, successor)] == [None, None]
+    assert renew(first, successor, "a3") is None
+    assert revoked(first, "a1", "a2", "b1") == [True, True, False]
+    second.run(second.journal.catch_up())
+    assert revoked(second, "a1", "a2", "b1") == [True, True, False]
+
+
+def test_the_end_of_nothing(kept: Kept) -> None:
+    """Ending what has ended already, or never was, is no error."""
+    token = begin(kept)
+    for family in (token[:32], token[:32], "0" * 32):
+        kept.run(kept.grants.end(family))
+    assert revoked(kept, "a1") == [True]
+
+
+def test_an_end_and_a_renewal_at_once(worker: Start) -> None:
+    """Whoever comes first: no access token of an ended family is left."""
+    first, second = worker(), worker()
+    for number in range(10):
+        token = begin(first, f"begun-{number}")
+        renewed, _ = first.together(
+            second.grants.renew(token, f"renewed-{number}", NOON + 1800),
+            first.grants.end(token[:32]),
+        )
+        assert revoked(first, f"begun-{number}") == [True]
+        if renewed is not None:
+            assert isinstance(renewed, str)
+            assert find(first, renewed) is None
+            assert revoked(first, f"renewed-{number}") == [True]
+
+
+def test_a_login_does_not_last_for_ever(kept: Kept) -> None:
+    """It ends at its time, however often it was renewed."""
+    token: str | None = begin(kept)
+    for hour in range(24):
+        assert token is not None
+        assert find(kept, token) is not None, hour
+        token = renew(kept, token, f"b{hour}")
+        kept.clock.now += HOUR
+    assert token is not None
+    assert find(kept, token) is None
+
+
+def count(kept: Kept, table: str) -> int:
+    """How many rows there are."""
+    with sqlite3.connect(kept.file) as connection:
+        (found,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    connection.close()
+    return int(found)
+
+
+def test_what_has_expired_leaves(kept: Kept) -> None:
+    """A login that is over leaves nothing behind once somebody else logs in; one that goes on keeps little."""
+    begin(kept, "a1")
+    token: str | None = begin(kept, "b0")
+    for hour in range(1, 20):
+        assert token is not None
+        kept.clock.now += HOUR
+        token = renew(kept, token, f"b{hour}")
+    assert count(kept, "access_tokens") == 2
+    kept.clock.now += 24 * HOUR
+    begin(kept, "c1")
+    assert (count(kept, "refresh_families"), count(kept, "access_tokens")) == (1, 1)
+
+
+def test_a_token_within_the_leeway_ends_too(kept: Kept) -> None:
+    """An access token that has just expired may count a little longer elsewhere: it is revoked as well."""
+    kept.memory._leeway = 600.0
+    token = begin(kept, "a1")
+    kept.clock.now += 1800 + 300
+    successor = renew(kept, token, "a2")
+    assert successor is not None
+    kept.run(kept.grants.end(token[:32]))
+    assert revoked(kept, "a1", "a2") == [True, True]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-__all__ = ["ANONYMOUS", "Principal"]
+__all__ = ["ANONYMOUS", "Principal", "identify", "is_line", "is_listable"]
+
+# What ends a line for any reader that there is: C0 and C1 (NEL is one), and Unicode's own separators.
+# Lone surrogates have no UTF-8.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +36,47 @@ class Principal:
 
 
 ANONYMOUS = Principal()
+
+
+def is_line(value: str) -> bool:
+    """Say whether a value can stand in a header and come out of it as it was.
+
+    Space at the ends would be trimmed on the way (RFC 9110, 5.5): "admin " must not arrive as "admin".
+    """
+    return bool(value) and value == value.strip() and _CONTROL.search(value) is None
+
+
+def is_listable(value: str) -> bool:
+    """Say whether a value can stand in a comma-joined header, and stays one value."""
+    return "," not in value and is_line(value)
+
+
+def identify(principal: Principal) -> Principal:
+    """Return the principal with its identity headers rendered; a header without a value is left out.
+
+    Raises ValueError for a value that would make another header, or another value.
+    """
+    pairs = (
+        (b"X-User-Id", _line(principal.subject)),
+        (b"X-User-Email", _line(principal.email)),
+        (b"X-User-Roles", _list(principal.roles)),
+        (b"X-User-Scopes", _list(principal.scopes)),
+    )
+    lines = [b"\r\n%b: %b" % (name, value.encode()) for name, value in pairs if value]
+    return replace(principal, block=b"".join(lines))
+
+
+def _line(value: str) -> str:
+    if value and not is_line(value):
+        msg = "a subject or email with control characters, or with space at an end"
+        raise ValueError(msg)
+    return value
+
+
+def _list(values: Iterable[str]) -> str:
+    if not all(map(is_listable, values)):
+        msg = (
+            "a role or scope that is empty, or with a comma, control characters or space at an end"
+        )
+        raise ValueError(msg)
+    return ",".join(sorted(values))

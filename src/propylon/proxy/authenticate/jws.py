@@ -1,0 +1,183 @@
+"""Take a signed token apart (JWS compact serialization, RFC 7515), and refuse every other shape. Pure.
+
+Nothing here knows a key: what is returned has a shape that leaves no doubt, and is not yet to be
+believed. A `reason` is a fixed sentence for the log: neither the token nor what an attacker wrote into
+it belongs there. For the same reason no foreign exception is kept as a cause: some hold the text.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_KEY_ID",
+    "MAX_TOKEN",
+    "BadToken",
+    "Jws",
+    "parse",
+    "read_base64url",
+    "read_json",
+    "read_key_id",
+]
+
+# What nginx and Apache take for one header line; the tokens of identity providers have 1 to 4 KB.
+MAX_TOKEN = 8192
+# Characters. Key ids in the wild are thumbprints, UUIDs or URLs.
+MAX_KEY_ID = 256
+# Verified claims (OpenID Identity Assurance) nest eight levels; orjson writes no more than 254.
+MAX_DEPTH = 32
+
+_BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
+_PARTS = {
+    1: "no signed token: it has no dots",
+    5: "an encrypted token (five parts); the gateway has no key to decrypt it",
+}
+# RFC 8725, 3.11: a token that says to be something else (logout+jwt, dpop+jwt, secevent+jwt) is no
+# access token, whoever signed it. RFC 9068 has at+jwt; the prefix may be left out (RFC 7515, 4.1.9).
+_TYPES = frozenset({"jwt", "at+jwt"})
+# Header members that change what is verified, or with what. A key that comes with the token is the
+# sender's (CVE-2018-0114), and a URL would have us fetch from wherever the sender likes. `x5c` and the
+# thumbprints `x5t` are not among them: identity providers send them, and nothing here looks at them.
+_REFUSED = {
+    "crit": "asks for an extension (crit): none is understood, so RFC 7515, 4.1.11 has it refused",
+    "b64": "asks for an unencoded payload (b64)",
+    "zip": "asks for decompression (zip)",
+    "enc": "an encrypted token (enc)",
+    "jwk": "brings a key with it (jwk)",
+    "jku": "says where to fetch a key (jku)",
+    "x5u": "says where to fetch a certificate (x5u)",
+}
+
+
+class BadToken(Exception):
+    """Nobody can be known by this; `reason` is for the log, and holds nothing of the token."""
+
+    def __init__(self, reason: str, *, expired: bool = False) -> None:
+        """Say why; `expired` is the one thing that the client may be told, too."""
+        super().__init__(reason)
+        self.reason = reason
+        self.expired = expired
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Jws:
+    """A signed token taken apart. It has no repr: that would put a token where it can be read."""
+
+    algorithm: str
+    key_id: str | None
+    signed: bytes  # header and payload with their dot, as sent
+    signature: bytes
+    payload: bytes
+
+
+def parse(token: bytes) -> Jws:
+    """Take a token apart. Raises BadToken."""
+    if len(token) > MAX_TOKEN:
+        msg = f"longer than {MAX_TOKEN} bytes"
+        raise BadToken(msg)
+    parts = token.split(b".")
+    if len(parts) != 3:
+        msg = _PARTS.get(len(parts), "no signed token: it has not three parts")
+        raise BadToken(msg)
+    header, payload, signature = [read_base64url(part) for part in parts]
+    if not signature:
+        msg = "not signed"
+        raise BadToken(msg)
+    algorithm, key_id = _read_header(header)
+    return Jws(algorithm, key_id, token[: token.rindex(b".")], signature, payload)
+
+
+def _read_header(text: bytes) -> tuple[str, str | None]:
+    header = read_json(text)
+    if not isinstance(header, dict):
+        msg = "the header is no JSON object"
+        raise BadToken(msg)
+    for name, reason in _REFUSED.items():
+        if name in header:
+            raise BadToken(reason)
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str):
+        msg = "the header names no algorithm"
+        raise BadToken(msg)
+    _check_type(header.get("typ", "JWT"))
+    return algorithm, read_key_id(header)
+
+
+def _check_type(written: object) -> None:
+    if not isinstance(written, str) or written.lower().removeprefix("application/") not in _TYPES:
+        msg = "its type (typ) is not that of an access token"
+        raise BadToken(msg)
+
+
+def read_key_id(members: Mapping[str, object]) -> str | None:
+    """Return the `kid` of a header or of a key. Raises BadToken for what cannot be one."""
+    if "kid" not in members:
+        return None
+    key_id = members["kid"]
+    if not isinstance(key_id, str) or len(key_id) > MAX_KEY_ID:
+        msg = f"its kid is no string of at most {MAX_KEY_ID} characters"
+        raise BadToken(msg)
+    return key_id
+
+
+def read_base64url(text: bytes) -> bytes:
+    """Decode base64url without padding (RFC 7515, 2) that is written as its encoder writes it.
+
+    Raises BadToken. Python's decoder skips what is not in the alphabet and ignores the unused bits at
+    the end: many texts for the same bytes, which slip past a list of revoked tokens.
+    """
+    if _BASE64URL.fullmatch(text) is None or len(text) % 4 == 1:
+        msg = "not base64url without padding"
+        raise BadToken(msg)
+    octets = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+    if base64.urlsafe_b64encode(octets).rstrip(b"=") != text:
+        msg = "not base64url as an encoder writes it"
+        raise BadToken(msg)
+    return octets
+
+
+def read_json(text: bytes) -> object:
+    """Read JSON that every reader reads alike (RFC 7515, 10.12). Raises BadToken.
+
+    orjson refuses NaN, infinities, 1e400, lone surrogates and byte order marks, but of two equal names
+    it takes the last, where others take the first. So the standard library's reader looks for those,
+    once the depth is known to be one that it can stand.
+    """
+    try:
+        value: object = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        msg = "not JSON"
+        raise BadToken(msg) from None
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(value):
+        msg = f"JSON nested deeper than {MAX_DEPTH}"
+        raise BadToken(msg)
+    # Numbers stay text: an int of 5,000 digits is refused by Python, and this pass is about names.
+    json.loads(text.decode(), object_pairs_hook=_once, parse_int=str, parse_float=str)
+    return value
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
+            return False
+        level = [
+            inner
+            for item in containers
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return True
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
+        msg = "JSON with a name twice in one object"
+        raise BadToken(msg)

@@ -1,0 +1,209 @@
+"""Hold the keys that tokens are verified with, and find the one that a token may be verified with. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
+from jwt.exceptions import InvalidKeyError
+
+from propylon.proxy.authenticate.algorithms import (
+    ALGORITHMS,
+    Binding,
+    UnusableKeys,
+    bind_public,
+    bind_secret,
+)
+from propylon.proxy.authenticate.jwk import Key, read_jwk
+from propylon.proxy.authenticate.jws import BadToken, Jws, read_json
+
+__all__ = [
+    "KeySet",
+    "UnknownKey",
+    "UnusableKeys",
+    "from_jwks",
+    "from_pem",
+    "from_secret",
+]
+
+# Bytes, and keys, of a published set. The large identity providers have ten keys in 20 KB.
+MAX_DOCUMENT = 1024 * 1024
+MAX_KEYS = 256
+
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+
+
+class UnknownKey(BadToken):
+    """The token names a key that is not in the set: there may be a newer set."""
+
+
+class KeySet:
+    """Keys, each bound to what it may verify. `skipped` says why others of the set are not used."""
+
+    __slots__ = ("_algorithms", "_by_id", "_keys", "_named", "skipped")
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        algorithms: Collection[str],
+        *,
+        named: bool = True,
+        skipped: Sequence[str] = (),
+    ) -> None:
+        """Take the keys; where they are not `named`, there is one, and a token's key id means nothing."""
+        self._keys = tuple(keys)
+        self._algorithms = frozenset(algorithms)
+        self._named = named
+        self._by_id: Mapping[str | None, Key] = {key.key_id: key for key in keys}
+        self.skipped = tuple(skipped)
+
+    def verify(self, jws: Jws) -> None:
+        """Return if one of the keys signed it. Raises BadToken; UnknownKey if the key may be a newer one."""
+        if jws.algorithm not in self._algorithms:
+            # First of all: no token may have new keys fetched for an algorithm that is not wanted.
+            msg = "signed with an algorithm that is not configured"
+            raise BadToken(msg)
+        self._find(jws).verify(jws.signed, jws.signature)
+
+    def _find(self, jws: Jws) -> Binding:
+        if jws.key_id is None or not self._named:
+            return self._only(jws.algorithm)
+        key = self._by_id.get(jws.key_id)
+        if key is None:
+            msg = "signed with a key that is not in the set"
+            raise UnknownKey(msg)
+        if jws.algorithm not in key.bindings:
+            msg = "signed with an algorithm that is not its key's"
+            raise BadToken(msg)
+        return key.bindings[jws.algorithm]
+
+    def _only(self, algorithm: str) -> Binding:
+        # Trying one key after the other would let a token choose among keys that it does not name.
+        fitting = [key.bindings[algorithm] for key in self._keys if algorithm in key.bindings]
+        if len(fitting) != 1:
+            msg = "the token names no key, and not exactly one fits its algorithm"
+            raise BadToken(msg)
+        return fitting[0]
+
+
+def from_secret(secret: bytes, algorithms: Collection[str], *, allow_short: bool = False) -> KeySet:
+    """Make a set of one shared secret. Raises UnusableKeys.
+
+    `allow_short` is for trying things out: a secret that is shorter than the hash can be guessed from
+    any token (RFC 7518, 3.2).
+    """
+    wanted = _checked(algorithms)
+    _check_secret(secret)
+    bindings = bind_secret(secret, wanted, allow_short=allow_short)
+    if short := wanted & bind_secret(secret, wanted, allow_short=True).keys() - bindings.keys():
+        msg = f"the secret has {len(secret)} bytes; {max(short)} needs {int(max(short)[2:]) // 8}"
+        raise UnusableKeys(msg)
+    return _alone(bindings, wanted, "a secret verifies HS256, HS384 and HS512")
+
+
+def from_pem(text: str | bytes, algorithms: Collection[str]) -> KeySet:
+    """Make a set of one public key, or of a certificate's. Raises UnusableKeys."""
+    wanted = _checked(algorithms)
+    key = _read_pem(text.encode("utf-8", "replace") if isinstance(text, str) else text)
+    return _alone(bind_public(key, wanted), wanted, "the public key is of another kind")
+
+
+def from_jwks(document: bytes, algorithms: Collection[str]) -> KeySet:
+    """Make a set of what a source publishes (RFC 7517, 5). Raises UnusableKeys.
+
+    A key that cannot be used is left out. A set in which a key id is not enough to tell the keys apart,
+    or that has secrets among public keys, is refused as a whole: nobody meant that.
+    """
+    wanted = _checked(algorithms)
+    entries = _entries(document)
+    keys: list[Key] = []
+    skipped: list[str] = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            keys.append(read_jwk(entry, wanted))
+        except UnusableKeys as error:
+            skipped.append(f"key {number} of {len(entries)}: {error.reason}")
+    if not keys:
+        msg = "; ".join(["no key of the set can be used", *skipped[:5]])
+        raise UnusableKeys(msg)
+    return KeySet(keys, wanted, skipped=skipped)
+
+
+def _checked(algorithms: Collection[str]) -> frozenset[str]:
+    wanted = frozenset(algorithms)
+    if unknown := wanted - ALGORITHMS:
+        msg = f"no algorithm to verify with: {', '.join(sorted(unknown))}"
+        raise UnusableKeys(msg)
+    return wanted
+
+
+def _alone(bindings: Mapping[str, Binding], wanted: Collection[str], what: str) -> KeySet:
+    if not bindings:
+        msg = f"{what}; the configured algorithms are {', '.join(sorted(wanted)) or 'none'}"
+        raise UnusableKeys(msg)
+    return KeySet([Key(None, bindings)], wanted, named=False)
+
+
+def _check_secret(secret: bytes) -> None:
+    if not secret:
+        msg = "the secret is empty"
+        raise UnusableKeys(msg)
+    if b"-----BEGIN" in secret or (b'"kty"' in secret and b"{" in secret):
+        msg = "the secret looks like a key file (PEM or JWK); a public key is no secret"
+        raise UnusableKeys(msg)
+    try:
+        # The same for OpenSSH's and DER, which PyJWT knows.
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except InvalidKeyError:
+        msg = "the secret looks like a public key or a certificate"
+        raise UnusableKeys(msg) from None
+
+
+def _read_pem(text: bytes) -> object:
+    labels = _BEGIN.findall(text)
+    if any(label.endswith(b"PRIVATE KEY") for label in labels):
+        msg = "a private key: give the public one, and keep this out of the gateway's reach"
+        raise UnusableKeys(msg)
+    if len(labels) != 1:
+        msg = "not PEM with exactly one public key or certificate"
+        raise UnusableKeys(msg)
+    try:
+        if labels[0] == b"CERTIFICATE":
+            # Only its key counts: the operator trusts it by giving it, whatever its dates.
+            return x509.load_pem_x509_certificate(text).public_key()
+        return load_pem_public_key(text)
+    except (UnsupportedAlgorithm, ValueError, x509.InvalidVersion):
+        msg = "PEM that holds no public key or certificate"
+        raise UnusableKeys(msg) from None
+
+
+def _entries(document: bytes) -> list[object]:
+    if len(document) > MAX_DOCUMENT:
+        msg = "the document is larger than 1 MiB"
+        raise UnusableKeys(msg)
+    try:
+        published = read_json(document)
+    except BadToken as error:
+        raise UnusableKeys(error.reason) from None
+    entries = published.get("keys") if isinstance(published, dict) else None
+    if not isinstance(entries, list) or len(entries) > MAX_KEYS:
+        msg = f"no key set: an object with a list of at most {MAX_KEYS} `keys`"
+        raise UnusableKeys(msg)
+    _check_whole([entry for entry in entries if isinstance(entry, dict)])
+    return entries
+
+
+def _check_whole(keys: list[Mapping[str, object]]) -> None:
+    if len({key.get("kty") == "oct" for key in keys}) > 1:
+        msg = "secrets and public keys in one set"
+        raise UnusableKeys(msg)
+    # Keys for encrypting do not count: there are sources that give a pair of keys one name.
+    names = [key["kid"] for key in keys if "kid" in key and key.get("use", "sig") == "sig"]
+    texts = [name for name in names if isinstance(name, str)]
+    if len(set(texts)) != len(texts):
+        msg = "two keys of the set have the same kid"
+        raise UnusableKeys(msg)

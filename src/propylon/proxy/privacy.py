@@ -1,0 +1,85 @@
+"""PRIVACY: read what the client wishes to be kept of this request, and pass it on in one form. Pure.
+
+`X-Privacy-Level` is ours; `DNT` and `Sec-GPC` are what browsers send (Global Privacy Control). A wish
+that cannot be understood is refused: to guess would be to disregard it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from propylon.errors import InvalidRequest
+from propylon.proxy.wish import NOTHING, Level, Wish
+from propylon.wire.headers import render
+from propylon.wire.message import Request
+
+__all__ = ["Privacy"]
+
+_LEVEL = b"x-privacy-level"
+_LEVELS: dict[bytes, Level] = {
+    b"strict": "strict",
+    b"standard": "standard",
+    b"permissive": "permissive",
+}
+_SIGNALS = ((b"dnt", b"DNT"), (b"sec-gpc", b"Sec-GPC"))
+_NAMES = {_LEVEL: "X-Privacy-Level", b"dnt": "DNT", b"sec-gpc": "Sec-GPC"}
+
+
+class Privacy:
+    """The rule of a route: whether a wish is read, and what holds where none is sent."""
+
+    __slots__ = ("_absent", "_ignored", "_required")
+
+    def __init__(
+        self, mode: Literal["ignored", "optional", "required"], default: Level | None = None
+    ) -> None:
+        """Compile."""
+        self._ignored = mode == "ignored"
+        self._required = mode == "required"
+        self._absent = NOTHING if default is None or self._ignored else _wish(default, [])
+
+    def __call__(self, request: Request) -> Wish:
+        """Return the client's wish. Raises InvalidRequest for one that is unclear, or missing."""
+        if request.private:
+            return self._read(request)
+        return self._default()
+
+    def _default(self) -> Wish:
+        if self._required and self._absent is NOTHING:
+            raise _refused(_LEVEL, "is required: strict, standard or permissive")
+        return self._absent
+
+    def _read(self, request: Request) -> Wish:
+        special = request.special
+        if self._ignored:  # passes as it was sent
+            names = (_LEVEL, b"dnt", b"sec-gpc")
+            lines = [(_NAMES[n].encode(), value) for n in names for value in special.get(n, ())]
+            return Wish(None, render(lines))
+        signals = [
+            (shown, _one(special[name], name, (b"0", b"1")))
+            for name, shown in _SIGNALS
+            if name in special
+        ]
+        if _LEVEL not in special:
+            return _wish(self._default().level, signals)
+        return _wish(_LEVELS[_one(special[_LEVEL], _LEVEL, tuple(_LEVELS))], signals)
+
+
+def _wish(level: Level | None, signals: list[tuple[bytes, bytes]]) -> Wish:
+    lines = [] if level is None else [(b"X-Privacy-Level", level.encode())]
+    return Wish(level, render(lines + signals))
+
+
+def _one(sent: list[bytes], name: bytes, known: tuple[bytes, ...]) -> bytes:
+    if len(sent) > 1:
+        raise _refused(name, "stands more than once")
+    value = sent[0].lower()
+    if value not in known:
+        choices = b", ".join(known).decode()
+        raise _refused(name, f"must be one of: {choices}")
+    return value
+
+
+def _refused(name: bytes, why: str) -> InvalidRequest:
+    shown = _NAMES[name]
+    return InvalidRequest(f"The header {shown} {why}", details={"header": shown})

@@ -1,0 +1,254 @@
+"""Which key of a set a token is verified with, and which sets are refused."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from propylon.proxy.authenticate.algorithms import ALGORITHMS
+from propylon.proxy.authenticate.jws import BadToken
+from propylon.proxy.authenticate.keys import UnknownKey, from_jwks, from_pem, from_secret
+from tests.proxy.authenticate.verdicts import refused, signed, unusable, verify
+from tests.support import jose
+from tests.support.jose import (
+    Jwk,
+    claims,
+    document,
+    es,
+    es_key,
+    hs,
+    other_rsa_key,
+    pem,
+    ps,
+    rs,
+    rsa_jwk,
+    rsa_key,
+    token,
+)
+
+SECRET = b"a secret of 32 bytes, for HS256."
+
+
+def oct_jwk(secret: bytes = SECRET, **more: object) -> Jwk:
+    """A published secret."""
+    return jose.oct_jwk(secret, **more)
+
+
+def ec_jwk(**more: object) -> Jwk:
+    """A published key on P-256."""
+    return {**jose.ec_jwk(es_key()), **more}
+
+
+def test_key_by_its_name() -> None:
+    """A token is verified with the key that it names, and with no other."""
+    published = document(rsa_jwk(rsa_key(), kid="a"), rsa_jwk(other_rsa_key(), kid="b"))
+    keys = from_jwks(published, ["RS256"])
+    verify(keys, signed(rs(rsa_key()), alg="RS256", kid="a"))
+    verify(keys, signed(rs(other_rsa_key()), alg="RS256", kid="b"))
+    error = refused(keys, signed(rs(rsa_key()), alg="RS256", kid="b"))
+    assert error.reason == "the signature is not the key's"
+    assert type(error) is BadToken
+
+
+def test_unknown_key() -> None:
+    """A key id that is not in the set is told apart: the source may have newer keys."""
+    keys = from_jwks(document(rsa_jwk(rsa_key(), kid="a"), ec_jwk()), ["RS256", "ES256"])
+    for name in ("b", "", "A", "None"):
+        error = refused(keys, signed(rs(rsa_key()), alg="RS256", kid=name))
+        assert type(error) is UnknownKey
+        assert error.reason == "signed with a key that is not in the set"
+
+
+def test_unknown_key_of_an_unwanted_algorithm() -> None:
+    """An algorithm that is not configured is refused before anybody would fetch a key for it."""
+    keys = from_jwks(document(rsa_jwk(rsa_key(), kid="a")), ["RS256"])
+    for algorithm in ("HS256", "RS384", "none", "ES256", ""):
+        error = refused(keys, signed(rs(rsa_key()), alg=algorithm, kid="b"))
+        assert type(error) is BadToken
+        assert error.reason == "signed with an algorithm that is not configured"
+
+
+def test_the_algorithm_is_the_keys() -> None:
+    """A token does not choose another algorithm for the key that it names."""
+    published = document(rsa_jwk(rsa_key(), kid="a", alg="RS256"), ec_jwk(kid="b"))
+    keys = from_jwks(published, ["RS256", "PS256", "ES256"])
+    for sent in (
+        signed(ps(rsa_key()), alg="PS256", kid="a"),
+        signed(rs(rsa_key()), alg="RS256", kid="b"),
+        signed(es(es_key()), alg="ES256", kid="a"),
+    ):
+        assert refused(keys, sent).reason == "signed with an algorithm that is not its key's"
+
+
+def test_token_that_names_no_key() -> None:
+    """A token without a key id is verified if exactly one key fits its algorithm, by whatever name."""
+    keys = from_jwks(document(rsa_jwk(rsa_key(), kid="a"), ec_jwk()), ["RS256", "ES256", "PS256"])
+    verify(keys, signed(rs(rsa_key()), alg="RS256"))
+    verify(keys, signed(es(es_key()), alg="ES256"))
+    two = from_jwks(document(rsa_jwk(rsa_key()), rsa_jwk(other_rsa_key(), kid="b")), ["RS256"])
+    error = refused(two, signed(rs(rsa_key()), alg="RS256"))
+    assert error.reason == "the token names no key, and not exactly one fits its algorithm"
+    assert type(error) is BadToken
+
+
+def test_published_secrets() -> None:
+    """Secrets in a set are used where HMAC is configured, and only there."""
+    published = document(oct_jwk(kid="a"), oct_jwk(b"x" * 32, kid="b"))
+    verify(from_jwks(published, ["HS256"]), signed(hs(SECRET), alg="HS256", kid="a"))
+    assert "fits none" in unusable(from_jwks, published, ["RS256"])
+
+
+def test_unusable_keys_are_left_out() -> None:
+    """A key that cannot be used does not spoil the set; why it is left out is kept for the log."""
+    keys = from_jwks(
+        document(
+            rsa_jwk(rsa_key(), kid="a", use="enc"),
+            rsa_jwk(rsa_key(), kid="b"),
+            "what is this",
+            {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA"},
+            ec_jwk(d="AAAA"),
+        ),
+        ["RS256", "ES256"],
+    )
+    verify(keys, signed(rs(rsa_key()), alg="RS256", kid="b"))
+    assert type(refused(keys, signed(rs(rsa_key()), alg="RS256", kid="a"))) is UnknownKey
+    assert keys.skipped == (
+        "key 1 of 5: its use is not sig",
+        "key 3 of 5: no JSON object",
+        "key 4 of 5: its kty is none that verifies signatures",
+        "key 5 of 5: its private part is published with it: whoever read that can sign tokens",
+    )
+
+
+def test_key_ids_are_unique() -> None:
+    """A set in which one name stands for two keys is refused, though one of them could not be used."""
+    reason = "two keys of the set have the same kid"
+    both = document(rsa_jwk(rsa_key(), kid="a"), ec_jwk(kid="a"))
+    assert unusable(from_jwks, both, ["RS256", "ES256"]) == reason
+    assert unusable(from_jwks, both, ["RS256"]) == reason
+    assert (
+        unusable(from_jwks, document(ec_jwk(kid=""), ec_jwk(kid="", alg="?")), ["ES256"]) == reason
+    )
+
+
+def test_key_ids_that_are_not_ambiguous() -> None:
+    """Keys without a name, and one for encrypting under the same name, leave no doubt."""
+    nameless = document(rsa_jwk(rsa_key()), ec_jwk())
+    verify(from_jwks(nameless, ["RS256", "ES256"]), signed(es(es_key()), alg="ES256"))
+    pair = document(rsa_jwk(rsa_key(), kid="a"), rsa_jwk(other_rsa_key(), kid="a", use="enc"))
+    verify(from_jwks(pair, ["RS256"]), signed(rs(rsa_key()), alg="RS256", kid="a"))
+    odd = document(rsa_jwk(rsa_key(), kid="a"), ec_jwk(kid=[1]), ec_jwk(kid=[1]))
+    assert len(from_jwks(odd, ["RS256"]).skipped) == 2
+
+
+def test_secrets_among_public_keys() -> None:
+    """A set of secrets and public keys is refused as a whole, whether or not they would be used."""
+    for published in (
+        document(oct_jwk(), rsa_jwk(rsa_key())),
+        document(ec_jwk(), oct_jwk(use="enc")),
+    ):
+        for algorithms in (["HS256", "RS256", "ES256"], ["RS256", "ES256"], ["HS256"]):
+            assert (
+                unusable(from_jwks, published, algorithms) == "secrets and public keys in one set"
+            )
+
+
+@pytest.mark.parametrize(
+    ("published", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"<html>maintenance</html>", "not JSON"),
+        (b"{}", "no key set"),
+        (b"[]", "no key set"),
+        (b"null", "no key set"),
+        (b'{"keys": {}}', "no key set"),
+        (b'{"keys": null}', "no key set"),
+        (b'{"keys": "RSA"}', "no key set"),
+        (document(*[{}] * 257), "no key set"),
+        (json.dumps(rsa_jwk(rsa_key())).encode(), "no key set"),
+        (b'{"keys": []}', "no key of the set can be used"),
+        (
+            b'{"keys": [1, null]}',
+            "no key of the set can be used; key 1 of 2: no JSON object; key 2",
+        ),
+        (b'{"keys": [], "keys": []}', "JSON with a name twice in one object"),
+        (b'{"keys": [' + b"[" * 40 + b"]" * 40 + b"]}", "JSON nested deeper than 32"),
+        (b'{"keys": [], "x": NaN}', "not JSON"),
+        (document(*[{"use": "enc"}] * 9), "no key of the set can be used; key 1 of 9: its use"),
+    ],
+    ids=range(16),
+)
+def test_sets_of_no_use(published: bytes, reason: str) -> None:
+    """What is no key set, or has no key that can be used, is refused with a reason that is not long."""
+    said = unusable(from_jwks, published, ["RS256"])
+    assert said.startswith(reason)
+    assert len(said) < 400
+
+
+def test_large_documents() -> None:
+    """A document of a megabyte is read; one that is larger is not."""
+    published = document(rsa_jwk(rsa_key()))
+    assert from_jwks(published.ljust(1024 * 1024), ["RS256"])
+    assert unusable(from_jwks, published.ljust(1024 * 1024 + 1), ["RS256"]) == (
+        "the document is larger than 1 MiB"
+    )
+
+
+def test_reasons_hold_no_key() -> None:
+    """What is said about keys holds nothing of them, nor of what their source wrote."""
+    mark = "do-not-log-this"
+    keys = from_jwks(
+        document(
+            ec_jwk(),
+            ec_jwk(kid=mark, use=mark),
+            ec_jwk(d=mark),
+            ec_jwk(alg=mark),
+            ec_jwk(x=mark),
+            ec_jwk(crv=mark),
+            ec_jwk(kty=mark),
+            ec_jwk(kid=mark * 100),
+        ),
+        ["ES256"],
+    )
+    assert len(keys.skipped) == 7
+    assert mark not in "".join(keys.skipped)
+    assert mark not in repr(keys)
+
+
+@pytest.mark.parametrize("name", ["none", "ES521", "ES256K", "hs256", "", "RS1", "A256GCM"])
+def test_algorithms_that_are_none(name: str) -> None:
+    """An algorithm that cannot be verified with is a mistake of the configuration, for every kind of key."""
+    reason = f"no algorithm to verify with: {name}"
+    assert unusable(from_secret, SECRET, ["HS256", name]) == reason
+    assert unusable(from_pem, pem(rsa_key()), ["RS256", name]) == reason
+    assert unusable(from_jwks, document(rsa_jwk(rsa_key())), ["RS256", name]) == reason
+
+
+def test_algorithms_must_fit() -> None:
+    """A key that none of the configured algorithms fits is a mistake, too."""
+    assert unusable(from_secret, SECRET, ["RS256"]) == (
+        "a secret verifies HS256, HS384 and HS512; the configured algorithms are RS256"
+    )
+    assert unusable(from_pem, pem(rsa_key()), []) == (
+        "the public key is of another kind; the configured algorithms are none"
+    )
+
+
+@given(
+    st.text(max_size=12) | st.sampled_from(["HS256", "HS512", "ES256"]),
+    st.none() | st.text(max_size=4) | st.just("a"),
+)
+def test_any_algorithm_and_key_id(algorithm: str, key_id: str | None) -> None:
+    """Whatever a token names, it is verified with the right key or refused."""
+    header = {"alg": algorithm} | ({} if key_id is None else {"kid": key_id})
+    sent = token(header, claims(), hs(SECRET))
+    for keys, right in (
+        (from_secret(SECRET, ["HS256"]), True),
+        (from_jwks(document(oct_jwk(kid="a")), ["HS256"]), key_id in (None, "a")),
+        (from_pem(pem(es_key()), ALGORITHMS), False),
+    ):
+        if right and algorithm == "HS256":
+            verify(keys, sent)
+        else:
+            refused(keys, sent)

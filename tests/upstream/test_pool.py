@@ -432,6 +432,25 @@ def test_close() -> None:
     run(main())
 
 
+def test_closing_leaves_nobody_in_the_queue() -> None:
+    """An instance is removed while requests to it are under way: they are finished, the queued too."""
+
+    async def main() -> None:
+        async with World(on_request, limit=1) as world:
+            first, second = world.asking(), world.asking()
+            await until(lambda: world.state == (1, 0, 1) and len(world.lines) == 1)
+            world.pool.close()
+            world.lines[0].reset()
+            with pytest.raises(UpstreamError):
+                await first
+            await until(lambda: len(world.lines) == 2)
+            world.lines[1].send(OK)
+            assert await second == (200, b"hello")
+            assert world.state == (0, 0, 0)
+
+    run(main())
+
+
 # Anything in any order
 
 

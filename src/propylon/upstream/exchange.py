@@ -101,10 +101,11 @@ class Outgoing:
     `line` is the request line; `block` the finished header block, Host and framing included.
     `deadline` is on the loop's clock and holds until the final answer's head. It is NEVER while
     the request's body is still coming in: how long that takes is up to the client, and `total`
-    is counted from its end (as Envoy's route timeout is).
+    is counted from its end (as Envoy's route timeout is). `context` is for upstreams in this process
+    that may know more than what is sent: it never leaves it.
     """
 
-    __slots__ = ("block", "body", "deadline", "line", "method", "timeouts")
+    __slots__ = ("block", "body", "context", "deadline", "line", "method", "timeouts")
 
     def __init__(
         self,
@@ -114,14 +115,16 @@ class Outgoing:
         body: RequestBody | None,
         timeouts: Timeouts,
         deadline: float,
+        context: object = None,
     ) -> None:
-        """Take the parts; nothing has a default."""
+        """Take the parts."""
         self.method = method
         self.line = line
         self.block = block
         self.body = body
         self.timeouts = timeouts
         self.deadline = deadline
+        self.context = context
 
     def begin_waiting(self, now: float) -> float:
         """Start `total`, once, when the request has come in whole; return the deadline."""

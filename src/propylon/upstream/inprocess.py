@@ -22,7 +22,10 @@ from propylon.upstream.ticker import NEVER
 from propylon.wire.headers import fields, render
 from propylon.wire.message import CHUNKED, NO_BODY, Response
 
-__all__ = ["ASGIApp", "InProcess"]
+__all__ = ["CONTEXT", "ASGIApp", "InProcess"]
+
+# Under this name the app finds, in the scope's state, what the caller knows of the request.
+CONTEXT = "propylon"
 
 Message = MutableMapping[str, Any]
 ASGIApp = Callable[
@@ -59,19 +62,17 @@ class InProcess:
 
     async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
         """Call the app; return when it has started to answer. See `Upstream.exchange`."""
-        call = _Call(outgoing)
+        call = _Call(outgoing, self._loop)
         task = spawn(call.run(self._app))
-        timer = None
-        if outgoing.deadline != NEVER:
-            timer = self._loop.call_at(outgoing.deadline, call.time_out)
+        call.set_timer()
         answer = None
         self.busy += 1
         task.add_done_callback(self._done)
+        task.add_done_callback(call.ended)
         try:
             answer = await call.answered
         finally:
-            if timer is not None:
-                timer.cancel()
+            call.clear_timer()
             if answer is None:
                 task.cancel()
         return answer
@@ -83,7 +84,9 @@ class InProcess:
 class _Call:
     """One call of the app: feeds it the request's body, turns its messages into an Answer."""
 
-    def __init__(self, outgoing: Outgoing) -> None:
+    def __init__(self, outgoing: Outgoing, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
         self.answered: Signal[Answer] = Signal()
         self.head = Response(_OK, b"", b"", NO_BODY, keep_alive=True)
         self.body: bytes | None = None
@@ -124,6 +127,23 @@ class _Call:
         self.answered.fail(error)
         self._ended.fail(error)
 
+    def set_timer(self) -> None:
+        """Wait no longer than the deadline, once there is one: when the request is complete."""
+        if self._outgoing.deadline != NEVER and self._timer is None:
+            self._timer = self._loop.call_at(self._outgoing.deadline, self.time_out)
+
+    def clear_timer(self) -> None:
+        """The answer has started, or nobody waits for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def ended(self, task: asyncio.Task[object]) -> None:
+        """See to it that nobody waits for a task that was cancelled by something of its own."""
+        if task.cancelled():
+            error = InternalError("An endpoint of the gateway was cancelled")
+            self.answered.fail(error)
+            self._ended.fail(error)
+
     def time_out(self) -> None:
         """Give up waiting for the answer to start."""
         self.answered.fail(UpstreamTimeout("The endpoint did not answer in time"))
@@ -143,7 +163,7 @@ class _Call:
             "headers": [(name.lower(), value) for name, value in fields(self._outgoing.block)],
             "client": None,
             "server": None,
-            "state": {},
+            "state": {CONTEXT: self._outgoing.context},
         }
 
     # The request's body: a BodySink on one side, `receive` on the other
@@ -160,6 +180,9 @@ class _Call:
         """Note that the request is complete."""
         self._in_complete = True
         self._news.set()
+        if not self.answered.done:
+            self._outgoing.begin_waiting(self._loop.time())
+            self.set_timer()
 
     async def _receive(self) -> Message:
         while not self._in and not self._in_complete:

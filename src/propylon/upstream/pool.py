@@ -7,21 +7,17 @@ the others can grow old and go. Deciding costs O(1) whatever the number of conne
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass
 
-from propylon.errors import (
-    ConnectFailed,
-    ConnectTimeout,
-    GatewayError,
-    ServiceUnavailable,
-)
+from propylon.errors import GatewayError, ServiceUnavailable
+from propylon.upstream.allow import Permit
 from propylon.upstream.connection import Connection
+from propylon.upstream.dial import Address, Dialer
 from propylon.upstream.exchange import Answer, Outgoing, Sink
+from propylon.upstream.lookup import SYSTEM
 from propylon.upstream.outbox import Outbox
+from propylon.upstream.resolve import Names
 from propylon.upstream.signal import Signal
 from propylon.upstream.tasks import spawn
 from propylon.upstream.ticker import NEVER, Ticker
@@ -36,15 +32,6 @@ _IDLE_LIMIT = 60.0
 # Uvicorn and Node close idle connections after 5 s, Gunicorn after 2 s. A request that must not be
 # sent twice goes over a connection only if it was in use a moment ago, else over a new one.
 _FRESH = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where an instance listens; `tls` is what to verify it with, for https."""
-
-    host: str
-    port: int
-    tls: ssl.SSLContext | None = None
 
 
 class _Place(Signal[Connection]):
@@ -78,8 +65,11 @@ class Pool:
         ticker: Ticker,
         outbox: Outbox,
         loop: asyncio.AbstractEventLoop,
+        names: Names = SYSTEM,
+        permit: Permit | None = None,
     ) -> None:
-        """Start empty; nothing is connected before it is needed."""
+        """Start empty; nothing is connected before it is needed, nor to where `permit` forbids."""
+        self._dialer = Dialer(loop, names, permit)
         self._outbox = outbox
         self.address = address
         self.limit = limit
@@ -149,8 +139,11 @@ class Pool:
         self._make_room()
 
     def _make_room(self) -> None:
-        """Open a connection for somebody in the queue, if there may be another."""
-        if self._queue and self.open < self.limit and not self._closing:
+        """Open a connection for somebody in the queue, if there may be another.
+
+        Closing ends no exchange: whoever is in the queue by then is still served.
+        """
+        if self._queue and self.open < self.limit:
             spawn(self._replace(), self._loop)
 
     # Choosing
@@ -179,7 +172,7 @@ class Pool:
         if len(self._queue) >= self.limit:
             msg = "All connections to the upstream are in use"
             raise ServiceUnavailable(msg, reason="max_connections and as many waiting")
-        place = _Place(self._loop.time() + outgoing.timeouts.connect)
+        place = _Place(min(self._loop.time() + outgoing.timeouts.connect, outgoing.deadline))
         self._ticker.watch(place)
         self._queue.append(place)
         connection = None
@@ -257,31 +250,8 @@ class Pool:
         else:
             place.give(connection)
 
-    async def _open(self, timeout: float) -> Connection:  # noqa: ASYNC109 — translated here
-        address = self.address
-        connection = Connection(self, self._ticker, self._outbox)
-        opened = False
-        try:
-            async with asyncio.timeout(timeout):
-                await self._loop.create_connection(
-                    lambda: connection,
-                    address.host,
-                    address.port,
-                    ssl=address.tls,
-                    server_hostname=address.host if address.tls else None,
-                )
-            opened = True
-        except TimeoutError as error:
-            msg = "No connection to the upstream in time"
-            raise ConnectTimeout(msg) from error
-        except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no label of a name
-            msg = "The upstream's name does not resolve"
-            raise ConnectFailed(msg, reason=str(error)) from error
-        except OSError as error:
-            msg = "No connection to the upstream"
-            raise ConnectFailed(msg, reason=str(error)) from error
-        finally:
-            if not opened:
-                # Cancelled at the last moment, uvloop closes the socket without telling anybody.
-                connection.abort()
-        return connection
+    async def _open(self, timeout: float) -> Connection:  # noqa: ASYNC109 — the dialer's business
+        def make() -> Connection:
+            return Connection(self, self._ticker, self._outbox)
+
+        return await self._dialer.open(self.address, make, timeout)

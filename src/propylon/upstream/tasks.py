@@ -6,10 +6,13 @@ The loop keeps only weak references to tasks; one that nobody holds can vanish i
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["spawn"]
+__all__ = ["spawn", "spawn_for_good"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -25,3 +28,15 @@ def spawn(
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task
+
+
+def spawn_for_good(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run what never ends by itself; that it did, by a bug, is an error in the log."""
+    task = spawn(coroutine)
+    task.add_done_callback(_mourn)
+    return task
+
+
+def _mourn(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%r has ended by a bug, and will not go on", task.get_coro(), exc_info=error)

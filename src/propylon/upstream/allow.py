@@ -1,0 +1,229 @@
+"""Say which hosts may be registered, and to which addresses a connection may be made. Pure.
+
+Whatever is registered is asked from inside the network. A registry that takes any host is a way to the
+cloud's metadata service and its credentials (server-side request forgery), so the operator lists what may
+be registered; and some addresses are never asked, whatever the list says.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+__all__ = [
+    "AllowList",
+    "Permit",
+    "is_forbidden",
+    "is_loopback",
+    "is_metadata_name",
+    "looks_numeric",
+    "parse_address",
+    "parse_host",
+    "parse_rule",
+]
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+# Whether a connection to this address may be made.
+Permit = Callable[[str], bool]
+
+_LOCALHOST = "localhost"
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+# Underscores are no host names, but Compose and Docker give them to containers.
+_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+# WHATWG URL, "ends in a number": inet_aton, and so getaddrinfo, reads 127.1, 0x7f000001, 017700000001
+# and 2852039166 as IPv4 addresses. Here an address has one spelling.
+_NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+_GLOB = re.compile(r"[a-z0-9_.*-]{1,253}")
+# `10.*` is meant for addresses; 10.example.com is somebody's name.
+_NUMERIC_GLOB = re.compile(r"[0-9.*]*[0-9][0-9.*]*")
+
+_LOOPBACK_4 = IPv4Network("127.0.0.0/8")
+_LOOPBACK_6 = IPv6Network("::1/128")
+_NAT64 = IPv6Network("64:ff9b::/96")
+# The interface identifiers of ISATAP (RFC 5214, 6.1), with and without the "universal" bit.
+_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
+
+_NEVER: tuple[Network, ...] = tuple(
+    ip_network(text)
+    for text in (
+        "0.0.0.0/8",  # "this host" (RFC 1122, 3.2.1.3): Linux connects 0.0.0.0 to itself
+        "169.254.0.0/16",  # link-local; the metadata of AWS, Azure, Google and most others
+        "100.100.100.200/32",  # Alibaba Cloud's metadata
+        "168.63.129.16/32",  # Azure's WireServer, which hands out certificates
+        "192.0.0.0/24",  # protocol assignments (RFC 6890); Oracle Cloud's metadata at 192.0.0.192
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and 255.255.255.255
+        "fe80::/10",  # link-local
+        "fec0::/10",  # site-local, withdrawn (RFC 3879)
+        "ff00::/8",  # multicast
+        "2001::/32",  # Teredo and
+        "2002::/16",  # 6to4 carry any IPv4 address; nobody runs them any more (RFC 7526)
+        "64:ff9b:1::/48",  # translation of local use: where the IPv4 address stands is anybody's guess
+        "fd00:ec2::/32",  # AWS's metadata, time and DNS over IPv6
+        "fd00:c1::a9fe:a9fe/128",  # Oracle Cloud's
+        "fd00:42::42/128",  # Scaleway's
+        "fd20:ce::254/128",  # Google Cloud's
+    )
+)
+# Their addresses are forbidden anyway; but inside a cloud its DNS may answer with others one day.
+_METADATA_NAMES = frozenset(
+    {
+        "instance-data",
+        "instance-data.ec2.internal",
+        "metadata",
+        "metadata.azure.internal",
+        "metadata.goog",
+        "metadata.google.internal",
+        "metadata.packet.net",
+        "metadata.platformequinix.com",
+        "metadata.tencentyun.com",
+        "rancher-metadata",
+        "rancher-metadata.rancher.internal",
+    }
+)
+
+
+def parse_address(text: str) -> Address | None:
+    """Read an IP address in its usual spelling; an IPv4 address mapped into IPv6 is that IPv4 address."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def parse_host(text: str) -> str:
+    """Return a host as it is compared: a name in lower case, or an address in its one spelling.
+
+    Raises ValueError for what is neither: a URL, a port, a user, a space.
+    """
+    if ":" in text and "%" not in text:
+        address = parse_address(text)
+        if address is not None:
+            return str(address)
+    name = text.lower()
+    if not text.isascii() or not _NAME.fullmatch(name):
+        msg = "must be a host name or an IP address: no scheme, port, path, user or space"
+        raise ValueError(msg)
+    return name
+
+
+def looks_numeric(host: str) -> bool:
+    """Whether resolvers may read this host as an IPv4 address although it is not spelled like one."""
+    return _NUMERIC.fullmatch(host) is not None and parse_address(host) is None
+
+
+def is_metadata_name(host: str) -> bool:
+    """Whether this is what a cloud calls its metadata service."""
+    return host in _METADATA_NAMES
+
+
+def is_loopback(address: Address) -> bool:
+    """Whether this address is the gateway's own host."""
+    return address in _LOOPBACK_4 or address in _LOOPBACK_6
+
+
+def is_forbidden(address: Address) -> bool:
+    """Whether nothing may ever be asked there; loopback is for `AllowList` to decide."""
+    if isinstance(address, IPv6Address):
+        if address == IPv6Address("::1"):
+            return False
+        carried = _carried(address)
+        if carried is not None and (is_forbidden(carried) or is_loopback(carried)):
+            return True
+        # Most of ::/8 is reserved, translated addresses (RFC 6052) are the exception.
+        if address.is_reserved and address not in _NAT64:
+            return True
+    return address.is_unspecified or any(address in network for network in _NEVER)
+
+
+def _carried(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that a translator or tunnel on the way would go to."""
+    value = int(address)
+    if address in _NAT64 or (value >> 32) & 0xFFFF_FFFF in _ISATAP:
+        return IPv4Address(value & 0xFFFF_FFFF)
+    return None
+
+
+def parse_rule(text: str) -> Network | str:
+    """Read one entry of an allow list: a network, an address, or a host glob in lower case.
+
+    Raises ValueError that says what to write instead.
+    """
+    address = parse_address(text)
+    if "/" in text or address is not None:
+        try:
+            return ip_network(address or text)
+        except ValueError as error:
+            msg = f'"{text}" is no network: {error}'
+            raise ValueError(msg) from None
+    glob = text.lower()
+    if not _GLOB.fullmatch(glob) or (looks_numeric(glob) and "*" not in glob):
+        msg = f'"{text}" is neither a network such as 10.0.0.0/8 nor a host such as *.internal'
+        raise ValueError(msg)
+    return glob
+
+
+class AllowList:
+    """What the operator lets in: networks, and globs of hosts in which `*` stands for anything."""
+
+    __slots__ = ("_addresses", "_local", "_localhost", "_names", "_networks")
+
+    def __init__(self, rules: Iterable[str]) -> None:
+        """Compile the rules; none lets nobody in. Raises ValueError, as `parse_rule` does."""
+        parsed = [parse_rule(rule) for rule in rules]
+        globs = [rule for rule in parsed if isinstance(rule, str)]
+        self._networks = tuple(rule for rule in parsed if not isinstance(rule, str))
+        self._names = _patterns(glob for glob in globs if not _NUMERIC_GLOB.fullmatch(glob))
+        self._addresses = _patterns(
+            glob for glob in globs if _NUMERIC_GLOB.fullmatch(glob) or not glob.strip("*")
+        )
+        # What runs beside the gateway often trusts its own host. Who means it says so by name:
+        # 0.0.0.0/0 and `*` do not.
+        self._local = tuple(network for network in self._networks if _is_local(network))
+        self._localhost = _LOCALHOST in globs
+
+    def __bool__(self) -> bool:
+        """Whether anybody may register at all."""
+        return bool(self._networks or self._names or self._addresses)
+
+    def names(self, host: str) -> bool:
+        """Whether a glob lets this host in; its addresses are a question of their own."""
+        address = parse_address(host)
+        patterns = self._names if address is None else self._addresses
+        return any(pattern.fullmatch(host) for pattern in patterns)
+
+    def may_lead(self, host: str) -> bool:
+        """Whether `host` can be let in at all, depending on its addresses."""
+        return bool(self._networks) or self.names(host)
+
+    def admits(self, host: str, address: str) -> bool:
+        """Whether a connection to `address`, which `host` stands for, may be made."""
+        parsed = parse_address(address)
+        if parsed is None or is_forbidden(parsed):
+            return False
+        if is_loopback(parsed):
+            named = any(parsed in network for network in self._local)
+            return named or (self._localhost and host == _LOCALHOST)
+        return self.names(host) or any(parsed in network for network in self._networks)
+
+
+def _is_local(network: Network) -> bool:
+    if isinstance(network, IPv4Network):
+        return network.subnet_of(_LOOPBACK_4)
+    return network == _LOOPBACK_6
+
+
+def _patterns(globs: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(fnmatch.translate(glob)) for glob in globs)

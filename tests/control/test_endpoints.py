@@ -8,12 +8,14 @@ import httpx
 import pytest
 from fastapi import FastAPI, HTTPException
 
+from propylon.control import health, monitoring
 from propylon.control import health as module
 from propylon.control.app import create_app
 from propylon.control.health import HealthState
 from propylon.control.schemas import Envelope, Health
 from propylon.errors import CircuitOpen, ConnectFailed, UpstreamTimeout
-from propylon.proxy.service import Service
+from propylon.proxy.instance import HealthRules
+from propylon.proxy.service import Fleet, Service
 from tests.proxy.doubles import Asked, instance, service, streamed, whole
 
 GONE = ConnectFailed("refused")
@@ -43,7 +45,8 @@ class Asking:
 def app_of(*services: Service, **options: Any) -> tuple[FastAPI, HealthState]:
     """The app over these services."""
     state = HealthState("1.2.3", services, **options)
-    return create_app(state, lambda: b"# metrics\n"), state
+    routers = [health.router(state), monitoring.router(lambda: b"# metrics\n")]
+    return create_app(state.version, routers), state
 
 
 @pytest.fixture
@@ -100,30 +103,32 @@ def test_health_of_nothing() -> None:
         ([whole(500)], "unhealthy"),
         ([GONE], "unhealthy"),
         ([UpstreamTimeout("late")], "unhealthy"),
-        ([GONE, whole()], "healthy"),
+        ([GONE, whole()], "degraded"),
+        ([whole(), whole(500)], "degraded"),
+        ([whole(), whole()], "healthy"),
         ([whole(503), GONE], "unhealthy"),
         ([], "unknown"),
     ],
 )
 def test_health_of_a_service(scripts: list[Any], status: str) -> None:
-    """An instance that answers below 500 is enough; without instances nobody knows."""
+    """Every instance answers below 500, or some do, or none; without instances nobody knows."""
     code, body = ask_health(app_of(service(*map(Asked, scripts), name="orders"))[0])
     assert code == 200
     assert body["status"] == ("healthy" if status == "healthy" else "degraded")
     found = body["services"]["orders"]
     assert found["status"] == status
-    assert (found["latency_ms"] is not None) == (status == "healthy")
+    assert (found["latency_ms"] is not None) == (status in ("healthy", "degraded"))
     assert "one:80" not in str(body)
 
 
 def test_the_probe() -> None:
-    """GET below the base path, marked as ours; an answer with a body is let go."""
+    """GET below the base path, marked as ours, on its own connection; a body is not read."""
     up = Asked(answer := streamed(b"x"))
-    found = Service("orders", (instance(up, "one", b"/base"),), lambda some: some[0])
+    found = Service("orders", Fleet((instance(up, "one", b"/base"),)), lambda some: some[0])
     ask_health(app_of(found)[0])
     line, block, _ = up.got[0]
     assert line == b"GET /base/health HTTP/1.1"
-    assert block == b"\r\nHost: one\r\nUser-Agent: propylon-health"
+    assert block == b"\r\nHost: one\r\nUser-Agent: propylon-health\r\nConnection: close"
     assert answer.aborted == 1
 
 
@@ -162,19 +167,47 @@ def test_one_who_is_impatient_cancels_nobody() -> None:
     asyncio.run(main())
 
 
-def test_a_silent_service(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_service() -> None:
     """It is unhealthy after a while; nobody waits longer."""
-    monkeypatch.setattr(module, "_TIMEOUT", 0.05)
 
     class Silent:
         async def exchange(self, outgoing: Any, sink: Any) -> Any:
             await asyncio.sleep(60)
 
-    _, body = ask_health(app_of(service(Silent(), name="a"), service(Asked(whole()), name="b"))[0])
+    silent = Fleet((instance(Silent(), "one"),), health=HealthRules(timeout=0.02))
+    found = Service("a", silent, lambda some: some[0])
+    _, body = ask_health(app_of(found, service(Asked(whole()), name="b"))[0])
     assert {name: one["status"] for name, one in body["services"].items()} == {
         "a": "unhealthy",
         "b": "healthy",
     }
+
+
+def test_what_is_probed_anyway_is_not_asked_again() -> None:
+    """Where probes run in the background, /health says what they found."""
+    ups = [Asked(whole()), Asked(whole())]
+    instances = [instance(up, name) for up, name in zip(ups, ("one", "two"), strict=True)]
+    fleet = Fleet(instances, health=HealthRules())
+    for one, ok in zip(instances, (True, False), strict=True):
+        fleet.checked(one, ok=ok, answered=True, at=1.0, latency=0.5, reason="")
+    _, body = ask_health(app_of(Service("a", fleet, lambda some: some[0]))[0])
+    assert body["services"]["a"] == {"status": "degraded", "latency_ms": 500.0}
+    assert [up.got for up in ups] == [[], []]
+
+
+def test_waiting() -> None:
+    """What the gateway waits for is named to a balancer, and degrades it; once it is there, all is well."""
+    reasons: list[str | None] = ["the keys", None]
+    app, _ = app_of(waiting=[lambda: reasons[0], lambda: reasons[1]])
+    asking = Asking(app)
+    ready = asking.get("/readyz")
+    assert (ready.status_code, ready.headers["retry-after"]) == (503, "1")
+    assert ready.json() == {"status": "waiting", "for": ["the keys"]}
+    assert ask_health(app)[1]["status"] == "degraded"
+    assert asking.get("/livez").status_code == 200
+    reasons[0] = None
+    assert asking.get("/readyz").json() == {"status": "ready"}
+    assert ask_health(app)[1]["status"] == "healthy"
 
 
 def test_draining() -> None:

@@ -5,58 +5,60 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Response
 
-from propylon.control.schemas import Health, ServiceHealth, Status
-from propylon.errors import GatewayError
+from propylon.control.schemas import Health, Readiness, ServiceHealth, Status
+from propylon.proxy.check import check
 from propylon.proxy.service import Instance, Service
-from propylon.upstream.exchange import Outgoing, Timeouts
 from propylon.upstream.tasks import spawn
-from propylon.wire.message import Response as Head
 
 __all__ = ["HealthState", "router"]
 
 _SHARED_FOR = 1.0  # seconds: what many balancers ask for at once is found out once
-_TIMEOUT = 1.0
-_TIMEOUTS = Timeouts(_TIMEOUT, _TIMEOUT, _TIMEOUT, _TIMEOUT, _TIMEOUT)
-_PATH = b"/health"
-_SERVER_ERROR = 500
-
-
-class _Nobody:
-    """A sink for 1xx answers that nobody waits for, and for bodies that nobody reads."""
-
-    def interim(self, head: Head) -> None:
-        """Drop it."""
-
-    def write(self, data: bytes) -> None:
-        """Drop it."""
-
-    def finish(self) -> None:
-        """Nothing to do."""
 
 
 @dataclass(slots=True)
 class HealthState:
-    """What is known of the health of the gateway and its services."""
+    """What is known of the health of the gateway and its services.
+
+    Each of `waiting` returns why the gateway cannot serve everything yet, or None; the public reads it.
+    """
 
     version: str
     services: tuple[Service, ...] = ()
     draining: bool = False
+    waiting: list[Callable[[], str | None]] = field(default_factory=list)
     _probing: asyncio.Task[dict[str, ServiceHealth]] | None = field(default=None, repr=False)
     _probed_at: float = -math.inf
 
+    def reasons(self) -> list[str]:
+        """Return what the gateway waits for before it is ready."""
+        answers = [reason() for reason in self.waiting]
+        return [answer for answer in answers if answer is not None]
+
     async def probe(self) -> dict[str, ServiceHealth]:
-        """Return every service's health, at most a second old."""
-        if self._probing is None or time.monotonic() - self._probed_at > _SHARED_FOR:
+        """Return every service's health, about a second old at the most; one round at a time."""
+        probing = self._probing
+        if probing is None or probing.cancelled() or (probing.done() and self._is_old()):
             self._probed_at = time.monotonic()
-            self._probing = spawn(_probe_all(self.services))
+            probing = self._probing = spawn(_probe_all(self.services))
         # Shielded: one impatient client must not cancel what others wait for.
-        return await asyncio.shield(self._probing)
+        return await asyncio.shield(probing)
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._probed_at > _SHARED_FOR
+
+    def overall(self, services: Iterable[ServiceHealth]) -> Status:
+        """Return how the gateway is as a whole."""
+        if self.draining:
+            return "unhealthy"
+        # What it waits for may never be needed: a balancer that took it out would cut off the rest.
+        well = not self.reasons() and all(service.status == "healthy" for service in services)
+        return "healthy" if well else "degraded"
 
 
 async def _probe_all(services: Iterable[Service]) -> dict[str, ServiceHealth]:
@@ -66,38 +68,26 @@ async def _probe_all(services: Iterable[Service]) -> dict[str, ServiceHealth]:
 
 
 async def _probe_service(service: Service) -> ServiceHealth:
-    if not service.instances:
+    instances = service.instances
+    if not instances:
         return ServiceHealth(status="unknown", latency_ms=None)
-    latencies = await asyncio.gather(*map(_probe, service.instances))
-    answered = [latency for latency in latencies if latency is not None]
-    if not answered:
+    found = await asyncio.gather(*(_latency(service, instance) for instance in instances))
+    well = [latency for latency in found if latency is not None]
+    if not well:
         return ServiceHealth(status="unhealthy", latency_ms=None)
-    return ServiceHealth(status="healthy", latency_ms=min(answered))
+    fastest = round(min(well) * 1000, 3)
+    everybody = len(well) == len(instances)
+    return ServiceHealth(status="healthy" if everybody else "degraded", latency_ms=fastest)
 
 
-async def _probe(instance: Instance) -> float | None:
-    """Ask one instance; return its latency in milliseconds, None if it is not well."""
-    began = time.monotonic()
-    try:
-        async with asyncio.timeout(_TIMEOUT):
-            answer = await instance.upstream.exchange(_request(instance), _Nobody())
-    except (GatewayError, TimeoutError):
-        return None
-    answer.abort()
-    if answer.head.status >= _SERVER_ERROR:
-        return None
-    return round((time.monotonic() - began) * 1000, 3)
-
-
-def _request(instance: Instance) -> Outgoing:
-    return Outgoing(
-        "GET",
-        b"GET %b%b HTTP/1.1" % (instance.base, _PATH),
-        b"\r\nHost: " + instance.host + b"\r\nUser-Agent: propylon-health",
-        None,
-        _TIMEOUTS,
-        asyncio.get_running_loop().time() + _TIMEOUT,
-    )
+async def _latency(service: Service, instance: Instance) -> float | None:
+    """Return how fast the instance answered, in seconds; None if it is not well."""
+    state = instance.state
+    # Who is probed in the background anyway is not asked again, once there is a verdict.
+    if service.fleet.rules(instance) is not None and state.status != "starting":
+        return state.latency if state.status == "healthy" else None
+    result = await check(service.fleet, instance, clock=time.perf_counter, wall=time.time)
+    return result.latency if result.ok else None
 
 
 def router(state: HealthState) -> APIRouter:
@@ -108,9 +98,8 @@ def router(state: HealthState) -> APIRouter:
     @routes.get("/health", summary="How the gateway and its services are")
     async def health(response: Response) -> Health:
         services = await state.probe()
-        well = all(service.status == "healthy" for service in services.values())
-        status: Status = "unhealthy" if state.draining else "healthy" if well else "degraded"
-        response.status_code = 503 if state.draining else 200
+        status = state.overall(services.values())
+        response.status_code = 503 if status == "unhealthy" else 200
         response.headers["Cache-Control"] = "no-store"
         now = datetime.now(UTC).replace(microsecond=0)
         return Health(status=status, version=state.version, timestamp=now, services=services)
@@ -121,12 +110,26 @@ def router(state: HealthState) -> APIRouter:
         return {"status": "alive"}
 
     @routes.api_route("/readyz", methods=["GET", "HEAD"], include_in_schema=False)
-    @routes.get("/readyz", summary="Whether traffic should be sent here")
-    async def readyz(response: Response) -> dict[str, str]:
-        if state.draining:
+    @routes.get(
+        "/readyz",
+        summary="Whether traffic should be sent here",
+        response_model_exclude_none=True,
+        responses={503: {"model": Readiness, "description": "Not now, or no more."}},
+    )
+    async def readyz(response: Response) -> Readiness:
+        found = _readiness(state)
+        if found.status != "ready":
             response.status_code = 503
-            response.headers["Retry-After"] = "5"
-            return {"status": "draining"}
-        return {"status": "ready"}
+            # A balancer asks again anyway; a stop takes longer than a start.
+            response.headers["Retry-After"] = "5" if found.status == "draining" else "1"
+        return found
 
     return routes
+
+
+def _readiness(state: HealthState) -> Readiness:
+    if state.draining:
+        return Readiness(status="draining")
+    if reasons := state.reasons():
+        return Readiness(status="waiting", reasons=reasons)
+    return Readiness(status="ready")

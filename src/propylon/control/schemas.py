@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Envelope", "ErrorBody", "Health", "ServiceHealth", "Status"]
+__all__ = ["Envelope", "ErrorBody", "Health", "Readiness", "ServiceHealth", "Status"]
 
 
 Status = Literal["healthy", "degraded", "unhealthy"]
@@ -16,11 +16,12 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 class ServiceHealth(BaseModel):
     """How one service answered the last probe."""
 
-    status: Literal["healthy", "unhealthy", "unknown"] = Field(
-        description="healthy: an instance answered below 500; unknown: it has no instance."
+    status: Literal["healthy", "degraded", "unhealthy", "unknown"] = Field(
+        description="healthy: every instance is well; degraded: some are; unhealthy: none is;"
+        " unknown: it has no instance."
     )
     latency_ms: float | None = Field(
-        description="Of the fastest instance; null when none answered."
+        description="Of the fastest instance that is well; null when none is."
     )
 
 
@@ -39,7 +40,8 @@ class Health(BaseModel):
     )
 
     status: Status = Field(
-        description="degraded: a service is not healthy; unhealthy: the gateway cannot serve."
+        description="degraded: a service is not healthy, or the gateway is not ready for everything;"
+        " unhealthy: it is about to stop."
     )
     version: str = Field(description="Of the gateway.")
     timestamp: datetime = Field(description="When the probes ran, UTC.")
@@ -59,3 +61,14 @@ class Envelope(BaseModel):
 
     error: ErrorBody = Field(description="What went wrong.")
     request_id: str = Field(description="As in X-Request-ID.", examples=["8f14e45fceea167a"])
+
+
+class Readiness(BaseModel):
+    """Whether traffic should be sent here."""
+
+    status: Literal["ready", "waiting", "draining"] = Field(
+        description="waiting: not everything can be served yet; draining: about to stop."
+    )
+    reasons: list[str] | None = Field(
+        default=None, serialization_alias="for", description="What it waits for."
+    )

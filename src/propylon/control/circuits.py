@@ -1,0 +1,62 @@
+"""Show the breakers of all services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from propylon.control.identity import require_scopes
+from propylon.proxy.breaker import State
+from propylon.proxy.service import Service
+
+__all__ = ["CircuitState", "router"]
+
+
+class CircuitState(BaseModel):
+    """A breaker, as it stands in the worker that was asked."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "state": "OPEN",
+                "failures": 5,
+                "opened_at": "2026-11-21T10:00:00Z",
+                "retry_after": "2026-11-21T10:01:00Z",
+                "probes_in_flight": 0,
+            }
+        }
+    )
+
+    state: State = Field(description="CLOSED: requests pass; OPEN: none; HALF_OPEN: a few probes.")
+    failures: int = Field(
+        description="Failures within failure_window, counted up to the threshold."
+    )
+    opened_at: str | None = Field(description="When it opened; null while it is closed.")
+    retry_after: str | None = Field(
+        description="When the next probe may pass; null unless it is open."
+    )
+    probes_in_flight: int = Field(description="Probes that have not ended yet.")
+
+
+def router(prefix: str, services: Callable[[], Iterable[Service]]) -> APIRouter:
+    """Return the endpoint over whatever services there are when it is asked."""
+    routes = APIRouter(tags=["services"])
+
+    @routes.get(
+        f"{prefix}/circuits",
+        summary="The breakers of all services",
+        dependencies=[require_scopes("admin")],
+    )
+    async def circuits(response: Response) -> dict[str, CircuitState]:
+        response.headers["Cache-Control"] = "no-store"
+        return {
+            service.name: CircuitState.model_validate(
+                service.breaker.snapshot(), from_attributes=True
+            )
+            for service in services()
+            if service.breaker is not None
+        }
+
+    return routes

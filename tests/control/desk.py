@@ -1,0 +1,163 @@
+"""The token endpoints over real stores, behind a stand-in for the gateway: it verifies, and passes on who asks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import sqlite3
+from collections.abc import Coroutine
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import httpx
+
+from propylon.control import tokens, users
+from propylon.control.app import create_app
+from propylon.control.issuer import Issuer
+from propylon.control.openapi import offer_password
+from propylon.control.sessions import Sessions
+from propylon.errors import AuthError
+from propylon.proxy.authenticate.claims import Rules
+from propylon.proxy.authenticate.keys import from_secret
+from propylon.proxy.authenticate.revocation import of_all
+from propylon.proxy.authenticate.verify import FixedKeys, Verifier
+from propylon.proxy.principal import ANONYMOUS
+from propylon.upstream.inprocess import CONTEXT
+from tests.stores.kept import PASSWORD, Clock, Kept
+
+T = TypeVar("T")
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+PREFIX = "/api/v1"
+EXPIRES = 1800.0
+
+
+class Desk:
+    """One worker, and a client of it."""
+
+    def __init__(self, folder: Path, runner: asyncio.Runner, clock: Clock, ids: str = "id") -> None:
+        self.kept = Kept(folder, runner, clock)
+        self.clock = clock
+        numbers = itertools.count(1)
+        self.issuer = Issuer(
+            SECRET,
+            "HS256",
+            EXPIRES,
+            clock,
+            lambda: f"{ids}-{next(numbers)}",
+        )
+        self.rules = Rules()
+        kept = self.kept
+        self.verifier = Verifier(
+            FixedKeys(from_secret(SECRET, ["HS256"])), None, self.rules, kept.memory, clock
+        )
+        sessions = Sessions(kept.users, kept.grants, kept.journal, self.issuer)
+        self.app = create_app(
+            "1.2.3",
+            [
+                tokens.router(
+                    PREFIX,
+                    verify=self.verifier.verify,
+                    revoker=kept.journal,
+                    clock=clock,
+                    sessions=sessions,
+                    grants=kept.grants,
+                ),
+                users.router(PREFIX, kept.users),
+            ],
+        )
+        offer_password(self.app, f"{PREFIX}/auth/token")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Do what the gateway does: verify, and say who asks."""
+        principal = ANONYMOUS
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                try:
+                    verified = await self.verifier.verify(value.removeprefix(b"Bearer "))
+                except AuthError as error:
+                    principal = ANONYMOUS
+                    assert error.status == 401
+                else:
+                    principal = verified.principal
+        scope["state"] = {CONTEXT: SimpleNamespace(principal=principal)}
+        await self.app(scope, receive, send)
+
+    async def asking(
+        self, method: str, path: str, token: str = "", **options: Any
+    ) -> httpx.Response:
+        """Ask."""
+        headers = {"X-Request-ID": "abc", **options.pop("headers", {})}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        transport = httpx.ASGITransport(self)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://a", trust_env=False
+        ) as client:
+            return await client.request(method, f"{PREFIX}{path}", headers=headers, **options)
+
+    def add(self, name: str = "ann", **fields: Any) -> None:
+        """Add a user with PASSWORD."""
+        if not self.kept.file.exists():
+            self.kept.file.write_bytes(_empty())
+        self.kept.add(name, **fields)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run something to its end, on the one loop."""
+        return self.kept.run(coroutine)
+
+    def post(self, path: str, token: str = "", /, **form: str) -> httpx.Response:
+        """Post a form."""
+        return self.run(self.asking("POST", path, token, data=form))
+
+    def get(self, path: str, token: str = "") -> httpx.Response:
+        """Get."""
+        return self.run(self.asking("GET", path, token))
+
+    def login(self, name: str = "ann", **form: str) -> dict[str, Any]:
+        """Log in with PASSWORD; return the answer."""
+        answer = self.post("/auth/token", username=name, password=PASSWORD, **form)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def refresh(self, refresh_token: str, **form: str) -> httpx.Response:
+        """Exchange a refresh token."""
+        return self.post(
+            "/auth/token", grant_type="refresh_token", refresh_token=refresh_token, **form
+        )
+
+    def good(self, token: str) -> bool:
+        """Whether an access token counts now."""
+        try:
+            self.run(self.verifier.verify(token.encode()))
+        except AuthError:
+            return False
+        return True
+
+
+@cache
+def _empty() -> bytes:
+    """Return a database without users: creating one takes longer than most tests."""
+    with TemporaryDirectory() as folder, asyncio.Runner() as runner:
+        kept = Kept(Path(folder), runner, Clock())
+        runner.run(kept.journal.revoke(of_all(0.0)))
+        kept.close()
+        with sqlite3.connect(kept.file) as connection:
+            connection.execute("DELETE FROM revocations")
+        connection.close()
+        return kept.file.read_bytes()
+
+
+def claims(token: str) -> dict[str, Any]:
+    """What a token says."""
+    payload = token.split(".")[1]
+    found: dict[str, Any] = json.loads(
+        base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    )
+    return found

@@ -1,42 +1,14 @@
 """The file, the environment and the command line, and every problem of theirs at once."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from propylon.config.load import Loaded, load
+from propylon.config.load import load
 from propylon.config.problems import ConfigError
 from propylon.config.schema import EdgeTimeoutsConfig, GatewayConfig
-
-SERVICES = "services: {orders: {url: 'http://orders:8000'}}\n"
-
-
-@pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def loaded(text: str, environ: Mapping[str, str] | None = None, **overrides: object) -> Loaded:
-    """Load a text as ./propylon.yaml."""
-    Path("propylon.yaml").write_text(text, encoding="utf-8")
-    return load(None, environ or {}, overrides)
-
-
-def problems(text: str, environ: Mapping[str, str] | None = None) -> list[str]:
-    """Say all problems of a text."""
-    with pytest.raises(ConfigError) as caught:
-        loaded(text, environ)
-    return [str(problem) for problem in caught.value.problems]
-
-
-def route(rest: str) -> str:
-    """Write a file with one service and one route, whose rules begin on line 3."""
-    return f"{SERVICES}routes:\n  - {{service: orders, {rest}}}\n"
-
+from tests.config.texts import SERVICES, loaded, problems, route
 
 ONE_PROBLEM = {
     # Keys and kinds.
@@ -75,6 +47,7 @@ ONE_PROBLEM = {
     "debug: false\n---\ndebug: true": "2: not valid YAML: expected a single document in the stream,"
     " found another document",
     "debug: false\nlog: \x01": "2: the character U+0001 cannot stand in YAML",
+    "debug: !secret x": "1 debug: a value that begins with ! must stand in quotes",
     "debug: !!python/name:os.system x": "1 debug: the tag !!python/name:os.system is not supported",
     "? [a]\n: b": "1 ?: a key must be plain text",
     "&a [*a]": "1: an alias that contains itself",
@@ -90,8 +63,6 @@ ONE_PROBLEM = {
     " a service has a url or instances, not both",
     "services: {'a b': {}}": "1 services.a b: must be a name of letters, digits, and any of . _ -"
     " after the first",
-    "services: {a: {circuit: {}}}": "1 services.a.circuit: not built in this version of Propylon;"
-    " take it out, since nothing would enforce it",
     "services: {a: {url: a}}": "1 services.a.url: must be a URL that starts with http:// or https://",
     "services: {a: {url: 'ftp://a'}}": "1 services.a.url: must be a URL that starts with http:// or"
     " https://",
@@ -145,8 +116,8 @@ ONE_PROBLEM = {
     " without spaces around it",
     route("path: /a, rate_limit: {rate: 1/s}"): "3 routes[0].rate_limit: not built in this version"
     " of Propylon; take it out, since nothing would enforce it",
-    "defaults: {scopes: [read]}": "1 defaults.scopes: not built in this version of Propylon;"
-    " take it out, since nothing would enforce it",
+    "defaults: {rate_limit: {rate: 1/s}}": "1 defaults.rate_limit: not built in this version of"
+    " Propylon; take it out, since nothing would enforce it",
     "defaults: {path: /a}": "1 defaults.path: belongs to one route, and has no default",
     route("path: /health"): "3 routes[0].path: /health is the path of one of the gateway's own"
     " endpoints",
@@ -289,6 +260,8 @@ def test_variables_fill_values_and_cannot_inject_yaml() -> None:
     config = loaded(text, {"P": "81", "V": ""}).config
     assert (config.server.port, config.server.workers, config.prefix) == (81, 3, "/a$")
     assert (config.services["a"].url, config.services["a"].max_connections) == (None, 9)
+    switched = loaded(route("path: /a, exact: '${E}', circuit: '${C:-no}'"), {"E": "True"}).config
+    assert (switched.routes[0].exact, switched.routes[0].circuit) == (True, False)
     injected = problems("server:\n  host: a\n  port: ${P}\n", {"P": "1\n  workers: 9"})
     assert injected == ["propylon.yaml:3 server.port: must be a whole number"]
 

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propylon.config.units import parse_duration, parse_size, parse_timeout, parse_whole
+from propylon.config.units import (
+    Rate,
+    parse_duration,
+    parse_rate,
+    parse_share,
+    parse_size,
+    parse_timeout,
+    parse_whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +78,37 @@ def test_nothing_else_comes_out(written: object) -> None:
         except ValueError:
             continue
         assert 0 <= value < math.inf
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"),
+    [("10/s", Rate(10, 1.0)), ("600/m", Rate(600, 60.0)), ("5/h", Rate(5, 3600.0))],
+)
+def test_rates(written: str, rate: Rate) -> None:
+    """So many a second, a minute, an hour; and a rate says what it is as it was written."""
+    assert parse_rate(written) == rate
+    assert str(rate) == written
+    assert parse_rate(rate) is rate
+
+
+@pytest.mark.parametrize("written", [10, "10", "0/s", "-1/s", "1/x", "1/", "/s", "1 / s", "1.5/s"])
+def test_what_is_no_rate(written: object) -> None:
+    """Anything else is one sentence."""
+    with pytest.raises(ValueError, match=r"must be a rate of at least one: text such as"):
+        parse_rate(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "share"),
+    [("20%", 0.2), (0.2, 0.2), ("0.2", 0.2), ("12.5%", 0.125), (0, 0.0), (1, 1.0), ("100%", 1.0)],
+)
+def test_shares(written: object, share: float) -> None:
+    """In percent, or as a number from 0 to 1."""
+    assert parse_share(written) == share
+
+
+@pytest.mark.parametrize("written", [20, "20", "101%", -0.1, "-1%", "%", True, None, float("nan")])
+def test_what_is_no_share(written: object) -> None:
+    """Twenty is no share: who forgot the percent sign would get everything."""
+    with pytest.raises(ValueError, match=r"must be a share: text such as"):
+        parse_share(written)

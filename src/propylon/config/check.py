@@ -4,13 +4,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from propylon.config.endpoints import LOOPBACK, PUBLIC, UNDER_PREFIX
-from propylon.config.problems import Path, did_you_mean
+from propylon.config.credentials import credential_findings
+from propylon.config.endpoints import all_paths
+from propylon.config.problems import Finding, Path, did_you_mean
 from propylon.config.schema import OWN_SERVICE, with_defaults
 from propylon.config.syntax import shape
-from propylon.config.units import parse_whole
+from propylon.config.units import is_true, parse_whole
 
-Finding = tuple[Path, str]
+__all__ = ["cross_check"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class _Matcher:
 
 def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
     """Yield each finding in a raw configuration, be it otherwise valid or not."""
+    yield from credential_findings(written)
     whole = with_defaults(written)
     if not isinstance(whole, dict) or not isinstance(whole.get("routes"), list):
         return
@@ -69,16 +71,11 @@ def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:
         name if isinstance(name, str) else path,
         isinstance(name, str),
         path,
-        _is_true(route.get("exact")),
+        is_true(route.get("exact")),
         frozenset(host.lower() for host in _texts(route.get("hosts"))),
         frozenset(_texts(route.get("methods"))),
         _priority(route.get("priority")),
     )
-
-
-def _is_true(value: object) -> bool:
-    # As the model reads a boolean, from a variable too.
-    return str(value).lower() in {"true", "t", "yes", "y", "on", "1"}
 
 
 def _priority(value: object) -> int:
@@ -108,7 +105,7 @@ def _same_names(
 
 def _own_paths(matchers: list[_Matcher], prefix: object) -> Iterator[Finding]:
     base = prefix.rstrip("/") if isinstance(prefix, str) else "/api/v1"
-    own = {*PUBLIC, *LOOPBACK, *(base + path for path in UNDER_PREFIX)}
+    own = all_paths(base)
     for one in matchers:
         if shape(one.path) in own:
             yield (

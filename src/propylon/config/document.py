@@ -32,7 +32,7 @@ class Unreadable(ValueError):
 class Document:
     """What the text says, the line of each value in the order of the text, and what is wrong."""
 
-    value: object = None
+    value: object = field(default=None, repr=False)  # there are secrets in it
     lines: dict[Path, int] = field(default_factory=dict)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     failed: set[Path] = field(default_factory=set)
@@ -125,7 +125,7 @@ class _Reader:
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
         if node.tag not in _READ | _TEXT:
-            self._document.fail(path, f"the tag {_short(node.tag)} is not supported")
+            self._document.fail(path, _untagged(node.tag))
             return None
         plain = not node.style and node.tag in _READ | {_TAG + "str"}
         text: str = node.value
@@ -179,5 +179,8 @@ def _twice(key: str, first: int, line: int) -> str:
     return f'"{key}" is written twice: on line {first}, and again on line {line}'
 
 
-def _short(tag: str) -> str:
-    return "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag
+def _untagged(tag: str) -> str:
+    if tag.startswith(_TAG):
+        return f"the tag !!{tag.removeprefix(_TAG)} is not supported"
+    # It may be the beginning of a secret, which nobody should read in a log.
+    return "a value that begins with ! must stand in quotes"

@@ -1,25 +1,28 @@
 """Read what the environment says about the configuration. Pure, but for the `.env` file."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
 from dotenv import dotenv_values
 
+from propylon.config.credentials import SECRET
 from propylon.config.document import Unreadable, read
-from propylon.config.expand import read_scalar
+from propylon.config.expand import read_variable
 from propylon.config.problems import ConfigError, Path, Problem
 
 PREFIX = "PROPYLON_"
 FILE_VARIABLE = "PROPYLON_CONFIG"
-PLAIN: Mapping[str, Path] = {
-    "PORT": ("server", "port"),
-    "WEB_CONCURRENCY": ("server", "workers"),
-    "LOG_LEVEL": ("log", "level"),
-    "DEBUG": ("debug",),
-    "API_V1_PREFIX": ("prefix",),
-}
+SECRET_VARIABLES = ("SECRET_KEY", "JWT_SECRET_KEY")  # the later one wins
+OTHER_KEYS: tuple[Path, ...] = (("auth", "jwt", "public_key"), ("auth", "jwt", "jwks_url"))
+# Taken as they are: a secret may begin with a bracket, and is no list for that.
+VERBATIM: tuple[Path, ...] = (
+    SECRET,
+    ("auth", "introspection", "client_id"),
+    ("auth", "introspection", "client_secret"),
+    ("auth", "tokens", "database"),
+)
 _SERVICE_URL = re.compile(r"([A-Z][A-Z0-9_]*)_SERVICE_URL")
 _INDEX = re.compile(r"[0-9]{1,5}")
 
@@ -29,7 +32,7 @@ class Setting:
     """One key that is set from outside the file, and by what."""
 
     path: Path
-    value: object
+    value: object = field(repr=False)  # it may be a secret
     place: str
 
 
@@ -47,27 +50,71 @@ def read_dotenv(directory: FilePath) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def settings(environ: Mapping[str, str]) -> Iterator[Setting]:
+def settings(environ: Mapping[str, str], passed_over: Container[str] = ()) -> Iterator[Setting]:
     """Yield the keys that variables set: the few plain names first, `PROPYLON_A__B` over them."""
-    for name, path in PLAIN.items():
-        if environ.get(name):
-            yield Setting(path, read_scalar(environ[name]), name)
+    for name, (path, read_text) in PLAIN.items():
+        if environ.get(name) and name not in passed_over:
+            yield Setting(path, read_text(environ[name]), name)
     for name in sorted(environ):
-        key = name.removeprefix(PREFIX)
-        # Kubernetes sets PROPYLON_PORT=tcp://… beside a service called propylon.
-        if key != name and "__" in key:
-            parts = tuple(key.lower().split("__"))
-            yield Setting(parts, _value(environ[name]), name)
+        path = _named(name)
+        if path:
+            text = environ[name]
+            yield Setting(path, (text or None) if path in VERBATIM else _value(text), name)
+
+
+def not_for_us(environ: Mapping[str, str], written: object) -> Container[str]:
+    """Name the variables that say something, but not to this gateway.
+
+    Whoever verifies tokens with public keys may have a SECRET_KEY for another program.
+    """
+    set_by_name = {_named(name) for name, text in environ.items() if text}
+    if any(path in set_by_name or _at(path, written) for path in OTHER_KEYS):
+        return SECRET_VARIABLES
+    return SECRET_VARIABLES[:1] if environ.get(SECRET_VARIABLES[1]) else ()
+
+
+def _named(name: str) -> Path:
+    key = name.removeprefix(PREFIX)
+    # Kubernetes sets PROPYLON_PORT=tcp://... beside a service called propylon.
+    return tuple(key.lower().split("__")) if key != name and "__" in key else ()
+
+
+def _at(path: Path, tree: object) -> object:
+    for part in path:
+        tree = _child(tree, part)
+    return tree
 
 
 def _value(text: str) -> object:
     if not text.lstrip().startswith(("[", "{")):
-        return read_scalar(text)
+        return read_variable(text)
     try:
         document = read(text.replace("$", "$$"), {})
     except Unreadable:
         return text
     return text if document.problems else document.value
+
+
+def _minutes(text: str) -> str:
+    return f"{text}m" if text.isdecimal() else text
+
+
+def _origins(text: str) -> object:
+    if text.lstrip().startswith("["):
+        return _value(text)
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
+    "PORT": (("server", "port"), read_variable),
+    "WEB_CONCURRENCY": (("server", "workers"), read_variable),
+    "LOG_LEVEL": (("log", "level"), read_variable),
+    "DEBUG": (("debug",), read_variable),
+    "API_V1_PREFIX": (("prefix",), read_variable),
+    **dict.fromkeys(SECRET_VARIABLES, (SECRET, str)),
+    "ACCESS_TOKEN_EXPIRE_MINUTES": (("auth", "tokens", "expires"), _minutes),
+    "CORS_ORIGINS": (("cors", "origins"), _origins),
+}
 
 
 def services(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, object], list[Setting]]:

@@ -37,15 +37,23 @@ def read_scalar(text: str) -> Scalar:
     return text
 
 
-def expand(text: str, environ: Mapping[str, str], *, plain: bool) -> Scalar:
+def read_variable(text: str) -> str | None:
+    """Read what a variable holds: nothing, or text.
+
+    It stays text: the models read numbers from text too, and a secret of digits is no number.
+    """
+    return None if text in _WORDS and _WORDS[text] is None else text
+
+
+def expand(text: str, environ: Mapping[str, str], *, plain: bool) -> str | None:
     """Replace `${VAR}` and `${VAR:-default}`; `$$` is a dollar; ValueError names what is missing.
 
-    A plain scalar that is one reference and nothing else is read again, so that
-    `port: ${PORT:-8000}` is a number.
+    A plain scalar that is one reference and nothing else may turn out to be nothing, so that
+    `url: ${URL:-}` counts as not written.
     """
     alone = _REFERENCE.fullmatch(text)
     if alone is not None and alone["name"] and plain:
-        return read_scalar(_value(alone, environ))
+        return read_variable(_value(alone, environ))
     return _REFERENCE.sub(lambda match: _value(match, environ), text)
 
 

@@ -11,14 +11,17 @@ from pydantic import ValidationError
 
 from propylon.config.check import cross_check
 from propylon.config.document import Document, Unreadable, read
+from propylon.config.doubts import doubts
 from propylon.config.environment import (
     FILE_VARIABLE,
     Setting,
     locate,
+    not_for_us,
     read_dotenv,
     services,
     settings,
 )
+from propylon.config.keyfile import read_key_file
 from propylon.config.problems import ConfigError, Path, Places, Problem, dotted
 from propylon.config.schema import GatewayConfig
 from propylon.config.wording import findings
@@ -32,11 +35,12 @@ NOTHING: Mapping[str, object] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A valid configuration, the file that it came from, and where in it each value stands."""
+    """A valid configuration, the file that it came from, where in it each value stands, and doubts."""
 
     config: GatewayConfig
     path: FilePath | None
     places: Places
+    warnings: tuple[Problem, ...] = ()
 
     @property
     def positions(self) -> Mapping[Path, int]:
@@ -58,12 +62,15 @@ def load(
     name = "" if path is None else str(path)
     document = Document(value={}) if path is None else _document(path, everything)
     sources = _Sources(document, Places(name, document.lines))
-    sources.apply(settings(dotenv))
-    sources.apply(settings(environ))
+    passed_over = not_for_us(everything, document.value)
+    sources.apply(settings(dotenv, passed_over))
+    sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))
     if path is None:
         sources.add_services(everything)
-    return Loaded(_validated(document, sources.places), path, sources.places)
+    read_key_file(document, FilePath() if path is None else path.parent)
+    config = _validated(document, sources.places)
+    return Loaded(config, path, sources.places, sources.places.ordered(doubts(config)))
 
 
 def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 Path = tuple[str | int, ...]
 """Where a value stands in the configuration: `("routes", 2, "service")`."""
+Finding = tuple[Path, str]
+"""Something about the value at a path, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Places:
         """Make the problem that a message about the value at a path is."""
         return Problem(self.of(path), dotted(path), message)
 
-    def ordered(self, found: Iterable[tuple[Path, str]]) -> tuple[Problem, ...]:
+    def ordered(self, found: Iterable[Finding]) -> tuple[Problem, ...]:
         """Make problems of what was found, in the order of the file, what is not in it last."""
         ranks = {path: rank for rank, path in enumerate(self.lines)}
         ranked = sorted(found, key=lambda item: self._rank(item[0], ranks))

@@ -3,8 +3,8 @@
 _STARTER = """\
 # yaml-language-server: $schema=propylon.schema.json
 # A gateway in one file. `propylon check` finds every mistake in it, `propylon run` starts it.
-# ${VAR} and ${VAR:-default} come from the environment; what is shown under server, log and
-# prefix is the default.
+# ${VAR} and ${VAR:-default} come from the environment. Nearly everything shown is the default:
+# what you do not need may go. A key without a value counts as not written.
 
 server:
   host: ${HOST:-127.0.0.1}     # 0.0.0.0 listens on every address
@@ -28,10 +28,42 @@ log:
   level: info                  # debug, info, warning, error, critical
   format: json                 # json, or text for a terminal
 
+auth:                          # who is asking
+  jwt:                         # one of secret, public_key, jwks_url; with none, routes that
+    secret: ${JWT_SECRET_KEY:-}          # want a token answer 503. 32 random bytes or more:
+    # python -c "import secrets; print(secrets.token_urlsafe(48))"
+    public_key:                # a key in PEM, or the path of its file
+    jwks_url:                  # such as https://login.example.com/.well-known/jwks.json
+    algorithms:                # empty: HS256 beside a secret, else those that fit the key
+    issuer:                    # one or a list; checked when set
+    audience:                  # one or a list; checked when set
+    leeway: 0s                 # how far the clocks of issuer and gateway may differ
+    scopes_claim: [scope, scopes]        # the first of them that a token has
+    roles_claim: [roles]       # such as [realm_access.roles]
+  introspection:               # for tokens that are not signed (RFC 7662)
+    url:
+    client_id:
+    client_secret:             # such as ${CLIENT_SECRET}
+    cache: 30s
+  tokens:                      # the gateway's own, and the users who get them
+    enabled:                   # empty: where there is a secret to sign with
+    expires: 30m
+    refresh_expires: 30d
+    database: sqlite:///propylon.db      # or postgresql://host/name
+    rate_limit: {rate: 10/m, burst: 10, key: ip}   # key: ip, or route for all together
+
+cors:                          # which pages of other origins may read the answers
+  origins: []                  # such as [https://app.example.com]; empty: CORS is off
+  methods: []                  # empty: the route's
+  headers: []                  # empty: those that are asked for
+  expose: []                   # headers of answers that pages may read
+  credentials: false           # true: with cookies
+  max_age: 10m
+
 services:
   orders:
-    url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", "http://b:8000"]
-    balance: round_robin       # or random
+    url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", {url: "http://b:8000", weight: 3}]
+    balance: round_robin       # or random, least_connections
     max_connections: 1024      # to one instance, in each worker
     forward_token: true        # pass Authorization on
     timeouts:
@@ -40,6 +72,23 @@ services:
       idle: 30s                # longest silence in a body
       total: 60s               # until the response's head, whatever it took
       max_duration:            # for the whole exchange; empty: unlimited
+    retry:                     # only before a byte of the answer has reached the client
+      attempts: 3              # the first one counted; 1: never again
+      backoff: 100ms           # doubled each time, up to max_backoff
+      max_backoff: 2s
+      on: [connect-failure, reset, 502, 503, 504]   # and timeout, or any 5xx
+      budget: 20%              # of the last ten seconds' requests may be retries
+      non_idempotent: false    # true: POST and PATCH too
+    circuit:                   # the breaker: refuses at once after so many failures
+      failure_threshold: 5
+      failure_window: 120s
+      min_throughput: 5        # no breaking on fewer requests than that
+      recovery_timeout: 60s    # then `probes` requests may try
+      half_open_timeout: 30s   # for each of them
+      probes: 1
+    health:                    # empty: probes inform /health only; or {path: /health,
+                               # interval: 30s, timeout: 1s, healthy_after: 1, unhealthy_after: 1}
+    ejection: {failures: 5, time: 30s, max: 50%}   # of instances that fail in a row
 
 defaults:                      # for all routes that do not say otherwise
   auth: required               # required, optional (looked at if there) or none
@@ -49,6 +98,11 @@ routes:
     path: /api/v1/orders       # itself and everything below it; {name} stands for one segment
     service: orders
     auth: none                 # so that it can be tried without a token; take this line out
+    scopes: []                 # all of them, such as [read]
+    roles: []                  # any of them, such as [clerk, admin]
+    circuit: true              # false: leaves the service's breaker out of it
+    privacy: optional          # ignored, optional (checked if sent) or required
+    default_privacy:           # strict, standard or permissive, where none is sent
     exact: false               # true: nothing below it
     strip_prefix: false        # true: /api/v1/orders/7 reaches the service as /7
     rewrite:                   # or what replaces the path instead, such as /v2/orders
@@ -60,6 +114,11 @@ routes:
     headers:
       request: {set: {}, remove: []}
       response: {set: {}, remove: []}
+
+registry:                      # services that register themselves
+  enabled: true
+  allow: []                    # such as [10.0.0.0/8, "*.svc.cluster.local"]; empty: nobody
+  ttl:                         # such as 60s: how long a registration lasts without a heartbeat
 """
 
 

@@ -2,15 +2,21 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 # RFC 3986 pchar without `%`, which must start an escape, and `{}`, which name a segment here.
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
+# RFC 3986, 3.4.
+_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 _NAMED = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 _DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
 # Underscores are no host names, but Compose and Docker give them to containers.
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_GLOB = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_*](?:[A-Za-z0-9_.*-]*[A-Za-z0-9_*])?")
+_NUMBERS = re.compile(r"[0-9.*]*[0-9][0-9.*]*")
+_SCOPE = re.compile(r"[!#-+\--\[\]-~]+")
+_SRV = "srv+"
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<base>[^?#]*)(?P<rest>.*)",
     re.DOTALL,
@@ -41,6 +47,19 @@ class UpstreamUrl:
     host: str
     port: int
     base: str
+    srv: bool = False  # the host is that of an SRV record, which knows the ports
+
+
+def parse_upstream(text: str) -> UpstreamUrl:
+    """Take the URL of a service apart: as `parse_url`, or srv+http://_http._tcp.orders.example."""
+    if not text.lower().startswith(_SRV):
+        return parse_url(text)
+    url = parse_url(text[len(_SRV) :])
+    match = _URL.fullmatch(text)
+    if match is not None and ":" in match["authority"]:
+        msg = "must be a URL without a port: the SRV record says it"
+        raise ValueError(msg)
+    return replace(url, srv=True)
 
 
 def parse_url(text: str) -> UpstreamUrl:
@@ -68,7 +87,7 @@ def _authority(text: str) -> tuple[str, int | None]:
     if match is None or not match["host"]:
         msg = "must be a URL with a host"
         raise ValueError(msg)
-    return _host(match["host"]), None if match["port"] is None else _port(match["port"])
+    return _host(match["host"]), None if match["port"] is None else check_port(match["port"])
 
 
 def _host(text: str) -> str:
@@ -84,7 +103,8 @@ def _host(text: str) -> str:
     return text.lower()
 
 
-def _port(text: str) -> int:
+def check_port(text: str) -> int:
+    """Read a port."""
     if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
         msg = f'"{text}" is no port: a number from 1 to 65535'
         raise ValueError(msg)
@@ -93,7 +113,20 @@ def _port(text: str) -> int:
 
 def check_url(text: str) -> str:
     """Accept an upstream's URL as it stands."""
-    parse_url(text)
+    parse_upstream(text)
+    return text
+
+
+def check_document_url(text: str) -> str:
+    """Accept the URL of something that the gateway fetches itself; it may have a query."""
+    address, mark, query = text.partition("?")
+    if "#" in query:
+        msg = "must be a URL without a fragment"
+        raise ValueError(msg)
+    parse_url(address)
+    if mark and not _QUERY.fullmatch(query):
+        msg = "has a character in its query that cannot stand there as it is"
+        raise ValueError(msg)
     return text
 
 
@@ -149,9 +182,7 @@ def shape(path: str) -> str:
 
 def check_method(text: str) -> str:
     """Accept a method, in upper case as it is sent, or WEBSOCKET."""
-    if not _TOKEN.fullmatch(text):
-        msg = f'"{text}" is no method'
-        raise ValueError(msg)
+    check_token(text, "method")
     if text != text.upper():
         msg = f"methods are written in upper case: {text.upper()}"
         raise ValueError(msg)
@@ -189,11 +220,63 @@ def check_network(text: str) -> str:
     raise ValueError(msg)
 
 
+def is_network(text: str) -> bool:
+    """Tell a network, or an address, from the name of a host."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def check_registrable(text: str) -> str:
+    """Accept a network or the name of a host, in lower case, where `*` stands for anything."""
+    if is_network(text):
+        network = check_network(text)
+        if ipaddress.ip_network(network).is_link_local:
+            # Where clouds answer with the machine's own credentials.
+            msg = f"{text} is link-local, and such addresses are never registered"
+            raise ValueError(msg)
+        return network
+    if not _GLOB.fullmatch(text) or ".." in text:
+        msg = f'"{text}" is neither a network (10.0.0.0/8) nor a host name (*.svc.cluster.local)'
+        raise ValueError(msg)
+    if _NUMBERS.fullmatch(text):
+        msg = f'"{text}": networks are written as 10.0.0.0/8, without a *'
+        raise ValueError(msg)
+    return text.lower()
+
+
+def check_scope(text: str) -> str:
+    """Accept one scope (RFC 6749, 3.3), without the comma that would make two of it in a header."""
+    if " " in text.strip():
+        msg = f"is one scope an item: write [{', '.join(text.split())}]"
+        raise ValueError(msg)
+    if not _SCOPE.fullmatch(text):
+        msg = "must be a scope of visible ASCII characters, without a space, a comma, a quote, a backslash"
+        raise ValueError(msg)
+    return text
+
+
+def check_role(text: str) -> str:
+    """Accept the name of a role, without the comma that would make two of it in a header."""
+    if not text.strip() or "," in text or not text.isprintable():
+        msg = "must be the name of a role, without a comma and without control characters"
+        raise ValueError(msg)
+    return text
+
+
+def check_token(text: str, what: str) -> str:
+    """Accept a token (RFC 9110, 5.6.2): what a header's name or a method is made of."""
+    if not _TOKEN.fullmatch(text):
+        msg = f'"{text}" is no {what}'
+        raise ValueError(msg)
+    return text
+
+
 def check_header_name(text: str) -> str:
     """Accept a header's name, unless it is one that frames the message."""
-    if not _TOKEN.fullmatch(text):
-        msg = f'"{text}" is no name of a header'
-        raise ValueError(msg)
+    check_token(text, "name of a header")
     if text.lower().replace("_", "-") in FRAMING:
         msg = f"{text} is the gateway's own and cannot be set or removed"
         raise ValueError(msg)

@@ -1,7 +1,8 @@
-"""Read durations, sizes and whole numbers as operators write them. Pure."""
+"""Read durations, sizes, rates, shares and whole numbers as operators write them. Pure."""
 
 import math
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated
 
@@ -29,6 +30,8 @@ _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
 _DURATION = re.compile(rf"({_NUMBER})(ms|s|m|h|d)?")
 _SIZE = re.compile(rf"({_NUMBER})({'|'.join(BYTES)})?")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_RATE = re.compile(r"([0-9]{1,9})/(s|m|h|d)")
+_SHARE = re.compile(rf"({_NUMBER})(%)?")
 # A century: whoever writes more has lost a unit.
 _LONGEST = 100 * 366 * 86400.0
 _LARGEST = 2**50
@@ -83,6 +86,49 @@ def parse_whole(value: object) -> int:
     raise ValueError(msg)
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many in so many seconds."""
+
+    amount: int
+    seconds: float
+
+    def __str__(self) -> str:
+        """As an operator writes it: `10/m`."""
+        units = {float(seconds): unit for unit, seconds in SECONDS.items()}
+        return f"{self.amount}/{units.get(self.seconds, f'{self.seconds:g}s')}"
+
+
+def parse_rate(value: object) -> Rate:
+    """Read a rate such as "10/s", "600/m", "5/h"; ValueError says what is wrong."""
+    if isinstance(value, Rate):
+        return value
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[1]) < 1:
+        msg = 'must be a rate of at least one: text such as "10/s", "600/m", "5/h"'
+        raise ValueError(msg)
+    return Rate(int(match[1]), float(SECONDS[match[2]]))
+
+
+def parse_share(value: object) -> float:
+    """Read a share such as "20%" or 0.2; ValueError says what is wrong."""
+    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    if match is not None:
+        share: float | None = float(Decimal(match[1]) / (100 if match[2] else 1))
+    else:
+        share = _number(value)
+    # A bare 20 is no share: whoever wrote it meant 20%, and would get everything.
+    if share is None or not 0 <= share <= 1:
+        msg = 'must be a share: text such as "20%", or a number from 0 to 1'
+        raise ValueError(msg)
+    return share
+
+
+def is_true(value: object) -> bool:
+    """Read a boolean as the models do, from a variable too; whatever is none is not true."""
+    return str(value).lower() in {"true", "t", "yes", "y", "on", "1"}
+
+
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -101,6 +147,24 @@ _DURATION_SCHEMA = _written(
     rf"^{_NUMBER}(ms|s|m|h|d)?$", ["500ms", "10s", "5m", "1h", 30], "Duration"
 )
 _SIZE_SCHEMA = _written(rf"^{_NUMBER}({'|'.join(BYTES)})?$", ["10MB", "1MiB", 65536], "Size")
+_SHARE_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "number", "minimum": 0, "maximum": 1},
+            {"type": "string", "pattern": rf"^{_NUMBER}%?$"},
+        ],
+        "examples": ["20%", 0.2],
+        "title": "Share",
+    }
+)
+_RATE_SCHEMA = WithJsonSchema(
+    {
+        "type": "string",
+        "pattern": r"^[0-9]{1,9}/(s|m|h|d)$",
+        "examples": ["10/s", "600/m", "5/h"],
+        "title": "Rate",
+    }
+)
 
 Duration = Annotated[float, BeforeValidator(parse_duration), _DURATION_SCHEMA]
 """Seconds, zero or more."""
@@ -108,6 +172,10 @@ Timeout = Annotated[float, BeforeValidator(parse_timeout), _DURATION_SCHEMA]
 """Seconds, more than zero."""
 Size = Annotated[int, BeforeValidator(parse_size), _SIZE_SCHEMA]
 """Bytes."""
+Share = Annotated[float, BeforeValidator(parse_share), _SHARE_SCHEMA]
+"""A part of a whole, from 0 to 1."""
+WrittenRate = Annotated[Rate, BeforeValidator(parse_rate), _RATE_SCHEMA]
+"""So many in so many seconds."""
 Whole = Annotated[int, BeforeValidator(parse_whole)]
 """A whole number."""
 Port = Annotated[Whole, Field(ge=0, le=65535)]

@@ -1,5 +1,6 @@
 """Say in plain words what pydantic found wrong. Pure."""
 
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -29,7 +30,9 @@ def findings(error: ValidationError, written: object) -> Iterator[tuple[Path, st
             path = path[:-1]
         # Items that are wrong are not counted, and a list of them is not empty for that.
         miscounted = detail["type"] == "too_short" and detail["input"]
-        if not miscounted and not _comes_from_defaults(path, written):
+        # A default that follows from other keys waits for them to be right.
+        implied = detail["type"] == "default_factory_not_called"
+        if not miscounted and not implied and not _comes_from_defaults(path, written):
             yield path, _message(detail, path)
 
 
@@ -93,7 +96,12 @@ def _list(detail: ErrorDetails, path: Path) -> str:
 
 
 def _bound(words: str, key: str) -> Callable[[ErrorDetails, Path], str]:
-    return lambda detail, _: f"must be {words} {detail['ctx'][key]}"
+    return lambda detail, _: f"must be {words} {_said(detail['ctx'][key])}"
+
+
+def _said(bound: object) -> str:
+    # The only numbers with a fraction that are bounded are durations.
+    return f"{bound:g} s" if isinstance(bound, float) else str(bound)
 
 
 _SAYINGS: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
@@ -130,8 +138,8 @@ def _model_at(path: Path) -> type[BaseModel] | None:
 
 
 def _inner(kind: object) -> object:
-    while typing.get_origin(kind) is typing.Annotated:
-        kind = typing.get_args(kind)[0]
+    while typing.get_origin(kind) in {typing.Annotated, types.UnionType, typing.Union}:
+        kind = next(one for one in typing.get_args(kind) if one is not type(None))
     return kind
 
 

@@ -1,0 +1,86 @@
+"""The plain names of the environment that speak of tokens and origins."""
+
+from pathlib import Path
+
+import pytest
+
+from propylon.config.load import Loaded, load
+from tests.config.texts import SECRET, loaded, problems
+
+OTHER = SECRET[::-1]
+
+
+def secret_of(read: Loaded) -> str | None:
+    """Return the secret that was understood."""
+    secret = read.config.auth.jwt.secret
+    return None if secret is None else secret.get_secret_value()
+
+
+def test_the_specific_name_wins() -> None:
+    """JWT_SECRET_KEY over SECRET_KEY over the file, wherever either stands, and an empty one is none."""
+    text = f"auth: {{jwt: {{secret: {OTHER}x}}}}"
+    assert secret_of(loaded(text, {"SECRET_KEY": SECRET})) == SECRET
+    assert secret_of(loaded(text, {"SECRET_KEY": OTHER, "JWT_SECRET_KEY": SECRET})) == SECRET
+    assert secret_of(loaded(text, {"SECRET_KEY": OTHER, "JWT_SECRET_KEY": ""})) == OTHER
+    assert secret_of(loaded(text, {"SECRET_KEY": "", "JWT_SECRET_KEY": ""})) == OTHER + "x"
+    environ = {"JWT_SECRET_KEY": OTHER, "PROPYLON_AUTH__JWT__SECRET": SECRET}
+    assert secret_of(loaded(text, environ)) == SECRET
+
+
+def test_the_specific_name_wins_from_a_file_of_variables(directory: Path) -> None:
+    """A SECRET_KEY of the process is for another program where .env has a JWT_SECRET_KEY."""
+    (directory / ".env").write_text(f"JWT_SECRET_KEY={SECRET}\n")
+    assert secret_of(load(None, {"SECRET_KEY": OTHER})) == SECRET
+    assert secret_of(load(None, {"JWT_SECRET_KEY": OTHER})) == OTHER
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SECRET_KEY"])
+def test_a_secret_is_for_another_program_where_there_is_a_public_key(name: str) -> None:
+    """Whoever verifies with published keys may have such a variable, and it is not looked at."""
+    text = "auth: {jwt: {jwks_url: 'https://id.example/keys'}}"
+    assert secret_of(loaded(text, {name: "changeme"})) is None
+    environ = {name: "changeme", "PROPYLON_AUTH__JWT__JWKS_URL": "https://id.example/keys"}
+    assert secret_of(loaded("", environ)) is None
+    empty = "auth: {jwt: {jwks_url: '${KEYS:-}'}}"
+    assert secret_of(loaded(empty, {name: SECRET})) == SECRET
+
+
+def test_two_keys_that_are_written_are_a_problem_all_the_same() -> None:
+    """Only the plain names give way."""
+    text = "auth: {jwt: {jwks_url: 'https://id.example/keys'}}"
+    (problem,) = problems(text, {"PROPYLON_AUTH__JWT__SECRET": SECRET})
+    assert problem.startswith("propylon.yaml:1 auth.jwt.jwks_url: tokens are verified with one of")
+
+
+def test_minutes() -> None:
+    """ACCESS_TOKEN_EXPIRE_MINUTES counts minutes."""
+    assert loaded("", {"ACCESS_TOKEN_EXPIRE_MINUTES": "45"}).config.auth.tokens.expires == 2700.0
+    (problem,) = problems("", {"ACCESS_TOKEN_EXPIRE_MINUTES": "soon"})
+    assert problem.startswith("ACCESS_TOKEN_EXPIRE_MINUTES auth.tokens.expires: must be a duration")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "https://a.example,http://localhost:3000",
+        " https://a.example , http://localhost:3000, ",
+        '["https://a.example", "http://localhost:3000"]',
+    ],
+)
+def test_origins_are_separated_by_commas_or_a_list(written: str) -> None:
+    """CORS_ORIGINS is read as people write it."""
+    origins = loaded("", {"CORS_ORIGINS": written}).config.cors.origins
+    assert origins == ("https://a.example", "http://localhost:3000")
+
+
+def test_origins_that_are_none() -> None:
+    """What is wrong in CORS_ORIGINS is said of it, and an empty one says nothing."""
+    (problem,) = problems("", {"CORS_ORIGINS": "https://a.example,b.example"})
+    assert problem.startswith("CORS_ORIGINS cors.origins[1]: must be an origin")
+    assert loaded("cors: {origins: '*'}", {"CORS_ORIGINS": ""}).config.cors.origins == ("*",)
+
+
+def test_names_of_a_later_version_mean_nothing_yet() -> None:
+    """REDIS_URL and RATE_LIMIT_PER_SECOND may be there."""
+    environ = {"REDIS_URL": "redis://r", "REDIS_HOST": "r", "RATE_LIMIT_PER_SECOND": "5"}
+    assert load(None, environ).config == load(None, {}).config

@@ -8,15 +8,47 @@ from propylon.version import __version__
 
 if TYPE_CHECKING:
     from propylon.assembly import Gateway
+    from propylon.config.resilience import CircuitConfig
+    from propylon.control.identity import (
+        current_principal,
+        public,
+        require_roles,
+        require_scopes,
+    )
+    from propylon.control.registration import RegistrationRequest
+    from propylon.errors import AuthError, Forbidden, GatewayError
     from propylon.proxy.principal import Principal
     from propylon.wire.message import Request
 
-__all__ = ["Gateway", "Principal", "Request", "__version__"]
+__all__ = [
+    "AuthError",
+    "CircuitConfig",
+    "Forbidden",
+    "Gateway",
+    "GatewayError",
+    "Principal",
+    "RegistrationRequest",
+    "Request",
+    "__version__",
+    "current_principal",
+    "public",
+    "require_roles",
+    "require_scopes",
+]
 
 _HOMES = {
+    "AuthError": "propylon.errors",
+    "CircuitConfig": "propylon.config.resilience",
+    "Forbidden": "propylon.errors",
     "Gateway": "propylon.assembly",
+    "GatewayError": "propylon.errors",
     "Principal": "propylon.proxy.principal",
+    "RegistrationRequest": "propylon.control.registration",
     "Request": "propylon.wire.message",
+    "current_principal": "propylon.control.identity",
+    "public": "propylon.control.identity",
+    "require_roles": "propylon.control.identity",
+    "require_scopes": "propylon.control.identity",
 }
 
 

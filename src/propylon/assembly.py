@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
-import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from propylon.config.compile import compile_table
+from propylon.config.endpoints import own_endpoints
 from propylon.config.load import Loaded, load
+from propylon.config.problems import ConfigError, Problem, did_you_mean
 from propylon.config.schema import GatewayConfig
+from propylon.control import circuits, health, monitoring, registry
 from propylon.control.app import create_app
 from propylon.control.health import HealthState
+from propylon.control.openapi import offer_password
+from propylon.control.policies import Policy
 from propylon.edge.asgi import serve
-from propylon.edge.state import STATE_KEY, EdgeState
-from propylon.edge.trust import Trust
-from propylon.proxy.forward import Forward
-from propylon.proxy.pipeline import Pipeline
-from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
-from propylon.telemetry.logs import WriterHandler
+from propylon.edge.siblings import Siblings
+from propylon.edge.state import STATE_KEY
+from propylon.errors import ServiceUnavailable
+from propylon.proxy.authenticate.claims import Verified
+from propylon.proxy.principal import Principal, identify
+from propylon.proxy.registry import Registry
+from propylon.running import Running, Team
 from propylon.telemetry.metrics import Metrics
-from propylon.telemetry.writer import LineWriter
-from propylon.upstream.inprocess import InProcess
-from propylon.upstream.outbox import Outbox
-from propylon.upstream.pool import Address, Pool
-from propylon.upstream.ticker import Ticker
+from propylon.upstream.tasks import spawn
 from propylon.version import __version__
 
-__all__ = ["Gateway", "Running"]
+# The database takes half a second to load: only who verifies tokens needs it.
+if TYPE_CHECKING:
+    from propylon.accounts import Accounts
+
+__all__ = ["Gateway", "Override"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -46,33 +46,105 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
-# Exchanges end within this of their deadline; a connection's silence may last a little longer.
-_EXCHANGE_TICK = 0.025
-_CONNECTION_TICK = 0.25
-_STDOUT = 1  # its descriptor: what `sys.stdout` is may be somebody's capture
 
+class Override:
+    """What `override_principal` returns: a `with` block that ends it, or nothing to care about."""
 
-@dataclass(slots=True)
-class Running:
-    """What exists only while a loop runs: the core, its pools, its clocks, its log."""
+    def __init__(self, put: Callable[[Principal | None], None], before: Principal | None) -> None:
+        """Put `before` back at the end."""
+        self._put = put
+        self._before = before
 
-    edge: EdgeState
-    pools: dict[tuple[Address, int], Pool]
-    writer: LineWriter
-    handler: logging.Handler
+    def __enter__(self) -> None:
+        """It holds already."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Put back what held before."""
+        self._put(self._before)
 
 
 class Gateway:
     """The façade: a configuration, and the ways to run it."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        """Take a valid configuration; nothing is opened before the gateway starts."""
+    def __init__(self, loaded: Loaded, read: Callable[[], Loaded] | None = None) -> None:
+        """Take a valid configuration; nothing is opened before the gateway starts.
+
+        `read` reads it again for a reload. Raises ConfigError for a database that cannot be used.
+        """
         self.loaded = loaded
-        self._metrics = Metrics()
-        self._health = HealthState(__version__)
+        self.read = read or (lambda: load(loaded.path, os.environ))
+        self._reloading = asyncio.Lock()
         self._running: Running | None = None
-        self.api: FastAPI = create_app(self._health, self._metrics.render)
+        self._accounts = self._open_accounts()
+        metrics = Metrics()
+        self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
+        routers = [
+            health.router(self._health),
+            monitoring.router(metrics.render),
+            registry.router(self.config.prefix, self._registry),
+            circuits.router(self.config.prefix, lambda: self._health.services),
+        ]
+        if self._accounts is not None:
+            routers.extend(self._accounts.routers)
+        self.api: FastAPI = create_app(__version__, routers)
+        if self.config.auth.issues:
+            offer_password(self.api, f"{self.config.prefix}/auth/token")
+        self._team = Team(
+            api=self.api,
+            routes=tuple(self.api.routes),
+            endpoints=own_endpoints(self.config.prefix, self.config.auth),
+            accounts=self._accounts,
+            health=self._health,
+            metrics=metrics,
+            siblings=Siblings(),
+        )
         self.asgi = _App(self)
+
+    def _open_accounts(self) -> Accounts | None:
+        if not self.config.auth.verifies:
+            return None
+        from propylon.accounts import Accounts  # noqa: PLC0415 — as above
+        from propylon.stores.database import CannotUseDatabase  # noqa: PLC0415
+
+        try:
+            return Accounts(self.config, self._verify)
+        except CannotUseDatabase as error:
+            place = self.loaded.places.problem(("auth", "tokens", "database"), str(error))
+            raise ConfigError([place]) from error
+
+    def _awaited_keys(self) -> str | None:
+        verifying = None if self._running is None else self._running.authentication
+        if verifying is None or verifying.published is None:
+            return None
+        return verifying.published.missing
+
+    def _awaited_news(self) -> str | None:
+        if self._running is None or self._accounts is None:
+            return None
+        return self._accounts.missing()
+
+    def _registry(self) -> Registry | None:
+        running = self._running
+        if running is None or not running.config.registry.enabled:
+            return None
+        return running.membership.registry
+
+    def join(self, siblings: Siblings) -> None:
+        """Share what registers with the other workers of the same gateway; before the start."""
+        self._team.siblings = siblings
+
+    async def _verify(self, token: bytes) -> Verified:
+        """Say what a token means that an endpoint was given. Raises AuthError, ServiceUnavailable."""
+        verifying = None if self._running is None else self._running.authentication
+        if verifying is None:
+            msg = "Tokens cannot be verified"
+            raise ServiceUnavailable(msg, reason="nothing to verify them with is configured")
+        return await verifying.verifier.verify(token)
 
     @classmethod
     def from_file(cls, path: str | Path, environ: Mapping[str, str] | None = None) -> Gateway:
@@ -80,12 +152,51 @@ class Gateway:
 
         Raises ConfigError with every problem in it.
         """
-        return cls(load(Path(path), os.environ if environ is None else environ))
+
+        def read() -> Loaded:
+            return load(Path(path), os.environ if environ is None else environ)
+
+        return cls(read(), read)
 
     @property
     def config(self) -> GatewayConfig:
         """The configuration."""
         return self.loaded.config
+
+    def before(self, route: str) -> Callable[[Policy], Policy]:
+        """Put a policy before a route, after authorization and before the limit: a decorator.
+
+        The function is awaited with the request and the principal, and refuses by raising a GatewayError
+        or an HTTPException. Raises ValueError for a route that is not there.
+        """
+        names = [written.name for written in self.config.routes]
+        if route not in names:
+            msg = f'no route "{route}"{did_you_mean(route, names)}'
+            raise ValueError(msg)
+
+        def register(policy: Policy) -> Policy:
+            self._team.policies.setdefault(route, []).append(policy)
+            self._compile_again()
+            return policy
+
+        return register
+
+    def override_principal(self, principal: Principal | None) -> Override:
+        """Have every request come from `principal`, until the returned value's `with` block ends.
+
+        For tests of proxied routes: tokens are not looked at, scopes and roles are. None ends it.
+        """
+        override = Override(self._set_override, self._team.override)
+        self._set_override(None if principal is None else identify(principal))
+        return override
+
+    def _set_override(self, principal: Principal | None) -> None:
+        self._team.override = principal
+        self._compile_again()
+
+    def _compile_again(self) -> None:
+        if self._running is not None:
+            self._running.compile_again()
 
     @asynccontextmanager
     async def lifespan(
@@ -98,6 +209,8 @@ class Gateway:
             yield {STATE_KEY: running.edge}
         finally:
             self._stop()
+            if self._accounts is not None:
+                await self._accounts.close()
 
     def drain(self) -> None:
         """Turn unready; answers close their connections from now on."""
@@ -106,81 +219,53 @@ class Gateway:
             self._running.edge.draining = True
 
     def reload(self) -> None:
-        """Read the file again and swap the table; a file with errors changes nothing."""
-        log.warning("reload: not read again, because this version cannot")
+        """Read the configuration again and put it in force; one with errors changes nothing."""
+        self._take(self._read_again())
+
+    def reload_soon(self, then: Callable[[], None]) -> None:
+        """Do the same beside the requests, for a long file takes its time to be read; `then` comes after."""
+        spawn(self._reload(then))
+
+    async def _reload(self, then: Callable[[], None]) -> None:
+        async with self._reloading:
+            self._take(await asyncio.to_thread(self._read_again))
+        then()
+
+    def _read_again(self) -> Loaded | tuple[Problem, ...]:
+        try:
+            loaded = self.read()
+        except ConfigError as error:
+            return error.problems
+        return tuple(self._orphans(loaded)) or loaded
+
+    def _orphans(self, loaded: Loaded) -> Iterator[Problem]:
+        """Yield the policies whose route is gone: under another name it would be open."""
+        names = [written.name for written in loaded.config.routes]
+        for route in self._team.policies.keys() - set(names):
+            hint = did_you_mean(route, names)
+            msg = f'no route "{route}", and a policy stands before it{hint}'
+            yield loaded.places.problem(("routes",), msg)
+
+    def _take(self, found: Loaded | tuple[Problem, ...]) -> None:
+        if isinstance(found, tuple):
+            for problem in found:
+                log.error("reload: nothing changes: %s", problem)
+            return
+        if self._running is not None:
+            self._running.put_in_force(found)
+        self.loaded = found
 
     def start(self) -> Running:
         """Return what runs; start it, if it does not run yet. Needs a running loop."""
-        if self._running is not None:
-            return self._running
-        loop = asyncio.get_running_loop()
-        render = self._render()
-        writer = LineWriter(_STDOUT, loop)
-        handler = self._log_to(writer, render)
-        pools: dict[tuple[Address, int], Pool] = {}
-        ticker = Ticker(loop, _EXCHANGE_TICK)
-        outbox = Outbox(loop)
-
-        def connect(address: Address, limit: int) -> Pool:
-            pool = Pool(address, limit=limit, ticker=ticker, outbox=outbox, loop=loop)
-            return pools.setdefault((address, limit), pool)
-
-        # Ids, not secrets: the generator is seeded from the system's entropy, and fast.
-        chance = random.Random()  # noqa: S311
-        table = compile_table(self.config, connect, InProcess(self.api, loop), chance.random)
-        self._health.services = table.services
-        pipeline = Pipeline(
-            table,
-            Forward(loop.time, time.perf_counter),
-            (AccessLog(writer, level=self.config.log.level, render=render), self._metrics),
-            clock=time.perf_counter,
-            chance=chance.getrandbits,
-        )
-        self._running = Running(self._edge(pipeline, outbox, loop), pools, writer, handler)
-        # What exists by now lives as long as the process: looking through FastAPI's models for
-        # garbage takes tens of milliseconds, and finds none.
-        gc.collect()
-        gc.freeze()
+        if self._running is None:
+            self._running = Running(self._team, self.loaded, asyncio.get_running_loop())
+            self._running.begin()
         return self._running
-
-    def _render(self) -> Format:
-        if self.config.log.format == "text":
-            return partial(as_text, coloured=os.isatty(_STDOUT))
-        return as_json
-
-    def _log_to(self, writer: LineWriter, render: Format) -> logging.Handler:
-        handler = WriterHandler(writer, render)
-        logger = logging.getLogger("propylon")
-        logger.addHandler(handler)
-        logger.propagate = False
-        logger.setLevel(LEVELS[self.config.log.level])
-        return handler
-
-    def _edge(
-        self, pipeline: Pipeline, outbox: Outbox, loop: asyncio.AbstractEventLoop
-    ) -> EdgeState:
-        server = self.config.server
-        trusted = [ip_network(network, strict=False) for network in server.trusted_proxies]
-        return EdgeState(
-            pipeline=pipeline,
-            trust=Trust(trusted),
-            ticker=Ticker(loop, _CONNECTION_TICK),
-            outbox=outbox,
-            loop=loop,
-            max_header=server.max_header,
-            header_timeout=server.timeouts.header,
-            idle_timeout=server.timeouts.idle,
-            body_timeout=server.timeouts.body,
-        )
 
     def _stop(self) -> None:
         running, self._running = self._running, None
-        if running is None:
-            return
-        for pool in running.pools.values():
-            pool.close()
-        logging.getLogger("propylon").removeHandler(running.handler)
-        running.writer.close()
+        if running is not None:
+            running.stop()
 
 
 class _App:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from enum import StrEnum
@@ -11,29 +10,21 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from propylon.cli_options import (
+    UNUSABLE,
+    ConfigOption,
+    Format,
+    FormatOption,
+    give_up,
+    load_config,
+    print_json,
+)
+from propylon.cli_users import token, user
+
 if TYPE_CHECKING:
     from propylon.config.load import Loaded
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-UNUSABLE = 2
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        help="The configuration; by default $PROPYLON_CONFIG, else propylon.yaml.",
-    ),
-]
-
-
-class Format(StrEnum):
-    """Who reads the answer."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 class Level(StrEnum):
@@ -46,9 +37,6 @@ class Level(StrEnum):
     CRITICAL = "critical"
 
 
-FormatOption = Annotated[
-    Format, typer.Option("--format", help="text for people, json for programs.")
-]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
@@ -75,8 +63,11 @@ def run(
     log_level: Annotated[
         Level | None, typer.Option(help="The least that is worth a log line.")
     ] = None,
+    reload: Annotated[  # noqa: FBT002 — typer asks for it
+        bool, typer.Option("--reload", help="Reload whenever the configuration file changes.")
+    ] = False,
 ) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C; requests in flight may finish."""
+    """Run the gateway until SIGTERM or Ctrl-C; requests in flight may finish. SIGHUP: reload."""
     overrides: dict[str, object] = {
         "server.host": host,
         "server.port": port,
@@ -84,46 +75,47 @@ def run(
         "log.level": None if log_level is None else log_level.value,
     }
     if app is not None:
-        _run_own(app, config, overrides)
+        _run_own(app, config, overrides, watch=reload)
+    loaded = load_config(config, overrides)
+    from propylon.config.load import load  # noqa: PLC0415
     from propylon.run import start  # noqa: PLC0415
 
-    raise typer.Exit(start(lambda: _load(config, overrides)))
+    raise typer.Exit(start(loaded, lambda: load(config, os.environ, overrides), watch=reload))
 
 
 @app.command()
 def check(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> None:
-    """Report every problem of the configuration, each with its line; 0 without any, else 2."""
+    """Report every problem and every doubt, each with its line; 0 without a problem, else 2."""
     from propylon.commands import check as checking  # noqa: PLC0415
     from propylon.config.load import load  # noqa: PLC0415
     from propylon.config.problems import ConfigError  # noqa: PLC0415
 
-    error = None
-    said = ""
+    found: Loaded | ConfigError
     try:
-        loaded = load(config, os.environ)
-        if problems := checking.certificate_problems(loaded):
+        found = load(config, os.environ)
+        if problems := checking.certificate_problems(found):
             raise ConfigError(problems)  # noqa: TRY301 — reported as all others are
-        said = checking.summary(loaded)
-    except ConfigError as found:
-        error = found
+    except ConfigError as error:
+        found = error
     if format_ is Format.JSON:
-        _print_json(checking.as_data(error))
-    elif error is not None:
-        sys.stderr.write(f"{error}\n")
+        print_json(checking.as_data(found))
+    elif isinstance(found, ConfigError):
+        sys.stderr.write(f"{found}\n")
     else:
-        typer.echo(said)
-    raise typer.Exit(UNUSABLE if error is not None else 0)
+        sys.stderr.write(checking.warnings(found))
+        typer.echo(checking.summary(found))
+    raise typer.Exit(UNUSABLE if isinstance(found, ConfigError) else 0)
 
 
 @app.command()
 def routes(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> None:
     """Show the compiled table, in the order in which matching prefers."""
-    loaded = _load(config)
+    loaded = load_config(config)
     from propylon.commands import routes as table  # noqa: PLC0415
     from propylon.commands.tables import print_table  # noqa: PLC0415
 
     if format_ is Format.JSON:
-        _print_json(table.as_data(loaded))
+        print_json(table.as_data(loaded))
     else:
         print_table(table.COLUMNS, table.rows(loaded), sys.stdout)
 
@@ -137,19 +129,25 @@ def explain(
         list[str] | None,
         typer.Option("--header", "-H", metavar="NAME:VALUE", help="May be repeated."),
     ] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="A bearer token; - reads it from stdin.")
+    ] = None,
     client: Annotated[str, typer.Option(help="The address that it comes from.")] = "203.0.113.1",
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Say which route a request takes and why the others lost, and what the upstream would get."""
     headers = [_header(text) for text in header or ()]
+    if token is not None:
+        said = sys.stdin.read().strip() if token == "-" else token  # noqa: S105 — no secret
+        headers.append(("Authorization", f"Bearer {_one_line(said)}"))
     client = _address(client)
-    loaded = _load(config)
+    loaded = load_config(config)
     from propylon.commands.explain import explain as explained  # noqa: PLC0415
     from propylon.commands.trial import Asked  # noqa: PLC0415
 
     found = explained(loaded, Asked(_one_line(method), _one_line(path), headers, client))
     if format_ is Format.JSON:
-        _print_json(found.as_data())
+        print_json(found.as_data())
     else:
         typer.echo(found.as_text(), nl=False)
 
@@ -166,7 +164,7 @@ def init(
     try:
         file, schema_file = write_starter(path, force=force)
     except CannotWrite as error:
-        _give_up(str(error), 1)
+        give_up(str(error), 1)
     named = "" if str(file) == "propylon.yaml" else f" --config {file}"
     typer.echo(
         f"{file} and {schema_file} are written. Next:\n\n"
@@ -192,44 +190,39 @@ def demo(port: PortOption = None) -> None:
     raise typer.Exit(show(port))
 
 
+app.add_typer(user, name="user")
+app.command()(token)
+
+
 def main() -> None:
     """Run the command line."""
     app(prog_name="propylon")  # by this name, however it was started
 
 
-def _load(config: Path | None, overrides: dict[str, object] | None = None) -> Loaded:
-    from propylon.config.load import load  # noqa: PLC0415
-    from propylon.config.problems import ConfigError  # noqa: PLC0415
-
-    try:
-        return load(config, os.environ, overrides or {})
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        raise typer.Exit(UNUSABLE) from None
-
-
-def _run_own(name: str, config: Path | None, overrides: dict[str, object]) -> NoReturn:
+def _run_own(
+    name: str, config: Path | None, overrides: dict[str, object], *, watch: bool
+) -> NoReturn:
     if config is not None:
-        _give_up(
+        give_up(
             "--app and --config exclude each other: a gateway of your own has its file", UNUSABLE
         )
     from propylon.commands.own import described, found  # noqa: PLC0415
     from propylon.run import start_own  # noqa: PLC0415
 
-    raise typer.Exit(start_own(described(name, overrides), lambda: found(name)))
+    raise typer.Exit(start_own(described(name, overrides), lambda: found(name), watch=watch))
 
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = _one_line(text).partition(":")
     if not colon:
-        _give_up(f'"{text}" is not of the form NAME:VALUE', UNUSABLE)
+        give_up(f'"{text}" is not of the form NAME:VALUE', UNUSABLE)
     return name, value.strip(" \t")
 
 
 def _one_line(text: str) -> str:
     # A line break would make two header lines, or two requests, of one.
     if "\r" in text or "\n" in text:
-        _give_up(f"{text!r} has a line break in it", UNUSABLE)
+        give_up(f"{text!r} has a line break in it", UNUSABLE)
     return text
 
 
@@ -239,13 +232,4 @@ def _address(text: str) -> str:
     try:
         return str(ip_address(text))
     except ValueError:
-        _give_up(f'"{text}" is not an IP address', UNUSABLE)
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _give_up(message: str, status: int) -> NoReturn:
-    sys.stderr.write(f"propylon: {message}\n")
-    raise typer.Exit(status)
+        give_up(f'"{text}" is not an IP address', UNUSABLE)

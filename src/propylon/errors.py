@@ -12,6 +12,7 @@ GatewayError
 ├── PayloadTooLarge       413
 ├── HeadersTooLarge       431
 ├── RateLimited           429
+├── Refused                    what a team's own policy says, with a status of its choice
 ├── ClientGone            499  nobody is left to read an answer; never sent
 ├── InternalError         500  a bug of ours
 ├── UpstreamError         502  an instance was chosen and failed
@@ -51,6 +52,7 @@ __all__ = [
     "NotFound",
     "PayloadTooLarge",
     "RateLimited",
+    "Refused",
     "RequestTimeout",
     "ServiceUnavailable",
     "Source",
@@ -65,8 +67,8 @@ __all__ = [
 class GatewayError(Exception):
     """Anything that ends an exchange other than by the upstream's answer."""
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "INTERNAL_ERROR"
+    status: int = 500
+    code: str = "INTERNAL_ERROR"
     source: ClassVar[Source] = "gateway"
     # True: the next bytes of this connection cannot be trusted to start a request.
     closes: ClassVar[bool] = False
@@ -174,6 +176,25 @@ class RateLimited(GatewayError):
     status = 429
     code = "RATE_LIMIT"
     source = "client"
+
+
+class Refused(GatewayError):
+    """Any status: a team's own policy refuses the request."""
+
+    source = "client"
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        """Take what the policy chose."""
+        super().__init__(message, headers=headers)
+        self.status = status
+        self.code = code
 
 
 class ClientGone(GatewayError):

@@ -15,6 +15,6 @@ def __getattr__(name: str) -> object:
     if name != "app":
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    gateway = Gateway(load(None, os.environ))
+    gateway = Gateway(load(None, os.environ), lambda: load(None, os.environ))
     globals()["app"] = gateway.asgi
     return gateway.asgi

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 from propylon.assembly import Gateway
 from propylon.config.load import Loaded
-from propylon.config.schema import ServerConfig
+from propylon.config.problems import ConfigError
+from propylon.config.schema import ServerConfig, TlsConfig
 from propylon.edge.server import (
     CannotListen,
     Hooks,
@@ -19,37 +22,56 @@ from propylon.edge.server import (
     serve_sockets,
     tls_context,
 )
+from propylon.edge.siblings import Siblings, lines
 from propylon.edge.supervisor import supervise
 
 __all__ = ["start", "start_own"]
 
+log = logging.getLogger(__name__)
+
 CANNOT_LISTEN = 1
 
 
-def start(read: Callable[[], Loaded]) -> int:
-    """Run the gateway that `read` describes; return the exit status."""
-    loaded = read()
+def start(loaded: Loaded, read: Callable[[], Loaded], *, watch: bool = False) -> int:
+    """Run the gateway that `loaded` describes; return the exit status.
+
+    `read` reads it again: for a reload (with `watch`, as soon as the file changes), and for a worker
+    that takes a dead one's place. Raises ConfigError.
+    """
     one = loaded.config.server.workers == 1
-    # Each of several workers reads the file itself, and so does the one that replaces it.
-    return _start(loaded, lambda: Gateway(loaded if one else read()))
+    return _start(
+        loaded, lambda: Gateway(loaded if one else _newest(loaded, read), read), watch=watch
+    )
 
 
-def start_own(loaded: Loaded, build: Callable[[], Gateway]) -> int:
+def _newest(loaded: Loaded, read: Callable[[], Loaded]) -> Loaded:
+    """Read what is in force now; a file that was broken meanwhile must not keep a worker from starting."""
+    try:
+        return read()
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\npropylon: a worker starts as the gateway did, without this\n")
+        return loaded
+
+
+def start_own(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = False) -> int:
     """Run a gateway that somebody else's code builds, where `loaded` says; return the exit status."""
+
+    def merged(found: Loaded) -> Loaded:
+        # What the command line said of listening and logging was said after the code.
+        said = {"server": loaded.config.server, "log": loaded.config.log}
+        return replace(found, config=found.config.model_copy(update=said))
 
     def built() -> Gateway:
         gateway = build()
-        # What the command line said of listening and logging was said after the code.
-        config = gateway.config.model_copy(
-            update={"server": loaded.config.server, "log": loaded.config.log}
-        )
-        gateway.loaded = replace(gateway.loaded, config=config)
+        gateway.loaded = merged(gateway.loaded)
+        read = gateway.read
+        gateway.read = lambda: merged(read())
         return gateway
 
-    return _start(loaded, built)
+    return _start(loaded, built, watch=watch)
 
 
-def _start(loaded: Loaded, build: Callable[[], Gateway]) -> int:
+def _start(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool) -> int:
     exit_quietly()
     server = loaded.config.server
     try:
@@ -60,14 +82,15 @@ def _start(loaded: Loaded, build: Callable[[], Gateway]) -> int:
         return CANNOT_LISTEN
     _greet(sockets, secure=loaded.config.tls.certificate is not None)
     if server.workers == 1:
-        return _work(build(), sockets)
+        return _work(build(), sockets, Siblings(), watch=watch)
+    among = lines(server.workers)
 
     def let_go() -> None:
         for sock in sockets:
             sock.close()
 
     return supervise(
-        lambda: _work(build(), sockets),
+        lambda place: _work(build(), sockets, Siblings(among, place), watch=watch),
         server.workers,
         patience=_patience(server),
         stopping=let_go,
@@ -78,10 +101,38 @@ def _patience(server: ServerConfig) -> float:
     return server.drain_delay + server.drain
 
 
-def _work(gateway: Gateway, sockets: list[socket.socket]) -> int:
-    hooks = Hooks(drain=gateway.drain, reload=gateway.reload)
-    serve_sockets(gateway.asgi, sockets, _options(gateway.loaded), hooks)
+def _work(
+    gateway: Gateway, sockets: list[socket.socket], siblings: Siblings, *, watch: bool
+) -> int:
+    options = _options(gateway.loaded)
+    gateway.join(siblings)
+
+    def renew() -> None:
+        if options.tls is not None:
+            _renew(options.tls, gateway.config.tls)
+
+    def reload() -> None:
+        gateway.reload_soon(renew)
+
+    path = gateway.loaded.path if watch else None
+    hooks = Hooks(drain=gateway.drain, reload=reload, watched=path)
+    serve_sockets(gateway.asgi, sockets, options, hooks)
     return 0
+
+
+def _renew(context: ssl.SSLContext, tls: TlsConfig) -> None:
+    """Show new connections the certificate that is in the files now."""
+    if tls.certificate is None or tls.key is None:
+        return
+    problem = None
+    try:
+        tls_context(tls.certificate, tls.key)  # on a trial: half a pair must not be taken over
+    except CannotListen as error:
+        problem = str(error)
+    if problem is None:
+        context.load_cert_chain(tls.certificate, tls.key)
+    else:
+        log.error("reload: the old certificate stays: %s", problem)
 
 
 def _options(loaded: Loaded) -> ServerOptions:

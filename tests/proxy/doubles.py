@@ -9,7 +9,7 @@ from propylon.proxy.authorize import anybody
 from propylon.proxy.balance import round_robin
 from propylon.proxy.exchange import Origin
 from propylon.proxy.match import Pattern, Route
-from propylon.proxy.service import Instance, Service
+from propylon.proxy.service import Fleet, Instance, Service
 from propylon.upstream.exchange import Answer, BodySink, Flow, Outgoing, Sink, Timeouts
 from propylon.upstream.reply import Reply
 from propylon.upstream.signal import Signal
@@ -179,6 +179,8 @@ def streamed(*pieces: bytes, error: GatewayError | None = None, status: int = 20
 class Asked:
     """An `Upstream` with a list of what it does, the last of it for ever."""
 
+    busy = 0
+
     def __init__(self, *script: Any, writes: bool = True) -> None:
         self.script = list(script) or [whole()]
         self.writes = writes
@@ -219,7 +221,7 @@ def service(*upstreams: Any, name: str = "orders", **options: Any) -> Service:
     """A service whose instances are asked in turn."""
     names = ("one", "two", "three")
     found = tuple(instance(up, label) for up, label in zip(upstreams, names, strict=False))
-    return Service(name, found, round_robin(), **options)
+    return Service(name, Fleet(found), round_robin(), **options)
 
 
 def route(path: str = "/a", of: Service | None = None, **options: Any) -> Route:

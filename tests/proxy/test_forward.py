@@ -21,6 +21,8 @@ from propylon.errors import (
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Route
+from propylon.proxy.outgoing import outgoing
+from propylon.proxy.retry import Retry
 from propylon.upstream.exchange import Answer, Timeouts
 from propylon.upstream.ticker import NEVER
 from propylon.wire.headers import fields, values
@@ -52,7 +54,7 @@ def exchange_of(asked: Request, client: Client) -> Exchange:
 def forward(asked: Request, to: Route, client: Client | None = None) -> tuple[Answer, Exchange]:
     """Forward one request."""
     exchange = exchange_of(asked, client or Client())
-    stage = Forward(loop_time=lambda: 1000.0, clock=lambda: 1.0)
+    stage = Forward(loop_time=lambda: 1000.0, clock=lambda: 1.0, chance=lambda: 0.0)
     return run(stage(exchange, asked, to)), exchange
 
 
@@ -91,18 +93,18 @@ def test_the_next_instance_when_nothing_was_sent(error: type[GatewayError], meth
     down, up = Asked(error("no")), Asked()
     client = Client(Upload(b"data"))
     asked = request(b"/a", b"Content-Length: 4", method=method.encode())
-    _, exchange = forward(asked, route(of=service(down, up)), client)
+    _, exchange = forward(asked, route(of=service(down, up, retry=Retry())), client)
     assert (len(down.got), len(up.got)) == (1, 1)
     assert up.got[0][2] == b"data"
     assert values(up.got[0][1], b"host") == [b"two"]
-    assert (exchange.attempts, exchange.flags) == (2, ("next_instance",))
+    assert (exchange.attempts, exchange.flags) == (2, ())
 
 
 def test_every_instance_is_asked_once() -> None:
     """Each in turn, and then the last error is the answer."""
     ups = [Asked(ConnectFailed("no")) for _ in range(3)]
     with pytest.raises(ConnectFailed):
-        forward(request(), route(of=service(*ups)))
+        forward(request(), route(of=service(*ups, retry=Retry(attempts=3, backoff=0.0))))
     assert [len(up.got) for up in ups] == [1, 1, 1]
 
 
@@ -198,9 +200,8 @@ def test_deadline(body: Upload | None) -> None:
     client = Client(body)
     lines = [b"Content-Length: 4"] if body else []
     asked = request(b"/a", *lines, method=b"POST")
-    stage = Forward(loop_time=lambda: 1000.0, clock=lambda: 1.0)
-    outgoing = stage.outgoing(exchange_of(asked, client), asked, route(timeouts=Timeouts(total=7)))
-    assert outgoing.deadline == (1007.0 if body is None else NEVER)
+    sent = outgoing(exchange_of(asked, client), asked, route(timeouts=Timeouts(total=7)), 1000.0)
+    assert sent.deadline == (1007.0 if body is None else NEVER)
 
 
 # What the upstream gets
@@ -327,8 +328,7 @@ def test_a_trace_that_is_none_begins_anew(lines: list[bytes]) -> None:
     sent = [b"traceparent: " + line for line in lines] + [b"tracestate: a=1"]
     asked = request(b"/a", *sent)
     exchange = exchange_of(asked, Client())
-    stage = Forward(loop_time=lambda: 0.0, clock=lambda: 0.0)
-    block = stage.outgoing(exchange, asked, route()).block
+    block = outgoing(exchange, asked, route(), 0.0).block
     assert values(block, b"traceparent") == [b"00-%b-%b-01" % (TRACE_ID, SPAN_ID)]
     assert values(block, b"tracestate") == []
     assert exchange.trace_id == TRACE_ID

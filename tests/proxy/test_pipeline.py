@@ -41,7 +41,7 @@ def pipeline(*routes: Route, seen: list[Exchange]) -> Pipeline:
     """A pipeline over these routes, which tells one list."""
     return Pipeline(
         Table(routes),
-        Forward(loop_time=lambda: 0.0, clock=lambda: 0.0),
+        Forward(loop_time=lambda: 0.0, clock=lambda: 0.0, chance=lambda: 0.0),
         (seen.append,),
         clock=Counting(),
         chance=lambda bits: ENTROPY,

@@ -17,7 +17,8 @@ def classes(base: type[GatewayError] = GatewayError) -> list[type[GatewayError]]
     return [base, *(found for child in base.__subclasses__() for found in classes(child))]
 
 
-SENT = [found for found in classes() if found is not errors.ClientGone]
+# ClientGone is never sent, and what a policy refuses with is of its own making.
+SENT = [found for found in classes() if found not in (errors.ClientGone, errors.Refused)]
 CODES = {
     "INVALID_REQUEST": {400, 417, 422},
     "AUTH_ERROR": {401, 403},
@@ -88,6 +89,23 @@ def check_head(
     names = [name.lower() for name, _ in fields(block)]
     assert len(names) == len(set(names))
     assert b"s3cret" not in block + body
+
+
+@pytest.mark.parametrize(
+    ("status", "phrase"), [(402, b"Payment Required"), (418, b"I'm a Teapot"), (499, b"Refused")]
+)
+def test_what_a_policy_refuses_with(status: int, phrase: bytes) -> None:
+    """A status, code and headers of its choice, in the same form; one that nobody knows has a phrase."""
+    error = errors.Refused(status, "QUOTA", "not today", headers=((b"X-Quota", b"0"),))
+    head, body = refusal(error, request(), REQUEST_ID)
+    assert (head.status, head.reason) == (status, b" %d %b" % (status, phrase))
+    assert orjson.loads(body)["error"] == {"code": "QUOTA", "message": "not today", "details": {}}
+    assert values(head.block, b"x-quota") == [b"0"]
+    assert head.keep_alive
+    asked = request(b"/", b"Accept: application/problem+json")
+    head, body = refusal(error, asked, REQUEST_ID)
+    assert orjson.loads(body)["title"] == phrase.decode()
+    assert orjson.loads(body)["status"] == status
 
 
 def test_an_error_knows_better_when_to_come_back() -> None:

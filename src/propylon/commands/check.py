@@ -7,7 +7,7 @@ from dataclasses import asdict
 from propylon.config.load import Loaded
 from propylon.config.problems import ConfigError, Problem
 
-__all__ = ["as_data", "certificate_problems", "summary"]
+__all__ = ["as_data", "certificate_problems", "summary", "warnings"]
 
 
 def certificate_problems(loaded: Loaded) -> list[Problem]:
@@ -32,9 +32,16 @@ def summary(loaded: Loaded) -> str:
     return f"{source}: valid, {_count(len(config.services), 'service')}, {_count(len(config.routes), 'route')}"
 
 
-def as_data(error: ConfigError | None) -> list[dict[str, str]]:
-    """Return every problem for a program: place, where, message."""
-    return [asdict(problem) for problem in error.problems] if error is not None else []
+def warnings(loaded: Loaded) -> str:
+    """Say each doubt about a valid configuration, one a line."""
+    return "".join(f"warning: {warning}\n" for warning in loaded.warnings)
+
+
+def as_data(found: Loaded | ConfigError) -> dict[str, list[dict[str, str]]]:
+    """Return every problem and every doubt for a program: place, where, message."""
+    wrong = found.problems if isinstance(found, ConfigError) else ()
+    doubtful = found.warnings if isinstance(found, Loaded) else ()
+    return {"problems": [*map(asdict, wrong)], "warnings": [*map(asdict, doubtful)]}
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from propylon.config.compile import compile_table
+from propylon.config.compile import NOTHING_TO_VERIFY_WITH, Parts, access_of, compile_table
+from propylon.config.endpoints import own_endpoints
 from propylon.config.load import Loaded
 from propylon.config.schema import RouteConfig
-from propylon.proxy.authorize import loopback_only
-from propylon.proxy.match import Pattern, Route
+from propylon.config.standing import Standing
+from propylon.config.upstreams import Surroundings
+from propylon.proxy.match import Authenticate, Pattern, Route
 from propylon.upstream.exchange import Upstream
 
 __all__ = ["Entry", "entries", "preference"]
+
+
+# As the column says it of the gateway's own endpoints.
+_SAID = {
+    "public": "none",
+    "checked": "by the endpoint",
+    "known": "required",
+    "local": "loopback, or scope admin",
+    "read": "scope read",
+    "admin": "scope admin",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +46,7 @@ class Entry:
         """What is asked of a client."""
         if self.written is not None:
             return self.written.auth
-        return "loopback" if self.route.authorize is loopback_only else "none"
+        return _SAID[access_of(self.route)]
 
     @property
     def target(self) -> str:
@@ -45,11 +58,17 @@ class Entry:
 
 
 def entries(
-    loaded: Loaded, upstream: Upstream, chance: Callable[[], float] = lambda: 0.0
+    loaded: Loaded,
+    upstream: Upstream,
+    chance: Callable[[], float] = lambda: 0.0,
+    stages: Mapping[str, Authenticate] = NOTHING_TO_VERIFY_WITH,
 ) -> list[Entry]:
     """Compile the table as the gateway does, with `upstream` in the place of every instance."""
     config = loaded.config
-    table = compile_table(config, lambda _address, _limit: upstream, upstream, chance)
+    around = Surroundings(lambda _address, _limit: upstream, chance)
+    endpoints = own_endpoints(config.prefix, config.auth)
+    standing = Standing().planned(config.services, around)
+    table = compile_table(config, Parts(upstream, stages, endpoints), standing.services)
     written = iter(
         [
             (one, loaded.places.of(("routes", at)))

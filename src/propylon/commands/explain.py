@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from propylon.commands.compiled import Entry
@@ -11,6 +12,7 @@ from propylon.config.load import Loaded
 
 __all__ = ["Explanation", "explain"]
 
+_CREDENTIALS = re.compile(r"(?im)^((?:authorization|cookie|proxy-authorization):)[^\r\n]*")
 # With thousands of routes the near losers are what somebody wants to see.
 _SHOWN_FAR = 10
 
@@ -50,7 +52,7 @@ class Explanation:
                 {
                     "service": trial.route.service.name,
                     "instance": instance.id,
-                    "request": trial.sent.decode("latin-1"),
+                    "request": _shown(trial.sent),
                 }
                 if trial.sent and trial.route is not None and instance is not None
                 else None
@@ -72,7 +74,7 @@ class Explanation:
         lines += self._said_losses()
         if self._trial.sent:
             lines += ["", "The upstream would get (the ids are examples):", ""]
-            lines += ["  " + line for line in self._trial.sent.decode("latin-1").split("\r\n")[:-2]]
+            lines += ["  " + line for line in _shown(self._trial.sent).split("\r\n")[:-2]]
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
     def _winner(self) -> Entry | None:
@@ -121,6 +123,11 @@ class Explanation:
 def explain(loaded: Loaded, asked: Asked) -> Explanation:
     """Try the request out."""
     return Explanation(asked, try_out(loaded, asked))
+
+
+def _shown(sent: bytes) -> str:
+    """Return the request as text, without what nobody should find in a terminal's history."""
+    return _CREDENTIALS.sub(r"\1 (not shown)", sent.decode("latin-1"))
 
 
 def _named(entry: Entry) -> dict[str, Any]:

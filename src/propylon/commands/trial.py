@@ -4,31 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from propylon.commands.compiled import Entry, entries
+from propylon.config.authentication import compile_authentication
+from propylon.config.compile import NOTHING_TO_VERIFY_WITH
 from propylon.config.load import Loaded
 from propylon.edge.body import Body
 from propylon.edge.trust import Trust
 from propylon.errors import GatewayError
 from propylon.proxy.exchange import Exchange, IncomingBody
 from propylon.proxy.forward import Forward
-from propylon.proxy.match import Route, Table
+from propylon.proxy.match import Authenticate, Route, Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
+from propylon.proxy.wish import Wish
+from propylon.stores.memory import MemoryRevocations
 from propylon.upstream.exchange import Answer, Flow, Outgoing, Sink
+from propylon.upstream.outbox import Outbox
+from propylon.upstream.pool import Address, Pool
 from propylon.upstream.reply import Reply
+from propylon.upstream.ticker import Ticker
 from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
 from propylon.wire.request import parse_request
 
 __all__ = ["Asked", "Trial", "Verdict", "try_out"]
 
-Stage = Literal["read", "match", "authenticate", "authorize", "forward"]
-STAGES: tuple[Stage, ...] = ("read", "match", "authenticate", "authorize", "forward")
+Stage = Literal["read", "match", "privacy", "authenticate", "authorize", "forward"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+_TICK = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +116,42 @@ def try_out(loaded: Loaded, asked: Asked) -> Trial:
 async def _try_out(loaded: Loaded, asked: Asked) -> Trial:
     trial = Trial()
     recorder = _Recorder(trial)
+    stages = await _stages(loaded)
     trial.entries = [
-        replace(entry, route=_noted(entry.route, trial)) for entry in entries(loaded, recorder)
+        replace(entry, route=_noted(entry.route, trial))
+        for entry in entries(loaded, recorder, stages=stages)
     ]
     trial.table = Table(entry.route for entry in trial.entries)
     # The same ids whenever it is asked: an example, not a secret.
     chance = random.Random(0).getrandbits  # noqa: S311
     pipeline = Pipeline(
-        trial.table, Forward(_still, _still), (recorder.ended,), clock=_still, chance=chance
+        trial.table, Forward(_still, _still, _still), (recorder.ended,), clock=_still, chance=chance
     )
     await _receive(trial, pipeline, loaded, asked)
     _judge_match(trial)
     _judge_forward(trial)
     return trial
+
+
+async def _stages(loaded: Loaded) -> Mapping[str, Authenticate]:
+    """Return what a route's `auth` comes to; keys that are published are fetched first, as the gateway does.
+
+    What was revoked while a gateway ran is not known here.
+    """
+    loop = asyncio.get_running_loop()
+    ticker, outbox = Ticker(loop, _TICK), Outbox(loop)
+
+    def connect(address: Address, limit: int) -> Pool:
+        return Pool(address, limit=limit, ticker=ticker, outbox=outbox, loop=loop)
+
+    config = loaded.config
+    nothing = MemoryRevocations(time.time, longest=0.0)
+    found = compile_authentication(config.auth, connect, nothing, time.time, debug=config.debug)
+    if found is None:
+        return NOTHING_TO_VERIFY_WITH
+    if found.published is not None:
+        await found.published.refresh()
+    return found.stages
 
 
 def _still() -> float:
@@ -146,6 +179,15 @@ async def _receive(trial: Trial, pipeline: Pipeline, loaded: Loaded, asked: Aske
 def _noted(route: Route, trial: Trial) -> Route:
     """Return the route with stages that also record what they say."""
 
+    def privacy(request: Request) -> Wish:
+        try:
+            wish = route.privacy(request)
+        except GatewayError as error:
+            trial.note("privacy", error)
+            raise
+        trial.note("privacy", wish.level or "nothing is wished for")
+        return wish
+
     async def authenticate(request: Request) -> Principal:
         try:
             principal = await route.authenticate(request)
@@ -163,7 +205,9 @@ def _noted(route: Route, trial: Trial) -> Route:
             raise
         trial.note("authorize", f"{principal} may")
 
-    return replace(route, authenticate=authenticate, authorize=authorize)
+    return replace(
+        route, privacy=privacy, wishes=True, authenticate=authenticate, authorize=authorize
+    )
 
 
 def _judge_match(trial: Trial) -> None:

@@ -60,8 +60,21 @@ async def clock(scope: Message, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
+async def broken(scope: Message, receive: Receive, send: Send) -> None:
+    """Fail, but say to be well: what probes cannot see, the requests themselves have to tell."""
+    await _body(receive)
+    status = 200 if scope["path"] == "/health" else 502
+    await _answer(send, {"answered_by": "the instance that always fails"}, status)
+
+
 # By the name that the gateway's file uses for the address: two instances of one, one of the others.
-APPS: dict[str, App] = {"ECHO": echo, "ORDERS_1": orders, "ORDERS_2": orders, "CLOCK": clock}
+APPS: dict[str, App] = {
+    "ECHO": echo,
+    "ORDERS_1": orders,
+    "ORDERS_2": orders,
+    "CLOCK": clock,
+    "BROKEN": broken,
+}
 
 
 async def _wait(receive: Receive) -> None:
@@ -84,15 +97,16 @@ async def _body(receive: Receive) -> str:
     return body.decode("utf-8", "replace")
 
 
-async def _answer(send: Send, value: object) -> None:
+async def _answer(send: Send, value: object, status: int = 200) -> None:
     body = json.dumps(value, indent=2).encode() + b"\n"
-    await send(_start(b"application/json", (b"content-length", b"%d" % len(body))))
+    length = (b"content-length", b"%d" % len(body))
+    await send(_start(b"application/json", length, status=status))
     await send({"type": "http.response.body", "body": body})
 
 
-def _start(kind: bytes, *more: tuple[bytes, bytes]) -> Message:
+def _start(kind: bytes, *more: tuple[bytes, bytes], status: int = 200) -> Message:
     headers = [(b"content-type", kind), *more]
-    return {"type": "http.response.start", "status": 200, "headers": headers}
+    return {"type": "http.response.start", "status": status, "headers": headers}
 
 
 @contextmanager

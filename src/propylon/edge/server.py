@@ -15,13 +15,17 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn, cast
 
 import uvicorn
 
 from propylon.edge.asgi import Receive, Scope, Send
+from propylon.edge.hangup import early_hangup, note_hangups
 from propylon.edge.protocol import GatewayProtocol
+from propylon.edge.watch import follow
+from propylon.upstream.tasks import spawn
 
 __all__ = [
     "CannotListen",
@@ -59,6 +63,7 @@ class Hooks:
 
     drain: Callable[[], None]
     reload: Callable[[], None]
+    watched: Path | None = None  # a file whose change is a reason to reload
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -110,7 +115,8 @@ def _no_password() -> str:
 
 
 def exit_quietly() -> None:
-    """Have SIGTERM and SIGINT end the process with 0 from now on, before a loop takes them over."""
+    """Have SIGTERM and SIGINT end the process with 0, and remember SIGHUP, until a loop takes them over."""
+    note_hangups()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
 
@@ -165,11 +171,20 @@ class _Server(uvicorn.Server):
         for number in stops:
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._hooks.reload)
+        if early_hangup():
+            loop.call_soon(self._hooks.reload)
+        watched = self._hooks.watched
+        watching = None if watched is None else spawn(follow(watched, self._hooks.reload))
         try:
             yield
         finally:
+            if watching is not None:
+                watching.cancel()
             for number in (*stops, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+            signal.signal(
+                signal.SIGHUP, signal.SIG_IGN
+            )  # a reload has no more to say than the stop
 
     def _on_stop(self) -> None:
         if self._stop.is_set():

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from propylon.errors import GatewayError
+from propylon.proxy.breaker import Permit
 from propylon.proxy.match import Route
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.service import Instance
+from propylon.proxy.wish import NOTHING, Wish
 from propylon.upstream.exchange import Flow, RequestBody
 from propylon.wire.message import Request, Response
 
@@ -87,12 +89,14 @@ class Exchange:
     __slots__ = (
         "attempts",
         "began",
+        "cors",
         "downstream",
         "ended",
         "entropy",
         "error",
         "flags",
         "instance",
+        "permit",
         "principal",
         "request",
         "request_id",
@@ -101,6 +105,7 @@ class Exchange:
         "trace_id",
         "upstream_began",
         "upstream_status",
+        "wish",
     )
 
     def __init__(
@@ -116,7 +121,10 @@ class Exchange:
         self.ended = began
         self.route: Route | None = None
         self.principal: Principal = ANONYMOUS
+        self.wish: Wish = NOTHING  # what the client wants to be kept of this
+        self.cors = b""  # the block that lets a web page read the answer
         self.instance: Instance | None = None
+        self.permit: Permit | None = None  # of the breaker, to be given back at the end
         self.attempts = 0
         self.upstream_began = began
         self.upstream_status = 0

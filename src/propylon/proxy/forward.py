@@ -1,196 +1,263 @@
-"""FORWARD: ask an instance of the service, and another one if the first was not there.
+"""FORWARD: ask an instance of the service, and another one while nothing has reached the client.
 
-A request is sent again only while that cannot be noticed: when no byte of it was sent (the connection
-was never made), or when its method is idempotent and a kept-alive connection turned out to have been
-closed by the upstream. A POST of which a byte was written never leaves twice.
+A request is sent again only while that cannot be noticed, or does no harm: when no byte of it was sent
+(the connection was never made), when its method is idempotent (RFC 9110, 9.2.2), or when the operator
+says so. A POST of which a byte was written never leaves twice otherwise.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from propylon.errors import (
     GatewayError,
-    InvalidRequest,
-    PayloadTooLarge,
     ServiceUnavailable,
     StaleConnection,
+    UpstreamError,
+    UpstreamTimeout,
 )
+from propylon.proxy.breaker import Outcome, Permit, judge
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Route
-from propylon.proxy.service import Instance
+from propylon.proxy.outgoing import address, hops, outgoing
+from propylon.proxy.retry import asked_pause
+from propylon.proxy.service import Instance, Service
 from propylon.upstream.exchange import Answer, Outgoing
-from propylon.upstream.pool import IDEMPOTENT
 from propylon.upstream.reply import Reply
-from propylon.upstream.ticker import NEVER
-from propylon.wire.headers import render, without
-from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
+from propylon.wire.message import NO_BODY, Request, Response
 
-__all__ = ["Forward", "address"]
+__all__ = ["Forward"]
 
 Clock = Callable[[], float]
 
-_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_NO_TRACE = b"0" * 32
-_NO_SPAN = b"0" * 16
 # How often one request may find a kept-alive connection closed: after a restart of the upstream,
 # every idle connection is stale at once, so the second try opens a new one in practice.
 _MAX_STALE = 2
-_MAX_HOPS = re.compile(rb"[0-9]{1,3}")
+_SERVER_ERROR = 500
 
 
 class Forward:
-    """The loop that uses balance and upstream."""
+    """The loop that uses breaker, balance, retry and upstream."""
 
-    __slots__ = ("_clock", "_loop_time")
+    __slots__ = ("_chance", "_clock", "_loop_time")
 
-    def __init__(self, loop_time: Clock, clock: Clock) -> None:
-        """Set deadlines on the loop's time, measure by `clock`."""
+    def __init__(self, loop_time: Clock, clock: Clock, chance: Callable[[], float]) -> None:
+        """Set deadlines on the loop's time, measure by `clock`, spread pauses by `chance`."""
         self._loop_time = loop_time
         self._clock = clock
+        self._chance = chance
 
     async def __call__(self, exchange: Exchange, request: Request, route: Route) -> Answer:
         """Send the request; return when the final answer's head is there.
 
-        Raises PayloadTooLarge, ServiceUnavailable, or what the last attempt raised.
+        Raises PayloadTooLarge, CircuitOpen, ServiceUnavailable, or what the last attempt raised.
         """
-        if request.method == "OPTIONS" and _hops(request) == 0:
+        if request.method == "OPTIONS" and hops(request) == 0:
             return _last_hop(route)
-        outgoing = self.outgoing(exchange, request, route)
-        common = outgoing.block
+        now = exchange.upstream_began = self._clock()
+        sent = outgoing(exchange, request, route, self._loop_time())
         service = route.service
-        untried = service.instances
-        stale = 0
-        while untried:
-            instance = untried[0] if len(untried) == 1 else service.balance(untried)
-            exchange.instance = instance
-            exchange.attempts += 1
-            address(outgoing, request, route, instance, common)
-            try:
-                return await instance.upstream.exchange(outgoing, exchange.downstream)
-            except StaleConnection:
-                stale += 1
-                if stale > _MAX_STALE or not _repeatable(request, outgoing):
-                    raise
-                exchange.flags += ("stale_connection",)
-            except GatewayError as error:
-                untried = tuple(other for other in untried if other is not instance)
-                if not (error.unsent and untried):
-                    raise
-                exchange.flags += ("next_instance",)
-        msg = f'The service "{service.name}" has no instance'
-        raise ServiceUnavailable(msg, details={"service": service.name, "last_check": None})
-
-    def outgoing(self, exchange: Exchange, request: Request, route: Route) -> Outgoing:
-        """Prepare what every instance gets; `address` adds what differs. Raises PayloadTooLarge."""
-        exchange.upstream_began = self._clock()
-        body = exchange.downstream.body
-        timeouts = route.timeouts
-        if body is None:
-            deadline = self._loop_time() + timeouts.total
+        breaker, budget, fleet = service.breaker, service.budget, service.fleet
+        if breaker is not None and route.circuit:
+            exchange.permit = breaker.permit or breaker.admit()
+            if exchange.permit.probe:
+                exchange.permit.body = exchange.downstream.body
+        # Attributes rather than calls: each is a hundredth of the time that a request takes.
+        if now < budget.end:
+            budget.requests += 1
         else:
-            deadline = NEVER
-            body.limit = route.max_body
-            if max(request.length, body.received) > route.max_body:
-                msg = f"The body may have {route.max_body} bytes at the most"
-                raise PayloadTooLarge(msg)
-        block = _block(exchange, request, route)
-        return Outgoing(request.method, b"", block, body, timeouts, deadline)
+            budget.note_request(now)
+        common = sent.block
+        # The first attempt, and the only one of nearly all requests.
+        candidates = fleet.present if fleet.due is None else fleet.candidates()
+        instance = candidates[0] if len(candidates) == 1 else _chosen(service, candidates)
+        exchange.instance = instance
+        exchange.attempts = 1
+        address(sent, request, route, instance, common)
+        error: GatewayError | None = None
+        answer: Answer | None = None
+        try:
+            answer = await instance.upstream.exchange(sent, exchange.downstream)
+        except (UpstreamError, UpstreamTimeout) as failure:
+            error = failure
+        else:
+            if answer.head.status < _SERVER_ERROR:
+                permit = exchange.permit
+                if permit is not None and permit.probe:
+                    _found_out(service, permit)
+                return answer
+        return await self._again(_Attempts(exchange, request, route, sent, common), answer, error)
+
+    async def _again(
+        self, attempts: _Attempts, answer: Answer | None, error: GatewayError | None
+    ) -> Answer:
+        """Go on after a failure; return the last answer or raise the last error, unchanged."""
+        fleet = attempts.route.service.fleet
+        while True:
+            if not (isinstance(error, StaleConnection) and attempts.reconnects()):
+                fleet.failed(attempts.instance)
+                pause = self._pause(attempts, answer, error)
+                if pause is None:
+                    return _outcome(answer, error)
+                if answer is not None:
+                    answer.abort()
+                if pause:
+                    await asyncio.sleep(pause)
+            answer = error = None
+            try:
+                answer = await attempts.begin()
+            except (UpstreamError, UpstreamTimeout) as failure:
+                error = failure
+            else:
+                if answer.head.status < _SERVER_ERROR:
+                    permit = attempts.exchange.permit
+                    if permit is not None and permit.probe:  # over a new connection: the first was stale
+                        _found_out(attempts.route.service, permit)
+                    return answer
+
+    def _pause(
+        self, attempts: _Attempts, answer: Answer | None, error: GatewayError | None
+    ) -> float | None:
+        """Return how long to wait before the next attempt; None if there is to be none."""
+        service = attempts.route.service
+        retry = service.retry
+        permit = attempts.exchange.permit
+        if permit is not None and permit.probe:
+            return None  # a probe is one request: it is to find out, not to succeed
+        if attempts.number >= retry.attempts or not attempts.repeatable(error):
+            return None
+        asked = 0.0
+        if answer is not None:
+            asked = asked_pause(answer.head.block)
+            wanted = retry.triggered_by_status(answer.head.status, asked)
+        else:
+            wanted = error is not None and retry.triggered_by(error)
+        if not wanted:
+            return None
+        # Nobody was reached, and there is somebody else: nothing is gained by waiting.
+        at_once = error is not None and error.unsent and attempts.others()
+        pause = 0.0 if at_once else retry.pause(attempts.number, self._chance, asked)
+        if self._loop_time() + pause >= attempts.sent.deadline:
+            return None
+        # Last: only what is sent again is counted.
+        return pause if service.budget.take(self._clock()) else None
+
+    def settle(self, exchange: Exchange) -> None:
+        """Tell fleet and breaker what came of the exchange: only its end shows whether the body was whole."""
+        error, status, permit = exchange.error, exchange.upstream_status, exchange.permit
+        route, instance = exchange.route, exchange.instance
+        if route is None:
+            return
+        if status and instance is not None:
+            _note(route.service, instance, error, status)
+        breaker = route.service.breaker
+        if permit is None or breaker is None:
+            return
+        if permit.counts or error is not None or status >= _SERVER_ERROR:
+            breaker.settle(permit, judge(error, status))
 
 
-def address(
-    outgoing: Outgoing, request: Request, route: Route, instance: Instance, common: bytes
-) -> None:
-    """Direct the request to one instance."""
-    outgoing.line = route.line(request, instance.base)
-    outgoing.block = b"\r\nHost: " + instance.host + common
+def _found_out(service: Service, permit: Permit) -> None:
+    """Let a probe end with the head: how long the body takes is up to the client; a stream has no end."""
+    if service.breaker is not None:
+        service.breaker.settle(permit, Outcome.SUCCESS)
 
 
-def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
-    """Put together what passes, and what the gateway itself vouches for."""
-    origin = exchange.downstream.origin
-    block = request.block
-    if route.request_remove:
-        block = without(block, route.request_remove)
-    host = origin.host or request.host
-    block = b"%b%b%b\r\nX-Request-ID: %b%b%b%b" % (
-        block,
-        origin.forwarded,
-        b"\r\nX-Forwarded-Host: " + host if host else b"",
-        exchange.request_id,
-        _trace(exchange, request),
-        exchange.principal.block,
-        route.request_set,
+def _note(service: Service, instance: Instance, error: GatewayError | None, status: int) -> None:
+    """Note how an answer that had begun ended; what failed before that has been noted already."""
+    if status >= _SERVER_ERROR:
+        return  # noted with its head, and a failure counts once
+    if error is None:
+        state = instance.state
+        if state.failures or state.ejections:
+            service.fleet.succeeded(instance)
+    elif isinstance(error, UpstreamError | UpstreamTimeout):
+        service.fleet.failed(instance)
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """What was tried, and what could be tried next."""
+
+    exchange: Exchange
+    request: Request
+    route: Route
+    sent: Outgoing
+    common: bytes
+    stale: int = 0
+    number: int = 1
+    instance: Instance = field(init=False)
+    tried: tuple[Instance, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.exchange.instance is None:
+            msg = "the first attempt comes first"
+            raise RuntimeError(msg)
+        self.instance = self.exchange.instance
+        self.tried = (self.instance,)
+
+    def begin(self) -> Awaitable[Answer]:
+        """Choose another instance, if there is one, and send the request there."""
+        service = self.route.service
+        candidates = self.others() or service.fleet.candidates()
+        self.instance = self.exchange.instance = _chosen(service, candidates)
+        self.tried += (self.instance,)
+        self.number += 1
+        self.exchange.attempts += 1
+        address(self.sent, self.request, self.route, self.instance, self.common)
+        return self.instance.upstream.exchange(self.sent, self.exchange.downstream)
+
+    def others(self) -> tuple[Instance, ...]:
+        """Return the instances that were not tried yet."""
+        candidates = self.route.service.fleet.candidates()
+        return tuple(one for one in candidates if one not in self.tried)
+
+    def reconnects(self) -> bool:
+        """Whether a kept-alive connection that was closed meanwhile is merely replaced.
+
+        That is no failure of the instance, and no retry: nothing was received.
+        """
+        self.stale += 1
+        if self.stale > _MAX_STALE or not self.repeatable(None):
+            return False
+        self.exchange.flags += ("stale_connection",)
+        self.number -= 1
+        self.tried = self.tried[:-1]
+        return True
+
+    def repeatable(self, error: GatewayError | None) -> bool:
+        """Whether the request can be sent again, and does no harm if it arrives twice."""
+        unsent = error is not None and error.unsent
+        if not self.route.service.retry.allows(self.request.method, unsent=unsent):
+            return False
+        body = self.sent.body
+        return body is None or body.replayable
+
+
+def _chosen(service: Service, candidates: tuple[Instance, ...]) -> Instance:
+    """Return the instance to ask. Raises ServiceUnavailable if there is none."""
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        return service.balance(candidates)
+    checked = service.fleet.last_check
+    last = (
+        None
+        if checked is None
+        else datetime.fromtimestamp(int(checked), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     )
-    if not request.plain:
-        block += _special(exchange, request, route)
-    if request.length >= 0:
-        return block + b"\r\nContent-Length: %d" % request.length
-    if request.length == CHUNKED:
-        return block + b"\r\nTransfer-Encoding: chunked"
-    return block
+    what = "no healthy instance" if service.instances else "no instance"
+    msg = f'The service "{service.name}" has {what}'
+    raise ServiceUnavailable(msg, details={"service": service.name, "last_check": last})
 
 
-def _special(exchange: Exchange, request: Request, route: Route) -> bytes:
-    """Put back the few special headers that pass after all."""
-    special = request.special
-    passing: list[tuple[bytes, bytes]] = []
-    if route.service.forward_token:
-        passing.extend((b"Authorization", token) for token in special.get(b"authorization", ()))
-    hops = _hops(request)
-    if hops is not None:
-        # RFC 9110, 7.6.2: counted for OPTIONS (and TRACE, which never passes); others keep theirs.
-        hops -= request.method == "OPTIONS"
-        passing.append((b"Max-Forwards", b"%d" % hops))
-    if exchange.downstream.origin.trusted:
-        for name in _TRUSTED:
-            passing.extend((name, value) for value in special.get(name.lower(), ()))
-    return render(passing)
-
-
-def _trace(exchange: Exchange, request: Request) -> bytes:
-    """Continue the client's trace (W3C Trace Context), or begin one."""
-    span = exchange.entropy[64:]
-    if b"traceparent" not in request.special:
-        trace = exchange.trace_id = exchange.entropy[32:64]
-        return b"\r\ntraceparent: 00-%b-%b-01" % (trace, span)
-    sent = request.special[b"traceparent"]
-    match = _TRACEPARENT.fullmatch(sent[0]) if len(sent) == 1 else None
-    if match is None or match[1] == _NO_TRACE or match[2] == _NO_SPAN:
-        trace = exchange.trace_id = exchange.entropy[32:64]
-        return b"\r\ntraceparent: 00-%b-%b-01" % (trace, span)
-    exchange.trace_id = match[1]
-    # Only with a valid traceparent: W3C Trace Context, 3.3.
-    state = [(b"tracestate", value) for value in request.special.get(b"tracestate", ())]
-    return b"\r\ntraceparent: 00-%b-%b-%b" % (match[1], span, match[3]) + render(state)
-
-
-# What a trusted proxy may say besides X-Forwarded-*; from anybody else these would be believed.
-_TRUSTED = (
-    b"Forwarded",
-    b"X-Real-IP",
-    b"X-Original-URL",
-    b"X-Rewrite-URL",
-    b"X-HTTP-Method-Override",
-)
-
-
-def _repeatable(request: Request, outgoing: Outgoing) -> bool:
-    if request.method not in IDEMPOTENT:
-        return False
-    return outgoing.body is None or outgoing.body.replayable
-
-
-def _hops(request: Request) -> int | None:
-    """Return how far the request may still go, if it says."""
-    sent = request.special.get(b"max-forwards")
-    if sent is None:
-        return None
-    if len(sent) != 1 or _MAX_HOPS.fullmatch(sent[0]) is None:
-        msg = "Max-Forwards must be one small number"
-        raise InvalidRequest(msg)
-    return int(sent[0])  # at most three digits, says the pattern
+def _outcome(answer: Answer | None, error: GatewayError | None) -> Answer:
+    if answer is not None:
+        return answer
+    raise error if error is not None else RuntimeError("an attempt without an outcome")
 
 
 def _last_hop(route: Route) -> Answer:

@@ -10,15 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from propylon.errors import InvalidRequest, MethodNotAllowed, NotFound
 from propylon.proxy.principal import Principal
 from propylon.proxy.service import Service
+from propylon.proxy.wish import NOTHING, Wish
 from propylon.upstream.exchange import Timeouts
-from propylon.wire.message import Request
+from propylon.wire.headers import without
+from propylon.wire.message import Request, Response
 from propylon.wire.target import careless, is_plain
 
-__all__ = ["Leaf", "Pattern", "Route", "Table"]
+__all__ = [
+    "NOT_OURS",
+    "Answers",
+    "Authenticate",
+    "Before",
+    "Leaf",
+    "Own",
+    "Pattern",
+    "Route",
+    "Table",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,29 @@ class Pattern:
 
 Authenticate = Callable[[Request], Awaitable[Principal]]
 Authorize = Callable[[Principal, str], None]
+Before = Callable[[Request, Principal], Awaitable[None]]
+Limited = Callable[[Request, Principal, str], Awaitable[None]]
+Wishes = Callable[[Request], Wish]
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Lines that stand for the gateway's own: their lower-case names, and a block."""
+
+    names: tuple[bytes, ...] = ()
+    block: bytes = b""
+
+    def put(self, block: bytes) -> bytes:
+        """Return the finished block with these lines in it."""
+        return without(block, self.names) + self.block
+
+
+NOT_OURS = Own()
+
+
+def nothing_asked(request: Request) -> Wish:  # noqa: ARG001 — the shared null object
+    """Ignore what the client wishes to be kept."""
+    return NOTHING
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +79,9 @@ class Route:
     The stages that a route uses are values of it, composed when the table is compiled; one that it
     does not use is a shared null object. `authenticate` says who is asking, or raises AuthError, or
     ServiceUnavailable when nobody can tell; `authorize` lets the principal at a client's address
-    pass, or raises Forbidden.
+    pass, or raises Forbidden; `privacy` reads what the client wishes to be kept, or raises
+    InvalidRequest. `before` are the policies of a team, each of which may raise what it likes of the
+    tree of errors; `limit` counts, by the client's address or who it is, and raises RateLimited.
     """
 
     name: str
@@ -53,6 +91,7 @@ class Route:
     authorize: Authorize
     timeouts: Timeouts
     max_body: int
+    circuit: bool = True  # whether the service's breaker is asked, and told
     # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
     replaced: int = 0
     replacement: bytes = b""
@@ -60,6 +99,15 @@ class Route:
     request_set: bytes = b""  # a block
     response_remove: tuple[bytes, ...] = ()
     response_set: bytes = b""  # a block
+    # What the operator sets in the place of what the gateway itself would say: seldom, so not in the way.
+    request_own: Own = NOT_OURS
+    response_own: Own = NOT_OURS
+    privacy: Wishes = nothing_asked
+    wishes: bool = (
+        False  # whether `privacy` has something to say where the client wishes for nothing
+    )
+    before: Before | None = None
+    limit: Limited | None = None
 
     def line(self, request: Request, base: bytes) -> bytes:
         """Return the request line that the upstream gets: the one that was sent, if nothing changes."""
@@ -191,13 +239,32 @@ _REMEMBERED = 4096
 _REMEMBERED_SIZE = 256
 
 
+class Answers(Protocol):
+    """What says which web pages may read an answer (see `cors`)."""
+
+    def block(self, request: Request) -> bytes:
+        """Return the lines for any answer to the request."""
+
+    def is_preflight(self, request: Request) -> bool:
+        """Whether a browser asks if it may ask."""
+
+    def preflight(self, request: Request, allow: bytes) -> Response:
+        """Answer a preflight; `allow` are the methods of the routes on that path."""
+
+
 class Table:
     """An immutable snapshot of all routes, and of all services, routed to or not."""
 
-    def __init__(self, routes: Iterable[Route], services: Iterable[Service] = ()) -> None:
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        services: Iterable[Service] = (),
+        cors: Answers | None = None,
+    ) -> None:
         """Compile the routes; that none is a duplicate has been checked when they were read."""
         self.routes = tuple(routes)
         self.services = tuple(services)
+        self.cors = cors
         self._hosts: dict[bytes, _Tree] = {}
         self._below: dict[bytes, _Tree] = {}  # `*.example.com`, by `example.com`
         self._anywhere = _Tree()
@@ -223,9 +290,7 @@ class Table:
         Raises NotFound; MethodNotAllowed with `Allow`; InvalidRequest for a path that an upstream
         might read as one of another route.
         """
-        leaf = self._known.get(request.path)
-        if leaf is None:
-            leaf = self._place(request)
+        leaf = self._known.get(request.path) or self.place(request)
         route = leaf.choose(request.method)
         if route is None:
             msg = f"{request.method} is not allowed here"
@@ -236,9 +301,15 @@ class Table:
             )
         return route
 
-    def _place(self, request: Request) -> Leaf:
-        """Return the place that the path leads to; remember it, if hosts do not matter."""
+    def place(self, request: Request) -> Leaf:
+        """Return the place that the path leads to; remember it, if hosts do not matter.
+
+        Raises what `match` raises, but for MethodNotAllowed.
+        """
         path = request.path
+        leaf = self._known.get(path)
+        if leaf is not None:
+            return leaf
         leaf = self.find(request.authority, path)
         if not is_plain(path):
             self._refuse_ambiguous(request, leaf)

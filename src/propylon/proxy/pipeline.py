@@ -21,6 +21,8 @@ __all__ = ["Pipeline"]
 
 Clock = Callable[[], float]
 
+_SERVER_ERROR = 500
+
 # What a client may choose as its request id: safe in a header, a log line and a URL.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
 
@@ -54,9 +56,19 @@ class Pipeline:
         """
         exchange = self._begin(request, downstream)
         try:
+            if request.method == "OPTIONS" and self._answered(exchange, request):
+                return
             route = exchange.route = self.table.match(request)
+            if request.private or route.wishes:
+                exchange.wish = route.privacy(request)
             principal = exchange.principal = await route.authenticate(request)
-            route.authorize(principal, downstream.origin.client)
+            origin = downstream.origin
+            # Who is told to be the client by a proxy is nobody whose address proves anything.
+            route.authorize(principal, origin.client if origin.client == origin.peer else "")
+            if route.before is not None:
+                await route.before(request, principal)
+            if route.limit is not None:
+                await route.limit(request, principal, origin.client)
             answer = await self._forward(exchange, request, route)
             await relay(exchange, answer, route)
         except GatewayError as error:
@@ -76,11 +88,29 @@ class Pipeline:
 
     def _begin(self, request: Request | None, downstream: Downstream) -> Exchange:
         exchange = Exchange(request, downstream, b"%080x" % self._chance(320), self._clock())
-        if request is not None and b"x-request-id" in request.special:
+        if request is None:
+            return exchange
+        if b"x-request-id" in request.special:
             sent = request.special[b"x-request-id"]
             if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
                 exchange.request_id = sent[0]
+        if self.table.cors is not None:
+            exchange.cors = self.table.cors.block(request)
         return exchange
+
+    def _answered(self, exchange: Exchange, request: Request) -> bool:
+        """Answer a preflight: its browser has no token to show, and asks nothing of an upstream."""
+        table = self.table
+        if table.cors is None or not table.cors.is_preflight(request):
+            return False
+        place = table.place(request)
+        exchange.route = place.routes[0]
+        head = table.cors.preflight(request, place.allow)
+        exchange.status = head.status
+        exchange.flags += ("preflight",)
+        block = b"%b\r\nX-Request-ID: %b" % (head.block, exchange.request_id)
+        exchange.downstream.respond(head, block, b"")
+        return True
 
     def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
         """Answer with the error, or cut the connection if an answer has begun."""
@@ -94,10 +124,19 @@ class Pipeline:
         exchange.status = error.status
         downstream.closes = downstream.closes or error.closes
         head, body = refusal(error, exchange.request, exchange.request_id)
-        downstream.respond(head, head.block, body)
+        downstream.respond(head, head.block + exchange.cors, body)
 
     def _observe(self, exchange: Exchange) -> None:
         exchange.ended = self._clock()
+        # Most exchanges end well, and then nobody need be told. Written out: a call would be a hundredth.
+        instance, permit = exchange.instance, exchange.permit
+        if (
+            exchange.error is not None
+            or exchange.upstream_status >= _SERVER_ERROR
+            or (permit is not None and permit.counts)
+            or (instance is not None and (instance.state.failures or instance.state.ejections))
+        ):
+            self._forward.settle(exchange)
         for sink in self._sinks:
             sink(exchange)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from http import HTTPStatus
 
 import orjson
 
-from propylon.errors import GatewayError
+from propylon.errors import AuthError, Details, GatewayError
 from propylon.wire.headers import render, values
 from propylon.wire.message import Request, Response
 
-__all__ = ["refusal"]
+__all__ = ["PROBLEM", "asks_for_problem", "envelope", "problem", "refusal"]
 
-_PROBLEM = b"application/problem+json"
+PROBLEM = b"application/problem+json"
 _RETRY_AFTER = b"5"  # seconds: long enough not to be a load, short enough not to be an outage
 _EXACT = re.compile(rb"application/problem\+json(?:\s*;|\s*,|\s*\Z)")
 
@@ -23,10 +24,10 @@ def refusal(
 ) -> tuple[Response, bytes]:
     """Return head and body of the answer to a request that ends with `error`."""
     identity = request_id.decode("ascii")
-    if request is not None and _wants_problem(request):
-        kind, body = _PROBLEM, _problem(error, identity)
-    else:
-        kind, body = b"application/json", _envelope(error, identity)
+    kind, form = b"application/json", envelope
+    if request is not None and asks_for_problem(values(request.block, b"accept")):
+        kind, form = PROBLEM, problem
+    body = orjson.dumps(form(error.status, error.code, error.message, error.details, identity))
     block = render(
         [
             (b"Content-Type", kind),
@@ -35,11 +36,21 @@ def refusal(
             (b"X-Request-ID", request_id),
             (b"X-Error-Source", b"gateway"),
             *error.headers,
+            *_challenge(error),
             *_retry_after(error),
         ]
     )
-    reason = b" %d %b" % (error.status, _phrase(error.status))
+    reason = f" {error.status} {_phrase(error.status)}".encode("ascii")
     return Response(error.status, reason, block, len(body), keep_alive=not error.closes), body
+
+
+def _challenge(error: GatewayError) -> tuple[tuple[bytes, bytes], ...]:
+    """Say what would let the client in, where the error does not know better (RFC 9110, 11.6.1)."""
+    if not isinstance(error, AuthError):
+        return ()
+    if any(name.lower() == b"www-authenticate" for name, _ in error.headers):
+        return ()
+    return ((b"WWW-Authenticate", b"Bearer"),)
 
 
 def _retry_after(error: GatewayError) -> tuple[tuple[bytes, bytes], ...]:
@@ -51,33 +62,38 @@ def _retry_after(error: GatewayError) -> tuple[tuple[bytes, bytes], ...]:
     return ((b"Retry-After", _RETRY_AFTER),)
 
 
-def _phrase(status: int) -> bytes:
-    return HTTPStatus(status).phrase.encode("ascii")
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
-def _envelope(error: GatewayError, request_id: str) -> bytes:
-    return orjson.dumps(
-        {
-            "error": {"code": error.code, "message": error.message, "details": error.details},
-            "request_id": request_id,
-        }
-    )
+def _phrase(status: int) -> str:
+    return _PHRASES.get(status, "Refused")  # a team's policy may make one up
 
 
-def _problem(error: GatewayError, request_id: str) -> bytes:
-    """Render RFC 9457; `type` is about:blank, so `title` is the status phrase (4.2.1)."""
-    return orjson.dumps(
-        {
-            "type": "about:blank",
-            "title": HTTPStatus(error.status).phrase,
-            "status": error.status,
-            "detail": error.message,
-            "code": error.code,
-            "details": error.details,
-            "request_id": request_id,
-        }
-    )
+def envelope(
+    status: int, code: str, message: str, details: Details, request_id: str  # noqa: ARG001
+) -> dict[str, object]:
+    """Return the error as everybody gets it."""
+    return {
+        "error": {"code": code, "message": message, "details": details},
+        "request_id": request_id,
+    }
 
 
-def _wants_problem(request: Request) -> bool:
-    return any(_EXACT.search(value.lower()) for value in values(request.block, b"accept"))
+def problem(
+    status: int, code: str, message: str, details: Details, request_id: str
+) -> dict[str, object]:
+    """Return it as RFC 9457 has it; `type` is about:blank, so `title` is the status phrase (4.2.1)."""
+    return {
+        "type": "about:blank",
+        "title": _phrase(status),
+        "status": status,
+        "detail": message,
+        "code": code,
+        "details": details,
+        "request_id": request_id,
+    }
+
+
+def asks_for_problem(accepted: Iterable[bytes]) -> bool:
+    """Whether one of the Accept lines names the type."""
+    return any(_EXACT.search(value.lower()) for value in accepted)

@@ -8,32 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from propylon.upstream.exchange import Timeouts, Upstream
+from propylon.proxy.breaker import Breaker
+from propylon.proxy.fleet import Fleet, Instance
+from propylon.proxy.retry import Budget, Retry
+from propylon.upstream.exchange import Timeouts
 
-__all__ = ["Balance", "Instance", "Service"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Instance:
-    """One `host:port` of a service; `base` is the path in front of what it is asked for."""
-
-    id: str
-    host: bytes  # as it goes into the Host header
-    base: bytes
-    upstream: Upstream
-
+__all__ = ["Balance", "Fleet", "Instance", "Service"]
 
 Balance = Callable[[Sequence[Instance]], Instance]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
-    """A named upstream with zero or more instances."""
+    """A named upstream with zero or more instances, which its fleet holds."""
 
     name: str
-    instances: tuple[Instance, ...]
+    fleet: Fleet
     balance: Balance
     timeouts: Timeouts = field(default_factory=Timeouts)
     forward_token: bool = True
+    breaker: Breaker | None = None
+    retry: Retry = field(default_factory=lambda: Retry(attempts=1))
+    budget: Budget = field(default_factory=lambda: Budget(0.0))
     # The gateway's own endpoints: their errors are the gateway's, not an upstream's.
     own: bool = False
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """All instances, whether they may be asked now or not."""
+        return self.fleet.instances

@@ -54,14 +54,14 @@ class AccessLog:
     def __init__(self, writer: LineWriter, *, level: str, render: Format) -> None:
         """Write records of at least this level."""
         self._writer = writer
-        self._least = LEVELS[level]
+        self.least = LEVELS[level]
         self._render = render
         self._stamp = Stamp()
 
     def __call__(self, exchange: Exchange) -> None:
         """Record the exchange."""
         level = level_of(exchange)
-        if LEVELS[level] >= self._least:
+        if LEVELS[level] >= self.least:
             self._writer.write(self._render(record(exchange, level, self._stamp())))
 
 

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from propylon.proxy.exchange import Exchange
-from propylon.proxy.match import Route
+from propylon.proxy.match import Route, Table
 
 __all__ = ["Metrics"]
 
@@ -24,7 +24,9 @@ __all__ = ["Metrics"]
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LABELS = ("route", "service", "method", "status")
 _NOWHERE = ("", "")
-_Key = tuple[Route | None, str, int]
+_Place = tuple[str, str]
+# A route of the table in force, or the name and service of one that is gone.
+_Key = tuple[Route | _Place | None, str, int]
 
 
 class Metrics(Collector):
@@ -54,6 +56,21 @@ class Metrics(Collector):
         if body is not None:
             sums[-2] += body.received
 
+    def settle(self, table: Table) -> None:
+        """Let go of routes that are not in the table: their sums go on under their names."""
+        present = set(table.routes)
+        for key, sums in list(self._sums.items()):
+            route, method, status = key
+            if isinstance(route, Route) and route not in present:
+                del self._sums[key]
+                self._add((_place(route), method, status), sums)
+
+    def _add(self, key: _Key, sums: list[float]) -> None:
+        known = self._sums.get(key)
+        if known is not None:
+            sums = [left + right for left, right in zip(known, sums, strict=True)]
+        self._sums[key] = sums
+
     def collect(self) -> Iterable[Metric]:
         """Return the sums."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
@@ -61,7 +78,7 @@ class Metrics(Collector):
         places: dict[tuple[str, str], list[float]] = {}
         # Several routes may bear one name (one for each host), and a reload makes new ones.
         for (route, method, status), sums in list(self._sums.items()):
-            place = _NOWHERE if route is None else (route.name, route.service.name)
+            place = _place(route)
             labels = (*place, method, str(status))
             counts[labels] = counts.get(labels, 0) + sum(sums[:-3])
             total = places.setdefault(place, [0.0] * len(sums))
@@ -74,6 +91,12 @@ class Metrics(Collector):
     def render(self) -> bytes:
         """Return the text that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+
+def _place(route: Route | _Place | None) -> _Place:
+    if isinstance(route, Route):
+        return (route.name, route.service.name)
+    return route or _NOWHERE
 
 
 def _per_place(places: Mapping[tuple[str, str], list[float]]) -> Iterable[Metric]:

@@ -44,7 +44,12 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
         "route": None,
         "service": None,
         "instance": None if instance is None else instance.id,
-        "principal": exchange.principal.subject or "anonymous",
+        # Who wishes for the strictest privacy is not named.
+        "principal": (
+            "private"
+            if exchange.wish.level == "strict"
+            else exchange.principal.subject or "anonymous"
+        ),
         "status": exchange.status,
         "upstream_status": exchange.upstream_status or None,
         "bytes_in": 0 if body is None else body.received,

@@ -65,11 +65,13 @@ def tokens(lines: Iterable[bytes]) -> list[bytes]:
     return [stripped for part in joined.split(b",") if (stripped := part.strip(b" \t"))]
 
 
-def take(block: bytes, pattern: re.Pattern[bytes], kept: bytes = b"") -> tuple[bytes, Special]:
+def take(
+    block: bytes, pattern: re.Pattern[bytes], kept: frozenset[bytes] = frozenset()
+) -> tuple[bytes, Special]:
     """Return the block without the lines that match, and their values by lower-case name.
 
     A name spelled with `_` is taken out too, and not recorded: it never had a right to a meaning.
-    The name `kept` is recorded and stays where it is.
+    The names in `kept` are recorded and stay where they are.
     """
     special: Special = {}
     pieces = []
@@ -85,7 +87,7 @@ def take(block: bytes, pattern: re.Pattern[bytes], kept: bytes = b"") -> tuple[b
                 special[name].append(value)
             else:
                 special[name] = [value]
-        if name != kept:
+        if name not in kept:
             pieces.append(block[position:start])
             position = end
     if not position:

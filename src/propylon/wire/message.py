@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from propylon.wire.headers import Special
+from propylon.wire.headers import fields as split
 
-__all__ = ["CHUNKED", "NO_BODY", "UNTIL_CLOSE", "Fields", "Request", "Response"]
+__all__ = ["CHUNKED", "LOOKED_AT", "NO_BODY", "UNTIL_CLOSE", "Fields", "Request", "Response"]
 
 # Body lengths that are not a number of bytes. Negative, so that `length >= 0` asks for a known one.
 NO_BODY = -1
@@ -12,7 +13,17 @@ CHUNKED = -2
 UNTIL_CLOSE = -3
 
 
-_ORDINARY = {b"host", b"connection"}
+# Special headers of a request that stay in its block all the same.
+LOOKED_AT = frozenset(
+    {
+        b"authorization",
+        b"origin",
+        b"access-control-request-method",
+        b"access-control-request-headers",
+    }
+)
+_PRIVACY = frozenset({b"x-privacy-level", b"dnt", b"sec-gpc"})
+_ORDINARY = LOOKED_AT | _PRIVACY | {b"host", b"connection"}
 
 
 class Fields:
@@ -32,8 +43,10 @@ class Fields:
         "keep_alive",
         "length",
         "plain",
+        "private",
         "remembered",
         "special",
+        "tokenless",
         "upgrade",
         "version",
     )
@@ -49,7 +62,10 @@ class Fields:
         self.keep_alive = version == 1
         self.expects_continue = False
         self.upgrade = b""
-        self.plain = special.keys() <= _ORDINARY  # no header asks for more than its removal
+        self.plain = special.keys() <= _ORDINARY  # no header has to be put back
+        self.private = not special.keys().isdisjoint(_PRIVACY)  # a wish for privacy is among them
+        # The block without the token, once somebody has needed that.
+        self.tokenless: bytes | None = None
         self.remembered = False  # may be taken for the next request, too
 
 
@@ -72,6 +88,7 @@ class Request:
         "method",
         "path",
         "plain",
+        "private",
         "query",
         "special",
         "upgrade",
@@ -87,6 +104,7 @@ class Request:
         self.fields = fields
         self.block = fields.block
         self.plain = fields.plain
+        self.private = fields.private
         self.special = fields.special
         self.version = fields.version
         self.host = fields.host
@@ -96,10 +114,22 @@ class Request:
         self.expects_continue = fields.expects_continue
         self.upgrade = fields.upgrade
 
-    def first(self, name: bytes) -> bytes | None:
-        """Return the first value of a special header by its lower-case name."""
-        values = self.special.get(name)
-        return values[0] if values else None
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Every header field that is known of, names in lower case; for policies, not for speed."""
+        special = [
+            (name, value)
+            for name, sent in self.special.items()
+            if name not in LOOKED_AT
+            for value in sent
+        ]
+        found = [(name.lower(), value) for name, value in split(self.block)]
+        return [(name.decode("ascii"), value.decode("latin-1")) for name, value in special + found]
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header, whatever the case of its name."""
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key == wanted), None)
 
     def __repr__(self) -> str:
         """Show the request line, never a header: those may hold secrets."""

@@ -21,25 +21,26 @@ import httptools
 from propylon.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed, UnknownExpectation
 from propylon.wire.framing import HEAD_END, FramingError, content_length
 from propylon.wire.headers import MAX_FIELDS, take, tokens, without
-from propylon.wire.message import CHUNKED, NO_BODY, Fields, Request
+from propylon.wire.message import CHUNKED, LOOKED_AT, NO_BODY, Fields, Request
 from propylon.wire.target import ORIGIN_FORM
 
 __all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request"]
 
 # Every request header with a meaning for a gateway; `_` for `-` counts, because CGI, WSGI and PHP
 # read `X_User_Id` and `X-User-Id` as one variable (CVE-2025-64484). These lines are taken out of the
-# block; what may pass on is put back by whoever decides it.
+# block; what may pass on is put back by whoever decides it. A few are only looked at.
 _SPECIAL = re.compile(
     rb"\r\n("
     rb"host|connection|content[-_]length|transfer[-_]encoding|te|trailer|upgrade|expect|keep[-_]alive"
     rb"|proxy(?:[-_][^:]*)?|forwarded|max[-_]forwards|trace(?:parent|state)|authorization"
+    rb"|origin|access[-_]control[-_]request[-_](?:method|headers)|dnt|sec[-_]gpc"
     rb"|x[-_](?:forwarded(?:[-_][^:]*)?|user[-_][^:]*|request[-_]id|real[-_]ip|original[-_]url"
-    rb"|rewrite[-_]url|http[-_]method[-_]override)"
+    rb"|rewrite[-_]url|http[-_]method[-_]override|privacy[-_]level)"
     rb"):[ \t]*([^\r]*)"
 )
+# No percent-encoding: RFC 3986 has it, no browser sends it, and who decodes it sees another host.
 _HOST = re.compile(
-    rb"(?P<name>(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+|\[[0-9A-Fa-f:.]+\])"
-    rb"(?::(?P<port>[0-9]{1,5})?)?"
+    rb"(?P<name>[A-Za-z0-9._~!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5})?)?"
 )
 _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]*)(?P<rest>.*)", re.IGNORECASE)
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
@@ -226,7 +227,7 @@ def _target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
 
 def _fields(lines: bytes, version: int, authority: bytes | None) -> Fields:
     """Take the header lines apart and judge what they say together."""
-    block, special = take(lines, _SPECIAL)
+    block, special = take(lines, _SPECIAL, LOOKED_AT)
     fields = Fields(block, special, version)
     _host(fields, authority)
     if b"content-length" in special or b"transfer-encoding" in special:
@@ -273,7 +274,12 @@ def _host_name(host: bytes) -> bytes:
     if match is None or (match["port"] and int(match["port"]) > _MAX_PORT):
         msg = "The Host header is malformed"
         raise InvalidRequest(msg)
-    return match["name"].lower()
+    # RFC 1034, 3.1: with the dot at its end it is the same name.
+    name = match["name"].lower().removesuffix(b".")
+    if not name:
+        msg = "The Host header is malformed"
+        raise InvalidRequest(msg)
+    return name
 
 
 def _body(fields: Fields) -> None:
@@ -301,9 +307,13 @@ def _connection(fields: Fields, lines: list[bytes]) -> None:
     fields.keep_alive = b"close" not in named and (fields.version == 1 or b"keep-alive" in named)
     if b"upgrade" in named:
         _upgrade(fields)
-    rest = [name for name in named if name not in (b"keep-alive", b"close", b"upgrade")]
+    rest = [name for name in named if name not in _NEVER_NAMED]
     if rest:
         fields.block = without(fields.block, rest)
+
+
+# Not headers of their own; and the token, without which the upstream would see somebody else.
+_NEVER_NAMED = frozenset({b"keep-alive", b"close", b"upgrade", b"authorization"})
 
 
 def _upgrade(fields: Fields) -> None:

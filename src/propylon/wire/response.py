@@ -24,6 +24,7 @@ _SPECIAL = re.compile(
     rb"|proxy-(?:authenticate|authentication-info|connection)|x-request-id|x-error-source"
     rb"):[ \t]*([^\r]*)"
 )
+_LOOKED_AT = frozenset({b"content-length"})
 _STATUSES = {b"%d" % status: status for status in range(100, 600)}
 _OK = 200
 _NO_CONTENT = 204
@@ -86,7 +87,7 @@ def parse_response(head: bytes, method: str) -> Response:
         raise BadResponse(_MALFORMED, reason="status line or number of fields")
     version, digits, reason = line.groups()
     status = _STATUSES[digits]
-    block, special = take(head[line_end:-4], _SPECIAL, kept=b"content-length")
+    block, special = take(head[line_end:-4], _SPECIAL, kept=_LOOKED_AT)
     if status < _OK or status == _NO_CONTENT:
         if b"content-length" in special:  # RFC 9110, 8.6: neither has one
             block = without(block, [b"content-length"])

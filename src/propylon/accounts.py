@@ -1,0 +1,134 @@
+"""Join the users, the refresh tokens and the revocations to the endpoints that work on them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+
+from fastapi import APIRouter
+
+from propylon.config.auth import AuthConfig
+from propylon.config.schema import GatewayConfig
+from propylon.control import tokens, users
+from propylon.control.issuer import Issuer
+from propylon.control.ports import Verify
+from propylon.control.sessions import Sessions
+from propylon.errors import ServiceUnavailable
+from propylon.stores.database import Database
+from propylon.stores.grants import Grants
+from propylon.stores.journal import RevocationJournal
+from propylon.stores.memory import LONGEST_TOKEN, MOST_LEEWAY, MemoryRevocations
+from propylon.stores.passwords import Passwords
+from propylon.stores.users import Users
+from propylon.upstream.tasks import spawn_for_good
+
+__all__ = ["Accounts", "issuer_of"]
+
+log = logging.getLogger(__name__)
+
+# How long a token that one worker took back counts with the others.
+_CATCH_UP = 1.0
+_ID_BYTES = 16
+
+
+class Accounts:
+    """What there is behind the token endpoints, and what goes on beside them."""
+
+    def __init__(self, config: GatewayConfig, verify: Verify) -> None:
+        """Take it from the configuration; no database is opened or created before it is used.
+
+        Raises CannotUseDatabase.
+        """
+        auth = config.auth
+        self.revocations = MemoryRevocations(time.time, longest=LONGEST_TOKEN, leeway=MOST_LEEWAY)
+        self._database = Database(auth.tokens.database.get_secret_value())
+        self._journal = RevocationJournal(self._database, self.revocations, time.time)
+        self._known = False
+        self._following: asyncio.Task[None] | None = None
+        self._passwords = Passwords()
+        accounts = Users(self._database, self._passwords, time.time)
+        grants = Grants(
+            self._database,
+            self._journal,
+            expires=auth.tokens.refresh_expires,
+            clock=time.time,
+            secret=secrets.token_bytes,
+        )
+        self._sessions: Sessions | None = None
+        if (issuer := issuer_of(auth)) is not None:
+            self._sessions = Sessions(accounts, grants, self._journal, issuer)
+        self.routers: tuple[APIRouter, ...] = (
+            tokens.router(
+                config.prefix,
+                verify=verify,
+                revoker=self._journal,
+                clock=time.time,
+                sessions=self._sessions,
+                grants=grants,
+            ),
+            users.router(config.prefix, accounts if self._sessions is not None else None),
+        )
+
+    def adopt(self, auth: AuthConfig) -> None:
+        """Sign with another secret from now on, or for another time."""
+        issuer = issuer_of(auth)
+        if self._sessions is not None and issuer is not None:
+            self._sessions.issuer = issuer
+
+    def missing(self) -> str | None:
+        """Say what is being waited for, as long as it is not known which tokens were taken back."""
+        if self._following is not None and self._following.done():
+            return "the database that says which tokens were taken back: nobody reads it any more"
+        return None if self._known else "the database that says which tokens were taken back"
+
+    def start(self) -> None:
+        """Begin to follow what other workers take back. Needs a running loop."""
+        if self._following is None:
+            self._following = spawn_for_good(self._follow())
+
+    async def close(self) -> None:
+        """Follow it no longer; close the database."""
+        if self._following is not None:
+            self._following.cancel()
+            self._following = None
+        await self._database.close()
+
+    async def _follow(self) -> None:
+        away = False
+        while True:
+            try:
+                await self._journal.catch_up()
+            except ServiceUnavailable as error:
+                if not away:  # once an outage; what is known stays in force
+                    log.warning("revoked tokens cannot be read: %s", error.reason or error)
+                away = True
+            else:
+                if away:
+                    log.warning("revoked tokens can be read again")
+                away = False
+                self._known = True
+            await asyncio.sleep(_CATCH_UP)
+
+
+def issuer_of(auth: AuthConfig) -> Issuer | None:
+    """Return what signs tokens; None where there is nothing to sign with, or it is not wanted."""
+    if not auth.issues or auth.jwt.secret is None:
+        return None
+    return Issuer(
+        secret=auth.jwt.secret.get_secret_value().encode("utf-8"),
+        algorithm=auth.jwt.algorithms[0],
+        expires=auth.tokens.expires,
+        clock=time.time,
+        ids=lambda: secrets.token_hex(_ID_BYTES),
+        issuer=auth.jwt.issuer[0] if auth.jwt.issuer else None,
+        audience=auth.jwt.audience[:1],
+        scopes_claim=_claim("scopes", auth.jwt.scopes_claim),
+        roles_claim=_claim("roles", auth.jwt.roles_claim),
+    )
+
+
+def _claim(usual: str, read: tuple[str, ...]) -> str:
+    """Return a claim that we read ourselves, the usual one if it is among them."""
+    return usual if usual in read or not read else read[0]

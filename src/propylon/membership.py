@@ -1,0 +1,213 @@
+"""Join whoever brings instances and takes them away while the gateway runs — the registry, DNS — to the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from propylon.config.schema import GatewayConfig
+from propylon.config.services import ServiceConfig
+from propylon.edge.siblings import Siblings
+from propylon.errors import GatewayError
+from propylon.proxy.admission import Admission
+from propylon.proxy.discovery import Discovery, Members
+from propylon.proxy.fleet import Fleet
+from propylon.proxy.instance import Instance
+from propylon.proxy.registration import Registered, Registration
+from propylon.proxy.registry import Registry, keep_sweeping
+from propylon.proxy.service import Service
+from propylon.upstream.allow import AllowList, Permit
+from propylon.upstream.dial import Address
+from propylon.upstream.lookup import is_own_address
+from propylon.upstream.pool import Pool
+from propylon.upstream.pools import Pools
+from propylon.upstream.resolve import Resolver
+from propylon.upstream.tasks import spawn_for_good
+
+__all__ = ["Membership", "SharedRegistry"]
+
+log = logging.getLogger(__name__)
+
+_Key = tuple[str, str]  # a service and the id of an instance
+_REMEMBERED = 4096  # that have gone: nothing that was told before is on its way for so long
+
+# A probe needs one connection, and one more for the moment in which the last one closes.
+_PROBING = 2
+
+
+class SharedRegistry(Registry):
+    """A registry that tells those of the other workers what it was told.
+
+    Messages cross: what is older than a deregistration does not undo it.
+    """
+
+    siblings = Siblings()
+    wall: Callable[[], float] = staticmethod(time.time)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """As a registry, alone as long as nobody gives it siblings."""
+        super().__init__(*args, **options)
+        # When each instance was last registered, and when it went; seconds since 1970.
+        self._came: dict[_Key, float] = {}
+        self._went: dict[_Key, float] = {}
+
+    async def register(self, said: Registration) -> Registered:
+        """Take in an instance, here and everywhere."""
+        done = await super().register(said)
+        now = self._came[said.service, said.id] = self.wall()
+        self.siblings.tell({"op": "register", "said": asdict(said), "at": now, "lease": None})
+        return done
+
+    def heartbeat(self, service: str, instance_id: str) -> Registered:
+        """Renew a lease, here and everywhere."""
+        done = super().heartbeat(service, instance_id)
+        self.siblings.tell({"op": "heartbeat", "service": service, "instance_id": instance_id})
+        return done
+
+    def deregister(self, service: str, instance_id: str) -> None:
+        """Let an instance go, here and everywhere; also where it has come only there so far."""
+        now = self.wall()
+        self._gone((service, instance_id), now)
+        self.siblings.tell(
+            {"op": "deregister", "service": service, "instance_id": instance_id, "at": now}
+        )
+        super().deregister(service, instance_id)
+
+    def _gone(self, key: _Key, at: float) -> None:
+        self._came.pop(key, None)
+        self._went.pop(key, None)
+        self._went[key] = at
+        if len(self._went) > _REMEMBERED:
+            del self._went[next(iter(self._went))]
+
+    async def hear(self, message: dict[str, Any]) -> None:
+        """Do what another worker was told; it has been checked there, and is again here."""
+        try:
+            await self._obey(message)
+        except GatewayError as error:
+            # It was let in a moment ago: a name that resolves elsewhere now, or one that has just left.
+            log.info("another worker's %s is not followed: %s", message["op"], error)
+
+    async def _obey(self, message: dict[str, Any]) -> None:
+        op = message["op"]
+        if op == "register":
+            await self._follow(message)
+        elif op == "heartbeat":
+            super().heartbeat(message["service"], message["instance_id"])
+        elif op == "deregister":
+            key = (message["service"], message["instance_id"])
+            if self._came.get(key, 0.0) <= message["at"]:
+                self._gone(key, message["at"])
+                super().deregister(*key)
+        elif op == "who":
+            self._introduce(message["from"])
+
+    async def _follow(self, message: dict[str, Any]) -> None:
+        said, at = Registration(**message["said"]), message["at"]
+        key = (said.service, said.id)
+        if self._went.get(key, 0.0) > at or self._came.get(key, 0.0) >= at:
+            return
+        await super().register(said)
+        self._came[key] = at
+        if message["lease"] is not None:
+            self.shorten(*key, message["lease"])
+
+    def _introduce(self, place: int) -> None:
+        """Tell a worker that has just started what it missed."""
+        for said in self.registrations():
+            key = (said.service, said.id)
+            lease, at = self.lease(*key), self._came.get(key, 0.0)
+            message = {"op": "register", "said": asdict(said), "at": at, "lease": lease}
+            self.siblings.tell(message, to=place)
+
+
+class Membership:
+    """The registry and the names, and what goes on by itself for them."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        pools: Pools,
+        resolver: Resolver,
+        found: Callable[[str], Service],
+        changed: Callable[[tuple[Service, ...]], None],
+    ) -> None:
+        """Start with no services. `found` makes one that nobody wrote down, to be probed as others are.
+
+        `changed` hears of all services whenever one comes or goes.
+        """
+        self._config = config
+        self._pools = pools
+        self._resolver = resolver
+        self._discovery = Discovery(resolver, self._retire)
+        self._siblings = Siblings()
+        self._told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._obeying: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self.registry = SharedRegistry(
+            self._admission(),
+            clock=time.monotonic,
+            connect=self._connect,
+            found=found,
+            changed=changed,
+        )
+
+    def adopt(
+        self,
+        config: GatewayConfig,
+        services: Iterable[Service],
+        named: Iterable[tuple[Fleet, Members]],
+    ) -> None:
+        """Go on with a configuration, the first or another, once its services have taken over."""
+        self._config = config
+        self.registry.adopt(services, self._admission(), config.registry.ttl)
+        self._discovery.follow(named)
+        if self._sweeping is None:
+            self._sweeping = spawn_for_good(keep_sweeping(self.registry))
+
+    def listen(self, siblings: Siblings, loop: asyncio.AbstractEventLoop) -> None:
+        """Share what registers with the other workers; ask them what has registered so far."""
+        self._siblings = siblings
+        self.registry.siblings = siblings
+        siblings.start(loop, self._told.put_nowait)
+        self._obeying = spawn_for_good(self._obey())
+        siblings.tell({"op": "who", "from": siblings.place})
+
+    async def _obey(self) -> None:
+        """Do what the others tell, one after the other: who registers and leaves must not stay."""
+        while True:
+            await self.registry.hear(await self._told.get())
+
+    def close(self) -> None:
+        """End it all."""
+        self._siblings.close()
+        if self._obeying is not None:
+            self._obeying.cancel()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._discovery.close()
+        self._resolver.close()
+        self.registry.close()
+
+    def _retire(self, instance: Instance) -> None:
+        self._pools.drop(instance.upstream)
+        if instance.probe is not None:
+            self._pools.drop(instance.probe)
+
+    # What the registry needs
+
+    def _admission(self) -> Admission:
+        registry = self._config.registry
+        rules = AllowList(registry.allow if registry.enabled else ())
+        return Admission(rules, self._resolver, self._is_ours)
+
+    def _is_ours(self, address: str, port: int) -> bool:
+        return port == self._config.server.port and is_own_address(address)
+
+    def _connect(self, service: str, address: Address, permit: Permit, *, probing: bool) -> Pool:
+        written = self._config.services.get(service, ServiceConfig())
+        return self._pools.fresh(address, _PROBING if probing else written.max_connections, permit)

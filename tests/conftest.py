@@ -1,13 +1,19 @@
 """Fixtures of the cases that run over real sockets: both edges, their upstreams, one gateway a module."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.edge.published_keys import SCENARIOS, run
+from tests.support import guarded as guarded_by
 from tests.support.client import RawClient
 from tests.support.gateway import EDGES, Config, Gateway
+from tests.support.issuer import Issuer
+from tests.support.secrecy import pytest_runtest_logreport, secrecy  # noqa: F401 — for pytest
 from tests.support.topology import Upstreams, configuration
 from tests.support.upstream import Upstream
 
@@ -81,3 +87,89 @@ def client(gateway: Gateway) -> Iterator[RawClient]:
     """A connection to the gateway."""
     with RawClient(gateway.port) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def user_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the users of the guarded gateways are kept, once somebody adds them."""
+    return tmp_path_factory.mktemp("users") / "users.db"
+
+
+@pytest.fixture(scope="session")
+def users(user_database: Path) -> Path:
+    """The database with its users, added by the command."""
+    guarded_by.add_users(user_database.parent, user_database)
+    return user_database
+
+
+@pytest.fixture(scope="session")
+def guarded_upstreams() -> Iterator[Upstreams]:
+    """Scripted upstreams behind authentication: identity headers may reach them, once each."""
+    with Upstreams(identified=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kept(
+    user_database: Path, guarded_upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[guarded_by.Kept]:
+    """The guarded gateways of both edges, for as long as the session lasts."""
+    config = guarded_by.configuration(guarded_upstreams, user_database)
+    running = guarded_by.Kept(EDGES, tmp_path_factory.mktemp("guarded"), config)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def guarded(edge: str, kept: guarded_by.Kept) -> Gateway:
+    """The guarded gateway on the edge in turn, the same for all modules."""
+    return kept.at(edge)
+
+
+@pytest.fixture
+def behind(guarded: Gateway, guarded_upstreams: Upstreams) -> Iterator[Upstream]:
+    """What stands behind the guarded gateway, with an empty record; nothing dubious may reach it."""
+    guarded_upstreams.reset()
+    yield guarded_upstreams.main
+    assert guarded_upstreams.faults == []
+    assert guarded.process.poll() is None, guarded.said()
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Iterator[Issuer]:
+    """An identity provider that judges opaque tokens; no dubious request may reach it."""
+    with Issuer() as running:
+        yield running
+        assert running.faults == []
+
+
+@pytest.fixture(scope="session")
+def kept_loose(
+    user_database: Path,
+    guarded_upstreams: Upstreams,
+    issuer: Issuer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[guarded_by.Kept]:
+    """The loose gateways of both edges: introspection, a trusted proxy, CORS for all, debug."""
+    config = guarded_by.loose_configuration(guarded_upstreams, user_database, issuer)
+    running = guarded_by.Kept(EDGES, tmp_path_factory.mktemp("loose"), config)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def loose(edge: str, kept_loose: guarded_by.Kept) -> Gateway:
+    """The loose gateway on the edge in turn, the same for all modules."""
+    return kept_loose.at(edge)
+
+
+@pytest.fixture(scope="session")
+def scenarios(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[tuple[str, str], Future[None]]]:
+    """All scenarios of published keys, at the same time, and beside other cases: mostly they wait."""
+    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
+        yield {
+            (edge, name): pool.submit(run, edge, name, tmp_path_factory.mktemp(name))
+            for edge, name in SCENARIOS
+        }

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from propylon.cli import app
+from propylon.config.auth import AuthConfig
 from propylon.config.editor import json_schema
+from propylon.config.endpoints import own_endpoints
 from tests.support.gateway import ROOT
 
 GOOD = """\
@@ -83,21 +85,21 @@ def test_broken_file_is_told_whole(command: list[str]) -> None:
 
 
 def test_check_tells_programs() -> None:
-    """--format json: a list of problems on stdout, each with place, where and message."""
+    """--format json: the problems on stdout, each with place, where and message."""
     written(BROKEN)
     done = call("check", "--format", "json")
     assert done.exit_code == 2
-    problems = json.loads(done.stdout)
+    problems = json.loads(done.stdout)["problems"]
     assert [sorted(problem) for problem in problems] == [["message", "place", "where"]] * 3
     assert problems[2]["place"] == "propylon.yaml:6"
     assert problems[2]["where"] == "routes[0].service"
 
 
 def test_check_tells_programs_that_all_is_well() -> None:
-    """--format json of a valid file: an empty list, status 0."""
+    """--format json of a valid file: no problem, status 0."""
     written(GOOD)
     done = call("check", "--format", "json")
-    assert (done.exit_code, json.loads(done.stdout)) == (0, [])
+    assert (done.exit_code, json.loads(done.stdout)["problems"]) == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,9 @@ def test_routes_stand_as_matching_prefers_them() -> None:
     table = json.loads(done.stdout)
     names = [route["name"] for route in table if not route["own"]]
     assert names == ["hosted", "export", "one", "orders", "all"]
-    assert [route["own"] for route in table].count(True) == 8
+    own = {endpoint.path for endpoint in own_endpoints("/api/v1", AuthConfig())}
+    assert {route["name"] for route in table if route["own"]} == own
+    assert {"/health", "/metrics", "/docs"} < own
 
 
 def test_routes_tell_programs_everything() -> None:
@@ -153,7 +157,7 @@ def test_routes_tell_programs_everything() -> None:
     assert rows["orders"]["instances"] == ["127.0.0.1:9001", "127.0.0.1:9002"]
     assert rows["hosted"]["host"] == "api.example.com"
     assert rows["orders"]["place"] == "propylon.yaml:7"
-    assert rows["/metrics"]["auth"] == "loopback"
+    assert rows["/metrics"]["auth"] == "loopback, or scope admin"
 
 
 def test_routes_are_aligned_where_there_is_no_terminal() -> None:

@@ -13,22 +13,24 @@ from pathlib import Path
 
 import pytest
 
-from propylon.commands.demo import EXAMPLES
+from propylon.commands.demo import SECTIONS
 from tests.support.gateway import ROOT
 
-_SHOWN = re.compile(r"  # ([0-9]{3}): .+\n  (curl .+)\n")
+_SHOWN = re.compile(r"  # (?:([0-9]{3}): )?.+\n  ((?:curl|TOKEN=).+)\n")
+_MARK = "-- next --"
+EXAMPLES = [example for _, examples in SECTIONS for example in examples]
 
 
 class Demo:
     """A running demo, and what it has said."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "propylon", "demo", *arguments],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+                env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environ},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -45,8 +47,18 @@ class Demo:
 
     @property
     def lines(self) -> list[tuple[int, str]]:
-        """The lines to try, and the status that each one promises."""
-        return [(int(status), line) for status, line in _SHOWN.findall(self.said)]
+        """The lines to try, and the status that each one promises; 0: it shows none."""
+        return [(int(status or 0), line) for status, line in _SHOWN.findall(self.said)]
+
+    def line(self, holding: str) -> str:
+        """The first line that holds that text."""
+        return next(line for _, line in self.lines if holding in line)
+
+    @property
+    def password(self) -> str:
+        """The password of its user."""
+        (found,) = re.findall(r"has the password ([^,]+),", self.said)
+        return str(found)
 
     @property
     def ports(self) -> list[int]:
@@ -74,33 +86,51 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     running.kill()
 
 
-def curl(line: str) -> str:
-    """What the line prints."""
+@pytest.fixture(scope="module")
+def answers(demo: Demo) -> list[str]:
+    """What each line prints, all of them pasted into one shell from top to bottom."""
+    pasted = [f"{line}\nprintf '%s\\n' '{_MARK}'" for _, line in demo.lines]
+    return curl("\n".join(pasted)).split(f"{_MARK}\n")[:-1]
+
+
+def curl(lines: str) -> str:
+    """What the lines print."""
     if shutil.which("curl") is None:
         pytest.skip("no curl to try the lines with")
     done = subprocess.run(
-        ["sh", "-c", line], capture_output=True, text=True, timeout=15, check=False
+        ["sh", "-c", lines], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=[e.arguments for e in EXAMPLES])
-def test_every_line_works(demo: Demo, number: int) -> None:
+def answer_to(demo: Demo, answers: list[str], holding: str, status: int = 200) -> str:
+    """What the line printed that holds that text and promises that status."""
+    return next(
+        answer
+        for (promised, line), answer in zip(demo.lines, answers, strict=True)
+        if holding in line and promised == status
+    )
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=[e.text for e in EXAMPLES])
+def test_every_line_works(demo: Demo, answers: list[str], number: int) -> None:
     """A line as it is printed, in a shell: the status that stands above it."""
-    status, line = demo.lines[number]
-    assert curl(line).startswith(f"HTTP/1.1 {status} ")
+    status, _ = demo.lines[number]
+    shown = f"HTTP/1.1 {status} " if status else ""
+    assert shown == answers[number][: len(shown) or None]
 
 
 def test_every_line_is_printed(demo: Demo) -> None:
     """All examples are shown, each with what it shows."""
     assert len(demo.lines) == len(EXAMPLES)
-    assert {status for status, _ in demo.lines} == {200, 400, 404, 405, 504}
+    statuses = {0, 200, 204, 400, 401, 403, 404, 405, 502, 503, 504}
+    assert {status for status, _ in demo.lines} == statuses
 
 
-def test_the_echo_shows_what_the_service_gets(demo: Demo) -> None:
+def test_the_echo_shows_what_the_service_gets(demo: Demo, answers: list[str]) -> None:
     """No forged identity, no hop-by-hop header, one true X-Forwarded-For."""
-    answer = curl(next(line for _, line in demo.lines if "X-User-Id" in line)).lower()
+    answer = answer_to(demo, answers, "X-User-Id: root").lower()
     assert "x-forwarded-for: 127.0.0.1" in answer
     assert "root" not in answer
     assert "6.6.6.6" not in answer
@@ -109,19 +139,48 @@ def test_the_echo_shows_what_the_service_gets(demo: Demo) -> None:
 
 def test_two_instances_take_turns(demo: Demo) -> None:
     """The same line twice: another instance."""
-    line = next(line for _, line in demo.lines if "/orders/7" in line)
+    line = demo.line("/orders/7")
     assert len({curl(line).rpartition("answered_by")[2] for _ in range(2)}) == 2
 
 
+def test_the_token_says_who_asks(demo: Demo, answers: list[str]) -> None:
+    """Behind the token there is a user, and the service is told who."""
+    answer = answer_to(demo, answers, "/private -H")
+    for header in ("id: ann", "email: ann@example.com", "roles: clerk", "scopes: read,write"):
+        assert f"x-user-{header}" in answer.lower()
+    assert '"username":"ann"' in answer_to(demo, answers, "/users/me")
+
+
+def test_preflight_is_answered(demo: Demo, answers: list[str]) -> None:
+    """The page's origin may read a protected route, without having shown a token."""
+    answer = answer_to(demo, answers, "-X OPTIONS", 204)
+    assert "Access-Control-Allow-Origin: https://app.example.com" in answer
+
+
+def test_a_failure_is_not_noticed_and_a_broken_service_is_left_alone(
+    demo: Demo, answers: list[str]
+) -> None:
+    """The instance that works has answered; the second request was not sent to the broken service."""
+    assert "127.0.0.1:" in answer_to(demo, answers, "/shaky").rpartition("answered_by")[2]
+    assert "X-Error-Source: upstream" in answer_to(demo, answers, "/broken", 502)
+    assert '"CIRCUIT_OPEN"' in answer_to(demo, answers, "/broken", 503)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_stops_everything(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM: status 0, no traceback, every port is free again."""
-    running = Demo(tmp_path, "--port", "0")
+def test_a_stop_stops_everything(demo: Demo, tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM: status 0, no traceback, every port is free again, no user is left."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    running = Demo(tmp_path, "--port", "0", TMPDIR=str(folder))
     try:
-        assert len(running.ports) == 5
+        assert len(running.ports) == 6
+        assert [file.name for file in folder.glob("*/users.db")] == ["users.db"]
+        # No password is the demo's for ever.
+        assert running.password != demo.password
         with socket.create_connection(("127.0.0.1", running.ports[0]), timeout=5):
             assert running.stop(number) == 0
         assert "Traceback" not in running.said
+        assert list(folder.iterdir()) == []
         assert [port for port in running.ports if is_open(port)] == []
         with pytest.raises(ProcessLookupError):
             os.killpg(running.process.pid, 0)
@@ -133,7 +192,7 @@ def test_a_stop_does_not_wait_for_the_slow_service(tmp_path: Path) -> None:
     """A request that hangs in the slow service does not keep the demo alive."""
     running = Demo(tmp_path, "--port", "0")
     try:
-        line = next(line for _, line in running.lines if "slow" in line)
+        line = running.line("slow")
         with subprocess.Popen(["sh", "-c", line], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):  # fmt: skip
             time.sleep(0.2)
             assert running.stop() == 0

@@ -36,7 +36,7 @@ class App:
         table = Table(routes or [route("/a", service(self.upstream))])
         pipeline = Pipeline(
             table,
-            Forward(loop_time=loop.time, clock=loop.time),
+            Forward(loop_time=loop.time, clock=loop.time, chance=lambda: 0.0),
             (self.seen.append,),
             clock=Counting(),
             chance=lambda bits: ENTROPY,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.secrecy import SECRECY
+
 TIMEOUT = 5.0
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})( [^\r\n]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
@@ -86,6 +88,7 @@ class RawClient:
 
     def send(self, data: bytes) -> Self:
         """Write everything, or note that nobody reads it any more."""
+        SECRECY.note_sent(data)
         try:
             self.sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
@@ -190,6 +193,7 @@ class RawClient:
                 answer.ended = "reset" if how == "reset" else "cut"
                 body += self.buffer
         answer.body = bytes(body)
+        SECRECY.note_issued(answer.body)
 
     def _chunks(self, body: bytearray) -> bytes:
         while True:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from tests.support.client import Answer, Ended, RawClient, request
+from tests.support.secrecy import SECRECY
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGES = ("fast", "portable")
@@ -29,35 +30,44 @@ def free_port() -> int:
     return port
 
 
-def command(edge: str, file: Path, port: int) -> list[str]:
-    """How the gateway is started on that edge."""
+def command(edge: str, file: Path, port: int, app: str = "") -> list[str]:
+    """How the gateway is started on that edge; `app` is the module of one of somebody's own."""
     if edge == "fast":
-        return [sys.executable, "-m", "propylon", "run", "--config", str(file)]
-    run = [sys.executable, "-m", "uvicorn", "propylon.main:app"]
+        run = [sys.executable, "-m", "propylon", "run"]
+        return [*run, "--app", f"{app}:gateway"] if app else [*run, "--config", str(file)]
+    run = [sys.executable, "-m", "uvicorn", f"{app or 'propylon.main'}:app"]
     return [*run, *_UVICORN.split(), "--port", str(port)]
+
+
+def environment(file: Path) -> dict[str, str]:
+    """What a process of ours finds in its environment: nothing of the session that tests it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PROPYLON", "PYTEST", "COV_"))
+    }
+    return {**kept, "PYTHONPATH": str(ROOT / "src"), "PROPYLON_CONFIG": str(file)}
 
 
 class Gateway:
     """A running gateway, its port and its log."""
 
-    def __init__(self, edge: str, config: Config, folder: Path, *, files: int = 0) -> None:
+    def __init__(
+        self, edge: str, config: Config, folder: Path, *, files: int = 0, app: str = ""
+    ) -> None:
         self.edge = edge
         self.port = free_port()
         server = {"host": "127.0.0.1", **config.get("server", {}), "port": self.port}
         self.file = folder / "propylon.yaml"
         self.file.write_text(yaml.safe_dump({**config, "server": server}, sort_keys=False))
         self.log = folder / "log"
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("PROPYLON", "PYTEST", "COV_"))
-        }
-        environment |= {"PYTHONPATH": str(ROOT / "src"), "PROPYLON_CONFIG": str(self.file)}
+        SECRECY.note_config(config)
+        SECRECY.watch(self.log)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                _limited(command(edge, self.file, self.port), files),
+                _limited(command(edge, self.file, self.port, app), files),
                 cwd=folder,
-                env=environment,
+                env=environment(self.file),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -80,10 +90,12 @@ class Gateway:
         """Everything it has logged."""
         return self.log.read_text(errors="replace")
 
-    def lines(self) -> list[dict[str, Any]]:
-        """Every JSON line of its log."""
+    def lines(self, holding: str = "") -> list[dict[str, Any]]:
+        """Every JSON line of its log that holds that text."""
         found = []
         for line in self.said().splitlines():
+            if holding not in line:
+                continue
             with contextlib.suppress(json.JSONDecodeError):
                 parsed = json.loads(line)
                 if isinstance(parsed, dict):
@@ -94,7 +106,8 @@ class Gateway:
         """The access records of a request, as soon as there is one."""
         deadline = time.monotonic() + within
         while True:
-            found = [line for line in self.lines() if line.get("request_id") == request_id]
+            lines = self.lines(request_id)
+            found = [line for line in lines if line.get("request_id") == request_id]
             access = [line for line in found if "duration_ms" in line]
             if access or time.monotonic() > deadline:
                 return access

@@ -26,16 +26,17 @@ _NEVER = {
     b"proxy-connection",
     b"proxy-authorization",
     b"http2-settings",
-    b"x-user-id",
-    b"x-user-email",
-    b"x-user-roles",
-    b"x-user-scopes",
 }
-_SENSITIVE = _SINGLE | _NEVER | {b"connection", b"forwarded", b"x-real-ip", b"authorization"}
+# Once from a gateway that knows who is asking, never from anybody else.
+_IDENTITY = {b"x-user-id", b"x-user-email", b"x-user-roles", b"x-user-scopes"}
+_SENSITIVE = (
+    _SINGLE | _NEVER | _IDENTITY | {b"connection", b"forwarded", b"x-real-ip", b"authorization"}
+)
 
 
-def faults_in_head(head: bytes) -> list[str]:
+def faults_in_head(head: bytes, *, identified: bool = False) -> list[str]:
     """Say what in a request head could be read in two ways, or should never have been sent."""
+    single, never = (_SINGLE | _IDENTITY, _NEVER) if identified else (_SINGLE, _NEVER | _IDENTITY)
     line, *lines = head[:-4].split(b"\r\n")
     faults = [] if _LINE.fullmatch(line) else [f"request line {line!r}"]
     seen: dict[bytes, list[bytes]] = {}
@@ -48,8 +49,8 @@ def faults_in_head(head: bytes) -> list[str]:
         seen.setdefault(name, []).append(matched[2].strip())
         if b"_" in name and name.replace(b"_", b"-") in _SENSITIVE:
             faults.append(f"underscore {name!r}")
-    faults += [f"{name!r} twice" for name in _SINGLE if len(seen.get(name, [])) > 1]
-    faults += [f"{name!r} forwarded" for name in _NEVER & set(seen)]
+    faults += [f"{name!r} twice" for name in single if len(seen.get(name, [])) > 1]
+    faults += [f"{name!r} forwarded" for name in never & set(seen)]
     return faults + _framing_faults(seen)
 
 

@@ -13,6 +13,8 @@ MAX_HEADER = 16 * 1024
 MAX_BODY = 1_000_000
 SMALL_BODY = 1000
 # Seconds; long enough for a busy machine, short enough for a suite.
+# One request is one request: trying again, and giving up for a while, have cases of their own.
+ONCE = {"attempts": 1}
 CONNECT, FIRST_BYTE, IDLE, TOTAL, HEADER, BODY = 0.5, 0.7, 0.7, 1.5, 1.0, 1.0
 
 
@@ -42,11 +44,11 @@ def greet_and_close(peer: Peer, arrived: Arrived) -> None:
 
 
 class Upstreams:
-    """Every upstream that the shared configuration names."""
+    """Every upstream that the shared configuration names; `identified`: behind authentication."""
 
-    def __init__(self) -> None:
-        self.main = Upstream()
-        self.second = Upstream()
+    def __init__(self, *, identified: bool = False) -> None:
+        self.main = Upstream(identified=identified)
+        self.second = Upstream(identified=identified)
         self.banner = Upstream(greeting=BANNER, fallback=greet_and_close)
         self.silence = Silence()
         self.closed_port = free_port()
@@ -90,7 +92,8 @@ def _services(upstreams: Upstreams) -> dict[str, Any]:
         "nohost": "http://nosuch.invalid:8000",
     }
     services: dict[str, Any] = {
-        name: {"url": url, "timeouts": dict(timeouts)} for name, url in urls.items()
+        name: {"url": url, "timeouts": dict(timeouts), "retry": dict(ONCE)}
+        for name, url in urls.items()
     }
     # Connected at once, or not: what is left of `total` is not what ends it.
     services["silence"]["timeouts"]["total"] = 5
@@ -98,6 +101,7 @@ def _services(upstreams: Upstreams) -> dict[str, Any]:
     services["patient"] = {
         "url": urls["main"],
         "timeouts": {"connect": 2, "first_byte": 10, "idle": 10, "total": 30},
+        "retry": dict(ONCE),
     }
     services["either"] = {"instances": [urls["closed"], urls["main"]], "timeouts": timeouts}
     services["empty"] = {}
@@ -149,7 +153,7 @@ def configuration(upstreams: Upstreams, **server: Any) -> Config:
     return {
         "server": {**shared, **server},
         "services": _services(upstreams),
-        "defaults": {"auth": "none"},
+        "defaults": {"auth": "none", "circuit": False},
         "routes": [dict(route) for route in ROUTES],
     }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from tests.support.secrecy import SECRECY
 from tests.support.strict import faults_in_head
 
 _RESET = struct.pack("ii", 1, 0)
@@ -92,6 +93,7 @@ class Peer:
 
     def send(self, data: bytes, *, pause: float = 0.0) -> None:
         """Write everything. Raises Gone."""
+        SECRECY.note_sent(data)
         try:
             self.sock.sendall(data)
         except OSError:
@@ -135,7 +137,7 @@ class Peer:
         self.busy = False
         head = self._until(b"\r\n\r\n")
         self.busy = True
-        self.upstream.faults += faults_in_head(head)
+        self.upstream.faults += faults_in_head(head, identified=self.upstream.identified)
         line, *lines = head[:-4].split(b"\r\n")
         parts = [*line.split(b" "), b"", b""]
         headers = []
@@ -186,12 +188,23 @@ class Peer:
 
 
 class Upstream:
-    """A listening upstream; `on` says what it does for a path, an echo is what it does otherwise."""
+    """A listening upstream; `on` says what it does for a path, an echo is what it does otherwise.
 
-    def __init__(self, *, greeting: bytes = b"", fallback: Script | None = None) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    `identified`: it stands behind authentication, so that identity headers may reach it, once each.
+    """
+
+    def __init__(
+        self,
+        *,
+        greeting: bytes = b"",
+        fallback: Script | None = None,
+        identified: bool = False,
+        port: int = 0,
+    ) -> None:
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=512)
         self.port: int = self.listener.getsockname()[1]
         self.greeting = greeting
+        self.identified = identified
         self.fallback = fallback or ok
         self.scripts: dict[bytes, Script] = {}
         self.requests: list[Arrived] = []

@@ -49,12 +49,15 @@ def test_a_browser_is_read() -> None:
             host=b"A.Test:8000",
         )
     )
-    assert read.block == b"\r\nACCEPT:  text/html \r\nCookie: a=1\r\nCookie: b=2"
+    assert read.block == (
+        b"\r\nACCEPT:  text/html \r\nCookie: a=1\r\nCookie: b=2\r\nAuthorization: Bearer x"
+    )
     assert (read.method, read.path, read.query) == ("GET", b"/A%2fb;c//d", b"?e=f?g")
     assert (read.host, read.authority, read.length) == (b"A.Test:8000", b"a.test", NO_BODY)
     assert read.line == b"GET /A%2fb;c//d?e=f?g HTTP/1.1"
-    assert read.first(b"x-request-id") == b"abc"
-    assert read.first(b"expect") is None
+    assert read.special[b"x-request-id"] == [b"abc"]
+    assert read.special[b"authorization"] == [b"Bearer x"]
+    assert b"expect" not in read.special
     assert (read.keep_alive, read.plain, read.version) == (True, False, 1)
 
 
@@ -97,7 +100,12 @@ def test_a_representation_shows_no_secret() -> None:
         b"TraceState",
         b"Max-Forwards",
         b"Max_Forwards",
-        b"Authorization",
+        b"X-Privacy-Level",
+        b"X_Privacy_Level",
+        b"DNT",
+        b"Sec-GPC",
+        b"sec_gpc",
+        b"Access_Control_Request_Method",
         b"Content_Length",
         b"Transfer_Encoding",
         b"transfer_encoding",
@@ -110,6 +118,38 @@ def test_special_names_do_not_pass_by_themselves(name: bytes) -> None:
     lower = name.lower()
     assert read.special.get(lower) == (None if b"_" in name else [b"x"])
     assert read.length == NO_BODY
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Authorization",
+        b"AUTHORIZATION",
+        b"Origin",
+        b"Access-Control-Request-Method",
+        b"access-control-request-HEADERS",
+    ],
+)
+def test_some_names_are_only_looked_at(name: bytes) -> None:
+    """What the gateway reads and the upstream is to have, too, stays where it was, as often as sent."""
+    lines = (b"A: 1", name + b": x ", b"B: 2", name.lower() + b":y")
+    read = parse_request(head(*lines))
+    assert read.block == b"".join(b"\r\n" + line for line in lines)
+    assert read.special[name.lower()] == [b"x", b"y"]
+    assert (read.plain, read.private) == (True, False)
+
+
+@pytest.mark.parametrize("name", [b"X-Privacy-Level", b"dnt", b"SEC-GPC"])
+def test_a_wish_for_privacy_is_noted(name: bytes) -> None:
+    """Whoever reads it needs to look only where there is one."""
+    assert parse_request(head(name + b": 1")).private
+    assert not parse_request(head(name + b"s: 1")).private
+
+
+def test_connection_cannot_take_the_token_away() -> None:
+    """The upstream would take the request for somebody else's: it is no header of one hop."""
+    lines = (b"Connection: authorization, x-a", b"X-A: 1", b"Authorization: Bearer x")
+    assert parse_request(head(*lines)).block == b"\r\nAuthorization: Bearer x"
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,15 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 
 import httpx
-from fastapi import FastAPI, HTTPException, Request, Response
+import jwt
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 SERVICES = dict.fromkeys(os.environ["BENCH_SERVICES"].split(","), os.environ["BENCH_UPSTREAM"])
+SECRET = os.environ.get("BENCH_SECRET", "")
 NOT_FORWARDED = {"host", "connection", "content-length", "transfer-encoding", "keep-alive"}
 LIMITS = httpx.Limits(max_connections=256, max_keepalive_connections=256)
 
@@ -28,7 +32,19 @@ async def lifespan(application: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-app = FastAPI(lifespan=lifespan)
+# auto_error is off: FastAPI's own answer to a missing token has been 403 and 401 in turn.
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+
+
+async def check_token(credentials: Credentials) -> None:
+    try:
+        token = credentials.credentials if credentials else ""
+        jwt.decode(token, SECRET, algorithms=["HS256"], options={"require": ["exp", "sub"]})
+    except jwt.InvalidTokenError as error:
+        raise HTTPException(401, "a valid token is required") from error
+
+
+app = FastAPI(lifespan=lifespan, dependencies=[Depends(check_token)] if SECRET else [])
 
 
 @app.api_route("/api/v1/{service}/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

@@ -1,27 +1,40 @@
-"""Sends the requests: one to see that a gateway answers rightly, then wrk for the numbers."""
+"""Runs wrk against a gateway, and reads what it and the cores did meanwhile."""
 
-import http.client
-import ipaddress
-import json
+import os
 import re
 import resource
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
-from peers import HERE, Peer, Site
-from processes import BODY_SIZE, GATEWAY_CORE, LOAD_CORE, Running, core_time, pinned, until
-
-PATH = "/api/v1/orders/1042?expand=lines"
-SEEN = "/api/v1/orders/seen"
-LOG_LIMIT = 5.0
-ROUTES_LIMIT = 5.0
+from peers import HERE
+from processes import GATEWAY_CORE, LOAD_CORE, Running, core_time, pinned
+from proof import PATH, WrongAnswer
 
 
-class WrongAnswer(Exception):
-    """What a gateway did is not what was asked; the text says how."""
+@dataclass(frozen=True)
+class Traffic:
+    """What every gateway gets alike."""
+
+    connections: int
+    seconds: int
+    vary: bool
+    # How many different tokens, and the file that has one a line.
+    tokens: int = 0
+    tokens_file: Path | None = None
+
+    @property
+    def threads(self) -> int:
+        """One for each token, so that a connection keeps its own: see requests.lua."""
+        return max(1, min(self.tokens, self.connections))
+
+    def environment(self) -> dict[str, str]:
+        """What requests.lua is told."""
+        said = {"BENCH_VARY": "1"} if self.vary else {}
+        return said | ({"BENCH_TOKENS": str(self.tokens_file)} if self.tokens_file else {})
 
 
 @dataclass(frozen=True)
@@ -42,73 +55,25 @@ class Sample:
         return self.rps / self.gateway_cpu if self.gateway_cpu else 0.0
 
 
-def check(peer: Peer, site: Site) -> None:
-    """One request for each thing that every gateway has to do."""
-    # Traefik listens before it has read its routes.
-    until(lambda: _get(site.port, PATH)[0] == 200, ROUTES_LIMIT)
-    status, headers, content = _get(site.port, PATH)
-    if (status, len(content)) != (200, BODY_SIZE):
-        raise WrongAnswer(f"{status} with {len(content)} bytes instead of 200 with {BODY_SIZE}")
-    json.loads(content)
-    if headers.get("content-type") != "application/json":
-        raise WrongAnswer(f"content-type {headers.get('content-type')}")
-    seen = json.loads(_get(site.port, SEEN)[2])
-    if peer.sends_request_id and len(seen["request_id"]) < 8:
-        raise WrongAnswer("no X-Request-ID reached the service")
-    # Envoy writes the machine's own address where the client is on loopback.
-    if not _is_address(seen["forwarded_for"]):
-        raise WrongAnswer(f"X-Forwarded-For reached the service as {seen['forwarded_for']!r}")
-    if seen["protocol"] != "HTTP/1.1":
-        raise WrongAnswer(f"the service was asked in {seen['protocol']}")
-    if _get(site.port, "/nowhere")[0] == 200:
-        raise WrongAnswer("a path without a route was forwarded")
-    if not until(lambda: _logged(site), LOG_LIMIT):
-        raise WrongAnswer("no JSON line with the request's path in its access log")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _get(port: int, path: str) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        headers = {name.lower(): value for name, value in answer.getheaders()}
-        return answer.status, headers, answer.read()
-    finally:
-        connection.close()
-
-
-def _logged(site: Site) -> bool:
-    lines = site.access_log.read_bytes().splitlines() if site.access_log.exists() else []
-    about = [line for line in lines if PATH.partition("?")[0].encode() in line]
-    return any(isinstance(json.loads(line), dict) for line in about)
-
-
-def warm_up(port: int, connections: int, seconds: int, *, vary: bool) -> None:
+def warm_up(port: int, traffic: Traffic, seconds: int) -> None:
     """Load that nobody counts."""
-    _wrk(port, connections, seconds, vary=vary)
+    _wrk(port, replace(traffic, seconds=seconds))
 
 
-def measure(
-    running: Running, upstream: Running, connections: int, seconds: int, *, vary: bool
-) -> Sample:
+def measure(running: Running, upstream: Running, traffic: Traffic) -> Sample:
     """One gateway under load, with what it and the cores did meanwhile."""
     ours = {running.process.pid: running, upstream.process.pid: upstream}.values()
     before = _Meter.read(running, ours)
-    text = _wrk(running.port, connections, seconds, vary=vary)
+    text = _wrk(running.port, traffic)
     spent = _Meter.read(running, ours).since(before)
+    rps = number(r"Requests/sec:\s+([\d.]+)", text)
+    # wrk's own clock: what it takes to start its threads is no load on the gateway.
+    loaded = number(r"(\d+) requests in", text) / rps if rps else spent.time
     return Sample(
-        rps=_number(r"Requests/sec:\s+([\d.]+)", text),
-        p50_ms=_milliseconds(r"\s50%\s+([\d.]+)(us|ms|s)", text),
-        p99_ms=_milliseconds(r"\s99%\s+([\d.]+)(us|ms|s)", text),
-        gateway_cpu=spent.gateway / spent.time,
+        rps=rps,
+        p50_ms=percentile(50, text),
+        p99_ms=percentile(99, text),
+        gateway_cpu=spent.gateway / loaded,
         load_core=spent.load_core / spent.time,
         foreign=max(0.0, spent.cores - spent.ours) / spent.time,
         failures=failures(text),
@@ -148,26 +113,23 @@ class _Meter:
         )
 
 
-def _wrk(port: int, connections: int, seconds: int, *, vary: bool) -> str:
-    script = "vary.lua" if vary else "headers.lua"
-    flags = [
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds}s",
-        "--latency",
-        "--timeout",
-        "10s",
-        "-s",
-        script,
-    ]
-    command = ["wrk", *flags, f"http://127.0.0.1:{port}{PATH}"]
+def _wrk(port: int, traffic: Traffic) -> str:
+    threads = traffic.threads
+    flags = [f"-t{threads}", f"-c{traffic.connections}", "-s", "requests.lua"]
+    address = f"http://127.0.0.1:{port}{PATH}"
+    return wrk([*flags, address, "--", str(threads)], traffic.seconds, traffic.environment())
+
+
+def wrk(arguments: list[str], seconds: int, environment: dict[str, str]) -> str:
+    """Run wrk on the load side's core; what it printed."""
     done = subprocess.run(
-        pinned(LOAD_CORE, command),
+        pinned(LOAD_CORE, ["wrk", f"-d{seconds}s", "--latency", "--timeout", "10s", *arguments]),
         cwd=HERE,
         capture_output=True,
         text=True,
         timeout=seconds + 20,
         check=False,
+        env={**os.environ, **environment},
     )
     if done.returncode != 0 or "Requests/sec" not in done.stdout:
         raise WrongAnswer(f"wrk: {(done.stderr or done.stdout).strip()[:300]}")
@@ -182,12 +144,14 @@ def failures(text: str) -> int:
     return count + (sum(map(int, re.findall(r"\d+", errors.group(1)))) if errors else 0)
 
 
-def _number(pattern: str, text: str) -> float:
+def number(pattern: str, text: str) -> float:
+    """What wrk said there."""
     found = re.search(pattern, text)
     return float(found.group(1)) if found else 0.0
 
 
-def _milliseconds(pattern: str, text: str) -> float:
-    found = re.search(pattern, text)
+def percentile(rank: int, text: str) -> float:
+    """In milliseconds."""
+    found = re.search(rf"\s{rank}%\s+([\d.]+)(us|ms|s)", text)
     scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}
     return float(found.group(1)) * scale[found.group(2)] if found else 0.0

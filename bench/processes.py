@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,11 +77,15 @@ class Running:
         lines = self.stderr.read_text(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it to the whole session that we started, if that is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
     def stop(self) -> None:
-        """Ask it, then end it: only the session that we started."""
+        """Ask it, then end it."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
+            self.signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_LIMIT)
                 return
@@ -132,7 +137,14 @@ def start_upstream(directory: Path) -> Running:
     config.write_text(template)
     command = [program, "-p", str(directory), "-e", "stderr", "-c", str(config)]
     site = Site(directory, port, 0, port)
-    return _launch("upstream", pinned(LOAD_CORE, command), site, {})
+    return launch("upstream", pinned(LOAD_CORE, command), site, {})
+
+
+def start_instance(directory: Path, name: str, port: int, *flags: str) -> Running:
+    """A service of instance.py, on the load side's core."""
+    directory.mkdir(exist_ok=True)
+    command = [sys.executable, str(HERE / "instance.py"), str(port), name, *flags]
+    return launch(name, pinned(LOAD_CORE, command), Site(directory, port, 0, port), {})
 
 
 def body() -> str:
@@ -141,21 +153,23 @@ def body() -> str:
     return start + "x" * (BODY_SIZE - len(start) - len(end)) + end
 
 
-def start_gateway(peer: Peer, directory: Path, upstream_port: int) -> tuple[Running, Site]:
+def start_gateway(
+    peer: Peer, directory: Path, upstream_port: int, secret: str | None = None
+) -> tuple[Running, Site]:
     """One gateway on the gateways' core, listening when this returns."""
     directory.mkdir()
     port, admin_port = free_ports(2)
-    site = Site(directory, port, admin_port, upstream_port)
+    site = Site(directory, port, admin_port, upstream_port, secret)
     command = pinned(GATEWAY_CORE, peer.command(site))
     return (
-        _launch(
+        launch(
             peer.name, command, site, peer.environment(site), logs_to_stdout=peer.logs_to_stdout
         ),
         site,
     )
 
 
-def _launch(
+def launch(
     name: str,
     command: list[str],
     site: Site,
@@ -163,6 +177,7 @@ def _launch(
     *,
     logs_to_stdout: bool = False,
 ) -> Running:
+    """Start a program in a session of its own; it listens when this returns."""
     output = site.access_log if logs_to_stdout else site.stdout
     # Appending: the log is emptied between the rounds, and what is written next has to start at its beginning.
     with output.open("ab") as stdout, site.stderr.open("ab") as stderr:

@@ -16,6 +16,7 @@ class Row:
     """One gateway over all rounds: medians, and how far the rounds lie apart."""
 
     name: str
+    checks_tokens: bool
     rps: float
     rps_low: float
     rps_high: float
@@ -33,10 +34,11 @@ class Row:
         return self.cpu < FULL
 
 
-def summarise(name: str, samples: Sequence[Sample]) -> Row:
+def summarise(name: str, samples: Sequence[Sample], *, checks_tokens: bool) -> Row:
     rates = [s.rps for s in samples]
     return Row(
         name=name,
+        checks_tokens=checks_tokens,
         rps=median(rates),
         rps_low=min(rates),
         rps_high=max(rates),
@@ -52,6 +54,7 @@ def summarise(name: str, samples: Sequence[Sample]) -> Row:
 
 HEADINGS = (
     "gateway",
+    "checks the token",
     "req/s",
     "min-max",
     "CPU",
@@ -86,6 +89,7 @@ def _cells(row: Row, by_name: Mapping[str, Row]) -> list[str]:
     references = [by_name.get("Envoy"), by_name.get("HAProxy")]
     return [
         row.name,
+        "yes" if row.checks_tokens else "no",
         f"{row.rps:,.0f}" + ("*" if row.held_back else ""),
         f"{row.rps_low:,.0f}-{row.rps_high:,.0f}",
         f"{row.cpu:.0%}",
@@ -120,19 +124,8 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def notes(rows: Sequence[Row], alone: Row | None) -> list[str]:
     """What has to be known to read the table rightly."""
-    said = []
-    if alone:
-        said.append(_about_the_load_side(rows, alone))
-    held_back = [row.name for row in _ordered(rows) if row.held_back]
-    if held_back:
-        said.append(
-            f"* {', '.join(held_back)}: the gateway did not fill its core. The load side was the limit, or other "
-            "processes took the core: req/s is a lower bound, compare them by req/CPU-s."
-        )
-    else:
-        said.append(
-            f"Every gateway used at least {FULL:.0%} of its core: none waited for the load side."
-        )
+    said = [_about_the_load_side(rows, alone)] if alone else []
+    said += [_about_full_cores(rows), *_about_unchecked_tokens(rows)]
     foreign = max((row.foreign for row in rows), default=0.0)
     said.append(
         f"The machine is shared: in the median round, processes that are not part of this took up to {foreign:.0%} of one "
@@ -142,6 +135,27 @@ def notes(rows: Sequence[Row], alone: Row | None) -> list[str]:
     if broken:
         said.append(f"FAILED, with wrong answers or socket errors: {', '.join(broken)}.")
     return said
+
+
+def _about_full_cores(rows: Sequence[Row]) -> str:
+    held_back = [row.name for row in _ordered(rows) if row.held_back]
+    if not held_back:
+        return f"Every gateway used at least {FULL:.0%} of its core: none waited for the load side."
+    return (
+        f"* {', '.join(held_back)}: the gateway did not fill its core. The load side was the limit, or other "
+        "processes took the core: req/s is a lower bound, compare them by req/CPU-s."
+    )
+
+
+def _about_unchecked_tokens(rows: Sequence[Row]) -> list[str]:
+    unchecked = [row.name for row in _ordered(rows) if not row.checks_tokens]
+    if not unchecked or len(unchecked) == len(rows):
+        return []
+    text = (
+        f"{', '.join(unchecked)}: no token check, since the version that anybody can install has none. They get the "
+        "same requests and do less with them."
+    )
+    return [text]
 
 
 def _about_the_load_side(rows: Sequence[Row], alone: Row) -> str:
@@ -155,8 +169,11 @@ def _about_the_load_side(rows: Sequence[Row], alone: Row) -> str:
     return f"{text}."
 
 
-def as_json(rows: Sequence[Row], samples: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
+def as_json(
+    rows: Sequence[Row], samples: Mapping[str, Sequence[Sample]], run: str
+) -> dict[str, Any]:
     return {
+        "run": run,
         "rows": [asdict(row) for row in rows],
         "samples": {name: [asdict(s) for s in each] for name, each in samples.items()},
     }

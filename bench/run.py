@@ -9,11 +9,14 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import install
 import load
 import report
+from load import Traffic
 from peers import PEERS, Peer, Site
 from processes import (
     GATEWAY_CORE,
@@ -24,6 +27,8 @@ from processes import (
     start_gateway,
     start_upstream,
 )
+from proof import NotProven, WrongAnswer, check
+from tokens import Tokens, make_tokens
 
 ALONE = "(no gateway)"
 WARM_UP = 2
@@ -38,9 +43,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--only", default="", help="names that begin so: envoy,haproxy,propylon")
     parser.add_argument("--vary", action="store_true", help="512 different requests, all routes")
+    parser.add_argument("--tokens", type=int, default=16, help="callers with a token of their own")
+    parser.add_argument("--no-auth", action="store_true", help="no tokens, and nobody checks any")
     parser.add_argument("--json", type=Path, help="write every sample into this file")
     parser.add_argument("--no-install", action="store_true", help="measure what is there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    threads = min(options.tokens, options.connections)
+    if threads < 1 or options.connections % threads:
+        parser.error("--connections has to be a multiple of --tokens, or less; each at least 1")
+    return options
 
 
 def main() -> int:
@@ -72,6 +83,13 @@ class Bench:
         self.running: dict[str, tuple[Running, Site]] = {}
         self.samples: dict[str, list[load.Sample]] = {}
         self.failed = False
+        tokens = None if options.no_auth else make_tokens(options.tokens, int(time.time()))
+        self.tokens: Tokens | None = tokens
+        self.traffic = Traffic(options.connections, options.seconds, options.vary)
+        if tokens:
+            file = folder / "tokens.txt"
+            file.write_text("".join(f"{token}\n" for token in tokens.good))
+            self.traffic = replace(self.traffic, tokens=options.tokens, tokens_file=file)
 
     def run(self) -> int:
         with contextlib.ExitStack() as stack:
@@ -82,8 +100,12 @@ class Bench:
                 return 1
             stack.callback(upstream.stop)
             self.running[ALONE] = (upstream, Site(self.folder / "upstream", upstream.port, 0, 0))
-            for peer in self.wanted():
-                self.start(peer, upstream.port, stack)
+            try:
+                for peer in self.wanted():
+                    self.start(peer, upstream.port, stack)
+            except NotProven as problem:
+                print(f"Aborted, since figures would mislead: {problem}.", file=sys.stderr)
+                return 1
             for number in range(self.options.rounds):
                 self.round(number, upstream)
         return self.show()
@@ -100,15 +122,16 @@ class Bench:
             return
         folder = self.folder / "".join(c for c in peer.name.lower() if c.isalnum())
         try:
-            running, site = start_gateway(peer, folder, upstream_port)
+            secret = self.tokens.secret if self.tokens else None
+            running, site = start_gateway(peer, folder, upstream_port, secret)
         except NotStarted as problem:
             self.problems.append(f"{peer.name} left out: {problem}.")
             return
         stack.callback(running.stop)
         try:
-            load.check(peer, site)
-            load.warm_up(site.port, self.options.connections, WARM_UP, vary=self.options.vary)
-        except (load.WrongAnswer, OSError, ValueError, http.client.HTTPException) as problem:
+            check(peer, site, self.tokens)
+            load.warm_up(site.port, self.traffic, WARM_UP)
+        except (WrongAnswer, OSError, ValueError, http.client.HTTPException) as problem:
             said = f"{problem}. Its last words: {running.last_words()}"
             self.problems.append(f"{peer.name} left out: {said}")
             return
@@ -121,18 +144,15 @@ class Bench:
         for name in names[first:] + names[:first]:
             try:
                 self.measure(name, number, upstream)
-            except load.WrongAnswer as problem:
+            except WrongAnswer as problem:
                 said = f"{problem}. Its last words: {self.running.pop(name)[0].last_words()}"
                 self.problems.append(f"{name} FAILED in round {number + 1}: {said}")
                 self.failed = True
 
     def measure(self, name: str, number: int, upstream: Running) -> None:
         """One gateway in one round."""
-        chosen = self.options
         running, site = self.running[name]
-        sample = load.measure(
-            running, upstream, chosen.connections, chosen.seconds, vary=chosen.vary
-        )
+        sample = load.measure(running, upstream, self.traffic)
         self.samples.setdefault(name, []).append(sample)
         # A run of many rounds must not fill the memory with logs.
         for log in (site.access_log, site.stdout):
@@ -146,7 +166,11 @@ class Bench:
         )
 
     def show(self) -> int:
-        rows = [report.summarise(name, each) for name, each in self.samples.items()]
+        checking = {p.name for p in PEERS if p.checks_tokens} if self.tokens else set()
+        rows = [
+            report.summarise(name, each, checks_tokens=name in checking)
+            for name, each in self.samples.items()
+        ]
         alone = next((row for row in rows if row.name == ALONE), None)
         gateways = [row for row in rows if row.name != ALONE]
         print(self.heading(), report.table(gateways), sep="\n\n", end="\n\n")
@@ -154,7 +178,8 @@ class Bench:
             print(f"- {line}")
         if self.options.json:
             self.options.json.parent.mkdir(parents=True, exist_ok=True)
-            self.options.json.write_text(json.dumps(report.as_json(rows, self.samples), indent=1))
+            found = report.as_json(rows, self.samples, self.heading())
+            self.options.json.write_text(json.dumps(found, indent=1))
         return 1 if self.failed or any(row.failures for row in gateways) else 0
 
     def heading(self) -> str:
@@ -165,6 +190,7 @@ class Bench:
             else "NOT PINNED: this system cannot, so the figures say little"
         )
         kind = "512 different requests" if chosen.vary else "one request"
+        kind += f", {chosen.tokens} HS256 tokens" if self.tokens else ", no tokens"
         return (
             f"{chosen.rounds} rounds of {chosen.seconds} s, {chosen.connections} kept connections, {kind}; {cores}; "
             f"{platform.machine()}, {platform.system()} {platform.release()}, access logs in {self.folder.parent}"

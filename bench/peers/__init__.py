@@ -1,7 +1,8 @@
 """One class for each gateway: where its program is, what configuration it gets, how it is started.
 
 All get the same task: one core, ten prefix routes, kept connections to the service, a request id,
-X-Forwarded-For, a JSON access log in a file, and their own metrics where they have them.
+X-Forwarded-For, a JSON access log in a file, their own metrics where they have them, and the check of
+an HS256 token (signature and expiry) where the free version can.
 """
 
 from peers.base import HERE, Peer, Site

@@ -35,6 +35,8 @@ class Site:
     port: int
     admin_port: int
     upstream_port: int
+    # What tokens are signed with; without one, nobody checks any.
+    secret: str | None = None
 
     @property
     def access_log(self) -> Path:
@@ -59,6 +61,8 @@ class Peer:
     logs_to_stdout: ClassVar[bool] = False
     # Traefik alone cannot make one: https://github.com/traefik/traefik/issues/4640.
     sends_request_id: ClassVar[bool] = True
+    # Whether the version that anybody can install verifies an HS256 token by itself.
+    checks_tokens: ClassVar[bool] = False
 
     def executable(self) -> str | None:
         installed = PEER_PROGRAMS / self.program

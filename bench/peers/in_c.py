@@ -4,6 +4,7 @@ from peers.base import PREFIXES, Peer, Site, user_directive
 
 
 class Nginx(Peer):
+    # auth_jwt is a module of the commercial NGINX Plus.
     name = "nginx"
     program = "nginx"
     source = "apt-get install nginx"
@@ -64,6 +65,7 @@ class HAProxy(Peer):
     program = "haproxy"
     source = "apt-get install haproxy"
     logs_to_stdout = True
+    checks_tokens = True
 
     def command(self, site: Site) -> list[str]:
         config = site.directory / "haproxy.cfg"
@@ -90,6 +92,7 @@ frontend edge
   option forwardfor
   http-request set-header X-Forwarded-Proto http
   http-response set-header X-Request-ID %[unique-id]
+{token_rules(site)}
   log-format '{{"time":"%tr","request_id":"%ID","client_ip":"%ci","method":"%HM",\
 "path":"%HP","status":%ST,"bytes_in":%U,"bytes_out":%B,"duration_ms":%Ta,"upstream_ms":%Tr,\
 "route":"%b","instance":"%s","flags":"%ts"}}'
@@ -102,3 +105,16 @@ frontend metrics
   no log
   http-request use-service prometheus-exporter if {{ path /metrics }}
 """
+
+
+def token_rules(site: Site) -> str:
+    """As the manual's jwt_verify has it; a token without `exp` is refused, as elsewhere."""
+    if site.secret is None:
+        return ""
+    return f"""  http-request set-var(txn.token) http_auth_bearer
+  http-request set-var(txn.alg) var(txn.token),jwt_header_query('$.alg')
+  http-request set-var(txn.exp) var(txn.token),jwt_payload_query('$.exp','int')
+  http-request set-var(txn.now) date()
+  http-request deny deny_status 401 unless {{ var(txn.alg) -m str HS256 }}
+  http-request deny deny_status 401 unless {{ var(txn.token),jwt_verify(txn.alg,"{site.secret}") 1 }}
+  http-request deny deny_status 401 unless {{ var(txn.exp),sub(txn.now) -m int gt 0 }}"""

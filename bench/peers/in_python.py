@@ -14,14 +14,17 @@ class PlainFastAPI(Peer):
     program = "uvicorn"
     source = "in the project's .venv after make test"
     logs_to_stdout = True
+    checks_tokens = True
 
     def missing(self) -> str | None:
-        absent = [m for m in ("uvicorn", "fastapi", "httpx") if not importlib.util.find_spec(m)]
+        needed = ("uvicorn", "fastapi", "httpx", "jwt")
+        absent = [m for m in needed if not importlib.util.find_spec(m)]
         return f"{', '.join(absent)} not in this Python" if absent else None
 
     def environment(self, site: Site) -> dict[str, str]:
         upstream = f"http://127.0.0.1:{site.upstream_port}"
-        return {"BENCH_UPSTREAM": upstream, "BENCH_SERVICES": ",".join(SERVICES)}
+        said = {"BENCH_UPSTREAM": upstream, "BENCH_SERVICES": ",".join(SERVICES)}
+        return said | ({"BENCH_SECRET": site.secret} if site.secret else {})
 
     def command(self, site: Site) -> list[str]:
         where = ["--app-dir", str(HERE), "--port", str(site.port), "--workers", "1"]
@@ -34,6 +37,7 @@ class Propylon(Peer):
     program = "propylon"
     source = "make test installs it"
     logs_to_stdout = True
+    checks_tokens = True
 
     def missing(self) -> str | None:
         source = ROOT / "src" / "propylon"
@@ -52,12 +56,14 @@ class Propylon(Peer):
         return site.directory / "propylon.yaml"
 
     def config(self, site: Site) -> dict[str, Any]:
-        return {
+        auth = "required" if site.secret else "none"
+        config = {
             "server": {"host": "127.0.0.1", "port": site.port, "workers": 1},
             "services": {"up": {"url": f"http://127.0.0.1:{site.upstream_port}"}},
-            "routes": [{"path": p, "service": "up", "auth": "none"} for p in PREFIXES],
+            "routes": [{"path": p, "service": "up", "auth": auth} for p in PREFIXES],
             "log": {"level": "info", "format": "json"},
         }
+        return config | ({"auth": {"jwt": {"secret": site.secret}}} if site.secret else {})
 
 
 class PortablePropylon(Propylon):

@@ -1,7 +1,8 @@
-"""Write docs/reference from the code: every key of the file, every command."""
+"""Write docs/reference from the code: every key of the file, every command; draw the breaker's states."""
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,19 +10,25 @@ from pathlib import Path
 from typing import Any
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
+RESILIENCE = REFERENCE.parent / "topics" / "resilience.md"
 NOTE = "<!-- Written by `make docs` from the code. Change the code, not this page. -->"
-COMMANDS = ("run", "check", "routes", "explain", "init", "schema", "demo")
+COMMANDS = (
+    *("run", "check", "routes", "explain", "init", "schema", "demo", "token", "user"),
+    *(f"user {verb}" for verb in ("add", "list", "disable", "enable", "password", "remove")),
+)
 
 Schema = dict[str, Any]
 
 
 def main() -> int:
-    """Write both pages; say which."""
+    """Write both pages, and the picture in a third; say which."""
     REFERENCE.mkdir(exist_ok=True)
     for name, text in (("configuration", configuration()), ("commands", commands())):
         page = REFERENCE / f"{name}.md"
         page.write_text(text)
         print(page)
+    RESILIENCE.write_text(with_states(RESILIENCE.read_text(encoding="utf-8")), encoding="utf-8")
+    print(RESILIENCE)
     return 0
 
 
@@ -31,8 +38,9 @@ def configuration() -> str:
     definitions = schema.get("$defs", {})
     lines = [NOTE, "", "# Configuration", ""]
     lines += [
-        "Durations are seconds or text such as `500ms`, `10s`, `5m`; sizes are bytes or text such as",
-        "`10MB`, `1MiB`. `${VAR}` and `${VAR:-default}` are replaced from the environment. A key that is",
+        "Durations are seconds or text such as `500ms`, `10s`, `5m`, `30d`; sizes are bytes or text such as",
+        "`10MB`, `1MiB`; rates are text such as `10/s`, `10/m`, `5/h`; shares are text such as `20%`, or a",
+        "number from 0 to 1. `${VAR}` and `${VAR:-default}` are replaced from the environment. A key that is",
         "not listed here is refused.",
     ]
     for name, part in schema["properties"].items():
@@ -132,7 +140,7 @@ def commands() -> str:
     """Return the help of every command, as it prints itself."""
     lines = [NOTE, "", "# Commands", "", "```text", help_of(), "```"]
     for command in COMMANDS:
-        lines += ["", f"## `propylon {command}`", "", "```text", help_of(command), "```"]
+        lines += ["", f"## `propylon {command}`", "", "```text", help_of(*command.split()), "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -146,6 +154,20 @@ def help_of(*command: str) -> str:
         check=True,
     )
     return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
+
+
+def states() -> str:
+    """Draw the states of a breaker, from the table by which it moves."""
+    table = importlib.import_module("propylon.proxy.breaker").TRANSITIONS
+    lines = ["stateDiagram-v2", f"    [*] --> {next(iter(table))}"]
+    for old, events in table.items():
+        lines += [f"    {old} --> {new}: {event}" for event, new in events.items()]
+    return "\n".join(lines) + "\n"
+
+
+def with_states(page: str) -> str:
+    """Put the picture in the place of the page's old one."""
+    return re.sub(r"(?s)(?<=```mermaid\n)stateDiagram-v2\n.*?(?=```)", lambda _: states(), page)
 
 
 if __name__ == "__main__":

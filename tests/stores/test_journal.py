@@ -175,3 +175,23 @@ def test_a_renewed_login_is_as_old_as_its_beginning(kept: Kept) -> None:
     assert renewed is not None
     kept.run(kept.journal.revoke(of_all(NOON + 30)))
     assert kept.run(kept.grants.find(renewed)) is None
+
+
+def test_a_restored_backup_hides_nothing(worker: Start) -> None:
+    """Numbers that are given out again are read again."""
+    first, second = worker(), worker()
+    for number in range(5):
+        first.run(first.journal.revoke(one(f"lost {number}")))
+    second.run(second.journal.catch_up())
+    with sqlite3.connect(first.file) as connection:
+        connection.execute("DELETE FROM revocations")
+        connection.execute("DELETE FROM sqlite_sequence WHERE name = 'revocations'")
+    connection.close()
+    first.run(first.journal.revoke(one("since")))
+    second.run(second.journal.catch_up())
+    assert rows(first) == [1]
+    assert is_revoked(second, "since")
+    first.run(first.journal.revoke(one("later")))
+    second.run(second.journal.catch_up())
+    assert is_revoked(second, "later")
+    assert is_revoked(second, "lost 0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from propylon.proxy.authenticate.revocation import Kind, Revocation
@@ -43,10 +43,14 @@ class RevocationJournal:
         Never creates the database. What is known stays in force, whatever happens.
         """
         journal = tables.revocations
-        news = or_(journal.c.id > self._last, journal.c.id.in_(self._missing))
         async with self._database.reading() as connection:
             if connection is None:
                 return
+            newest = await connection.scalar(select(func.max(journal.c.id)))
+            if newest is not None and newest < self._last:
+                # A backup was restored under us, or the last ones were pruned: numbers are given out again.
+                self._last, self._missing = 0, frozenset()
+            news = or_(journal.c.id > self._last, journal.c.id.in_(self._missing))
             found = await connection.execute(select(journal).where(news).order_by(journal.c.id))
             rows = found.all()
         for row in rows:

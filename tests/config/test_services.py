@@ -87,6 +87,7 @@ def test_triggers_are_names_and_statuses() -> None:
 
 TRIGGER = "must be one of connect-failure, reset, timeout, or a status from 500 to 599"
 NEITHER = "is neither a network (10.0.0.0/8) nor a host name (*.svc.cluster.local)"
+TWICE = "the same instance is listed twice: each needs a host or a port of its own"
 SHARE = 'must be a share: text such as "20%", or a number from 0 to 1'
 ONE_PROBLEM = {
     "instances: [a]": "instances[0]: must be a URL that starts with http:// or https://",
@@ -96,8 +97,8 @@ ONE_PROBLEM = {
     ' did you mean "weight"?',
     "instances: [{url: 'http://a', weight: 0}]": "instances[0].weight: must be at least 1",
     "instances: [{url: 'http://a', weight: 1001}]": "instances[0].weight: must be at most 1000",
-    "instances: ['http://a', {url: 'http://a', weight: 2}]": "instances: the same instance is"
-    " listed twice",
+    "instances: ['http://a', {url: 'http://a', weight: 2}]": f"instances: {TWICE}",
+    "instances: ['http://a/b', 'http://A:80/c']": f"instances: {TWICE}",
     "url: 'http://a', instances: [{url: 'http://b'}]": "instances: a service has a url or"
     " instances, not both",
     "retry: {attempts: 0}": "retry.attempts: must be at least 1",

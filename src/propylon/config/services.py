@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from propylon.config.resilience import CircuitConfig, EjectionConfig, HealthConfig, RetryConfig
-from propylon.config.syntax import check_registrable, check_url, is_network
+from propylon.config.syntax import check_registrable, check_url, is_network, parse_upstream
 from propylon.config.units import Duration, Timeout, Whole
 from propylon.config.written import Url, Written
 
@@ -100,8 +100,10 @@ class ServiceConfig(Written):
         if info.data.get("url") is not None:
             msg = "a service has a url or instances, not both"
             raise ValueError(msg)
-        if len({instance.url for instance in instances}) != len(instances):
-            msg = "the same instance is listed twice"
+        # It is known by its host and port, whatever the path: failures and probes are counted for them.
+        places = [parse_upstream(instance.url) for instance in instances]
+        if len({(at.host, at.port, at.srv) for at in places}) != len(places):
+            msg = "the same instance is listed twice: each needs a host or a port of its own"
             raise ValueError(msg)
         return instances
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from propylon.config.schema import GatewayConfig
 from propylon.config.services import ServiceConfig
-from propylon.edge.siblings import Siblings
+from propylon.edge.siblings import MISSED, Siblings
 from propylon.errors import GatewayError
 from propylon.proxy.admission import Admission
 from propylon.proxy.discovery import Discovery, Members
@@ -42,23 +42,24 @@ _PROBING = 2
 class SharedRegistry(Registry):
     """A registry that tells those of the other workers what it was told.
 
-    Messages cross: what is older than a deregistration does not undo it.
+    Messages cross: what is older than a deregistration does not undo it. The clock that says so is the
+    machine's, the same for all its processes, and nobody sets it.
     """
 
     siblings = Siblings()
-    wall: Callable[[], float] = staticmethod(time.time)
+    moment: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """As a registry, alone as long as nobody gives it siblings."""
         super().__init__(*args, **options)
-        # When each instance was last registered, and when it went; seconds since 1970.
+        # When each instance was last registered, and when it went.
         self._came: dict[_Key, float] = {}
         self._went: dict[_Key, float] = {}
 
     async def register(self, said: Registration) -> Registered:
         """Take in an instance, here and everywhere."""
         done = await super().register(said)
-        now = self._came[said.service, said.id] = self.wall()
+        now = self._came[said.service, said.id] = self.moment()
         self.siblings.tell({"op": "register", "said": asdict(said), "at": now, "lease": None})
         return done
 
@@ -70,7 +71,7 @@ class SharedRegistry(Registry):
 
     def deregister(self, service: str, instance_id: str) -> None:
         """Let an instance go, here and everywhere; also where it has come only there so far."""
-        now = self.wall()
+        now = self.moment()
         self._gone((service, instance_id), now)
         self.siblings.tell(
             {"op": "deregister", "service": service, "instance_id": instance_id, "at": now}
@@ -99,12 +100,19 @@ class SharedRegistry(Registry):
         elif op == "heartbeat":
             super().heartbeat(message["service"], message["instance_id"])
         elif op == "deregister":
-            key = (message["service"], message["instance_id"])
-            if self._came.get(key, 0.0) <= message["at"]:
-                self._gone(key, message["at"])
-                super().deregister(*key)
+            self._let_go((message["service"], message["instance_id"]), message["at"])
         elif op == "who":
             self._introduce(message["from"])
+        elif op == MISSED["op"]:
+            self.siblings.tell({"op": "who", "from": self.siblings.place})
+
+    def _let_go(self, key: _Key, at: float) -> None:
+        came = self._came.get(key)
+        if came is not None and came > at:
+            return  # it has come back since
+        self._gone(key, at)
+        if came is not None:
+            super().deregister(*key)
 
     async def _follow(self, message: dict[str, Any]) -> None:
         said, at = Registration(**message["said"]), message["at"]
@@ -116,8 +124,15 @@ class SharedRegistry(Registry):
         if message["lease"] is not None:
             self.shorten(*key, message["lease"])
 
+    def _remove(self, name: str, instance_id: str) -> None:
+        self._came.pop((name, instance_id), None)
+        super()._remove(name, instance_id)
+
     def _introduce(self, place: int) -> None:
-        """Tell a worker that has just started what it missed."""
+        """Tell a worker what it missed, because it has just started or did not listen."""
+        for (service, instance_id), at in self._went.items():
+            left = {"op": "deregister", "service": service, "instance_id": instance_id, "at": at}
+            self.siblings.tell(left, to=place)
         for said in self.registrations():
             key = (said.service, said.id)
             lease, at = self.lease(*key), self._came.get(key, 0.0)

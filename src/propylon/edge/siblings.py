@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["Line", "Siblings", "lines"]
+__all__ = ["MISSED", "Line", "Siblings", "lines"]
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,11 @@ log = logging.getLogger(__name__)
 _KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _LARGEST = 128 * 1024  # bytes: under the kernel's default for one message
 # A worker that does not read (it is stopped by a debugger, say) must not fill the memory of the others.
-# As many as there can be registrations, twice.
-_WAITING = 8192
+# Twice as many as there can be registrations and memories of those that left.
+_WAITING = 16384
+
+MISSED = {"op": "missed"}
+"""What a worker hears instead of what it was told while it did not listen: it is to ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,9 @@ class Siblings:
         if waiting is None:
             return
         if len(waiting) == _WAITING:
-            log.error("a worker does not hear the others; what they tell it is lost")
+            log.error("a worker does not hear the others; it will have to ask what it missed")
             waiting.clear()
+            waiting.append(orjson.dumps(MISSED))
         waiting.append(data)
 
     def _send_on(self, sock: socket.socket) -> None:

@@ -21,7 +21,8 @@ GatewayError
 │   │   └── StaleConnection    a kept-alive connection that the upstream had closed meanwhile
 │   └── BadResponse            what came back is not HTTP, or is ambiguous
 ├── ServiceUnavailable    503
-│   └── CircuitOpen       503
+│   ├── CircuitOpen       503
+│   └── UpstreamBusy      503  an instance has as many connections as it may: nothing was sent
 └── UpstreamTimeout       504
     └── ConnectTimeout    504
 """
@@ -58,6 +59,7 @@ __all__ = [
     "Source",
     "StaleConnection",
     "UnknownExpectation",
+    "UpstreamBusy",
     "UpstreamError",
     "UpstreamReset",
     "UpstreamTimeout",
@@ -250,6 +252,12 @@ class CircuitOpen(ServiceUnavailable):
     """503: the breaker of this service is open."""
 
     code = "CIRCUIT_OPEN"
+
+
+class UpstreamBusy(ServiceUnavailable):
+    """503: all connections to the instance are in use, and as many wait; nothing was sent."""
+
+    unsent = True
 
 
 class UpstreamTimeout(GatewayError):

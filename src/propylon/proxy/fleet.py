@@ -123,16 +123,17 @@ class Fleet:
         if state.failures or state.ejections:
             self._recover(instance)
 
-    def failed(self, instance: Instance) -> None:
-        """Note that an attempt failed: no connection, a broken answer, a 5xx."""
+    def failed(self, instance: Instance) -> bool:
+        """Note that an attempt failed: no connection, a broken answer, a 5xx; tell whether that ejected it."""
         state = instance.state
         member = self._members.get(state)
         if state.ejected_until is not None or member is None:
-            return  # it began before the instance was left out, or removed
+            return False  # it began before the instance was left out, or removed
         state.failures += 1
         rules = self._ejection
-        if rules is not None and state.failures >= rules.failures:
-            self._eject(member, rules)
+        if rules is None or state.failures < rules.failures:
+            return False
+        return self._eject(member, rules)
 
     # What is known
 
@@ -268,19 +269,20 @@ class Fleet:
 
     # Ejection
 
-    def _eject(self, instance: Instance, rules: Ejection) -> None:
+    def _eject(self, instance: Instance, rules: Ejection) -> bool:
         self._readmit()
         state = instance.state
         asked = [one.state for one in self.present]
         # Whoever probes keep away is away already, and the only one left is the breaker's business.
         if state not in asked or len(asked) == 1:
-            return
+            return False
         if len(self._ejected()) >= rules.most(len(self.instances)):
-            return
+            return False
         reason = f"{state.failures} failures in a row"
         rules.eject(state, self._clock())
         self._refresh()
         self._tell(instance, state.status, "ejected", reason)
+        return True
 
     def _recover(self, instance: Instance) -> None:
         state = instance.state

@@ -16,6 +16,7 @@ from propylon.errors import (
     GatewayError,
     ServiceUnavailable,
     StaleConnection,
+    UpstreamBusy,
     UpstreamError,
     UpstreamTimeout,
 )
@@ -81,7 +82,7 @@ class Forward:
         answer: Answer | None = None
         try:
             answer = await instance.upstream.exchange(sent, exchange.downstream)
-        except (UpstreamError, UpstreamTimeout) as failure:
+        except (UpstreamError, UpstreamTimeout, UpstreamBusy) as failure:
             error = failure
         else:
             if answer.head.status < _SERVER_ERROR:
@@ -95,13 +96,11 @@ class Forward:
         self, attempts: _Attempts, answer: Answer | None, error: GatewayError | None
     ) -> Answer:
         """Go on after a failure; return the last answer or raise the last error, unchanged."""
-        fleet = attempts.route.service.fleet
         while True:
-            if not (isinstance(error, StaleConnection) and attempts.reconnects()):
-                fleet.failed(attempts.instance)
+            if not attempts.come_free(error):
                 pause = self._pause(attempts, answer, error)
                 if pause is None:
-                    return _outcome(answer, error)
+                    return _outcome(attempts.route.service, answer, error)
                 if answer is not None:
                     answer.abort()
                 if pause:
@@ -109,20 +108,22 @@ class Forward:
             answer = error = None
             try:
                 answer = await attempts.begin()
-            except (UpstreamError, UpstreamTimeout) as failure:
+            except (UpstreamError, UpstreamTimeout, UpstreamBusy) as failure:
                 error = failure
             else:
                 if answer.head.status < _SERVER_ERROR:
                     permit = attempts.exchange.permit
-                    if permit is not None and permit.probe:  # over a new connection: the first was stale
+                    if permit is not None and permit.probe:
                         _found_out(attempts.route.service, permit)
                     return answer
 
     def _pause(
         self, attempts: _Attempts, answer: Answer | None, error: GatewayError | None
     ) -> float | None:
-        """Return how long to wait before the next attempt; None if there is to be none."""
+        """Note the failure; return how long to wait before the next attempt, None if there is to be none."""
         service = attempts.route.service
+        if not isinstance(error, UpstreamBusy):
+            _failed(service, attempts.instance)
         retry = service.retry
         permit = attempts.exchange.permit
         if permit is not None and permit.probe:
@@ -175,7 +176,13 @@ def _note(service: Service, instance: Instance, error: GatewayError | None, stat
         if state.failures or state.ejections:
             service.fleet.succeeded(instance)
     elif isinstance(error, UpstreamError | UpstreamTimeout):
-        service.fleet.failed(instance)
+        _failed(service, instance)
+
+
+def _failed(service: Service, instance: Instance) -> None:
+    """Note a failure; what an instance did that is left out from now on says nothing of the others."""
+    if service.fleet.failed(instance) and service.breaker is not None:
+        service.breaker.forgive()
 
 
 @dataclass(slots=True)
@@ -215,11 +222,21 @@ class _Attempts:
         candidates = self.route.service.fleet.candidates()
         return tuple(one for one in candidates if one not in self.tried)
 
-    def reconnects(self) -> bool:
-        """Whether a kept-alive connection that was closed meanwhile is merely replaced.
+    def come_free(self, error: GatewayError | None) -> bool:
+        """Whether what comes next is no retry, since what went before was no failure of an instance."""
+        if isinstance(error, UpstreamBusy):
+            return self._pass_over(error)
+        return isinstance(error, StaleConnection) and self._reconnect()
 
-        That is no failure of the instance, and no retry: nothing was received.
-        """
+    def _pass_over(self, error: UpstreamBusy) -> bool:
+        """Leave out an instance that has no room, for one that may have: it has not been asked."""
+        if not self.others() or not self.repeatable(error):
+            return False
+        self.number -= 1
+        return True
+
+    def _reconnect(self) -> bool:
+        """Replace a kept-alive connection that was closed meanwhile: nothing was received."""
         self.stale += 1
         if self.stale > _MAX_STALE or not self.repeatable(None):
             return False
@@ -254,9 +271,12 @@ def _chosen(service: Service, candidates: tuple[Instance, ...]) -> Instance:
     raise ServiceUnavailable(msg, details={"service": service.name, "last_check": last})
 
 
-def _outcome(answer: Answer | None, error: GatewayError | None) -> Answer:
+def _outcome(service: Service, answer: Answer | None, error: GatewayError | None) -> Answer:
     if answer is not None:
         return answer
+    if isinstance(error, UpstreamBusy):
+        msg = f'All connections to the service "{service.name}" are in use'
+        raise UpstreamBusy(msg, details={"service": service.name}, reason=error.reason) from error
     raise error if error is not None else RuntimeError("an attempt without an outcome")
 
 

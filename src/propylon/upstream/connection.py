@@ -17,8 +17,10 @@ from typing import Protocol, cast
 
 from propylon.errors import (
     BadResponse,
+    ClientGone,
     ConnectFailed,
     GatewayError,
+    RequestTimeout,
     StaleConnection,
     UpstreamReset,
     UpstreamTimeout,
@@ -52,6 +54,9 @@ class Keeper(Protocol):
 
     def discard(self, connection: Connection) -> None:
         """Note that the connection is gone."""
+
+    def distrust(self, since: float) -> None:
+        """Note that one that was idle since then was dead, without a word from the upstream."""
 
 
 class Connection(asyncio.Protocol):
@@ -193,13 +198,27 @@ class Connection(asyncio.Protocol):
             transport.abort()
 
     def expire(self) -> None:
-        """End what has taken too long: an exchange, or an idle connection's life."""
-        if self._answered is not None:
+        """End what has taken too long: an exchange, or an idle connection's life.
+
+        What the client is slow at must not look like the upstream's failure: the breaker would open for all.
+        """
+        if self._answered is not None and self._is_still_sent_by_client():
+            self._fail(RequestTimeout("The request did not arrive in time", reason="max_duration"))
+        elif self._answered is not None:
             self._fail(UpstreamTimeout("The upstream did not answer in time"))
+        elif self._held_back:
+            self._fail(ClientGone("The client reads its answer too slowly", reason="max_duration"))
         elif self._reply is not None:
             self._fail(UpstreamTimeout("The upstream fell silent in the middle of its answer"))
         else:
             self.abort()
+
+    def _is_still_sent_by_client(self) -> bool:
+        """Whether all that has come of the request has gone on, and more is to come."""
+        body, transport = self._body, self._transport
+        if body is None or body.complete or transport is None:
+            return False
+        return transport.get_write_buffer_size() == 0
 
     def _touch(self) -> None:
         if self._outgoing is not None:
@@ -273,7 +292,10 @@ class Connection(asyncio.Protocol):
             self._ticker.forget(self)
             self._keeper.discard(self)
         if self._answered is not None:
-            self._fail(self._lost_head(exc))
+            error = self._lost_head(exc)
+            if isinstance(error, StaleConnection):
+                self._keeper.distrust(self.idle_since)
+            self._fail(error)
         elif self._reply is not None:
             self._lost_body(exc)
 

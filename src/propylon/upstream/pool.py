@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable
 
-from propylon.errors import GatewayError, ServiceUnavailable
+from propylon.errors import GatewayError, UpstreamBusy
 from propylon.upstream.allow import Permit
 from propylon.upstream.connection import Connection
 from propylon.upstream.dial import Address, Dialer
@@ -51,7 +51,7 @@ class _Place(Signal[Connection]):
 
     def expire(self) -> None:
         msg = "All connections to the upstream are in use"
-        self.fail(ServiceUnavailable(msg, reason="max_connections"))
+        self.fail(UpstreamBusy(msg, reason="max_connections"))
 
 
 class Pool:
@@ -138,6 +138,16 @@ class Pool:
         self._connections.discard(connection)
         self._make_room()
 
+    def distrust(self, since: float) -> None:
+        """Close what has been idle at least as long as a connection that turned out to be dead.
+
+        Where nobody says so (a firewall forgot them, the host was replaced), the others are dead as well.
+        """
+        suspect = [connection for connection in self._idle if connection.idle_since <= since]
+        self._idle = [connection for connection in self._idle if connection.idle_since > since]
+        for connection in suspect:
+            connection.abort()
+
     def _make_room(self) -> None:
         """Open a connection for somebody in the queue, if there may be another.
 
@@ -171,7 +181,7 @@ class Pool:
     async def _wait(self, outgoing: Outgoing) -> Connection:
         if len(self._queue) >= self.limit:
             msg = "All connections to the upstream are in use"
-            raise ServiceUnavailable(msg, reason="max_connections and as many waiting")
+            raise UpstreamBusy(msg, reason="max_connections and as many waiting")
         place = _Place(min(self._loop.time() + outgoing.timeouts.connect, outgoing.deadline))
         self._ticker.watch(place)
         self._queue.append(place)

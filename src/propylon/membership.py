@@ -6,14 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from propylon.config.schema import GatewayConfig
 from propylon.config.services import ServiceConfig
+from propylon.config.syntax import parse_upstream
+from propylon.config.upstreams import upstream_tls
 from propylon.edge.siblings import MISSED, Siblings
 from propylon.errors import GatewayError
-from propylon.proxy.admission import Admission
+from propylon.proxy.admission import Admission, refused
 from propylon.proxy.discovery import Discovery, Members
 from propylon.proxy.fleet import Fleet
 from propylon.proxy.instance import Instance
@@ -59,15 +61,29 @@ class SharedRegistry(Registry):
     async def register(self, said: Registration) -> Registered:
         """Take in an instance, here and everywhere."""
         done = await super().register(said)
-        now = self._came[said.service, said.id] = self.moment()
-        self.siblings.tell({"op": "register", "said": asdict(said), "at": now, "lease": None})
+        self._came[said.service, said.id] = self.moment()
+        self._tell_of(said.service, said.id)
         return done
 
     def heartbeat(self, service: str, instance_id: str) -> Registered:
-        """Renew a lease, here and everywhere."""
+        """Renew a lease, here and everywhere; also where the instance has been lost meanwhile."""
         done = super().heartbeat(service, instance_id)
-        self.siblings.tell({"op": "heartbeat", "service": service, "instance_id": instance_id})
+        self._tell_of(service, instance_id)
         return done
+
+    def _tell_of(self, service: str, instance_id: str, to: int | None = None) -> None:
+        """Tell the others, or one of them, all they need: they look up nothing themselves."""
+        key = (service, instance_id)
+        entry = self._entries.get(key)
+        if entry is not None:
+            message = {
+                "op": "register",
+                "said": asdict(entry.said),
+                "addresses": entry.addresses,
+                "at": self._came.get(key, 0.0),
+                "lease": self.lease(*key),
+            }
+            self.siblings.tell(message, to=to)
 
     def deregister(self, service: str, instance_id: str) -> None:
         """Let an instance go, here and everywhere; also where it has come only there so far."""
@@ -85,20 +101,18 @@ class SharedRegistry(Registry):
         if len(self._went) > _REMEMBERED:
             del self._went[next(iter(self._went))]
 
-    async def hear(self, message: dict[str, Any]) -> None:
-        """Do what another worker was told; it has been checked there, and is again here."""
+    def hear(self, message: dict[str, Any]) -> None:
+        """Do what another worker was told; it has been checked there."""
         try:
-            await self._obey(message)
+            self._obey(message)
         except GatewayError as error:
-            # It was let in a moment ago: a name that resolves elsewhere now, or one that has just left.
+            # It was let in a moment ago, and rules or services have changed since.
             log.info("another worker's %s is not followed: %s", message["op"], error)
 
-    async def _obey(self, message: dict[str, Any]) -> None:
+    def _obey(self, message: dict[str, Any]) -> None:
         op = message["op"]
         if op == "register":
-            await self._follow(message)
-        elif op == "heartbeat":
-            super().heartbeat(message["service"], message["instance_id"])
+            self._follow(message)
         elif op == "deregister":
             self._let_go((message["service"], message["instance_id"]), message["at"])
         elif op == "who":
@@ -114,15 +128,24 @@ class SharedRegistry(Registry):
         if came is not None:
             super().deregister(*key)
 
-    async def _follow(self, message: dict[str, Any]) -> None:
+    def _follow(self, message: dict[str, Any]) -> None:
         said, at = Registration(**message["said"]), message["at"]
         key = (said.service, said.id)
-        if self._went.get(key, 0.0) > at or self._came.get(key, 0.0) >= at:
+        lease = message["lease"]
+        if self._went.get(key, 0.0) > at:
             return
-        await super().register(said)
-        self._came[key] = at
-        if message["lease"] is not None:
-            self.shorten(*key, message["lease"])
+        if self._came.get(key, -1.0) < at:
+            self._take(said, tuple(message["addresses"]))
+            self._came[key] = at
+            if lease is not None:
+                self.shorten(*key, lease)
+        elif lease is not None:  # known: somebody sent a heartbeat
+            self.prolong(*key, lease)
+
+    def _take(self, said: Registration, addresses: tuple[str, ...]) -> None:
+        if not addresses or not self._admission.still(said.host, said.port, addresses):
+            raise refused(host=f"{said.host} is not let in by the rules of this worker")
+        self._enter(said, addresses)
 
     def _remove(self, name: str, instance_id: str) -> None:
         self._came.pop((name, instance_id), None)
@@ -134,10 +157,7 @@ class SharedRegistry(Registry):
             left = {"op": "deregister", "service": service, "instance_id": instance_id, "at": at}
             self.siblings.tell(left, to=place)
         for said in self.registrations():
-            key = (said.service, said.id)
-            lease, at = self.lease(*key), self._came.get(key, 0.0)
-            message = {"op": "register", "said": asdict(said), "at": at, "lease": lease}
-            self.siblings.tell(message, to=place)
+            self._tell_of(said.service, said.id, to=place)
 
 
 class Membership:
@@ -160,8 +180,6 @@ class Membership:
         self._resolver = resolver
         self._discovery = Discovery(resolver, self._retire)
         self._siblings = Siblings()
-        self._told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._obeying: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self.registry = SharedRegistry(
             self._admission(),
@@ -169,6 +187,7 @@ class Membership:
             connect=self._connect,
             found=found,
             changed=changed,
+            base=self._base,
         )
 
     def adopt(
@@ -188,20 +207,12 @@ class Membership:
         """Share what registers with the other workers; ask them what has registered so far."""
         self._siblings = siblings
         self.registry.siblings = siblings
-        siblings.start(loop, self._told.put_nowait)
-        self._obeying = spawn_for_good(self._obey())
+        siblings.start(loop, self.registry.hear)
         siblings.tell({"op": "who", "from": siblings.place})
-
-    async def _obey(self) -> None:
-        """Do what the others tell, one after the other: who registers and leaves must not stay."""
-        while True:
-            await self.registry.hear(await self._told.get())
 
     def close(self) -> None:
         """End it all."""
         self._siblings.close()
-        if self._obeying is not None:
-            self._obeying.cancel()
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._discovery.close()
@@ -225,4 +236,13 @@ class Membership:
 
     def _connect(self, service: str, address: Address, permit: Permit, *, probing: bool) -> Pool:
         written = self._config.services.get(service, ServiceConfig())
+        if any(parse_upstream(url).scheme == "https" for url in written.urls):
+            # Its tokens must not cross the network in the clear because another instance registered.
+            address = replace(address, tls=upstream_tls())
         return self._pools.fresh(address, _PROBING if probing else written.max_connections, permit)
+
+    def _base(self, service: str) -> bytes:
+        """Return the path that all URLs of a service begin with: it is part of the service's address."""
+        urls = self._config.services.get(service, ServiceConfig()).urls
+        bases = {parse_upstream(url).base for url in urls}
+        return bases.pop().encode("ascii") if len(bases) == 1 else b""

@@ -25,7 +25,15 @@ from propylon.upstream.dial import Address
 from propylon.upstream.exchange import Timeouts, Upstream
 from propylon.upstream.resolve import Resolver, Target
 
-__all__ = ["Compiled", "Connect", "Listeners", "Surroundings", "circuit_of", "compile_service"]
+__all__ = [
+    "Compiled",
+    "Connect",
+    "Listeners",
+    "Surroundings",
+    "circuit_of",
+    "compile_service",
+    "upstream_tls",
+]
 
 # How an address becomes something that can be asked: (address, most connections).
 Connect = Callable[[Address, int], Upstream]
@@ -144,7 +152,7 @@ class _Site:
         return cls(
             host=parts.host,
             port=parts.port,
-            tls=_tls() if parts.scheme == "https" else None,
+            tls=upstream_tls() if parts.scheme == "https" else None,
             header=netloc.encode("idna" if not netloc.isascii() else "ascii"),
             base=parts.base.encode("ascii"),
             srv=parts.srv,
@@ -178,7 +186,7 @@ class _Site:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def upstream_tls() -> ssl.SSLContext:
     """Return what upstreams are verified with: one for all, so that equal addresses share connections."""
     return ssl.create_default_context()
 

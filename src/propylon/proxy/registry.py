@@ -41,15 +41,15 @@ class _Entry:
     probe: Closable
     expires: float | None
 
-    def instance(self, fleet: Fleet) -> Instance:
-        """Return the instance as it is said to be now."""
+    def instance(self, fleet: Fleet, base: bytes) -> Instance:
+        """Return the instance as it is said to be now, below the base path of its service."""
         said = self.said
         # RFC 9110, 7.2: a default port may be left out, and some applications know no other form.
         host = said.id.removesuffix(":80") if said.port == 80 else said.id
         return Instance(
             id=said.id,
             host=host.encode("ascii"),
-            base=b"",
+            base=base,
             upstream=self.ask,
             source="registered",
             metadata=said.metadata,
@@ -61,6 +61,10 @@ class _Entry:
         """Close its connections as they become idle."""
         self.ask.close()
         self.probe.close()
+
+
+def _no_base(_service: str) -> bytes:
+    return b""
 
 
 class Registry:
@@ -75,12 +79,14 @@ class Registry:
         found: Callable[[str], Service],
         changed: Callable[[tuple[Service, ...]], None],
         ttl: float | None = None,
+        base: Callable[[str], bytes] = _no_base,
     ) -> None:
         """Start empty; `adopt` brings the services that were written down.
 
         `found` makes a service that nobody wrote down; `changed` hears of all services whenever one
-        of these comes or goes. `clock` is monotonic.
+        of these comes or goes. `clock` is monotonic. `base` is what a service's paths begin with.
         """
+        self._base = base
         self._admission = admission
         self._ttl = ttl
         self._clock = clock
@@ -112,13 +118,25 @@ class Registry:
         if entry is not None and entry.expires is not None:
             entry.expires = min(entry.expires, self._clock() + seconds)
 
+    def prolong(self, service: str, instance_id: str, seconds: float) -> None:
+        """Leave an instance no less than so many seconds of its lease."""
+        entry = self._entries.get((service, instance_id))
+        if entry is not None and entry.expires is not None:
+            entry.expires = max(entry.expires, self._clock() + seconds)
+
     async def register(self, said: Registration) -> Registered:
         """Take in an instance; one that is there already is brought up to date.
 
         Raises InvalidRequest, with the field, for one that may not be registered.
         """
-        addresses = await self._admission.admit(said.host, said.port)
-        # From here on nothing waits: of two that register the same at once, one finds the other's.
+        admission = None
+        while admission is not self._admission:  # a reload meanwhile may have made it stricter
+            admission = self._admission
+            addresses = await admission.admit(said.host, said.port)
+        return self._enter(said, addresses)
+
+    def _enter(self, said: Registration, addresses: tuple[str, ...]) -> Registered:
+        """Take in what may register. Nothing waits here: of two that register the same, one finds the other's."""
         entry = self._entries.get((said.service, said.id))
         if entry is not None:
             self._renew(entry, said, addresses)
@@ -150,6 +168,12 @@ class Registry:
             msg = f"This instance did not register itself: it is {standing.instance.source}"
             raise InvalidRequest(msg, details={"service": service, "instance_id": instance_id})
         self._remove(service, instance_id)
+
+    def extend(self, seconds: float) -> None:
+        """Give every lease so much longer: the gateway was not there to hear the heartbeats."""
+        for entry in self._entries.values():
+            if entry.expires is not None:
+                entry.expires += seconds
 
     def sweep(self) -> None:
         """Let go of every instance whose lease is over; call it every `SWEEP_EVERY` seconds."""
@@ -194,7 +218,7 @@ class Registry:
             self._until(),
         )
         fleet = self._home(said.service).fleet
-        fleet.add(entry.instance(fleet))
+        fleet.add(entry.instance(fleet, self._base(said.service)))
 
     def _may_ask(self, host: str, address: str) -> bool:
         # By the rules of now: a reload may have made them stricter.
@@ -206,7 +230,7 @@ class Registry:
         entry.expires = self._until()
         if said != before:
             fleet = self._home(said.service).fleet
-            fleet.add(entry.instance(fleet))
+            fleet.add(entry.instance(fleet, self._base(said.service)))
 
     def _until(self) -> float | None:
         return None if self._ttl is None else self._clock() + self._ttl
@@ -242,8 +266,9 @@ class Registry:
             del self._entries[said.service, said.id]
             entry.close()
             return
-        if there is None or there.health != said.rules(fleet.health):
-            fleet.add(entry.instance(fleet))
+        base = self._base(said.service)
+        if there is None or there.health != said.rules(fleet.health) or there.base != base:
+            fleet.add(entry.instance(fleet, self._base(said.service)))
         until = self._until()
         entry.expires = (
             until if until is None or entry.expires is None else min(until, entry.expires)
@@ -265,7 +290,16 @@ class Registry:
 
 
 async def keep_sweeping(registry: Registry) -> None:
-    """Sweep for ever."""
+    """Sweep for ever.
+
+    After a pause (a stopped process, a machine that was suspended or overloaded) the heartbeats are still
+    in the sockets: whoever sent them must not be let go before they are read.
+    """
+    loop = asyncio.get_running_loop()
     while True:
+        due = loop.time() + SWEEP_EVERY
         await asyncio.sleep(SWEEP_EVERY)
+        late = loop.time() - due
+        if late > SWEEP_EVERY:
+            registry.extend(late)
         registry.sweep()

@@ -236,7 +236,7 @@ class Gateway:
             loaded = self.read()
         except ConfigError as error:
             return error.problems
-        return tuple(self._orphans(loaded)) or loaded
+        return (*self._orphans(loaded), *self._emptied(loaded)) or loaded
 
     def _orphans(self, loaded: Loaded) -> Iterator[Problem]:
         """Yield the policies whose route is gone: under another name it would be open."""
@@ -244,6 +244,12 @@ class Gateway:
         for route in self._team.policies.keys() - set(names):
             hint = did_you_mean(route, names)
             msg = f'no route "{route}", and a policy stands before it{hint}'
+            yield loaded.places.problem(("routes",), msg)
+
+    def _emptied(self, loaded: Loaded) -> Iterator[Problem]:
+        """Yield a problem where nothing is left: a file that was cut short must not close the gateway."""
+        if self.config.routes and not loaded.config.routes:
+            msg = "none is left; if that is meant, restart the gateway"
             yield loaded.places.problem(("routes",), msg)
 
     def _take(self, found: Loaded | tuple[Problem, ...]) -> None:

@@ -8,6 +8,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from propylon.assembly import Gateway
 from propylon.config.load import Loaded
@@ -24,23 +25,26 @@ from propylon.edge.server import (
 )
 from propylon.edge.siblings import Siblings, lines
 from propylon.edge.supervisor import supervise
+from propylon.edge.watch import look
 
 __all__ = ["start", "start_own"]
 
 log = logging.getLogger(__name__)
 
 CANNOT_LISTEN = 1
+UNUSABLE = 2
 
 
 def start(loaded: Loaded, read: Callable[[], Loaded], *, watch: bool = False) -> int:
     """Run the gateway that `loaded` describes; return the exit status.
 
     `read` reads it again: for a reload (with `watch`, as soon as the file changes), and for a worker
-    that takes a dead one's place. Raises ConfigError.
+    that takes a dead one's place.
     """
-    one = loaded.config.server.workers == 1
+    # With one worker what was read a moment ago will do, unless a change meanwhile is to be noticed.
+    once = loaded.config.server.workers == 1 and not watch
     return _start(
-        loaded, lambda: Gateway(loaded if one else _newest(loaded, read), read), watch=watch
+        loaded, lambda: Gateway(loaded if once else _newest(loaded, read), read), watch=watch
     )
 
 
@@ -81,8 +85,9 @@ def _start(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool) -> int:
         sys.stderr.write(f"propylon: {error}\n")
         return CANNOT_LISTEN
     _greet(sockets, secure=loaded.config.tls.certificate is not None)
+    watched = loaded.path if watch else None
     if server.workers == 1:
-        return _work(build(), sockets, Siblings(), watch=watch)
+        return _work(build, sockets, Siblings(), watched)
     among = lines(server.workers)
 
     def let_go() -> None:
@@ -90,7 +95,7 @@ def _start(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool) -> int:
             sock.close()
 
     return supervise(
-        lambda place: _work(build(), sockets, Siblings(among, place), watch=watch),
+        lambda place: _work(build, sockets, Siblings(among, place), watched),
         server.workers,
         patience=_patience(server),
         stopping=let_go,
@@ -102,8 +107,17 @@ def _patience(server: ServerConfig) -> float:
 
 
 def _work(
-    gateway: Gateway, sockets: list[socket.socket], siblings: Siblings, *, watch: bool
+    build: Callable[[], Gateway],
+    sockets: list[socket.socket],
+    siblings: Siblings,
+    watched: Path | None,
 ) -> int:
+    seen = None if watched is None else look(watched)  # before it is read
+    try:
+        gateway = build()
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return UNUSABLE
     options = _options(gateway.loaded)
     gateway.join(siblings)
 
@@ -114,8 +128,7 @@ def _work(
     def reload() -> None:
         gateway.reload_soon(renew)
 
-    path = gateway.loaded.path if watch else None
-    hooks = Hooks(drain=gateway.drain, reload=reload, watched=path)
+    hooks = Hooks(drain=gateway.drain, reload=reload, watched=watched, seen=seen)
     serve_sockets(gateway.asgi, sockets, options, hooks)
     return 0
 

@@ -24,7 +24,7 @@ import uvicorn
 from propylon.edge.asgi import Receive, Scope, Send
 from propylon.edge.hangup import early_hangup, note_hangups
 from propylon.edge.protocol import GatewayProtocol
-from propylon.edge.watch import follow
+from propylon.edge.watch import Look, follow
 from propylon.upstream.tasks import spawn
 
 __all__ = [
@@ -64,6 +64,7 @@ class Hooks:
     drain: Callable[[], None]
     reload: Callable[[], None]
     watched: Path | None = None  # a file whose change is a reason to reload
+    seen: Look = None  # what it was when it was read
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -173,8 +174,12 @@ class _Server(uvicorn.Server):
         loop.add_signal_handler(signal.SIGHUP, self._hooks.reload)
         if early_hangup():
             loop.call_soon(self._hooks.reload)
-        watched = self._hooks.watched
-        watching = None if watched is None else spawn(follow(watched, self._hooks.reload))
+        hooks = self._hooks
+        watching = (
+            None
+            if hooks.watched is None
+            else spawn(follow(hooks.watched, hooks.reload, hooks.seen))
+        )
         try:
             yield
         finally:

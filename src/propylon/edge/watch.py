@@ -6,31 +6,37 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["follow"]
+__all__ = ["Look", "follow", "look"]
 
 # What an editor writes in several steps is whole by the second look.
 _EVERY = 0.5
 
-_Look = tuple[int, int, int] | None
+Look = tuple[int, int, int] | None
+"""What tells a file from the one that was there before; None where there is none."""
 
 
-async def follow(path: Path, changed: Callable[[], None], *, every: float = _EVERY) -> None:
+async def follow(
+    path: Path, changed: Callable[[], None], known: Look, *, every: float = _EVERY
+) -> None:
     """Call `changed` whenever the file is another one than before, and has been so for a moment.
+
+    `known` was seen before the file was read: what changes meanwhile is a change, too.
 
     Looking is cheaper than it sounds, and works where notifications do not: on network file systems,
     and where a mounted directory is swapped by a symbolic link, as Kubernetes does.
     """
-    told = seen = _look(path)
+    told = seen = known
     while True:
         await asyncio.sleep(every)
-        now = _look(path)
+        now = look(path)
         if now == seen and now != told and now is not None:
             told = now
             changed()
         seen = now
 
 
-def _look(path: Path) -> _Look:
+def look(path: Path) -> Look:
+    """Look at a file without reading it."""
     try:
         found = path.stat()
     except OSError:

@@ -96,6 +96,17 @@ def test_what_is_kept_is_bounded(size: int, replayable: bool) -> None:
             body.pipe(Taker())
 
 
+@pytest.mark.parametrize(("size", "replayable"), [(KEPT, True), (KEPT + 1, False)])
+def test_what_came_in_at_once_is_kept_no_longer(size: int, replayable: bool) -> None:
+    """The bound is the same for a body that was complete before anybody took it."""
+    body, _ = body_of()
+    body.feed(b"x" * size)
+    body.end()
+    taker = Taker()
+    body.pipe(taker)
+    assert (len(taker.data), body.replayable) == (size, replayable)
+
+
 @pytest.mark.parametrize("size", [10, 11])
 @pytest.mark.parametrize("order", ["piped first", "fed first"])
 def test_limit(size: int, order: str) -> None:

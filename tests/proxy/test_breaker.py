@@ -40,17 +40,26 @@ EPOCH = 1_795_254_720.0  # 2026-11-21T09:52:00Z
 
 
 @dataclass
+class Coming:
+    """A request's body, while its client sends it."""
+
+    complete: bool = False
+
+
+@dataclass
 class World:
     """A breaker, its clocks, and a language of one word for each thing that happens to it.
 
     `F`, `S`, `N`: a request that fails, goes well, is left by its client. `a`: one that sets out and
     stays in flight; `f`, `s`, `n`: the oldest of these ends; `z`: the youngest ends well. `!`: one
     that is refused. `+5`: five seconds pass. `F*4`: four times. `c`, `o`, `h`: the state is that.
+    `u`: one sets out whose body is still coming in; `e`: the oldest such body has come in whole.
     """
 
     circuit: Circuit
     now: float = 1000.0
     flying: list[Permit] = field(default_factory=list)
+    bodies: list["Coming"] = field(default_factory=list)
     moves: list[tuple[str, State, State, Event]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -79,6 +88,12 @@ class World:
             self.breaker.settle(self.breaker.admit(), OUTCOMES[action])
         elif action == "a":
             self.flying.append(self.breaker.admit())
+        elif action == "u":
+            self.flying.append(self.breaker.admit())
+            self.flying[-1].body = Coming()
+            self.bodies.append(self.flying[-1].body)
+        elif action == "e":
+            self.bodies.pop(0).complete = True
         elif action in "sfn":
             self.breaker.settle(self.flying.pop(0), OUTCOMES[action.upper()])
         elif action == "z":
@@ -152,6 +167,31 @@ CASES = {
     "its late failure is none against another": (DEFAULT, "F*5 +60 a +90 a f h s c"),
     "the oldest one's lease decides": (THREE, "F*5 +60 a +20 a +10 o"),
     "one that ended has no lease": (THREE, "F*5 +60 a +20 a s +10 h +19.9 h +0.1 o"),
+    # HALF_OPEN: probes whose client is still sending
+    "an upload makes way": (DEFAULT, "F*5 +60 u +1 a ! h s h s c"),
+    "though not at once": (DEFAULT, "F*5 +60 u !*9 +0.9 ! h +0.1 a ! f h s c"),
+    "nor those that come together": (DEFAULT, "F*5 +60 u !*9 h e ! s c"),
+    "again and again, for whoever comes last": (
+        DEFAULT,
+        "F*5 +60 u +1 u ! +1 u ! +1 a ! f*3 h s c",
+    ),
+    "who made way proves nothing": (THREE, "F*5 +60 u +1 a*3 s h s*2 h s c"),
+    "only as many make way as have to": (THREE, "F*5 +60 u*2 +1 a*2 e*2 ! s h s*2 h s c"),
+    "the oldest makes way first": (THREE, "F*5 +60 u*3 e +1 a s h f h f o"),
+    "an upload that is whole makes way no more": (DEFAULT, "F*5 +60 u e +1 !*9 h s c"),
+    "a request without a body never does": (THREE, "F*5 +60 a*2 u +1 a !*9 h"),
+    "what went well is kept": (THREE, "F*5 +60 S*2 u +1 a ! h s h s c"),
+    "an upload proves as much as any": (DEFAULT, "F*5 +60 u e s c"),
+    "be it answered before its end": (DEFAULT, "F*5 +60 u s c"),
+    "or refused before its end": (DEFAULT, "F*5 +60 u f o +59.9 ! +0.1 h"),
+    "a client that leaves while it sends": (DEFAULT, "F*5 +60 u n h a ! s c"),
+    "a client that never ends": (DEFAULT, "F*5 +60 u +30 h +86400 h a ! z c"),
+    "holds no slot then": (THREE, "F*5 +60 u*3 +30 h a*3 ! h"),
+    "and its end says nothing": (DEFAULT, "F*5 +60 u +30 f h a s c"),
+    "others keep their lease": (THREE, "F*5 +60 u +10 a +20 h +9.9 h +0.1 o"),
+    "and end it though an upload goes on": (THREE, "F*5 +60 a +10 u +19.9 h +0.1 o f s o"),
+    "an upload of an earlier time": (DEFAULT, "F*5 +60 u +1 a f h f o +60 h a ! s c"),
+    "an upload from before it opened": (DEFAULT, "u F*5 +60 a +1 ! f h e s c"),
     # CLOSED again
     "clean failures": (DEFAULT, "F*5 +60 S F*4 c F o"),
     "clean calls": (replace(BUSY, recovery_timeout=1.0), "S*8 F*2 +1 S F*2 c S*7 F o"),
@@ -314,6 +354,28 @@ def test_settling_a_probe_twice_is_settling_it_once(first: Outcome, again: Outco
     assert before.probes_in_flight == 0
 
 
+@pytest.mark.parametrize(
+    ("body", "uploading"), [(None, False), (Coming(), True), (Coming(complete=True), False)]
+)
+def test_who_is_sending(body: Coming | None, uploading: bool) -> None:
+    """Whoever has a body that has not come in whole."""
+    permit = Permit(probe=True, counts=True)
+    permit.body = body
+    assert permit.uploading is uploading
+
+
+def test_an_upload_is_seen_until_its_lease_ends() -> None:
+    """It is under way like any other; at the end of its lease nobody is blamed, nor told anything."""
+    world = World(THREE).play("F*5 +60 u a")
+    world.moves.clear()
+    assert world.breaker.snapshot().probes_in_flight == 2
+    world.play("z +29.9")
+    assert world.breaker.snapshot().probes_in_flight == 1
+    world.play("+0.1")
+    assert world.breaker.snapshot().probes_in_flight == 0
+    assert world.moves == []
+
+
 # What an exchange says about its upstream
 
 
@@ -462,6 +524,26 @@ RELOADS = {
         "F*5 +60 a +20",
         replace(DEFAULT, half_open_timeout=50.0),
         "+29 h +1 o",
+    ),
+    "half open: an upload makes way": (DEFAULT, "F*5 +60 u", DEFAULT, "! +1 a ! f h s c"),
+    "half open: there is room beside an upload": (DEFAULT, "F*5 +60 u", THREE, "a*2 s*2 h s c"),
+    "half open: as many as went well, and an upload": (
+        THREE,
+        "F*5 +60 S*2 u",
+        replace(DEFAULT, probes=2),
+        "c f c F*4 c",
+    ),
+    "half open: a shorter lease for an upload": (
+        DEFAULT,
+        "F*5 +60 u +20",
+        replace(DEFAULT, half_open_timeout=10.0),
+        "h a ! f h s c",
+    ),
+    "half open: a longer lease for an upload": (
+        DEFAULT,
+        "F*5 +60 u +29",
+        replace(DEFAULT, half_open_timeout=50.0),
+        "+20 h e s c",
     ),
 }
 

@@ -18,14 +18,27 @@ CIRCUITS = st.builds(
 )
 OUTCOMES = st.sampled_from(Outcome)
 A_DAY = 86_400
+PATIENCE = 1  # seconds that a client has to send its request in, before it makes way
+
+
+class Coming:
+    """A request's body, while its client sends it."""
+
+    complete = False
 
 
 class Flight:
     """A request that was let through: what the model knows of it."""
 
-    def __init__(self, began: int, spell: int) -> None:
+    def __init__(self, began: int, spell: int, body: Coming | None) -> None:
         self.began = began
         self.spell = spell
+        self.body = body
+
+    @property
+    def uploading(self) -> bool:
+        """Whether its client is still sending it."""
+        return self.body is not None and not self.body.complete
 
 
 class Model:
@@ -52,8 +65,9 @@ class Model:
         """Let every second pass by itself, and whatever is due in it happen."""
         for _ in range(seconds):
             self.now += 1
-            leases = [self.now - probe.began for probe in self.probes]
-            if any(lease >= self.circuit.half_open_timeout for lease in leases):
+            late = [probe for probe in self.probes if self.expired(probe)]
+            self.probes = [probe for probe in self.probes if probe not in late]
+            if not all(probe.uploading for probe in late):
                 self.turn(State.OPEN)
             elif self.state is State.OPEN and self.rested():
                 self.turn(State.HALF_OPEN)
@@ -62,14 +76,28 @@ class Model:
         """Whether it was open for long enough."""
         return self.now - self.since >= self.circuit.recovery_timeout
 
-    def admit(self) -> Flight | None:
+    def expired(self, probe: Flight) -> bool:
+        """Whether the lease of a probe is over."""
+        return self.now - probe.began >= self.circuit.half_open_timeout
+
+    def admit(self, body: Coming | None) -> Flight | None:
         """Return what sets out, or None if it may not."""
-        flight = Flight(self.now, self.spell)
+        flight = Flight(self.now, self.spell, body)
         if self.state is State.HALF_OPEN:
-            if len(self.probes) + self.proofs >= self.circuit.probes:
+            if not self.has_room():
                 return None
             self.probes.append(flight)
         return None if self.state is State.OPEN else flight
+
+    def has_room(self) -> bool:
+        """Whether there is a slot, be it that of somebody who is still sending, and not a moment ago."""
+        if len(self.probes) + self.proofs < self.circuit.probes:
+            return True
+        for probe in self.probes:
+            if probe.uploading and self.now - probe.began >= PATIENCE:
+                self.probes.remove(probe)
+                return True
+        return False
 
     def settle(self, flight: Flight, outcome: Outcome) -> None:
         """End it: once while it is a probe."""
@@ -119,15 +147,35 @@ class Machine(RuleBasedStateMachine):
     def set_out(self, times: int) -> None:
         """Some come at once: they are let through, or refused, as the model says."""
         for _ in range(times):
-            flight = self.model.admit()
-            try:
-                permit = self.breaker.admit()
-            except CircuitOpen as refusal:
-                assert flight is None
-                assert int(refusal.headers[0][1]) >= 1
-            else:
-                assert flight is not None
-                self.flights.append((permit, flight))
+            self.let_through(None)
+
+    @rule()
+    def upload(self) -> None:
+        """One comes whose client has only begun to send its body."""
+        self.let_through(Coming())
+
+    def let_through(self, body: Coming | None) -> None:
+        """Let one set out, or have it refused; only of a probe does anybody look at the body."""
+        flight = self.model.admit(body)
+        try:
+            permit = self.breaker.admit()
+        except CircuitOpen as refusal:
+            assert flight is None
+            assert int(refusal.headers[0][1]) >= 1
+        else:
+            assert flight is not None
+            if permit.probe:
+                permit.body = body
+            self.flights.append((permit, flight))
+
+    @rule(index=st.integers(0, 20))
+    def come_in(self, index: int) -> None:
+        """A body has come in whole."""
+        uploading = [flight for _, flight in self.flights if flight.uploading]
+        if uploading:
+            body = uploading[index % len(uploading)].body
+            assert body is not None
+            body.complete = True
 
     @rule(index=st.integers(0, 20), outcome=OUTCOMES)
     def end(self, index: int, outcome: Outcome) -> None:
@@ -188,6 +236,9 @@ class Machine(RuleBasedStateMachine):
 class Unwatched(Machine):
     """The same, but nobody looks at it between the requests."""
 
+    def come_in(self, index: int) -> None:
+        """Not here: until when a body was coming in is known only to who has looked."""
+
     @invariant()
     def same(self) -> None:
         """Not now."""
@@ -202,6 +253,7 @@ class Reloaded(RuleBasedStateMachine):
         self.circuit = circuit
         self.now = 0.0
         self.permits: list[Permit] = []
+        self.bodies: list[Coming] = []
         self.breaker = Breaker(
             "orders",
             circuit,
@@ -221,16 +273,35 @@ class Reloaded(RuleBasedStateMachine):
 
     @rule(times=st.integers(1, 5))
     def set_out(self, times: int) -> None:
-        """Some are let through: never more than there may be now."""
+        """Some are let through, if there may be more; nobody else, while a client is still sending."""
         for _ in range(times):
+            before = self.breaker.snapshot().probes_in_flight
             try:
                 permit = self.breaker.admit()
             except CircuitOpen:
                 assert self.breaker.state is not State.CLOSED
+                slow = [one for one in self.breaker._probes.items() if one[0].uploading]
+                assert all(began + PATIENCE > self.now for _, began in slow)
             else:
                 self.permits.append(permit)
-                shown = self.breaker.snapshot()
-                assert shown.probes_in_flight <= self.circuit.probes
+                # Who makes way makes way for one: of those in flight there are no more than before.
+                now = self.breaker.snapshot().probes_in_flight
+                assert now <= max(before, self.circuit.probes)
+
+    @rule()
+    def upload(self) -> None:
+        """One whose client has only begun to send its body."""
+        before = len(self.permits)
+        self.set_out(1)
+        if len(self.permits) > before and self.permits[-1].probe:
+            self.permits[-1].body = Coming()
+            self.bodies.append(self.permits[-1].body)
+
+    @rule(index=st.integers(0, 20))
+    def come_in(self, index: int) -> None:
+        """A body has come in whole."""
+        if self.bodies:
+            self.bodies.pop(index % len(self.bodies)).complete = True
 
     @rule(index=st.integers(0, 20), outcome=OUTCOMES)
     def end(self, index: int, outcome: Outcome) -> None:
@@ -238,10 +309,24 @@ class Reloaded(RuleBasedStateMachine):
         if self.permits:
             self.breaker.settle(self.permits.pop(index % len(self.permits)), outcome)
 
+    @rule(outcome=OUTCOMES)
+    def end_all(self, outcome: Outcome) -> None:
+        """All of them end: no slot is held by anybody then."""
+        while self.permits:
+            self.end(0, outcome)
+        assert self.breaker.snapshot().probes_in_flight == 0
+
     @rule(seconds=st.integers(0, 25))
     def wait(self, seconds: int) -> None:
         """Time passes."""
         self.now += seconds
+
+    @invariant()
+    def nobody_is_counted_who_has_ended(self) -> None:
+        """A slot belongs to a probe that was let through and has not ended."""
+        if hasattr(self, "permits"):
+            in_flight = set(self.breaker._probes)
+            assert in_flight <= {permit for permit in self.permits if permit.probe}
 
     def teardown(self) -> None:
         """A service that is well again is asked again."""

@@ -6,10 +6,18 @@ from typing import Any
 
 import pytest
 
-from propylon.errors import CircuitOpen, ClientGone, PayloadTooLarge, ServiceUnavailable
+from propylon.errors import (
+    CircuitOpen,
+    ClientGone,
+    GatewayError,
+    PayloadTooLarge,
+    ServiceUnavailable,
+)
 from propylon.proxy.breaker import Breaker, Circuit, Outcome, Permit, State
 from propylon.proxy.fleet import Ejection
+from propylon.proxy.match import Route
 from propylon.proxy.retry import Budget, Retry
+from propylon.upstream.exchange import BodySink
 from tests.proxy.attempts import (
     AT_ONCE,
     DOWN,
@@ -306,6 +314,116 @@ def test_a_probe_has_found_out_with_the_head(first: tuple[Any, ...]) -> None:
         assert states[-1] is State.CLOSED
 
     run(main())
+
+
+@pytest.mark.parametrize("first", [(), (STALE,)])
+@pytest.mark.parametrize("error", [RESET, SILENT])
+def test_a_probe_whose_body_breaks_off(first: tuple[Any, ...], error: GatewayError) -> None:
+    """The breaker was told with the head, and once; what broke is the instance's failure, once, too."""
+    breaker, states, later = real(recovery_timeout=60)
+    to = of(Up(*[whole(500)] * 3, *first, streamed(b"a", error=error), whole()), breaker=breaker)
+    for _ in range(3):
+        told(to)
+    later(60)
+    failures = to.instances[0].state.failures
+    assert told(to).client.said == ["start", "write", "abort"]
+    assert (states[-1], breaker.snapshot().failures) == (State.CLOSED, 0)
+    assert to.instances[0].state.failures == failures + 1
+    assert told(to).status == 200
+
+
+@pytest.mark.parametrize("end", [whole(503), RESET, DOWN, NONSENSE, SILENT])
+def test_a_stale_probe_that_fails(end: Any) -> None:
+    """Over the new connection it is the same probe: one failure, and one way to find that out."""
+    breaker, states, later = real(recovery_timeout=60)
+    one, two = Up(*[NONSENSE] * 3, STALE, end), Up()
+    to = of(one, two, retry=AT_ONCE, breaker=breaker, ejection=Ejection(failures=100))
+    for _ in range(3):
+        told(to)
+    later(60)
+    found = told(to)
+    assert found.exchange.flags[0] == "stale_connection"
+    assert states == [State.CLOSED, State.OPEN, State.HALF_OPEN, State.OPEN]
+    assert (counts(one, two), to.instances[0].state.failures) == ([5, 0], 4)
+
+
+class Coming(Upload):
+    """A body that its client is still sending."""
+
+    def __init__(self) -> None:
+        super().__init__(b"abc", length=100)
+        self.complete = False
+
+    def pipe(self, sink: BodySink) -> None:
+        """Push what there is."""
+        self.started = True
+        sink.body_data(self.data)
+
+
+def half_open(*steps: Any) -> tuple[Route, Up, Breaker, list[State], Callable[[float], None]]:
+    """A route to an upstream that has failed three times, and is to show now that it is well."""
+    breaker, states, later = real(recovery_timeout=60)
+    up = Up(*[whole(500)] * 3, *steps)
+    to = route(of=of(up, breaker=breaker))
+    for _ in range(3):
+        told(to)
+    later(60)
+    return to, up, breaker, states, later
+
+
+@pytest.mark.parametrize("first", [(), (STALE,)])
+@pytest.mark.parametrize("end", [whole(500), RESET, ClientGone("gone"), whole()])
+def test_a_client_that_sends_slowly_keeps_nobody_out(first: tuple[Any, ...], end: Any) -> None:
+    """Another probe takes its slot; what comes of the slow one in the end is one request of many."""
+    to, up, breaker, states, later = half_open(*first, (60.0, end), whole())
+
+    async def main() -> None:
+        slow = asyncio.create_task(handle(to, "PUT", Coming()))
+        await asyncio.sleep(20)
+        later(20)
+        assert (counts(up), states[-1]) == ([3 + len(first) + 1], State.HALF_OPEN)
+        assert (await handle(to)).status == 200
+        assert states[-1] is State.CLOSED
+        await slow
+
+    run(main())
+    assert states[-1] is State.CLOSED
+    assert breaker.snapshot().failures == 0
+
+
+@pytest.mark.parametrize("body", [None, Upload(b"abc")])
+def test_a_request_that_is_there_keeps_its_slot(body: Upload | None) -> None:
+    """It is the upstream who is being waited for: nobody else is let through meanwhile."""
+    to, up, _, states, later = half_open((60.0, whole()), whole())
+
+    async def main() -> None:
+        probe = asyncio.create_task(handle(to, "PUT" if body else "GET", body))
+        await asyncio.sleep(20)
+        later(20)
+        assert [(await handle(to)).status for _ in range(3)] == [503] * 3
+        assert (await probe).status == 200
+
+    run(main())
+    assert (counts(up), states[-1]) == ([4], State.CLOSED)
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"), [(whole(401), State.CLOSED), (whole(503), State.OPEN)]
+)
+def test_an_answer_before_the_end_of_the_request(answer: Any, state: State) -> None:
+    """It says as much of the upstream as any other, though the client is still sending."""
+    to, _, _, states, _ = half_open(answer)
+    told(to, "PUT", Coming())
+    assert states[-1] is state
+
+
+def test_a_client_that_leaves_before_the_end_of_its_request() -> None:
+    """Nothing was found out, and the slot is free."""
+    to, _, breaker, states, _ = half_open(ClientGone("gone"), whole())
+    assert told(to, "PUT", Coming()).status == 499
+    assert (states[-1], breaker.snapshot().probes_in_flight) == (State.HALF_OPEN, 0)
+    assert told(to).status == 200
+    assert states[-1] is State.CLOSED
 
 
 @pytest.mark.parametrize("end", [whole(503), RESET, DOWN])

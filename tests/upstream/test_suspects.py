@@ -4,7 +4,13 @@ import asyncio
 
 import pytest
 
-from propylon.errors import ClientGone, RequestTimeout, StaleConnection, UpstreamTimeout
+from propylon.errors import (
+    ClientGone,
+    RequestTimeout,
+    StaleConnection,
+    UpstreamBusy,
+    UpstreamTimeout,
+)
 from propylon.upstream.exchange import Timeouts
 from tests.upstream.peer import Collected, Line, World, polite, run, until, upload
 
@@ -152,5 +158,23 @@ def test_polite_upstreams_are_not_distrusted() -> None:
             await until(lambda: world.state == (2, 2, 0))
             assert await world.ask() == (200, b"hello")
             assert len(world.lines) == 3
+
+    run(main())
+
+
+@pytest.mark.parametrize("complete", [True, False], ids=["whole", "coming"])
+def test_the_total_holds_until_the_client_is_waited_for(complete: bool) -> None:
+    """A place in the queue, a connection that does not come: that is no client's time."""
+
+    async def main() -> None:
+        async with World(reading, limit=1) as world:
+            first = world.asking()
+            await until(lambda: world.state == (1, 0, 0))
+            body, _ = upload(b"abcd", length=4 + (not complete), end=complete)
+            before = asyncio.get_running_loop().time()
+            with pytest.raises(UpstreamBusy):
+                await world.ask("PUT", body=body, total=0.05)
+            assert asyncio.get_running_loop().time() - before < Timeouts().connect / 2
+            first.cancel()
 
     run(main())

@@ -93,14 +93,14 @@ class Body:
         self.started = True
         for data in list(self._kept):
             sink.body_data(data)
+        if self.received > _KEPT:
+            self._kept = None
         if self.complete:
             sink.body_end()
             return
         if self._wanted is not None and not self.received:
             self._wanted()
         self._wanted = None
-        if self.received > _KEPT:
-            self._kept = None
         if not self._paused:
             self._flow.resume()
 

@@ -67,6 +67,10 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     },
 }
 
+# Seconds in which nobody takes a probe's slot, however slowly its client sends. Few clients need longer; and
+# a burst of uploads must not all reach an upstream that is to be spared.
+_PATIENCE = 1.0
+
 # Called with the service's name, the old state, the new one and why, when the move is complete.
 Listener = Callable[[str, State, State, Event], None]
 
@@ -225,7 +229,7 @@ class Breaker:
             return permit
         now = self._clock()
         self._advance(now)
-        if self._state is State.OPEN or not (self._has_slot() or self._displaced()):
+        if self._state is State.OPEN or not (self._has_slot() or self._displaced(now)):
             raise self._refusal(now)
         permit = Permit(probe=True, counts=True)
         self._probes[permit] = now
@@ -241,6 +245,14 @@ class Breaker:
         elif permit.probe:
             self._settle_probe(permit, outcome, self._clock())
 
+    def forgive(self) -> None:
+        """Forget the failures so far: the instance that is to blame was taken out, and others are there.
+
+        Else one sick instance of two would close the service that its ejection has just healed.
+        """
+        if self._state is State.CLOSED:
+            self._failures.clear()
+
     def _shared(self) -> Permit:
         return Permit(probe=False, counts=self._calls is not None)
 
@@ -251,13 +263,16 @@ class Breaker:
         if enough:
             self._move(Event.TOO_MANY_FAILURES, now)
 
-    def _displaced(self) -> bool:
-        """Take the slot of a probe whose client has not sent its request yet.
+    def _displaced(self, now: float) -> bool:
+        """Take the slot of a probe whose client has still not sent its request.
 
         Else one that sends a byte now and then would keep a service closed to everybody.
         """
-        idle = next((permit for permit in self._probes if permit.uploading), None)
-        return idle is not None and self._probes.pop(idle, None) is not None
+        for permit, began in self._probes.items():
+            if permit.uploading and began + _PATIENCE <= now:
+                del self._probes[permit]
+                return True
+        return False
 
     def _has_slot(self) -> bool:
         return len(self._probes) + self._succeeded < self._circuit.probes

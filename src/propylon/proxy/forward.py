@@ -34,9 +34,6 @@ __all__ = ["Forward"]
 
 Clock = Callable[[], float]
 
-# How often one request may find a kept-alive connection closed: after a restart of the upstream,
-# every idle connection is stale at once, so the second try opens a new one in practice.
-_MAX_STALE = 2
 _SERVER_ERROR = 500
 
 
@@ -141,7 +138,7 @@ class Forward:
         # Nobody was reached, and there is somebody else: nothing is gained by waiting.
         at_once = error is not None and error.unsent and attempts.others()
         pause = 0.0 if at_once else retry.pause(attempts.number, self._chance, asked)
-        if self._loop_time() + pause >= attempts.sent.deadline:
+        if self._loop_time() + pause >= attempts.deadline(self._loop_time()):
             return None
         # Last: only what is sent again is counted.
         return pause if service.budget.take(self._clock()) else None
@@ -194,7 +191,7 @@ class _Attempts:
     route: Route
     sent: Outgoing
     common: bytes
-    stale: int = 0
+    reconnected: bool = False
     number: int = 1
     instance: Instance = field(init=False)
     tried: tuple[Instance, ...] = field(init=False)
@@ -217,6 +214,15 @@ class _Attempts:
         address(self.sent, self.request, self.route, self.instance, self.common)
         return self.instance.upstream.exchange(self.sent, self.exchange.downstream)
 
+    def deadline(self, now: float) -> float:
+        """Return when the final answer's head is due; the first attempt may have suspended that."""
+        sent = self.sent
+        return (
+            sent.deadline
+            if sent.body is not None and not sent.body.complete
+            else sent.begin_waiting(now)
+        )
+
     def others(self) -> tuple[Instance, ...]:
         """Return the instances that were not tried yet."""
         candidates = self.route.service.fleet.candidates()
@@ -236,10 +242,13 @@ class _Attempts:
         return True
 
     def _reconnect(self) -> bool:
-        """Replace a kept-alive connection that was closed meanwhile: nothing was received."""
-        self.stale += 1
-        if self.stale > _MAX_STALE or not self.repeatable(None):
+        """Replace a kept-alive connection that was closed meanwhile: nothing was received.
+
+        Once: those that were idle for as long are closed with it, so the next one is new or proven.
+        """
+        if self.reconnected or not self.repeatable(None):
             return False
+        self.reconnected = True
         self.exchange.flags += ("stale_connection",)
         self.number -= 1
         self.tried = self.tried[:-1]

@@ -9,7 +9,6 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import NOT_OURS, Route
 from propylon.proxy.service import Instance
 from propylon.upstream.exchange import Outgoing
-from propylon.upstream.ticker import NEVER
 from propylon.wire.headers import render, without
 from propylon.wire.message import CHUNKED, Request
 
@@ -28,16 +27,13 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
     """
     body = exchange.downstream.body
     timeouts = route.timeouts
-    if body is None:
-        deadline = now + timeouts.total
-    else:
-        deadline = NEVER
+    if body is not None:
         body.limit = route.max_body
         if max(request.length, body.received) > route.max_body:
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
     block = _block(exchange, request, route)
-    return Outgoing(request.method, b"", block, body, timeouts, deadline, exchange)
+    return Outgoing(request.method, b"", block, body, timeouts, now + timeouts.total, exchange)
 
 
 def address(

@@ -129,6 +129,7 @@ class Connection(asyncio.Protocol):
             self._sent = False
             self._body = body
             self.deadline = self._end
+            outgoing.begin_sending()
             self._pipe(body)
         return answered
 

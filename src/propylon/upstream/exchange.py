@@ -100,7 +100,7 @@ class Outgoing:
 
     `line` is the request line; `block` the finished header block, Host and framing included.
     `deadline` is on the loop's clock and holds until the final answer's head. It is NEVER while
-    the request's body is still coming in: how long that takes is up to the client, and `total`
+    the request's body is going out as it comes in: how long that takes is up to the client, and `total`
     is counted from its end (as Envoy's route timeout is). `context` is for upstreams in this process
     that may know more than what is sent: it never leaves it.
     """
@@ -125,6 +125,11 @@ class Outgoing:
         self.timeouts = timeouts
         self.deadline = deadline
         self.context = context
+
+    def begin_sending(self) -> None:
+        """Suspend `total` if the request has not come in whole: from here on the client is waited for."""
+        if self.body is not None and not self.body.complete:
+            self.deadline = NEVER
 
     def begin_waiting(self, now: float) -> float:
         """Start `total`, once, when the request has come in whole; return the deadline."""

@@ -63,6 +63,7 @@ class InProcess:
     async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
         """Call the app; return when it has started to answer. See `Upstream.exchange`."""
         call = _Call(outgoing, self._loop)
+        outgoing.begin_sending()
         task = spawn(call.run(self._app))
         call.set_timer()
         answer = None

@@ -70,6 +70,8 @@ class Responder(asyncio.DatagramProtocol):
             answer.set_rcode(dns.rcode.NXDOMAIN)
         elif values := self.records.get((name, kind)):
             answer.answer.append(self._records(name, kind, values))
+        if not answer.answer and (zone := self.records.get(("example", "SOA"))):
+            answer.authority.append(self._records("example", "SOA", zone))
         return answer.to_wire()
 
     def _records(self, name: str, kind: str, values: list[str]) -> dns.rrset.RRset:

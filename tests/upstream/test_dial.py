@@ -1,6 +1,7 @@
 """From a name to a socket: looked up once, checked, and connected to by exactly that address."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import ipaddress
 import ssl
@@ -14,11 +15,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from propylon.errors import ConnectFailed, ConnectTimeout
+from propylon.upstream import lookout
 from propylon.upstream.allow import AllowList, Permit
 from propylon.upstream.connection import Connection
 from propylon.upstream.dial import Address, Dialer
 from propylon.upstream.pool import Pool
-from tests.upstream.peer import World, run, until
+from propylon.upstream.resolve import Names as Known
+from tests.upstream.peer import OK, Line, World, polite, run, until
 
 NAME = "orders.example"
 
@@ -66,7 +69,7 @@ class Counting:
         self.listener.close()
 
 
-def pool_of(world: World, names: Names, permit: Permit | None = None) -> Pool:
+def pool_of(world: World, names: Known, permit: Permit | None = None) -> Pool:
     """A pool to the world's peer, under a name."""
     pool = Pool(
         Address(NAME, world.port),
@@ -133,9 +136,140 @@ def test_a_name_that_takes_too_long() -> None:
             names = Names([], waits=True)
             pool_of(world, names)
             dialer = Dialer(asyncio.get_running_loop(), names)
-            with pytest.raises(ConnectTimeout):
+            with pytest.raises(ConnectTimeout) as failed:
                 await dialer.open(Address(NAME, 80), _made(world), 0.02)
-            assert (names.doubted, world.state) == ([NAME], (0, 0, 0))
+            # The log says where the time went; a client does not learn the name.
+            assert failed.value.reason == f"name lookup of {NAME}: it has not ended"
+            assert NAME not in failed.value.message
+            assert (names.doubted, world.state) == ([], (0, 0, 0))
+
+    run(main())
+
+
+def test_an_address_that_takes_too_long() -> None:
+    """The log says that it was the connection, and where to; the name is in doubt."""
+
+    async def main() -> None:
+        async with World() as world:
+            names = Names(["127.0.0.1"])
+            dialer = Dialer(asyncio.get_running_loop(), names)
+
+            async def connect(*_: Any) -> None:
+                await asyncio.sleep(60)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Dialer, "_connect", connect)
+                with pytest.raises(ConnectTimeout) as failed:
+                    await dialer.open(Address(NAME, 80), _made(world), 0.02)
+            assert failed.value.reason == "connecting to 127.0.0.1"
+            assert names.doubted == [NAME]
+
+    run(main())
+
+
+class Led:
+    """A name that leads where a test says, or nowhere."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.values = addresses
+        self.looks = 0
+
+    async def addresses(self, host: str) -> Sequence[str]:
+        """Where it leads."""
+        self.looks += 1
+        if not self.values:
+            raise ConnectFailed("no", reason="nobody answers")
+        return self.values
+
+    def doubt(self, host: str) -> None:
+        """Nothing is remembered."""
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are looked at as often as a test can wait."""
+    monkeypatch.setattr(lookout, "_INTERVAL", 0.02)
+
+
+async def looked(names: Led) -> None:
+    """Wait until the name has been looked at from now on."""
+    before = names.looks
+    await until(lambda: names.looks > before + 1)
+
+
+@pytest.mark.usefixtures("soon")
+def test_connections_follow_their_name() -> None:
+    """An idle one is closed when the name leads elsewhere, also where the old host lives on."""
+
+    async def main() -> None:
+        async with World() as world, Counting("127.0.0.2", world.port) as elsewhere:
+            names = Led("127.0.0.1")
+            pool_of(world, names)
+            assert await world.ask() == (200, b"hello")
+            await looked(names)
+            names.values = ("127.0.0.3", "127.0.0.1")
+            await looked(names)
+            names.values = ()  # who cannot be asked is not believed to be gone
+            await looked(names)
+            assert world.state == (1, 1, 0)
+            names.values = ("127.0.0.2",)
+            await until(lambda: world.state == (0, 0, 0))
+            asking = world.asking()
+            await until(lambda: elsewhere.came)
+            asking.cancel()
+            assert len(world.lines) == 1
+            looks = names.looks
+            await until(lambda: not world.ticker._watched)
+            assert names.looks <= looks + 2
+
+    run(main())
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_is_in_flight_is_not_cut() -> None:
+    """It ends as it would; the next in the queue is served over a new connection."""
+    answer = asyncio.Event()
+
+    async def slowly(line: Line) -> None:
+        await line.head()
+        await answer.wait()
+        line.send(OK)
+        await polite(line)
+
+    async def main() -> None:
+        async with World(slowly) as world, World() as other:
+            # Two hosts on one port.
+            listener = await asyncio.start_server(other._serve, "127.0.0.2", world.port)
+            with contextlib.closing(listener):
+                names = Led("127.0.0.1")
+                pool_of(world, names).limit = 1
+                first = world.asking()
+                await until(lambda: world.lines)
+                second = world.asking()
+                await until(lambda: world.state == (1, 0, 1))
+                names.values = ("127.0.0.2",)
+                await looked(names)
+                assert not first.done()
+                answer.set()
+                assert await first == (200, b"hello")
+                assert await second == (200, b"hello")
+                assert (len(world.lines), len(other.lines)) == (1, 1)
+                assert world.pool._strays == set()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("soon")
+def test_addresses_are_not_looked_at() -> None:
+    """They lead where they lead."""
+
+    async def main() -> None:
+        async with World() as world:
+            names = Led("127.0.0.9")
+            pool_of(world, names).address = Address("127.0.0.1", world.port)
+            assert await world.ask() == (200, b"hello")
+            await asyncio.sleep(0.1)
+            assert (world.state, names.looks) == ((1, 1, 0), 0)
 
     run(main())
 

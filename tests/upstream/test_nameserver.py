@@ -65,6 +65,22 @@ def test_an_alias_holds_as_long_as_its_shortest_part() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_how_long_there_is_nothing(*, exists: bool) -> None:
+    """As long as the zone's SOA says, whether the name has other records or none."""
+
+    async def main() -> None:
+        soa = "ns.example. admin.example. 1 2 3 4 3"
+        records = {("example", "SOA"): [soa], ("other.example", "A"): ["10.0.0.1"]}
+        if exists:
+            records[NAME, "TXT"] = ['"x"']
+        async with Responder(records, ttl=9) as responder:
+            assert await responder.servers().addresses(NAME) == Found((), 3)
+            assert await responder.servers().targets("_http._tcp." + NAME) == Found((), 3)
+
+    run(main())
+
+
 def test_no_such_name() -> None:
     """An answer that there is nothing is an answer."""
 
@@ -88,7 +104,7 @@ def test_a_server_that_cannot_say(failing: str) -> None:
             servers = responder.servers(lifetime=0.1)
             with pytest.raises(ConnectFailed) as failed:
                 await servers.addresses(NAME)
-            assert NAME in failed.value.reason
+            assert failed.value.reason.startswith(f"name lookup of {NAME}: ")
             with pytest.raises(ConnectFailed):
                 await servers.targets(NAME)
 
@@ -126,8 +142,16 @@ def test_targets() -> None:
             responder.records = {(service, "SRV"): ["0 0 80 a.example.", "0 0 81 a.example."]}
             found = await responder.servers().targets(service)
             assert found.values == (Target("a.example", 80), Target("a.example", 81))
+            # Not available, says RFC 2782; and at port 0 nobody can be asked, whatever its priority.
             responder.records = {(service, "SRV"): ["0 0 0 ."]}
             assert (await responder.servers().targets(service)).values == ()
+            responder.records = {(service, "SRV"): ["0 0 80 ."]}
+            assert (await responder.servers().targets(service)).values == ()
+            responder.records = {
+                (service, "SRV"): ["0 9 0 a.example.", "1 1 0 b.example.", "1 1 80 c.example."]
+            }
+            found = await responder.servers().targets(service)
+            assert found.values == (Target("c.example", 80),)
 
     run(main())
 

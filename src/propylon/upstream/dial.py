@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from propylon.errors import ConnectFailed, ConnectTimeout
 from propylon.upstream.allow import Permit, parse_address
@@ -42,7 +43,7 @@ class Address:
 class Dialer:
     """Open connections; `names` knows addresses, `permit` says which of them may be asked."""
 
-    __slots__ = ("_loop", "_names", "_permit")
+    __slots__ = ("_loop", "_names", "_peers", "_permit")
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Dialer:
         self._loop = loop
         self._names = names
         self._permit = permit
+        self._peers: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
 
     async def open(
         self,
@@ -62,23 +64,40 @@ class Dialer:
         timeout: float,  # noqa: ASYNC109 — translated here
     ) -> Connection:
         """Return an open connection. Raises ConnectFailed or ConnectTimeout; nothing is left behind."""
+        found: Sequence[str] = ()
         try:
             async with asyncio.timeout(timeout):
-                return await self._open(address, make)
+                found = await self._candidates(address.host)
+                return await self._open(found, address, make)
         except TimeoutError as error:
-            self._names.doubt(address.host)
-            msg = "No connection to the upstream in time"
-            raise ConnectTimeout(msg) from error
+            raise self._too_late(address.host, found, error) from error
         except OSError as error:
             self._names.doubt(address.host)
             msg = "No connection to the upstream"
             raise ConnectFailed(msg, reason=str(error)) from error
 
-    async def _open(self, address: Address, make: Callable[[], Connection]) -> Connection:
-        """Try the addresses in their order. Raises OSError or ConnectFailed."""
+    async def astray(self, host: str, connections: Collection[Connection]) -> list[Connection]:
+        """Return those of the connections that go where the name leads no longer."""
+        try:
+            found = await self._names.addresses(host)
+        except ConnectFailed:
+            return []  # who cannot be asked is not believed to be gone
+        return [one for one in connections if self._peers.get(one) not in found]
+
+    def _too_late(self, host: str, found: Sequence[str], error: TimeoutError) -> ConnectTimeout:
+        msg = "No connection to the upstream in time"
+        if not found:
+            return ConnectTimeout(msg, reason=f"name lookup of {host}: it has not ended")
+        self._names.doubt(host)
+        return ConnectTimeout(msg, reason=str(error) or f"connecting to {', '.join(found)}")
+
+    async def _open(
+        self, hosts: Sequence[str], address: Address, make: Callable[[], Connection]
+    ) -> Connection:
+        """Try the addresses in their order. Raises OSError."""
         failures: list[OSError] = []
         reasons: list[str] = []
-        for host in await self._candidates(address.host):
+        for host in hosts:
             try:
                 return await self._connect(host, address, make())
             except OSError as error:
@@ -111,6 +130,7 @@ class Dialer:
                 ssl=address.tls,
                 server_hostname=name if address.tls else None,
             )
+            self._peers[connection] = host
             opened = True
         finally:
             if not opened:

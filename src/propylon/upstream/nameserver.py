@@ -13,6 +13,7 @@ from typing import Self
 import dns.asyncbackend
 import dns.asyncresolver
 import dns.exception
+import dns.message
 import dns.rdata
 import dns.rdtypes.IN.A
 import dns.rdtypes.IN.AAAA
@@ -20,7 +21,7 @@ import dns.rdtypes.IN.SRV
 import dns.resolver
 
 from propylon.errors import ConnectFailed
-from propylon.upstream.resolve import Found, Target
+from propylon.upstream.resolve import Found, Target, unresolved
 
 __all__ = ["NameServers"]
 
@@ -51,56 +52,68 @@ class NameServers:
         """Return the addresses of a name, IPv4 first; none: there are none. Raises ConnectFailed."""
         # IPv4 first: a network without IPv6 whose names have AAAA records is the commoner mistake.
         found = await asyncio.gather(self._try(name, "A"), self._try(name, "AAAA"))
-        answers = [answer for answer in found if isinstance(answer, dns.resolver.Answer) and answer]
+        answers = [answer for answer in found if not isinstance(answer, ConnectFailed)]
         addresses = tuple(
             record.address
             for answer in answers
-            for record in answer
+            for record in answer.values
             if isinstance(record, dns.rdtypes.IN.A.A | dns.rdtypes.IN.AAAA.AAAA)
         )
         for failure in found:
             # The failure of one of the two leaves open whether there is an address.
             if isinstance(failure, ConnectFailed) and not addresses:
                 raise failure
-        return Found(addresses, min(map(_ttl, answers), default=0.0))
+        return Found(addresses, min(one.ttl for one in answers if one.values or not addresses))
 
     async def targets(self, name: str) -> Found[Target]:
         """Return where a service is (RFC 2782): the targets of the best priority."""
         answer = await self._ask(name, "SRV")
-        if answer is None:
-            return Found((), 0.0)
-        records = [record for record in answer if isinstance(record, dns.rdtypes.IN.SRV.SRV)]
+        records = [
+            record
+            for record in answer.values
+            # A target of "." says that there is no such service; at port 0 nobody can be asked.
+            if isinstance(record, dns.rdtypes.IN.SRV.SRV)
+            and record.target != dns.name.root
+            and record.port != 0
+        ]
         best = min((record.priority for record in records), default=0)
         targets = tuple(
             (str(record.target.to_text(omit_final_dot=True)).lower(), record.port, record.weight)
             for record in sorted(records, key=lambda record: (record.target, record.port))
-            # A target of "." says that there is no such service.
-            if record.priority == best and record.target != dns.name.root
+            if record.priority == best
         )
-        return Found(_weighed(targets), _ttl(answer))
+        return Found(_weighed(targets), answer.ttl)
 
-    async def _try(self, name: str, kind: str) -> dns.resolver.Answer | ConnectFailed | None:
+    async def _try(self, name: str, kind: str) -> Found[dns.rdata.Rdata] | ConnectFailed:
         try:
             return await self._ask(name, kind)
         except ConnectFailed as error:
             return error
 
-    async def _ask(self, name: str, kind: str) -> dns.resolver.Answer | None:
-        """Ask one question; None: there is no such name. Raises ConnectFailed."""
+    async def _ask(self, name: str, kind: str) -> Found[dns.rdata.Rdata]:
+        """Ask one question; no values: there is no such name. Raises ConnectFailed."""
         try:
-            return await self._resolver.resolve(
+            return await self._answer(name, kind)
+        except (dns.exception.DNSException, OSError) as error:
+            raise unresolved(name, f"{kind}: {error}") from error
+
+    async def _answer(self, name: str, kind: str) -> Found[dns.rdata.Rdata]:
+        try:
+            answer = await self._resolver.resolve(
                 name, kind, search=True, raise_on_no_answer=False, backend=self._backend
             )
-        except dns.resolver.NXDOMAIN:
-            return None
-        except (dns.exception.DNSException, OSError) as error:
-            msg = "The upstream's name does not resolve"
-            raise ConnectFailed(msg, reason=f"{kind} of {name}: {error}") from error
+        except dns.resolver.NXDOMAIN as error:
+            responses: dict[dns.name.Name, dns.message.QueryMessage] = error.kwargs["responses"]
+            return Found((), min(map(_ttl, responses.values()), default=0.0))
+        return Found(tuple(answer.rrset or ()), _ttl(answer.response))
 
 
-def _ttl(answer: dns.resolver.Answer) -> float:
-    """Return how long all of the answer holds, the aliases on the way included."""
-    return float(answer.chaining_result.minimum_ttl)
+def _ttl(answer: dns.message.QueryMessage) -> float:
+    """Return how long all of the answer holds, the aliases on the way included.
+
+    That there is nothing holds as long as the zone's SOA says (RFC 2308, 5).
+    """
+    return float(answer.resolve_chaining().minimum_ttl)
 
 
 def _weighed(targets: tuple[tuple[str, int, int], ...]) -> tuple[Target, ...]:

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Awaitable
 
 from propylon.errors import GatewayError, UpstreamBusy
-from propylon.upstream.allow import Permit
+from propylon.upstream.allow import Permit, parse_address
 from propylon.upstream.connection import Connection
 from propylon.upstream.dial import Address, Dialer
 from propylon.upstream.exchange import Answer, Outgoing, Sink
+from propylon.upstream.lookout import Lookout
 from propylon.upstream.lookup import SYSTEM
 from propylon.upstream.outbox import Outbox
 from propylon.upstream.resolve import Names
@@ -80,6 +81,9 @@ class Pool:
         self._idle: list[Connection] = []
         self._queue: deque[_Place] = deque()
         self._closing = False
+        # In use, but the name leads elsewhere by now: none of them is used again.
+        self._strays: set[Connection] = set()
+        self._lookout = Lookout(self._look, ticker, loop)
 
     def __repr__(self) -> str:
         """Tell how full it is, for logs and tests."""
@@ -119,6 +123,9 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """Take back a clean connection: hand it to the next in the queue, or keep it."""
+        if self._strays and connection in self._strays:
+            connection.abort()
+            return
         while self._queue:
             place = self._leave_queue()
             if not place.done:
@@ -136,6 +143,7 @@ class Pool:
         if connection in self._idle:
             self._idle.remove(connection)
         self._connections.discard(connection)
+        self._strays.discard(connection)
         self._make_room()
 
     def distrust(self, since: float) -> None:
@@ -155,6 +163,15 @@ class Pool:
         """
         if self._queue and self.open < self.limit:
             spawn(self._replace(), self._loop)
+
+    async def _look(self) -> bool:
+        """Let go of what goes where the name leads no longer, when it is idle; False: nothing is left."""
+        for connection in await self._dialer.astray(self.address.host, self._connections):
+            if connection in self._idle:
+                connection.abort()
+            else:
+                self._strays.add(connection)
+        return bool(self._connections)
 
     # Choosing
 
@@ -238,6 +255,8 @@ class Pool:
             self._make_room()
         elif task.result().usable:
             self._connections.add(task.result())
+            if parse_address(self.address.host) is None:
+                self._lookout.begin()
 
     def _give_up(self, task: asyncio.Task[Connection]) -> None:
         if task.done() and not task.cancelled() and task.exception() is None:

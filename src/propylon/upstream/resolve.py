@@ -4,7 +4,8 @@
                                         ▲                                        (`lookup`)
     follow(host, changed) ──────────────┘ asked again in the background when the TTL is over
 
-Who cannot be asked is not believed to be gone: while DNS fails, the last known addresses stay.
+Who cannot be asked is not believed to be gone: while DNS fails, the last known addresses stay. That there are
+none is remembered as well, for a few seconds (RFC 2308).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from propylon.errors import ConnectFailed
 from propylon.upstream.allow import is_loopback, parse_address
 from propylon.upstream.tasks import spawn
 
-__all__ = ["Found", "Names", "Resolver", "Source", "Target", "split"]
+__all__ = ["Found", "Names", "Resolver", "Source", "Target", "no_such_name", "split", "unresolved"]
 
 T = TypeVar("T")
 
@@ -31,13 +32,15 @@ _LEAST_TTL = 1.0
 _MOST_TTL = 60.0
 # How long a name keeps its addresses after it was said not to exist any more: HAProxy's `hold nx`.
 _HOLD = 30.0
-_RETRY = 5.0  # seconds until a question that nobody answered is asked again
+# Seconds until a question that nobody answered is asked again. RFC 2308 allows five minutes of it, and hours
+# for a name that does not exist; but a container that has just been started is waited for.
+_RETRY = 5.0
 _MAX_NAMES = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[T]):
-    """An answer, and for how many seconds it holds; no values: there is no such name."""
+    """An answer, and for how many seconds it holds; no values: there is no such name, for so long."""
 
     values: tuple[T, ...]
     ttl: float
@@ -70,6 +73,21 @@ class Source(Protocol):
 
     async def targets(self, name: str) -> Found[Target]:
         """Return where a service is. Raises ConnectFailed if nobody could say."""
+
+
+def unresolved(name: str, why: object) -> ConnectFailed:
+    """Return the error for a name whose addresses nobody could say; clients are not told the name."""
+    return _failed(f"name lookup of {name}: {why}")
+
+
+def no_such_name(name: str) -> ConnectFailed:
+    """Return the error for a name that has no addresses."""
+    return unresolved(name, "no such name")
+
+
+def _failed(reason: str) -> ConnectFailed:
+    msg = "The upstream's name does not resolve"
+    return ConnectFailed(msg, reason=reason)
 
 
 def split(addresses: Iterable[str]) -> tuple[str, ...]:
@@ -156,6 +174,8 @@ class _Known(Generic[T]):
     expires: float = 0.0
     asked: float = 0.0
     missing: float | None = None  # since when it is said not to exist
+    failure: str = ""  # why the last question brought no values
+    silent: bool = False  # nobody answers, and the log has said so
     asking: asyncio.Task[tuple[T, ...]] | None = None
 
 
@@ -177,8 +197,11 @@ class _Memory(Generic[T]):
         """Return the last answer, if it still holds. Raises ConnectFailed."""
         known = self._entry(name)
         # While it is looked up, what was known is good enough: nobody waits but the first.
-        if known.values and (known.asking is not None or self._clock() < known.expires):
-            return known.values
+        if known.asking is not None or self._clock() < known.expires:
+            if known.values:
+                return known.values
+            if known.failure:
+                raise _failed(known.failure)
         return await self._renew(name, known)
 
     def known(self, name: str) -> tuple[T, ...]:
@@ -199,7 +222,7 @@ class _Memory(Generic[T]):
     def doubt(self, name: str) -> None:
         """Let the answer count no longer, unless it is new."""
         known = self._known.get(name)
-        if known is not None and self._clock() - known.asked >= self._least_ttl:
+        if known is not None and known.values and self._clock() - known.asked >= self._least_ttl:
             known.expires = 0.0
 
     def close(self) -> None:
@@ -230,25 +253,36 @@ class _Memory(Generic[T]):
         try:
             self._remember(name, known, await self._ask(name))
         except ConnectFailed as error:
-            known.expires = self._clock() + _RETRY
-            if not known.values:
-                raise
-            log.warning("%s is not looked up anew, its last addresses stay: %s", name, error.reason)
+            self._miss(name, known, error.reason)
         finally:
             known.asking = None
         if not known.values:
-            msg = "The upstream's name does not resolve"
-            raise ConnectFailed(msg, reason=f"{name}: no such name")
+            raise _failed(known.failure)
         return known.values
+
+    def _miss(self, name: str, known: _Known[T], reason: str) -> None:
+        """Note that nobody answered; say so once, and not again before somebody has."""
+        known.expires = self._clock() + _RETRY
+        known.failure = reason
+        if known.silent:
+            return
+        known.silent = True
+        if known.values:
+            log.warning("%s is not looked up anew, its last addresses stay: %s", name, reason)
+        else:
+            log.warning("%s is not found, and is asked for again and again: %s", name, reason)
 
     def _remember(self, name: str, known: _Known[T], found: Found[T]) -> None:
         now = self._clock()
-        known.expires = now + min(max(found.ttl, self._least_ttl), self._most_ttl)
+        if known.silent:
+            known.silent = False
+            log.warning("%s is looked up again: %s", name, found.values or "no such name")
+        most = self._most_ttl if found.values else _RETRY
+        known.expires = now + min(max(found.ttl, self._least_ttl), most)
         if found.values:
-            known.values = found.values
-            known.missing = None
+            known.values, known.missing, known.failure = found.values, None, ""
             return
-        known.expires = now + _RETRY
+        known.failure = no_such_name(name).reason
         if known.missing is None:
             known.missing = now
         if known.values and now - known.missing >= _HOLD:

@@ -78,6 +78,8 @@ class Gateway:
         """
         self.loaded = loaded
         self.read = read or (lambda: load(loaded.path, os.environ))
+        # Hears of every configuration that a reload has put in force.
+        self.on_reload: Callable[[Loaded], None] | None = None
         self._reloading = asyncio.Lock()
         self._running: Running | None = None
         self._accounts = self._open_accounts()
@@ -260,6 +262,8 @@ class Gateway:
         if self._running is not None:
             self._running.put_in_force(found)
         self.loaded = found
+        if self.on_reload is not None:
+            self.on_reload(found)
 
     def start(self) -> Running:
         """Return what runs; start it, if it does not run yet. Needs a running loop."""

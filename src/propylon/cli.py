@@ -80,7 +80,9 @@ def run(
     from propylon.config.load import load  # noqa: PLC0415
     from propylon.run import start  # noqa: PLC0415
 
-    raise typer.Exit(start(loaded, lambda: load(config, os.environ, overrides), watch=reload))
+    # The default file, once it was there, must not be replaced by what the environment alone says.
+    file = loaded.path or config
+    raise typer.Exit(start(loaded, lambda: load(file, os.environ, overrides), watch=reload))
 
 
 @app.command()

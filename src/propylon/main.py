@@ -15,6 +15,7 @@ def __getattr__(name: str) -> object:
     if name != "app":
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    gateway = Gateway(load(None, os.environ), lambda: load(None, os.environ))
+    loaded = load(None, os.environ)
+    gateway = Gateway(loaded, lambda: load(loaded.path, os.environ))
     globals()["app"] = gateway.asgi
     return gateway.asgi

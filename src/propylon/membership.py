@@ -96,8 +96,7 @@ class SharedRegistry(Registry):
 
     def _gone(self, key: _Key, at: float) -> None:
         self._came.pop(key, None)
-        self._went.pop(key, None)
-        self._went[key] = at
+        self._went[key] = max(at, self._went.pop(key, at))
         if len(self._went) > _REMEMBERED:
             del self._went[next(iter(self._went))]
 

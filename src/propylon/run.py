@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from propylon.assembly import Gateway
+from propylon.config.kept import Kept
 from propylon.config.load import Loaded
 from propylon.config.problems import ConfigError
 from propylon.config.schema import ServerConfig, TlsConfig
@@ -43,18 +44,26 @@ def start(loaded: Loaded, read: Callable[[], Loaded], *, watch: bool = False) ->
     """
     # With one worker what was read a moment ago will do, unless a change meanwhile is to be noticed.
     once = loaded.config.server.workers == 1 and not watch
-    return _start(
-        loaded, lambda: Gateway(loaded if once else _newest(loaded, read), read), watch=watch
-    )
+    kept = Kept(loaded)
+
+    def build() -> Gateway:
+        gateway = Gateway(loaded if once else _newest(kept, read), read)
+        gateway.on_reload = kept.keep
+        kept.keep(gateway.loaded)
+        return gateway
+
+    return _start(loaded, build, watch=watch)
 
 
-def _newest(loaded: Loaded, read: Callable[[], Loaded]) -> Loaded:
+def _newest(kept: Kept, read: Callable[[], Loaded]) -> Loaded:
     """Read what is in force now; a file that was broken meanwhile must not keep a worker from starting."""
     try:
         return read()
     except ConfigError as error:
-        sys.stderr.write(f"{error}\npropylon: a worker starts as the gateway did, without this\n")
-        return loaded
+        sys.stderr.write(
+            f"{error}\npropylon: a worker goes on with what is in force, without this\n"
+        )
+        return kept.last()
 
 
 def start_own(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = False) -> int:
@@ -137,15 +146,17 @@ def _renew(context: ssl.SSLContext, tls: TlsConfig) -> None:
     """Show new connections the certificate that is in the files now."""
     if tls.certificate is None or tls.key is None:
         return
-    problem = None
     try:
-        tls_context(tls.certificate, tls.key)  # on a trial: half a pair must not be taken over
-    except CannotListen as error:
-        problem = str(error)
-    if problem is None:
-        context.load_cert_chain(tls.certificate, tls.key)
-    else:
-        log.error("reload: the old certificate stays: %s", problem)
+        newest = tls_context(tls.certificate, tls.key)
+    except CannotListen as error:  # half a pair, say: it must not be taken over
+        log.error("reload: the old certificate stays: %s", error)  # noqa: TRY400 — in a sentence
+        return
+
+    def show(connection: ssl.SSLObject | ssl.SSLSocket, _: str | None, __: ssl.SSLContext) -> None:
+        connection.context = newest
+
+    # Loading it into the old context is not enough: a key of another type would be one more, not another one.
+    context.sni_callback = show
 
 
 def _options(loaded: Loaded) -> ServerOptions:

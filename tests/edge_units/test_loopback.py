@@ -250,3 +250,20 @@ def test_no_chain_leads_here(
 ) -> None:
     """Whatever a chain of proxies is said to be: who is not at the other end of the socket is not here."""
     assert gateways.statuses(edge, trusted, peer, headers) == [401]
+
+
+UNREADABLE = [said("unknown"), said(f"{FAR}, unknown"), said("_hidden"), said(f"{FAR}, -")]
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_a_proxy_that_nobody_told_us_of(gateways: Gateways, edge: str) -> None:
+    """Not believed is not the same as not there: `trusted_proxies` was forgotten, say."""
+    found = gateways.statuses(edge, "nobody", "127.0.0.1", *FOREIGN)
+    assert found == [401] * len(FOREIGN)
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_a_proxy_that_does_not_say_whom_it_speaks_for(gateways: Gateways, edge: str) -> None:
+    """Squid writes `unknown` where it is told to hide its clients."""
+    found = gateways.statuses(edge, "this machine", "127.0.0.1", *UNREADABLE)
+    assert found == [401] * len(UNREADABLE)

@@ -246,12 +246,44 @@ _GUARDED = [
         b"/orders/7/SECRET",
         b"/orders/7/%73ecret",
         b"/orders//7/secret",
+        b"/orders/adm%C4%B1n",
+        b"/orders/adm%c4%b0n",
+        b"/orders/7/%C5%BFecret",
     ],
 )
 def test_a_path_that_can_be_read_as_another_routes_is_refused(path: bytes) -> None:
     """What an upstream might read as `/orders/admin` must not pass under the rules of `/orders`."""
     with pytest.raises(InvalidRequest):
         Table(_GUARDED).match(request(path))
+
+
+_OF_HOSTS = [
+    route("/"),
+    route("/hadm", host=b"a.test"),
+    route("/below", host=b"*.test"),
+    route("/orders", host=b"a.test"),
+]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"/%68adm", b"//hadm", b"/HADM", b"/hadm;x", b"/x%2f..%2fhadm", b"/%62elow", b"/h%61dm/x"],
+)
+def test_a_path_that_can_be_read_as_one_of_the_hosts_is_refused(path: bytes) -> None:
+    """What the host's own rules would be for does not pass under those of everybody."""
+    with pytest.raises(InvalidRequest):
+        Table(_OF_HOSTS).match(request(path))
+
+
+def test_a_path_of_another_host_is_none_of_its_rules() -> None:
+    """There nobody reads it as anything else; and on the host itself, what is harmless passes."""
+    table = Table(_OF_HOSTS)
+    for path in (b"/%68adm", b"//hadm", b"/HADM"):
+        asked = request(path)
+        asked.authority = b"b.example"
+        assert table.match(asked).name == "/"
+    assert table.match(request(b"/%78/Y")).name == "/"
+    assert table.match(request(b"/orders/%78")).name == "/orders"
 
 
 @pytest.mark.parametrize(

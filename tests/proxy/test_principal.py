@@ -1,9 +1,15 @@
 """Who is asking, and how the upstream is told."""
 
+import pickle
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from propylon.proxy.authorize import permitted
 from propylon.proxy.principal import ANONYMOUS, Principal, identify, is_line, is_listable
 
 
@@ -126,3 +132,54 @@ def test_name_in_logs() -> None:
     assert Principal("42").known
     assert str(ANONYMOUS) == "anonymous"
     assert not ANONYMOUS.known
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["read", "list"],
+        ("list", "read"),
+        {"read", "list"},
+        {"read": 1, "list": 2},
+        iter(["list", "read"]),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_any_collection_of_names(given: Iterable[str]) -> None:
+    """Scopes and roles are sets however they are given: rules compare them as such."""
+    names = frozenset(given)
+    assert Principal("42", scopes=names).scopes is names
+    for somebody in (
+        Principal("42", scopes=list(names)),
+        identify(Principal("42", "", tuple(names))),
+    ):
+        assert (somebody.scopes, type(somebody.scopes)) == (names, frozenset)
+        assert permitted(["read"], [])(somebody, "") is None
+    assert Principal("42", roles=["clerk"]).roles == {"clerk"}
+    assert replace(Principal("42", roles=["clerk"]), subject="43").roles == {"clerk"}
+
+
+@pytest.mark.parametrize("name", ["scopes", "roles"])
+@pytest.mark.parametrize("given", ["read", "", b"read", [1], ["read", None], None, 7])
+def test_what_is_no_collection_of_names(name: str, given: Any) -> None:
+    """A text would be as many scopes as it has letters; it and all else is refused where it is written."""
+    with pytest.raises(TypeError, match=f"{name} must be a collection of str|not iterable"):
+        Principal("42", **{name: given})
+
+
+def test_it_can_be_copied() -> None:
+    """A team may return one from an endpoint, or keep it elsewhere."""
+    somebody = Principal("42", scopes=["read"])
+    for copied in (pickle.loads(pickle.dumps(somebody)), Principal(**asdict(somebody))):
+        assert copied == somebody
+    assert somebody.claims == {}
+
+
+def test_a_text_is_told_apart() -> None:
+    """Whoever forgets the brackets reads what to write."""
+    text: Any = "read"
+    with pytest.raises(TypeError) as caught:
+        Principal("42", scopes=text)
+    assert str(caught.value) == (
+        'scopes must be a collection of str, such as scopes=["read"], and not one str'
+    )

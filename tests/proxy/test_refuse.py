@@ -115,6 +115,41 @@ def test_an_error_knows_better_when_to_come_back() -> None:
     assert values(head.block, b"retry-after") == [b"42"]
 
 
+@pytest.mark.parametrize("name", [b"Retry-After", b"retry-after", b"RETRY-AFTER"])
+def test_when_to_come_back_is_said_once(name: bytes) -> None:
+    """However who raised it wrote the name."""
+    error = errors.Refused(503, "BUSY", "later", headers=((name, b"9"),))
+    assert values(refusal(error, request(), REQUEST_ID)[0].block, b"retry-after") == [b"9"]
+    bare = errors.Refused(503, "BUSY", "later")
+    assert values(refusal(bare, request(), REQUEST_ID)[0].block, b"retry-after") == [b"5"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.AuthError("who?"),
+        errors.Forbidden("not you"),
+        errors.Refused(401, "AUTH_ERROR", "who?"),
+        errors.Refused(403, "AUTH_ERROR", "not you"),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error.status}",
+)
+def test_who_is_asked_to_say_who_they_are(error: GatewayError) -> None:
+    """A challenge with every 401 and 403, whatever class it is of; its own is the only one."""
+    head, _ = refusal(error, request(), REQUEST_ID)
+    assert values(head.block, b"www-authenticate") == [b"Bearer"]
+    error.headers = ((b"www-authenticate", b"Basic"),)
+    head, _ = refusal(error, request(), REQUEST_ID)
+    assert values(head.block, b"www-authenticate") == [b"Basic"]
+
+
+@pytest.mark.parametrize("status", [400, 402, 404, 407, 429, 500])
+def test_nobody_else_is(status: int) -> None:
+    """There is nothing to say who one is for."""
+    head, _ = refusal(errors.Refused(status, "X", "no"), request(), REQUEST_ID)
+    assert values(head.block, b"www-authenticate") == []
+
+
 @pytest.mark.parametrize(
     "accept",
     [b"", b"*/*", b"application/json", b"application/problem+jsonx", b"application/problem+xml"],

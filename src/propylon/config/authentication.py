@@ -88,8 +88,8 @@ def compile_authentication(
     published = source if isinstance(source, PublishedKeys) else None
     if published is not None:
         published.changed = verifier.forget
-    if before is not None and published is before.published:
-        asked.extend(before.upstreams)
+    if before is not None and published is not None and published is before.published:
+        asked.extend(published.upstreams)
     return Authentication(verifier, published, tuple(asked))
 
 
@@ -111,7 +111,8 @@ def _source(config: AuthConfig, connect: Connect, *, debug: bool) -> KeySource |
     if jwt.jwks_url is None:
         return None
     site = _Site(jwt.jwks_url, connect, 1)
-    return PublishedKeys(site.get, jwt.algorithms, origin=(jwt.jwks_url, jwt.algorithms))
+    origin = (jwt.jwks_url, jwt.algorithms)
+    return PublishedKeys(site.get, jwt.algorithms, origin=origin, upstreams=(site.upstream,))
 
 
 def _introspection(
@@ -140,7 +141,7 @@ class _Site:
         parts = urlsplit(url)
         tls = ssl.create_default_context() if parts.scheme == "https" else None
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-        self._upstream = connect(Address(host, port, tls), limit)
+        self.upstream = connect(Address(host, port, tls), limit)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._host = parts.netloc.rpartition("@")[2].encode("ascii")
 
@@ -150,7 +151,7 @@ class _Site:
     async def get(self) -> Fetched:
         """Fetch the key set."""
         return await fetch(
-            self._upstream,
+            self.upstream,
             f"GET {self._target}".encode("ascii"),
             self._head(b"application/jwk-set+json, application/json"),
             within=jwks.TIMEOUT,
@@ -163,7 +164,7 @@ class _Site:
         head = self._head(b"application/json")
         head += identity + b"\r\nContent-Type: application/x-www-form-urlencoded"
         return await fetch(
-            self._upstream,
+            self.upstream,
             f"POST {self._target}".encode("ascii"),
             head,
             body=form,

@@ -61,6 +61,12 @@ def composed(policies: Iterable[Policy]) -> Policy:
             # Not the client's leaving, which arrives as ClientGone: something that the policy awaited.
             msg = "A policy was cancelled"
             raise InternalError(msg) from error
+        except BaseException as error:
+            # What is no Exception (a group of them, a library's own) would end nobody's exchange.
+            if isinstance(error, Exception) or not task.done():
+                raise
+            msg = "A policy failed"
+            raise InternalError(msg) from error
 
     return before
 

@@ -103,9 +103,10 @@ class _Supervisor:
             # It gave up by itself, and said why: its successor would, too.
             self._status = code
             self._stopping_since = time.monotonic()
+            self._stopping()
             self._signal(signal.SIGTERM)
             return
-        why = f"exit status {code}" if code > 0 else f"signal {-code}"
+        why = f"exit status {code}" if code >= 0 else f"signal {-code}"
         sys.stderr.write(f"propylon: a worker died ({why}); starting another\n")
         if lived < _HEALTHY_LIFE or code > 0:
             time.sleep(_BACKOFF)

@@ -8,7 +8,6 @@ when somebody next looks, as of the moment at which it was due, so nobody can te
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from enum import Enum, StrEnum
 from typing import Protocol
 
 from propylon.errors import CircuitOpen, GatewayError, UpstreamError, UpstreamTimeout
+from propylon.proxy.window import Window
 
 __all__ = [
     "TRANSITIONS",
@@ -148,40 +148,6 @@ class Snapshot:
     probes_in_flight: int
 
 
-class _Window:
-    """When something happened within the last `length` seconds, at most the last `limit` times."""
-
-    __slots__ = ("_length", "_times")
-
-    def __init__(self, limit: int, length: float) -> None:
-        self._length = length
-        self._times: deque[float] = deque(maxlen=limit)
-
-    def note(self, now: float) -> bool:
-        """Count one more; tell whether the limit is reached."""
-        self.count(now)
-        self._times.append(now)
-        return len(self._times) == self._times.maxlen
-
-    def count(self, now: float) -> int:
-        """Return how often it happened; what is exactly `length` seconds old is over."""
-        times = self._times
-        oldest = now - self._length
-        while times and times[0] <= oldest:
-            times.popleft()
-        return len(times)
-
-    def resized(self, limit: int, length: float) -> _Window:
-        """Return a window of another size that has seen the same, as far as it is remembered."""
-        other = _Window(limit, length)
-        other._times.extend(self._times)
-        return other
-
-    def clear(self) -> None:
-        """Forget."""
-        self._times.clear()
-
-
 class Breaker:
     """The breaker of one service: ask `admit` before each request, tell `settle` how it ended."""
 
@@ -210,7 +176,7 @@ class Breaker:
         self._wall = wall
         self._listener = listener
         self._state = State.CLOSED
-        self._failures = _Window(circuit.failure_threshold, circuit.failure_window)
+        self._failures = Window(circuit.failure_threshold, circuit.failure_window)
         self._calls = _calls(circuit, self._failures)
         self._opened = 0.0
         # Probes in flight, the oldest first, with the time of their start; and how many went well.
@@ -268,6 +234,8 @@ class Breaker:
 
         Else one that sends a byte now and then would keep a service closed to everybody.
         """
+        if len(self._probes) + self._succeeded > self._circuit.probes:
+            return False  # a reload wants fewer: nobody takes the place of those that are too many
         for permit, began in self._probes.items():
             if permit.uploading and began + _PATIENCE <= now:
                 del self._probes[permit]
@@ -301,8 +269,12 @@ class Breaker:
             expired = began + circuit.half_open_timeout
             if expired > now:
                 break
-            if oldest.uploading:
-                del self._probes[oldest]  # its client's fault: it says nothing of the upstream
+            if oldest.body is not None:
+                # Its client took the time: the upstream's begins when somebody sees that all is there.
+                del self._probes[oldest]
+                if not oldest.uploading:
+                    oldest.body = None
+                    self._probes[oldest] = now
                 continue
             self._move(Event.PROBE_EXPIRED, expired)
         if self._state is State.OPEN and self._opened + circuit.recovery_timeout <= now:
@@ -388,7 +360,7 @@ class Breaker:
         )
 
 
-def _calls(circuit: Circuit, seen: _Window) -> _Window | None:
+def _calls(circuit: Circuit, seen: Window) -> Window | None:
     """Return what counts all calls, where that can matter: each failure is a call, too."""
     if circuit.min_throughput <= circuit.failure_threshold:
         return None

@@ -124,6 +124,8 @@ class Forward:
         retry = service.retry
         permit = attempts.exchange.permit
         if permit is not None and permit.probe:
+            if answer is not None and judge(None, answer.head.status) is Outcome.FAILURE:
+                _found_out(service, permit, Outcome.FAILURE)
             return None  # a probe is one request: it is to find out, not to succeed
         if attempts.number >= retry.attempts or not attempts.repeatable(error):
             return None
@@ -158,10 +160,10 @@ class Forward:
             breaker.settle(permit, judge(error, status))
 
 
-def _found_out(service: Service, permit: Permit) -> None:
+def _found_out(service: Service, permit: Permit, outcome: Outcome = Outcome.SUCCESS) -> None:
     """Let a probe end with the head: how long the body takes is up to the client; a stream has no end."""
     if service.breaker is not None:
-        service.breaker.settle(permit, Outcome.SUCCESS)
+        service.breaker.settle(permit, outcome)
 
 
 def _note(service: Service, instance: Instance, error: GatewayError | None, status: int) -> None:

@@ -22,6 +22,8 @@ __all__ = ["Pipeline"]
 Clock = Callable[[], float]
 
 _SERVER_ERROR = 500
+# Said by a proxy of its client: there is one then, even if nobody told us that it may be believed.
+_HEARSAY = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 
 # What a client may choose as its request id: safe in a header, a log line and a URL.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
@@ -63,8 +65,11 @@ class Pipeline:
                 exchange.wish = route.privacy(request)
             principal = exchange.principal = await route.authenticate(request)
             origin = downstream.origin
-            # Who is told to be the client by a proxy is nobody whose address proves anything.
-            route.authorize(principal, origin.client if origin.client == origin.peer else "")
+            # Where a proxy speaks for somebody, believed or not, the socket's address proves nothing.
+            direct = origin.client == origin.peer and (
+                request.plain or _HEARSAY.isdisjoint(request.special)
+            )
+            route.authorize(principal, origin.client if direct else "")
             if route.before is not None:
                 await route.before(request, principal)
             if route.limit is not None:

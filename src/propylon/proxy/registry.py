@@ -209,7 +209,7 @@ class Registry:
     # Coming
 
     def _take_in(self, said: Registration, addresses: tuple[str, ...]) -> None:
-        permit = partial(self._may_ask, said.host)
+        permit = partial(self._may_ask, said.host, said.port)
         entry = self._entries[said.service, said.id] = _Entry(
             said,
             addresses,
@@ -220,9 +220,9 @@ class Registry:
         fleet = self._home(said.service).fleet
         fleet.add(entry.instance(fleet, self._base(said.service)))
 
-    def _may_ask(self, host: str, address: str) -> bool:
+    def _may_ask(self, host: str, port: int, address: str) -> bool:
         # By the rules of now: a reload may have made them stricter.
-        return self._admission.allow.admits(host, address)
+        return self._admission.still(host, port, (address,))
 
     def _renew(self, entry: _Entry, said: Registration, addresses: tuple[str, ...]) -> None:
         before, entry.said = entry.said, said

@@ -57,8 +57,11 @@ class RevocationJournal:
             self._apply(row.kind, row.value, row.moment)
         self._note([row.id for row in rows])
 
-    def _apply(self, kind: str, value: str, moment: float) -> None:
-        if kind in _KINDS:
+    def _apply(self, kind: object, value: object, moment: object) -> None:
+        if not isinstance(value, str) or not isinstance(moment, float):
+            # SQLite keeps whatever it is given: one row must not keep the others from being read.
+            log.error("a revocation that makes no sense is in the database")
+        elif isinstance(kind, str) and kind in _KINDS:
             self._memory.apply(Revocation(Kind(kind), value, moment))
         else:  # a newer version wrote it, beside which this one still runs
             log.error("a revocation of a kind that this version does not know: %s", kind)

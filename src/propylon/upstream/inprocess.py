@@ -140,8 +140,10 @@ class _Call:
 
     def ended(self, task: asyncio.Task[object]) -> None:
         """See to it that nobody waits for a task that was cancelled by something of its own."""
-        if task.cancelled():
+        cause = None if task.cancelled() else task.exception()
+        if task.cancelled() or cause is not None:  # by what is no Exception
             error = InternalError("An endpoint of the gateway was cancelled")
+            error.__cause__ = cause
             self.answered.fail(error)
             self._ended.fail(error)
 

@@ -38,5 +38,7 @@ def spawn_for_good(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 
 def _mourn(task: asyncio.Task[None]) -> None:
+    if task.cancelled() and not task.cancelling():
+        log.error("%r was cancelled by what it awaits, and will not go on", task.get_coro())
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("%r has ended by a bug, and will not go on", task.get_coro(), exc_info=error)

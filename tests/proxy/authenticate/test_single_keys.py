@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 
 from propylon.proxy.authenticate.algorithms import UnusableKeys
 from propylon.proxy.authenticate.jws import BadToken
-from propylon.proxy.authenticate.keys import from_pem, from_secret
+from propylon.proxy.authenticate.keys import KeySet, from_jwks, from_pem, from_secret
 from tests.proxy.authenticate.verdicts import refused, signed, unusable, verify
 from tests.support.jose import (
+    Sign,
     der,
     document,
     es,
@@ -30,7 +31,7 @@ SECRET = b"a secret of 32 bytes, for HS256."
 
 
 def test_secret() -> None:
-    """A shared secret verifies its own tokens and no others, whatever key id they name."""
+    """A shared secret verifies its own tokens and no others, whatever key they name."""
     keys = from_secret(SECRET, ["HS256"])
     assert keys.skipped == ()
     verify(keys, signed(hs(SECRET), alg="HS256"))
@@ -41,6 +42,67 @@ def test_secret() -> None:
     assert refused(keys, signed(hs(SECRET, 512), alg="HS512")).reason == (
         "signed with an algorithm that is not configured"
     )
+
+
+ORDINARY = [
+    "",
+    "k1",
+    "9f86d081-884c-4d65-9a2f-eaa0c55ad015",
+    "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
+    "q0v+/Ab3==",
+    "kid.with_all~of:it@them",
+    "https://id.example/keys/2026?v=1#a",
+    "projects/p/locations/l/keyRings/r/cryptoKeys/k",
+    "did:example:123#key-1",
+]
+HOSTILE = [
+    *("..", "../../dev/null", "a/../b", "a..b", "/", "/dev/null", "//host/share", "keys/"),
+    *("x' OR '1'='1", 'x"y', "a\\b", "C:\\keys", "a;ls", "a|ls", "$(id)", "`id`", "a&b", "a b"),
+    *(
+        " ",
+        "a\t",
+        "a\n",
+        "a\r\nX: 1",
+        "\x00",
+        "a\x1b[2J",
+        "\x7f",
+        "%2e%2e%2f",
+        "<a>",
+        "{}",
+        "é",
+        "\u2028",
+    ),
+]
+
+
+def single() -> list[tuple[KeySet, Sign, str]]:
+    """Sets of one key that was written into the configuration, and what signs for them."""
+    return [
+        (from_secret(SECRET, ["HS256"]), hs(SECRET), "HS256"),
+        (from_pem(pem(rsa_key()), ["RS256"]), rs(rsa_key()), "RS256"),
+    ]
+
+
+@pytest.mark.parametrize("key_id", ORDINARY)
+def test_a_token_may_name_its_key(key_id: str) -> None:
+    """There is one key, whatever its issuer calls it."""
+    for keys, sign, algorithm in single():
+        verify(keys, signed(sign, alg=algorithm, kid=key_id))
+
+
+@pytest.mark.parametrize("key_id", HOSTILE, ids=ascii)
+def test_a_token_names_what_is_no_key(key_id: str) -> None:
+    """Under a good signature, too: a path, a query or a command is nobody's key (threats of `kid`)."""
+    for keys, sign, algorithm in single():
+        error = refused(keys, signed(sign, alg=algorithm, kid=key_id))
+        assert error.reason == "it names what is no name of a key (kid)"
+        assert type(error) is BadToken
+
+
+def test_in_a_set_the_name_decides() -> None:
+    """A published key may be called anything; a token that names it is verified with it."""
+    keys = from_jwks(document(rsa_jwk(rsa_key(), kid="a b/..;")), ["RS256"])
+    verify(keys, signed(rs(rsa_key()), alg="RS256", kid="a b/..;"))
 
 
 def test_secret_among_other_algorithms() -> None:

@@ -8,8 +8,8 @@ import pytest
 from propylon.errors import AuthError, ServiceUnavailable
 from propylon.proxy.authenticate import verify as module
 from propylon.proxy.authenticate.claims import Rules, Verified
-from propylon.proxy.authenticate.jws import MAX_TOKEN
-from propylon.proxy.authenticate.keys import from_jwks, from_secret
+from propylon.proxy.authenticate.jws import MAX_TOKEN, read_base64url
+from propylon.proxy.authenticate.keys import from_jwks, from_pem, from_secret
 from propylon.proxy.authenticate.verify import Verifier, digest
 from propylon.proxy.challenge import invalid
 from propylon.proxy.principal import Principal
@@ -24,7 +24,7 @@ from tests.proxy.authenticate.stand_in import (
     verifier,
 )
 from tests.proxy.doubles import run
-from tests.support.jose import document, ec_jwk, es_key, hs, token
+from tests.support.jose import b64, document, ec_jwk, es, es_key, hs, pem, token
 
 OTHER = b"another secret of 32 bytes here."
 
@@ -191,6 +191,24 @@ def test_a_token_without_an_id_is_named_by_its_digest() -> None:
     assert run(judge.verify(signed("7"))).principal.known
     assert signed().decode() not in digest(signed())
     refused(judge, digest(signed()).encode())
+
+
+def test_the_twin_of_a_token_that_was_taken_back() -> None:
+    """Of an ECDSA signature (r, s) anybody makes (r, n - s), which is as good: one token, taken back."""
+    key = es_key()
+    sent = token({"alg": "ES256"}, {"sub": "42", "exp": NOW + 60}, es(key))
+    head, _, last = sent.rpartition(b".")
+    signature = read_base64url(last)
+    s = key.curve.group_order - int.from_bytes(signature[32:])
+    twin = head + b"." + b64(signature[:32] + s.to_bytes(32))
+    taken = Taken()
+    judge = verifier(Keys(from_pem(pem(key), ["ES256"])), taken=taken)
+    assert twin != sent
+    assert run(judge.verify(twin)).principal.subject == "42"
+    taken.digests.add(digest(sent))
+    assert refused(judge, twin).reason == refused(judge, sent).reason == "revoked"
+    judge.forget()
+    assert refused(judge, twin).reason == "revoked"
 
 
 def test_taking_back_what_an_issuer_vouches_for() -> None:

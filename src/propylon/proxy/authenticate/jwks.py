@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from propylon.errors import GatewayError
 from propylon.proxy.authenticate.keys import KeySet, UnusableKeys, from_jwks
+from propylon.upstream.exchange import Upstream
 from propylon.upstream.fetch import Fetched
 from propylon.upstream.tasks import spawn_for_good
 
@@ -42,8 +43,13 @@ class PublishedKeys:
         *,
         cool_down: float = COOL_DOWN,
         origin: object = None,
+        upstreams: tuple[Upstream, ...] = (),
     ) -> None:
-        """Ask `fetch` for the document; `origin` is equal for what follows the same set."""
+        """Ask `fetch` for the document; `origin` is equal for what follows the same set.
+
+        `upstreams` is whom it asks, for whoever keeps connections.
+        """
+        self.upstreams = upstreams
         self.origin = origin
         self.keys: KeySet | None = None
         # Called when other keys are in force: what the old ones vouched for is to be forgotten.

@@ -148,8 +148,8 @@ class Endless:
 
     body = None
 
-    def __init__(self) -> None:
-        self.head = Response(200, b" 200 OK", b"\r\nA: b", CHUNKED, keep_alive=True)
+    def __init__(self, status: int = 200) -> None:
+        self.head = Response(status, b" %d Said" % status, b"\r\nA: b", CHUNKED, keep_alive=True)
         self.ended: Signal[None] = Signal()
 
     def pipe(self, sink: Sink) -> Signal[None]:

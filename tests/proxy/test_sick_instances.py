@@ -1,13 +1,16 @@
 """One instance of several is sick, or has no room: the others are well, and so is the service."""
 
+import asyncio
+
 import pytest
 
 from propylon.errors import UpstreamBusy
 from propylon.proxy.breaker import Breaker, Circuit, State
 from propylon.proxy.fleet import Ejection
 from propylon.proxy.retry import Budget, Retry
-from tests.proxy.attempts import AT_ONCE, RESET, Recorder, Up, counts, of, told
-from tests.proxy.doubles import Upload, streamed, whole
+from tests.proxy.attempts import AT_ONCE, RESET, Endless, Recorder, Up, counts, handle, of, told
+from tests.proxy.doubles import Upload, route, streamed, whole
+from tests.support.virtual import run
 
 BUSY = UpstreamBusy("in use")
 ONCE = Retry(attempts=1)
@@ -94,3 +97,29 @@ def test_a_retry_that_finds_no_room_goes_on() -> None:
     to = of(one, two, three, retry=AT_ONCE)
     assert told(to).status == 200
     assert counts(one, two, three) == [1, 1, 1]
+
+
+def test_a_probe_that_fails_has_found_out_with_the_head() -> None:
+    """A 503 whose body does not end holds no slot, and hides nothing when its client leaves."""
+    now, states = [0.0], [State.CLOSED]
+    made = Breaker(
+        "orders",
+        Circuit(failure_threshold=1, min_throughput=1, recovery_timeout=60),
+        clock=lambda: now[0],
+        wall=lambda: now[0],
+        listener=lambda service, old, new, event: states.append(new),
+    )
+    to = route(of=of(Up(whole(500), Endless(503), whole()), retry=ONCE, breaker=made))
+    told(to)
+    now[0] = 60.0
+
+    async def main() -> None:
+        streaming = asyncio.create_task(handle(to))
+        await asyncio.sleep(1)
+        assert states[-2:] == [State.HALF_OPEN, State.OPEN]
+        streaming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await streaming
+        assert states[-1] is State.OPEN
+
+    run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # How long a token that one worker took back counts with the others.
 _CATCH_UP = 1.0
+# How long a stop waits for the database.
+_LET_GO = 1.0
 _ID_BYTES = 16
 
 
@@ -47,6 +50,7 @@ class Accounts:
         self._journal = RevocationJournal(self._database, self.revocations, time.time)
         self._known = False
         self._following: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
         self._passwords = Passwords()
         accounts = Users(self._database, self._passwords, time.time)
         grants = Grants(
@@ -72,10 +76,19 @@ class Accounts:
         )
 
     def adopt(self, auth: AuthConfig) -> None:
-        """Sign with another secret from now on, or for another time."""
-        issuer = issuer_of(auth)
-        if self._sessions is not None and issuer is not None:
-            self._sessions.issuer = issuer
+        """Sign with another secret from now on, or for another time, or not any more."""
+        issuer, sessions = issuer_of(auth), self._sessions
+        if not auth.verifies:
+            log.warning("reload: nothing is left to verify tokens with: who needs one gets 503")
+        if sessions is None:
+            if issuer is not None:
+                log.warning("reload: auth.tokens.enabled takes effect with the next start")
+            return
+        if issuer is None and sessions.issuer is not None:
+            log.warning("reload: no more tokens are given out: auth.tokens.enabled, or no secret")
+        elif issuer is not None and sessions.issuer is None:
+            log.warning("reload: tokens are given out again")
+        sessions.issuer = issuer
 
     def missing(self) -> str | None:
         """Say what is being waited for, as long as it is not known which tokens were taken back."""
@@ -86,22 +99,33 @@ class Accounts:
     def start(self) -> None:
         """Begin to follow what other workers take back. Needs a running loop."""
         if self._following is None:
-            self._following = spawn_for_good(self._follow())
+            self._ended = asyncio.Event()
+            self._following = spawn_for_good(self._follow(self._ended))
 
     async def close(self) -> None:
         """Follow it no longer; close the database."""
-        if self._following is not None:
-            self._following.cancel()
-            self._following = None
+        following, self._following = self._following, None
+        if following is not None:
+            self._ended.set()
+            # A question under way is let end: one that is cancelled leaves a thread of the driver's behind.
+            _, late = await asyncio.wait({following}, timeout=_LET_GO)
+            for task in late:
+                task.cancel()
+                await asyncio.wait({task}, timeout=_LET_GO)
         await self._database.close()
 
-    async def _follow(self) -> None:
+    async def _follow(self, ended: asyncio.Event) -> None:
+        """Catch up again and again, until it is to end.
+
+        Not merely until it is cancelled: that may come out of the driver as an error of the database, and then
+        nothing would ever end this, nor the process that waits for it.
+        """
         away = False
-        while True:
+        while not ended.is_set():
             try:
                 await self._journal.catch_up()
             except ServiceUnavailable as error:
-                if not away:  # once an outage; what is known stays in force
+                if not away and not ended.is_set():  # once an outage; what is known stays in force
                     log.warning("revoked tokens cannot be read: %s", error.reason or error)
                 away = True
             else:
@@ -109,7 +133,13 @@ class Accounts:
                     log.warning("revoked tokens can be read again")
                 away = False
                 self._known = True
-            await asyncio.sleep(_CATCH_UP)
+            await _pause(ended)
+
+
+async def _pause(ended: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CATCH_UP):
+            await ended.wait()
 
 
 def issuer_of(auth: AuthConfig) -> Issuer | None:

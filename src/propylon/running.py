@@ -89,6 +89,7 @@ class Running:
     def __init__(self, team: Team, loaded: Loaded, loop: asyncio.AbstractEventLoop) -> None:
         """Make the parts; `begin` puts the configuration in force."""
         self.loaded = loaded
+        self._begun = loaded.config  # what cannot change is as it says, whatever reloads say
         self._team = team
         self._loop = loop
         render = self._render()
@@ -144,7 +145,9 @@ class Running:
         A request sees the one or the other. What did not change goes on: connections, breakers,
         counts, probes, streams.
         """
-        for key in _unchangeable(self.config, loaded.config):
+        for key in _unchangeable(
+            self._begun, loaded.config, verifying=self._team.accounts is not None
+        ):
             log.warning("reload: %s takes effect with the next start", key)
         standing = self._standing.planned(loaded.config.services, self._around)
         authentication = self.authentication
@@ -296,15 +299,19 @@ def _trust(config: GatewayConfig) -> Trust:
     return Trust([ip_network(network, strict=False) for network in networks])
 
 
-def _unchangeable(before: GatewayConfig, after: GatewayConfig) -> Iterator[str]:
-    """Yield the keys whose change needs a start: sockets, processes, the paths of the own app."""
-    for key in ("server.host", "server.port", "server.workers", "prefix", "log.format"):
+def _unchangeable(before: GatewayConfig, after: GatewayConfig, *, verifying: bool) -> Iterator[str]:
+    """Yield the keys whose change needs a start: sockets, processes, the paths of the own app.
+
+    `verifying`: there is what goes with tokens, since the start; it follows by itself.
+    """
+    for key in ("server.host", "server.port", "server.workers", "server.drain", "server.drain_delay",
+                "prefix", "log.format"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
-    if before.auth.verifies != after.auth.verifies:
+    if (before.tls.certificate is None) != (after.tls.certificate is None):
+        yield "tls"
+    if not verifying and after.auth.verifies and not before.auth.verifies:
         yield "auth"
-    if before.auth.issues != after.auth.issues:
-        yield "auth.tokens.enabled"
     for key in ("database", "refresh_expires"):
         if getattr(before.auth.tokens, key) != getattr(after.auth.tokens, key):
             yield f"auth.tokens.{key}"

@@ -245,7 +245,7 @@ def test_a_secret_is_as_long_as_the_longest_hash(algorithms: str, size: int, lon
     """One byte less than an allowed algorithm needs is refused, and taken in debug (RFC 7518, 3.2)."""
 
     def text(length: int) -> str:
-        return f"auth: {{jwt: {{secret: {'x9-' * 30:.{length}}, algorithms: {algorithms}}}}}"
+        return f"auth: {{jwt: {{secret: {'x9-Kp2_wQ' * 10:.{length}}, algorithms: {algorithms}}}}}"
 
     said = f"has {size - 1} bytes, and {longest} needs at least {size} (RFC 7518, 3.2)"
     assert [f"propylon.yaml:1 auth.jwt.secret: {said}{ADVICE}"] == problems(text(size - 1))

@@ -16,9 +16,12 @@ from propylon.config.auth import AuthConfig
 from propylon.config.authentication import Authentication, compile_authentication
 from propylon.errors import AuthError, ConnectFailed, GatewayError, ServiceUnavailable
 from propylon.proxy.authenticate import introspection, jwks
+from propylon.proxy.authenticate.keys import UnusableKeys
 from propylon.upstream.exchange import Answer, Outgoing, Sink
 from propylon.upstream.pool import Address
+from propylon.upstream.signal import Signal
 from propylon.wire.headers import fields, values
+from propylon.wire.message import CHUNKED, Response
 from tests.proxy.authenticate.stand_in import NOW, SECRET, Taken, Wall, signed
 from tests.proxy.doubles import whole
 from tests.support.jose import document, ec_jwk, es, es_key, hs, pem, token
@@ -135,6 +138,13 @@ def test_a_short_secret() -> None:
     assert run(main()) == "42"
 
 
+def test_a_short_secret_verifies_nothing() -> None:
+    """However it came past the configuration, whoever verifies with it refuses it (RFC 7518, 3.2)."""
+    for secret in ("short", SECRET.decode()[:-1]):
+        with pytest.raises(UnusableKeys, match="HS256 needs 32"):
+            compiled(Site(b""), jwt={"secret": secret})
+
+
 def test_a_public_key() -> None:
     """Tokens that its private half has signed, and never ones that it was the secret of."""
     jwt = {"public_key": pem(es_key()).decode()}
@@ -232,6 +242,53 @@ def test_a_set_that_is_too_large() -> None:
     """It is not read."""
     padded = KEYS[:-1] + b" " * jwks.LARGEST + b"}"
     assert judged(Site(padded), OF_KEY, jwt={"jwks_url": "http://a.test/keys"}) == "503"
+
+
+class Endless:
+    """An answer of pieces that come for as long as anybody takes them, or until ten megabytes are sent."""
+
+    body = None
+    head = Response(200, b" 200 X", b"", CHUNKED, keep_alive=True)
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.aborted = False
+
+    def pipe(self, sink: Sink) -> Signal[None]:
+        """Push a piece with every turn of the loop."""
+        ended: Signal[None] = Signal()
+
+        def push() -> None:
+            if self.aborted:
+                return
+            if self.sent >= 10 * jwks.LARGEST:
+                sink.finish()
+                ended.set(None)
+                return
+            self.sent += 65536
+            sink.write(b" " * 65536)
+            asyncio.get_running_loop().call_soon(push)
+
+        push()
+        return ended
+
+    def pause(self) -> None:
+        """Do nothing."""
+
+    def resume(self) -> None:
+        """Do nothing."""
+
+    def abort(self) -> None:
+        """Push no more."""
+        self.aborted = True
+
+
+def test_a_set_that_does_not_end() -> None:
+    """It is cut off where a set is too large, and not read to its end to find that out."""
+    endless = Endless()
+    assert judged(Site(endless), OF_KEY, jwt={"jwks_url": "http://a.test/keys"}) == "503"
+    assert endless.aborted
+    assert jwks.LARGEST < endless.sent <= jwks.LARGEST + 2 * 65536
 
 
 def test_a_redirect_leads_nowhere() -> None:

@@ -1,5 +1,7 @@
 """From what was written to what runs: the gateway's own endpoints, and whom they are for."""
 
+from typing import Any
+
 import pytest
 
 from propylon.config.auth import TokenRateLimitConfig
@@ -89,6 +91,24 @@ def test_without_a_key_to_sign_with_nobody_gets_tokens() -> None:
     assert World({}).handle("/api/v1/auth/token", method="POST")[0] == 404
     off = {"auth": {**KEY["auth"], "tokens": {"enabled": False}}}
     assert World(off).handle("/api/v1/auth/token", method="POST")[0] == 404
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"jwt": KEY["auth"]["jwt"], "tokens": {"enabled": False}},
+        {"jwt": {"jwks_url": "https://id.example/keys"}},
+        {"introspection": {"url": "https://id.example/introspect"}},
+    ],
+    ids=lambda auth: next(iter(auth)),
+)
+def test_who_is_asking_is_told_where_tokens_are_only_verified(auth: dict[str, Any]) -> None:
+    """Without a token endpoint, too, and only where a token can be verified at all."""
+    world = World({"auth": auth}, verified=True)
+    assert world.handle("/api/v1/users/me", TOKEN)[0] == 200
+    assert world.handle("/api/v1/users/me")[0] == 401
+    assert world.handle("/api/v1/auth/token", method="POST")[0] == 404
+    assert World({}).handle("/api/v1/users/me")[0] == 404
 
 
 def test_only_one_endpoint_is_limited() -> None:

@@ -119,6 +119,33 @@ def test_a_secret_that_only_debug_takes() -> None:
     assert warnings(f"debug: true\nauth: {{jwt: {{secret: {SECRET}}}}}") == []
 
 
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [
+        ("a" * 40, "has fewer than 8 different characters"),
+        ("abcdefg" * 6, "has fewer than 8 different characters"),
+        ("this-is-an-InSecure-signing-key-0123456789", "says itself that it is an example"),
+        ("0123456789-for-development-only-key-abcdef", "says itself that it is an example"),
+        ("0123456789_for_testing_jwt_key_abcdefghijk", "says itself that it is an example"),
+        ("signing key with AT LEAST thirty-two bytes", "says itself that it is an example"),
+    ],
+)
+def test_a_secret_that_is_hardly_one(secret: str, why: str) -> None:
+    """Long enough, and no published one that is known: taken, doubted, and never shown."""
+    (said,) = warnings(f"auth:\n  jwt: {{secret: '{secret}'}}")
+    assert said.startswith(f"propylon.yaml:2 auth.jwt.secret: {why}")
+    assert "secrets.token_urlsafe" in said
+    assert secret not in said
+    (said,) = (str(doubt) for doubt in load(None, {"JWT_SECRET_KEY": secret}).warnings)
+    assert said.startswith(f"JWT_SECRET_KEY auth.jwt.secret: {why}")
+
+
+@pytest.mark.parametrize("secret", ["abcdefgh" * 4, "0123456789abcdef" * 2, SECRET])
+def test_a_secret_that_nothing_speaks_against(secret: str) -> None:
+    """Eight different characters are no reason for a doubt."""
+    assert warnings(f"auth: {{jwt: {{secret: '{secret}'}}}}") == []
+
+
 def test_doubts_come_in_the_order_of_the_file() -> None:
     """The first line first."""
     text = (

@@ -80,7 +80,29 @@ def test_origins_that_are_none() -> None:
     assert loaded("cors: {origins: '*'}", {"CORS_ORIGINS": ""}).config.cors.origins == ("*",)
 
 
-def test_names_of_a_later_version_mean_nothing_yet() -> None:
-    """REDIS_URL and RATE_LIMIT_PER_SECOND may be there."""
-    environ = {"REDIS_URL": "redis://r", "REDIS_HOST": "r", "RATE_LIMIT_PER_SECOND": "5"}
-    assert load(None, environ).config == load(None, {}).config
+LATER = "is set, but not built in this version of Propylon: nothing is limited or shared by it"
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_HOST", "RATE_LIMIT_PER_SECOND"])
+def test_names_of_a_later_version_are_doubted(directory: Path, name: str) -> None:
+    """They may be there, for another program; whoever believes that they limit anything is told."""
+    read = load(None, {name: "5"})
+    assert read.config == load(None, {}).config
+    assert [str(doubt) for doubt in read.warnings] == [f"{name}: {LATER}"]
+    assert load(None, {name: " "}).warnings == ()
+    (directory / ".env").write_text(f"{name}=5\n")
+    assert [str(doubt) for doubt in load(None, {}).warnings] == [f"{name}: {LATER}"]
+
+
+def test_what_kubernetes_sets_is_no_doubt() -> None:
+    """Beside a service called redis there is a REDIS_PORT, which nobody wrote."""
+    environ = {"REDIS_PORT": "tcp://10.0.0.1:6379", "REDIS_SERVICE_HOST": "10.0.0.1"}
+    assert load(None, environ).warnings == ()
+
+
+@pytest.mark.parametrize("written", ["${REDIS_URL:-}", "", "''", "' '", "~"])
+def test_no_redis_is_memory(written: str) -> None:
+    """The line of the design means memory as long as nothing stands in it; what does is refused."""
+    assert loaded(f"redis: {written}").warnings == ()
+    (problem,) = problems("redis: ${REDIS_URL:-}", {"REDIS_URL": "redis://r"})
+    assert problem.startswith("propylon.yaml:1 redis: not built in this version of Propylon")

@@ -6,14 +6,21 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Response
 
 from propylon.control import health, monitoring
 from propylon.control import health as module
 from propylon.control.app import create_app
 from propylon.control.health import HealthState
 from propylon.control.schemas import Envelope, Health
-from propylon.errors import CircuitOpen, ConnectFailed, UpstreamTimeout
+from propylon.errors import (
+    AuthError,
+    CircuitOpen,
+    ConnectFailed,
+    Forbidden,
+    ServiceUnavailable,
+    UpstreamTimeout,
+)
 from propylon.proxy.instance import HealthRules
 from propylon.proxy.service import Fleet, Service
 from tests.proxy.doubles import Asked, instance, service, streamed, whole
@@ -70,7 +77,26 @@ def client() -> Asking:
     async def opened() -> None:
         raise CircuitOpen("open", details={"service": "a"}, headers=((b"Retry-After", b"7"),))
 
+    @app.get("/raised/{kind}")
+    async def raised(kind: str) -> None:
+        raise RAISED[kind]
+
     return Asking(app)
+
+
+HINT = 'Basic realm="a"'
+RAISED: dict[str, Exception] = {
+    "AuthError": AuthError("who?"),
+    "Forbidden": Forbidden("not you"),
+    "HTTPException 401": HTTPException(401),
+    "HTTPException 403": HTTPException(403),
+    "Forbidden with its own": Forbidden("no", headers=((b"www-authenticate", HINT.encode()),)),
+    "HTTPException with its own": HTTPException(401, headers={"www-authenticate": HINT}),
+    "ServiceUnavailable": ServiceUnavailable("away"),
+    "HTTPException 503": HTTPException(503),
+    "ServiceUnavailable with its own": ServiceUnavailable("x", headers=((b"retry-after", b"9"),)),
+    "HTTPException 503 with its own": HTTPException(503, headers={"retry-after": "9"}),
+}
 
 
 def ask_health(app: FastAPI, method: str = "GET") -> tuple[int, dict[str, Any]]:
@@ -218,16 +244,66 @@ def test_draining() -> None:
     state.draining = True
     found = asking.get("/health")
     assert (found.status_code, found.json()["status"]) == (503, "unhealthy")
+    assert found.headers["retry-after"] == "5"
     ready = asking.get("/readyz")
     assert (ready.status_code, ready.headers["retry-after"]) == (503, "5")
     assert asking.get("/livez").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/metrics"])
-def test_head(path: str) -> None:
-    """Balancers ask with HEAD, too."""
-    answer = Asking(app_of()[0]).request("HEAD", path)
-    assert answer.status_code == 200
+@pytest.mark.parametrize(
+    "path", ["/health", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/number/7"]
+)
+def test_head(client: Asking, path: str) -> None:
+    """Whatever GET answers HEAD does, a team's endpoints as well: the same head, and no body."""
+    got, answer = client.get(path), client.request("HEAD", path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    for name in ("content-type", "content-length"):
+        assert answer.headers[name] == got.headers[name]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/nowhere", "/refused"])
+def test_head_sends_no_body(client: Asking, path: str) -> None:
+    """Not even to a server that would pass it on: it would be read as the next answer."""
+    sent: list[Any] = []
+    scope = {"type": "http", "method": "HEAD", "path": path, "query_string": b"", "headers": []}
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(client.app(scope, receive, send))
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert [message.get("body") for message in sent[1:]] == [b""]
+
+
+def test_head_of_what_refuses(client: Asking) -> None:
+    """The status that GET has, without a body; what answers no GET answers no HEAD."""
+    for path, status in (("/number/x", 422), ("/refused", 403), ("/nowhere", 404)):
+        answer = client.request("HEAD", path)
+        assert (answer.status_code, answer.content) == (status, b"")
+
+
+def test_head_that_is_meant() -> None:
+    """An endpoint for HEAD itself is the one that is asked."""
+    app, _ = app_of()
+
+    @app.head("/thing")
+    async def head() -> Response:
+        return Response(headers={"X-By": "head"})
+
+    @app.get("/thing")
+    async def get() -> Response:
+        return Response("body", headers={"X-By": "get"})
+
+    @app.post("/posted")
+    async def post() -> None: ...
+
+    client = Asking(app)
+    assert client.request("HEAD", "/thing").headers["x-by"] == "head"
+    assert client.get("/thing").headers["x-by"] == "get"
+    assert client.request("HEAD", "/posted").status_code == 405
 
 
 def test_metrics(client: Asking) -> None:
@@ -290,6 +366,17 @@ def test_headers_of_refusals(client: Asking) -> None:
     assert "GET" in client.request("DELETE", "/livez").headers["allow"]
     assert client.get("/refused").headers["x-why"] == "because"
     assert client.get("/open").headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize("kind", RAISED)
+def test_what_a_refusal_advises(client: Asking, kind: str) -> None:
+    """401 and 403 have a challenge, 503 a time to come back, once each; whoever raised it knows better."""
+    answer = client.get(f"/raised/{kind}")
+    own = kind.endswith("its own")
+    asked, later = [HINT if own else "Bearer"], ["9" if own else "5"]
+    barred = answer.status_code in (401, 403)
+    assert answer.headers.get_list("www-authenticate") == (asked if barred else [])
+    assert answer.headers.get_list("retry-after") == ([] if barred else later)
 
 
 def test_the_documentation_names_the_envelope(client: Asking) -> None:

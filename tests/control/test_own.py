@@ -148,13 +148,15 @@ def test_methods() -> None:
     """Those of the endpoint; the same path may have several."""
     _, endpoints = app_of(get("/a", public), get("/a", methods=("POST", "PUT")))
     assert [(one.methods, one.access) for one in endpoints] == [
-        (frozenset({"GET"}), "public"),
+        (frozenset({"GET", "HEAD"}), "public"),
         (frozenset({"POST", "PUT"}), "known"),
     ]
     table = table_of(get("/a", public), get("/a", methods=("POST",)))
-    assert access(table, "/a") == "public"
+    assert access(table, "/a") == access(table, "/a", "HEAD") == "public"
     assert access(table, "/a", "POST") == "known"
     assert access(table, "/a", "DELETE") == 405
+    table = table_of(get("/a", public), get("/a", methods=("HEAD",)))
+    assert access(table, "/a", "HEAD") == "known"
 
 
 def test_a_websocket_is_none() -> None:

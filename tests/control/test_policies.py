@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from propylon.control.policies import composed
 from propylon.edge.turn import Turn
 from propylon.errors import (
+    AuthError,
     ClientGone,
     Forbidden,
     GatewayError,
@@ -273,6 +274,24 @@ def test_a_refusal_is_an_answer_like_any_other() -> None:
     assert error == {"code": "INVALID_REQUEST", "message": "pay first", "details": {}}
     assert values(block, b"x-price") == [b"7"]
     assert values(block, b"x-error-source") == [b"gateway"]
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "said"),
+    [
+        (HTTPException(401), b"www-authenticate", b"Bearer"),
+        (HTTPException(403), b"www-authenticate", b"Bearer"),
+        (AuthError("who?"), b"www-authenticate", b"Bearer"),
+        (Forbidden("not you"), b"www-authenticate", b"Bearer"),
+        (HTTPException(401, headers={"www-authenticate": "Basic"}), b"www-authenticate", b"Basic"),
+        (HTTPException(503), b"retry-after", b"5"),
+        (HTTPException(503, headers={"retry-after": "9"}), b"retry-after", b"9"),
+    ],
+    ids=str,
+)
+def test_what_a_refusal_advises(error: Exception, name: bytes, said: bytes) -> None:
+    """What to bring, or when to come back, once; whoever raised it knows better."""
+    assert values(answer(raising(error))[1], name) == [said]
 
 
 def test_a_policy_stands_before_the_limit() -> None:

@@ -206,6 +206,27 @@ def test_bodies_that_do_not_fit(still: Desk, body: bytes) -> None:
     assert untouched(still)
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        (b"{", "application/json", "JSON decode error: "),
+        (b'{"a": 1,}', "application/vnd.orders+json", "JSON decode error: "),
+        (b"x", "text/plain", "must be JSON, sent with Content-Type: application/json"),
+        (b"a=1", "application/x-www-form-urlencoded", "must be JSON, sent with Content-Type: "),
+        (b"{}", "", "must be JSON, sent with Content-Type: application/json"),
+        (b"", "application/json", "Field required"),
+        (b"[]", "application/json", "Input should be a valid dictionary"),
+    ],
+)
+def test_a_body_that_is_wrong_as_a_whole(still: Desk, body: bytes, kind: str, said: str) -> None:
+    """It is called body, and what was wanted is said."""
+    headers = {"Content-Type": kind} if kind else {}
+    found = fields(still.ask("POST", content=body, headers=headers))
+    assert list(found) == ["body"]
+    assert found["body"].startswith(said)
+    assert untouched(still)
+
+
 FORBIDDEN = """169.254.169.254 fe80::1 0.0.0.0 ::ffff:169.254.169.254 2852039166 127.1 127.0.0.1
     11.0.0.1 metadata.google.internal nowhere.internal evil.example"""
 

@@ -11,6 +11,7 @@ import pytest
 from propylon.control import tokens, withdraw
 from propylon.control.app import create_app
 from propylon.errors import ServiceUnavailable
+from propylon.proxy.authenticate.claims import Verified
 from tests.control.desk import PREFIX, SECRET, Desk, claims
 from tests.stores.kept import HOUR, NOON
 
@@ -371,3 +372,21 @@ def test_introspection_of_nothing(settled: Settled) -> None:
     answer = desk.post("/auth/introspect", said["root"]["access_token"])
     assert answer.status_code == 422
     assert set(answer.json()["error"]["details"]["fields"]) == {"token"}
+
+
+def test_nobody_can_tell_whether_it_counts(desk: Desk) -> None:
+    """503 with a time to come back: `active: false` would end a session that is good; nor is it revoked."""
+    said = users(desk)
+
+    async def away(sent: bytes) -> Verified:
+        raise ServiceUnavailable("away")
+
+    desk.app = create_app(
+        "1",
+        [tokens.router(PREFIX, verify=away, revoker=desk.kept.memory, clock=desk.clock)],
+    )
+    for path in ("/auth/introspect", "/auth/revoke"):
+        answer = desk.post(path, said["root"]["access_token"], token="opaque")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
+        assert answer.headers["retry-after"] == "5"
+        assert "active" not in answer.json()

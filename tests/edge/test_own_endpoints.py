@@ -1,21 +1,24 @@
 """The gateway's own endpoints: who may read them; and how it starts with a bad key, or none at all."""
 
+import asyncio
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
+from propylon import Gateway as Propylon
 from tests.edge.test_auth import check_refused
 from tests.support import answers
 from tests.support.client import Answer, ask
 from tests.support.gateway import EDGES, Config, Gateway, command, environment, free_port
 from tests.support.guarded import Kept, propylon
 from tests.support.secrecy import SECRECY
-from tests.support.tokens import SECRET, authorized, bearer, mint
+from tests.support.tokens import SECRET, authorized, bearer, ec_key, mint
 from tests.support.topology import Upstreams
 
 FAR = "203.0.113.9"
@@ -115,11 +118,70 @@ def test_changes_are_for_admins(loose: Gateway, method: str, target: str) -> Non
     assert ask(loose.port, method, target, authorized(scope="admin")).status not in (401, 403, 500)
 
 
+@pytest.mark.parametrize("target", ["/users/me", "/services", "/circuits"])
+def test_head_is_answered_where_get_is(loose: Gateway, target: str) -> None:
+    """The same verdict and the same head without a body; `Allow` says so, too."""
+    target = f"/api/v1{target}"
+    check_refused(ask(loose.port, target=target))
+    refused = ask(loose.port, "HEAD", target)
+    assert (refused.status, refused.body, refused.get("www-authenticate")) == (401, b"", "Bearer")
+    headers = authorized(scope="admin read")
+    got = ask(loose.port, "GET", target, headers)
+    answer = ask(loose.port, "HEAD", target, headers)
+    assert (answer.status, answer.body) == (got.status, b"") == (200, b"")
+    assert answer.get("content-type") == got.get("content-type") == "application/json"
+    assert "HEAD" in (ask(loose.port, "PATCH", target, headers).get("allow") or "")
+
+
 def test_defaults_do_not_open_them(loose: Gateway) -> None:
     """`defaults: {auth: none}` opens routes that say nothing else; the gateway's own stay shut."""
     assert ask(loose.port, target="/lax").status == 200
     check_refused(ask(loose.port, target="/api/v1/users/me"))
     check_refused(from_afar(loose, "/metrics", []))
+
+
+# With a key that signs nothing
+
+KEY = ec_key("a")
+VERIFYING: dict[str, tuple[dict[str, Any], Callable[..., str]]] = {
+    "a public key": ({"jwt": {"public_key": KEY.pem}}, KEY.mint),
+    "a secret": ({"jwt": {"secret": SECRET}, "tokens": {"enabled": False}}, mint),
+}
+
+
+@pytest.mark.parametrize("kind", VERIFYING)
+def test_who_is_asking_where_no_tokens_are_given_out(tmp_path: Path, kind: str) -> None:
+    """Whoever has a good token hears what it says, whoever issued it; no database is made for that."""
+    auth, sign = VERIFYING[kind]
+    database = tmp_path / "users.db"
+    auth = {**auth, "tokens": {**auth.get("tokens", {}), "database": f"sqlite:///{database}"}}
+    file = tmp_path / "propylon.yaml"
+    file.write_text(yaml.safe_dump({"auth": auth}))
+    said = {"scope": "read list", "roles": ["clerk"], "email": "ann@a.test"}
+
+    async def asked() -> list[httpx.Response]:
+        gateway = Propylon.from_file(file, {})
+        transport = httpx.ASGITransport(gateway.asgi)
+        async with (
+            gateway.lifespan(),
+            httpx.AsyncClient(transport=transport, base_url="http://gw.test") as client,
+        ):
+            return [
+                await client.get("/api/v1/users/me", headers=dict(headers))
+                for headers in (bearer(sign("ann", **said)), bearer(sign("ann", scope="list")), [])
+            ]
+
+    answers = asyncio.run(asked())
+    assert [answer.status_code for answer in answers] == [200, 403, 401]
+    assert answers[0].json() == {
+        "username": "ann",
+        "email": "ann@a.test",
+        "full_name": None,
+        "disabled": False,
+        "scopes": ["list", "read"],
+        "roles": ["clerk"],
+    }
+    assert not database.exists()
 
 
 # Without a key

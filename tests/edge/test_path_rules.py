@@ -155,6 +155,10 @@ def test_other_host_is_another_one(guarded: Gateway, behind: Upstream, host: str
         b"Host: inner%2eexample\r\n",
         b"Host: inner.example:80:80\r\n",
         b"Host: [inner.example]\r\n",
+        b"Host: inner.example..\r\n",
+        b"Host: INNER.example..:80\r\n",
+        b"Host: inner..example\r\n",
+        b"Host: .inner.example\r\n",
     ],
 )
 def test_host_of_two_meanings_opens_nothing(

@@ -358,7 +358,7 @@ def test_principal_is_overridden(gateway: Propylon, guarded_upstreams: Upstreams
             assert client.get("/nowhere").status_code == 404
         told = guarded_upstreams.main.last
         assert (told.get("x-user-id"), told.get("x-user-roles")) == ("42", "clerk")
-        with gateway.override_principal(Principal(subject="43", scopes=frozenset({"read"}))):
+        with gateway.override_principal(Principal(subject="43", scopes=["read"], roles=())):
             assert client.get("/guarded").status_code == 200
         assert guarded_upstreams.main.last.get("x-user-id") == "43"
         assert client.get("/plain").status_code == 401

@@ -1,15 +1,21 @@
 """The token endpoint: who gets which token, how it is renewed, and how it is taken back at once."""
 
+import asyncio
+import logging
 import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import jwt
 import pytest
+import yaml
 
+from propylon import Gateway as Propylon
 from tests.edge.test_auth import check_refused
 from tests.support.client import Answer, ask
 from tests.support.gateway import Gateway
@@ -451,6 +457,97 @@ def test_guesses_are_limited(loose: Gateway) -> None:
     assert (
         ask(loose.port, target="/livez", headers=[("X-Forwarded-For", "203.0.113.7")]).status == 200
     )
+
+
+ON = {"jwt": {"secret": SECRET}}
+STOPPED: dict[str, dict[str, Any]] = {
+    "disabled": {**ON, "tokens": {"enabled": False}},
+    "nothing to sign with": {"jwt": {"jwks_url": "http://127.0.0.1:9/keys"}},
+    "nothing at all": {},
+}
+
+
+class Reloaded:
+    """A gateway in this process that is reloaded, and what it says of that."""
+
+    def __init__(self, folder: Path, database: Path, auth: dict[str, Any]) -> None:
+        self.file = folder / "propylon.yaml"
+        self.database = database
+        self.write(auth)
+        self.gateway = Propylon.from_file(self.file, {})
+        self.transport = httpx.ASGITransport(self.gateway.asgi)
+
+    def write(self, auth: dict[str, Any]) -> None:
+        """Write the file."""
+        tokens = {**auth.get("tokens", {}), "database": f"sqlite:///{self.database}"}
+        self.file.write_text(yaml.safe_dump({"auth": {**auth, "tokens": tokens}}))
+
+    def reload(self, auth: dict[str, Any]) -> None:
+        """Put another configuration in force."""
+        self.write(auth)
+        self.gateway.reload()
+
+    async def post(self, **form: str) -> httpx.Response:
+        """Ask for a token."""
+        async with httpx.AsyncClient(transport=self.transport, base_url="http://gw") as client:
+            return await client.post(TOKEN, data=form)
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """What the gateway in this process logs; its logger passes nothing on."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("propylon")
+    logger.addHandler(handler)
+    yield said
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("why", STOPPED)
+def test_a_reload_ends_it(users: Path, tmp_path: Path, heard: list[str], why: str) -> None:
+    """From then on nobody gets a token for a password or a refresh token, and the log says so."""
+    reloaded = Reloaded(tmp_path, users, ON)
+    login = {"username": "alice", "password": PASSWORDS["alice"]}
+
+    async def asked() -> None:
+        async with reloaded.gateway.lifespan():
+            first = await reloaded.post(**login)
+            assert first.status_code == 200
+            again = {"grant_type": "refresh_token", "refresh_token": first.json()["refresh_token"]}
+            reloaded.reload(STOPPED[why])
+            for form in (login, again, {**login, "password": WRONG}):
+                answer = await reloaded.post(**form)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (404, "NOT_FOUND")
+            ended = [
+                said for said in heard if said.startswith("reload: no more tokens are given out")
+            ]
+            assert len(ended) == 1
+            reloaded.reload(STOPPED[why])
+            assert [said for said in heard if said.startswith("reload: no more")] == ended
+            reloaded.reload(ON)
+            # It took nothing back, either.
+            assert (await reloaded.post(**again)).status_code == 200
+            assert "reload: tokens are given out again" in heard
+
+    asyncio.run(asked())
+    assert [said for said in heard if "next start" in said] == []
+
+
+def test_a_reload_does_not_begin_it(users: Path, tmp_path: Path, heard: list[str]) -> None:
+    """What was not there at the start is there with the next one, and the log says so."""
+    reloaded = Reloaded(tmp_path, users, STOPPED["disabled"])
+
+    async def asked() -> None:
+        async with reloaded.gateway.lifespan():
+            assert [said for said in heard if "reload" in said] == []
+            reloaded.reload(ON)
+            answer = await reloaded.post(username="alice", password=PASSWORDS["alice"])
+            assert answer.status_code == 404
+
+    asyncio.run(asked())
+    assert "reload: auth.tokens.enabled takes effect with the next start" in heard
 
 
 def test_passwords_are_not_kept(users: Path) -> None:

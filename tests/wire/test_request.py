@@ -247,6 +247,8 @@ def test_absolute_form_without_host_in_http_1_0() -> None:
         (b"[::1]:8000", b"[::1]"),
         (b"[FE80::1]", b"[fe80::1]"),
         (b"a_b.test", b"a_b.test"),
+        (b"A.test.", b"a.test"),
+        (b"a.test.:80", b"a.test"),
     ],
 )
 def test_host(host: bytes, authority: bytes) -> None:
@@ -278,6 +280,12 @@ def test_host(host: bytes, authority: bytes) -> None:
         b"a\tb",
         b'"a"',
         b"a<b",
+        b"a.test..",
+        b"a.test..:80",
+        b"a..test",
+        b".a.test",
+        b"..",
+        b".",
     ],
 )
 def test_malformed_host_is_refused(host: bytes) -> None:

@@ -30,6 +30,10 @@ _mostly_plain = st.one_of(_segments.map(lambda parts: b"/" + "/".join(parts).enc
         (b"/orders/%2561", b"/orders/%61"),
         (b"/%E2%84%AA", b"/k"),  # KELVIN SIGN folds to k
         (b"/stra%C3%9Fe", b"/strasse"),
+        (b"/adm%C4%B1n", b"/admin"),  # dotless i: I in upper case
+        (b"/adm%C4%B0n", b"/admin"),  # dotted I: i in lower case
+        (b"/%C5%BFecret", b"/secret"),  # long s
+        (b"/%EF%AC%81les", b"/files"),  # the ligature fi
         (b"/a/", b"/a/"),
         (b"/...", b"/..."),
         (b"/.well-known/x", b"/.well-known/x"),

@@ -7,7 +7,7 @@ from typing import Any
 from propylon.config.problems import Finding, Path
 from propylon.config.units import is_true
 
-__all__ = ["ADVICE", "SECRET", "credential_findings", "weakness"]
+__all__ = ["ADVICE", "SECRET", "credential_findings", "doubt", "weakness"]
 
 SECRET: Path = ("auth", "jwt", "secret")
 ADVICE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(48))"'
@@ -60,6 +60,20 @@ _INSTRUCTION = re.compile(
     r"|<.*>",
     re.DOTALL,
 )
+
+# What chance gives 32 characters of has a dozen different ones, even where it is written in hex.
+_DISTINCT = 8
+# What many an example says of itself, and nothing that was made by chance.
+_CONFESSION = re.compile(r"insecure|for[-_ ]?(?:development|testing)|at[-_ ]least")
+
+
+def doubt(secret: str) -> str:
+    """Say why a secret that may be used is hardly one; "" if nothing speaks against it."""
+    if len(set(secret)) < _DISTINCT:
+        return f"has fewer than {_DISTINCT} different characters, and can be guessed; {ADVICE}"
+    if _CONFESSION.search(secret.casefold()):
+        return f"says itself that it is an example, and may be a published one; {ADVICE}"
+    return ""
 
 
 def weakness(secret: str, algorithms: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from propylon.config.credentials import SECRET, weakness
+from propylon.config.credentials import SECRET, doubt, weakness
 from propylon.config.problems import Finding
 from propylon.config.schema import CircuitConfig, GatewayConfig
 
@@ -29,9 +29,13 @@ def doubts(config: GatewayConfig) -> Iterator[Finding]:
 
 def _weak_secret(config: GatewayConfig) -> Iterator[Finding]:
     jwt = config.auth.jwt
-    # Outside debug it was refused.
-    if jwt.secret is not None and (why := weakness(jwt.secret.get_secret_value(), jwt.algorithms)):
+    if jwt.secret is None:
+        return
+    secret = jwt.secret.get_secret_value()
+    if why := weakness(secret, jwt.algorithms):  # outside debug it was refused
         yield SECRET, f"accepted because of `debug: true`, and never elsewhere: it {why}"
+    elif why := doubt(secret):
+        yield SECRET, why
 
 
 def _in_the_clear(config: GatewayConfig) -> Iterator[Finding]:

@@ -46,11 +46,9 @@ _OWN = (
     Endpoint("/metrics", access="local"),
 )
 # Under the prefix.
-_TOKENS = (
-    Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),
-    Endpoint("/users/me", access="read"),
-)
+_ISSUES = (Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),)
 _VERIFIES = (
+    Endpoint("/users/me", access="read"),
     Endpoint("/auth/revoke", _POST, "known", max_body=_FORM),
     Endpoint("/auth/introspect", _POST, "admin", max_body=_FORM),
 )
@@ -84,7 +82,7 @@ def all_paths(prefix: str) -> set[str]:
 def own_endpoints(prefix: str, auth: AuthConfig) -> tuple[Endpoint, ...]:
     """Return the gateway's own endpoints; those of tokens only where it has to do with them."""
     under = (
-        *(_TOKENS if auth.issues else ()),
+        *(_ISSUES if auth.issues else ()),
         *(_VERIFIES if auth.verifies else ()),
         *_UNDER_PREFIX,
     )

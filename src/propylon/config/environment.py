@@ -23,6 +23,10 @@ VERBATIM: tuple[Path, ...] = (
     ("auth", "introspection", "client_secret"),
     ("auth", "tokens", "database"),
 )
+# Names of the design that a later version obeys. They may stand there for another program, so they are no
+# reason not to start; but whoever believes that they limit anything has to be told.
+# Not REDIS_PORT: beside a service called redis, Kubernetes sets it for everybody.
+NOT_BUILT = ("RATE_LIMIT_PER_SECOND", "REDIS_URL", "REDIS_HOST")
 _SERVICE_URL = re.compile(r"([A-Z][A-Z0-9_]*)_SERVICE_URL")
 _INDEX = re.compile(r"[0-9]{1,5}")
 
@@ -71,6 +75,14 @@ def not_for_us(environ: Mapping[str, str], written: object) -> Container[str]:
     if any(path in set_by_name or _at(path, written) for path in OTHER_KEYS):
         return SECRET_VARIABLES
     return SECRET_VARIABLES[:1] if environ.get(SECRET_VARIABLES[1]) else ()
+
+
+def unheard(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a doubt for each variable that would mean something to a later version."""
+    for name in NOT_BUILT:
+        if environ.get(name, "").strip():
+            msg = "is set, but not built in this version of Propylon: nothing is limited or shared by it"
+            yield Problem(name, "", msg)
 
 
 def _named(name: str) -> Path:

@@ -20,6 +20,7 @@ from propylon.config.environment import (
     read_dotenv,
     services,
     settings,
+    unheard,
 )
 from propylon.config.keyfile import read_key_file
 from propylon.config.problems import ConfigError, Path, Places, Problem, dotted
@@ -70,7 +71,8 @@ def load(
         sources.add_services(everything)
     read_key_file(document, FilePath() if path is None else path.parent)
     config = _validated(document, sources.places)
-    return Loaded(config, path, sources.places, sources.places.ordered(doubts(config)))
+    doubted = (*sources.places.ordered(doubts(config)), *unheard(everything))
+    return Loaded(config, path, sources.places, doubted)
 
 
 def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:

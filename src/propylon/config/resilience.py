@@ -90,7 +90,7 @@ class CircuitConfig(Written):
         default=60.0, description="How long it stays open before it lets probes pass."
     )
     half_open_timeout: SecondOrMore = Field(
-        default=30.0, description="A probe that has not ended by then has failed."
+        default=30.0, description="A probe that has not been answered by then has failed."
     )
     probes: AtLeastOne = Field(
         default=1, description="Requests that must succeed before it closes again."

@@ -32,7 +32,7 @@ from propylon.config.services import (
     ServiceTimeoutsConfig,
 )
 from propylon.config.syntax import check_path
-from propylon.config.written import Written
+from propylon.config.written import Written, blank_is_nothing
 
 __all__ = [
     "NOT_BUILT",
@@ -78,6 +78,18 @@ NOT_BUILT: dict[str, frozenset[str]] = {
 }
 
 
+def _without_blanks(data: Any) -> Any:
+    """Leave out what is not built and says nothing: `redis: ${REDIS_URL:-}` means memory, which there is."""
+    if not isinstance(data, dict):
+        return data
+    unbuilt = NOT_BUILT["GatewayConfig"]
+    return {
+        key: value
+        for key, value in data.items()
+        if key not in unbuilt or blank_is_nothing(value) is not None
+    }
+
+
 def _prefix(text: str) -> str:
     return check_path(text, names=False).rstrip("/")
 
@@ -110,4 +122,4 @@ class GatewayConfig(Written):
     @model_validator(mode="before")
     @classmethod
     def _apply_defaults(cls, data: Any) -> Any:
-        return with_defaults(data)
+        return with_defaults(_without_blanks(data))

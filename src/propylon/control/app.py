@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fastapi import APIRouter, FastAPI
 
 from propylon.control.errors import enveloped
+from propylon.control.head import HeadAsGet
 from propylon.control.schemas import Envelope
 
 __all__ = ["create_app"]
@@ -23,4 +24,5 @@ def create_app(version: str, routers: Iterable[APIRouter]) -> FastAPI:
     for router in routers:
         app.include_router(router)
     enveloped(app)
+    app.add_middleware(HeadAsGet)
     return app

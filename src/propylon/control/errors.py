@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from propylon.errors import GatewayError
-from propylon.proxy.refuse import PROBLEM, asks_for_problem, envelope, problem
+from propylon.proxy.refuse import PROBLEM, RETRY_AFTER, asks_for_problem, envelope, problem
 
 __all__ = ["code_of", "enveloped"]
 
@@ -42,7 +43,7 @@ def enveloped(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        fields = {".".join(map(str, item["loc"][1:])): item["msg"] for item in error.errors()}
+        fields = dict(map(_field, error.errors()))
         return _answer(request, 422, "The request does not fit this endpoint", {"fields": fields})
 
     @app.exception_handler(HTTPException)
@@ -77,11 +78,24 @@ def _answer(
     return JSONResponse(
         form(status, code or code_of(status), message, details, identity),
         status_code=status,
-        headers={"Cache-Control": "no-store", **_challenge(status)},
+        headers={"Cache-Control": "no-store", **_advice(status)},
         media_type=kind,
     )
 
 
-def _challenge(status: int) -> dict[str, str]:
-    """Say what would let the client in; an error that knows better replaces it."""
-    return {"WWW-Authenticate": "Bearer"} if status in (401, 403) else {}
+def _field(item: dict[str, Any]) -> tuple[str, str]:
+    """Return which field does not fit, by its name in the request, and why."""
+    place, kind = item["loc"], item["type"]
+    if kind == "json_invalid" and isinstance(place[-1], int):  # a position in the text
+        return "body", f"{item['msg']}: {item['ctx']['error']} at position {place[-1]}"
+    if place == ("body",) and isinstance(item.get("input"), bytes):
+        # FastAPI leaves a body of another type as it came.
+        return "body", "must be JSON, sent with Content-Type: application/json"
+    return ".".join(map(str, place[1:])) or str(place[0]), item["msg"]
+
+
+def _advice(status: int) -> dict[str, str]:
+    """Say what would let the client in, or when to come back; an error that knows better replaces it."""
+    if status in (401, 403):
+        return {"WWW-Authenticate": "Bearer"}
+    return {"Retry-After": RETRY_AFTER.decode()} if status == 503 else {}

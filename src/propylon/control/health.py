@@ -18,6 +18,7 @@ from propylon.upstream.tasks import spawn
 
 __all__ = ["HealthState", "router"]
 
+_STOPPED = "5"  # seconds until another may have taken its place
 _SHARED_FOR = 1.0  # seconds: what many balancers ask for at once is found out once
 
 
@@ -94,22 +95,21 @@ def router(state: HealthState) -> APIRouter:
     """Return the endpoints over `state`."""
     routes = APIRouter(tags=["health"])
 
-    @routes.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
     @routes.get("/health", summary="How the gateway and its services are")
     async def health(response: Response) -> Health:
         services = await state.probe()
         status = state.overall(services.values())
-        response.status_code = 503 if status == "unhealthy" else 200
+        if status == "unhealthy":
+            response.status_code = 503
+            response.headers["Retry-After"] = _STOPPED
         response.headers["Cache-Control"] = "no-store"
         now = datetime.now(UTC).replace(microsecond=0)
         return Health(status=status, version=state.version, timestamp=now, services=services)
 
-    @routes.api_route("/livez", methods=["GET", "HEAD"], include_in_schema=False)
     @routes.get("/livez", summary="Whether the process is alive")
     async def livez() -> dict[str, str]:
         return {"status": "alive"}
 
-    @routes.api_route("/readyz", methods=["GET", "HEAD"], include_in_schema=False)
     @routes.get(
         "/readyz",
         summary="Whether traffic should be sent here",
@@ -121,7 +121,7 @@ def router(state: HealthState) -> APIRouter:
         if found.status != "ready":
             response.status_code = 503
             # A balancer asks again anyway; a stop takes longer than a start.
-            response.headers["Retry-After"] = "5" if found.status == "draining" else "1"
+            response.headers["Retry-After"] = _STOPPED if found.status == "draining" else "1"
         return found
 
     return routes

@@ -14,7 +14,6 @@ def router(render: Callable[[], bytes]) -> APIRouter:
     """Return the endpoint over `render`, which returns the text of all metrics."""
     routes = APIRouter(tags=["monitoring"])
 
-    @routes.api_route("/metrics", methods=["GET", "HEAD"], include_in_schema=False)
     @routes.get("/metrics", summary="Counters for Prometheus", response_class=Response)
     async def metrics() -> Response:
         return Response(render(), media_type=CONTENT_TYPE_LATEST)

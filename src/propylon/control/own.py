@@ -44,6 +44,8 @@ def _endpoint(route: RouteContext) -> Endpoint | None:
     if isinstance(route.original_route, Mount):
         return Endpoint(_path(written), None, "known", exact=False, max_body=None)
     methods = frozenset(route.methods) if route.methods else None
+    if methods is not None and "GET" in methods:
+        methods |= {"HEAD"}  # the app answers it, too
     path = _DEEP.sub("", written)
     return Endpoint(
         _path(path), methods, _ACCESS[identity_of(route)], exact=path == written, max_body=None

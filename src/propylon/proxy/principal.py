@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 __all__ = ["ANONYMOUS", "Principal", "identify", "is_line", "is_listable"]
 
@@ -13,17 +13,35 @@ __all__ = ["ANONYMOUS", "Principal", "identify", "is_line", "is_listable"]
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Principal:
     """Who is asking: subject, scopes, roles and the claims they came from."""
 
-    subject: str = ""
-    email: str = ""
-    scopes: frozenset[str] = frozenset()
-    roles: frozenset[str] = frozenset()
-    claims: Mapping[str, object] = field(default_factory=dict)
+    subject: str
+    email: str
+    scopes: frozenset[str]
+    roles: frozenset[str]
+    claims: Mapping[str, object]
     # The identity headers, rendered once for as long as the principal is remembered.
-    block: bytes = b""
+    block: bytes
+
+    def __init__(
+        self,
+        subject: str = "",
+        email: str = "",
+        scopes: Iterable[str] = frozenset(),
+        roles: Iterable[str] = frozenset(),
+        claims: Mapping[str, object] | None = None,
+        block: bytes = b"",
+    ) -> None:
+        """Take scopes and roles in any collection. Raises TypeError for one that is none of texts."""
+        put = object.__setattr__  # the class is frozen
+        put(self, "subject", subject)
+        put(self, "email", email)
+        put(self, "scopes", _names("scopes", scopes))
+        put(self, "roles", _names("roles", roles))
+        put(self, "claims", {} if claims is None else claims)
+        put(self, "block", block)
 
     @property
     def known(self) -> bool:
@@ -33,6 +51,19 @@ class Principal:
     def __str__(self) -> str:
         """Return the subject, as logs name it."""
         return self.subject or "anonymous"
+
+
+def _names(what: str, given: Iterable[str]) -> frozenset[str]:
+    # Rules compare sets: a list or a tuple would be a 500 when somebody asks, and of a text each
+    # letter would be a scope.
+    if isinstance(given, str):
+        msg = f'{what} must be a collection of str, such as {what}=["read"], and not one str'
+        raise TypeError(msg)
+    names = frozenset(given)
+    if not all(isinstance(name, str) for name in names):
+        msg = f"{what} must be a collection of str, and nothing else in it"
+        raise TypeError(msg)
+    return names
 
 
 ANONYMOUS = Principal()

@@ -8,14 +8,15 @@ from http import HTTPStatus
 
 import orjson
 
-from propylon.errors import AuthError, Details, GatewayError
+from propylon.errors import Details, GatewayError
 from propylon.wire.headers import render, values
 from propylon.wire.message import Request, Response
 
-__all__ = ["PROBLEM", "asks_for_problem", "envelope", "problem", "refusal"]
+__all__ = ["PROBLEM", "RETRY_AFTER", "asks_for_problem", "envelope", "problem", "refusal"]
 
 PROBLEM = b"application/problem+json"
-_RETRY_AFTER = b"5"  # seconds: long enough not to be a load, short enough not to be an outage
+RETRY_AFTER = b"5"  # seconds: long enough not to be a load, short enough not to be an outage
+_ASKED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})  # who they are
 _EXACT = re.compile(rb"application/problem\+json(?:\s*;|\s*,|\s*\Z)")
 
 
@@ -46,20 +47,21 @@ def refusal(
 
 def _challenge(error: GatewayError) -> tuple[tuple[bytes, bytes], ...]:
     """Say what would let the client in, where the error does not know better (RFC 9110, 11.6.1)."""
-    if not isinstance(error, AuthError):
-        return ()
-    if any(name.lower() == b"www-authenticate" for name, _ in error.headers):
+    # A team's policy refuses with a status of its choice, and an error of no class of ours.
+    if error.status not in _ASKED or _says(error, b"www-authenticate"):
         return ()
     return ((b"WWW-Authenticate", b"Bearer"),)
 
 
 def _retry_after(error: GatewayError) -> tuple[tuple[bytes, bytes], ...]:
     """Say when to come back, where the error does not know better."""
-    if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+    if error.status != HTTPStatus.SERVICE_UNAVAILABLE or _says(error, b"retry-after"):
         return ()
-    if any(name == b"Retry-After" for name, _ in error.headers):
-        return ()
-    return ((b"Retry-After", _RETRY_AFTER),)
+    return ((b"Retry-After", RETRY_AFTER),)
+
+
+def _says(error: GatewayError, lower: bytes) -> bool:
+    return any(name.lower() == lower for name, _ in error.headers)
 
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}

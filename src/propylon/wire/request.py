@@ -276,7 +276,8 @@ def _host_name(host: bytes) -> bytes:
         raise InvalidRequest(msg)
     # RFC 1034, 3.1: with the dot at its end it is the same name.
     name = match["name"].lower().removesuffix(b".")
-    if not name:
+    # An empty label is nobody's name (RFC 1035, 2.3.1); who drops it would see the host of another route.
+    if not name or b".." in b".%b." % name:
         msg = "The Host header is malformed"
         raise InvalidRequest(msg)
     return name

@@ -51,9 +51,18 @@ def careless(path: bytes) -> bytes:
     except UnicodeDecodeError as error:
         msg = "The path is not valid UTF-8"
         raise InvalidRequest(msg) from error
-    read = _PARAMETER.sub(b"", text.casefold().encode().replace(b"\\", b"/"))
+    read = _PARAMETER.sub(b"", _folded(text).encode().replace(b"\\", b"/"))
     read = _SLASHES.sub(b"/", read)
     if _DOT_SEGMENT.search(read):
         msg = "The path holds a dot segment"
         raise InvalidRequest(msg)
     return read
+
+
+def _folded(text: str) -> str:
+    """Fold the case as all who compare without it would, together.
+
+    Who compares in upper case reads a dotless i as I; casefold alone would keep it apart. And whose lower
+    case is one letter for one (Go, .NET, towlower) reads a dotted I as i.
+    """
+    return text.replace("\u0130", "i").upper().casefold()

@@ -43,8 +43,9 @@ _PARTS = {
 # access token, whoever signed it. RFC 9068 has at+jwt; the prefix may be left out (RFC 7515, 4.1.9).
 _TYPES = frozenset({"jwt", "at+jwt"})
 # Header members that change what is verified, or with what. A key that comes with the token is the
-# sender's (CVE-2018-0114), and a URL would have us fetch from wherever the sender likes. `x5c` and the
-# thumbprints `x5t` are not among them: identity providers send them, and nothing here looks at them.
+# sender's (CVE-2018-0114), be it a JWK or a certificate (`x5c`), and proves nothing; no issuer needs to send
+# one. A URL would have us fetch from wherever the sender likes. The thumbprints `x5t` are not among
+# them: identity providers send them, they are no keys, and nothing here looks at them.
 _REFUSED = {
     "crit": "asks for an extension (crit): none is understood, so RFC 7515, 4.1.11 has it refused",
     "b64": "asks for an unencoded payload (b64)",
@@ -53,6 +54,7 @@ _REFUSED = {
     "jwk": "brings a key with it (jwk)",
     "jku": "says where to fetch a key (jku)",
     "x5u": "says where to fetch a certificate (x5u)",
+    "x5c": "brings a certificate with it (x5c)",
 }
 
 

@@ -35,6 +35,9 @@ MAX_DOCUMENT = 1024 * 1024
 MAX_KEYS = 256
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+# What names keys: thumbprints, UUIDs, addresses, in any base64. No path out of a folder, and nothing
+# that a shell, a database or a terminal would read: whoever sends that tries a lookup that we do not do.
+_KEY_ID = re.compile(r"(?!/|.*\.\.)[A-Za-z0-9._~:@=+/#?-]*(?<!/)")
 
 
 class UnknownKey(BadToken):
@@ -54,7 +57,7 @@ class KeySet:
         named: bool = True,
         skipped: Sequence[str] = (),
     ) -> None:
-        """Take the keys; where they are not `named`, there is one, and a token's key id means nothing."""
+        """Take the keys; where they are not `named`, there is one, whatever key a token names."""
         self._keys = tuple(keys)
         self._algorithms = frozenset(algorithms)
         self._named = named
@@ -70,7 +73,12 @@ class KeySet:
         self._find(jws).verify(jws.signed, jws.signature)
 
     def _find(self, jws: Jws) -> Binding:
-        if jws.key_id is None or not self._named:
+        if jws.key_id is None:
+            return self._only(jws.algorithm)
+        if not self._named:
+            if _KEY_ID.fullmatch(jws.key_id) is None:
+                msg = "it names what is no name of a key (kid)"
+                raise BadToken(msg)
             return self._only(jws.algorithm)
         key = self._by_id.get(jws.key_id)
         if key is None:

@@ -1,5 +1,7 @@
-"""Fixtures of the cases that run over real sockets: both edges, their upstreams, one gateway a module."""
+"""Fixtures of the cases that run over real sockets: both edges, their upstreams, gateways that many share."""
 
+import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +17,57 @@ from tests.support.gateway import EDGES, Config, Gateway
 from tests.support.issuer import Issuer
 from tests.support.secrecy import pytest_runtest_logreport, secrecy  # noqa: F401 — for pytest
 from tests.support.topology import Upstreams, configuration
+from tests.support.topology import impatient as impatient_configuration
 from tests.support.upstream import Upstream
 
+# Where bytecode is not kept, every gateway that is started compiles the package anew: half its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A deadline for an example is a timing assertion, and so is one for drawing it: on a busy machine
-# either fails for no fault of the code. What is checked stays what it was.
-settings.register_profile("propylon", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# either fails for no fault of the code. The examples are the same on each run: one that fails does so
+# because of a change. `--hypothesis-profile=search` draws others, to look for what nobody has changed.
+_CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("propylon", _CALM, derandomize=True)
+settings.register_profile("search", _CALM)
 settings.load_profile("propylon")
+
+
+# What takes longest begins first, or one worker would have it alone at the end.
+_LONG = (
+    "tests/edge/test_published_keys.py",
+    "tests/edge/test_breaker.py",
+    "tests/edge/test_reload.py",
+    "tests/edge/test_drain.py",
+    "tests/edge/test_retries.py",
+    "tests/edge/test_circuits.py",
+    "tests/cli/test_run.py",
+    "tests/edge/test_regressions.py",
+    "tests/edge/test_registry.py",
+    "tests/edge/test_process.py",
+    "tests/cli/test_demo.py",
+    "tests/edge/test_connection.py",
+    "tests/edge/test_health_probes.py",
+)
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One more than there are cores: a worker often waits for a gateway, or for time to pass."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with processes and pauses of their own before those that only compute."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[int, int]:
+    file = item.nodeid.partition("::")[0]
+    if file in _LONG:
+        return 0, _LONG.index(file)
+    return (1, 0) if file.startswith(("tests/edge/", "tests/cli/", "tests/smuggling/")) else (2, 0)
 
 
 class Start(Protocol):
@@ -37,24 +84,45 @@ def edge(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def upstreams() -> Iterator[Upstreams]:
-    """Scripted upstreams, one set a module."""
+    """Scripted upstreams, for as long as the session lasts."""
     with Upstreams() as running:
         yield running
 
 
-@pytest.fixture(scope="module")
-def gateway(
-    edge: str, upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Gateway]:
-    """A gateway with the shared configuration, one a module and edge."""
-    running = Gateway(edge, configuration(upstreams), tmp_path_factory.mktemp(edge))
-    running.wait_ready()
+@pytest.fixture(scope="session")
+def kept_shared(
+    upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[guarded_by.Kept]:
+    """The gateways of both edges with the shared configuration."""
+    folder = tmp_path_factory.mktemp("shared")
+    running = guarded_by.Kept(EDGES, folder, configuration(upstreams))
     yield running
-    status = running.stop()
-    # uvicorn ends by the signal that stopped it: excused as "exit-status".
-    assert status in ((0,) if edge == "fast" else (0, -15)), running.said()
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(edge: str, kept_shared: guarded_by.Kept) -> Gateway:
+    """The gateway with the shared configuration on the edge in turn, the same for all modules."""
+    return kept_shared.at(edge)
+
+
+@pytest.fixture(scope="session")
+def kept_impatient(
+    upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[guarded_by.Kept]:
+    """The gateways of both edges that give a client a second."""
+    folder = tmp_path_factory.mktemp("impatient")
+    running = guarded_by.Kept(EDGES, folder, impatient_configuration(upstreams))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def impatient(edge: str, kept_impatient: guarded_by.Kept) -> Gateway:
+    """The impatient gateway on the edge in turn, the same for all modules."""
+    return kept_impatient.at(edge)
 
 
 @pytest.fixture
@@ -86,6 +154,13 @@ def up(gateway: Gateway, upstreams: Upstreams) -> Iterator[Upstream]:
 def client(gateway: Gateway) -> Iterator[RawClient]:
     """A connection to the gateway."""
     with RawClient(gateway.port) as connected:
+        yield connected
+
+
+@pytest.fixture
+def hurried(impatient: Gateway) -> Iterator[RawClient]:
+    """A connection to the impatient gateway."""
+    with RawClient(impatient.port) as connected:
         yield connected
 
 
@@ -163,11 +238,11 @@ def loose(edge: str, kept_loose: guarded_by.Kept) -> Gateway:
     return kept_loose.at(edge)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scenarios(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[tuple[str, str], Future[None]]]:
-    """All scenarios of published keys, at the same time, and beside other cases: mostly they wait."""
+    """All scenarios of published keys, at the same time: mostly they wait."""
     with ThreadPoolExecutor(len(SCENARIOS)) as pool:
         yield {
             (edge, name): pool.submit(run, edge, name, tmp_path_factory.mktemp(name))

@@ -36,18 +36,26 @@ def pyproject() -> dict[str, object]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_module_says_what_it_does(path: Path) -> None:
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    """Every module, parsed once."""
+    return {relative(path): ast.parse(path.read_text()) for path in MODULES}
+
+
+def test_modules_say_what_they_do(trees: dict[str, ast.Module]) -> None:
     """Every module starts with a docstring."""
-    assert ast.get_docstring(ast.parse(path.read_text())), f"{relative(path)} has no docstring"
+    assert [name for name, tree in trees.items() if not ast.get_docstring(tree)] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_module_imports_are_absolute(path: Path) -> None:
+def test_imports_are_absolute(trees: dict[str, ast.Module]) -> None:
     """A module is imported by the name that the reader can search for."""
-    nodes = ast.walk(ast.parse(path.read_text()))
-    lines = [node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.level]
-    assert lines == []
+    found = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert found == []
 
 
 def test_no_file_outgrows_one_reading() -> None:

@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from propylon.commands.demo import SECTIONS
+from tests.support.client import RawClient, request
 from tests.support.gateway import ROOT
 
 _SHOWN = re.compile(r"  # (?:([0-9]{3}): )?.+\n  ((?:curl|TOKEN=).+)\n")
@@ -35,9 +37,10 @@ class Demo:
                 stderr=log,
                 start_new_session=True,
             )
-        end = time.monotonic() + 15
-        while "Ctrl-C" not in self.said and time.monotonic() < end:
+        end = time.monotonic() + 60
+        while "Ctrl-C" not in self.said:
             assert self.process.poll() is None, self.said
+            assert time.monotonic() < end, self.said
             time.sleep(0.02)
 
     @property
@@ -69,13 +72,13 @@ class Demo:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop; return its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(8)
+        return self.process.wait(30)
 
     def kill(self) -> None:
         """End it whatever it does."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(5)
+        self.process.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,7 @@ def curl(lines: str) -> str:
     if shutil.which("curl") is None:
         pytest.skip("no curl to try the lines with")
     done = subprocess.run(
-        ["sh", "-c", lines], capture_output=True, text=True, timeout=30, check=False
+        ["sh", "-c", lines], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -168,7 +171,7 @@ def test_a_failure_is_not_noticed_and_a_broken_service_is_left_alone(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_stops_everything(demo: Demo, tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM: status 0, no traceback, every port is free again, no user is left."""
+    """Ctrl-C and SIGTERM: status 0, no traceback, no process and no user is left."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     running = Demo(tmp_path, "--port", "0", TMPDIR=str(folder))
@@ -177,25 +180,19 @@ def test_a_stop_stops_everything(demo: Demo, tmp_path: Path, number: signal.Sign
         assert [file.name for file in folder.glob("*/users.db")] == ["users.db"]
         # No password is the demo's for ever.
         assert running.password != demo.password
-        with socket.create_connection(("127.0.0.1", running.ports[0]), timeout=5):
+        # Neither a client that says nothing nor a service that does not answer keeps it alive.
+        with (
+            socket.create_connection(("127.0.0.1", running.ports[0]), timeout=20),
+            RawClient(urlsplit(running.line("slow").split()[-1]).port or 0) as slow,
+        ):
+            slow.send(request(target="/clock/slow"))
+            time.sleep(0.2)
             assert running.stop(number) == 0
         assert "Traceback" not in running.said
         assert list(folder.iterdir()) == []
-        assert [port for port in running.ports if is_open(port)] == []
+        # Nobody is left of it, so nobody holds a port; by now it may be somebody else's.
         with pytest.raises(ProcessLookupError):
             os.killpg(running.process.pid, 0)
-    finally:
-        running.kill()
-
-
-def test_a_stop_does_not_wait_for_the_slow_service(tmp_path: Path) -> None:
-    """A request that hangs in the slow service does not keep the demo alive."""
-    running = Demo(tmp_path, "--port", "0")
-    try:
-        line = running.line("slow")
-        with subprocess.Popen(["sh", "-c", line], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):  # fmt: skip
-            time.sleep(0.2)
-            assert running.stop() == 0
     finally:
         running.kill()
 
@@ -210,15 +207,8 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
             env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
             capture_output=True,
             text=True,
-            timeout=15,
+            timeout=120,
             check=False,
         )
     assert done.returncode == 1
     assert done.stderr == f"propylon: cannot listen on 127.0.0.1:{port}: Address already in use\n"
-
-
-def is_open(port: int) -> bool:
-    """Whether anybody listens there."""
-    with socket.socket() as sock:
-        sock.settimeout(1)
-        return sock.connect_ex(("127.0.0.1", port)) == 0

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from itertools import count
 
 import pytest
@@ -16,10 +17,10 @@ from tests.support.guarded import REMEMBERED, Kept
 from tests.support.issuer import Issuer, Said, as_json
 from tests.support.tokens import bearer, mint
 from tests.support.topology import Upstreams
-from tests.support.upstream import Upstream
+from tests.support.upstream import Arrived, Peer, Upstream
 
 _NUMBERS = count()
-PATIENCE = 9.0  # seconds, of a client: more than a gateway may take to give up
+PATIENCE = 30.0  # seconds, of a client: more than a gateway may take to give up
 
 
 @pytest.fixture
@@ -48,9 +49,7 @@ def patient(gateway: Gateway, token: str) -> Answer:
 
 
 @pytest.fixture(scope="module")
-def hanging(
-    kept_loose: Kept, issuer: Issuer, scenarios: object
-) -> Iterator[dict[str, list[Future[Answer]]]]:
+def hanging(kept_loose: Kept, issuer: Issuer) -> Iterator[dict[str, list[Future[Answer]]]]:
     """Requests on each edge with tokens whose judges never answer, or never come to an end."""
     drip = answers.endless(b" ", b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{", pause=0.2)
     with ThreadPoolExecutor(4) as pool:
@@ -63,8 +62,7 @@ def hanging(
         }
 
 
-# What takes long, because it waits, is begun with the first case, and looked at behind the last; the
-# scenarios of published keys have a module of their own, and some modules before it to run beside.
+# What takes long, because it waits, is begun with the first case, and looked at behind the last.
 
 
 def test_active_token_is_let_in(
@@ -136,7 +134,8 @@ def test_no_verdict_is_503(loose: Gateway, judged: Upstream, issuer: Issuer, doe
     assert answer.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
     assert answer.get("retry-after")
     assert judged.raw == b""
-    assert str(issuer.port) not in answer.body.decode()
+    identity = answer.get("x-request-id") or ""  # its digits are chance
+    assert str(issuer.port) not in answer.body.decode().replace(identity, "")
 
 
 def test_verdict_is_remembered_for_a_while(
@@ -169,18 +168,19 @@ def test_bad_verdict_is_remembered_too(loose: Gateway, judged: Upstream, issuer:
 
 def test_many_at_once_ask_once(loose: Gateway, judged: Upstream, issuer: Issuer) -> None:
     """Requests that come together with one token wait for one verdict."""
-    token = opaque(issuer, answers.after(0.2, as_json(active())))
-    got: list[int] = []
+    everybody = threading.Event()
 
-    def one() -> None:
-        got.append(ask(loose.port, target="/locked", headers=bearer(token)).status)
+    def judge(peer: Peer, arrived: Arrived) -> None:
+        assert everybody.wait(20)
+        as_json(active())(peer, arrived)
 
-    threads = [threading.Thread(target=one) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(5)
-    assert got == [200] * 8
+    token = opaque(issuer, judge)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(loose.port)) for _ in range(8)]
+        for client in clients:
+            client.send(request(target="/locked", headers=bearer(token)))
+        everybody.set()
+        assert [client.read().status for client in clients] == [200] * 8
     assert issuer.asked.count(token) == 1
 
 
@@ -188,12 +188,20 @@ def test_client_that_leaves_takes_no_verdict_away(
     loose: Gateway, judged: Upstream, issuer: Issuer
 ) -> None:
     """Whoever waits for the same verdict gets it, although the one who asked first has gone."""
-    token = opaque(issuer, answers.after(0.3, as_json(active())))
+    left = threading.Event()
+
+    def judge(peer: Peer, arrived: Arrived) -> None:
+        assert left.wait(20)
+        as_json(active())(peer, arrived)
+
+    token = opaque(issuer, judge)
     first = RawClient(loose.port).send(request(target="/locked", headers=bearer(token)))
     assert issuer.wait(lambda: token in issuer.asked)
     with RawClient(loose.port) as second:
         second.send(request(target="/locked", headers=bearer(token)))
         first.reset()
+        time.sleep(0.3)  # an ASGI app hears of it within a quarter of a second
+        left.set()
         assert second.read().status == 200
 
 
@@ -244,5 +252,5 @@ def test_issuer_that_is_down_lets_nobody_in(
         statuses.append(ask(loose.port, target="/locked", headers=bearer(token)).status)
         return statuses[-1] == 200
 
-    assert issuer.wait(recovered, 5), statuses
+    assert issuer.wait(recovered), statuses
     assert set(statuses) <= {200, 503}

@@ -11,6 +11,7 @@ from tests.support import answers
 from tests.support.client import RawClient, ask, chunked, post_chunked, request
 from tests.support.excused import excused
 from tests.support.gateway import Gateway
+from tests.support.topology import BODY
 from tests.support.upstream import Arrived, Peer, Upstream
 
 HUNDRED = 100 * (1 << 20)
@@ -107,7 +108,7 @@ def test_first_byte_of_a_download_is_there_before_the_last_is_sent(
             else (b"one", b"two")
         )
         peer.send(b"HTTP/1.1 200 OK\r\n" + head[framing] + b"\r\n" + first)
-        assert go.wait(5)
+        assert go.wait(20)
         peer.send(second)
         if framing == "close":
             peer.close()
@@ -197,14 +198,17 @@ def test_download_of_100_mb_by_a_slow_reader_costs_no_memory(
     assert max(peak, gateway.rss()) - before < GROWTH
 
 
-def test_reader_that_stops_for_good_is_let_go(gateway: Gateway, up: Upstream) -> None:
+def test_reader_that_stops_for_good_is_let_go(impatient: Gateway, up: Upstream) -> None:
     """A client that reads nothing for too long loses its answer, and the upstream is freed."""
     up.on("/big/stuck", answers.endless(BLOCK, b"HTTP/1.1 200 OK\r\n\r\n"))
-    with RawClient(gateway.port, window=4096) as client:
+    with RawClient(impatient.port, window=4096) as client:
         client.send(request(target="/big/stuck"))
-        gone = up.wait(lambda: up.requests and up.last.cancelled, 4)
-    assert gone or excused(gateway.edge, "linger")
-    assert up.wait(lambda: up.last.cancelled, 3)
+        stuck = up.arrived("/big/stuck")
+        # Behind the portable edge, uvicorn waits for as long as the client stays.
+        patience = 20 if impatient.edge == "fast" else 1.5 * BODY
+        gone = up.wait(lambda: stuck.cancelled, patience)
+    assert gone or excused(impatient.edge, "linger")
+    assert up.wait(lambda: stuck.cancelled)
 
 
 def test_twenty_uploads_at_once_stay_apart(gateway: Gateway, up: Upstream) -> None:

@@ -9,7 +9,7 @@ from tests.support.attack import MARK, NEXT
 from tests.support.client import Ended, RawClient, chunked, post_chunked, request
 from tests.support.excused import excused
 from tests.support.gateway import Gateway
-from tests.support.topology import HEADER, SMALL_BODY, Upstreams
+from tests.support.topology import BODY, HEADER, PATIENT, SMALL_BODY, Upstreams
 from tests.support.upstream import Arrived, Peer, Upstream
 
 WELL_FORMED = {
@@ -189,9 +189,10 @@ def test_upstreams_refusal_of_an_expectation_is_passed_on(
 
 def test_half_closed_client_is_served(gateway: Gateway, up: Upstream, client: RawClient) -> None:
     """A client that has said everything still gets an answer that begins within a second."""
-    up.on("/h", answers.after(0.3, answers.plain(body=b"late")))
+    up.on("/h", answers.after(0.2, answers.plain(body=b"late")))
     client.send(request(target="/up/h")).half_close()
     if excused(gateway.edge, "half-close"):
+        client.rest()  # nothing of it is left behind for the next case
         return
     answer = client.read()
     assert (answer.status, answer.body) == (200, b"late")
@@ -203,25 +204,23 @@ def test_half_closed_client_is_not_waited_for_for_ever(
 ) -> None:
     """If the answer has not begun within a second of the end of input, the upstream is cancelled."""
     up.on("/big/h", answers.hang)
-    started = time.monotonic()
     client.send(request(target="/big/h"))
-    assert up.wait(lambda: up.requests)
+    hanging = up.arrived("/big/h")
     client.half_close()
-    # By its name: what an earlier case left behind on this edge may arrive in between.
-    hanging = [arrived for arrived in up.requests if arrived.target == b"/big/h"]
-    assert up.wait(lambda: hanging[0].cancelled, 3)
-    assert time.monotonic() - started < 2.5
+    ended = time.monotonic()
+    assert up.wait(lambda: hanging.cancelled)
+    assert hanging.cancelled - ended < PATIENT["first_byte"] * 0.8  # that is not what ended it
 
 
 def test_client_that_leaves_cancels_the_upstream(gateway: Gateway, up: Upstream) -> None:
-    """A client gone in mid-request frees the upstream within a second."""
+    """A client gone in mid-request frees the upstream, long before any time-out."""
     up.on("/big/gone", answers.hang)
     client = RawClient(gateway.port).send(request(target="/big/gone"))
-    assert up.wait(lambda: up.requests)
+    hanging = up.arrived("/big/gone")
     client.reset()
     left = time.monotonic()
-    assert up.wait(lambda: up.last.cancelled, 3)
-    assert up.last.cancelled - left < 1.2
+    assert up.wait(lambda: hanging.cancelled)
+    assert hanging.cancelled - left < PATIENT["first_byte"] * 0.8
 
 
 def test_client_that_leaves_in_mid_upload_never_completes_it(
@@ -254,63 +253,56 @@ def test_lingering_ends(gateway: Gateway, up: Upstream) -> None:
     with RawClient(gateway.port) as client:
         client.send(request("POST", "/small", [("Content-Length", "100000000")]))
         started = time.monotonic()
-        while not client.broken and time.monotonic() - started < 4:
+        while not client.broken and time.monotonic() - started < 20:
             client.send(b"x" * 65536)
         assert client.broken or excused(gateway.edge, "linger")
 
 
-def test_silent_client_gets_408(gateway: Gateway, up: Upstream, client: RawClient) -> None:
+def test_silent_client_gets_408(impatient: Gateway, up: Upstream, hurried: RawClient) -> None:
     """A head that does not end in time is 408 and the end."""
-    started = time.monotonic()
-    client.send(b"GET /up/x HTTP/1.1\r\nHost: gw.test\r\n")
-    client.sock.settimeout(HEADER + 2)
-    if excused(gateway.edge, "header-time"):
+    if excused(impatient.edge, "header-time"):
         return
-    answer = client.read()
+    started = time.monotonic()
+    hurried.send(b"GET /up/x HTTP/1.1\r\nHost: gw.test\r\n")
+    answer = hurried.read()
     assert (answer.status, answer.json()["error"]["code"]) == (408, "REQUEST_TIMEOUT")
-    assert HEADER * 0.8 <= time.monotonic() - started <= HEADER + 1.5
-    assert client.is_closed()
+    assert time.monotonic() - started >= HEADER * 0.8
+    assert hurried.is_closed()
 
 
-def test_trickling_head_gets_408(gateway: Gateway, up: Upstream, client: RawClient) -> None:
+def test_trickling_head_gets_408(impatient: Gateway, up: Upstream, hurried: RawClient) -> None:
     """A byte now and then does not extend the time for a head: the limit is for all of it."""
-    if excused(gateway.edge, "header-time"):
+    if excused(impatient.edge, "header-time"):
         return
     head = request(headers=[("X-Slow", "v" * 200)])
-    client.trickle(head[:60], 1, pause=0.03)
-    answer = client.read()
+    hurried.trickle(head[:60], 1, pause=HEADER / 50)
+    answer = hurried.read()
     assert answer.status == 408
     assert not up.raw
 
 
-def test_silence_in_a_body_is_408(gateway: Gateway, up: Upstream, client: RawClient) -> None:
+def test_silence_in_a_body_is_408(up: Upstream, hurried: RawClient) -> None:
     """A body that stops coming is 408, and the upstream never sees it as whole."""
-    client.send(request("POST", "/big/s", [("Content-Length", "10")]) + b"12345")
-    started = time.monotonic()
-    assert client.read().status == 408
-    assert time.monotonic() - started < 3
-    assert client.is_closed()
+    hurried.send(request("POST", "/big/s", [("Content-Length", "10")]) + b"12345")
+    assert hurried.read().status == 408
+    assert hurried.is_closed()
     assert all(not arrived.complete for arrived in up.requests)
 
 
-def test_slow_body_that_progresses_is_served(
-    gateway: Gateway, up: Upstream, client: RawClient
-) -> None:
+def test_slow_body_that_progresses_is_served(up: Upstream, hurried: RawClient) -> None:
     """A body may take longer than its silence limit in all, as long as something comes."""
     body = b"x" * 8
-    client.send(request("POST", "/big/p", [("Content-Length", "8")]))
-    client.trickle(body, 1, pause=0.25)
-    assert client.read().status == 200
+    hurried.send(request("POST", "/big/p", [("Content-Length", "8")]))
+    hurried.trickle(body, 1, pause=BODY / 6)
+    assert hurried.read().status == 200
     assert bytes(up.last.body) == body
 
 
-def test_head_of_the_next_request_may_come_later(
-    gateway: Gateway, up: Upstream, client: RawClient
-) -> None:
+def test_head_of_the_next_request_may_come_later(up: Upstream, hurried: RawClient) -> None:
     """Between requests the idle time applies, not that of a head."""
-    assert client.send(request()).read().status == 200
-    time.sleep(HEADER + 0.5)
-    assert client.send(request()).read().status == 200
+    assert hurried.send(request()).read().status == 200
+    time.sleep(HEADER + 0.3)
+    assert hurried.send(request()).read().status == 200
 
 
 def test_connection_limit_of_nothing_sent(gateway: Gateway, up: Upstream) -> None:
@@ -324,19 +316,19 @@ def test_connection_limit_of_nothing_sent(gateway: Gateway, up: Upstream) -> Non
 
 
 def test_upload_is_paced_by_a_slow_upstream(
-    gateway: Gateway, up: Upstream, client: RawClient
+    impatient: Gateway, up: Upstream, hurried: RawClient
 ) -> None:
     """An upstream that reads slowly gets everything, though that takes longer than a silence may."""
 
     def slowly(peer: Peer, arrived: Arrived) -> None:
-        peer.pause(1.3)
+        peer.pause(BODY + 0.3)
         peer.read_body(arrived)
         answers.plain(body=b"done")(peer, arrived)
 
     up.on("/big/slow", slowly)
-    client.send(request("POST", "/big/slow", body=b"x" * 8_000_000))
+    hurried.send(request("POST", "/big/slow", body=b"x" * 8_000_000))
     try:
-        answer = client.read()
+        answer = hurried.read()
     except Ended as error:
-        raise AssertionError(f"{error}: {gateway.said()[-500:]}") from None
+        raise AssertionError(f"{error}: {impatient.said()[-500:]}") from None
     assert (answer.status, up.last.length) == (200, 8_000_000)

@@ -8,7 +8,7 @@ import pytest
 from tests.support import answers
 from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import Gateway
-from tests.support.topology import SMALL_BODY, Upstreams
+from tests.support.topology import CONNECT, LATE, PATIENT, SMALL_BODY, Upstreams
 from tests.support.upstream import Upstream
 
 Case = tuple[str, str, int, str]
@@ -113,28 +113,28 @@ def test_closed_port_is_502_at_once(gateway: Gateway, up: Upstream) -> None:
     """A refused connection is 502 without waiting for any timeout."""
     started = time.monotonic()
     assert ask(gateway.port, target="/closed").status == 502
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < PATIENT["connect"] * 0.8
 
 
 @pytest.mark.parametrize(
-    ("target", "limit"), [("/hasty", 0.3), ("/up/late", 0.7), ("/silence", 0.5)]
+    ("target", "limit"), [("/hasty", 0.3), ("/late", LATE), ("/silence", CONNECT)]
 )
 def test_timeout_is_504_in_time(gateway: Gateway, up: Upstream, target: str, limit: float) -> None:
-    """An upstream that says nothing is 504 within the timeout and half a second."""
+    """An upstream that says nothing is 504 after the route's timeout, not after any other."""
     up.on("/hasty", answers.hang)
     up.on("/late", answers.hang)
     started = time.monotonic()
     answer = ask(gateway.port, target=target)
     took = time.monotonic() - started
     check_envelope(answer, 504, "UPSTREAM_TIMEOUT")
-    assert limit * 0.9 <= took <= limit + 0.5
+    assert limit * 0.9 <= took <= PATIENT["first_byte"] * 0.8
 
 
 def test_timeout_cancels_the_upstream(gateway: Gateway, up: Upstream) -> None:
     """After a 504 the upstream's connection is closed, not left to answer the next request."""
     up.on("/hasty", answers.hang)
     assert ask(gateway.port, target="/hasty").status == 504
-    assert up.wait(lambda: up.last.cancelled, 1)
+    assert up.wait(lambda: up.last.cancelled)
 
 
 def test_no_instance_says_which_service(gateway: Gateway, up: Upstream) -> None:

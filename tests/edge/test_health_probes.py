@@ -1,6 +1,7 @@
 """Probes, ejection and /health of a real gateway, before real instances."""
 
 import json
+import re
 import signal
 import threading
 import time
@@ -20,9 +21,11 @@ from tests.support.upstream import Arrived, Peer, Script, Upstream
 
 # What is looked at does not depend on how requests come in: one edge shows it.
 EDGE = "fast"
-INTERVAL, TIMEOUT = 0.1, 0.3
+INTERVAL = 0.1
 EJECTED_FOR = 1.0
-HEALTH = {"path": "/up", "interval": INTERVAL, "timeout": TIMEOUT}
+# On a busy machine nobody who is well may look ill; only where somebody hangs, it has to show soon.
+HEALTH = {"path": "/up", "interval": INTERVAL, "timeout": 20}
+HASTY = {**HEALTH, "timeout": 0.3}
 ILL = answers.plain("503 Service Unavailable")
 BROKEN = answers.plain("500 Broken")
 
@@ -38,6 +41,7 @@ class Instances:
     def __init__(self) -> None:
         self.one, self.two = Upstream(), Upstream()  # of "pair", probed
         self.alone = Upstream()  # probed
+        self.slow = Upstream()  # probed, and given up soon
         self.unsaid = Upstream()  # not probed
         self.left, self.right = Upstream(), Upstream()  # of "shaky", which ejects
         self.narrow = Upstream()  # one connection, and probed
@@ -54,6 +58,7 @@ class Instances:
         return {
             "pair": {"instances": [url(self.one), url(self.two)], "health": HEALTH},
             "alone": {"url": url(self.alone), "health": HEALTH},
+            "slow": {"url": url(self.slow), "health": HASTY},
             "unsaid": {"url": url(self.unsaid)},
             "shaky": {
                 "instances": [url(self.left), url(self.right)],
@@ -97,7 +102,7 @@ def well(instances: Instances, looked_after: Gateway) -> Iterator[Instances]:
     """Every instance well again, and known to be."""
     for up in instances.all:
         up.reset()
-    probed = (instances.one, instances.two, instances.alone, instances.narrow)
+    probed = (instances.one, instances.two, instances.alone, instances.slow, instances.narrow)
     wait(lambda: all(condition(looked_after, up) == "healthy" for up in probed))
     while "ejected" in (condition(looked_after, up) for up in (instances.left, instances.right)):
         ask_service(looked_after, "shaky")  # whoever asks finds that the time is over
@@ -156,7 +161,7 @@ def ends_cleanly(gateway: Gateway) -> None:
         assert trouble not in gateway.said()
 
 
-def wait(true: Callable[[], object], within: float = 5.0) -> None:
+def wait(true: Callable[[], object], within: float = 20.0) -> None:
     """Wait until it is true."""
     deadline = time.monotonic() + within
     while not true():
@@ -226,31 +231,35 @@ def test_requests_are_shared_between_the_well(looked_after: Gateway, well: Insta
 
 
 @pytest.mark.parametrize(
-    ("script", "verdict"),
+    ("name", "script", "verdict"),
     [
-        (ILL, "unhealthy (status 503)"),
-        (answers.plain("302 Found", ["Location: /elsewhere"]), "unhealthy (status 302)"),
-        (answers.hang, "failed (The upstream did not answer in time)"),
-        (lambda peer, arrived: peer.close(), "failed (The upstream closed the connection"),
-        (answers.endless(b"a", b"HTTP/1.1 200 OK\r\nX-Slow: ", pause=0.02), "failed ("),
+        ("alone", ILL, "unhealthy (status 503)"),
+        ("alone", answers.plain("302 Found", ["Location: /elsewhere"]), "unhealthy (status 302)"),
+        ("alone", lambda peer, arrived: peer.close(), "failed (The upstream closed the connection"),
+        # Who gives up first, the exchange or the probe, is not said.
+        ("slow", answers.hang, "failed ("),
+        ("slow", answers.endless(b"a", b"HTTP/1.1 200 OK\r\nX-Slow: ", pause=0.02), "failed ("),
     ],
-    ids=["503", "302", "hangs", "closes", "drips"],
+    ids=["503", "302", "closes", "hangs", "drips"],
 )
-def test_nobody_well(looked_after: Gateway, well: Instances, script: Script, verdict: str) -> None:
+def test_nobody_well(
+    looked_after: Gateway, well: Instances, name: str, script: Script, verdict: str
+) -> None:
     """The only instance falls ill: 503 at once, with since when; the log says why; it recovers."""
-    well.alone.on("/up", script)
-    wait(lambda: ask_service(looked_after, "alone").status == 503)
-    before = len(asked(well.alone))
-    answer = ask_service(looked_after, "alone")
+    up: Upstream = getattr(well, name)
+    up.on("/up", script)
+    wait(lambda: ask_service(looked_after, name).status == 503)
+    before = len(asked(up))
+    answer = ask_service(looked_after, name)
     assert (answer.status, answer.json()["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
     details = answer.json()["error"]["details"]
-    assert details["service"] == "alone"
+    assert details["service"] == name
     assert datetime.now(UTC) - datetime.fromisoformat(details["last_check"]) < timedelta(minutes=1)
-    assert len(asked(well.alone)) == before
-    wait(lambda: condition(looked_after, well.alone) == verdict.partition(" (")[0])
-    assert news(looked_after, well.alone)[-1].startswith(verdict)
-    well.alone.on("/up", answers.plain("204 No Content"))
-    wait(lambda: ask_service(looked_after, "alone").status == 200)
+    assert len(asked(up)) == before
+    wait(lambda: condition(looked_after, up) == verdict.partition(" (")[0])
+    assert news(looked_after, up)[-1].startswith(verdict)
+    up.on("/up", answers.plain("204 No Content"))
+    wait(lambda: ask_service(looked_after, name).status == 200)
 
 
 def test_before_the_first_verdict(troubled: Troubled) -> None:
@@ -284,14 +293,14 @@ def test_what_a_probe_looks_like(looked_after: Gateway, well: Instances) -> None
 def test_probes_come_at_intervals(looked_after: Gateway, well: Instances) -> None:
     """One after the other, never a flood; whoever asks /health adds none."""
     began = time.monotonic()
-    wait(lambda: len(probes(well.alone)) >= 4)
+    wait(lambda: len(probes(well.alone)) >= 7)
     for _ in range(20):
         health(looked_after)
     lasted = time.monotonic() - began
     assert len(probes(well.alone)) <= lasted / (0.9 * INTERVAL) + 2
     starts = [one.started for one in probes(well.alone)]
-    # They may arrive late on a busy machine, and then one may follow another sooner.
-    assert starts[-1] - starts[0] > 0.4 * INTERVAL * (len(starts) - 1)
+    # The first may arrive late on a busy machine, and then the next follow sooner.
+    assert starts[-1] - starts[0] > 0.3 * INTERVAL * (len(starts) - 1)
 
 
 def test_an_instance_in_full_use_is_not_ill(looked_after: Gateway, well: Instances) -> None:
@@ -347,10 +356,12 @@ def test_an_instance_that_fails_is_left_out_for_a_while(
     """After two failures in a row nobody gets its errors any more; it comes back by itself."""
     repaired = threading.Event()
     well.left.on("/mine", broken_until(repaired))
+    began = time.monotonic()
     found = [ask_service(looked_after, "shaky").status for _ in range(12)]
-    assert found.count(500) == 2
-    assert len(asked(well.left)) == 2
-    assert found[-8:] == [200] * 8
+    if time.monotonic() - began < EJECTED_FOR:  # else the machine was too busy to tell
+        assert found.count(500) == 2
+        assert len(asked(well.left)) == 2
+        assert found[-8:] == [200] * 8
     repaired.set()
     wait(lambda: ask_service(looked_after, "shaky").status == 200 and len(asked(well.left)) > 2)
     wait(lambda: condition(looked_after, well.left) != "ejected")
@@ -362,10 +373,12 @@ def test_never_all_of_them(looked_after: Gateway, well: Instances) -> None:
     """When both fail, one stays: its errors are passed on, and are the breaker's business."""
     for up in (well.left, well.right):
         up.on("/mine", BROKEN)
+    began = time.monotonic()
     found = [ask_service(looked_after, "shaky").status for _ in range(12)]
     assert found == [500] * 12
     assert len(asked(well.left)) + len(asked(well.right)) == 12
-    assert 2 in (len(asked(well.left)), len(asked(well.right)))
+    if time.monotonic() - began < EJECTED_FOR:  # else the machine was too busy to tell
+        assert 2 in (len(asked(well.left)), len(asked(well.right)))
 
 
 def test_a_reload_forgets_no_ejection(troubled: Troubled) -> None:
@@ -377,7 +390,7 @@ def test_a_reload_forgets_no_ejection(troubled: Troubled) -> None:
     written["services"]["both"]["instances"][1] = {"url": url(troubled.fine), "weight": 2}
     gateway.file.write_text(yaml.safe_dump(written))
     gateway.process.send_signal(signal.SIGHUP)
-    wait(lambda: "reload" in gateway.said())
+    wait(lambda: re.search(r"reload: [0-9]+ services", gateway.said()))
     assert [ask_service(gateway, "both").status for _ in range(9)] == [200] * 9
     assert len(asked(bad)) == before
 
@@ -387,7 +400,6 @@ def test_a_reload_forgets_no_ejection(troubled: Troubled) -> None:
 
 def test_each_service_has_its_own_status(troubled: Troubled) -> None:
     """Well, broken, hanging and gone, each as it is; the hanging ones are waited for together."""
-    found = health(troubled.gateway)
     expected = {
         "fine": "healthy",
         "broken": "unhealthy",
@@ -398,7 +410,13 @@ def test_each_service_has_its_own_status(troubled: Troubled) -> None:
         "both": "degraded",
         "empty": "unknown",
     }
-    assert {name: found["services"][name]["status"] for name in expected} == expected
+    found: dict[str, Any] = {}
+
+    def as_expected() -> bool:  # on a busy machine one that is well may answer too late
+        found.update(health(troubled.gateway))
+        return {name: found["services"][name]["status"] for name in expected} == expected
+
+    wait(as_expected)
     assert found["status"] == "degraded"
     assert "127.0.0.1" not in json.dumps(found)
     # Together: each had begun before any was given up.

@@ -47,7 +47,8 @@ def test_head_that_is_too_large_is_refused(
             assert (answer.status in statuses, answer.complete) == (True, True)
             assert client.is_closed()
     assert upstreams.nothing_arrived()
-    assert gateway.rss() - before < 100 * len(TOO_MUCH[name])
+    # Memory comes in pieces: of a small head some megabytes are no sign.
+    assert gateway.rss() - before < 8_000_000 + 100 * len(TOO_MUCH[name])
 
 
 def test_head_under_the_limit_passes(gateway: Gateway, up: Upstream) -> None:
@@ -125,13 +126,13 @@ def test_many_tiny_chunks_cost_neither_memory_nor_time(gateway: Gateway, up: Ups
     """200,000 chunks of one byte arrive as 200,000 bytes, memory flat, time linear."""
     count = 200_000
     before, started = gateway.rss(), time.monotonic()
-    with RawClient(gateway.port, timeout=20) as client:
+    with RawClient(gateway.port, timeout=60) as client:
         client.send(request("POST", "/big/t", [("Transfer-Encoding", "chunked")]))
         client.send(b"1\r\nx\r\n" * count + b"0\r\n\r\n")
         assert client.read().status == 200
     assert up.last.length == count
     # Quadratic it would be minutes; the bound is for hanging, not for speed.
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert gateway.rss() - before < 20_000_000
 
 

@@ -5,15 +5,19 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Start
 from tests.support import answers
-from tests.support.client import Answer, Ended, RawClient, ask, request
+from tests.support.client import Ended, RawClient, ask, request
 from tests.support.excused import excused
-from tests.support.topology import Upstreams, configuration
+from tests.support.gateway import EDGES, Gateway
+from tests.support.guarded import Kept
+from tests.support.topology import DRAIN, PATIENT, Upstreams, configuration
+from tests.support.upstream import Arrived, Peer
 
 
 def clean(edge: str) -> tuple[int, ...]:
@@ -21,19 +25,32 @@ def clean(edge: str) -> tuple[int, ...]:
     return (0, -signal.SIGTERM) if excused(edge, "exit-status") else (0,)
 
 
-@pytest.mark.parametrize("trusted", [["127.0.0.1/32"], ["127.0.0.0/8", "10.0.0.0/8"]])
-def test_trusted_proxy_is_believed(start: Start, upstreams: Upstreams, trusted: list[str]) -> None:
+@pytest.fixture(scope="module")
+def kept_proxied(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    """Gateways that believe what proxies on this host, or in another network, say."""
+    config = configuration(upstreams, trusted_proxies=["127.0.0.1", "10.0.0.0/8"])
+    running = Kept(EDGES, tmp_path_factory.mktemp("proxied"), config)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def proxied(edge: str, kept_proxied: Kept) -> Gateway:
+    """The one on the edge in turn."""
+    return kept_proxied.at(edge)
+
+
+def test_trusted_proxy_is_believed(proxied: Gateway, upstreams: Upstreams) -> None:
     """Behind a trusted proxy X-Forwarded-For is appended to, and the client is who it says."""
     upstreams.reset()
-    gateway = start(configuration(upstreams, trusted_proxies=trusted))
     chain = [("X-Forwarded-For", "6.6.6.6, 9.9.9.9"), ("X-Forwarded-Proto", "https"),
              ("X-Forwarded-Host", "shop.example"), ("X-Real-IP", "9.9.9.9")]  # fmt: skip
-    answer = ask(gateway.port, headers=chain)
+    answer = ask(proxied.port, headers=chain)
     last = upstreams.main.last
     assert last.get("x-forwarded-for") == "6.6.6.6, 9.9.9.9, 127.0.0.1"
     assert last.get("x-forwarded-proto") == "https"
     assert last.get("x-forwarded-host") == "shop.example"
-    assert gateway.record(answer)["client_ip"] == "9.9.9.9"
+    assert proxied.record(answer)["client_ip"] == "9.9.9.9"
     assert upstreams.faults == []
 
 
@@ -47,30 +64,37 @@ def test_trusted_proxy_is_believed(start: Start, upstreams: Upstreams, trusted: 
     ],
 )
 def test_client_is_the_rightmost_untrusted(
-    start: Start, upstreams: Upstreams, sent: str, client_ip: str
+    proxied: Gateway, upstreams: Upstreams, sent: str, client_ip: str
 ) -> None:
     """Of a chain, the last address that is no trusted proxy is the client."""
-    gateway = start(configuration(upstreams, trusted_proxies=["127.0.0.1", "10.0.0.0/8"]))
-    answer = ask(gateway.port, headers=[("X-Forwarded-For", sent)] if sent else [])
-    assert gateway.record(answer)["client_ip"] == client_ip
+    answer = ask(proxied.port, headers=[("X-Forwarded-For", sent)] if sent else [])
+    assert proxied.record(answer)["client_ip"] == client_ip
 
 
 def test_stop_finishes_what_is_in_flight(edge: str, start: Start, upstreams: Upstreams) -> None:
     """SIGTERM: the request in flight completes, new connections are refused, the exit is clean."""
     upstreams.reset()
     gateway = start(configuration(upstreams))
-    upstreams.main.on("/slow", answers.after(0.6, answers.plain(body=b"finished")))
-    got: list[Answer] = []
-    thread = threading.Thread(target=lambda: got.append(ask(gateway.port, target="/up/slow")))
-    thread.start()
-    assert upstreams.main.wait(lambda: upstreams.main.requests)
-    gateway.process.send_signal(signal.SIGTERM)
-    time.sleep(0.25)
-    with contextlib.suppress(OSError, Ended), RawClient(gateway.port) as late:
-        assert late.send(request()).read().status == 503
-    thread.join(5)
-    assert [answer.body for answer in got] == [b"finished"]
-    assert gateway.stop() in clean(edge)
+    go = threading.Event()
+
+    def slowly(peer: Peer, arrived: Arrived) -> None:
+        go.wait(20)
+        answers.plain(body=b"finished")(peer, arrived)
+
+    def refused() -> bool:
+        with contextlib.suppress(OSError, Ended):
+            return ask(gateway.port).status == 503
+        return True
+
+    upstreams.main.on("/slow", slowly)
+    with RawClient(gateway.port) as client:
+        client.send(request(target="/up/slow"))
+        upstreams.main.arrived("/slow")
+        gateway.process.send_signal(signal.SIGTERM)
+        assert upstreams.main.wait(refused, 8)
+        go.set()
+        assert client.read().body == b"finished"
+    assert gateway.status() in clean(edge)
 
 
 def test_stop_under_load_loses_no_request(edge: str, start: Start, upstreams: Upstreams) -> None:
@@ -105,7 +129,7 @@ def test_stop_under_load_loses_no_request(edge: str, start: Start, upstreams: Up
     time.sleep(0.5)
     assert gateway.stop() in clean(edge)
     for thread in threads:
-        thread.join(5)
+        thread.join(20)
     if not excused(edge, "linger"):
         assert faults == []
 
@@ -119,22 +143,23 @@ def test_stop_does_not_wait_for_idle_connections(
         assert used.send(request()).read().status == 200
         started = time.monotonic()
         assert gateway.stop() in clean(edge)
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < DRAIN * 0.8
         assert idle.is_closed()
 
 
 def test_stop_ends_what_does_not_end(edge: str, start: Start, upstreams: Upstreams) -> None:
     """A request that hangs is waited for as long as `drain` says, no longer."""
+    if edge != "fast":
+        pytest.skip("uvicorn is told by its own --timeout-graceful-shutdown")
     upstreams.reset()
     gateway = start(configuration(upstreams, drain=1))
     upstreams.main.on("/big/hang", answers.hang)
     with RawClient(gateway.port) as client:
         client.send(request(target="/big/hang"))
-        assert upstreams.main.wait(lambda: upstreams.main.requests)
-        if edge == "fast":
-            started = time.monotonic()
-            assert gateway.stop() in clean(edge)
-            assert 0.5 < time.monotonic() - started < 4
+        upstreams.main.arrived("/big/hang")
+        started = time.monotonic()
+        assert gateway.stop() == 0
+        assert 0.5 < time.monotonic() - started < PATIENT["first_byte"] * 0.8
 
 
 def test_readyz_turns_before_the_listener_closes(
@@ -143,44 +168,12 @@ def test_readyz_turns_before_the_listener_closes(
     """With drain_delay the gateway is unready, and still serves, before it stops listening."""
     if edge != "fast":
         pytest.skip("uvicorn closes its listener before the app hears of it")
-    gateway = start(configuration(upstreams, drain_delay=0.8))
+    gateway = start(configuration(upstreams, drain_delay=20))
     assert ask(gateway.port, target="/readyz").status == 200
     gateway.process.send_signal(signal.SIGTERM)
-    time.sleep(0.25)
-    assert ask(gateway.port, target="/readyz").status == 503
+    assert upstreams.main.wait(lambda: ask(gateway.port, target="/readyz").status == 503)
     assert ask(gateway.port, target="/up/x").status == 200
-    assert gateway.stop() == 0
-
-
-def test_crashed_worker_is_replaced(edge: str, start: Start, upstreams: Upstreams) -> None:
-    """A worker ended by kill -9 is replaced by another one within a second or two."""
-    if edge != "fast":
-        pytest.skip("uvicorn's workers are uvicorn's")
-    gateway = start(configuration(upstreams, workers=2))
-
-    def workers() -> list[int]:
-        return [
-            pid for pid in gateway.pids() if b"run" in _command(pid) or b"spawn" in _command(pid)
-        ][1:]
-
-    assert upstreams.main.wait(lambda: len(workers()) >= 2)
-    victim = workers()[0]
-    os.kill(victim, signal.SIGKILL)
-    assert upstreams.main.wait(lambda: victim not in workers() and len(workers()) >= 2, 4)
-    deadline = time.monotonic() + 3
-    good = 0
-    while good < 10 and time.monotonic() < deadline:
-        with contextlib.suppress(OSError, Ended):
-            good += ask(gateway.port).status == 200
-    assert good >= 10
-    assert gateway.stop() == 0
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    assert gateway.stop() == 0  # asked twice, it does not wait for the rest of the delay
 
 
 def test_too_few_files_end_nothing(start: Start, upstreams: Upstreams) -> None:
@@ -199,7 +192,7 @@ def test_too_few_files_end_nothing(start: Start, upstreams: Upstreams) -> None:
         for client in crowd:
             client.sock.close()
     assert gateway.process.poll() is None
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     status = 0
     while status != 200 and time.monotonic() < deadline:
         with contextlib.suppress(OSError, Ended, TimeoutError):

@@ -18,6 +18,7 @@ from tests.support.upstream import Arrived, Peer, Upstream, ok
 
 PATH = "/api/v1/services"
 ADMIN = authorized("operator", scope="admin")
+LEASE = 1.0  # seconds
 SERVICES = ("plain", "pair", "ill", "gone", "flight", "quiet", "again")
 
 
@@ -55,7 +56,7 @@ class Lasting(NamedTuple):
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
     """One gateway for all who need another configuration."""
     with Upstream() as up:
-        config = configuration(ttl="1s")
+        config = configuration(ttl=LEASE)
         config["services"]["plain"] = {"url": f"http://127.0.0.1:{up.port}"}
         config["services"]["pair"] = {"url": f"http://localhost:{up.port}"}
         running = Gateway("fast", config, tmp_path_factory.mktemp("lasting"))
@@ -149,7 +150,7 @@ def statuses(gateway: Gateway, service: str) -> list[str]:
     return [one["status"] for one in listed(gateway, service)]
 
 
-def soon(true: Callable[[], object], within: float = 5.0) -> bool:
+def soon(true: Callable[[], object], within: float = 20.0) -> bool:
     """Whether it becomes true in time."""
     deadline = time.monotonic() + within
     while not true():
@@ -169,10 +170,11 @@ def asked(upstream: Upstream, path: str) -> int:
 
 @pytest.mark.parametrize("edge", EDGES)
 def test_coming_staying_and_going(
-    begin: Begin, edge: str, instances: Callable[[], Upstream]
+    registering: Gateway, begin: Begin, edge: str, instances: Callable[[], Upstream]
 ) -> None:
     """On either edge: 201, 200, requests, a heartbeat, 204, 404, 503."""
-    gateway, up = begin(configuration(), edge), instances()
+    gateway = registering if edge == registering.edge else begin(configuration(), edge)
+    up = instances()
     name = f"{PATH}/plain/127.0.0.1:{up.port}"
     assert [register(gateway, "plain", up.port).status for _ in range(2)] == [201, 200]
     assert ask(gateway.port, target="/plain").status == 200
@@ -219,7 +221,7 @@ def test_many_register_at_once(registering: Gateway, instances: Callable[[], Ups
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(20)
     assert sorted(found) == [200] * 7 + [201]
     assert len(listed(registering, "again")) == 1
 
@@ -232,7 +234,7 @@ def test_a_service_that_nobody_wrote_down(
     assert register(registering, "newcomer", up.port).status == 201
     health = said(ask(registering.port, target="/health"))["services"]
     assert health["newcomer"]["status"] == "healthy"
-    assert str(up.port) not in json.dumps(health)
+    assert f":{up.port}" not in json.dumps(health)
     assert ask(registering.port, target="/newcomer").status == 404
     path = f"{PATH}/newcomer/127.0.0.1:{up.port}"
     assert ask(registering.port, "DELETE", path, ADMIN).status == 204
@@ -413,8 +415,8 @@ def test_an_instance_leaves(registering: Gateway, instances: Callable[[], Upstre
     answer = ask(registering.port, "DELETE", path, ADMIN)
     assert (answer.status, answer.body) == (204, b"")
     assert up.wait(lambda: not up.idle)
-    before = len(up.requests)
     error(ask(registering.port, target="/gone"), 503, "SERVICE_UNAVAILABLE")
+    before = len(up.requests)
     time.sleep(1.3)
     assert len(up.requests) == before
     error(ask(registering.port, "DELETE", path, ADMIN), 404, "NOT_FOUND")
@@ -441,13 +443,13 @@ def test_leaving_with_a_request_in_hand(
 
     def slowly(peer: Peer, request: Arrived) -> None:
         arrived.set()
-        finish.wait(5)
+        finish.wait(20)
         ok(peer, request)
 
     up.on("/flight", slowly)
     with RawClient(registering.port) as client:
         client.send(request(target="/flight"))
-        assert arrived.wait(3)
+        assert arrived.wait(20)
         path = f"{PATH}/flight/127.0.0.1:{up.port}"
         assert ask(registering.port, "DELETE", path, ADMIN).status == 204
         error(ask(registering.port, target="/flight"), 503, "SERVICE_UNAVAILABLE")
@@ -474,13 +476,21 @@ def test_an_instance_of_the_configuration(lasting: Lasting) -> None:
 def test_a_lease(lasting: Lasting, instances: Callable[[], Upstream]) -> None:
     """Heartbeats keep an instance; without them it leaves, though it would pass every probe."""
     gateway, up = lasting.gateway, instances()
-    assert register(gateway, "quiet", up.port, check_interval=1).status == 201
     path = f"{PATH}/quiet/127.0.0.1:{up.port}/heartbeat"
-    for _ in range(3):
-        time.sleep(0.5)
-        answer = ask(gateway.port, "PUT", path, ADMIN)
-        assert (answer.status, said(answer)["lease"]) == (200, 1.0)
-    assert ask(gateway.port, target="/quiet").status == 200
+
+    def kept() -> bool:
+        """Whether it is there after more than a lease; False if the machine was too busy to tell."""
+        assert register(gateway, "quiet", up.port, check_interval=1).status in (200, 201)
+        for _ in range(6):
+            last = time.monotonic()
+            time.sleep(0.2 * LEASE)
+            answer = ask(gateway.port, "PUT", path, ADMIN)
+            if time.monotonic() - last >= LEASE:
+                return False
+            assert (answer.status, said(answer)["lease"]) == (200, LEASE)
+        return ask(gateway.port, target="/quiet").status == 200
+
+    assert any(kept() for _ in range(5))
     assert soon(lambda: listed(gateway, "quiet") == [])
     error(ask(gateway.port, target="/quiet"), 503, "SERVICE_UNAVAILABLE")
     error(ask(gateway.port, "PUT", path, ADMIN), 404, "NOT_FOUND")
@@ -494,7 +504,7 @@ def test_a_name_for_this_host(lasting: Lasting) -> None:
     """One instance, however many addresses it has; in the file and in the registry."""
     gateway, up = lasting
     assert register(gateway, "again", up.port, host="LOCALHOST").status == 201
-    for name in ("pair", "again"):
+    for name in ("again", "pair"):  # at once: it sends no heartbeats
         assert ask(gateway.port, target=f"/{name}").status == 200
         assert up.last.get("host") == f"localhost:{up.port}"
         assert [one["instance_id"] for one in listed(gateway, name)] == [f"localhost:{up.port}"]

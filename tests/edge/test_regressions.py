@@ -29,8 +29,7 @@ def roomy(upstreams: Upstreams) -> Config:
     """The shared configuration, with large heads, a trusted proxy and a pool of two."""
     config = configuration(upstreams, max_header=65536, trusted_proxies=["127.0.0.1/32"])
     main = config["services"]["main"]
-    patient = {"connect": 1, "first_byte": 5, "idle": 5, "total": 6}
-    config["services"]["narrow"] = {**main, "max_connections": 2, "timeouts": patient}
+    config["services"]["narrow"] = {**main, "max_connections": 2}
     config["routes"].append({"path": "/narrow", "service": "narrow", "max_body": SMALL_BODY})
     return config
 
@@ -46,7 +45,7 @@ def wide(
     running.kill()
 
 
-def logged(gateway: Gateway, path: str, within: float = 4.0) -> bool:
+def logged(gateway: Gateway, path: str, within: float = 20.0) -> bool:
     """Whether the exchange for that path has ended, as the access log tells."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
@@ -116,7 +115,7 @@ def test_refused_upload_takes_no_connection_with_it(
         release = threading.Event()
 
         def hold(peer: Peer, arrived: Arrived, release: threading.Event = release) -> None:
-            release.wait(4)
+            release.wait(20)
             ok(peer, arrived)
 
         upstreams.main.on("/narrow/hold", hold)
@@ -159,8 +158,8 @@ def held(gateway: Gateway) -> int:
     return sum(row[1].endswith(port) and row[3] != _LISTEN and row[9] != "0" for row in rows)
 
 
-def let_go(gateway: Gateway, within: float = 3.5 * BODY) -> bool:
-    """Whether it holds no client any more, in time; `idle` and `drain` are longer than that."""
+def let_go(gateway: Gateway, within: float = 20 * BODY) -> bool:
+    """Whether it holds no client any more, in time; `idle` is longer than that."""
     deadline = time.monotonic() + within
     while held(gateway):
         if time.monotonic() > deadline:
@@ -169,34 +168,34 @@ def let_go(gateway: Gateway, within: float = 3.5 * BODY) -> bool:
     return True
 
 
-def test_client_that_only_asks_costs_no_memory(gateway: Gateway, up: Upstream) -> None:
+def test_client_that_only_asks_costs_no_memory(impatient: Gateway, up: Upstream) -> None:
     """One that pipelines and never reads is not read from for long, and is cut."""
-    if excused(gateway.edge, "pipelining"):
+    if excused(impatient.edge, "pipelining"):
         pytest.skip("uvicorn reads on by itself, and has no limit for one that does not read")
     up.on("/much", answers.plain(body=BLOCK))
-    before = gateway.rss()
+    before = impatient.rss()
     grown = 0
     ended = False
-    deadline = time.monotonic() + 3.5 * BODY
-    with RawClient(gateway.port, timeout=0.1, window=4096) as client:
+    deadline = time.monotonic() + 20 * BODY
+    with RawClient(impatient.port, timeout=0.1, window=4096) as client:
         while not ended and time.monotonic() < deadline:
             try:
                 client.sock.send(request(target="/up/much") * 100)
             except TimeoutError:
-                grown = max(grown, gateway.rss() - before)
+                grown = max(grown, impatient.rss() - before)
             except OSError:
                 ended = True
-    assert max(grown, gateway.rss() - before) < GROWTH
+    assert max(grown, impatient.rss() - before) < GROWTH
     assert ended
 
 
 def test_client_that_does_not_fetch_its_last_answer_is_let_go(
-    gateway: Gateway, up: Upstream
+    impatient: Gateway, up: Upstream
 ) -> None:
     """A complete answer before a close is kept for as long as a body may take, no longer."""
-    if gateway.edge != "fast":
+    if impatient.edge != "fast":
         pytest.skip("uvicorn has no limit for a client that does not read")
-    assert let_go(gateway)
+    assert let_go(impatient)
     clients = []
     try:
         # What the kernel holds is about 4 MB, and some more comes in one piece: one of them is
@@ -204,44 +203,45 @@ def test_client_that_does_not_fetch_its_last_answer_is_let_go(
         for size in range(2 << 20, 7 << 20, 1 << 18):
             path = f"/up/last-{size}"
             up.on(path[3:], answers.plain(body=b"x" * size))
-            clients.append(RawClient(gateway.port, window=2048))
+            clients.append(RawClient(impatient.port, window=2048))
             clients[-1].send(request(target=path, headers=[("Connection", "close")]))
-        assert logged(gateway, f"/up/last-{2 << 20}")
-        assert let_go(gateway)
+        assert logged(impatient, f"/up/last-{2 << 20}")
+        assert let_go(impatient)
     finally:
         for client in clients:
             client.sock.close()
 
 
-def test_client_that_ends_its_body_and_does_not_read_is_cut(gateway: Gateway, up: Upstream) -> None:
+def test_client_that_ends_its_body_and_does_not_read_is_cut(
+    impatient: Gateway, up: Upstream
+) -> None:
     """An answer that began early: the end of the request's body does not end the patience."""
-    if gateway.edge != "fast":
+    if impatient.edge != "fast":
         pytest.skip("uvicorn has no limit for a client that does not read")
-    assert let_go(gateway)
+    assert let_go(impatient)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 << 20)
     up.on("/big/early", answers.raw(head, *[b"x" * 65536] * 1024, early=True))
-    with RawClient(gateway.port, window=4096) as client:
+    with RawClient(impatient.port, window=4096) as client:
         client.send(request("POST", "/big/early", [("Content-Length", "10")]) + b"12345")
         time.sleep(0.4)
         client.send(b"67890")
-        assert let_go(gateway)
+        assert let_go(impatient)
 
 
-def test_slow_reader_is_served_and_one_that_stops_is_cut(gateway: Gateway, up: Upstream) -> None:
+def test_slow_reader_is_served_and_one_that_stops_is_cut(impatient: Gateway, up: Upstream) -> None:
     """Progress counts, however small; the lack of it ends the connection."""
     script, _ = answers.flood(64 << 20)
     up.on("/big/slowly", script)
-    with RawClient(gateway.port, window=65536) as client:
+    with RawClient(impatient.port, window=65536) as client:
         client.send(request(target="/big/slowly"))
-        end = time.monotonic() + (2.2 if gateway.edge == "fast" else 1.2) * BODY
+        end = time.monotonic() + (2.2 if impatient.edge == "fast" else 1.2) * BODY
         while time.monotonic() < end:
             assert client.receive(20_000)
             time.sleep(0.05)
-        assert not logged(gateway, "/big/slowly", 0.1)
-        if gateway.edge != "fast":
+        assert not logged(impatient, "/big/slowly", 0.1)
+        if impatient.edge != "fast":
             return  # uvicorn has no limit for a client that does not read
-        assert logged(gateway, "/big/slowly", 3.5 * BODY)
-        client.sock.settimeout(1)
+        assert logged(impatient, "/big/slowly")
         assert len(client.rest()) < 64 << 20
 
 
@@ -370,7 +370,7 @@ def test_interrupt_from_a_terminal_finishes_what_is_in_flight(
     thread.start()
     assert upstreams.main.wait(lambda: upstreams.main.requests)
     os.killpg(gateway.process.pid, signal.SIGINT)
-    thread.join(5)
+    thread.join(20)
     assert [(answer.body, answer.complete) for answer in got] == [(b"finished", True)]
-    assert gateway.process.wait(8) == 0
+    assert gateway.process.wait(30) == 0
     assert re.search(r"Traceback|KeyboardInterrupt", gateway.said()) is None

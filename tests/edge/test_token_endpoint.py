@@ -342,7 +342,7 @@ def test_revocation_reaches_every_gateway(guarded: Gateway, loose: Gateway) -> N
     token = mint("niaj")
     assert [allowed(gateway, token) for gateway in (guarded, loose)] == [200, 200]
     assert post(guarded, REVOKE, token, token=token).status == 200
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while allowed(loose, token) == 200 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert allowed(loose, token) == 401

@@ -21,7 +21,8 @@ from propylon.upstream.outbox import Outbox
 from propylon.upstream.ticker import Ticker
 from propylon.wire.headers import fields, values
 from tests.proxy.doubles import ENTROPY, Asked, Counting, route, service, streamed, whole
-from tests.upstream.peer import run, until
+from tests.support.virtual import run
+from tests.upstream.peer import until
 
 Message = MutableMapping[str, Any]
 

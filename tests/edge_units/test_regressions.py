@@ -20,7 +20,8 @@ from propylon.wire.message import CHUNKED
 from propylon.wire.request import HeadReader
 from tests.edge_units.test_asgi import HOST, App, scope
 from tests.proxy.doubles import Asked, route, service, streamed, whole
-from tests.upstream.peer import Tap, run, until
+from tests.support.virtual import run
+from tests.upstream.peer import Tap, until
 
 LOCAL = 600
 NOWHERE = b"GET /nowhere HTTP/1.1\r\nHost: a.test\r\n\r\n"

@@ -104,7 +104,7 @@ _hosts = st.sampled_from([b"", b"a.test", b"x.b.test", b"b.test", b"test", b"y.x
 
 
 @given(_routes, st.sampled_from(_METHODS), _hosts, _sent)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @example([route("/a/{}", _SERVICE), route("/{}/b", _SERVICE)], "GET", b"", b"/a/b")
 @example([route("/a", _SERVICE), route("/{}/b/cc", _SERVICE)], "GET", b"", b"/a/b/cc")
 def test_the_table_finds_what_looking_at_all_finds(
@@ -115,7 +115,7 @@ def test_the_table_finds_what_looking_at_all_finds(
 
 
 @given(_routes, _sent, st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_walking_is_finding(routes: list[Route], path: bytes, slash: bool) -> None:
     """The quick way through the tree ends where the thorough one does."""
     segments = (path + b"/" * slash).split(b"/")

@@ -106,7 +106,7 @@ def _create(file: Path, name: str, barrier: multiprocessing.synchronize.Barrier)
     async def main() -> None:
         database, passwords = Database(f"sqlite:///{file}"), Counting()
         users = Users(database, passwords, lambda: 0.0)
-        barrier.wait()
+        barrier.wait(60)
         await users.add(User(name), PASSWORD)
         await database.close()
         passwords.close()
@@ -125,7 +125,7 @@ def test_workers_that_create_it_at_once(kept: Kept) -> None:
     for one in workers:
         one.start()
     for one in workers:
-        one.join()
+        one.join(60)
     assert [one.exitcode for one in workers] == [0] * 4
     assert len(kept.run(kept.users.all())) == 4
 

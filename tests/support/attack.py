@@ -1,8 +1,6 @@
 """Send requests that two parsers could read differently, and look whether anything got through."""
 
-import contextlib
-
-from tests.support.client import Answer, Ended, RawClient
+from tests.support.client import TIMEOUT, Answer, Ended, RawClient, ask
 from tests.support.gateway import Gateway
 from tests.support.topology import Upstreams
 
@@ -35,13 +33,25 @@ def feed(client: RawClient, payload: bytes, how: str) -> None:
 
 
 def all_answers(client: RawClient, *, patience: float) -> list[Answer]:
-    """Every answer until the connection ends, or nothing comes any more."""
+    """Every answer until the connection ends, or nothing comes any more; then it is ended."""
     answers: list[Answer] = []
     client.sock.settimeout(patience)
-    with contextlib.suppress(Ended, TimeoutError, AssertionError):
+    try:
         while True:
             answers.append(client.read())
+    except Ended:
+        return answers
+    except (TimeoutError, AssertionError):
+        leave(client)
     return answers
+
+
+def leave(client: RawClient) -> None:
+    """End a connection, and see that the gateway does nothing more for it."""
+    client.sock.settimeout(TIMEOUT)
+    client.half_close().rest()
+    # Whatever it did in that turn of its loop, it has done before it answers this.
+    assert ask(client.port, target="/livez").status == 200
 
 
 def assert_refused(

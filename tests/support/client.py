@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from tests.support.secrecy import SECRECY
 
-TIMEOUT = 5.0
+TIMEOUT = 20.0  # seconds: whoever waits so long waits in vain, however busy the machine is
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})( [^\r\n]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
 _RESET = struct.pack("ii", 1, 0)
@@ -62,6 +62,7 @@ class RawClient:
     """A connection to a gateway: whatever bytes are wanted, and strict reading of what comes back."""
 
     def __init__(self, port: int, *, timeout: float = TIMEOUT, window: int = 0) -> None:
+        self.port = port
         self.sock = socket.socket()
         if window:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
@@ -127,6 +128,12 @@ class RawClient:
         if not data:
             raise Ended("close")
         return data
+
+    def has_come(self, mark: bytes) -> Self:
+        """Read until that is there, and take nothing of it. Raises Ended."""
+        while mark not in self.buffer:
+            self.buffer += self.receive()
+        return self
 
     def _until(self, mark: bytes) -> bytes:
         while (end := self.buffer.find(mark)) < 0:
@@ -220,7 +227,7 @@ class RawClient:
                 data += self.receive()
         return bytes(data)
 
-    def is_closed(self, within: float = 2.0) -> bool:
+    def is_closed(self, within: float = 10.0) -> bool:
         """Whether the other side closes within that time, with nothing more to say."""
         if self.buffer:
             return False

@@ -1,8 +1,10 @@
 """Run a gateway in a process of its own, on either edge, and read what it says."""
 
+import codecs
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,16 +20,35 @@ from tests.support.secrecy import SECRECY
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGES = ("fast", "portable")
-_UVICORN = "--no-proxy-headers --host 127.0.0.1 --log-level warning --no-access-log --no-server-header --no-date-header"
+_UVICORN = (
+    "--no-proxy-headers --host 127.0.0.1 --log-level warning --no-access-log"
+    " --no-server-header --no-date-header --timeout-keep-alive 60"
+)
+# Below what Linux and macOS hand out to clients: a connection of anybody's may have any port above.
+_PORTS = range(10_000, 32_000)
+_CHANCE = random.SystemRandom()  # Hypothesis seeds the module's own, in every process alike
+_claims: list[socket.socket] = []
 
 Config = dict[str, Any]
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    """A port that nobody listens on; nobody who asks here gets it too, as long as this process lives.
+
+    The claim is a datagram socket of the same number: it is in nobody's way, other processes cannot
+    make the same one, and it ends with us, however we end.
+    """
+    while True:
+        port = _CHANCE.choice(_PORTS)
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", port))
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            claim.close()
+        else:
+            _claims.append(claim)
+            return port
 
 
 def command(edge: str, file: Path, port: int, app: str = "") -> list[str]:
@@ -61,6 +82,11 @@ class Gateway:
         self.file = folder / "propylon.yaml"
         self.file.write_text(yaml.safe_dump({**config, "server": server}, sort_keys=False))
         self.log = folder / "log"
+        self._ended = False
+        self._said = ""
+        self._lines: list[str] = []
+        self._read = self._split = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         SECRECY.note_config(config)
         SECRECY.watch(self.log)
         with self.log.open("wb") as log:
@@ -74,13 +100,14 @@ class Gateway:
                 start_new_session=True,  # so that workers can be ended with it
             )
 
-    def wait_ready(self, within: float = 15.0) -> None:
+    def wait_ready(self, within: float = 60.0) -> None:
         """Wait until /livez answers; whatever the gateway said is in the failure."""
         deadline = time.monotonic() + within
         status = 0
-        while time.monotonic() < deadline and self.process.poll() is None and not status:
+        while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError, Ended), RawClient(self.port) as client:
                 status = client.send(request(target="/livez")).read().status
+                break
             time.sleep(0.02)
         if status != 200:
             self.kill()
@@ -88,12 +115,21 @@ class Gateway:
 
     def said(self) -> str:
         """Everything it has logged."""
-        return self.log.read_text(errors="replace")
+        with self.log.open("rb") as log:
+            log.seek(self._read)  # the log of a gateway that many share is long
+            new = log.read()
+        self._read += len(new)
+        if new:
+            self._said += self._decoder.decode(new)
+        return self._said
 
     def lines(self, holding: str = "") -> list[dict[str, Any]]:
         """Every JSON line of its log that holds that text."""
+        end = self.said().rfind("\n") + 1
+        self._lines += self._said[self._split : end].splitlines()
+        self._split = max(self._split, end)
         found = []
-        for line in self.said().splitlines():
+        for line in self._lines:
             if holding not in line:
                 continue
             with contextlib.suppress(json.JSONDecodeError):
@@ -102,7 +138,7 @@ class Gateway:
                     found.append(parsed)
         return found
 
-    def records(self, request_id: str, *, within: float = 1.0) -> list[dict[str, Any]]:
+    def records(self, request_id: str, *, within: float = 20.0) -> list[dict[str, Any]]:
         """The access records of a request, as soon as there is one."""
         deadline = time.monotonic() + within
         while True:
@@ -138,10 +174,18 @@ class Gateway:
                     total += int(line.split()[1]) * 1024
         return total
 
-    def stop(self, within: float = 8.0) -> int:
-        """Ask it to stop and return its exit status."""
+    def ask_to_stop(self) -> None:
+        """Ask it to stop, as an orchestrator does, and do not wait for it."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+
+    def stop(self, within: float = 30.0) -> int:
+        """Ask it to stop and return its exit status."""
+        self.ask_to_stop()
+        return self.status(within)
+
+    def status(self, within: float = 30.0) -> int:
+        """Wait for its end and return its exit status."""
         try:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:
@@ -150,10 +194,12 @@ class Gateway:
             self.kill()
 
     def kill(self) -> None:
-        """End it and everything it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(5)
+        """End it and everything it started; only once, for later the number may be somebody else's."""
+        if not self._ended:
+            self._ended = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
 
 
 def _limited(run: list[str], files: int) -> list[str]:

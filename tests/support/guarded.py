@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typer.testing import CliRunner
 
 from propylon.cli import app
 from tests.support.client import ask
+from tests.support.excused import excused
 from tests.support.gateway import Config, Gateway
 from tests.support.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from tests.support.secrecy import SECRECY
 from tests.support.tokens import SECRET
-from tests.support.topology import CONNECT, FIRST_BYTE, IDLE, SMALL_BODY, TOTAL, Upstreams
+from tests.support.topology import PATIENT, SMALL_BODY, Upstreams
 
 # Pages that may read the answers; everybody else's may not.
 SHOP, OFFICE, LOCAL = "https://shop.example", "https://office.example:8443", "http://localhost:3000"
@@ -86,11 +88,10 @@ ROUTES: list[dict[str, Any]] = [
 
 
 def _services(upstreams: Upstreams) -> dict[str, Any]:
-    timeouts = {"connect": CONNECT, "first_byte": FIRST_BYTE, "idle": IDLE, "total": TOTAL}
     main = f"http://127.0.0.1:{upstreams.main.port}"
     retry = {"attempts": 1}  # how often is another case's business
     circuit = {"failure_threshold": 100_000, "min_throughput": 100_000}
-    shared = {"timeouts": timeouts, "retry": retry, "circuit": circuit}
+    shared = {"timeouts": PATIENT, "retry": retry, "circuit": circuit}
     return {
         "main": {"url": main, **shared},
         "tokenless": {"url": main, "forward_token": False, **shared},
@@ -104,7 +105,7 @@ def configuration(upstreams: Upstreams, database: Path, **over: Any) -> Config:
     """The configuration of the guarded gateway; `over` replaces sections of it."""
     tokens = {"database": f"sqlite:///{database}", "rate_limit": OFTEN}
     return {
-        "server": {"timeouts": {"header": 5, "idle": 10, "body": 5}, "drain": 3},
+        "server": {"timeouts": {"header": 20, "idle": 60, "body": 20}, "drain": 10},
         "auth": {"jwt": {"secret": SECRET}, "tokens": tokens},
         "cors": {"origins": [SHOP, OFFICE, LOCAL], "credentials": True, "expose": ["X-Total"]},
         "services": _services(upstreams),
@@ -198,5 +199,12 @@ class Kept:
                     said = ask(gateway.port, target=target).body.decode()
                     SECRECY.hear(f"{target} on {gateway.edge}", said)
         for gateway in self._running.values():
-            gateway.kill()
+            gateway.ask_to_stop()
+        ended = {name: gateway.status() for name, gateway in self._running.items()}
         assert fallen == [], fallen[0].said()[-2000:]
+        # uvicorn ends by the signal that stopped it: excused as "exit-status".
+        excusable = {name: -signal.SIGTERM for name in ended if excused(name, "exit-status")}
+        faults = {
+            name: status for name, status in ended.items() if status not in (0, excusable.get(name))
+        }
+        assert faults == {}, self._running[next(iter(faults))].said()[-2000:]

@@ -7,6 +7,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs
 
 from tests.support import answers
+from tests.support.gateway import free_port
 from tests.support.secrecy import SECRECY
 from tests.support.tokens import Key
 from tests.support.upstream import Arrived, Peer, Script, Upstream
@@ -28,8 +29,9 @@ class Issuer:
     """A source of keys that can rotate, stall, lie and go away; and the judge of opaque tokens."""
 
     def __init__(self) -> None:
-        self._upstream = Upstream(fallback=self._answer)
-        self.port = self._upstream.port
+        # While it is down, nobody else may listen there.
+        self.port = free_port()
+        self._upstream = Upstream(fallback=self._answer, port=self.port)
         self.keys: list[Key] = []
         self.opaque: dict[str, Said] = {}  # what introspection says of a token, or does
         self.asked: list[str] = []  # the tokens that it was asked for
@@ -94,7 +96,7 @@ class Issuer:
         """Listen again where it did before."""
         self._upstream = Upstream(fallback=self._answer, port=self.port)
 
-    def wait(self, true: Any, within: float = 3.0) -> bool:
+    def wait(self, true: Any, within: float = 20.0) -> bool:
         """Whether it becomes true in time."""
         return self._upstream.wait(true, within)
 

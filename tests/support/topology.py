@@ -12,10 +12,14 @@ BANNER = b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"
 MAX_HEADER = 16 * 1024
 MAX_BODY = 1_000_000
 SMALL_BODY = 1000
-# Seconds; long enough for a busy machine, short enough for a suite.
 # One request is one request: trying again, and giving up for a while, have cases of their own.
 ONCE = {"attempts": 1}
-CONNECT, FIRST_BYTE, IDLE, TOTAL, HEADER, BODY = 0.5, 0.7, 0.7, 1.5, 1.0, 1.0
+# Seconds. Who looks at a time-out asks for a short one, by a route or by the impatient gateway; to
+# everybody else a busy machine must look like an idle one.
+PATIENT = {"connect": 10, "first_byte": 10, "idle": 10, "total": 15}
+CONNECT, LATE, LULL, BRIEF = 0.5, 0.5, 0.5, 1.0
+HEADER, BODY = 1.0, 1.0  # of the impatient gateway
+DRAIN = 10
 
 
 class Silence:
@@ -81,7 +85,6 @@ def _url(port: int, base: str = "") -> str:
 
 
 def _services(upstreams: Upstreams) -> dict[str, Any]:
-    timeouts = {"connect": CONNECT, "first_byte": FIRST_BYTE, "idle": IDLE, "total": TOTAL}
     urls = {
         "main": _url(upstreams.main.port),
         "second": _url(upstreams.second.port),
@@ -92,18 +95,12 @@ def _services(upstreams: Upstreams) -> dict[str, Any]:
         "nohost": "http://nosuch.invalid:8000",
     }
     services: dict[str, Any] = {
-        name: {"url": url, "timeouts": dict(timeouts), "retry": dict(ONCE)}
+        name: {"url": url, "timeouts": dict(PATIENT), "retry": dict(ONCE)}
         for name, url in urls.items()
     }
-    # Connected at once, or not: what is left of `total` is not what ends it.
-    services["silence"]["timeouts"]["total"] = 5
+    services["silence"]["timeouts"]["connect"] = CONNECT
     services["tokenless"] = {"url": urls["main"], "forward_token": False}
-    services["patient"] = {
-        "url": urls["main"],
-        "timeouts": {"connect": 2, "first_byte": 10, "idle": 10, "total": 30},
-        "retry": dict(ONCE),
-    }
-    services["either"] = {"instances": [urls["closed"], urls["main"]], "timeouts": timeouts}
+    services["either"] = {"instances": [urls["closed"], urls["main"]], "timeouts": dict(PATIENT)}
     services["empty"] = {}
     return services
 
@@ -132,7 +129,7 @@ ROUTES: list[dict[str, Any]] = [
     {"name": "anyhost", "path": "/hosted", "service": "second"},
     {"path": "/only", "service": "main", "hosts": ["api.example.com"]},
     {"path": "/small", "service": "main", "max_body": SMALL_BODY},
-    {"path": "/big", "service": "patient", "max_body": 200_000_000},
+    {"path": "/big", "service": "main", "max_body": 200_000_000},
     {"path": "/rules", "service": "main", "headers": _RULES},
     {"path": "/tokenless", "service": "tokenless"},
     {"path": "/banner", "service": "banner"},
@@ -142,20 +139,28 @@ ROUTES: list[dict[str, Any]] = [
     {"path": "/nohost", "service": "nohost"},
     {"path": "/empty", "service": "empty"},
     {"path": "/hasty", "service": "main", "timeouts": {"first_byte": 0.3, "total": 0.3}},
+    {"path": "/late", "service": "main", "timeouts": {"first_byte": LATE}},
+    {"path": "/lull", "service": "main", "timeouts": {"idle": LULL}},
+    {"path": "/brief", "service": "main", "timeouts": {"total": BRIEF, "idle": BRIEF}},
     {"path": "/bounded", "service": "main", "timeouts": {"max_duration": 0.8}},
 ]
 
 
 def configuration(upstreams: Upstreams, **server: Any) -> Config:
     """The shared configuration; `server` lays keys over the server's."""
-    timeouts = {"header": HEADER, "idle": 5, "body": BODY}
-    shared = {"max_body": MAX_BODY, "max_header": MAX_HEADER, "timeouts": timeouts, "drain": 3}
+    timeouts = {"header": 20, "idle": 60, "body": 20}
+    shared = {"max_body": MAX_BODY, "max_header": MAX_HEADER, "timeouts": timeouts, "drain": DRAIN}
     return {
         "server": {**shared, **server},
         "services": _services(upstreams),
         "defaults": {"auth": "none", "circuit": False},
         "routes": [dict(route) for route in ROUTES],
     }
+
+
+def impatient(upstreams: Upstreams) -> Config:
+    """The same for those who look at how long a client may take."""
+    return configuration(upstreams, timeouts={"header": HEADER, "idle": 60, "body": BODY})
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import re
+import select
 import socket
 import struct
 import threading
@@ -234,7 +235,8 @@ class Upstream:
         return path
 
     def reset(self) -> None:
-        """Forget what was recorded and scripted."""
+        """Forget what was recorded and scripted, and what has arrived and was not read yet."""
+        self.wait(self._is_quiet, 5)
         self.epoch += 1
         self.scripts.clear()
         self.requests.clear()
@@ -251,7 +253,18 @@ class Upstream:
         """Open connections on which nothing is going on."""
         return [peer for peer in set(self._peers) if not peer.busy]
 
-    def wait(self, true: Callable[[], object], within: float = 3.0) -> bool:
+    def arrived(self, target: str) -> Arrived:
+        """The first request for that target, as soon as it is there."""
+        found: list[Arrived] = []
+
+        def came() -> bool:
+            found.extend(one for one in self.requests if one.target == target.encode())
+            return bool(found)
+
+        assert self.wait(came), f"{target} did not arrive"
+        return found[0]
+
+    def wait(self, true: Callable[[], object], within: float = 20.0) -> bool:
         """Whether it becomes true in time."""
         deadline = time.monotonic() + within
         while not true():
@@ -272,6 +285,14 @@ class Upstream:
             thread.join(3)
         self.listener.close()
 
+    def _is_quiet(self) -> bool:
+        """Whether no connection waits to be accepted, and none that is idle has anything to read."""
+        waiting = select.poll()
+        for sock in [self.listener, *(peer.sock for peer in self.idle)]:
+            if (number := sock.fileno()) >= 0:
+                waiting.register(number, select.POLLIN)
+        return not waiting.poll(0)
+
     def note_raw(self, peer: Peer, data: bytes) -> None:
         """Keep what came in, of the current test only."""
         if peer.epoch == self.epoch and len(self.raw) < _KEPT:
@@ -290,10 +311,11 @@ class Upstream:
             except OSError:
                 return
             self.connections += 1
-            self._spawn(self._serve, Peer(self, sock, self.connections))
+            peer = Peer(self, sock, self.connections)
+            self._peers.add(peer)
+            self._spawn(self._serve, peer)
 
     def _serve(self, peer: Peer) -> None:
-        self._peers.add(peer)
         try:
             if self.greeting:
                 peer.send(self.greeting)

@@ -77,7 +77,7 @@ class Responder(asyncio.DatagramProtocol):
     def _records(self, name: str, kind: str, values: list[str]) -> dns.rrset.RRset:
         return dns.rrset.from_text(name + ".", self.ttl, "IN", kind, *values)
 
-    def servers(self, lifetime: float = 1.0) -> NameServers:
+    def servers(self, lifetime: float = 20.0) -> NameServers:
         """Return this as the only name server of a host."""
         resolver = dns.asyncresolver.Resolver(configure=False)
         resolver.nameservers = ["127.0.0.1"]

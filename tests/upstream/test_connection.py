@@ -282,12 +282,12 @@ def test_total_ends_with_the_head() -> None:
         await line.head()
         line.send(HEAD_1000)
         for _ in range(10):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.06)
             line.send(b"x" * 100)
 
     async def main() -> None:
         async with World(script) as world:
-            assert await world.ask(total=0.05) == (200, b"x" * 1000)
+            assert await world.ask(total=0.4) == (200, b"x" * 1000)
 
     run(main())
 
@@ -298,9 +298,9 @@ def test_an_upload_is_not_waited_for_as_an_answer() -> None:
     async def main() -> None:
         async with World() as world:
             body, _ = upload(length=4, end=False)
-            timeouts = Timeouts(first_byte=0.05, idle=0.05, total=0.5)
+            timeouts = Timeouts(first_byte=0.3, idle=0.3, total=20.0)
             asking = world.asking("PUT", body=body, timeouts=timeouts)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
             world_script_read = len(world.lines)
             body.feed(b"data")
             body.end()
@@ -406,12 +406,12 @@ def test_a_slow_client_has_the_upstream_wait() -> None:
     async def main() -> None:
         async with World(script) as world:
             sink = Collected()
-            answer = await world.pool.exchange(world.out(timeouts=Timeouts(idle=0.25)), sink)
+            answer = await world.pool.exchange(world.out(timeouts=Timeouts(idle=0.5)), sink)
             ended = answer.pipe(sink)
             answer.pause()
             await asyncio.sleep(0.02)
             held = len(sink.data)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.7)
             assert len(sink.data) == held < 8_000_000
             answer.resume()
             await ended
@@ -498,7 +498,7 @@ def test_a_task_that_is_cancelled_closes_its_connection(script: Script) -> None:
             asking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asking
-            await asyncio.wait_for(until(lambda: world.lines[0].ended), 1.0)
+            await asyncio.wait_for(until(lambda: world.lines[0].ended), 20.0)
             assert world.state == (0, 0, 0)
 
     run(main())
@@ -512,7 +512,7 @@ def test_abort_closes_the_connection() -> None:
             sink = Collected()
             answer = await world.pool.exchange(world.out(), sink)
             answer.abort()
-            await asyncio.wait_for(until(lambda: world.lines[0].ended), 1.0)
+            await asyncio.wait_for(until(lambda: world.lines[0].ended), 20.0)
             assert world.state == (0, 0, 0)
 
     run(main())

@@ -296,7 +296,7 @@ def test_the_systems_own_patience(failures: list[type[OSError]], error: type[Exc
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(Dialer, "_connect", connect)
                 with pytest.raises(error):
-                    await dialer.open(Address(NAME, 80), _made(world), 1.0)
+                    await dialer.open(Address(NAME, 80), _made(world), 20.0)
             assert failures == []
 
     run(main())
@@ -475,7 +475,7 @@ def test_the_certificate_is_the_names(
         async with World() as world, Tls(listening) as peer:
             dialer = Dialer(asyncio.get_running_loop(), Names(["127.0.0.1"]))
             address = Address(host, peer.port, asking, name)
-            opening = dialer.open(address, _made(world), 2.0)
+            opening = dialer.open(address, _made(world), 20.0)
             if good:
                 connection = await opening
                 assert connection.usable

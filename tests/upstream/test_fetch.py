@@ -33,7 +33,7 @@ async def ask(
     line: bytes = LINE,
     *,
     body: bytes | None = None,
-    within: float = 3.0,
+    within: float = 20.0,
     limit: int = 1000,
 ) -> Fetched:
     """Fetch."""

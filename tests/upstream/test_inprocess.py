@@ -182,9 +182,11 @@ def test_an_app_that_takes_too_long() -> None:
 
 def test_nobody_waits_any_more() -> None:
     """The app is cancelled with the exchange, before and in its body."""
+    begun: list[str] = []
     cancelled: list[str] = []
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
+        begun.append(scope["path"])
         try:
             if scope["raw_path"] == b"/body":
                 await start(send)
@@ -196,7 +198,7 @@ def test_nobody_waits_any_more() -> None:
 
     async def main() -> None:
         task = asyncio.create_task(ask(app, b"GET /head HTTP/1.1"))
-        await asyncio.sleep(0.01)
+        await until(lambda: begun)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -296,7 +298,7 @@ def test_a_slow_client_has_the_app_wait(when: str) -> None:
         assert len(sent) < 4
         sink.write = Collected.write.__get__(sink)  # type: ignore[method-assign]
         answer.resume()
-        await asyncio.wait_for(_done(ended), 2)
+        await asyncio.wait_for(_done(ended), 20)
         assert len(sink.data) == 200_000
 
     run(main())

@@ -44,7 +44,7 @@ def test_one_family_that_nobody_answers_for() -> None:
 
     async def main() -> None:
         async with Responder({(NAME, "A"): ["10.0.0.1"]}, failing="AAAA") as responder:
-            servers = responder.servers(lifetime=0.1)
+            servers = responder.servers(lifetime=0.3)
             assert (await servers.addresses(NAME)).values == ("10.0.0.1",)
             responder.failing = "A"
             with pytest.raises(ConnectFailed):

@@ -28,7 +28,7 @@ LINE = b"GET /base/health"
 BLOCK = b"\r\nHost: a\r\nUser-Agent: propylon-health"
 
 
-def probe_of(upstream: Any, *, strict: bool = True, timeout: float = 3.0) -> Probe:
+def probe_of(upstream: Any, *, strict: bool = True, timeout: float = 20.0) -> Probe:
     """A probe."""
     return Probe(upstream, LINE, BLOCK, timeout, strict)
 
@@ -121,7 +121,7 @@ async def drip(line: Line) -> None:
 )
 def test_no_answer(script: Script, error: type[GatewayError], answered: bool) -> None:
     """Not well, whatever counts as well; and the connection is closed, not left behind."""
-    timeout = 0.15 if error is UpstreamTimeout else 3.0
+    timeout = 0.15 if error is UpstreamTimeout else 20.0
     result = run(ask_once(script, strict=False, timeout=timeout))
     assert (result.ok, result.status, result.answered) == (False, None, answered)
     assert isinstance(result.error, error)

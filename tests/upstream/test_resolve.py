@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from propylon.errors import ConnectFailed
 from propylon.upstream import resolve
 from propylon.upstream.lookup import Lookup
+from propylon.upstream.nameserver import NameServers
 from propylon.upstream.resolve import Found, Resolver, Target, split
 from tests.upstream.peer import run, until
 from tests.upstream.responder import Responder
@@ -308,11 +309,11 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 # Following, with a real name server
 
 
-def following(responder: Responder, **ttls: float) -> Resolver:
+def following(responder: Responder, servers: NameServers | None = None, **ttls: float) -> Resolver:
     """A resolver that asks this name server, as often as a test can wait."""
     bounds = {"least_ttl": 0.02, "most_ttl": 0.02, **ttls}
-    servers = responder.servers(lifetime=0.1)
-    return Resolver(Lookup(lambda: servers), asyncio.get_running_loop().time, **bounds)
+    asked = servers or responder.servers()
+    return Resolver(Lookup(lambda: asked), asyncio.get_running_loop().time, **bounds)
 
 
 def test_answers_that_change_are_told() -> None:
@@ -321,7 +322,8 @@ def test_answers_that_change_are_told() -> None:
     async def main() -> None:
         async with Responder({(NAME, "A"): ["10.0.0.1"]}) as responder:
             told: list[tuple[str, ...]] = []
-            resolver = following(responder)
+            # Long enough for what was told to hold still while it is looked at.
+            resolver = following(responder, least_ttl=0.4, most_ttl=0.4)
             task = resolver.follow(NAME, told.append)
             await until(lambda: told)
             responder.records[NAME, "A"] = ["10.0.0.2", "10.0.0.3"]
@@ -340,13 +342,11 @@ def test_a_ttl_is_waited_for() -> None:
 
     async def main() -> None:
         async with Responder({(NAME, "A"): ["10.0.0.1"]}, ttl=1) as responder:
-            told: list[tuple[str, ...]] = []
+            times: list[float] = []
             resolver = following(responder, most_ttl=60.0)
-            resolver.follow(NAME, told.append)
-            await until(lambda: told)
-            await asyncio.sleep(0.3)
-            assert len(told) == 1
-            await until(lambda: len(told) == 2)
+            resolver.follow(NAME, lambda _: times.append(asyncio.get_running_loop().time()))
+            await until(lambda: len(times) == 2)
+            assert times[1] - times[0] > 0.9
             resolver.close()
 
     run(main())
@@ -365,9 +365,11 @@ def test_a_server_that_fails_changes_nothing(failing: str, monkeypatch: pytest.M
     async def main() -> None:
         async with Responder({(NAME, "A"): ["10.0.0.1"]}) as responder:
             told: list[tuple[str, ...]] = []
-            resolver = following(responder)
+            servers = responder.servers()
+            resolver = following(responder, servers)
             resolver.follow(NAME, told.append)
             await until(lambda: told)
+            servers._resolver.lifetime = servers._resolver.timeout = 0.1
             responder.failing = failing
             count = len(responder.asked)
             await until(lambda: len(responder.asked) > count + 4)

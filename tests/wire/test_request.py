@@ -535,7 +535,7 @@ def mutated(raw: bytes, mutations: list[tuple[int, int, bytes]]) -> bytes:
 
 
 @given(_heads, _mutations)
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=400, deadline=None)
 @example(b"\r\n" + head(), [])
 @example(head(b"A: b", b" "), [])
 @example(head(b"A:", b"\t"), [])
@@ -559,7 +559,7 @@ def test_llhttp_sees_the_same_head(raw: bytes, mutations: list[tuple[int, int, b
 
 
 @given(_heads, _mutations)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_what_is_accepted_is_clean(raw: bytes, mutations: list[tuple[int, int, bytes]]) -> None:
     """What passes on is whole lines, none of them special, none of them named by `Connection`."""
     try:
@@ -577,7 +577,7 @@ def test_what_is_accepted_is_clean(raw: bytes, mutations: list[tuple[int, int, b
 
 
 @given(_heads, _mutations, st.integers(1, 40))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @example(head(line=b"GET / HTTP/1.1"), [], 1)
 @example(head(b"Upgrade: websocket", b"Connection: upgrade"), [], 1)
 def test_probe_refuses_nothing_that_is_good(
@@ -645,7 +645,7 @@ _request_lines = st.one_of(
 
 
 @given(st.lists(_special_lines, max_size=3), _request_lines)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 def test_a_repeated_head_is_read_as_a_new_one(lines: list[bytes], line: bytes) -> None:
     """After `read`, `again` gives what `parse_request` gives, or nothing; never what it refuses."""
     reader = HeadReader()

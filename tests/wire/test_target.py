@@ -135,7 +135,8 @@ def outcome(path: str) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize("byte", [*range(0x21), 0x23, *range(0x7F, 0x100)])
-def test_no_target_holds_a_byte_that_does_not_belong(byte: int) -> None:
+def test_no_target_holds_a_byte_that_does_not_belong() -> None:
     """Controls, space, `#` and anything above ASCII are in no target."""
-    assert ORIGIN_FORM.fullmatch(b"/a%bb" % bytes([byte])) is None
+    strange = [*range(0x21), 0x23, *range(0x7F, 0x100)]
+    passed = [byte for byte in strange if ORIGIN_FORM.fullmatch(b"/a%bb" % bytes([byte]))]
+    assert passed == []

@@ -194,7 +194,8 @@ def test_the_second_signal_ends_it_at_once(
         client.send(request(target="/up/stream"))
         assert until(slow.under_way)
         gateway.process.send_signal(number)
-        assert until(lambda: gateway.said().count(STOPPING) == count)
+        # One that is still starting has nothing to say, and ends.
+        assert until(lambda: STOPPING in gateway.said())
         assert ask(gateway.port, target="/up").status == 200
         gateway.process.send_signal(number)
         assert gateway.process.wait(20) == 0, gateway.said()

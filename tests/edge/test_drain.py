@@ -135,7 +135,7 @@ def is_refused(port: int) -> bool:
 
 def test_two_steps_with_every_worker(start: Start, slow: Slow) -> None:
     """First unready and still serving, then refusing; what is in flight ends well, and then all is over."""
-    gateway = start(configuration(slow, workers=2, drain_delay="2500ms"))
+    gateway = start(configuration(slow, workers=2, drain_delay="4s"))
     pids = workers(gateway)
     with contextlib.ExitStack() as stack:
 

@@ -6,9 +6,11 @@ Reading never creates a database: where there is none, there is nothing in it. W
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect
@@ -91,7 +93,9 @@ class Database:
         """Create the tables, however many workers do it at the same time."""
         if self._sqlite:
             # It holds the hashes of passwords: nobody else's to read. Its side files inherit the mode.
-            os.close(os.open(self._file, os.O_CREAT | os.O_RDWR, 0o600))
+            if self._is_missing():
+                with suppress(FileExistsError):  # never opened if it is there: see _is_missing
+                    os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             await self._log_ahead()
         async with self._engine.connect() as connection:
             await self._begin(connection)
@@ -120,11 +124,16 @@ class Database:
         if not self._sqlite or self._ready:
             return False
         try:
-            # SQLite says no more than "unable to open", and the driver's thread may outlive the loop then.
-            with Path(self._file).open("rb"):
-                return False
+            found = Path(self._file).stat()
         except FileNotFoundError:
             return True
+        # SQLite says no more than "unable to open", and the driver's thread may outlive the loop then. It is not
+        # opened to find out: closing a file ends every lock of this process on it, SQLite's own among them.
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self._file)
+        if not os.access(self._file, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self._file)
+        return False
 
     @property
     def _file(self) -> str:

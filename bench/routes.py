@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from propylon.proxy.authenticate import anonymous
 from propylon.proxy.authorize import anybody
-from propylon.proxy.match import Pattern, Route, Table
-from propylon.proxy.service import Service
-from propylon.upstream.exchange import Timeouts
+from propylon.proxy.match import Table
+from propylon.proxy.route import Pattern, Route
+from propylon.services.service import Service
+from propylon.upstream.ports import Timeouts
 from propylon.wire.message import Request
 from propylon.wire.request import parse_request
 

@@ -34,7 +34,7 @@ def main() -> int:
 
 def configuration() -> str:
     """Return the table of every key, its kind, its default and its meaning."""
-    schema = importlib.import_module("propylon.config.editor").json_schema()
+    schema = importlib.import_module("propylon.config.models.json_schema").json_schema()
     definitions = schema.get("$defs", {})
     lines = [NOTE, "", "# Configuration", ""]
     lines += [
@@ -158,7 +158,7 @@ def help_of(*command: str) -> str:
 
 def states() -> str:
     """Draw the states of a breaker, from the table by which it moves."""
-    table = importlib.import_module("propylon.proxy.breaker").TRANSITIONS
+    table = importlib.import_module("propylon.services.breaker").TRANSITIONS
     lines = ["stateDiagram-v2", f"    [*] --> {next(iter(table))}"]
     for old, events in table.items():
         lines += [f"    {old} --> {new}: {event}" for event, new in events.items()]

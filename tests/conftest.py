@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.edge.published_keys import SCENARIOS, run
+from tests.gateway.published_keys import SCENARIOS, run
 from tests.support import guarded as guarded_by
 from tests.support.client import RawClient
 from tests.support.gateway import EDGES, Config, Gateway
@@ -36,19 +36,19 @@ settings.load_profile("propylon")
 
 # What takes longest begins first, or one worker would have it alone at the end.
 _LONG = (
-    "tests/edge/test_published_keys.py",
-    "tests/edge/test_breaker.py",
-    "tests/edge/test_reload.py",
-    "tests/edge/test_drain.py",
-    "tests/edge/test_retries.py",
-    "tests/edge/test_circuits.py",
+    "tests/gateway/test_published_keys.py",
+    "tests/gateway/test_breaker.py",
+    "tests/gateway/test_reload.py",
+    "tests/gateway/test_drain.py",
+    "tests/gateway/test_retries.py",
+    "tests/gateway/test_circuits.py",
     "tests/cli/test_run.py",
-    "tests/edge/test_regressions.py",
-    "tests/edge/test_registry.py",
-    "tests/edge/test_process.py",
+    "tests/gateway/test_regressions.py",
+    "tests/gateway/test_registry.py",
+    "tests/gateway/test_process.py",
     "tests/cli/test_demo.py",
-    "tests/edge/test_connection.py",
-    "tests/edge/test_health_probes.py",
+    "tests/gateway/test_connection.py",
+    "tests/gateway/test_health_probes.py",
 )
 
 
@@ -68,7 +68,9 @@ def _turn(item: pytest.Item) -> tuple[int, int]:
     file = item.nodeid.partition("::")[0]
     if file in _LONG:
         return 0, _LONG.index(file)
-    return (1, 0) if file.startswith(("tests/edge/", "tests/cli/", "tests/smuggling/")) else (2, 0)
+    return (
+        (1, 0) if file.startswith(("tests/gateway/", "tests/cli/", "tests/smuggling/")) else (2, 0)
+    )
 
 
 class Start(Protocol):

@@ -189,7 +189,7 @@ def test_examples_are_valid_configuration(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a page shows as propylon.yaml is accepted as it stands."""
-    load = importlib.import_module("propylon.config.load").load
+    load = importlib.import_module("propylon.config.reading.load").load
     monkeypatch.chdir(tmp_path)  # no .env of somebody's own
     file = tmp_path / "propylon.yaml"
     file.write_text(text)

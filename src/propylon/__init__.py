@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from propylon.version import __version__
 
 if TYPE_CHECKING:
-    from propylon.assembly import Gateway
-    from propylon.config.resilience import CircuitConfig
+    from propylon.assembly.gateway import Gateway
+    from propylon.config.models.resilience import CircuitConfig
     from propylon.control.identity import (
         current_principal,
         public,
@@ -38,9 +38,9 @@ __all__ = [
 
 _HOMES = {
     "AuthError": "propylon.errors",
-    "CircuitConfig": "propylon.config.resilience",
+    "CircuitConfig": "propylon.config.models.resilience",
     "Forbidden": "propylon.errors",
-    "Gateway": "propylon.assembly",
+    "Gateway": "propylon.assembly.gateway",
     "GatewayError": "propylon.errors",
     "Principal": "propylon.proxy.principal",
     "RegistrationRequest": "propylon.control.registration",

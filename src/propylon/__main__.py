@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from propylon.edge.hangup import note_hangups
+from propylon.process.hangup import note_hangups
 
 __all__ = ["main"]
 
@@ -13,7 +13,7 @@ def main() -> None:
     """Run the command line."""
     if sys.argv[1:2] == ["run"]:
         note_hangups()  # what is loaded from here on takes long enough for a SIGHUP to come
-    from propylon.cli import main as command  # noqa: PLC0415
+    from propylon.cli.main import main as command  # noqa: PLC0415
 
     command()
 

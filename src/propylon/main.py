@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from propylon.assembly import Gateway
-from propylon.config.load import load
+from propylon.assembly.gateway import Gateway
+from propylon.config.reading.load import load
 
 __all__ = ["app"]  # noqa: F822 — made below
 

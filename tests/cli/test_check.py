@@ -7,7 +7,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from propylon.cli import app
+from propylon.cli.main import app
 
 DOUBTFUL = """\
 services: {a: {url: "http://127.0.0.1:1"}}

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from propylon.cli import app
-from propylon.config.auth import AuthConfig
-from propylon.config.editor import json_schema
-from propylon.config.endpoints import own_endpoints
+from propylon.cli.main import app
+from propylon.config.models.auth import AuthConfig
+from propylon.config.models.endpoints import own_endpoints
+from propylon.config.models.json_schema import json_schema
 from tests.support.gateway import ROOT
 
 GOOD = """\
@@ -211,9 +211,9 @@ def test_schema_prints_the_schema() -> None:
 def test_help_needs_no_framework(arguments: list[str]) -> None:
     """Help comes without importing FastAPI, uvicorn or yaml: it is there at once."""
     code = (
-        "import sys, propylon.cli\n"
+        "import sys, propylon.cli.main\n"
         f"sys.argv = ['propylon', *{arguments!r}]\n"
-        "try:\n    propylon.cli.main()\n"
+        "try:\n    propylon.cli.main.main()\n"
         "except SystemExit as end:\n    assert end.code == 0, end.code\n"
         "heavy = {'fastapi', 'uvicorn', 'yaml', 'prometheus_client'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

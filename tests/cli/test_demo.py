@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from propylon.commands.demo import SECTIONS
+from propylon.commands.demo.demo import SECTIONS
 from tests.support.client import RawClient, request
 from tests.support.gateway import ROOT
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from propylon.cli import app
+from propylon.cli.main import app
 from tests.support.client import RawClient
 from tests.support.gateway import Gateway
 from tests.support.upstream import Upstream

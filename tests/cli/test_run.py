@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from propylon.commands.own import NoGateway, found
+from propylon.commands.app import NoGateway, found
 from tests.support.client import RawClient, ask, request
 from tests.support.gateway import ROOT, Config, Gateway, free_port
 from tests.support.upstream import Arrived, Peer, Upstream

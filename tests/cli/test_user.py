@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from propylon import cli_users as module
-from propylon.cli import app
+from propylon.cli import users as module
+from propylon.cli.main import app
 from propylon.commands import user as command
 from propylon.proxy.authenticate.claims import Rules, judge
 from propylon.proxy.authenticate.jws import parse

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from propylon.config.auth import ASYMMETRIC, SYMMETRIC, AuthConfig, JwtConfig
-from propylon.config.load import load
-from propylon.config.units import Rate
+from propylon.config.models.auth import ASYMMETRIC, SYMMETRIC, AuthConfig, JwtConfig
+from propylon.config.models.units import Rate
+from propylon.config.reading.load import load
 from tests.config.texts import SECRET, loaded, problems
 
 ADVICE = '; make one with: python -c "import secrets; print(secrets.token_urlsafe(48))"'

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propylon.config.origins import check_origin
-from propylon.config.schema import CorsConfig
+from propylon.config.models.origins import check_origin
+from propylon.config.models.schema import CorsConfig
 from tests.config.texts import loaded, problems
 
 

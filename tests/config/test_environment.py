@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from propylon.config.load import Loaded, load
+from propylon.config.reading.load import Loaded, load
 from tests.config.texts import SECRET, loaded, problems
 
 OTHER = SECRET[::-1]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from propylon.config.load import load
-from propylon.config.problems import ConfigError
-from propylon.config.schema import EdgeTimeoutsConfig, GatewayConfig
+from propylon.config.models.schema import EdgeTimeoutsConfig, GatewayConfig
+from propylon.config.reading.load import load
+from propylon.config.reading.problems import ConfigError
 from tests.config.texts import SERVICES, loaded, problems, route
 
 ONE_PROBLEM = {

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from propylon.config import schema
-from propylon.config.editor import json_schema, json_schema_text
-from propylon.config.load import load
-from propylon.config.schema import GatewayConfig
-from propylon.config.starter import starter
+from propylon.commands.starter import starter
+from propylon.config.models import schema
+from propylon.config.models.json_schema import json_schema, json_schema_text
+from propylon.config.models.schema import GatewayConfig
+from propylon.config.reading.load import load
 
 PUBLISHED = Path(__file__).parents[2] / "propylon.schema.json"
 MODELS = [

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from propylon.config.credentials import weakness
-from propylon.config.environment import settings
-from propylon.config.problems import ConfigError
-from propylon.config.schema import GatewayConfig, JwtConfig
+from propylon.config.models.schema import GatewayConfig, JwtConfig
+from propylon.config.reading.credentials import weakness
+from propylon.config.reading.environment import settings
+from propylon.config.reading.problems import ConfigError
 from tests.config.texts import SECRET, loaded
 
 HIDDEN = "H1dden-" + SECRET

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 from pydantic import ValidationError
 
-from propylon.config.schema import (
+from propylon.config.models.schema import (
     CircuitConfig,
     EjectionConfig,
     GatewayConfig,

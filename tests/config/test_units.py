@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propylon.config.units import (
+from propylon.config.models.units import (
     Rate,
     parse_duration,
     parse_rate,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from propylon.config.load import Loaded, load
-from propylon.config.problems import ConfigError
+from propylon.config.reading.load import Loaded, load
+from propylon.config.reading.problems import ConfigError
 
 SERVICES = "services: {orders: {url: 'http://orders:8000'}}\n"
 # Long enough for HS512, and published nowhere.

@@ -17,9 +17,8 @@ from typing import Any, TypeVar
 import httpx
 
 from propylon.control import tokens, users
-from propylon.control.app import create_app
+from propylon.control.app import create_app, offer_password
 from propylon.control.issuer import Issuer
-from propylon.control.openapi import offer_password
 from propylon.control.sessions import Sessions
 from propylon.errors import AuthError
 from propylon.proxy.authenticate.claims import Rules

@@ -8,8 +8,9 @@ import httpx
 import pytest
 from fastapi import FastAPI, HTTPException, Response
 
-from propylon.control import health, monitoring
+from propylon.control import health
 from propylon.control import health as module
+from propylon.control import metrics as monitoring
 from propylon.control.app import create_app
 from propylon.control.health import HealthState
 from propylon.control.schemas import Envelope, Health
@@ -21,8 +22,8 @@ from propylon.errors import (
     ServiceUnavailable,
     UpstreamTimeout,
 )
-from propylon.proxy.instance import HealthRules
-from propylon.proxy.service import Fleet, Service
+from propylon.services.instance import HealthRules
+from propylon.services.service import Fleet, Service
 from tests.proxy.doubles import Asked, instance, service, streamed, whole
 
 GONE = ConnectFailed("refused")

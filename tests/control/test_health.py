@@ -12,8 +12,8 @@ from propylon.control.app import create_app
 from propylon.control.health import HealthState
 from propylon.control.schemas import Readiness
 from propylon.errors import ConnectFailed
-from propylon.proxy.instance import Ejection, HealthRules
-from propylon.proxy.service import Fleet, Service
+from propylon.services.instance import Ejection, HealthRules
+from propylon.services.service import Fleet, Service
 from tests.proxy.doubles import Asked, instance, service, whole
 
 GONE = ConnectFailed("refused", reason="Connect call failed ('192.0.2.1', 80)")

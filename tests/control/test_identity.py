@@ -9,7 +9,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import iter_route_contexts
 
-from propylon.control.app import create_app
+from propylon.control.app import create_app, offer_password
 from propylon.control.identity import (
     current_principal,
     identity_of,
@@ -17,7 +17,6 @@ from propylon.control.identity import (
     require_roles,
     require_scopes,
 )
-from propylon.control.openapi import offer_password
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.upstream.inprocess import CONTEXT
 

@@ -18,10 +18,10 @@ from propylon.control.app import create_app
 from propylon.control.identity import current_principal
 from propylon.control.registration import RegistrationRequest, Services
 from propylon.control.schemas import Envelope
-from propylon.proxy.instance import Ejection, Instance
 from propylon.proxy.principal import Principal
+from propylon.services.instance import Ejection, Instance
 from tests.proxy.doubles import Asked
-from tests.proxy.registrar import ALLOW, Names, World
+from tests.services.registrar import ALLOW, Names, World
 
 PATH = "/api/v1/services"
 ADMIN = Principal("root", scopes=frozenset({"admin", "read"}))

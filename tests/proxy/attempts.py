@@ -14,15 +14,16 @@ from propylon.errors import (
     UpstreamReset,
     UpstreamTimeout,
 )
-from propylon.proxy.breaker import Outcome, Permit
+from propylon.loop.signal import Signal
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.forward import Forward
-from propylon.proxy.match import Route, Table
+from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
-from propylon.proxy.retry import Retry
-from propylon.proxy.service import Fleet, Instance, Service
-from propylon.upstream.exchange import Answer, Outgoing, Sink
-from propylon.upstream.signal import Signal
+from propylon.proxy.route import Route
+from propylon.services.breaker import Outcome, Permit
+from propylon.services.retry import Retry
+from propylon.services.service import Fleet, Instance, Service
+from propylon.upstream.ports import Answer, Outgoing, Sink
 from propylon.wire.message import CHUNKED, Request, Response
 from tests.proxy.doubles import ENTROPY, Client, Upload, instance, request, route, whole
 from tests.support.virtual import run

@@ -4,15 +4,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from propylon.errors import GatewayError
+from propylon.loop.signal import Signal
 from propylon.proxy.authenticate import anonymous
 from propylon.proxy.authorize import anybody
-from propylon.proxy.balance import round_robin
 from propylon.proxy.exchange import Origin
-from propylon.proxy.match import Pattern, Route
-from propylon.proxy.service import Fleet, Instance, Service
-from propylon.upstream.exchange import Answer, BodySink, Flow, Outgoing, Sink, Timeouts
+from propylon.proxy.route import Pattern, Route
+from propylon.services.balance import round_robin
+from propylon.services.service import Fleet, Instance, Service
+from propylon.upstream.ports import Answer, BodySink, Flow, Outgoing, Sink, Timeouts
 from propylon.upstream.reply import Reply
-from propylon.upstream.signal import Signal
 from propylon.wire.message import CHUNKED, Request, Response
 from propylon.wire.request import parse_request
 

@@ -12,9 +12,10 @@ from propylon.errors import AuthError, InvalidRequest
 from propylon.proxy.cors import REPLACED, Cors
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.forward import Forward
-from propylon.proxy.match import Route, Table
+from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
+from propylon.proxy.route import Route
 from propylon.wire.headers import fields, tokens, values
 from propylon.wire.message import Request
 from tests.proxy.doubles import ENTROPY, Asked, Client, Counting, request, route, run, service

@@ -18,13 +18,13 @@ from propylon.errors import (
     UpstreamReset,
     UpstreamTimeout,
 )
+from propylon.loop.ticker import NEVER
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.forward import Forward
-from propylon.proxy.match import Route
 from propylon.proxy.outgoing import outgoing
-from propylon.proxy.retry import Retry
-from propylon.upstream.exchange import Answer, Timeouts
-from propylon.upstream.ticker import NEVER
+from propylon.proxy.route import Route
+from propylon.services.retry import Retry
+from propylon.upstream.ports import Answer, Timeouts
 from propylon.wire.headers import fields, values
 from propylon.wire.message import CHUNKED, Request
 from tests.proxy import doubles

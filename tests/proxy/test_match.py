@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from propylon.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
-from propylon.proxy.match import Leaf, Pattern, Route, Table
+from propylon.proxy.match import Leaf, Table
+from propylon.proxy.route import Pattern, Route
 from tests.proxy.doubles import request, route, service
 
 _SERVICE = service()

@@ -13,11 +13,11 @@ from propylon.errors import (
     PayloadTooLarge,
     ServiceUnavailable,
 )
-from propylon.proxy.breaker import Breaker, Circuit, Outcome, Permit, State
-from propylon.proxy.fleet import Ejection
-from propylon.proxy.match import Route
-from propylon.proxy.retry import Budget, Retry
-from propylon.upstream.exchange import BodySink
+from propylon.proxy.route import Route
+from propylon.services.breaker import Breaker, Circuit, Outcome, Permit, State
+from propylon.services.fleet import Ejection
+from propylon.services.retry import Budget, Retry
+from propylon.upstream.ports import BodySink
 from tests.proxy.attempts import (
     AT_ONCE,
     DOWN,

@@ -17,9 +17,10 @@ from propylon.errors import (
 )
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.forward import Forward
-from propylon.proxy.match import Route, Table
+from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
+from propylon.proxy.route import Route
 from propylon.wire.headers import values
 from propylon.wire.message import Request
 from tests.proxy.doubles import (

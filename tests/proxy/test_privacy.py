@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from propylon.errors import InvalidRequest
 from propylon.proxy.privacy import Privacy
-from propylon.proxy.wish import NOTHING, Level, Wish
+from propylon.proxy.route import NOTHING, Level, Wish
 from propylon.wire.headers import fields, values
 from tests.proxy.doubles import request
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon.errors import ClientGone, GatewayError, PayloadTooLarge, ServiceUnavailable
-from propylon.proxy.breaker import Outcome
-from propylon.proxy.instance import HealthRules
-from propylon.proxy.retry import Budget, Retry
-from propylon.proxy.service import Instance
-from propylon.upstream.exchange import Timeouts
+from propylon.services.breaker import Outcome
+from propylon.services.instance import HealthRules
+from propylon.services.retry import Budget, Retry
+from propylon.services.service import Instance
+from propylon.upstream.ports import Timeouts
 from propylon.wire.headers import values
 from tests.proxy.attempts import (
     ALL,

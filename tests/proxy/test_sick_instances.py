@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from propylon.errors import UpstreamBusy
-from propylon.proxy.breaker import Breaker, Circuit, State
-from propylon.proxy.fleet import Ejection
-from propylon.proxy.retry import Budget, Retry
+from propylon.services.breaker import Breaker, Circuit, State
+from propylon.services.fleet import Ejection
+from propylon.services.retry import Budget, Retry
 from tests.proxy.attempts import AT_ONCE, RESET, Endless, Recorder, Up, counts, handle, of, told
 from tests.proxy.doubles import Upload, route, streamed, whole
 from tests.support.virtual import run

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from propylon.accounts import Accounts
-from propylon.config.auth import AuthConfig
-from propylon.config.schema import GatewayConfig
+from propylon.assembly.accounts import Accounts
+from propylon.config.models.auth import AuthConfig
+from propylon.config.models.schema import GatewayConfig
 from propylon.errors import AuthError
 from propylon.proxy.authenticate.claims import Rules, Verified
 from propylon.proxy.authenticate.keys import from_secret

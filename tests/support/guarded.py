@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from typer.testing import CliRunner
 
-from propylon.cli import app
+from propylon.cli.main import app
 from tests.support.client import ask
 from tests.support.excused import excused
 from tests.support.gateway import Config, Gateway

@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from propylon.proxy.breaker import Breaker, Circuit, Event, Outcome, State
-from propylon.proxy.fleet import Ejection, Fleet
-from propylon.proxy.instance import Condition, HealthRules
+from propylon.services.breaker import Breaker, Circuit, Event, Outcome, State
+from propylon.services.fleet import Ejection, Fleet
+from propylon.services.instance import Condition, HealthRules
 from propylon.telemetry.access_log import as_json, as_text
 from propylon.telemetry.events import Events
 from propylon.telemetry.logs import WriterHandler

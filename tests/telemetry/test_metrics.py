@@ -8,7 +8,7 @@ from prometheus_client import parser
 from prometheus_client.samples import Sample
 
 from propylon.proxy.exchange import Exchange
-from propylon.proxy.match import Route
+from propylon.proxy.route import Route
 from propylon.telemetry.metrics import Metrics
 from tests.proxy.doubles import ENTROPY, Client, Upload, request, route, service
 

@@ -9,10 +9,10 @@ from typing import Any, Self, TypeVar
 import uvloop
 
 from propylon.edge.body import Body
-from propylon.upstream.exchange import Outgoing, Timeouts
-from propylon.upstream.outbox import Outbox
+from propylon.loop.outbox import Outbox
+from propylon.loop.ticker import NEVER, Ticker
 from propylon.upstream.pool import Address, Pool
-from propylon.upstream.ticker import NEVER, Ticker
+from propylon.upstream.ports import Outgoing, Timeouts
 from propylon.wire.message import Response
 
 T = TypeVar("T")

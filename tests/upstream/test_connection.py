@@ -12,7 +12,7 @@ from propylon.errors import (
     UpstreamTimeout,
 )
 from propylon.upstream.connection import Connection
-from propylon.upstream.exchange import Timeouts
+from propylon.upstream.ports import Timeouts
 from propylon.wire.message import CHUNKED
 from tests.upstream.peer import OK, Collected, Line, Script, World, run, saying, until, upload
 

@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from propylon.errors import ConnectFailed, ConnectTimeout
-from propylon.upstream import lookout
-from propylon.upstream.allow import AllowList, Permit
+from propylon.names.addresses import AllowList, Permit
+from propylon.names.resolve import Names as Known
+from propylon.upstream import strays as lookout
 from propylon.upstream.connection import Connection
 from propylon.upstream.dial import Address, Dialer
 from propylon.upstream.pool import Pool
-from propylon.upstream.resolve import Names as Known
 from tests.upstream.peer import OK, Line, World, polite, run, until
 
 NAME = "orders.example"

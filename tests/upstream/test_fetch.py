@@ -15,10 +15,10 @@ from propylon.errors import (
     UpstreamReset,
     UpstreamTimeout,
 )
+from propylon.loop.outbox import Outbox
+from propylon.loop.ticker import Ticker
 from propylon.upstream.fetch import Fetched, fetch
-from propylon.upstream.outbox import Outbox
 from propylon.upstream.pool import Address, Pool
-from propylon.upstream.ticker import Ticker
 from propylon.wire.headers import values
 from tests.proxy.doubles import Asked, streamed, whole
 from tests.support import virtual

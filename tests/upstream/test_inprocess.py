@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from propylon.errors import InternalError, UpstreamTimeout
-from propylon.upstream.exchange import Answer, Outgoing, Timeouts
+from propylon.loop.ticker import NEVER
 from propylon.upstream.inprocess import InProcess
-from propylon.upstream.ticker import NEVER
+from propylon.upstream.ports import Answer, Outgoing, Timeouts
 from propylon.wire.headers import values
 from propylon.wire.message import CHUNKED, NO_BODY
 from tests.upstream.peer import Collected, Tap, run, until, upload

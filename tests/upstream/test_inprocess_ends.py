@@ -9,9 +9,9 @@ import pytest
 
 from propylon.edge.body import Body
 from propylon.errors import InternalError, UpstreamTimeout
-from propylon.upstream.exchange import Answer, Outgoing, Timeouts
+from propylon.loop.ticker import NEVER
 from propylon.upstream.inprocess import InProcess
-from propylon.upstream.ticker import NEVER
+from propylon.upstream.ports import Answer, Outgoing, Timeouts
 from propylon.wire.message import CHUNKED
 from tests.support.virtual import run
 from tests.upstream.peer import Collected, upload

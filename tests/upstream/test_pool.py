@@ -18,11 +18,11 @@ from propylon.errors import (
     ServiceUnavailable,
     UpstreamError,
 )
+from propylon.loop.outbox import Outbox
+from propylon.loop.ticker import Ticker
 from propylon.upstream.connection import Connection
-from propylon.upstream.exchange import Timeouts
-from propylon.upstream.outbox import Outbox
 from propylon.upstream.pool import Address, Pool
-from propylon.upstream.ticker import Ticker
+from propylon.upstream.ports import Timeouts
 from tests.upstream.peer import OK, Collected, Line, World, polite, run, until
 
 

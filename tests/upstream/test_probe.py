@@ -17,10 +17,10 @@ from propylon.errors import (
     UpstreamReset,
     UpstreamTimeout,
 )
-from propylon.upstream.exchange import Answer, Outgoing, Sink
+from propylon.loop.tasks import _running
+from propylon.upstream.ports import Answer, Outgoing, Sink
 from propylon.upstream.probe import Probe, Prober, Result, Target, ask
 from propylon.upstream.reply import Reply
-from propylon.upstream.tasks import _running
 from propylon.wire.message import Response
 from tests.upstream.peer import OK, Line, Script, World, polite, run, saying, until
 

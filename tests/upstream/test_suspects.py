@@ -11,7 +11,7 @@ from propylon.errors import (
     UpstreamBusy,
     UpstreamTimeout,
 )
-from propylon.upstream.exchange import Timeouts
+from propylon.upstream.ports import Timeouts
 from tests.upstream.peer import Collected, Line, World, polite, run, until, upload
 
 BRIEF = Timeouts(max_duration=0.05)

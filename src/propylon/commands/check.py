@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from propylon.config.load import Loaded
-from propylon.config.problems import ConfigError, Problem
+from propylon.config.reading.load import Loaded
+from propylon.config.reading.problems import ConfigError, Problem
 
 __all__ = ["as_data", "certificate_problems", "summary", "warnings"]
 
@@ -16,7 +16,7 @@ def certificate_problems(loaded: Loaded) -> list[Problem]:
     if tls.certificate is None or tls.key is None:
         return []
     # uvicorn comes with it: a second that a file without TLS need not wait.
-    from propylon.edge.server import CannotListen, tls_context  # noqa: PLC0415
+    from propylon.process.server import CannotListen, tls_context  # noqa: PLC0415
 
     try:
         tls_context(tls.certificate, tls.key)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from propylon.commands.compiled import Entry, entries, preference
-from propylon.config.load import Loaded
-from propylon.upstream.exchange import Answer, Outgoing, Sink
+from propylon.commands.offline import Entry, entries, preference
+from propylon.config.reading.load import Loaded
+from propylon.upstream.ports import Answer, Outgoing, Sink
 
 __all__ = ["COLUMNS", "as_data", "rows"]
 

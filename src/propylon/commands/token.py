@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from propylon.accounts import issuer_of
-from propylon.config.load import Loaded
-from propylon.config.units import parse_timeout
+from propylon.assembly.accounts import issuer_of
+from propylon.config.models.units import parse_timeout
+from propylon.config.reading.load import Loaded
 from propylon.proxy.principal import Principal, identify
 
 __all__ = ["CannotSign", "minted"]

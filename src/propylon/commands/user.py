@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from propylon.config.load import Loaded
+from propylon.config.reading.load import Loaded
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.revocation import of_subject
 from propylon.stores.database import CannotUseDatabase, Database

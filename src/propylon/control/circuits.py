@@ -8,8 +8,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from propylon.control.identity import require_scopes
-from propylon.proxy.breaker import State
-from propylon.proxy.service import Service
+from propylon.services.breaker import State
+from propylon.services.service import Service
 
 __all__ = ["CircuitState", "router"]
 

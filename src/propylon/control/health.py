@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Response
 
 from propylon.control.schemas import Health, Readiness, ServiceHealth, Status
-from propylon.proxy.check import check
-from propylon.proxy.service import Instance, Service
-from propylon.upstream.tasks import spawn
+from propylon.loop.tasks import spawn
+from propylon.services.health import check
+from propylon.services.service import Instance, Service
 
 __all__ = ["HealthState", "router"]
 

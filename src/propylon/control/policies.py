@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 
 from propylon.control.errors import code_of
 from propylon.errors import InternalError, Refused
+from propylon.loop.tasks import spawn
 from propylon.proxy.principal import Principal
-from propylon.upstream.tasks import spawn
 from propylon.wire.message import Request
 
 __all__ = ["Policy", "composed"]

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-from propylon.config.schema import OWN_SERVICE
-from propylon.config.services import ServiceName
-from propylon.config.syntax import check_path
-from propylon.config.units import Whole
-from propylon.upstream.allow import parse_host
+from propylon.config.models.schema import OWN_SERVICE
+from propylon.config.models.services import ServiceName
+from propylon.config.models.syntax import check_path
+from propylon.config.models.units import Whole
+from propylon.names.addresses import parse_host
 
 __all__ = [
     "InstanceEntry",

@@ -19,10 +19,10 @@ from propylon.control.registration import (
 )
 from propylon.control.schemas import Envelope
 from propylon.errors import NotFound
-from propylon.proxy.instance import InstanceSnapshot
-from propylon.proxy.registration import Registered, Registration
-from propylon.proxy.registry import Registry
-from propylon.proxy.service import Service
+from propylon.services.instance import InstanceSnapshot
+from propylon.services.registration import Registered, Registration
+from propylon.services.registry import Registry
+from propylon.services.service import Service
 
 __all__ = ["router"]
 

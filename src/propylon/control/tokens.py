@@ -11,6 +11,7 @@ from fastapi import APIRouter, Form, Request, Response
 from propylon.control.identity import current_principal, require_scopes
 from propylon.control.introspect import introspect
 from propylon.control.ports import Grants, Revoker, Verify
+from propylon.control.revoke import ADMIN, UNFIT, Withdrawals
 from propylon.control.sessions import Session, Sessions
 from propylon.control.token_schemas import (
     Introspected,
@@ -19,7 +20,6 @@ from propylon.control.token_schemas import (
     TokenAnswer,
     TokenForm,
 )
-from propylon.control.withdraw import ADMIN, UNFIT, Withdrawals
 from propylon.errors import InvalidFields
 from propylon.proxy.principal import Principal
 

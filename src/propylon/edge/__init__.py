@@ -1,9 +1,10 @@
 """LISTEN: one thin adapter per way in.
 
-- `protocol`: the fast path, our own protocol class under uvicorn.
+- `protocol`: the fast path, our own protocol class under uvicorn; `http1`: its `Downstream`.
 - `asgi`: the portable path, the same core as an ASGI app.
-- `turn`: steps an exchange's coroutine; both edges' `Downstream` are turns.
+- `turn`: step an exchange's coroutine without a task; both edges' `Downstream` are turns.
 - `body`: a request's body while it comes in.
 - `trust`: who the client really is.
-- `server`, `supervisor`: sockets, workers, signals, drain.
+- `state`: what all connections of a worker share.
+- `sockets`: what a transport's socket knows and asyncio does not say.
 """

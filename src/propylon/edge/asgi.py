@@ -23,11 +23,11 @@ from propylon.errors import (
     InvalidRequest,
     RequestTimeout,
 )
+from propylon.loop.signal import Signal
+from propylon.loop.tasks import spawn
+from propylon.loop.ticker import NEVER
 from propylon.proxy.exchange import Origin
-from propylon.upstream.exchange import Flow
-from propylon.upstream.signal import Signal
-from propylon.upstream.tasks import spawn
-from propylon.upstream.ticker import NEVER
+from propylon.upstream.ports import Flow
 from propylon.wire.headers import fields, without
 from propylon.wire.message import CHUNKED, Request, Response
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from propylon.errors import InvalidRequest, PayloadTooLarge
-from propylon.upstream.exchange import BodySink, Flow
+from propylon.upstream.ports import BodySink, Flow
 
 __all__ = ["Body"]
 

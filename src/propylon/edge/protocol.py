@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any, cast
 
 from propylon.edge.body import Body
-from propylon.edge.fast import FastTurn
+from propylon.edge.http1 import FastTurn
 from propylon.edge.sockets import reset_on_close, unsent
 from propylon.edge.state import STATE_KEY, EdgeState
 from propylon.errors import ClientGone, GatewayError, InvalidRequest, RequestTimeout
+from propylon.loop.ticker import NEVER
 from propylon.proxy.exchange import Origin
-from propylon.upstream.ticker import NEVER
 from propylon.wire.buffer import HeadBuffer
 from propylon.wire.framing import BodyReader, FramingError
 from propylon.wire.message import NO_BODY, Request

@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 
 from propylon.edge.trust import Trust
+from propylon.loop.outbox import Outbox
+from propylon.loop.ticker import Ticker
 from propylon.proxy.exchange import Origin
 from propylon.proxy.pipeline import Pipeline
-from propylon.upstream.outbox import Outbox
-from propylon.upstream.ticker import Ticker
 from propylon.wire.request import FieldsMemory
 
 __all__ = ["STATE_KEY", "EdgeState"]

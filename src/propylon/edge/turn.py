@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Generator
 from typing import Any
 
 from propylon.errors import GatewayError
-from propylon.upstream.signal import Signal
+from propylon.loop.signal import Signal
 
 __all__ = ["Turn"]
 

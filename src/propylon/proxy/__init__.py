@@ -1,13 +1,15 @@
-"""The data plane: what a request means here, one module a stage.
+"""The data plane: what a request means here, one module a stage, in order.
 
-    listen → match → authenticate → authorize → limit → forward → relay → observe
+    listen → cors (preflight) → match → privacy → authenticate → authorize → policies → limit → forward → relay → observe
 
 - `pipeline`: the whole life of a request, on one screen.
-- `exchange`: one request and its answer in flight, and the port that every edge fills.
-- `match`: which route, and is everyone going to read its path alike.
-- `authenticate`, `authorize`: who is asking, and may they.
-- `forward`: ask an instance of the service, another one if the first was not there.
+- `exchange`: one request and its answer in flight; the port that every edge fills, and what observes exchanges.
+- `cors`: which web pages may read an answer; preflights.
+- `match`: which route, and is everyone going to read its path alike; `route`: one compiled route.
+- `privacy`: what the client wants kept of its request.
+- `authenticate`, `authorize`: who is asking, and may they; `principal`: who that is; `challenge`: what would let them in.
+- `limit`: how often may they.
+- `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent.
 - `relay`: pass the answer on.
-- `observe`: one record for every exchange, whatever happened.
 - `refuse`: an error as the client sees it.
 """

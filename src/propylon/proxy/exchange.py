@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from propylon.errors import GatewayError
-from propylon.proxy.breaker import Permit
-from propylon.proxy.match import Route
 from propylon.proxy.principal import ANONYMOUS, Principal
-from propylon.proxy.service import Instance
-from propylon.proxy.wish import NOTHING, Wish
-from propylon.upstream.exchange import Flow, RequestBody
+from propylon.proxy.route import NOTHING, Route, Wish
+from propylon.services.breaker import Permit
+from propylon.services.service import Instance
+from propylon.upstream.ports import Flow, RequestBody
 from propylon.wire.message import Request, Response
 
-__all__ = ["Downstream", "Exchange", "IncomingBody", "Origin"]
+__all__ = ["Downstream", "Exchange", "IncomingBody", "Origin", "Sink"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +131,8 @@ class Exchange:
         self.status = 0
         self.error: GatewayError | None = None
         self.flags: tuple[str, ...] = ()
+
+
+# OBSERVE: called once for each exchange, whatever happened, synchronously and after it has ended. A sink must be
+# quick and must not raise: there is nobody left to tell.
+Sink = Callable[[Exchange], None]

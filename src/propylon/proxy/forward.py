@@ -20,13 +20,13 @@ from propylon.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from propylon.proxy.breaker import Outcome, Permit, judge
 from propylon.proxy.exchange import Exchange
-from propylon.proxy.match import Route
 from propylon.proxy.outgoing import address, hops, outgoing
-from propylon.proxy.retry import asked_pause
-from propylon.proxy.service import Instance, Service
-from propylon.upstream.exchange import Answer, Outgoing
+from propylon.proxy.route import Route
+from propylon.services.breaker import Outcome, Permit, judge
+from propylon.services.retry import asked_pause
+from propylon.services.service import Instance, Service
+from propylon.upstream.ports import Answer, Outgoing
 from propylon.upstream.reply import Reply
 from propylon.wire.message import NO_BODY, Request, Response
 

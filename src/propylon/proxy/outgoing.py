@@ -6,9 +6,9 @@ import re
 
 from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.proxy.exchange import Exchange
-from propylon.proxy.match import NOT_OURS, Route
-from propylon.proxy.service import Instance
-from propylon.upstream.exchange import Outgoing
+from propylon.proxy.route import NOT_OURS, Route
+from propylon.services.service import Instance
+from propylon.upstream.ports import Outgoing
 from propylon.wire.headers import render, without
 from propylon.wire.message import CHUNKED, Request
 

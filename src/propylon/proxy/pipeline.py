@@ -9,10 +9,9 @@ import re
 from collections.abc import Callable
 
 from propylon.errors import ClientGone, GatewayError, InternalError
-from propylon.proxy.exchange import Downstream, Exchange
+from propylon.proxy.exchange import Downstream, Exchange, Sink
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
-from propylon.proxy.observe import Sink
 from propylon.proxy.refuse import refusal
 from propylon.proxy.relay import relay
 from propylon.wire.message import Request

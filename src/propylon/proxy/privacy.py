@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from propylon.errors import InvalidRequest
-from propylon.proxy.wish import NOTHING, Level, Wish
+from propylon.proxy.route import NOTHING, Level, Wish
 from propylon.wire.headers import render
 from propylon.wire.message import Request
 

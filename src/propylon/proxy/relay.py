@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from propylon.proxy.exchange import Downstream, Exchange
-from propylon.proxy.match import NOT_OURS, Route
-from propylon.upstream.exchange import Answer
+from propylon.proxy.route import NOT_OURS, Route
+from propylon.upstream.ports import Answer
 from propylon.wire.headers import without
 
 __all__ = ["relay"]

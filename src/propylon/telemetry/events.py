@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from propylon.proxy.breaker import Event, State
-from propylon.proxy.instance import Condition, Instance
+from propylon.services.breaker import Event, State
+from propylon.services.instance import Condition, Instance
 
 __all__ = ["Events"]
 

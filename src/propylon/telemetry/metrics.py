@@ -16,7 +16,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from propylon.proxy.exchange import Exchange
-from propylon.proxy.match import Route, Table
+from propylon.proxy.match import Table
+from propylon.proxy.route import Route
 
 __all__ = ["Metrics"]
 

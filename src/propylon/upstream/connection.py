@@ -25,11 +25,11 @@ from propylon.errors import (
     UpstreamReset,
     UpstreamTimeout,
 )
-from propylon.upstream.exchange import Answer, Outgoing, RequestBody, Sink
-from propylon.upstream.outbox import Outbox
+from propylon.loop.outbox import Outbox
+from propylon.loop.signal import Signal
+from propylon.loop.ticker import NEVER, Ticker
+from propylon.upstream.ports import Answer, Outgoing, RequestBody, Sink
 from propylon.upstream.reply import Reply
-from propylon.upstream.signal import Signal
-from propylon.upstream.ticker import NEVER, Ticker
 from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, chunk
 from propylon.wire.message import CHUNKED, NO_BODY, Response
 from propylon.wire.response import ResponseReader

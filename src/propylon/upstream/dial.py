@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from propylon.errors import ConnectFailed, ConnectTimeout
-from propylon.upstream.allow import Permit, parse_address
+from propylon.names.addresses import Permit, parse_address
+from propylon.names.lookup import SYSTEM
+from propylon.names.resolve import Names
 from propylon.upstream.connection import Connection
-from propylon.upstream.lookup import SYSTEM
-from propylon.upstream.resolve import Names
 
 __all__ = ["Address", "Dialer"]
 

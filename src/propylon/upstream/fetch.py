@@ -10,8 +10,8 @@ import asyncio
 from dataclasses import dataclass
 
 from propylon.errors import BadResponse, StaleConnection, UpstreamTimeout
-from propylon.upstream.exchange import Answer, BodySink, Outgoing, Timeouts, Upstream
-from propylon.upstream.signal import Signal
+from propylon.loop.signal import Signal
+from propylon.upstream.ports import Answer, BodySink, Outgoing, Timeouts, Upstream
 from propylon.wire.message import NO_BODY, Response
 
 __all__ = ["Fetched", "fetch"]

@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from propylon.errors import InternalError, UpstreamTimeout
-from propylon.upstream.exchange import Answer, Outgoing, Sink
-from propylon.upstream.signal import Signal
-from propylon.upstream.tasks import spawn
-from propylon.upstream.ticker import NEVER
+from propylon.loop.signal import Signal
+from propylon.loop.tasks import spawn
+from propylon.loop.ticker import NEVER
+from propylon.upstream.ports import Answer, Outgoing, Sink
 from propylon.wire.headers import fields, render
 from propylon.wire.message import CHUNKED, NO_BODY, Response
 

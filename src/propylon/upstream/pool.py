@@ -11,17 +11,17 @@ from collections import deque
 from collections.abc import Awaitable
 
 from propylon.errors import GatewayError, UpstreamBusy
-from propylon.upstream.allow import Permit, parse_address
+from propylon.loop.outbox import Outbox
+from propylon.loop.signal import Signal
+from propylon.loop.tasks import spawn
+from propylon.loop.ticker import NEVER, Ticker
+from propylon.names.addresses import Permit, parse_address
+from propylon.names.lookup import SYSTEM
+from propylon.names.resolve import Names
 from propylon.upstream.connection import Connection
 from propylon.upstream.dial import Address, Dialer
-from propylon.upstream.exchange import Answer, Outgoing, Sink
-from propylon.upstream.lookout import Lookout
-from propylon.upstream.lookup import SYSTEM
-from propylon.upstream.outbox import Outbox
-from propylon.upstream.resolve import Names
-from propylon.upstream.signal import Signal
-from propylon.upstream.tasks import spawn
-from propylon.upstream.ticker import NEVER, Ticker
+from propylon.upstream.ports import Answer, Outgoing, Sink
+from propylon.upstream.strays import Lookout
 
 __all__ = ["IDEMPOTENT", "Address", "Pool"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from propylon.upstream.allow import Permit
+from propylon.loop.outbox import Outbox
+from propylon.loop.ticker import Ticker
+from propylon.names.addresses import Permit
+from propylon.names.lookup import SYSTEM
+from propylon.names.resolve import Names
 from propylon.upstream.dial import Address
-from propylon.upstream.exchange import Upstream
-from propylon.upstream.lookup import SYSTEM
-from propylon.upstream.outbox import Outbox
 from propylon.upstream.pool import Pool
-from propylon.upstream.resolve import Names
-from propylon.upstream.ticker import Ticker
+from propylon.upstream.ports import Upstream
 
 __all__ = ["Pools"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from propylon.errors import BadResponse, GatewayError, StaleConnection, UpstreamTimeout
-from propylon.upstream.exchange import Outgoing, Timeouts, Upstream
-from propylon.upstream.tasks import spawn
+from propylon.loop.tasks import spawn
+from propylon.upstream.ports import Outgoing, Timeouts, Upstream
 from propylon.wire.message import Response
 
 __all__ = ["Probe", "Prober", "Result", "Target", "ask"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from propylon.upstream.exchange import Flow, Sink
-from propylon.upstream.signal import Signal
+from propylon.loop.signal import Signal
+from propylon.upstream.ports import Flow, Sink
 from propylon.wire.message import Response
 
 __all__ = ["Reply", "ReplySource"]

@@ -8,12 +8,12 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from propylon.errors import GatewayError, ServiceUnavailable
+from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.cache import Cache
 from propylon.proxy.authenticate.claims import Rules, Verified, judge
 from propylon.proxy.authenticate.jws import BadToken, read_json
 from propylon.proxy.challenge import invalid
 from propylon.upstream.fetch import Fetched
-from propylon.upstream.tasks import spawn
 
 __all__ = ["LARGEST", "TIMEOUT", "Introspection"]
 

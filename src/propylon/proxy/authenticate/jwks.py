@@ -12,10 +12,10 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 
 from propylon.errors import GatewayError
+from propylon.loop.tasks import spawn_for_good
 from propylon.proxy.authenticate.keys import KeySet, UnusableKeys, from_jwks
-from propylon.upstream.exchange import Upstream
 from propylon.upstream.fetch import Fetched
-from propylon.upstream.tasks import spawn_for_good
+from propylon.upstream.ports import Upstream
 
 __all__ = ["COOL_DOWN", "LARGEST", "TIMEOUT", "PublishedKeys"]
 

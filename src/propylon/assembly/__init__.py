@@ -1,0 +1,9 @@
+"""Put the parts together, and hold what lives while a loop runs.
+
+- `gateway`: the façade, `Gateway`.
+- `running`: what exists only while a loop runs; puts configurations in force.
+- `reload`: which configurations must not replace the one in force, and which changes need a start.
+- `carry`: build the services of a new configuration from those in force.
+- `membership`: the registry and DNS, joined to the services; `gossip`: the registries of all workers agree.
+- `accounts`: users, refresh tokens and revocations, joined to the endpoints that work on them.
+"""

@@ -1,0 +1,164 @@
+"""Join the users, the refresh tokens and the revocations to the endpoints that work on them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+
+from fastapi import APIRouter
+
+from propylon.config.models.auth import AuthConfig
+from propylon.config.models.schema import GatewayConfig
+from propylon.control import tokens, users
+from propylon.control.issuer import Issuer
+from propylon.control.ports import Verify
+from propylon.control.sessions import Sessions
+from propylon.errors import ServiceUnavailable
+from propylon.loop.tasks import spawn_for_good
+from propylon.stores.database import Database
+from propylon.stores.grants import Grants
+from propylon.stores.journal import RevocationJournal
+from propylon.stores.memory import LONGEST_TOKEN, MOST_LEEWAY, MemoryRevocations
+from propylon.stores.passwords import Passwords
+from propylon.stores.users import Users
+
+__all__ = ["Accounts", "issuer_of"]
+
+log = logging.getLogger(__name__)
+
+# How long a token that one worker took back counts with the others.
+_CATCH_UP = 1.0
+# How long a stop waits for the database.
+_LET_GO = 1.0
+_ID_BYTES = 16
+
+
+class Accounts:
+    """What there is behind the token endpoints, and what goes on beside them."""
+
+    def __init__(self, config: GatewayConfig, verify: Verify) -> None:
+        """Take it from the configuration; no database is opened or created before it is used.
+
+        Raises CannotUseDatabase.
+        """
+        auth = config.auth
+        self.revocations = MemoryRevocations(time.time, longest=LONGEST_TOKEN, leeway=MOST_LEEWAY)
+        self._database = Database(auth.tokens.database.get_secret_value())
+        self._journal = RevocationJournal(self._database, self.revocations, time.time)
+        self._known = False
+        self._following: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+        self._passwords = Passwords()
+        accounts = Users(self._database, self._passwords, time.time)
+        grants = Grants(
+            self._database,
+            self._journal,
+            expires=auth.tokens.refresh_expires,
+            clock=time.time,
+            secret=secrets.token_bytes,
+        )
+        self._sessions: Sessions | None = None
+        if (issuer := issuer_of(auth)) is not None:
+            self._sessions = Sessions(accounts, grants, self._journal, issuer)
+        self.routers: tuple[APIRouter, ...] = (
+            tokens.router(
+                config.prefix,
+                verify=verify,
+                revoker=self._journal,
+                clock=time.time,
+                sessions=self._sessions,
+                grants=grants,
+            ),
+            users.router(config.prefix, accounts if self._sessions is not None else None),
+        )
+
+    def adopt(self, auth: AuthConfig) -> None:
+        """Sign with another secret from now on, or for another time, or not any more."""
+        issuer, sessions = issuer_of(auth), self._sessions
+        if not auth.verifies:
+            log.warning("reload: nothing is left to verify tokens with: who needs one gets 503")
+        if sessions is None:
+            if issuer is not None:
+                log.warning("reload: auth.tokens.enabled takes effect with the next start")
+            return
+        if issuer is None and sessions.issuer is not None:
+            log.warning("reload: no more tokens are given out: auth.tokens.enabled, or no secret")
+        elif issuer is not None and sessions.issuer is None:
+            log.warning("reload: tokens are given out again")
+        sessions.issuer = issuer
+
+    def missing(self) -> str | None:
+        """Say what is being waited for, as long as it is not known which tokens were taken back."""
+        if self._following is not None and self._following.done():
+            return "the database that says which tokens were taken back: nobody reads it any more"
+        return None if self._known else "the database that says which tokens were taken back"
+
+    def start(self) -> None:
+        """Begin to follow what other workers take back. Needs a running loop."""
+        if self._following is None:
+            self._ended = asyncio.Event()
+            self._following = spawn_for_good(self._follow(self._ended))
+
+    async def close(self) -> None:
+        """Follow it no longer; close the database."""
+        following, self._following = self._following, None
+        if following is not None:
+            self._ended.set()
+            # A question under way is let end: one that is cancelled leaves a thread of the driver's behind.
+            _, late = await asyncio.wait({following}, timeout=_LET_GO)
+            for task in late:
+                task.cancel()
+                await asyncio.wait({task}, timeout=_LET_GO)
+        await self._database.close()
+
+    async def _follow(self, ended: asyncio.Event) -> None:
+        """Catch up again and again, until it is to end.
+
+        Not merely until it is cancelled: that may come out of the driver as an error of the database, and then
+        nothing would ever end this, nor the process that waits for it.
+        """
+        away = False
+        while not ended.is_set():
+            try:
+                await self._journal.catch_up()
+            except ServiceUnavailable as error:
+                if not away and not ended.is_set():  # once an outage; what is known stays in force
+                    log.warning("revoked tokens cannot be read: %s", error.reason or error)
+                away = True
+            else:
+                if away:
+                    log.warning("revoked tokens can be read again")
+                away = False
+                self._known = True
+            await _pause(ended)
+
+
+async def _pause(ended: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CATCH_UP):
+            await ended.wait()
+
+
+def issuer_of(auth: AuthConfig) -> Issuer | None:
+    """Return what signs tokens; None where there is nothing to sign with, or it is not wanted."""
+    if not auth.issues or auth.jwt.secret is None:
+        return None
+    return Issuer(
+        secret=auth.jwt.secret.get_secret_value().encode("utf-8"),
+        algorithm=auth.jwt.algorithms[0],
+        expires=auth.tokens.expires,
+        clock=time.time,
+        ids=lambda: secrets.token_hex(_ID_BYTES),
+        issuer=auth.jwt.issuer[0] if auth.jwt.issuer else None,
+        audience=auth.jwt.audience[:1],
+        scopes_claim=_claim("scopes", auth.jwt.scopes_claim),
+        roles_claim=_claim("roles", auth.jwt.roles_claim),
+    )
+
+
+def _claim(usual: str, read: tuple[str, ...]) -> str:
+    """Return a claim that we read ourselves, the usual one if it is among them."""
+    return usual if usual in read or not read else read[0]

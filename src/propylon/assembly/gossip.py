@@ -1,0 +1,140 @@
+"""Have the registries of all workers agree: what one of them is told, it tells the others."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from propylon.errors import GatewayError
+from propylon.services.admission import refused
+from propylon.services.registration import Registered, Registration
+from propylon.services.registry import Registry
+from propylon.stores.siblings import MISSED, Siblings
+
+__all__ = ["SharedRegistry"]
+
+log = logging.getLogger(__name__)
+
+_Key = tuple[str, str]  # a service and the id of an instance
+_REMEMBERED = 4096  # that have gone: nothing that was told before is on its way for so long
+
+
+class SharedRegistry(Registry):
+    """A registry that tells those of the other workers what it was told.
+
+    Messages cross: what is older than a deregistration does not undo it. The clock that says so is the
+    machine's, the same for all its processes, and nobody sets it.
+    """
+
+    siblings = Siblings()
+    moment: Callable[[], float] = staticmethod(time.monotonic)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """As a registry, alone as long as nobody gives it siblings."""
+        super().__init__(*args, **options)
+        # When each instance was last registered, and when it went.
+        self._came: dict[_Key, float] = {}
+        self._went: dict[_Key, float] = {}
+
+    async def register(self, said: Registration) -> Registered:
+        """Take in an instance, here and everywhere."""
+        done = await super().register(said)
+        self._came[said.service, said.id] = self.moment()
+        self._tell_of(said.service, said.id)
+        return done
+
+    def heartbeat(self, service: str, instance_id: str) -> Registered:
+        """Renew a lease, here and everywhere; also where the instance has been lost meanwhile."""
+        done = super().heartbeat(service, instance_id)
+        self._tell_of(service, instance_id)
+        return done
+
+    def _tell_of(self, service: str, instance_id: str, to: int | None = None) -> None:
+        """Tell the others, or one of them, all they need: they look up nothing themselves."""
+        key = (service, instance_id)
+        entry = self._entries.get(key)
+        if entry is not None:
+            message = {
+                "op": "register",
+                "said": asdict(entry.said),
+                "addresses": entry.addresses,
+                "at": self._came.get(key, 0.0),
+                "lease": self.lease(*key),
+            }
+            self.siblings.tell(message, to=to)
+
+    def deregister(self, service: str, instance_id: str) -> None:
+        """Let an instance go, here and everywhere; also where it has come only there so far."""
+        now = self.moment()
+        self._gone((service, instance_id), now)
+        self.siblings.tell(
+            {"op": "deregister", "service": service, "instance_id": instance_id, "at": now}
+        )
+        super().deregister(service, instance_id)
+
+    def _gone(self, key: _Key, at: float) -> None:
+        self._came.pop(key, None)
+        self._went[key] = max(at, self._went.pop(key, at))
+        if len(self._went) > _REMEMBERED:
+            del self._went[next(iter(self._went))]
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Do what another worker was told; it has been checked there."""
+        try:
+            self._obey(message)
+        except GatewayError as error:
+            # It was let in a moment ago, and rules or services have changed since.
+            log.info("another worker's %s is not followed: %s", message["op"], error)
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        op = message["op"]
+        if op == "register":
+            self._follow(message)
+        elif op == "deregister":
+            self._let_go((message["service"], message["instance_id"]), message["at"])
+        elif op == "who":
+            self._introduce(message["from"])
+        elif op == MISSED["op"]:
+            self.siblings.tell({"op": "who", "from": self.siblings.place})
+
+    def _let_go(self, key: _Key, at: float) -> None:
+        came = self._came.get(key)
+        if came is not None and came > at:
+            return  # it has come back since
+        self._gone(key, at)
+        if came is not None:
+            super().deregister(*key)
+
+    def _follow(self, message: dict[str, Any]) -> None:
+        said, at = Registration(**message["said"]), message["at"]
+        key = (said.service, said.id)
+        lease = message["lease"]
+        if self._went.get(key, 0.0) > at:
+            return
+        if self._came.get(key, -1.0) < at:
+            self._take(said, tuple(message["addresses"]))
+            self._came[key] = at
+            if lease is not None:
+                self.shorten(*key, lease)
+        elif lease is not None:  # known: somebody sent a heartbeat
+            self.prolong(*key, lease)
+
+    def _take(self, said: Registration, addresses: tuple[str, ...]) -> None:
+        if not addresses or not self._admission.still(said.host, said.port, addresses):
+            raise refused(host=f"{said.host} is not let in by the rules of this worker")
+        self._enter(said, addresses)
+
+    def _remove(self, name: str, instance_id: str) -> None:
+        self._came.pop((name, instance_id), None)
+        super()._remove(name, instance_id)
+
+    def _introduce(self, place: int) -> None:
+        """Tell a worker what it missed, because it has just started or did not listen."""
+        for (service, instance_id), at in self._went.items():
+            left = {"op": "deregister", "service": service, "instance_id": instance_id, "at": at}
+            self.siblings.tell(left, to=place)
+        for said in self.registrations():
+            self._tell_of(said.service, said.id, to=place)

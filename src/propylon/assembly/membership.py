@@ -1,0 +1,124 @@
+"""Join whoever brings instances and takes them away while the gateway runs — the registry, DNS — to the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from propylon.assembly.gossip import SharedRegistry
+from propylon.compile.services import upstream_tls
+from propylon.config.models.schema import GatewayConfig
+from propylon.config.models.services import ServiceConfig
+from propylon.config.models.syntax import parse_upstream
+from propylon.loop.tasks import spawn_for_good
+from propylon.names.addresses import AllowList, Permit
+from propylon.names.lookup import is_own_address
+from propylon.names.resolve import Resolver
+from propylon.services.admission import Admission
+from propylon.services.discovery import Discovery, Members
+from propylon.services.fleet import Fleet
+from propylon.services.instance import Instance
+from propylon.services.registry import keep_sweeping
+from propylon.services.service import Service
+from propylon.stores.siblings import Siblings
+from propylon.upstream.dial import Address
+from propylon.upstream.pool import Pool
+from propylon.upstream.pools import Pools
+
+__all__ = ["Membership"]
+
+log = logging.getLogger(__name__)
+
+# A probe needs one connection, and one more for the moment in which the last one closes.
+_PROBING = 2
+
+
+class Membership:
+    """The registry and the names, and what goes on by itself for them."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        pools: Pools,
+        resolver: Resolver,
+        found: Callable[[str], Service],
+        changed: Callable[[tuple[Service, ...]], None],
+    ) -> None:
+        """Start with no services. `found` makes one that nobody wrote down, to be probed as others are.
+
+        `changed` hears of all services whenever one comes or goes.
+        """
+        self._config = config
+        self._pools = pools
+        self._resolver = resolver
+        self._discovery = Discovery(resolver, self._retire)
+        self._siblings = Siblings()
+        self._sweeping: asyncio.Task[None] | None = None
+        self.registry = SharedRegistry(
+            self._admission(),
+            clock=time.monotonic,
+            connect=self._connect,
+            found=found,
+            changed=changed,
+            base=self._base,
+        )
+
+    def adopt(
+        self,
+        config: GatewayConfig,
+        services: Iterable[Service],
+        named: Iterable[tuple[Fleet, Members]],
+    ) -> None:
+        """Go on with a configuration, the first or another, once its services have taken over."""
+        self._config = config
+        self.registry.adopt(services, self._admission(), config.registry.ttl)
+        self._discovery.follow(named)
+        if self._sweeping is None:
+            self._sweeping = spawn_for_good(keep_sweeping(self.registry))
+
+    def listen(self, siblings: Siblings, loop: asyncio.AbstractEventLoop) -> None:
+        """Share what registers with the other workers; ask them what has registered so far."""
+        self._siblings = siblings
+        self.registry.siblings = siblings
+        siblings.start(loop, self.registry.hear)
+        siblings.tell({"op": "who", "from": siblings.place})
+
+    def close(self) -> None:
+        """End it all."""
+        self._siblings.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._discovery.close()
+        self._resolver.close()
+        self.registry.close()
+
+    def _retire(self, instance: Instance) -> None:
+        self._pools.drop(instance.upstream)
+        if instance.probe is not None:
+            self._pools.drop(instance.probe)
+
+    # What the registry needs
+
+    def _admission(self) -> Admission:
+        registry = self._config.registry
+        rules = AllowList(registry.allow if registry.enabled else ())
+        return Admission(rules, self._resolver, self._is_ours)
+
+    def _is_ours(self, address: str, port: int) -> bool:
+        return port == self._config.server.port and is_own_address(address)
+
+    def _connect(self, service: str, address: Address, permit: Permit, *, probing: bool) -> Pool:
+        written = self._config.services.get(service, ServiceConfig())
+        if any(parse_upstream(url).scheme == "https" for url in written.urls):
+            # Its tokens must not cross the network in the clear because another instance registered.
+            address = replace(address, tls=upstream_tls())
+        return self._pools.fresh(address, _PROBING if probing else written.max_connections, permit)
+
+    def _base(self, service: str) -> bytes:
+        """Return the path that all URLs of a service begin with: it is part of the service's address."""
+        urls = self._config.services.get(service, ServiceConfig()).urls
+        bases = {parse_upstream(url).base for url in urls}
+        return bases.pop().encode("ascii") if len(bases) == 1 else b""

@@ -1,0 +1,72 @@
+"""Share among the commands what they have in common: options, formats, how to give up."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from propylon.config.reading.load import Loaded
+
+__all__ = [
+    "UNUSABLE",
+    "ConfigOption",
+    "Format",
+    "FormatOption",
+    "give_up",
+    "load_config",
+    "print_json",
+]
+
+UNUSABLE = 2
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The configuration; by default $PROPYLON_CONFIG, else propylon.yaml.",
+    ),
+]
+
+
+class Format(StrEnum):
+    """Who reads the answer."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="text for people, json for programs.")
+]
+
+
+def load_config(config: Path | None, overrides: dict[str, object] | None = None) -> Loaded:
+    """Read the configuration, or tell every problem and end."""
+    from propylon.config.reading.load import load  # noqa: PLC0415
+    from propylon.config.reading.problems import ConfigError  # noqa: PLC0415
+
+    try:
+        return load(config, os.environ, overrides or {})
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        raise typer.Exit(UNUSABLE) from None
+
+
+def print_json(value: object) -> None:
+    """Print for a program."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def give_up(message: str, status: int) -> NoReturn:
+    """Say why, and end."""
+    sys.stderr.write(f"propylon: {message}\n")
+    raise typer.Exit(status)

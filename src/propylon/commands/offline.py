@@ -1,0 +1,106 @@
+"""Compile a configuration outside a running gateway, each route beside what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from propylon.assembly.carry import Standing
+from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, access_of, compile_table
+from propylon.compile.services import Surroundings
+from propylon.config.models.endpoints import own_endpoints
+from propylon.config.models.schema import RouteConfig
+from propylon.config.reading.load import Loaded
+from propylon.proxy.route import Authenticate, Pattern, Route
+from propylon.upstream.ports import Upstream
+
+__all__ = ["Entry", "entries", "preference"]
+
+
+# As the column says it of the gateway's own endpoints.
+_SAID = {
+    "public": "none",
+    "checked": "by the endpoint",
+    "known": "required",
+    "local": "loopback, or scope admin",
+    "read": "scope read",
+    "admin": "scope admin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A compiled route and how an operator knows it; `written` is None for the gateway's own."""
+
+    route: Route
+    written: RouteConfig | None
+    place: str
+
+    @property
+    def path(self) -> str:
+        """The path as written, names of wildcards included."""
+        return self.route.name if self.written is None else self.written.path
+
+    @property
+    def auth(self) -> str:
+        """What is asked of a client."""
+        if self.written is not None:
+            return self.written.auth
+        return _SAID[access_of(self.route)]
+
+    @property
+    def target(self) -> str:
+        """What becomes of the path on its way to the service."""
+        if not self.route.replaced:
+            return "as sent"
+        replacement = self.route.replacement.decode()
+        return f"rewrite {replacement}" if replacement else "strip"
+
+
+def entries(
+    loaded: Loaded,
+    upstream: Upstream,
+    chance: Callable[[], float] = lambda: 0.0,
+    stages: Mapping[str, Authenticate] = NOTHING_TO_VERIFY_WITH,
+) -> list[Entry]:
+    """Compile the table as the gateway does, with `upstream` in the place of every instance."""
+    config = loaded.config
+    around = Surroundings(lambda _address, _limit: upstream, chance)
+    endpoints = own_endpoints(config.prefix, config.auth)
+    standing = Standing().planned(config.services, around)
+    table = compile_table(config, Parts(upstream, stages, endpoints), standing.services)
+    written = iter(
+        [
+            (one, loaded.places.of(("routes", at)))
+            for at, one in enumerate(config.routes)
+            for _host in one.hosts or ("any",)  # a route is compiled once for each of its hosts
+        ]
+    )
+    return [
+        (
+            Entry(route, None, "the gateway's own")
+            if route.service.own
+            else Entry(route, *next(written))
+        )
+        for route in table.routes
+    ]
+
+
+def preference(pattern: Pattern) -> tuple[object, ...]:
+    """Return a key that sorts patterns as matching prefers them."""
+    segments: list[tuple[int, bytes]] = [
+        (1, b"") if segment is None else (0, segment) for segment in pattern.segments
+    ]
+    # What goes deeper is tried first; where both end, exact goes before prefix.
+    end = (2 if pattern.exact else 3, b"")
+    methods = sorted(pattern.methods) if pattern.methods is not None else ["~"]
+    return (_host_rank(pattern.host), [*segments, end], -pattern.priority, methods)
+
+
+def _host_rank(host: bytes | None) -> tuple[int, int, bytes]:
+    """Sort hosts: whole names, then `*.` with the longest first, then any."""
+    if host is None:
+        return (2, 0, b"")
+    if host.startswith(b"*."):
+        return (1, -host.count(b"."), host)
+    return (0, 0, host)

@@ -1,0 +1,228 @@
+"""Compile what was written into what runs: the only bridge from `*Config` to the data plane."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from propylon.config.models.cors import CorsConfig
+from propylon.config.models.endpoints import Access, Endpoint
+from propylon.config.models.schema import OWN_SERVICE, GatewayConfig, RouteConfig
+from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
+from propylon.proxy.authorize import Authorize, anybody, loopback_or, permitted
+from propylon.proxy.cors import Cors
+from propylon.proxy.limit import Limit
+from propylon.proxy.match import Table
+from propylon.proxy.principal import Principal
+from propylon.proxy.privacy import Privacy
+from propylon.proxy.route import NOT_OURS, Authenticate, Before, Own, Pattern, Route
+from propylon.services import balance
+from propylon.services.service import Fleet, Instance, Service
+from propylon.upstream.ports import Timeouts, Upstream
+from propylon.wire.headers import render
+
+__all__ = ["OWN_SERVICE", "Parts", "access_of", "compile_table"]
+
+_WILDCARD = "://*."
+
+
+_OPTIONAL = Privacy("optional")
+NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
+    "none": anonymous,
+    "optional": unverifiable_if_asked,
+    "required": unverifiable,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a table is made of besides what was written.
+
+    `own` answers the `endpoints`, the gateway's own and those of a team. `stages` are what a route's
+    `auth` comes to. `policies` are what a
+    team has put before its routes, by their names. `override` is who everybody is, in a test.
+    """
+
+    own: Upstream
+    stages: Mapping[str, Authenticate] = field(default_factory=lambda: NOTHING_TO_VERIFY_WITH)
+    endpoints: tuple[Endpoint, ...] = ()
+    policies: Mapping[str, Before] = field(default_factory=dict)
+    override: Principal | None = None
+    limit: Limit | None = None  # of the token endpoint
+
+    @property
+    def authenticate(self) -> Mapping[str, Authenticate]:
+        """What a route's `auth` comes to."""
+        if self.override is not None:
+            certain = always(self.override)
+            return {"none": anonymous, "optional": certain, "required": certain}
+        return self.stages
+
+
+_ACCESS: dict[Access, tuple[str, Authorize]] = {
+    "public": ("none", anybody),
+    "checked": ("optional", anybody),
+    "known": ("required", anybody),
+    "local": ("optional", loopback_or("admin")),
+    "read": ("required", permitted(["read"], [])),
+    "admin": ("required", permitted(["admin"], [])),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiler:
+    config: GatewayConfig
+    parts: Parts
+    authenticate: Mapping[str, Authenticate]
+
+    def routes(self, written: RouteConfig, service: Service) -> Iterable[Route]:
+        segments = _segments(written.path, exact=written.exact)
+        replaces = written.strip_prefix or written.rewrite is not None
+        rules = written.headers
+        template = partial(
+            Route,
+            name=written.name or written.path,
+            service=service,
+            authenticate=self.authenticate[written.auth],
+            authorize=permitted(written.scopes, written.roles),
+            circuit=written.circuit,
+            timeouts=self._timeouts(written, service.timeouts),
+            max_body=self.config.server.max_body if written.max_body is None else written.max_body,
+            replaced=len(segments) if replaces else 0,
+            replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
+            request_remove=_names(rules.request.remove, rules.request.set),
+            request_set=_lines(_split(rules.request.set, own=False)),
+            request_own=_own(rules.request.set),
+            response_remove=(
+                *_names(rules.response.remove, rules.response.set),
+                *_replaced(self.config.cors),
+            ),
+            response_set=_lines(_split(rules.response.set, own=False)),
+            response_own=_own(rules.response.set),
+            privacy=Privacy(written.privacy, written.default_privacy),
+            wishes=written.privacy == "required" or written.default_privacy is not None,
+            before=self.parts.policies.get(written.name or written.path),
+        )
+        for host in written.hosts or (None,):
+            yield template(
+                pattern=Pattern(
+                    segments=segments,
+                    exact=written.exact,
+                    host=host.lower().encode("ascii") if host is not None else None,
+                    methods=frozenset(written.methods) or None,
+                    priority=written.priority,
+                )
+            )
+
+    def _timeouts(self, written: RouteConfig, base: Timeouts) -> Timeouts:
+        over = written.timeouts
+        return Timeouts(
+            connect=_either(over.connect, base.connect),
+            first_byte=_either(over.first_byte, base.first_byte),
+            idle=_either(over.idle, base.idle),
+            total=_either(over.total, base.total),
+            max_duration=_either(over.max_duration, base.max_duration),
+        )
+
+    def own_routes(self) -> Iterable[Route]:
+        """Yield the routes to what is answered in this process."""
+        instance = Instance(id=OWN_SERVICE, host=b"propylon", base=b"", upstream=self.parts.own)
+        service = Service(OWN_SERVICE, Fleet((instance,)), balance.round_robin(), own=True)
+        for endpoint in self.parts.endpoints:
+            yield self._own(endpoint, service)
+
+    def _own(self, endpoint: Endpoint, service: Service) -> Route:
+        auth, authorize = _ACCESS[endpoint.access]
+        largest = endpoint.max_body
+        return Route(
+            name=endpoint.path,
+            pattern=Pattern(
+                _segments(endpoint.path, exact=endpoint.exact),
+                endpoint.exact,
+                methods=endpoint.methods,
+            ),
+            service=service,
+            authenticate=self.authenticate[auth],
+            authorize=authorize,
+            timeouts=service.timeouts,
+            max_body=self.config.server.max_body if largest is None else largest,
+            response_remove=_replaced(self.config.cors),
+            privacy=_OPTIONAL,
+            limit=self.parts.limit if endpoint.limited else None,
+        )
+
+
+def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Service]) -> Table:
+    """Return the table of all routes, the gateway's own among them."""
+    compiler = _Compiler(config, parts, parts.authenticate)
+    routes = list(compiler.own_routes())
+    for written in config.routes:
+        routes.extend(compiler.routes(written, services[written.service]))
+    return Table(routes, services.values(), _cors(config.cors))
+
+
+def access_of(route: Route) -> Access:
+    """Return whom one of the gateway's own routes is for."""
+    found = (access for access, (_, rule) in _ACCESS.items() if rule is route.authorize)
+    if route.authorize is not anybody:
+        return next(found, "known")
+    return "public" if route.authenticate is anonymous else "known"
+
+
+def _cors(written: CorsConfig) -> Cors | None:
+    if not written.origins:
+        return None
+    plain = (origin for origin in written.origins if _WILDCARD not in origin)
+    below = (origin.split(_WILDCARD) for origin in written.origins if _WILDCARD in origin)
+    return Cors(
+        origins=frozenset(origin.encode("ascii") for origin in plain),
+        below=tuple((f"{scheme}://".encode(), f".{host}".encode()) for scheme, host in below),
+        anybody="*" in written.origins,
+        methods=", ".join(written.methods).encode("ascii"),
+        headers=", ".join(written.headers).encode("ascii"),
+        exposed=", ".join(written.expose).encode("ascii"),
+        credentials=written.credentials,
+        max_age=int(written.max_age),
+    )
+
+
+def _replaced(written: CorsConfig) -> tuple[bytes, ...]:
+    cors = _cors(written)
+    return () if cors is None else cors.replaced
+
+
+def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
+    """Split a route's path; a slash at its end says nothing more, but where there is nothing else."""
+    parts = path.strip("/").split("/") if exact or path.strip("/") else []
+    return tuple(None if part.startswith("{") else part.encode("ascii") for part in parts)
+
+
+def _names(removed: Iterable[str], replaced: Iterable[str]) -> tuple[bytes, ...]:
+    return tuple(name.lower().encode("ascii") for name in (*removed, *replaced))
+
+
+# What the gateway says itself, to the upstream or to the client.
+_OURS = re.compile(
+    r"host|x-request-id|x-forwarded-.*|x-user-.*|trace(?:parent|state)|x-privacy-level|dnt|sec-gpc"
+    r"|max-forwards|x-error-source|vary|access-control-.*",
+    re.IGNORECASE,
+)
+
+
+def _split(pairs: Mapping[str, str], *, own: bool) -> dict[str, str]:
+    return {name: value for name, value in pairs.items() if bool(_OURS.fullmatch(name)) is own}
+
+
+def _own(pairs: Mapping[str, str]) -> Own:
+    ours = _split(pairs, own=True)
+    return Own(_names((), ours), _lines(ours)) if ours else NOT_OURS
+
+
+def _lines(pairs: dict[str, str]) -> bytes:
+    return render((name.encode("ascii"), value.encode("latin-1")) for name, value in pairs.items())
+
+
+def _either(over: float | None, base: float) -> float:
+    return base if over is None else over

@@ -1,0 +1,251 @@
+"""Compile what was written of a service into what is asked, and the rules for when it fails."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from propylon.config.models.resilience import (
+    CircuitConfig,
+    EjectionConfig,
+    HealthConfig,
+    RetryConfig,
+)
+from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
+from propylon.config.models.syntax import parse_upstream
+from propylon.names.addresses import parse_address
+from propylon.names.resolve import Resolver, Target
+from propylon.services import balance
+from propylon.services.breaker import Breaker, Circuit, Event, State
+from propylon.services.discovery import Key, Members
+from propylon.services.fleet import Fleet
+from propylon.services.instance import Condition, Ejection, HealthRules, Instance
+from propylon.services.retry import Budget, Retry
+from propylon.services.service import Balance, Service
+from propylon.upstream.dial import Address
+from propylon.upstream.ports import Timeouts, Upstream
+
+__all__ = [
+    "Compiled",
+    "Connect",
+    "Listeners",
+    "Surroundings",
+    "circuit_of",
+    "compile_service",
+    "upstream_tls",
+]
+
+# How an address becomes something that can be asked: (address, most connections).
+Connect = Callable[[Address, int], Upstream]
+
+# Connections for probes, apart from the others: a busy instance is not an ill one. The limit is one more
+# than `max_connections` may be, which makes it a pool that requests never share; each probe has one.
+_PROBING = 65536
+
+
+class Listeners(Protocol):
+    """Who hears of what becomes of services."""
+
+    def circuit(self, service: str, old: State, new: State, event: Event) -> None:
+        """A breaker has moved."""
+
+    def instance(
+        self, service: str, instance: Instance, old: Condition, new: Condition, reason: str
+    ) -> None:
+        """An instance has come, gone, fallen ill, recovered, or is left out."""
+
+
+class _Nobody:
+    def circuit(self, service: str, old: State, new: State, event: Event) -> None:
+        """Hear nothing."""
+
+    def instance(
+        self, service: str, instance: Instance, old: Condition, new: Condition, reason: str
+    ) -> None:
+        """Hear nothing."""
+
+
+_NOBODY = _Nobody()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a service needs besides what was written: `clock` never jumps, `wall` is the time of day."""
+
+    connect: Connect
+    chance: Callable[[], float]
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    listeners: Listeners = _NOBODY
+    resolver: Resolver | None = None  # None: names are looked up when they are connected to
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A service, and the names that some of its instances come of and go with."""
+
+    service: Service
+    members: tuple[Members, ...] = ()
+
+
+def compile_service(name: str, written: ServiceConfig, around: Surroundings) -> Compiled:
+    """Return the service, with nothing known of it yet."""
+    sites = [
+        _Site.of(url, weight, written.max_connections, around.connect)
+        for url, weight in written.weighted
+    ]
+    instances: list[Instance] = []
+    members: list[Members] = []
+    for site in sites:
+        if around.resolver is None or not site.is_named:
+            instances.append(site.instance(None))
+            continue
+        found = Members(site.host, site.instance, srv=site.srv)
+        members.append(found)
+        instances.extend(found.start(around.resolver))
+    service = Service(
+        name=name,
+        fleet=Fleet(
+            instances,
+            name,
+            health=_health(written.health),
+            ejection=_ejection(written.ejection),
+            clock=around.clock,
+            wall=around.wall,
+            listener=around.listeners.instance,
+        ),
+        balance=_balance(written.balance, around.chance),
+        timeouts=_timeouts(written.timeouts),
+        forward_token=written.forward_token,
+        breaker=Breaker(
+            name,
+            circuit_of(written.circuit),
+            clock=around.clock,
+            wall=around.wall,
+            listener=around.listeners.circuit,
+        ),
+        retry=_retry(written.retry),
+        budget=Budget(written.retry.budget),
+    )
+    return Compiled(service, tuple(members))
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """A URL of a service: one instance, or as many as its name has addresses."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    header: bytes
+    base: bytes
+    srv: bool
+    weight: int
+    limit: int
+    connect: Connect
+
+    @classmethod
+    def of(cls, url: str, weight: int, limit: int, connect: Connect) -> _Site:
+        """Read the URL."""
+        parts = parse_upstream(url)
+        netloc = urlsplit(url).netloc
+        return cls(
+            host=parts.host,
+            port=parts.port,
+            tls=upstream_tls() if parts.scheme == "https" else None,
+            header=netloc.encode("idna" if not netloc.isascii() else "ascii"),
+            base=parts.base.encode("ascii"),
+            srv=parts.srv,
+            weight=weight,
+            limit=limit,
+            connect=connect,
+        )
+
+    @property
+    def is_named(self) -> bool:
+        """Whether DNS may have something to say of it."""
+        return parse_address(self.host) is None
+
+    def instance(self, key: Key) -> Instance:
+        """Return the instance at an address of the name, or wherever the name leads."""
+        address, header, weight = Address(self.host, self.port, self.tls), self.header, self.weight
+        if isinstance(key, Target):  # a host of its own, with a certificate of its own
+            address = Address(key.host, key.port, self.tls)
+            header, weight = address.authority.encode("ascii"), key.weight
+        elif key is not None:
+            address = Address(key, self.port, self.tls, name=self.host)
+        return Instance(
+            id=address.authority,
+            host=header,
+            base=self.base,
+            upstream=self.connect(address, self.limit),
+            probe=self.connect(address, _PROBING),
+            weight=weight,
+            source="configured" if key is None else "dns",
+        )
+
+
+@cache
+def upstream_tls() -> ssl.SSLContext:
+    """Return what upstreams are verified with: one for all, so that equal addresses share connections."""
+    return ssl.create_default_context()
+
+
+def _balance(name: str, chance: Callable[[], float]) -> Balance:
+    if name == "random":
+        return balance.random(chance)
+    return balance.least_connections() if name != "round_robin" else balance.round_robin()
+
+
+def _timeouts(written: ServiceTimeoutsConfig) -> Timeouts:
+    return Timeouts(
+        connect=written.connect,
+        first_byte=written.first_byte,
+        idle=written.idle,
+        total=written.total,
+        max_duration=written.max_duration or float("inf"),
+    )
+
+
+def circuit_of(written: CircuitConfig) -> Circuit:
+    """Return the rules of a breaker."""
+    return Circuit(
+        failure_threshold=written.failure_threshold,
+        failure_window=written.failure_window,
+        min_throughput=written.min_throughput,
+        recovery_timeout=written.recovery_timeout,
+        half_open_timeout=written.half_open_timeout,
+        probes=written.probes,
+    )
+
+
+def _retry(written: RetryConfig) -> Retry:
+    return Retry(
+        attempts=written.attempts,
+        backoff=written.backoff,
+        max_backoff=written.max_backoff,
+        statuses=written.statuses,
+        kinds=written.kinds,
+        non_idempotent=written.non_idempotent,
+    )
+
+
+def _health(written: HealthConfig | None) -> HealthRules | None:
+    if written is None:
+        return None
+    return HealthRules(
+        healthy_after=written.healthy_after,
+        unhealthy_after=written.unhealthy_after,
+        path=written.path.encode("ascii"),
+        interval=written.interval,
+        timeout=written.timeout,
+    )
+
+
+def _ejection(written: EjectionConfig) -> Ejection:
+    return Ejection(failures=written.failures, time=written.time, share=written.max)

@@ -1,0 +1,83 @@
+"""Say what all models of the configuration have in common, and the kinds of text in them."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from propylon.config.models.syntax import (
+    check_header_name,
+    check_header_value,
+    check_hostname,
+    check_method,
+    check_network,
+    check_path,
+    check_url,
+)
+
+__all__ = [
+    "HeaderName",
+    "HeaderValue",
+    "Hostname",
+    "Method",
+    "Network",
+    "OneOrMany",
+    "PlainPath",
+    "RoutePath",
+    "Url",
+    "Written",
+    "blank_is_nothing",
+    "listed",
+]
+
+
+class Written(BaseModel):
+    """A mapping of the file; a key without a value counts as not written."""
+
+    # What was written may be a secret, and pydantic would put it into the message.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {
+            key: value
+            for key, value in data.items()
+            if value is not None or key not in cls.model_fields
+        }
+
+
+def blank_is_nothing(value: object) -> object:
+    """Take a text of nothing, as an empty variable in quotes leaves it, for a key without a value."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def listed(value: object) -> object:
+    """Take one text for a list of it, and a text of nothing for an empty list."""
+    if not isinstance(value, str):
+        return value
+    return [value] if value.strip() else []
+
+
+def _route_path(text: str) -> str:
+    return check_path(text, names=True)
+
+
+def _plain_path(text: str) -> str:
+    return check_path(text, names=False)
+
+
+Url = Annotated[str, AfterValidator(check_url), Field(json_schema_extra={"format": "uri"})]
+RoutePath = Annotated[str, AfterValidator(_route_path)]
+PlainPath = Annotated[str, AfterValidator(_plain_path)]
+Method = Annotated[str, AfterValidator(check_method)]
+Hostname = Annotated[str, AfterValidator(check_hostname)]
+Network = Annotated[str, AfterValidator(check_network)]
+HeaderName = Annotated[str, AfterValidator(check_header_name)]
+HeaderValue = Annotated[str, AfterValidator(check_header_value)]
+Word = Annotated[str, Field(min_length=1)]
+OneOrMany = Annotated[
+    tuple[Word, ...], BeforeValidator(listed, json_schema_input_type=str | list[str])
+]
+"""A list of texts; one alone needs no brackets."""

@@ -1,0 +1,86 @@
+"""Model which pages of other origins may read the answers."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+
+from propylon.config.models.base import Method, Written, listed
+from propylon.config.models.origins import ANY, check_origin
+from propylon.config.models.syntax import check_token
+from propylon.config.models.units import Duration
+
+__all__ = ["CorsConfig"]
+
+
+def _header(text: str) -> str:
+    return check_token(text, "name of a header")
+
+
+def _cors_method(text: str) -> str:
+    if text == "WEBSOCKET":
+        msg = "WEBSOCKET is no method of a page's request: browsers open those without asking"
+        raise ValueError(msg)
+    return text
+
+
+def _any_is_unsaid(value: object) -> object:
+    # What FastAPI's users write for "all" is what an empty list means here.
+    said = value == ANY or (isinstance(value, list | tuple) and ANY in value)
+    return [] if said else value
+
+
+Origin = Annotated[str, AfterValidator(check_origin)]
+Origins = Annotated[
+    tuple[Origin, ...], BeforeValidator(listed, json_schema_input_type=str | list[str])
+]
+Header = Annotated[str, AfterValidator(_header)]
+CorsMethod = Annotated[Method, AfterValidator(_cors_method)]
+
+
+class CorsConfig(Written):
+    """Which pages of other origins may read the answers (the Fetch standard, 3.2)."""
+
+    credentials: bool = Field(
+        default=False, description="Whether pages may send cookies and client certificates."
+    )
+    origins: Origins = Field(
+        default=(),
+        description="Origins of those pages: [https://app.example.com, 'https://*.example.com'],"
+        " or '*' for all; none: CORS is off.",
+    )
+    methods: Annotated[tuple[CorsMethod, ...], BeforeValidator(_any_is_unsaid)] = Field(
+        default=(), description="Methods that pages may use; the route's when not set."
+    )
+    headers: Annotated[tuple[Header, ...], BeforeValidator(_any_is_unsaid)] = Field(
+        default=(), description="Headers that pages may send; those asked for when not set."
+    )
+    expose: tuple[Header, ...] = Field(
+        default=(), description="Headers of answers that pages may read beside the harmless ones."
+    )
+    max_age: Duration = Field(
+        default=600.0, description="How long a browser may remember what it may send."
+    )
+
+    @field_validator("origins")
+    @classmethod
+    def _not_everybodys_cookies(
+        cls, origins: tuple[str, ...], info: ValidationInfo
+    ) -> tuple[str, ...]:
+        if ANY in origins and info.data.get("credentials"):
+            # Browsers refuse it, and an answer that names whoever asks would hand every page
+            # on the web what its visitor may read.
+            msg = "'*' and `credentials: true` exclude each other: list the origins one by one"
+            raise ValueError(msg)
+        if ANY in origins and len(origins) > 1:
+            msg = "'*' is every origin; leave the others out, or take it out"
+            raise ValueError(msg)
+        return origins
+
+    @field_validator("expose")
+    @classmethod
+    def _named(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if ANY in names and info.data.get("credentials"):
+            # The Fetch standard, 3.2.5: beside credentials it is a header with this name.
+            msg = "with `credentials: true` '*' means nothing: list the headers one by one"
+            raise ValueError(msg)
+        return names

@@ -1,0 +1,51 @@
+"""Describe the file to editors: the JSON schema of what may be written. Pure."""
+
+import json
+from typing import Any
+
+from propylon.config.models.schema import GatewayConfig
+
+_BOUNDS = {"ge": "minimum", "le": "maximum"}
+# A scalar may come from the environment, and a key without a value counts as not written.
+_VARIABLE = {"type": "string", "pattern": r"\$\{"}
+_NOTHING = {"type": "null"}
+_SAID = ("title", "description", "examples", "default")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of the file."""
+    schema = GatewayConfig.model_json_schema(mode="validation")
+    for model in (schema, *schema["$defs"].values()):
+        required = model.get("required", ())
+        for key, described in model.get("properties", {}).items():
+            model["properties"][key] = _as_written(described, optional=key not in required)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def json_schema_text() -> str:
+    """Return the JSON schema as the text of `propylon.schema.json`."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _as_written(described: dict[str, Any], *, optional: bool) -> dict[str, Any]:
+    said = {key: described[key] for key in _SAID if key in described}
+    # The defaults of a whole section stand at its keys, and none is a default for "all".
+    if isinstance(said.get("default"), dict | list) or said.get("default", 0) is None:
+        del said["default"]
+    value = {_BOUNDS.get(key, key): part for key, part in described.items() if key not in _SAID}
+    kinds = [part for part in value.pop("anyOf", [value]) if part and part != _NOTHING]
+    if value and value not in kinds:
+        kinds = [{**kind, **_bounds_for(kind, value)} for kind in kinds]
+    if any(_is_scalar(kind) for kind in kinds) and {"type": "string"} not in kinds:
+        kinds.append(_VARIABLE)
+    if optional:
+        kinds.append(_NOTHING)
+    return {**said, "anyOf": kinds} if len(kinds) > 1 else {**said, **kinds[0]}
+
+
+def _bounds_for(kind: dict[str, Any], bounds: dict[str, Any]) -> dict[str, Any]:
+    return bounds if kind.get("type") in {"integer", "number"} else {}
+
+
+def _is_scalar(kind: dict[str, Any]) -> bool:
+    return kind.get("type") in {"integer", "number", "boolean"} or "enum" in kind

@@ -1,0 +1,86 @@
+"""Model where the gateway listens and what it logs."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+from propylon.config.models.base import Network, Written
+from propylon.config.models.units import Duration, Port, Size, Timeout, Whole
+
+__all__ = ["EdgeTimeoutsConfig", "LogConfig", "ServerConfig", "TlsConfig"]
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class EdgeTimeoutsConfig(Written):
+    """How long the gateway waits for a client."""
+
+    header: Timeout = Field(default=10.0, description="For the whole head of a request.")
+    idle: Timeout = Field(default=75.0, description="For the next request on an open connection.")
+    body: Timeout = Field(default=30.0, description="Longest silence between two chunks of a body.")
+
+
+class ServerConfig(Written):
+    """Where the gateway listens, and what it lets in."""
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 is every one."
+    )
+    port: Port = Field(default=8000, description="Port to listen on; 0 takes any free one.")
+    workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(
+        default=1, description="Processes that share the port; one a core is plenty."
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(),
+        description="Networks whose X-Forwarded-* is believed; otherwise the peer is the client.",
+    )
+    max_body: Size = Field(
+        default=100_000_000,
+        description="Largest request body; 413 above it. A route may set its own.",
+    )
+    max_header: Annotated[Size, Field(ge=1024, le=2**24)] = Field(
+        default=65536, description="Largest head of a request; 431 above it."
+    )
+    timeouts: EdgeTimeoutsConfig = Field(
+        default=EdgeTimeoutsConfig(), description="How long the gateway waits for a client."
+    )
+    drain: Duration = Field(
+        default=30.0, description="How long a stop waits for exchanges in flight."
+    )
+    drain_delay: Duration = Field(
+        default=0.0,
+        description="How long a stop is unready, still accepting, before it stops listening.",
+    )
+
+
+class TlsConfig(Written):
+    """The certificate that clients see; both files or neither."""
+
+    certificate: str | None = Field(default=None, description="Path of the certificate chain, PEM.")
+    key: str | None = Field(
+        default=None,
+        validate_default=True,
+        description="Path of the certificate's private key, PEM.",
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _both_or_neither(cls, key: str | None, info: ValidationInfo) -> str | None:
+        if "certificate" in info.data and (key is None) != (info.data["certificate"] is None):
+            missing = "key" if key is None else "certificate"
+            msg = f"certificate and key go together: {missing} is missing"
+            raise ValueError(msg)
+        return key
+
+
+class LogConfig(Written):
+    """What is logged, and how."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
+    ] = Field(default="info", description="The least that is worth a line.")
+    format: Literal["json", "text"] = Field(
+        default="json", description="json, or text for a terminal."
+    )

@@ -1,0 +1,111 @@
+"""Find secrets that are none, and what needs one. No message ever holds a secret. Pure."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from propylon.config.models.units import is_true
+from propylon.config.reading.problems import Finding, Path
+
+__all__ = ["ADVICE", "SECRET", "credential_findings", "doubt", "weakness"]
+
+SECRET: Path = ("auth", "jwt", "secret")
+ADVICE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(48))"'
+# RFC 7518, 3.2: "A key of the same size as the hash output or larger MUST be used."
+_HASHES = {"HS256": 32, "HS384": 48, "HS512": 64}
+# What the documentation of others gives for an example, and what is put in until there is one.
+_PUBLISHED = frozenset(
+    {
+        # jwt.io, before and now.
+        "your-256-bit-secret",
+        "your-384-bit-secret",
+        "your-512-bit-secret",
+        "a-string-secret-at-least-256-bits-long",
+        "a-valid-string-secret-that-is-at-least-384-bits-long",
+        "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+        # FastAPI, RFC 7515 (A.1), Supabase, Hasura, PostgREST.
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+        "aym1syspbpydfgzld3umj1qzkobvwmkoqq-estjqlr_t-1qs0gzh75aktmn3yj0ips4hcguutwjazzr1z9caow",
+        "super-secret-jwt-token-with-at-least-32-characters-long",
+        "3ek6fd+o0+c7tzbnvfjpmkndi2yaraakzqlk8o2ikoxqu4nf7edah8s3twphwrdwt6r",
+        "reallyreallyreallyreallyverysafe",
+        # From everywhere.
+        *(
+            "secret",
+            "secret-key",
+            "secret_key",
+            "secretkey",
+            "mysecret",
+            "my-secret",
+            "mysecretkey",
+        ),
+        *("my-secret-key", "my_secret_key", "supersecret", "super-secret", "super_secret"),
+        *("supersecretkey", "super-secret-key", "super_secret_key", "topsecret", "top-secret"),
+        *("jwt-secret", "jwt_secret", "jwtsecret", "jwt-secret-key", "jwt_secret_key"),
+        *("dev", "dev-secret", "dev_secret", "dev-secret-key", "dev-jwt-secret", "devsecret"),
+        *("test", "test-secret", "test_secret", "test-secret-key", "testing", "default"),
+        *("password", "passw0rd", "admin", "example", "insecure", "development", "changethis"),
+        *("default-secret", "default-secret-key", "default_secret_key", "some-secret", "s3cr3t"),
+        *("not-so-secret", "notasecret", "not-a-secret", "keyboard cat", "shhhhh", "foobar"),
+    }
+)
+# Or tells its reader what to do about it.
+_INSTRUCTION = re.compile(
+    r"your.*(?:secret|key|token|password)"
+    r"|(?:change|replace|rename|regenerate)[-_ ]?(?:me|it|this|the|with|in|for|before)(?![a-z])"
+    r"|in[-_ ]production"
+    r"|(?:put|insert|enter|generate)[-_ ](?:a|your|the)[-_ ]"
+    r"|do[-_ ]?not[-_ ]?use"
+    r"|django-insecure-"
+    r"|<.*>",
+    re.DOTALL,
+)
+
+# What chance gives 32 characters of has a dozen different ones, even where it is written in hex.
+_DISTINCT = 8
+# What many an example says of itself, and nothing that was made by chance.
+_CONFESSION = re.compile(r"insecure|for[-_ ]?(?:development|testing)|at[-_ ]least")
+
+
+def doubt(secret: str) -> str:
+    """Say why a secret that may be used is hardly one; "" if nothing speaks against it."""
+    if len(set(secret)) < _DISTINCT:
+        return f"has fewer than {_DISTINCT} different characters, and can be guessed; {ADVICE}"
+    if _CONFESSION.search(secret.casefold()):
+        return f"says itself that it is an example, and may be a published one; {ADVICE}"
+    return ""
+
+
+def weakness(secret: str, algorithms: Iterable[str]) -> str:
+    """Say why nobody should sign with a secret by these algorithms; "" if anybody may."""
+    plain = secret.strip().casefold()
+    if plain in _PUBLISHED or _INSTRUCTION.search(plain):
+        return f"is a placeholder that is published, so that anybody could sign tokens; {ADVICE}"
+    longest = max((name for name in algorithms if name in _HASHES), default="HS256")
+    size, needed = len(secret.encode()), _HASHES[longest]
+    if size < needed:
+        return f"has {size} bytes, and {longest} needs at least {needed} (RFC 7518, 3.2); {ADVICE}"
+    return ""
+
+
+def credential_findings(written: object) -> Iterator[Finding]:
+    """Yield what is wrong with the secrets of a raw configuration, be it otherwise valid or not."""
+    secret = _at(SECRET, written)
+    if isinstance(secret, str) and secret.strip():
+        if not is_true(_at(("debug",), written)) and (why := weakness(secret, _listed(written))):
+            yield SECRET, why
+    elif is_true(_at(("auth", "tokens", "enabled"), written)):
+        msg = "needs a secret to sign with: set auth.jwt.secret, or JWT_SECRET_KEY"
+        yield ("auth", "tokens", "enabled"), msg
+
+
+def _listed(written: object) -> list[str]:
+    names: Any = _at(("auth", "jwt", "algorithms"), written)
+    found = [names] if isinstance(names, str) else names
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
+def _at(path: Path, tree: object) -> object:
+    for part in path:
+        tree = tree.get(str(part)) if isinstance(tree, dict) else None
+    return tree

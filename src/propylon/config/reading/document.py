@@ -1,0 +1,186 @@
+"""Read YAML text into plain values, and note the line of each. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from propylon.config.reading.expand import expand, read_scalar
+from propylon.config.reading.problems import Path
+
+# Far more than a gateway needs, and few enough that neither parser nor operator gets lost.
+DEEPEST = 32
+# Ten thousand nodes reached through aliases: nine lines of YAML can ask for a billion ("laughs").
+MOST_ALIASED = 10_000
+_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG = "tag:yaml.org,2002:"
+_READ = {_TAG + name for name in ("null", "bool", "int", "float")}
+_TEXT = {_TAG + name for name in ("str", "timestamp", "value")}
+
+
+class Unreadable(ValueError):
+    """The text is no YAML that can be read any further."""
+
+    def __init__(self, line: int, message: str) -> None:
+        """Keep the line, counted from 1, and the sentence."""
+        self.line, self.message = line, message
+        super().__init__(message)
+
+
+@dataclass(slots=True)
+class Document:
+    """What the text says, the line of each value in the order of the text, and what is wrong."""
+
+    value: object = field(default=None, repr=False)  # there are secrets in it
+    lines: dict[Path, int] = field(default_factory=dict)
+    problems: list[tuple[Path, str]] = field(default_factory=list)
+    failed: set[Path] = field(default_factory=set)
+
+    def fail(self, path: Path, message: str) -> None:
+        """Note a value that could not be read, so that nobody complains about it twice."""
+        self.problems.append((path, message))
+        self.failed.add(path)
+
+
+def read(text: str, environ: Mapping[str, str]) -> Document:
+    """Read one YAML document, with the environment's variables put into its values."""
+    try:
+        _check_depth(text)
+        node = yaml.compose(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        msg = f"the character U+{error.character:04X} cannot stand in YAML"
+        raise Unreadable(line, msg) from error
+    document = Document(lines={(): 1})
+    document.value = None if node is None else _Reader(document, environ).value(node, ())
+    return document
+
+
+def _check_depth(text: str) -> None:
+    # Before composing: libyaml's composer recurses in C, and deep nesting ends the process.
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                msg = f"nested more than {DEEPEST} levels deep"
+                raise Unreadable(_line(event.start_mark), msg)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _line(mark: Any) -> int:
+    return 1 if mark is None else int(mark.line) + 1
+
+
+def _syntax_error(error: yaml.MarkedYAMLError) -> Unreadable:
+    mark = error.problem_mark or error.context_mark
+    line = _line(mark)
+    problem = str(error.problem).removeprefix("but ")
+    if "cannot start any token" in problem:
+        problem += " (a tab? YAML is indented with spaces)"
+    context = f" {error.context}," if error.context else ""
+    return Unreadable(line, f"not valid YAML:{context} {problem}")
+
+
+class _Reader:
+    """Turns nodes into values; sees each alias, and counts what it costs."""
+
+    def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
+        self._document = document
+        self._environ = environ
+        self._seen: set[int] = set()
+        self._open: set[int] = set()
+        self._aliased = 0
+
+    def value(self, node: yaml.Node, path: Path) -> object:
+        """Read a node."""
+        self._document.lines.setdefault(path, _line(node.start_mark))
+        self._count(node)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        self._open.add(id(node))
+        read: object
+        if isinstance(node, yaml.SequenceNode):
+            read = [self.value(item, (*path, at)) for at, item in enumerate(node.value)]
+        else:
+            read = self._mapping(node, path)
+        self._open.discard(id(node))
+        return read
+
+    def _count(self, node: yaml.Node) -> None:
+        line = _line(node.start_mark)
+        if id(node) in self._open:
+            msg = "an alias that contains itself"
+            raise Unreadable(line, msg)
+        # Whatever is reached a second time is reached through an alias.
+        self._aliased += id(node) in self._seen
+        self._seen.add(id(node))
+        if self._aliased > MOST_ALIASED:
+            msg = f"aliases that stand for more than {MOST_ALIASED:,} values"
+            raise Unreadable(line, msg)
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
+        if node.tag not in _READ | _TEXT:
+            self._document.fail(path, _untagged(node.tag))
+            return None
+        plain = not node.style and node.tag in _READ | {_TAG + "str"}
+        text: str = node.value
+        if "$" not in text:
+            return read_scalar(text) if plain and node.tag in _READ else text
+        try:
+            return expand(text, self._environ, plain=plain)
+        except ValueError as error:
+            self._document.fail(path, str(error))
+            return None
+
+    def _mapping(self, node: yaml.Node, path: Path) -> dict[str, object]:
+        read: dict[str, object] = {}
+        first: dict[str, int] = {}
+        merged: dict[str, object] = {}
+        for key, value in node.value:
+            line = _line(key.start_mark)
+            if not isinstance(key, yaml.ScalarNode):
+                self._document.fail((*path, "?"), "a key must be plain text")
+            elif key.tag == _TAG + "merge":
+                merged |= self._merge(value, path)
+            elif key.value in first:
+                # The second writing has a place of its own, which reads as the key's.
+                again = (*path, key.value, "")
+                self._document.lines[again] = line
+                self._document.problems.append((again, _twice(key.value, first[key.value], line)))
+            else:
+                first[key.value] = self._document.lines[(*path, key.value)] = line
+                read[key.value] = self.value(value, (*path, key.value))
+        return merged | read
+
+    def _merge(self, node: yaml.Node, path: Path) -> dict[str, object]:
+        merged: dict[str, object] = {}
+        for source in _sources(node):
+            self._count(source)
+            if not isinstance(source, yaml.MappingNode):
+                self._document.fail(path, "<< takes a mapping, or a list of mappings")
+                continue
+            merged = self._mapping(source, path) | merged
+        return merged
+
+
+def _sources(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    else:
+        yield node
+
+
+def _twice(key: str, first: int, line: int) -> str:
+    return f'"{key}" is written twice: on line {first}, and again on line {line}'
+
+
+def _untagged(tag: str) -> str:
+    if tag.startswith(_TAG):
+        return f"the tag !!{tag.removeprefix(_TAG)} is not supported"
+    # It may be the beginning of a secret, which nobody should read in a log.
+    return "a value that begins with ! must stand in quotes"

@@ -1,0 +1,205 @@
+"""Load the configuration from file, environment and command line; report every problem at once."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path as FilePath
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from propylon.config.models.schema import GatewayConfig
+from propylon.config.reading.check import cross_check
+from propylon.config.reading.document import Document, Unreadable, read
+from propylon.config.reading.environment import (
+    FILE_VARIABLE,
+    Setting,
+    locate,
+    not_for_us,
+    read_dotenv,
+    services,
+    settings,
+    unheard,
+)
+from propylon.config.reading.keyfile import read_key_file
+from propylon.config.reading.messages import findings
+from propylon.config.reading.problems import ConfigError, Path, Places, Problem, dotted
+from propylon.config.reading.warnings import doubts
+
+DEFAULT_FILE = "propylon.yaml"
+COMMAND_LINE = "command line"
+# Ten thousand routes fit; a log or a disk image named by mistake does not.
+LARGEST_FILE = 1024 * 1024
+NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A valid configuration, the file that it came from, where in it each value stands, and doubts."""
+
+    config: GatewayConfig
+    path: FilePath | None
+    places: Places
+    warnings: tuple[Problem, ...] = ()
+
+    @property
+    def positions(self) -> Mapping[Path, int]:
+        """The line of each value that the file has, counted from 1."""
+        return self.places.lines
+
+
+def load(
+    path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[str, object] = NOTHING
+) -> Loaded:
+    """Load the configuration; overrides are keyed `server.port`, and None overrides nothing.
+
+    Raises:
+        ConfigError: it cannot be used; every reason is in it.
+    """
+    dotenv = read_dotenv(FilePath.cwd())
+    everything = {**dotenv, **environ}
+    path = _chosen(path, everything)
+    name = "" if path is None else str(path)
+    document = Document(value={}) if path is None else _document(path, everything)
+    sources = _Sources(document, Places(name, document.lines))
+    passed_over = not_for_us(everything, document.value)
+    sources.apply(settings(dotenv, passed_over))
+    sources.apply(settings(environ, passed_over))
+    sources.apply(_overridden(overrides))
+    if path is None:
+        sources.add_services(everything)
+    read_key_file(document, FilePath() if path is None else path.parent)
+    config = _validated(document, sources.places)
+    doubted = (*sources.places.ordered(doubts(config)), *unheard(everything))
+    return Loaded(config, path, sources.places, doubted)
+
+
+def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:
+    if path is None and environ.get(FILE_VARIABLE):
+        return FilePath(environ[FILE_VARIABLE])
+    if path is None and FilePath(DEFAULT_FILE).exists():
+        return FilePath(DEFAULT_FILE)
+    return path
+
+
+def _document(path: FilePath, environ: Mapping[str, str]) -> Document:
+    text = _text(path)
+    try:
+        document = read(text, environ)
+    except Unreadable as error:
+        raise ConfigError([Problem(f"{path}:{error.line}", "", error.message)]) from error
+    if document.value is None:
+        document.value = {}
+    if not isinstance(document.value, dict):
+        msg = "must be a mapping of keys to values, such as `server:` and `routes:`"
+        raise ConfigError([Problem(f"{path}:1", "", msg)])
+    return document
+
+
+def _text(path: FilePath) -> str:
+    try:
+        if path.is_dir():
+            _refuse(path, "it is a directory")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        _refuse(path, (error.strerror or "unknown reason").lower(), error)
+    if len(content) > LARGEST_FILE:
+        _refuse(path, "it is larger than 1 MiB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        _refuse(path, f"line {line} is not UTF-8", error)
+
+
+def _refuse(path: FilePath, reason: str, cause: Exception | None = None) -> NoReturn:
+    raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from cause
+
+
+def _overridden(overrides: Mapping[str, object]) -> Iterator[Setting]:
+    for key, value in overrides.items():
+        if value is not None:
+            yield Setting(tuple(key.split(".")), value, COMMAND_LINE)
+
+
+class _Sources:
+    """Lays what is set outside the file over what is in it, and remembers what came from where."""
+
+    def __init__(self, document: Document, places: Places) -> None:
+        self._document = document
+        self._others: dict[Path, str] = {}
+        self.places = Places(places.file, places.lines, self._others)
+
+    def apply(self, layer: Iterator[Setting]) -> None:
+        """Lay one source over all before it."""
+        for setting in layer:
+            path = locate(setting.path, self._document.value)
+            self._forget(path)
+            self._others[path] = setting.place
+            if not _put(self._document.value, path, setting.value):
+                msg = f"there is no {dotted(path)} to set"
+                self._document.fail(path, msg)
+
+    def add_services(self, environ: Mapping[str, str]) -> None:
+        """Add what the environment alone describes; keys that are set already stay."""
+        tree: Any = self._document.value
+        prefix = tree.get("prefix")
+        sound = isinstance(prefix, str) and prefix.startswith("/")
+        base = prefix.rstrip("/") if sound else "/api/v1"
+        written, places = services(environ, base)
+        for setting in places:
+            self._others.setdefault(setting.path, setting.place)
+        tree["services"] = {**_mapping(written["services"]), **_mapping(tree.get("services"))}
+        tree.setdefault("routes", written["routes"])
+
+    def _forget(self, path: Path) -> None:
+        # What a lower source got wrong below this key no longer matters.
+        document = self._document
+        gone = {failed for failed in document.failed if failed[: len(path)] == path}
+        document.failed -= gone
+        document.problems[:] = [found for found in document.problems if found[0] not in gone]
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _put(tree: Any, path: Path, value: object) -> bool:
+    for part, below in pairwise(path):
+        if isinstance(tree, dict):
+            if tree.get(part) is None:
+                # A number is a place in a list, and only what is there can be named by it.
+                if str(below).isdigit():
+                    return False
+                tree[part] = {}
+            tree = tree[part]
+        elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
+            tree = tree[part]
+        else:
+            return False
+    if not path or not isinstance(tree, dict):
+        return False
+    tree[path[-1]] = value
+    return True
+
+
+def _validated(document: Document, places: Places) -> GatewayConfig:
+    found = list(document.problems)
+    config = None
+    try:
+        config = GatewayConfig.model_validate(document.value)
+    except ValidationError as error:
+        found += findings(error, document.value)
+    found += cross_check(document.value, places.lines.get)
+    found = document.problems + [
+        item for item in found[len(document.problems) :] if not _within(item[0], document.failed)
+    ]
+    if config is None or found:
+        raise ConfigError(places.ordered(found))
+    return config
+
+
+def _within(path: Path, failed: set[Path]) -> bool:
+    return any(path[:end] in failed for end in range(1, len(path) + 1))

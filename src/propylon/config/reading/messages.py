@@ -1,0 +1,151 @@
+"""Say in plain words what pydantic found wrong. Pure."""
+
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from propylon.config.models.schema import NOT_BUILT, DefaultsConfig, GatewayConfig, RouteConfig
+from propylon.config.models.spelling import did_you_mean
+from propylon.config.reading.problems import Path
+
+_KINDS: Mapping[type, str] = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "text",
+    dict: "a mapping",
+    list: "a list",
+    type(None): "nothing",
+}
+
+
+def findings(error: ValidationError, written: object) -> Iterator[tuple[Path, str]]:
+    """Yield the path and the message of each finding, once, where the operator wrote it."""
+    for detail in error.errors(include_url=False):
+        path = detail["loc"]
+        if path and path[-1] == "[key]":
+            path = path[:-1]
+        # Items that are wrong are not counted, and a list of them is not empty for that.
+        miscounted = detail["type"] == "too_short" and detail["input"]
+        # A default that follows from other keys waits for them to be right.
+        implied = detail["type"] == "default_factory_not_called"
+        if not miscounted and not implied and not _comes_from_defaults(path, written):
+            yield path, _message(detail, path)
+
+
+def _comes_from_defaults(path: Path, written: object) -> bool:
+    # Validation fills routes from `defaults`, which have been complained about already.
+    if len(path) < 3 or path[0] != "routes" or _stands(path, written):
+        return False
+    return _stands(("defaults", *path[2:]), written)
+
+
+def _stands(path: Path, written: Any) -> bool:
+    for part in path:
+        mapped = isinstance(written, dict) and part in written
+        listed = isinstance(written, list) and isinstance(part, int) and part < len(written)
+        if not mapped and not listed:
+            return False
+        written = written[part]
+    return True
+
+
+def _message(detail: ErrorDetails, path: Path) -> str:
+    say = _SAYINGS.get(detail["type"])
+    return detail["msg"] if say is None else say(detail, path)
+
+
+def _unknown(_: ErrorDetails, path: Path) -> str:
+    model, key = _model_at(path[:-1]), str(path[-1])
+    if model is None:
+        return "unknown key"
+    if any(key in NOT_BUILT.get(kind.__name__, ()) for kind in model.__mro__):
+        return "not built in this version of Propylon; take it out, since nothing would enforce it"
+    if model is DefaultsConfig and key in RouteConfig.model_fields:
+        return "belongs to one route, and has no default"
+    return "unknown key" + did_you_mean(key, model.model_fields)
+
+
+def _choice(detail: ErrorDetails, _: Path) -> str:
+    choices = typing.cast("str", detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
+    known = choices.split(", ")
+    given = detail["input"]
+    hint = did_you_mean(given, known) if isinstance(given, str) else ""
+    return f"must be one of {choices}{hint}"
+
+
+def _must_be(what: str) -> Callable[[ErrorDetails, Path], str]:
+    def say(detail: ErrorDetails, _: Path) -> str:
+        given = _KINDS.get(type(detail["input"]), "something else")
+        return f"must be {what}, not {given}"
+
+    return say
+
+
+def _text(detail: ErrorDetails, path: Path) -> str:
+    said = _must_be("text")(detail, path)
+    return f"{said}; put it in quotes" if isinstance(detail["input"], int | float) else said
+
+
+def _list(detail: ErrorDetails, path: Path) -> str:
+    said = _must_be("a list")(detail, path)
+    return f"{said}; put it in [ ]" if isinstance(detail["input"], str) else said
+
+
+def _bound(words: str, key: str) -> Callable[[ErrorDetails, Path], str]:
+    return lambda detail, _: f"must be {words} {_said(detail['ctx'][key])}"
+
+
+def _said(bound: object) -> str:
+    # The only numbers with a fraction that are bounded are durations.
+    return f"{bound:g} s" if isinstance(bound, float) else str(bound)
+
+
+_SAYINGS: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
+    "extra_forbidden": _unknown,
+    "missing": lambda _, __: "is missing",
+    "literal_error": _choice,
+    "string_type": _text,
+    "bool_type": lambda _, __: "must be true or false",
+    "bool_parsing": lambda _, __: "must be true or false",
+    "tuple_type": _list,
+    "dict_type": _must_be("a mapping of keys to values"),
+    "model_type": _must_be("a mapping of keys to values"),
+    "model_attributes_type": _must_be("a mapping of keys to values"),
+    "greater_than_equal": _bound("at least", "ge"),
+    "less_than_equal": _bound("at most", "le"),
+    "too_short": lambda _, __: "is empty; leave it out if every one is meant",
+    "string_too_short": lambda _, __: "must not be empty",
+    "string_pattern_mismatch": lambda _, __: (
+        "must be a name of letters, digits, and any of . _ - after the first"
+    ),
+    "value_error": lambda detail, _: str(detail["ctx"]["error"]),
+}
+
+
+def _model_at(path: Path) -> type[BaseModel] | None:
+    kind: object = GatewayConfig
+    for part in path:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            field = kind.model_fields.get(str(part))
+            kind = None if field is None else _inner(field.annotation)
+        else:
+            kind = _inner(_item(kind))
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _inner(kind: object) -> object:
+    while typing.get_origin(kind) in {typing.Annotated, types.UnionType, typing.Union}:
+        kind = next(one for one in typing.get_args(kind) if one is not type(None))
+    return kind
+
+
+def _item(kind: object) -> object:
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is dict:
+        return arguments[1]
+    return arguments[0] if arguments else None

@@ -1,0 +1,89 @@
+"""Find what may stand in a configuration, and is hardly meant. Pure."""
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from propylon.config.models.schema import CircuitConfig, GatewayConfig
+from propylon.config.reading.credentials import SECRET, doubt, weakness
+from propylon.config.reading.problems import Finding
+
+__all__ = ["doubts"]
+
+# Failures a second: more than a worker gets from a service that fails in any way but at once.
+_MANY = 1000
+
+
+def doubts(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield each doubt about a valid configuration."""
+    yield from _weak_secret(config)
+    yield from _in_the_clear(config)
+    yield from _nobody_introspects(config)
+    yield from _nothing_to_verify_with(config)
+    for name, service in config.services.items():
+        yield from _never_open(name, service.circuit)
+        if service.health is not None and service.health.timeout > service.health.interval:
+            msg = "is longer than interval, so that one probe would begin before the last has ended"
+            yield ("services", name, "health", "timeout"), msg
+
+
+def _weak_secret(config: GatewayConfig) -> Iterator[Finding]:
+    jwt = config.auth.jwt
+    if jwt.secret is None:
+        return
+    secret = jwt.secret.get_secret_value()
+    if why := weakness(secret, jwt.algorithms):  # outside debug it was refused
+        yield SECRET, f"accepted because of `debug: true`, and never elsewhere: it {why}"
+    elif why := doubt(secret):
+        yield SECRET, why
+
+
+def _in_the_clear(config: GatewayConfig) -> Iterator[Finding]:
+    if _is_open(config.auth.jwt.jwks_url):
+        msg = (
+            "is fetched without TLS, and whoever stands on the way can put keys of his own into it"
+        )
+        yield ("auth", "jwt", "jwks_url"), f"{msg}; write https://"
+    if _is_open(config.auth.introspection.url):
+        msg = "is asked without TLS, and whoever stands on the way reads tokens and answers as he likes"
+        yield ("auth", "introspection", "url"), f"{msg}; write https://"
+
+
+def _is_open(url: str | None) -> bool:
+    if url is None or urlsplit(url).scheme == "https":
+        return False
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        # RFC 6761, 6.3.
+        return host != "localhost" and not host.endswith(".localhost")
+
+
+def _nobody_introspects(config: GatewayConfig) -> Iterator[Finding]:
+    introspection = config.auth.introspection
+    if introspection.url is not None and introspection.client_id is None:
+        msg = "without client_id the gateway says not who it is, and most servers then refuse to answer"
+        yield ("auth", "introspection", "url"), f"{msg} (RFC 7662, 2.1)"
+
+
+def _nothing_to_verify_with(config: GatewayConfig) -> Iterator[Finding]:
+    jwt = config.auth.jwt
+    keys = (jwt.secret, jwt.public_key, jwt.jwks_url, config.auth.introspection.url)
+    guarded = [at for at, route in enumerate(config.routes) if route.auth == "required"]
+    if not guarded or any(key is not None for key in keys):
+        return
+    others = f", and so do {len(guarded) - 1} more" if len(guarded) > 1 else ""
+    msg = f"needs a token, and there is nothing to verify one with, so it answers 503{others}"
+    advice = (
+        "set auth.jwt.secret (or JWT_SECRET_KEY), public_key or jwks_url, or write `auth: none`"
+    )
+    yield ("routes", guarded[0]), f"{msg}; {advice}"
+
+
+def _never_open(name: str, circuit: CircuitConfig) -> Iterator[Finding]:
+    for key in ("failure_threshold", "min_throughput"):
+        needed = getattr(circuit, key)
+        if needed > circuit.failure_window * _MANY:
+            msg = f"is more than {_MANY} a second for all of failure_window"
+            yield ("services", name, "circuit", key), f"{msg}: the breaker will hardly ever open"

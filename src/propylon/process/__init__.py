@@ -1,0 +1,9 @@
+"""The process: sockets, signals, workers and the stop. Only `propylon run` and `propylon demo` own a process.
+
+- `run`: bind first, then one worker here or several under a supervisor.
+- `server`: one worker: uvicorn's sockets and loop, our signals and our stop.
+- `supervisor`: fork workers, replace those that die, pass signals on.
+- `hangup`: remember a SIGHUP that comes before a loop can hear it.
+- `watch`: notice that the configuration file has changed.
+- `last_good`: the last configuration in force, where a replacement worker finds it.
+"""

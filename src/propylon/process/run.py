@@ -1,0 +1,175 @@
+"""Start a gateway: bind first, then one worker here or several under a supervisor."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from propylon.assembly.gateway import Gateway
+from propylon.config.models.schema import ServerConfig, TlsConfig
+from propylon.config.reading.load import Loaded
+from propylon.config.reading.problems import ConfigError
+from propylon.process.last_good import Kept
+from propylon.process.server import (
+    CannotListen,
+    Hooks,
+    ServerOptions,
+    exit_quietly,
+    listen,
+    serve_sockets,
+    tls_context,
+)
+from propylon.process.supervisor import supervise
+from propylon.process.watch import look
+from propylon.stores.siblings import Siblings, lines
+
+__all__ = ["start", "start_own"]
+
+log = logging.getLogger(__name__)
+
+CANNOT_LISTEN = 1
+UNUSABLE = 2
+
+
+def start(loaded: Loaded, read: Callable[[], Loaded], *, watch: bool = False) -> int:
+    """Run the gateway that `loaded` describes; return the exit status.
+
+    `read` reads it again: for a reload (with `watch`, as soon as the file changes), and for a worker
+    that takes a dead one's place.
+    """
+    # With one worker what was read a moment ago will do, unless a change meanwhile is to be noticed.
+    once = loaded.config.server.workers == 1 and not watch
+    kept = Kept(loaded)
+
+    def build() -> Gateway:
+        gateway = Gateway(loaded if once else _newest(kept, read), read)
+        gateway.on_reload = kept.keep
+        kept.keep(gateway.loaded)
+        return gateway
+
+    return _start(loaded, build, watch=watch)
+
+
+def _newest(kept: Kept, read: Callable[[], Loaded]) -> Loaded:
+    """Read what is in force now; a file that was broken meanwhile must not keep a worker from starting."""
+    try:
+        return read()
+    except ConfigError as error:
+        sys.stderr.write(
+            f"{error}\npropylon: a worker goes on with what is in force, without this\n"
+        )
+        return kept.last()
+
+
+def start_own(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = False) -> int:
+    """Run a gateway that somebody else's code builds, where `loaded` says; return the exit status."""
+
+    def merged(found: Loaded) -> Loaded:
+        # What the command line said of listening and logging was said after the code.
+        said = {"server": loaded.config.server, "log": loaded.config.log}
+        return replace(found, config=found.config.model_copy(update=said))
+
+    def built() -> Gateway:
+        gateway = build()
+        gateway.loaded = merged(gateway.loaded)
+        read = gateway.read
+        gateway.read = lambda: merged(read())
+        return gateway
+
+    return _start(loaded, built, watch=watch)
+
+
+def _start(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool) -> int:
+    exit_quietly()
+    server = loaded.config.server
+    try:
+        _options(loaded)
+        sockets = listen(server.host, server.port)
+    except CannotListen as error:
+        sys.stderr.write(f"propylon: {error}\n")
+        return CANNOT_LISTEN
+    _greet(sockets, secure=loaded.config.tls.certificate is not None)
+    watched = loaded.path if watch else None
+    if server.workers == 1:
+        return _work(build, sockets, Siblings(), watched)
+    among = lines(server.workers)
+
+    def let_go() -> None:
+        for sock in sockets:
+            sock.close()
+
+    return supervise(
+        lambda place: _work(build, sockets, Siblings(among, place), watched),
+        server.workers,
+        patience=_patience(server),
+        stopping=let_go,
+    )
+
+
+def _patience(server: ServerConfig) -> float:
+    return server.drain_delay + server.drain
+
+
+def _work(
+    build: Callable[[], Gateway],
+    sockets: list[socket.socket],
+    siblings: Siblings,
+    watched: Path | None,
+) -> int:
+    seen = None if watched is None else look(watched)  # before it is read
+    try:
+        gateway = build()
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return UNUSABLE
+    options = _options(gateway.loaded)
+    gateway.join(siblings)
+
+    def renew() -> None:
+        if options.tls is not None:
+            _renew(options.tls, gateway.config.tls)
+
+    def reload() -> None:
+        gateway.reload_soon(renew)
+
+    hooks = Hooks(drain=gateway.drain, reload=reload, watched=watched, seen=seen)
+    serve_sockets(gateway.asgi, sockets, options, hooks)
+    return 0
+
+
+def _renew(context: ssl.SSLContext, tls: TlsConfig) -> None:
+    """Show new connections the certificate that is in the files now."""
+    if tls.certificate is None or tls.key is None:
+        return
+    try:
+        newest = tls_context(tls.certificate, tls.key)
+    except CannotListen as error:  # half a pair, say: it must not be taken over
+        log.error("reload: the old certificate stays: %s", error)  # noqa: TRY400 — in a sentence
+        return
+
+    def show(connection: ssl.SSLObject | ssl.SSLSocket, _: str | None, __: ssl.SSLContext) -> None:
+        connection.context = newest
+
+    # Loading it into the old context is not enough: a key of another type would be one more, not another one.
+    context.sni_callback = show
+
+
+def _options(loaded: Loaded) -> ServerOptions:
+    config = loaded.config
+    tls = None
+    if config.tls.certificate is not None and config.tls.key is not None:
+        tls = tls_context(config.tls.certificate, config.tls.key)
+    return ServerOptions(config.server.drain, config.server.drain_delay, tls)
+
+
+def _greet(sockets: list[socket.socket], *, secure: bool) -> None:
+    scheme = "https" if secure else "http"
+    for sock in sockets:
+        host, port = sock.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}\n")

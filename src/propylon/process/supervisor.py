@@ -1,0 +1,148 @@
+"""Keep a number of workers alive: fork them, replace the ones that die, pass signals on.
+
+The parent imports everything once and then only waits, so that a replacement is there within
+milliseconds. Forking is safe because the parent has neither threads nor a loop; each worker reads the
+configuration file itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from propylon.process.hangup import note_hangups
+
+__all__ = ["supervise"]
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+# A worker that lives for less than this does not get a successor at once.
+_HEALTHY_LIFE = 1.0
+_BACKOFF = 1.0
+# Seconds in which a worker that cannot start has given up.
+_SETTLED = 10.0
+# What a worker may take beyond its own time to stop.
+_PATIENCE = 5.0
+
+
+def supervise(
+    work: Callable[[int], int], workers: int, *, patience: float, stopping: Callable[[], None]
+) -> int:
+    """Run `work` in that many processes until told to stop; return the exit status.
+
+    It is given the worker's place, from 0; a replacement has the place of the one that died.
+
+    `patience` is how long, in seconds, a stop may take before the workers are killed. `stopping` is
+    called before the workers are told: the parent must let go of its listeners, or whoever connects
+    meanwhile waits in a queue that nobody empties.
+    """
+    return _Supervisor(work, patience + _PATIENCE, stopping).run(workers)
+
+
+class _Supervisor:
+    def __init__(
+        self, work: Callable[[int], int], patience: float, stopping: Callable[[], None]
+    ) -> None:
+        self._stopping = stopping
+        self._work = work
+        self._patience = patience
+        self._born: dict[int, tuple[int, float]] = {}  # by process: its place, and when
+        self._stopping_since: float | None = None
+        self._status = 0
+        # Once a worker has run for a while, one that cannot start must not take the others along.
+        self._settled = False
+        # Workers hold the reading end: it says EOF when the parent is gone, however it went.
+        self._alive_read, self._alive_write = os.pipe()
+
+    def run(self, workers: int) -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        for place in range(workers):
+            self._spawn(place)
+        while self._born:
+            self._obey(signal.sigtimedwait(_SIGNALS, self._timeout()))
+        return self._status
+
+    def _timeout(self) -> float:
+        if self._stopping_since is None:
+            return 3600.0
+        return max(0.0, self._stopping_since + self._patience - time.monotonic())
+
+    def _obey(self, found: signal.struct_siginfo | None) -> None:
+        if found is None:
+            if self._stopping_since is not None:
+                self._signal(signal.SIGKILL)
+            return
+        if found.si_signo == signal.SIGCHLD:
+            self._reap()
+            return
+        if found.si_signo in (signal.SIGTERM, signal.SIGINT) and self._stopping_since is None:
+            self._stopping_since = time.monotonic()
+            self._stopping()
+        # A terminal has sent SIGINT to the workers as well, which ignore it: they hear of it here, once.
+        hangup = found.si_signo == signal.SIGHUP
+        self._signal(signal.SIGHUP if hangup else signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._born:
+            os.kill(pid, number)
+
+    def _reap(self) -> None:
+        for pid in list(self._born):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                self._replace(*self._born.pop(pid), os.waitstatus_to_exitcode(status))
+
+    def _replace(self, place: int, born: float, code: int) -> None:
+        if self._stopping_since is not None:
+            return
+        lived = time.monotonic() - born
+        self._settled = self._settled or lived > _SETTLED
+        if code > 0 and not self._settled:
+            # It gave up by itself, and said why: its successor would, too.
+            self._status = code
+            self._stopping_since = time.monotonic()
+            self._stopping()
+            self._signal(signal.SIGTERM)
+            return
+        why = f"exit status {code}" if code >= 0 else f"signal {-code}"
+        sys.stderr.write(f"propylon: a worker died ({why}); starting another\n")
+        if lived < _HEALTHY_LIFE or code > 0:
+            time.sleep(_BACKOFF)
+        self._spawn(place)
+
+    def _spawn(self, place: int) -> None:
+        pid = os.fork()
+        if pid:
+            self._born[pid] = (place, time.monotonic())
+            return
+        os.close(self._alive_write)
+        # Until there is a loop to hear it, a reload must not end the worker.
+        note_hangups()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        code = 1
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _follow(self._alive_read)
+            code = self._work(place)
+        finally:
+            if (error := sys.exc_info()[1]) is not None and not isinstance(error, SystemExit):
+                sys.excepthook(type(error), error, error.__traceback__)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+def _follow(pipe: int) -> None:
+    """Have SIGTERM sent to this process when the other end of the pipe is closed."""
+    import fcntl  # noqa: PLC0415 — Unix only, like fork
+    import threading  # noqa: PLC0415
+
+    fcntl.fcntl(pipe, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+
+    def wait() -> None:
+        os.read(pipe, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="propylon-parent", daemon=True).start()

@@ -1,0 +1,147 @@
+"""Hold one compiled route: what it matches, which service gets it, under which rules. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from propylon.proxy.principal import Principal
+from propylon.services.service import Service
+from propylon.upstream.ports import Timeouts
+from propylon.wire.headers import without
+from propylon.wire.message import Request
+
+__all__ = [
+    "NOTHING",
+    "NOT_OURS",
+    "Authenticate",
+    "Authorize",
+    "Before",
+    "Level",
+    "Limited",
+    "Own",
+    "Pattern",
+    "Route",
+    "Wish",
+    "Wishes",
+    "nothing_asked",
+]
+
+Level = Literal["strict", "standard", "permissive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the client wishes: a level, if any, and the block that tells the upstream."""
+
+    level: Level | None
+    block: bytes
+
+    @property
+    def strict(self) -> bool:
+        """Whether nothing that tells who asked may be kept."""
+        return self.level == "strict"
+
+
+NOTHING = Wish(None, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What a request must look like: `host` is lower-case, None for any, `*.` in front for below."""
+
+    segments: tuple[bytes | None, ...]  # None: any one segment
+    exact: bool = False
+    host: bytes | None = None
+    methods: frozenset[str] | None = None
+    priority: int = 0
+
+
+Authenticate = Callable[[Request], Awaitable[Principal]]
+Authorize = Callable[[Principal, str], None]
+Before = Callable[[Request, Principal], Awaitable[None]]
+Limited = Callable[[Request, Principal, str], Awaitable[None]]
+Wishes = Callable[[Request], Wish]
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Lines that stand for the gateway's own: their lower-case names, and a block."""
+
+    names: tuple[bytes, ...] = ()
+    block: bytes = b""
+
+    def put(self, block: bytes) -> bytes:
+        """Return the finished block with these lines in it."""
+        return without(block, self.names) + self.block
+
+
+NOT_OURS = Own()
+
+
+def nothing_asked(request: Request) -> Wish:  # noqa: ARG001 — the shared null object
+    """Ignore what the client wishes to be kept."""
+    return NOTHING
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """What matches, which service gets it, under which rules: compiled, immutable.
+
+    The stages that a route uses are values of it, composed when the table is compiled; one that it
+    does not use is a shared null object. `authenticate` says who is asking, or raises AuthError, or
+    ServiceUnavailable when nobody can tell; `authorize` lets the principal at a client's address
+    pass, or raises Forbidden; `privacy` reads what the client wishes to be kept, or raises
+    InvalidRequest. `before` are the policies of a team, each of which may raise what it likes of the
+    tree of errors; `limit` counts, by the client's address or who it is, and raises RateLimited.
+    """
+
+    name: str
+    pattern: Pattern
+    service: Service
+    authenticate: Authenticate
+    authorize: Authorize
+    timeouts: Timeouts
+    max_body: int
+    circuit: bool = True  # whether the service's breaker is asked, and told
+    # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
+    replaced: int = 0
+    replacement: bytes = b""
+    request_remove: tuple[bytes, ...] = ()
+    request_set: bytes = b""  # a block
+    response_remove: tuple[bytes, ...] = ()
+    response_set: bytes = b""  # a block
+    # What the operator sets in the place of what the gateway itself would say: seldom, so not in the way.
+    request_own: Own = NOT_OURS
+    response_own: Own = NOT_OURS
+    privacy: Wishes = nothing_asked
+    wishes: bool = (
+        False  # whether `privacy` has something to say where the client wishes for nothing
+    )
+    before: Before | None = None
+    limit: Limited | None = None
+
+    def line(self, request: Request, base: bytes) -> bytes:
+        """Return the request line that the upstream gets: the one that was sent, if nothing changes."""
+        if not self.replaced and not base and request.version == 1:
+            return request.line
+        return b"%b %b HTTP/1.1" % (request.method.encode(), self._target(request, base))
+
+    def _target(self, request: Request, base: bytes) -> bytes:
+        """Return what was sent, less a prefix, behind a base."""
+        if not self.replaced:
+            return base + request.path + request.query
+        rest = request.path[_offset(request.path, self.replaced) :]
+        path = base + self.replacement + rest
+        return (path or b"/") + request.query
+
+
+def _offset(path: bytes, segments: int) -> int:
+    """Return where the path goes on after that many segments."""
+    position = 0
+    for _ in range(segments):
+        position = path.find(b"/", position + 1)
+        if position < 0:
+            return len(path)
+    return position

@@ -1,0 +1,82 @@
+"""Say who may register: the operator's allow list, names looked up, and never the gateway itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from propylon.errors import ConnectFailed, InvalidRequest
+from propylon.names.addresses import (
+    AllowList,
+    is_forbidden,
+    is_metadata_name,
+    looks_numeric,
+    parse_address,
+)
+from propylon.names.resolve import Names
+
+__all__ = ["Admission", "refused"]
+
+
+def refused(*, host: str) -> InvalidRequest:
+    """Return the error for an instance that may not be registered, with what is wrong with its host."""
+    msg = f"This instance may not be registered: {host}"
+    return InvalidRequest(msg, details={"fields": {"host": host}})
+
+
+def _nobody(_address: str, _port: int) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The rules; `ours` says whether the gateway itself listens at an address and port."""
+
+    allow: AllowList
+    names: Names
+    ours: Callable[[str, int], bool] = _nobody
+
+    async def admit(self, host: str, port: int) -> tuple[str, ...]:
+        """Return the addresses of a host that may register. Raises InvalidRequest."""
+        self._check_name(host)
+        addresses = await self._addresses(host)
+        for address in addresses:
+            self._check_address(host, address, port)
+        return addresses
+
+    def still(self, host: str, port: int, addresses: Sequence[str]) -> bool:
+        """Whether these rules let in who was let in by others, with these addresses."""
+        return all(
+            self.allow.admits(host, address) and not self.ours(address, port)
+            for address in addresses
+        )
+
+    def _check_name(self, host: str) -> None:
+        if not self.allow:
+            raise refused(host="registry.allow is empty, so nobody may register")
+        if looks_numeric(host):
+            raise refused(host="an address is written in full, as in 10.0.0.1")
+        if is_metadata_name(host):
+            raise refused(host="a cloud's metadata service is never registered")
+        if not self.allow.may_lead(host):
+            # Nothing is looked up that could not be let in anyway.
+            raise refused(host=f"registry.allow does not name {host}")
+
+    async def _addresses(self, host: str) -> tuple[str, ...]:
+        if parse_address(host) is not None:
+            return (host,)
+        try:
+            return tuple(await self.names.addresses(host))
+        except ConnectFailed as error:
+            raise refused(host=f"{host} does not resolve") from error
+
+    def _check_address(self, host: str, address: str, port: int) -> None:
+        parsed = parse_address(address)
+        said = host if host == address else f"{host} ({address})"
+        if parsed is None or is_forbidden(parsed):
+            raise refused(host=f"{said} is an address that is never registered")
+        if not self.allow.admits(host, address):
+            raise refused(host=f"registry.allow does not name {said}")
+        if self.ours(address, port):
+            # Its requests would come back to it, and go out again, for ever.
+            raise refused(host=f"{said} is the gateway itself")

@@ -1,0 +1,54 @@
+"""Look now and then whether a name still leads where its connections go.
+
+Under load a kept-alive connection is never closed, and the host that the name has left would be asked for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from propylon.loop.tasks import spawn
+from propylon.loop.ticker import NEVER, Ticker
+
+__all__ = ["Lookout"]
+
+# Names are asked for as often as their TTL says; this is how soon after that their connections follow.
+_INTERVAL = 2.0
+
+
+class Lookout:
+    """Calls `look` every few seconds, once at a time, until it says that there is nothing to look at."""
+
+    __slots__ = ("_at_work", "_look", "_loop", "_ticker", "deadline")
+
+    def __init__(
+        self, look: Callable[[], Awaitable[bool]], ticker: Ticker, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Begin when told so."""
+        self._look = look
+        self._ticker = ticker
+        self._loop = loop
+        self._at_work = False
+        self.deadline = NEVER
+
+    def begin(self) -> None:
+        """There is something to look at."""
+        if not self._at_work:
+            self._at_work = True
+            self._wait()
+            self._ticker.watch(self)
+
+    def expire(self) -> None:
+        """Look: it is time to."""
+        spawn(self._go_on(), self._loop)
+
+    async def _go_on(self) -> None:
+        if await self._look():
+            self._wait()
+        else:
+            self._at_work = False
+            self._ticker.forget(self)
+
+    def _wait(self) -> None:
+        self.deadline = self._loop.time() + _INTERVAL

@@ -1,0 +1,129 @@
+"""From what was written to what runs: the gateway's own endpoints, and whom they are for."""
+
+from typing import Any
+
+import pytest
+
+from propylon.compile.limits import compile_limit
+from propylon.compile.routes import access_of
+from propylon.config.models.auth import TokenRateLimitConfig
+from propylon.config.models.endpoints import Access, Endpoint
+from propylon.wire.headers import values
+from tests.compile.compiled import BAD, KEY, TOKEN, World
+from tests.proxy.authenticate.stand_in import signed
+from tests.proxy.doubles import request
+
+OWN: dict[str, tuple[str, Access]] = {
+    "/health": ("GET", "public"),
+    "/livez": ("GET", "public"),
+    "/readyz": ("HEAD", "public"),
+    "/docs": ("GET", "public"),
+    "/openapi.json": ("GET", "public"),
+    "/metrics": ("GET", "local"),
+    "/api/v1/auth/token": ("POST", "public"),
+    "/api/v1/users/me": ("GET", "read"),
+    "/api/v1/auth/revoke": ("POST", "known"),
+    "/api/v1/auth/introspect": ("POST", "admin"),
+    "/api/v1/circuits": ("GET", "admin"),
+    "/api/v1/services": ("POST", "admin"),
+    "/api/v1/services/orders/a:80": ("DELETE", "admin"),
+    "/api/v1/services/orders/a:80/heartbeat": ("PUT", "admin"),
+}
+
+
+@pytest.mark.parametrize("path", OWN)
+def test_whom_they_are_for(path: str) -> None:
+    """By name: everybody, those with a token, a scope, or on this machine; other methods are refused."""
+    method, access = OWN[path]
+    world = World(KEY, verified=True)
+    assert access_of(world.table.match(request(path.encode(), method=method.encode()))) == access
+    statuses = {
+        "public": (200, 200, 200),
+        "known": (401, 200, 200),
+        "read": (401, 200, 403),
+        "admin": (401, 403, 200),
+        "local": (401, 403, 200),
+    }[access]
+    admin = b"Authorization: Bearer " + signed("root", scope="admin")
+    assert (
+        tuple(world.handle(path, *lines, method=method)[0] for lines in ((), (TOKEN,), (admin,)))
+        == statuses
+    )
+    assert world.handle(path, admin, method="PATCH")[0] == 405
+
+
+def test_this_machine() -> None:
+    """From here /metrics needs no token; nothing else is any different."""
+    world = World(KEY, verified=True)
+    assert world.handle("/metrics", client="127.0.0.1")[0] == 200
+    assert world.handle("/metrics", BAD, client="127.0.0.1")[0] == 401
+    assert world.handle("/api/v1/circuits", client="127.0.0.1")[0] == 401
+
+
+def test_defaults_do_not_touch_them() -> None:
+    """What holds for all routes does not hold for those."""
+    defaults = {
+        "auth": "none",
+        "privacy": "required",
+        "max_body": 0,
+        "strip_prefix": True,
+        "headers": {"request": {"set": {"X-A": "1"}}},
+    }
+    world = World({**KEY, "defaults": defaults}, verified=True)
+    assert world.handle("/api/v1/users/me")[0] == 401
+    assert world.handle("/health")[0] == 200
+    assert world.own.got[-1][0] == b"GET /health HTTP/1.1"
+    assert values(world.own.got[-1][1], b"x-a") == []
+
+
+def test_the_prefix_moves_them() -> None:
+    """All but health, metrics and documentation."""
+    world = World({**KEY, "prefix": "/v9"}, verified=True)
+    assert world.handle("/v9/users/me")[0] == 401
+    assert world.handle("/api/v1/users/me")[0] == 404
+    assert world.handle("/health")[0] == 200
+
+
+def test_without_a_key_to_sign_with_nobody_gets_tokens() -> None:
+    """There is no such endpoint then."""
+    assert World({}).handle("/api/v1/auth/token", method="POST")[0] == 404
+    off = {"auth": {**KEY["auth"], "tokens": {"enabled": False}}}
+    assert World(off).handle("/api/v1/auth/token", method="POST")[0] == 404
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"jwt": KEY["auth"]["jwt"], "tokens": {"enabled": False}},
+        {"jwt": {"jwks_url": "https://id.example/keys"}},
+        {"introspection": {"url": "https://id.example/introspect"}},
+    ],
+    ids=lambda auth: next(iter(auth)),
+)
+def test_who_is_asking_is_told_where_tokens_are_only_verified(auth: dict[str, Any]) -> None:
+    """Without a token endpoint, too, and only where a token can be verified at all."""
+    world = World({"auth": auth}, verified=True)
+    assert world.handle("/api/v1/users/me", TOKEN)[0] == 200
+    assert world.handle("/api/v1/users/me")[0] == 401
+    assert world.handle("/api/v1/auth/token", method="POST")[0] == 404
+    assert World({}).handle("/api/v1/users/me")[0] == 404
+
+
+def test_only_one_endpoint_is_limited() -> None:
+    """The one where every question costs a password's hash."""
+    limit = compile_limit(TokenRateLimitConfig(), lambda: 0.0)
+    world = World(KEY, verified=True, limit=limit)
+    assert [one.name for one in world.table.routes if one.limit is not None] == [
+        "/api/v1/auth/token"
+    ]
+
+
+@pytest.mark.parametrize("access", ["public", "checked", "known"])
+def test_a_teams_endpoints(access: Access) -> None:
+    """For everybody; for whom the endpoint lets in, a bad token being a bad token; for whom is known."""
+    endpoint = Endpoint("/mine/{id}", frozenset({"GET"}), access, max_body=None)
+    world = World(KEY, verified=True, endpoints=(endpoint,))
+    statuses = {"public": [200, 200, 200], "checked": [200, 200, 401], "known": [401, 200, 401]}
+    lines = ((), (TOKEN,), (BAD,))
+    assert [world.handle("/mine/7", *some)[0] for some in lines] == statuses[access]
+    assert world.table.match(request(b"/mine/7")).max_body == world.config.server.max_body

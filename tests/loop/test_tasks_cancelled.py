@@ -1,0 +1,24 @@
+"""Cancelled by whom."""
+
+import asyncio
+
+import pytest
+
+from propylon.loop.tasks import spawn_for_good
+from tests.loop.test_tasks import deaths
+from tests.support.virtual import run
+
+
+def test_who_is_cancelled_by_what_it_awaits(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody asked it to end: that is an end by a bug, and not a silent one."""
+
+    async def follows() -> None:
+        own = asyncio.create_task(asyncio.sleep(3600))
+        asyncio.get_running_loop().call_later(1, own.cancel)
+        await own
+
+    async def main() -> None:
+        await asyncio.wait([spawn_for_good(follows())])
+
+    run(main())
+    assert len(deaths(caplog)) == 1

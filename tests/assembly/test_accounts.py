@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from propylon.assembly import accounts as module
-from propylon.assembly.accounts import Accounts
+from propylon.assembly.accounts import TokenServices
 from propylon.config.models.schema import GatewayConfig
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.claims import Verified
@@ -19,11 +19,11 @@ async def nobody(token: bytes) -> Verified:
 
 
 @pytest.fixture
-def accounts(tmp_path: Path) -> Accounts:
+def accounts(tmp_path: Path) -> TokenServices:
     """Those of a gateway, whose database is not there yet."""
     database = f"sqlite:///{tmp_path}/users.db"
     auth = {"jwt": {"secret": SECRET}, "tokens": {"database": database}}
-    return Accounts(GatewayConfig.model_validate({"auth": auth}), nobody)
+    return TokenServices(GatewayConfig.model_validate({"auth": auth}), nobody)
 
 
 class Driver:
@@ -54,7 +54,7 @@ class Driver:
 
 
 def test_following_ends_whatever_becomes_of_its_cancellation(
-    accounts: Accounts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    accounts: TokenServices, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It asks no more, before the database is closed; nothing waits for it for ever, and nobody is warned."""
     driver = Driver()
@@ -78,7 +78,7 @@ def test_following_ends_whatever_becomes_of_its_cancellation(
 
 
 def test_a_question_under_way_is_let_end(
-    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+    accounts: TokenServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is cancelled while it connects leaves a thread of the driver's, which outlives the loop."""
     said: list[str] = []
@@ -100,7 +100,7 @@ def test_a_question_under_way_is_let_end(
     assert said == ["asked", "answered"]
 
 
-def test_it_can_be_started_again(accounts: Accounts) -> None:
+def test_it_can_be_started_again(accounts: TokenServices) -> None:
     """A gateway that stopped may start once more; it is known again what was taken back."""
 
     async def main() -> None:

@@ -58,10 +58,10 @@ class Worker(World):
             self.admission(*ALLOW),
             clock=lambda: self.now,
             connect=self.connect,
-            found=self.service,
-            changed=lambda services: None,
+            create=self.service,
+            on_change=lambda services: None,
         )
-        registry.adopt([self.service("orders")], self.admission(*ALLOW), ttl)
+        registry.apply([self.service("orders")], self.admission(*ALLOW), ttl)
         registry.moment = moment
         registry.siblings = side  # type: ignore[assignment]
         self.registry = self.shared = registry
@@ -409,7 +409,7 @@ def test_nothing_is_looked_up_again() -> None:
     gateway = Gateway()
     worker = gateway.workers[0]
     worker.names = Names()
-    worker.shared.adopt(worker.shared.services(), worker.admission(*ALLOW), None)
+    worker.shared.apply(worker.shared.services(), worker.admission(*ALLOW), None)
     worker.hear({**coming(1.0, "one.internal"), "addresses": ["10.0.0.9"]})
     assert worker.ids() == ["one.internal:80"]
 
@@ -418,7 +418,7 @@ def test_an_instance_of_the_configuration_stays() -> None:
     """No worker takes it away, nor is it registered by what another one says."""
     worker = Gateway().workers[0]
     fixed = worker.service("fixed", instance(None, ONE))
-    worker.shared.adopt([fixed], worker.admission(*ALLOW), None)
+    worker.shared.apply([fixed], worker.admission(*ALLOW), None)
     worker.hear(coming(1.0, service="fixed"))
     worker.hear({**going(2.0), "service": "fixed"})
     assert worker.ids("fixed") == [ID_ONE]

@@ -79,7 +79,7 @@ def test_the_base_path_of_an_instance() -> None:
     assert other is not None
     assert other.base == b""
     bases["orders"] = b"/v3"
-    world.registry.adopt(world.registry.services()[:1], world.registry._admission, None)
+    world.registry.apply(world.registry.services()[:1], world.registry._admission, None)
     found = world.find("orders").fleet.find(registered.id)
     assert found is not None
     assert found.base == b"/v3"

@@ -227,7 +227,7 @@ def test_an_introspection_beside_it_is_the_new_one() -> None:
         def __init__(self, host: str) -> None:
             super().__init__(active(sub=host))
 
-        def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
+        def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
             return self._exchange(outgoing)
 
     async def main() -> None:

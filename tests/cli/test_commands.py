@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from propylon.cli.main import app
 from propylon.config.models.auth import AuthConfig
-from propylon.config.models.endpoints import own_endpoints
+from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.json_schema import json_schema
 from tests.support.gateway import ROOT
 
@@ -137,7 +137,7 @@ def test_routes_stand_as_matching_prefers_them() -> None:
     table = json.loads(done.stdout)
     names = [route["name"] for route in table if not route["own"]]
     assert names == ["hosted", "export", "one", "orders", "all"]
-    own = {endpoint.path for endpoint in own_endpoints("/api/v1", AuthConfig())}
+    own = {endpoint.path for endpoint in builtin_endpoints("/api/v1", AuthConfig())}
     assert {route["name"] for route in table if route["own"]} == own
     assert {"/health", "/metrics", "/docs"} < own
 

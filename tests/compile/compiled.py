@@ -5,8 +5,8 @@ from typing import Any
 
 from propylon.compile.authentication import Authentication
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_table
-from propylon.compile.services import Surroundings, compile_service
-from propylon.config.models.endpoints import own_endpoints
+from propylon.compile.services import Dependencies, compile_service
+from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
@@ -34,13 +34,13 @@ class World:
         self.up = Asked(whole(200, b"hello", b"\r\nX-Theirs: 1\r\nContent-Length: 5"))
         self.own = Asked()
         self.connected: list[tuple[Address, int]] = []
-        around = Surroundings(self._connect, lambda: 0.0, clock=lambda: 0.0, wall=lambda: 0.0)
+        dependencies = Dependencies(self._connect, lambda: 0.0, clock=lambda: 0.0, wall=lambda: 0.0)
         self.services: dict[str, Service] = {
-            name: compile_service(name, one, around).service
+            name: compile_service(name, one, dependencies).service
             for name, one in self.config.services.items()
         }
         stages = Authentication(verifier()).stages if verified else NOTHING_TO_VERIFY_WITH
-        own = own_endpoints(self.config.prefix, self.config.auth)
+        own = builtin_endpoints(self.config.prefix, self.config.auth)
         endpoints = (*own, *parts.pop("endpoints", ()))
         self.table: Table = compile_table(
             self.config, Parts(self.own, stages, endpoints, **parts), self.services
@@ -53,7 +53,7 @@ class World:
     @property
     def routes(self) -> list[Route]:
         """Those that were written."""
-        return [route for route in self.table.routes if not route.service.own]
+        return [route for route in self.table.routes if not route.service.builtin]
 
     @property
     def route(self) -> Route:

@@ -48,7 +48,7 @@ class Site:
         self.connected.append((address, limit))
         return self
 
-    def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
+    def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Answer."""
         return self._exchange(outgoing)
 

@@ -131,7 +131,7 @@ def test_a_secret_that_only_debug_takes() -> None:
     ],
 )
 def test_a_secret_that_is_hardly_one(secret: str, why: str) -> None:
-    """Long enough, and no published one that is known: taken, doubted, and never shown."""
+    """Long enough, and no published one that is known: taken, warnings, and never shown."""
     (said,) = warnings(f"auth:\n  jwt: {{secret: '{secret}'}}")
     assert said.startswith(f"propylon.yaml:2 auth.jwt.secret: {why}")
     assert "secrets.token_urlsafe" in said

@@ -179,7 +179,7 @@ def test_one_who_is_impatient_cancels_nobody() -> None:
     """The probe goes on for the others."""
 
     class Slow:
-        async def exchange(self, outgoing: Any, sink: Any) -> Any:
+        async def send(self, outgoing: Any, sink: Any) -> Any:
             await asyncio.sleep(0.05)
             return whole()
 
@@ -198,7 +198,7 @@ def test_a_silent_service() -> None:
     """It is unhealthy after a while; nobody waits longer."""
 
     class Silent:
-        async def exchange(self, outgoing: Any, sink: Any) -> Any:
+        async def send(self, outgoing: Any, sink: Any) -> Any:
             await asyncio.sleep(60)
 
     silent = Fleet((instance(Silent(), "one"),), health=HealthRules(timeout=0.02))

@@ -127,7 +127,7 @@ class Slow:
         self.asked = 0
         self.go = asyncio.Event()
 
-    async def exchange(self, outgoing: Any, sink: Any) -> Any:
+    async def send(self, outgoing: Any, sink: Any) -> Any:
         """Wait."""
         self.asked += 1
         await self.go.wait()

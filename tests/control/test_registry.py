@@ -242,7 +242,7 @@ def test_hosts_that_may_not(still: Desk, host: str) -> None:
 def test_which_key_to_set(desk: Desk, world: World) -> None:
     """An operator who reads the answer knows where to look."""
     assert fields(desk.register(host="11.0.0.1"), 400)["host"].startswith("registry.allow")
-    world.registry.adopt([], world.admission(), None)
+    world.registry.apply([], world.admission(), None)
     assert fields(desk.register(), 400)["host"].startswith("registry.allow is empty")
 
 
@@ -265,7 +265,7 @@ def test_a_heartbeat(desk: Desk, world: World) -> None:
 
 def test_without_leases(desk: Desk, world: World) -> None:
     """A heartbeat does no harm, and says that none is due."""
-    world.registry.adopt([], world.admission(*ALLOW), None)
+    world.registry.apply([], world.admission(*ALLOW), None)
     desk.register()
     assert desk.ask("PUT", f"/orders/{ID}/heartbeat").json()["lease"] is None
     assert desk.listed()[0]["lease"] is None
@@ -303,7 +303,7 @@ def test_unknown_instances(desk: Desk, path: str) -> None:
 def test_the_configurations_instances_stay(desk: Desk, world: World) -> None:
     """400 that says why; registering one is no mistake, and changes nothing."""
     written = Instance(ID, b"a", b"", Asked(), weight=3)
-    world.registry.adopt([world.service("orders", written)], world.admission(*ALLOW), 10.0)
+    world.registry.apply([world.service("orders", written)], world.admission(*ALLOW), 10.0)
     refusal = error(desk.ask("DELETE", f"/orders/{ID}"), 400, "INVALID_REQUEST")
     assert "did not register" in refusal["message"]
     assert desk.register(metadata={"a": 1}).status_code == 200
@@ -322,7 +322,7 @@ def test_the_list(desk: Desk, world: World) -> None:
         clock=lambda: 50.0,
         wall=lambda: now,
     )
-    world.registry.adopt([service], world.admission(*ALLOW), 10.0)
+    world.registry.apply([service], world.admission(*ALLOW), 10.0)
     desk.register(service_name="new")
     first, second = service.instances
     service.fleet.failed(first)

@@ -263,7 +263,7 @@ class Slow:
         self.got.append(None)
         self.ended.set()
 
-    async def exchange(self, outgoing: Any, sink: Any) -> Any:
+    async def send(self, outgoing: Any, sink: Any) -> Any:
         """Wait for the body."""
         outgoing.body.pipe(self)
         await self.ended.wait()
@@ -294,7 +294,7 @@ class Never:
         self.given_up = False
         self.asked = False
 
-    async def exchange(self, outgoing: Any, sink: Any) -> Any:
+    async def send(self, outgoing: Any, sink: Any) -> Any:
         """Wait."""
         self.asked = True
         try:

@@ -27,7 +27,10 @@ REQUEST = (
     b"GET /orders/7?page=2 HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: Mozilla/5.0\r\n"
     b"Accept: application/json\r\nAccept-Encoding: gzip, br\r\nAuthorization: Bearer %b\r\n\r\n"
 )
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n" + b'{"id": 711}'
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n"
+    b'{"id": 711}'
+)
 CONFIG = """
 auth: {{jwt: {{secret: {secret}}}, tokens: {{enabled: false, database: "sqlite:///{folder}/t.db"}}}}
 services: {{orders: {{url: "http://127.0.0.1:{port}"}}}}

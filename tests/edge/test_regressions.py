@@ -141,7 +141,7 @@ class Held:
         self.asked = False
         self.go = asyncio.Event()
 
-    async def exchange(self, outgoing: Any, sink: Any) -> Any:
+    async def send(self, outgoing: Any, sink: Any) -> Any:
         """Wait for the word."""
         if outgoing.body is not None:
             outgoing.body.pipe(Waiting())
@@ -256,7 +256,7 @@ class Waiting:
         self.ended = True
         self._complete.set()
 
-    async def exchange(self, outgoing: Any, sink: Any) -> Any:
+    async def send(self, outgoing: Any, sink: Any) -> Any:
         """Wait for the body."""
         outgoing.body.pipe(self)
         await self._complete.wait()

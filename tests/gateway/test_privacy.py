@@ -1,4 +1,4 @@
-"""Wishes for privacy: understood and passed on, refused when nobody can tell what is wished, kept in the log."""
+"""ReadPrivacy for privacy: understood and passed on, refused when nobody can tell what is wished, kept in the log."""
 
 import time
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from propylon.loop import tasks
-from propylon.loop.tasks import spawn, spawn_for_good
+from propylon.loop.tasks import spawn, spawn_forever
 from tests.support.virtual import run
 
 SECRET = "s3cret-of-a-caller"
@@ -40,7 +40,7 @@ def ended(main: Coroutine[Any, Any, None]) -> BaseException | None:
     """What a task for good came to; the loop itself has nothing to complain of, now or later."""
 
     async def watched() -> BaseException | None:
-        task = spawn_for_good(main)
+        task = spawn_forever(main)
         await asyncio.wait([task])
         error = None if task.cancelled() else task.exception()
         del task
@@ -76,7 +76,7 @@ def test_whoever_waits_is_told_as_well(caplog: pytest.LogCaptureFixture) -> None
 
     async def main() -> None:
         with pytest.raises(KeyError):
-            await spawn_for_good(fall(KeyError("k")))
+            await spawn_forever(fall(KeyError("k")))
 
     run(main())
     assert len(deaths(caplog)) == 1
@@ -88,7 +88,7 @@ def test_cancellation_ends_it_without_a_word(caplog: pytest.LogCaptureFixture) -
 
     async def main() -> None:
         for waited in (0.0, 10.5):
-            task = spawn_for_good(forever())
+            task = spawn_forever(forever())
             if waited:
                 await asyncio.sleep(waited)
             assert not task.done()
@@ -113,7 +113,7 @@ def test_a_bug_in_its_clearing_up(caplog: pytest.LogCaptureFixture) -> None:
             raise ZeroDivisionError
 
     async def main() -> None:
-        task = spawn_for_good(clumsy())
+        task = spawn_forever(clumsy())
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
@@ -122,7 +122,7 @@ def test_a_bug_in_its_clearing_up(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.levelno for record in deaths(caplog)] == [logging.ERROR]
 
 
-@pytest.mark.parametrize("start", [spawn, spawn_for_good])
+@pytest.mark.parametrize("start", [spawn, spawn_forever])
 def test_a_task_that_nobody_holds(start: Any) -> None:
     """It waits for something that only it knows, and is still there when all garbage has gone."""
     seen: list[int] = []

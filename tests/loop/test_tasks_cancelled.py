@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from propylon.loop.tasks import spawn_for_good
+from propylon.loop.tasks import spawn_forever
 from tests.loop.test_tasks import deaths
 from tests.support.virtual import run
 
@@ -18,7 +18,7 @@ def test_who_is_cancelled_by_what_it_awaits(caplog: pytest.LogCaptureFixture) ->
         await own
 
     async def main() -> None:
-        await asyncio.wait([spawn_for_good(follows())])
+        await asyncio.wait([spawn_forever(follows())])
 
     run(main())
     assert len(deaths(caplog)) == 1

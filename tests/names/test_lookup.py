@@ -11,7 +11,7 @@ from propylon.names import lookup
 from propylon.names.getaddrinfo import Infos, System
 from propylon.names.lookup import SYSTEM, Lookup, ask_system, is_own_address, is_system_name
 from propylon.names.nameserver import NameServers
-from propylon.names.resolve import Found, Source, Target
+from propylon.names.resolve import Found, Source, SrvTarget
 from tests.upstream.peer import run
 
 
@@ -30,12 +30,12 @@ class Servers:
             raise ConnectFailed("no", reason="servfail")
         return Found(self.values, 7.0)
 
-    async def targets(self, name: str) -> Found[Target]:
+    async def targets(self, name: str) -> Found[SrvTarget]:
         """What they know."""
         self.asked.append(name)
         if self.fails:
             raise ConnectFailed("no", reason="servfail")
-        return Found((Target("a.example", 80),), 7.0)
+        return Found((SrvTarget("a.example", 80),), 7.0)
 
 
 @pytest.fixture
@@ -262,7 +262,9 @@ def test_services_need_a_server(tmp_path: Path) -> None:
 
     async def main() -> None:
         source = Lookup(Servers, tmp_path / "none")
-        assert (await source.targets("_http._tcp.a.example")).values == (Target("a.example", 80),)
+        assert (await source.targets("_http._tcp.a.example")).values == (
+            SrvTarget("a.example", 80),
+        )
         with pytest.raises(ConnectFailed, match="does not resolve"):
             await Lookup(lambda: None, tmp_path / "none").targets("_http._tcp.a.example")
 
@@ -283,7 +285,7 @@ def test_the_system_itself() -> None:
                 await SYSTEM.addresses(name)
             assert name in failed.value.reason
         assert "127.0.0.1" in await SYSTEM.addresses("localhost")
-        SYSTEM.doubt("localhost")
+        SYSTEM.mark_stale("localhost")
 
     run(main())
 

@@ -7,7 +7,7 @@ import pytest
 
 from propylon.errors import ConnectFailed
 from propylon.names.nameserver import NameServers
-from propylon.names.resolve import Found, Target
+from propylon.names.resolve import Found, SrvTarget
 from tests.names.responder import Responder
 from tests.upstream.peer import run
 
@@ -137,11 +137,11 @@ def test_targets() -> None:
         }
         async with Responder(records, ttl=4) as responder:
             found = await responder.servers().targets(service)
-            expected = (Target("a.example", 8000, 1), Target("b.example", 8001, 3))
+            expected = (SrvTarget("a.example", 8000, 1), SrvTarget("b.example", 8001, 3))
             assert found == Found(expected, 4)
             responder.records = {(service, "SRV"): ["0 0 80 a.example.", "0 0 81 a.example."]}
             found = await responder.servers().targets(service)
-            assert found.values == (Target("a.example", 80), Target("a.example", 81))
+            assert found.values == (SrvTarget("a.example", 80), SrvTarget("a.example", 81))
             # Not available, says RFC 2782; and at port 0 nobody can be asked, whatever its priority.
             responder.records = {(service, "SRV"): ["0 0 0 ."]}
             assert (await responder.servers().targets(service)).values == ()
@@ -151,7 +151,7 @@ def test_targets() -> None:
                 (service, "SRV"): ["0 9 0 a.example.", "1 1 0 b.example.", "1 1 80 c.example."]
             }
             found = await responder.servers().targets(service)
-            assert found.values == (Target("c.example", 80),)
+            assert found.values == (SrvTarget("c.example", 80),)
 
     run(main())
 

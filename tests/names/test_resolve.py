@@ -11,7 +11,7 @@ from propylon.errors import ConnectFailed
 from propylon.names import resolve
 from propylon.names.lookup import Lookup
 from propylon.names.nameserver import NameServers
-from propylon.names.resolve import Found, Resolver, Target, split
+from propylon.names.resolve import Found, Resolver, SrvTarget, split
 from tests.names.responder import Responder
 from tests.upstream.peer import run, until
 
@@ -48,10 +48,10 @@ class Told:
             raise ConnectFailed("no", reason="nobody answers")
         return Found(self.values, self.ttl)
 
-    async def targets(self, name: str) -> Found[Target]:
+    async def targets(self, name: str) -> Found[SrvTarget]:
         """Answer with targets of these names."""
         found = await self.addresses(name)
-        return Found(tuple(Target(value, 80) for value in found.values), found.ttl)
+        return Found(tuple(SrvTarget(value, 80) for value in found.values), found.ttl)
 
 
 def test_an_answer_holds_as_long_as_it_says() -> None:
@@ -213,7 +213,7 @@ def test_that_there_is_no_such_name_holds_for_a_moment(ttl: float, holds: float)
             with pytest.raises(ConnectFailed) as failed:
                 await resolver.addresses(NAME)
             assert failed.value.reason == f"name lookup of {NAME}: no such name"
-            resolver.doubt(NAME)
+            resolver.mark_stale(NAME)
         assert source.asked == 1
         clock.now += 0.02
         source.values = ("10.0.0.1",)
@@ -278,14 +278,14 @@ def test_doubt() -> None:
     async def main() -> None:
         source, clock = Told("10.0.0.1", ttl=60), Clock()
         resolver = Resolver(source, clock)
-        resolver.doubt(NAME)  # never heard of
+        resolver.mark_stale(NAME)  # never heard of
         await resolver.addresses(NAME)
         source.values = ("10.0.0.2",)
         clock.now += 0.5
-        resolver.doubt(NAME)
+        resolver.mark_stale(NAME)
         assert await resolver.addresses(NAME) == ("10.0.0.1",)
         clock.now += 0.5
-        resolver.doubt(NAME)
+        resolver.mark_stale(NAME)
         assert await resolver.addresses(NAME) == ("10.0.0.2",)
         assert source.asked == 2
 
@@ -405,7 +405,7 @@ def test_services_are_followed() -> None:
     async def main() -> None:
         service = "_http._tcp.orders.example"
         async with Responder({(service, "SRV"): ["0 1 80 a.example."]}) as responder:
-            told: list[tuple[Target, ...]] = []
+            told: list[tuple[SrvTarget, ...]] = []
             resolver = following(responder)
             assert resolver.known_targets(service) == ()
             resolver.follow_service(service, told.append)
@@ -413,7 +413,7 @@ def test_services_are_followed() -> None:
             responder.records[service, "SRV"].append("0 1 81 b.example.")
             await until(lambda: len(told[-1]) == 2)
             assert resolver.known_targets(service) == told[-1]
-            assert told[-1] == (Target("a.example", 80), Target("b.example", 81))
+            assert told[-1] == (SrvTarget("a.example", 80), SrvTarget("b.example", 81))
             resolver.close()
 
     run(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from propylon.process import watch as module
-from propylon.process.watch import follow, look
+from propylon.process.watch import fingerprint, follow
 from tests.upstream.peer import run, until
 
 EVERY = 0.005  # seconds between two looks
@@ -48,7 +48,7 @@ class Seen:
 async def following(path: Path) -> AsyncIterator[Seen]:
     """Follow a file for as long as the block lasts."""
     seen = Seen(path)
-    task = asyncio.create_task(follow(path, seen, look(path), every=EVERY))
+    task = asyncio.create_task(follow(path, seen, fingerprint(path), every=EVERY))
     await asyncio.sleep(0)  # it has looked once
     try:
         yield seen
@@ -221,13 +221,13 @@ def test_a_file_that_comes_late_is_told(tmp_path: Path) -> None:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
-    """What is seen, look by look, instead of a file; after the last one, for ever that."""
+    """What is seen, fingerprint by look, instead of a file; after the last one, for ever that."""
     scripted: list[object] = []
 
     def scripted_look(path: Path) -> object:
         return scripted.pop(0) if len(scripted) > 1 else scripted[0]
 
-    monkeypatch.setattr(module, "look", scripted_look)
+    monkeypatch.setattr(module, "fingerprint", scripted_look)
     yield scripted
     assert len(scripted) == 1
 
@@ -242,7 +242,7 @@ def told(looks: list[object]) -> int:
 
     async def main() -> None:
         path = Path("no such file")
-        task = asyncio.create_task(follow(path, changed, module.look(path), every=0))
+        task = asyncio.create_task(follow(path, changed, module.fingerprint(path), every=0))
         await until(lambda: len(looks) == 1)
         for _ in range(LOOKS):
             await asyncio.sleep(0)
@@ -289,7 +289,7 @@ def test_a_change_before_it_begins_is_a_change(tmp_path: Path) -> None:
     """The file was read a moment ago, and has been written since."""
     path = tmp_path / "file"
     path.write_text("old")
-    known = look(path)
+    known = fingerprint(path)
     path.write_text("newer")
     seen: list[int] = []
 

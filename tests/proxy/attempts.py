@@ -47,7 +47,7 @@ class Up:
         self.blocks: list[bytes] = []
         self.bodies: list[bytes] = []
 
-    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:
+    async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:
         """Do what comes next."""
         loop = asyncio.get_running_loop()
         self.asked.append(loop.time())

@@ -196,7 +196,7 @@ class Asked:
         """Count."""
         self.piped += 1
 
-    def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
+    def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Do what comes next."""
         return self._exchange(outgoing)
 

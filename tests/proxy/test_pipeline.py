@@ -84,7 +84,7 @@ def test_an_answer_passes() -> None:
 def test_whose_error_it_is(status: int, own: bool, source: bytes) -> None:
     """X-Error-Source from 400 on; errors of our own endpoints are ours."""
     client = Client()
-    handle(request(), client, route(of=service(Asked(whole(status)), own=own)))
+    handle(request(), client, route(of=service(Asked(whole(status)), builtin=own)))
     found = values(answer(client)[1], b"x-error-source")
     assert found == ([source] if status >= 400 else [])
 

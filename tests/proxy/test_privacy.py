@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from propylon.errors import InvalidRequest
 from propylon.proxy.privacy import Privacy
-from propylon.proxy.route import NOTHING, Level, Wish
+from propylon.proxy.route import NO_PREFERENCE, Level, PrivacyPreference
 from propylon.wire.headers import fields, values
 from tests.proxy.doubles import request
 
@@ -18,7 +18,7 @@ MODES: tuple[Mode, ...] = ("ignored", "optional", "required")
 DEFAULTS: tuple[Level | None, ...] = (None, "strict")
 
 
-def wish(*lines: bytes, mode: Mode = "optional", default: Level | None = None) -> Wish:
+def wish(*lines: bytes, mode: Mode = "optional", default: Level | None = None) -> PrivacyPreference:
     """What is understood of these header lines."""
     return Privacy(mode, default)(request(b"/", *lines))
 
@@ -119,9 +119,9 @@ def test_a_default_where_none_is_sent(mode: Mode) -> None:
 
 def test_nothing_is_wished_for() -> None:
     """The usual request costs nothing: what it gets is shared."""
-    assert wish() is NOTHING
-    assert wish(mode="ignored") is NOTHING
-    assert (NOTHING.level, NOTHING.block, NOTHING.strict) == (None, b"", False)
+    assert wish() is NO_PREFERENCE
+    assert wish(mode="ignored") is NO_PREFERENCE
+    assert (NO_PREFERENCE.level, NO_PREFERENCE.block, NO_PREFERENCE.strict) == (None, b"", False)
     stage = Privacy("optional", "standard")
     assert stage(request()) is stage(request())
 
@@ -141,7 +141,7 @@ def test_ignored(default: Level | None) -> None:
     assert values(found.block, b"x-privacy-level") == [b"paranoid", b"STRICT"]
     assert values(found.block, b"dnt") == [b"maybe", b"1"]
     assert values(found.block, b"sec-gpc") == [b""]
-    assert wish(mode="ignored", default=default) is NOTHING
+    assert wish(mode="ignored", default=default) is NO_PREFERENCE
 
 
 @given(

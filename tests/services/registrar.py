@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from propylon.errors import ConnectFailed
-from propylon.names.addresses import AllowList, Permit
+from propylon.names.addresses import AddressFilter, AllowList
 from propylon.services.admission import Admission
 from propylon.services.balance import round_robin
 from propylon.services.fleet import Fleet
@@ -32,14 +32,14 @@ class Names:
             raise ConnectFailed("no", reason="no such name")
         return self.answers[host]
 
-    def doubt(self, host: str) -> None:
+    def mark_stale(self, host: str) -> None:
         """Nothing is remembered."""
 
 
 class Pool(Asked):
     """Connections that note whether they were closed."""
 
-    def __init__(self, address: Address, permit: Permit, *, probing: bool) -> None:
+    def __init__(self, address: Address, permit: AddressFilter, *, probing: bool) -> None:
         super().__init__()
         self.address = address
         self.permit = permit
@@ -92,10 +92,10 @@ class World:
             self.admission(*(allow or ALLOW)),
             clock=lambda: self.now,
             connect=self.connect,
-            found=self.service,
-            changed=lambda services: self.changes.append([one.name for one in services]),
+            create=self.service,
+            on_change=lambda services: self.changes.append([one.name for one in services]),
         )
-        self.registry.adopt(map(self.service, written), self.admission(*(allow or ALLOW)), ttl)
+        self.registry.apply(map(self.service, written), self.admission(*(allow or ALLOW)), ttl)
 
     def admission(self, *allow: str) -> Admission:
         """Rules over these."""
@@ -103,7 +103,9 @@ class World:
             AllowList(allow), self.names, lambda address, port: (address, port) in self.ours
         )
 
-    def connect(self, service: str, address: Address, permit: Permit, *, probing: bool) -> Pool:
+    def connect(
+        self, service: str, address: Address, permit: AddressFilter, *, probing: bool
+    ) -> Pool:
         """Connections that lead nowhere."""
         self.pools.append(Pool(address, permit, probing=probing))
         return self.pools[-1]
@@ -118,7 +120,7 @@ class World:
         """The service that a reload makes of one."""
         service = Service(name, Fleet(rest, name, **options), round_robin())
         if before is not None:
-            service.fleet.adopt(before, keep=("registered",))
+            service.fleet.carry_over(before, keep=("registered",))
         service.fleet.watch(self.watcher)
         return service
 

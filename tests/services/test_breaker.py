@@ -318,9 +318,9 @@ def test_a_permit_says_whether_successes_matter() -> None:
 def test_a_permit_in_flight_hears_of_new_rules() -> None:
     """What set out when successes did not matter may come back when they do."""
     world = World(SMALL).play("a")
-    world.breaker.adopt(BUSY)
+    world.breaker.apply(BUSY)
     assert world.flying[0].counts
-    world.breaker.adopt(SMALL)
+    world.breaker.apply(SMALL)
     assert not world.flying[0].counts
 
 
@@ -552,7 +552,7 @@ RELOADS = {
 def test_reload(before: Circuit, script: str, after: Circuit, then: str) -> None:
     """New rules come into force without forgetting what happened under the old ones."""
     world = World(before).play(script)
-    world.breaker.adopt(after)
+    world.breaker.apply(after)
     world.play(then)
 
 

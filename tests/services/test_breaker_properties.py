@@ -266,7 +266,7 @@ class Reloaded(RuleBasedStateMachine):
     def reload(self, circuit: Circuit) -> None:
         """Other rules: neither opens nor refuses what it would have let through."""
         before = self.breaker.snapshot()
-        self.breaker.adopt(circuit)
+        self.breaker.apply(circuit)
         self.circuit = circuit
         if before.state is State.CLOSED:
             assert self.breaker.state is State.CLOSED

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propylon.names.resolve import Found, Resolver, Target
-from propylon.services.discovery import Discovery, Key, Members
+from propylon.names.resolve import Found, Resolver, SrvTarget
+from propylon.services.discovery import Discovery, MemberKey, Members
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
 from tests.proxy.doubles import Asked
@@ -28,7 +28,7 @@ class Source:
         """The addresses."""
         return Found(self.values, 0.0)
 
-    async def targets(self, name: str) -> Found[Target]:
+    async def targets(self, name: str) -> Found[SrvTarget]:
         """The targets."""
         return Found(self.values, 0.0)
 
@@ -44,9 +44,9 @@ class Place:
         self.resolver = Resolver(self.source, asyncio.get_running_loop().time, least_ttl=0.005)
         self.fleet = Fleet(self.members.start(self.resolver), "orders")
 
-    def make(self, key: Key) -> Instance:
+    def make(self, key: MemberKey) -> Instance:
         """An instance with an upstream of its own."""
-        if isinstance(key, Target):
+        if isinstance(key, SrvTarget):
             name, weight = f"{key.host}:{key.port}", key.weight
             return Instance(name, name.encode(), b"", self.upstream(name), weight, source="dns")
         name = f"{key or NAME}:8000"
@@ -193,14 +193,14 @@ def test_targets_are_instances() -> None:
         assert [instance.weight for instance in place.fleet.instances] == [1, 3]
         before = place.fleet.instances[1]
         before.state.failures = 2
-        place.source.values = (Target("b.example", 81, 2),)
+        place.source.values = (SrvTarget("b.example", 81, 2),)
         await until(lambda: place.ids == ["b.example:81"])
         (after,) = place.fleet.instances
         assert (after.weight, after.state) == (2, before.state)
         assert after.upstream is not before.upstream
         assert place.retired == ["a.example:80", "b.example:81"]
 
-    play(script, Target("a.example", 80), Target("b.example", 81, 3), srv=True)
+    play(script, SrvTarget("a.example", 80), SrvTarget("b.example", 81, 3), srv=True)
 
 
 @given(st.lists(st.lists(st.integers(1, 6).map("10.0.0.{}".format), max_size=6), max_size=8))
@@ -226,7 +226,7 @@ def test_following_ends(*, srv: bool) -> None:
     """With its task; the instances stay as they are."""
 
     async def main() -> None:
-        place = Place(*([Target("a", 1)] if srv else ["10.0.0.1", "10.0.0.2"]), srv=srv)
+        place = Place(*([SrvTarget("a", 1)] if srv else ["10.0.0.1", "10.0.0.2"]), srv=srv)
         task = place.follow()
         await until(lambda: len(place.ids) == (1 if srv else 2))
         before = place.ids

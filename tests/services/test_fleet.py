@@ -586,7 +586,7 @@ def test_a_reload_keeps_what_is_known() -> None:
     world.fail("c")
     world.changes.clear()
     new = world.make(named("b"), named("c"), named("d"))
-    new.adopt(old, keep=["registered"])
+    new.carry_over(old, keep=["registered"])
     world.fleet = new
     assert (world.asked, world.ejected) == ("dr", "c")
     assert {fleet for fleet, _ in watcher.watched.values()} == {new}
@@ -611,7 +611,7 @@ def test_a_reload_keeps_everybody_watched(first: str) -> None:
     for name, fleet in (("old", old), ("new", new)):
         if first in (name, "both"):
             fleet.watch(watcher)
-    new.adopt(old, keep=["registered"])
+    new.carry_over(old, keep=["registered"])
     assert set(watcher.watched) == set(new.instances)
     assert {fleet for fleet, _ in watcher.watched.values()} == {new}
     assert watcher.ids == "adr"
@@ -624,7 +624,7 @@ def test_after_a_reload_the_old_fleet_judges_no_more() -> None:
     world.fail("a")
     world.fail("c", 2)
     new = world.make(*[named(letter) for letter in "abcd"])
-    new.adopt(old)
+    new.carry_over(old)
     world.changes.clear()
     world.now += 30
     assert "".join(one.id for one in old.candidates()) == "bcd"
@@ -643,7 +643,7 @@ def test_a_reload_may_end_ejection() -> None:
     world = World(4)
     world.fail("a")
     new = Fleet([named(letter) for letter in "abcd"])
-    new.adopt(world.fleet)
+    new.carry_over(world.fleet)
     assert len(new.candidates()) == 4
     a = new.instances[0]
     assert a.state.ejections == 1

@@ -156,7 +156,7 @@ class Life(RuleBasedStateMachine):
         old = self.fleet
         self.strangers += old.instances
         self.fleet = self.make([instance(letter) for letter in ids], rules, ejection)
-        self.fleet.adopt(old)
+        self.fleet.carry_over(old)
         assert [one.id for one in self.fleet.instances] == list(ids)
 
     # What holds

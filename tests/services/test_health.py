@@ -10,7 +10,7 @@ from propylon.errors import BadResponse, ConnectFailed, GatewayError, UpstreamTi
 from propylon.services.fleet import Fleet, HealthRules, Instance, Status
 from propylon.services.health import Checks, check
 from propylon.upstream.ports import Answer, Outgoing, Sink
-from propylon.upstream.probe import Prober, Result, Target
+from propylon.upstream.probe import Prober, ProbeTarget, Result
 from tests.proxy.doubles import Asked, streamed, whole
 
 
@@ -18,13 +18,13 @@ class Noted:
     """A prober that only notes who is watched."""
 
     def __init__(self) -> None:
-        self.targets: list[Target] = []
+        self.targets: list[ProbeTarget] = []
 
-    def watch(self, target: Target) -> None:
+    def watch(self, target: ProbeTarget) -> None:
         """Note it."""
         self.targets.append(target)
 
-    def forget(self, target: Target) -> None:
+    def forget(self, target: ProbeTarget) -> None:
         """Strike it out."""
         self.targets.remove(target)
 
@@ -145,9 +145,9 @@ def test_nobody_who_asks_waits_for_long() -> None:
     timeouts: list[float] = []
 
     class Noting(Asked):
-        def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
+        def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
             timeouts.append(outgoing.timeouts.first_byte)
-            return super().exchange(outgoing, sink)
+            return super().send(outgoing, sink)
 
     for timeout in (30.0, 0.5):
         check_now(Fleet([below_base(Noting())], health=HealthRules(timeout=timeout)))

@@ -116,7 +116,7 @@ def test_thresholds_are_the_services() -> None:
     """What a registration does not say, the service does."""
     world = World()
     rules = HealthRules(healthy_after=2, unhealthy_after=3, timeout=0.5)
-    world.registry.adopt([world.service("orders", health=rules)], world.admission(*ALLOW), None)
+    world.registry.apply([world.service("orders", health=rules)], world.admission(*ALLOW), None)
     done = world.register(check_endpoint="/up")
     assert done.instance.health == dataclasses.replace(rules, path=b"/up")
 
@@ -125,7 +125,7 @@ def test_an_instance_of_the_configuration_registers() -> None:
     """It is there already, and stays what was written down."""
     world = World(ttl=10.0)
     written = Instance("10.0.0.1:80", b"a", b"/base", Asked())
-    world.registry.adopt([world.service("orders", written)], world.admission(*ALLOW), 10.0)
+    world.registry.apply([world.service("orders", written)], world.admission(*ALLOW), 10.0)
     done = world.register(metadata={"a": 1})
     assert (done.created, done.instance, done.lease) == (False, written, None)
     assert world.registry.heartbeat("orders", "10.0.0.1:80").lease is None
@@ -217,7 +217,7 @@ def test_who_may_not(host: str, why: str) -> None:
 def test_nobody_may_without_rules() -> None:
     """The default lets nobody in, and says which key does."""
     world = World()
-    world.registry.adopt([], world.admission(), None)
+    world.registry.apply([], world.admission(), None)
     with pytest.raises(InvalidRequest) as refusal:
         world.register()
     assert reason(refusal) == "registry.allow is empty, so nobody may register"
@@ -424,7 +424,7 @@ def reloaded(
     old = world.find("orders").fleet
     ttl = rest.pop("ttl", None)
     new = world.after(old, "orders", *instances, **rest)
-    world.registry.adopt([new], world.admission(*allow), ttl)
+    world.registry.apply([new], world.admission(*allow), ttl)
     return new.fleet
 
 
@@ -449,7 +449,7 @@ def test_a_fleet_that_did_not_carry_anything_over() -> None:
     """Then the registry puts it in."""
     world = World()
     done = world.register(metadata={"a": 1})
-    world.registry.adopt([world.service("orders")], world.admission(*ALLOW), None)
+    world.registry.apply([world.service("orders")], world.admission(*ALLOW), None)
     (found,) = world.find("orders").instances
     assert (found.id, found.metadata) == ("10.0.0.1:80", {"a": 1})
     assert found.upstream is done.instance.upstream
@@ -473,7 +473,7 @@ def test_a_service_is_written_down() -> None:
     world = World()
     world.register("new")
     before = world.find("new").fleet
-    world.registry.adopt(
+    world.registry.apply(
         [world.service("orders"), world.service("new")], world.admission(*ALLOW), None
     )
     assert world.find("new").fleet is not before
@@ -488,7 +488,7 @@ def test_a_service_is_written_down_no_more() -> None:
     world = World()
     world.register()
     world.find("orders").fleet.watch(None)  # as whoever takes a service out of force does
-    world.registry.adopt([], world.admission(*ALLOW), None)
+    world.registry.apply([], world.admission(*ALLOW), None)
     assert (world.ids(), world.probed) == (["10.0.0.1:80"], ["10.0.0.1:80"])
     world.registry.deregister("orders", "10.0.0.1:80")
     assert world.registry.services() == ()
@@ -517,7 +517,7 @@ def test_stricter_rules_and_other_services(names: list[str]) -> None:
     world = World()
     world.register()
     world.find("orders").fleet.watch(None)
-    world.registry.adopt(map(world.service, names), world.admission("192.0.2.1"), None)
+    world.registry.apply(map(world.service, names), world.admission("192.0.2.1"), None)
     assert [one.name for one in world.registry.services()] == names
     assert (world.registry.registrations(), world.probed) == ((), [])
     assert [pool.closed for pool in world.pools] == [1, 1]
@@ -613,7 +613,7 @@ class RegistryMachine(RuleBasedStateMachine):
             if name not in names and name in world.registry._written:
                 fleet.watch(None)
         allow = ["10.0.0.0/8", "11.0.0.0/8"] if wide else ["10.0.0.0/8"]
-        world.registry.adopt(services, world.admission(*allow), 10.0)
+        world.registry.apply(services, world.admission(*allow), 10.0)
         self.allowed = {"10.0.0.1", "10.0.0.2"} | ({"11.0.0.1"} if wide else set())
         self.known = {
             key: until for key, until in self.known.items() if key[1][:-3] in self.allowed
@@ -642,7 +642,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @invariant()
     def no_empty_services(self) -> None:
         """One that nobody wrote down has instances."""
-        assert all(service.instances for service in self.world.registry._own.values())
+        assert all(service.instances for service in self.world.registry._unwritten.values())
         assert self.world.changes[-1] == [one.name for one in self.world.registry.services()]
 
 

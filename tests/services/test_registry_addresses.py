@@ -246,7 +246,7 @@ class Connected(registrar.World):
     async def request(self) -> int:
         """What a request to it comes to; 0 if nobody was asked."""
         try:
-            answer = await self.instance.upstream.exchange(self.sockets.out(), Collected())
+            answer = await self.instance.upstream.send(self.sockets.out(), Collected())
         except UpstreamError as error:
             assert error.unsent
             return 0
@@ -325,9 +325,9 @@ def test_stricter_rules_hold_for_the_next_connection() -> None:
     async def script(world: Connected, names: Names, elsewhere: Counting) -> None:
         upstream = world.instance.upstream
         assert await world.request() == 200
-        world.registry.adopt([world.service("orders")], world.admission("10.0.0.0/8"), None)
+        world.registry.apply([world.service("orders")], world.admission("10.0.0.0/8"), None)
         assert world.ids() == []
         with pytest.raises(ConnectFailed, match="may be asked"):
-            await upstream.exchange(world.sockets.out(), Collected())
+            await upstream.send(world.sockets.out(), Collected())
 
     play(script)

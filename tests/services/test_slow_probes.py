@@ -38,5 +38,5 @@ def test_fewer_probes_and_an_upload(
 ) -> None:
     """Who makes way makes room only where there is some then."""
     world = World(before).play(script)
-    world.breaker.adopt(after)
+    world.breaker.apply(after)
     world.play(then)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from propylon.assembly.accounts import Accounts
+from propylon.assembly.accounts import TokenServices
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.errors import AuthError
@@ -87,7 +87,7 @@ def test_what_runs_waits_for_as_long(tmp_path: Path) -> None:
     async def nobody(sent: bytes) -> Verified:
         raise AssertionError
 
-    accounts = Accounts(config, nobody)
+    accounts = TokenServices(config, nobody)
     revocations = accounts.revocations
     asyncio.run(accounts.close())
     single = of_token(Verified(Principal("ann"), NOON, None, "one"), str)

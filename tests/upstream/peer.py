@@ -158,7 +158,7 @@ class World:
     async def ask(self, method: str = "GET", **options: Any) -> tuple[int, bytes]:
         """Ask, and read the answer to its end."""
         sink = Collected()
-        answer = await self.pool.exchange(self.out(method, **options), sink)
+        answer = await self.pool.send(self.out(method, **options), sink)
         if answer.body is not None:
             return answer.head.status, answer.body
         await answer.pipe(sink)

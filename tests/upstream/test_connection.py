@@ -67,7 +67,7 @@ def test_interim_answers_reach_the_sink() -> None:
         raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hint\r\nLink: x\r\n\r\n" + OK
         async with World(saying(raw)) as world:
             sink = Collected()
-            answer = await world.pool.exchange(world.out(), sink)
+            answer = await world.pool.send(world.out(), sink)
             assert (answer.head.status, sink.interims) == (200, [103])
 
     run(main())
@@ -406,7 +406,7 @@ def test_a_slow_client_has_the_upstream_wait() -> None:
     async def main() -> None:
         async with World(script) as world:
             sink = Collected()
-            answer = await world.pool.exchange(world.out(timeouts=Timeouts(idle=0.5)), sink)
+            answer = await world.pool.send(world.out(timeouts=Timeouts(idle=0.5)), sink)
             ended = answer.pipe(sink)
             answer.pause()
             await asyncio.sleep(0.02)
@@ -431,7 +431,7 @@ def test_an_answer_waits_until_it_is_piped() -> None:
     async def main() -> None:
         async with World(script) as world:
             sink = Collected()
-            answer = await world.pool.exchange(world.out(), sink)
+            answer = await world.pool.send(world.out(), sink)
             await asyncio.sleep(0.05)
             sending = next(iter(world.ticker._watched))
             assert isinstance(sending, Connection)
@@ -470,7 +470,7 @@ def test_a_pause_is_not_forgotten_by_pipe(when: str) -> None:
     async def main() -> None:
         async with World(script) as world:
             sink = Choosy() if when == "in the first write" else Collected()
-            answer = await world.pool.exchange(world.out(), sink)
+            answer = await world.pool.send(world.out(), sink)
             if isinstance(sink, Choosy):
                 sink.answer = answer
             else:
@@ -510,7 +510,7 @@ def test_abort_closes_the_connection() -> None:
     async def main() -> None:
         async with World(stuck_body) as world:
             sink = Collected()
-            answer = await world.pool.exchange(world.out(), sink)
+            answer = await world.pool.send(world.out(), sink)
             answer.abort()
             await asyncio.wait_for(until(lambda: world.lines[0].ended), 20.0)
             assert world.state == (0, 0, 0)
@@ -524,8 +524,8 @@ def test_an_answer_lets_go_of_its_connection() -> None:
     async def main() -> None:
         async with World(saying(OK, CHUNKED_HEAD + b"0\r\n\r\n", OK)) as world:
             sink = Collected()
-            first = await world.pool.exchange(world.out(), sink)
-            second = await world.pool.exchange(world.out(), sink)
+            first = await world.pool.send(world.out(), sink)
+            second = await world.pool.send(world.out(), sink)
             await second.pipe(sink)
             first.abort()
             second.abort()
@@ -566,7 +566,7 @@ def test_an_answer_that_was_reset_before_it_was_piped_is_not_whole() -> None:
     async def main() -> None:
         async with World(script) as world:
             sink = Collected()
-            answer = await world.pool.exchange(world.out(), sink)
+            answer = await world.pool.send(world.out(), sink)
             sending = next(thing for thing in world.ticker._watched)
             assert isinstance(sending, Connection)
             transport = sending._transport

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from propylon.errors import ConnectFailed, ConnectTimeout
-from propylon.names.addresses import AllowList, Permit
+from propylon.names.addresses import AddressFilter, AllowList
 from propylon.names.resolve import Names as Known
 from propylon.upstream import strays as lookout
 from propylon.upstream.connection import Connection
@@ -42,7 +42,7 @@ class Names:
             await asyncio.sleep(60)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
-    def doubt(self, host: str) -> None:
+    def mark_stale(self, host: str) -> None:
         """Note it."""
         self.doubted.append(host)
 
@@ -69,7 +69,7 @@ class Counting:
         self.listener.close()
 
 
-def pool_of(world: World, names: Known, permit: Permit | None = None) -> Pool:
+def pool_of(world: World, names: Known, permit: AddressFilter | None = None) -> Pool:
     """A pool to the world's peer, under a name."""
     pool = Pool(
         Address(NAME, world.port),
@@ -181,7 +181,7 @@ class Led:
             raise ConnectFailed("no", reason="nobody answers")
         return self.values
 
-    def doubt(self, host: str) -> None:
+    def mark_stale(self, host: str) -> None:
         """Nothing is remembered."""
 
 

@@ -29,7 +29,7 @@ async def ask(
     deadline = loop.time() + total
     method = line.split(b" ")[0].decode()
     outgoing = Outgoing(method, line, block, body, Timeouts(), deadline)
-    return await InProcess(app, loop).exchange(outgoing, Collected())
+    return await InProcess(app, loop).send(outgoing, Collected())
 
 
 async def start(send: Send, status: int = 200, *headers: tuple[bytes, bytes]) -> None:

@@ -36,7 +36,7 @@ class Call:
             "POST" if body else "GET", line, block, body, Timeouts(total=TOTAL), deadline
         )
         self.sink = Collected()
-        self.task = asyncio.create_task(self.inside.exchange(self.outgoing, self.sink))
+        self.task = asyncio.create_task(self.inside.send(self.outgoing, self.sink))
 
     @property
     def seconds(self) -> float:
@@ -440,7 +440,7 @@ def test_many_that_leave() -> None:
             body, _ = upload(length=CHUNKED, end=False)
             block = b"\r\nHost: a"
             outgoing = Outgoing("POST", b"POST / HTTP/1.1", block, body, Timeouts(), NEVER)
-            task = asyncio.create_task(inside.exchange(outgoing, Collected()))
+            task = asyncio.create_task(inside.send(outgoing, Collected()))
             for turn in range(turns):
                 await asyncio.sleep(0)
                 if turn == turns // 2:

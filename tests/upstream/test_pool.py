@@ -527,7 +527,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     async def ask(self, method: str) -> None:
         """One exchange."""
-        await self.pool.exchange(self.world.out(method), Collected())
+        await self.pool.send(self.world.out(method), Collected())
 
     @rule(method=st.sampled_from(["GET", "POST"]))
     def begin(self, method: str) -> None:

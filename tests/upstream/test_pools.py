@@ -27,7 +27,7 @@ def play(script: Callable[[World, Pools], Any]) -> None:
 
 async def ask(world: World, pool: Pool) -> int:
     """Ask over a pool; return how many connections it has then."""
-    answer = await pool.exchange(world.out(), Collected())
+    answer = await pool.send(world.out(), Collected())
     assert answer.body == b"hello"
     return pool.open
 

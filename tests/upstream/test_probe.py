@@ -19,7 +19,7 @@ from propylon.errors import (
 )
 from propylon.loop.tasks import _running
 from propylon.upstream.ports import Answer, Outgoing, Sink
-from propylon.upstream.probe import Probe, Prober, Result, Target, ask
+from propylon.upstream.probe import Probe, Prober, ProbeTarget, Result, ask
 from propylon.upstream.reply import Reply
 from propylon.wire.message import Response
 from tests.upstream.peer import OK, Line, Script, World, polite, run, saying, until
@@ -198,7 +198,7 @@ def test_the_error_of_a_pool_is_a_result_too() -> None:
     class Full:
         """An upstream that takes no more."""
 
-        async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:
+        async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:
             raise ServiceUnavailable("full")
 
     result = run(ask(probe_of(Full()), clock=time.monotonic, wall=time.time))
@@ -221,7 +221,7 @@ def test_all_are_asked_together() -> None:
         ):
             worlds = {"hanging": hanging, "well": well, "ill": ill}
             for name, world in worlds.items():
-                asking.watch(Target(probe_of(world.pool), 0.02, got[name].append))
+                asking.watch(ProbeTarget(probe_of(world.pool), 0.02, got[name].append))
             await until(lambda: len(got["well"]) > 2 and len(got["ill"]) > 2)
             assert got["hanging"] == []
             assert len(hanging.lines) == 1
@@ -239,7 +239,7 @@ def test_a_change_is_seen() -> None:
         found: list[bool] = []
         asking = prober()
         async with World(polite) as world:
-            target = Target(probe_of(world.pool), 0.02, lambda result: found.append(result.ok))
+            target = ProbeTarget(probe_of(world.pool), 0.02, lambda result: found.append(result.ok))
             asking.watch(target)
             await until(lambda: found)
             world.listener.close()
@@ -267,7 +267,7 @@ def test_forgotten_in_time(when: str, caplog: pytest.LogCaptureFixture) -> None:
         script = hang if when == "while it is asked" else saying(answer(200))
         async with World(script) as world:
             before = len(asyncio.all_tasks())
-            target = Target(probe_of(world.pool), 60.0, found.append)
+            target = ProbeTarget(probe_of(world.pool), 60.0, found.append)
             asking.watch(target)
             asking.watch(target)
             if when == "while it is asked":
@@ -295,8 +295,8 @@ def test_forgotten_in_its_own_report() -> None:
     async def main() -> None:
         before = len(asyncio.all_tasks())
         asking, up = prober(), Scripted()
-        targets: list[Target] = []
-        targets.append(Target(probe_of(up), 0.0, lambda _: asking.forget(targets[0])))
+        targets: list[ProbeTarget] = []
+        targets.append(ProbeTarget(probe_of(up), 0.0, lambda _: asking.forget(targets[0])))
         asking.watch(targets[0])
         await no_task_left(before)
         assert up.asked == 1
@@ -310,7 +310,7 @@ def test_watched_again_at_once() -> None:
     async def main() -> None:
         asking, up = prober(), Scripted()
         found: list[Result] = []
-        target = Target(probe_of(up), 0.01, found.append)
+        target = ProbeTarget(probe_of(up), 0.01, found.append)
         for _ in range(3):
             asking.watch(target)
             asking.forget(target)
@@ -335,8 +335,8 @@ def test_a_report_that_fails(caplog: pytest.LogCaptureFixture) -> None:
         def broken(result: Result) -> None:
             raise ZeroDivisionError("a bug")
 
-        asking.watch(Target(probe_of(up), 0.01, broken))
-        asking.watch(Target(probe_of(up), 0.01, found.append))
+        asking.watch(ProbeTarget(probe_of(up), 0.01, broken))
+        asking.watch(ProbeTarget(probe_of(up), 0.01, found.append))
         await until(lambda: len(found) > 2)
         assert len(asking._tasks) == 1
         asking.close()
@@ -356,7 +356,7 @@ class Scripted:
         self.asked = 0
         self.now = 0.0
 
-    def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
+    def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Answer."""
         return self._exchange()
 
@@ -380,7 +380,7 @@ def pauses(
 
     async def main() -> None:
         asking = Prober(clock=lambda: up.now, wall=time.time, chance=chances)
-        asking.watch(Target(probe_of(up), interval, lambda _: None))
+        asking.watch(ProbeTarget(probe_of(up), interval, lambda _: None))
         while len(slept) < 5:
             await real(0)
         asking.close()

@@ -121,7 +121,7 @@ def test_a_client_that_reads_slowly_is_not_the_upstreams_failure() -> None:
     async def main() -> None:
         async with World(pouring) as world:
             sink = Collected()
-            answer = await world.pool.exchange(world.out(timeouts=Timeouts(max_duration=1)), sink)
+            answer = await world.pool.send(world.out(timeouts=Timeouts(max_duration=1)), sink)
             ended = answer.pipe(sink)
             answer.pause()
             with pytest.raises(ClientGone):

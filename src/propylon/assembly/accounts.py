@@ -17,7 +17,7 @@ from propylon.control.issuer import Issuer
 from propylon.control.ports import Verify
 from propylon.control.sessions import Sessions
 from propylon.errors import ServiceUnavailable
-from propylon.loop.tasks import spawn_for_good
+from propylon.loop.tasks import spawn_forever
 from propylon.stores.database import Database
 from propylon.stores.grants import Grants
 from propylon.stores.journal import RevocationJournal
@@ -25,7 +25,7 @@ from propylon.stores.memory import LONGEST_TOKEN, MOST_LEEWAY, MemoryRevocations
 from propylon.stores.passwords import Passwords
 from propylon.stores.users import Users
 
-__all__ = ["Accounts", "issuer_of"]
+__all__ = ["TokenServices", "issuer_of"]
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _LET_GO = 1.0
 _ID_BYTES = 16
 
 
-class Accounts:
+class TokenServices:
     """What there is behind the token endpoints, and what goes on beside them."""
 
     def __init__(self, config: GatewayConfig, verify: Verify) -> None:
@@ -75,7 +75,7 @@ class Accounts:
             users.router(config.prefix, accounts if self._sessions is not None else None),
         )
 
-    def adopt(self, auth: AuthConfig) -> None:
+    def apply(self, auth: AuthConfig) -> None:
         """Sign with another secret from now on, or for another time, or not any more."""
         issuer, sessions = issuer_of(auth), self._sessions
         if not auth.verifies:
@@ -100,7 +100,7 @@ class Accounts:
         """Begin to follow what other workers take back. Needs a running loop."""
         if self._following is None:
             self._ended = asyncio.Event()
-            self._following = spawn_for_good(self._follow(self._ended))
+            self._following = spawn_forever(self._follow(self._ended))
 
     async def close(self) -> None:
         """Follow it no longer; close the database."""

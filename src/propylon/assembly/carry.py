@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from propylon.compile.services import Compiled, Surroundings, circuit_of, compile_service
+from propylon.compile.services import Compiled, Dependencies, circuit_of, compile_service
 from propylon.config.models.services import ServiceConfig
 from propylon.services.discovery import Members
 from propylon.services.fleet import Fleet
@@ -13,25 +13,25 @@ from propylon.services.instance import Source
 from propylon.services.service import Service
 from propylon.upstream.ports import Upstream
 
-__all__ = ["Standing"]
+__all__ = ["ServiceSet"]
 
 # Who registered while the gateway ran is in no file.
 _KEPT: tuple[Source, ...] = ("registered",)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ServiceSet:
     """The services in force, and what was written of each."""
 
     written: Mapping[str, ServiceConfig] = field(default_factory=dict)
     compiled: Mapping[str, Compiled] = field(default_factory=dict)
 
     @property
-    def services(self) -> dict[str, Service]:
+    def by_name(self) -> dict[str, Service]:
         """The services by name."""
         return {name: one.service for name, one in self.compiled.items()}
 
-    def planned(self, written: Mapping[str, ServiceConfig], around: Surroundings) -> Standing:
+    def plan(self, written: Mapping[str, ServiceConfig], dependencies: Dependencies) -> ServiceSet:
         """Return what will stand; nothing changes yet.
 
         Equal words make the same service: its connections, breaker, budget and probes go on untouched.
@@ -42,21 +42,21 @@ class Standing:
             if old is not None and self.written.get(name) == config:
                 compiled[name] = old
                 continue
-            made = compile_service(name, config, around)
+            made = compile_service(name, config, dependencies)
             compiled[name] = made if old is None else _going_on(made, old.service)
-        return Standing(written, compiled)
+        return ServiceSet(written, compiled)
 
-    def take_over(self, before: Standing) -> None:
+    def apply(self, before: ServiceSet) -> None:
         """Put the plan into force."""
-        standing = before.services
-        for name, service in self.services.items():
-            old = standing.get(name)
+        old_services = before.by_name
+        for name, service in self.by_name.items():
+            old = old_services.get(name)
             if old is None or old is service:
                 continue
-            service.fleet.adopt(old.fleet, keep=_KEPT)
+            service.fleet.carry_over(old.fleet, keep=_KEPT)
             if service.breaker is not None:
-                service.breaker.adopt(circuit_of(self.written[name].circuit))
-        for name, service in standing.items():
+                service.breaker.apply(circuit_of(self.written[name].circuit))
+        for name, service in old_services.items():
             if name not in self.compiled:
                 service.fleet.watch(None)
 
@@ -68,7 +68,7 @@ class Standing:
 
     def upstreams(self) -> Iterator[Upstream]:
         """Yield what the services ask, and what they are probed over."""
-        for service in self.services.values():
+        for service in self.by_name.values():
             for instance in service.instances:
                 yield instance.upstream
                 if instance.probe is not None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from propylon.assembly.reload import refused
-from propylon.assembly.running import Running, Team
-from propylon.config.models.endpoints import own_endpoints
+from propylon.assembly.running import Components, Running
+from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.load import Loaded, load
@@ -38,7 +38,7 @@ from propylon.version import __version__
 
 # The database takes half a second to load: only who verifies tokens needs it.
 if TYPE_CHECKING:
-    from propylon.assembly.accounts import Accounts
+    from propylon.assembly.accounts import TokenServices
 
 __all__ = ["Gateway", "Override"]
 
@@ -84,7 +84,7 @@ class Gateway:
         self.on_reload: Callable[[Loaded], None] | None = None
         self._reloading = asyncio.Lock()
         self._running: Running | None = None
-        self._accounts = self._open_accounts()
+        self._token_services = self._open_token_services()
         metrics = Metrics()
         self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
         routers = [
@@ -93,30 +93,30 @@ class Gateway:
             registry.router(self.config.prefix, self._registry),
             circuits.router(self.config.prefix, lambda: self._health.services),
         ]
-        if self._accounts is not None:
-            routers.extend(self._accounts.routers)
+        if self._token_services is not None:
+            routers.extend(self._token_services.routers)
         self.api: FastAPI = create_app(__version__, routers)
         if self.config.auth.issues:
             offer_password(self.api, f"{self.config.prefix}/auth/token")
-        self._team = Team(
+        self._components = Components(
             api=self.api,
             routes=tuple(self.api.routes),
-            endpoints=own_endpoints(self.config.prefix, self.config.auth),
-            accounts=self._accounts,
+            endpoints=builtin_endpoints(self.config.prefix, self.config.auth),
+            token_services=self._token_services,
             health=self._health,
             metrics=metrics,
             siblings=Siblings(),
         )
         self.asgi = _App(self)
 
-    def _open_accounts(self) -> Accounts | None:
+    def _open_token_services(self) -> TokenServices | None:
         if not self.config.auth.verifies:
             return None
-        from propylon.assembly.accounts import Accounts  # noqa: PLC0415 — as above
+        from propylon.assembly.accounts import TokenServices  # noqa: PLC0415 — as above
         from propylon.stores.database import CannotUseDatabase  # noqa: PLC0415
 
         try:
-            return Accounts(self.config, self._verify)
+            return TokenServices(self.config, self._verify)
         except CannotUseDatabase as error:
             place = self.loaded.places.problem(("auth", "tokens", "database"), str(error))
             raise ConfigError([place]) from error
@@ -128,9 +128,9 @@ class Gateway:
         return verifying.published.missing
 
     def _awaited_news(self) -> str | None:
-        if self._running is None or self._accounts is None:
+        if self._running is None or self._token_services is None:
             return None
-        return self._accounts.missing()
+        return self._token_services.missing()
 
     def _registry(self) -> Registry | None:
         running = self._running
@@ -140,7 +140,7 @@ class Gateway:
 
     def join(self, siblings: Siblings) -> None:
         """Share what registers with the other workers of the same gateway; before the start."""
-        self._team.siblings = siblings
+        self._components.siblings = siblings
 
     async def _verify(self, token: bytes) -> Verified:
         """Say what a token means that an endpoint was given. Raises AuthError, ServiceUnavailable."""
@@ -179,7 +179,7 @@ class Gateway:
             raise ValueError(msg)
 
         def register(policy: Policy) -> Policy:
-            self._team.policies.setdefault(route, []).append(policy)
+            self._components.policies.setdefault(route, []).append(policy)
             self._compile_again()
             return policy
 
@@ -190,12 +190,12 @@ class Gateway:
 
         For tests of proxied routes: tokens are not looked at, scopes and roles are. None ends it.
         """
-        override = Override(self._set_override, self._team.override)
+        override = Override(self._set_override, self._components.override)
         self._set_override(None if principal is None else identify(principal))
         return override
 
     def _set_override(self, principal: Principal | None) -> None:
-        self._team.override = principal
+        self._components.override = principal
         self._compile_again()
 
     def _compile_again(self) -> None:
@@ -213,8 +213,8 @@ class Gateway:
             yield {STATE_KEY: running.edge}
         finally:
             self._stop()
-            if self._accounts is not None:
-                await self._accounts.close()
+            if self._token_services is not None:
+                await self._token_services.close()
 
     def drain(self) -> None:
         """Turn unready; answers close their connections from now on."""
@@ -240,7 +240,7 @@ class Gateway:
             loaded = self.read()
         except ConfigError as error:
             return error.problems
-        return tuple(refused(loaded, self.config, self._team.policies.keys())) or loaded
+        return tuple(refused(loaded, self.config, self._components.policies.keys())) or loaded
 
     def _take(self, found: Loaded | tuple[Problem, ...]) -> None:
         if isinstance(found, tuple):
@@ -248,7 +248,7 @@ class Gateway:
                 log.error("reload: nothing changes: %s", problem)
             return
         if self._running is not None:
-            self._running.put_in_force(found)
+            self._running.apply(found)
         self.loaded = found
         if self.on_reload is not None:
             self.on_reload(found)
@@ -256,8 +256,8 @@ class Gateway:
     def start(self) -> Running:
         """Return what runs; start it, if it does not run yet. Needs a running loop."""
         if self._running is None:
-            self._running = Running(self._team, self.loaded, asyncio.get_running_loop())
-            self._running.begin()
+            self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
+            self._running.start()
         return self._running
 
     def _stop(self) -> None:

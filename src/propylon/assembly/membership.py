@@ -13,8 +13,8 @@ from propylon.compile.services import upstream_tls
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.models.syntax import parse_upstream
-from propylon.loop.tasks import spawn_for_good
-from propylon.names.addresses import AllowList, Permit
+from propylon.loop.tasks import spawn_forever
+from propylon.names.addresses import AddressFilter, AllowList
 from propylon.names.lookup import is_own_address
 from propylon.names.resolve import Resolver
 from propylon.services.admission import Admission
@@ -44,12 +44,12 @@ class Membership:
         config: GatewayConfig,
         pools: Pools,
         resolver: Resolver,
-        found: Callable[[str], Service],
-        changed: Callable[[tuple[Service, ...]], None],
+        create: Callable[[str], Service],
+        on_change: Callable[[tuple[Service, ...]], None],
     ) -> None:
-        """Start with no services. `found` makes one that nobody wrote down, to be probed as others are.
+        """Start with no services. `create` makes one that nobody wrote down, to be probed as others are.
 
-        `changed` hears of all services whenever one comes or goes.
+        `on_change` hears of all services whenever one comes or goes.
         """
         self._config = config
         self._pools = pools
@@ -61,12 +61,12 @@ class Membership:
             self._admission(),
             clock=time.monotonic,
             connect=self._connect,
-            found=found,
-            changed=changed,
+            create=create,
+            on_change=on_change,
             base=self._base,
         )
 
-    def adopt(
+    def apply(
         self,
         config: GatewayConfig,
         services: Iterable[Service],
@@ -74,10 +74,10 @@ class Membership:
     ) -> None:
         """Go on with a configuration, the first or another, once its services have taken over."""
         self._config = config
-        self.registry.adopt(services, self._admission(), config.registry.ttl)
+        self.registry.apply(services, self._admission(), config.registry.ttl)
         self._discovery.follow(named)
         if self._sweeping is None:
-            self._sweeping = spawn_for_good(keep_sweeping(self.registry))
+            self._sweeping = spawn_forever(keep_sweeping(self.registry))
 
     def listen(self, siblings: Siblings, loop: asyncio.AbstractEventLoop) -> None:
         """Share what registers with the other workers; ask them what has registered so far."""
@@ -110,7 +110,9 @@ class Membership:
     def _is_ours(self, address: str, port: int) -> bool:
         return port == self._config.server.port and is_own_address(address)
 
-    def _connect(self, service: str, address: Address, permit: Permit, *, probing: bool) -> Pool:
+    def _connect(
+        self, service: str, address: Address, permit: AddressFilter, *, probing: bool
+    ) -> Pool:
         written = self._config.services.get(service, ServiceConfig())
         if any(parse_upstream(url).scheme == "https" for url in written.urls):
             # Its tokens must not cross the network in the clear because another instance registered.

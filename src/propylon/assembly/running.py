@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
-from propylon.assembly.carry import Standing
+from propylon.assembly.carry import ServiceSet
 from propylon.assembly.membership import Membership
 from propylon.assembly.reload import needs_restart
 from propylon.compile.limits import compile_limit
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_table
-from propylon.compile.services import Surroundings, compile_service
+from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import GatewayConfig
@@ -55,10 +55,10 @@ from propylon.upstream.probe import Prober
 
 # Databases and cryptography take half a second to load: only who verifies tokens needs them.
 if TYPE_CHECKING:
-    from propylon.assembly.accounts import Accounts
+    from propylon.assembly.accounts import TokenServices
     from propylon.compile.authentication import Authentication
 
-__all__ = ["Running", "Team"]
+__all__ = ["Components", "Running"]
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +69,13 @@ _STDOUT = 1  # its descriptor: what `sys.stdout` is may be somebody's capture
 
 
 @dataclass(slots=True)
-class Team:
+class Components:
     """What was there before the loop and outlives reloads: the app, its data, a team's policies."""
 
     api: FastAPI
     routes: tuple[BaseRoute, ...]  # of the app, the gateway's own
     endpoints: tuple[Endpoint, ...]  # the same, as they are routed
-    accounts: Accounts | None  # None: nothing verifies tokens
+    token_services: TokenServices | None  # None: nothing verifies tokens
     health: HealthState
     metrics: Metrics
     siblings: Siblings
@@ -86,11 +86,13 @@ class Team:
 class Running:
     """The core, its pools, its clocks, its log."""
 
-    def __init__(self, team: Team, loaded: Loaded, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, components: Components, loaded: Loaded, loop: asyncio.AbstractEventLoop
+    ) -> None:
         """Make the parts; `begin` puts the configuration in force."""
         self.loaded = loaded
         self._begun = loaded.config  # what cannot change is as it says, whatever reloads say
-        self._team = team
+        self._components = components
         self._loop = loop
         render = self._render()
         self._writer = LineWriter(_STDOUT, loop)
@@ -102,7 +104,7 @@ class Running:
         self._pools = Pools(loop, Ticker(loop, _EXCHANGE_TICK), self._outbox, self._resolver)
         self._prober = Prober(clock=time.perf_counter, wall=time.time, chance=self._random.random)
         self._checks = Checks(self._prober)
-        self._around = Surroundings(
+        self._dependencies = Dependencies(
             self._pools.connect,
             self._random.random,
             clock=loop.time,
@@ -110,15 +112,15 @@ class Running:
             resolver=self._resolver,
         )
         self.membership = Membership(
-            self.config, self._pools, self._resolver, self._found, self._known
+            self.config, self._pools, self._resolver, self._create, self._publish
         )
-        self.membership.listen(team.siblings, loop)
-        self._own = InProcess(team.api, loop)
+        self.membership.listen(components.siblings, loop)
+        self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
         self.edge = self._edge()
         self.authentication: Authentication | None = None
         self.authentication = self._authenticated(self.config)
-        self._standing = Standing()
+        self._services = ServiceSet()
         self._limit: tuple[TokenRateLimitConfig, Limit] | None = None
 
     @property
@@ -128,10 +130,10 @@ class Running:
 
     # The first configuration, and the later ones
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Put the first configuration in force; say what an operator should know of it."""
-        standing = self._standing.planned(self.config.services, self._around)
-        self._enter(self.loaded, self.authentication, standing)
+        services = self._services.plan(self.config.services, self._dependencies)
+        self._switch(self.loaded, self.authentication, services)
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         # What exists by now lives as long as the process: looking through FastAPI's models for
@@ -139,43 +141,43 @@ class Running:
         gc.collect()
         gc.freeze()
 
-    def put_in_force(self, loaded: Loaded) -> None:
+    def apply(self, loaded: Loaded) -> None:
         """Go over to another configuration: it is made beside the one in force, and swapped in.
 
         A request sees the one or the other. What did not change goes on: connections, breakers,
         counts, probes, streams.
         """
         for key in needs_restart(
-            self._begun, loaded.config, verifying=self._team.accounts is not None
+            self._begun, loaded.config, verifying=self._components.token_services is not None
         ):
             log.warning("reload: %s takes effect with the next start", key)
-        standing = self._standing.planned(loaded.config.services, self._around)
+        services = self._services.plan(loaded.config.services, self._dependencies)
         authentication = self.authentication
         if loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug:
             authentication = self._authenticated(loaded.config)
-        self._enter(loaded, authentication, standing)
+        self._switch(loaded, authentication, services)
         log.warning(
-            "reload: %d services, %d routes", len(standing.services), len(loaded.config.routes)
+            "reload: %d services, %d routes", len(services.by_name), len(loaded.config.routes)
         )
 
-    def _enter(
-        self, loaded: Loaded, authentication: Authentication | None, standing: Standing
+    def _switch(
+        self, loaded: Loaded, authentication: Authentication | None, services: ServiceSet
     ) -> None:
-        table = self._table(loaded.config, authentication, standing)
+        table = self._table(loaded.config, authentication, services)
         # From here on nothing fails.
-        standing.take_over(self._standing)
+        services.apply(self._services)
         self._verify_with(authentication)
-        if self._team.accounts is not None:
-            self._team.accounts.start()
-            self._team.accounts.adopt(loaded.config.auth)
-        for service in standing.services.values():
+        if self._components.token_services is not None:
+            self._components.token_services.start()
+            self._components.token_services.apply(loaded.config.auth)
+        for service in services.by_name.values():
             service.fleet.watch(self._checks)
-        self.loaded, self._standing = loaded, standing
+        self.loaded, self._services = loaded, services
         self._swap(table)
         self._adjust(loaded.config)
-        self.membership.adopt(loaded.config, standing.services.values(), standing.named())
+        self.membership.apply(loaded.config, services.by_name.values(), services.named())
         asked = () if authentication is None else authentication.upstreams
-        self._pools.keep((*standing.upstreams(), *asked))
+        self._pools.keep((*services.upstreams(), *asked))
 
     def _verify_with(self, authentication: Authentication | None) -> None:
         old, self.authentication = self.authentication, authentication
@@ -185,31 +187,34 @@ class Running:
         if published is not None:
             published.start()
 
-    def _found(self, name: str) -> Service:
+    def _create(self, name: str) -> Service:
         """Make a service that nobody wrote down, for somebody who has registered."""
-        service = compile_service(name, ServiceConfig(), self._around).service
+        service = compile_service(name, ServiceConfig(), self._dependencies).service
         service.fleet.watch(self._checks)
         return service
 
-    def _known(self, services: tuple[Service, ...]) -> None:
-        self._team.health.services = services
+    def _publish(self, services: tuple[Service, ...]) -> None:
+        self._components.health.services = services
 
     def compile_again(self) -> None:
         """Put a new table in force: a team has said something of its routes."""
-        self._swap(self._table(self.config, self.authentication, self._standing))
+        self._swap(self._table(self.config, self.authentication, self._services))
 
     def _table(
-        self, config: GatewayConfig, authentication: Authentication | None, standing: Standing
+        self, config: GatewayConfig, authentication: Authentication | None, services: ServiceSet
     ) -> Table:
         parts = Parts(
-            own=self._own,
+            builtin=self._inprocess,
             stages=NOTHING_TO_VERIFY_WITH if authentication is None else authentication.stages,
-            endpoints=(*self._team.endpoints, *endpoints_of(self._team.api, self._team.routes)),
-            policies={name: composed(some) for name, some in self._team.policies.items()},
-            override=self._team.override,
+            endpoints=(
+                *self._components.endpoints,
+                *endpoints_of(self._components.api, self._components.routes),
+            ),
+            policies={name: composed(some) for name, some in self._components.policies.items()},
+            override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
         )
-        return compile_table(config, parts, standing.services)
+        return compile_table(config, parts, services.by_name)
 
     def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
         if self._limit is None or self._limit[0] != written:
@@ -218,7 +223,7 @@ class Running:
 
     def _swap(self, table: Table) -> None:
         self.edge.pipeline.table = table
-        self._team.metrics.settle(table)
+        self._components.metrics.settle(table)
 
     def _adjust(self, config: GatewayConfig) -> None:
         """Set the limits of the edge, and what is logged."""
@@ -235,7 +240,7 @@ class Running:
     # Parts
 
     def _authenticated(self, config: GatewayConfig) -> Authentication | None:
-        if self._team.accounts is None or not config.auth.verifies:
+        if self._components.token_services is None or not config.auth.verifies:
             return None
         # As at the top.
         from propylon.compile.authentication import compile_authentication  # noqa: PLC0415
@@ -243,7 +248,7 @@ class Running:
         return compile_authentication(
             config.auth,
             self._pools.connect,
-            self._team.accounts.revocations,
+            self._components.token_services.revocations,
             time.time,
             debug=config.debug,
             before=self.authentication,
@@ -254,7 +259,7 @@ class Running:
         pipeline = Pipeline(
             Table(()),
             Forward(self._loop.time, time.perf_counter, self._random.random),
-            (self._access_log, self._team.metrics),
+            (self._access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,
         )

@@ -209,9 +209,9 @@ def _run_own(
             "--app and --config exclude each other: a gateway of your own has its file", UNUSABLE
         )
     from propylon.commands.app import described, found  # noqa: PLC0415
-    from propylon.process.run import start_own  # noqa: PLC0415
+    from propylon.process.run import start_app  # noqa: PLC0415
 
-    raise typer.Exit(start_own(described(name, overrides), lambda: found(name), watch=watch))
+    raise typer.Exit(start_app(described(name, overrides), lambda: found(name), watch=watch))
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from propylon.assembly.carry import Standing
+from propylon.assembly.carry import ServiceSet
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, access_of, compile_table
-from propylon.compile.services import Surroundings
-from propylon.config.models.endpoints import own_endpoints
+from propylon.compile.services import Dependencies
+from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import RouteConfig
 from propylon.config.reading.load import Loaded
 from propylon.proxy.route import Authenticate, Pattern, Route
@@ -65,10 +65,10 @@ def entries(
 ) -> list[Entry]:
     """Compile the table as the gateway does, with `upstream` in the place of every instance."""
     config = loaded.config
-    around = Surroundings(lambda _address, _limit: upstream, chance)
-    endpoints = own_endpoints(config.prefix, config.auth)
-    standing = Standing().planned(config.services, around)
-    table = compile_table(config, Parts(upstream, stages, endpoints), standing.services)
+    dependencies = Dependencies(lambda _address, _limit: upstream, chance)
+    endpoints = builtin_endpoints(config.prefix, config.auth)
+    services = ServiceSet().plan(config.services, dependencies)
+    table = compile_table(config, Parts(upstream, stages, endpoints), services.by_name)
     written = iter(
         [
             (one, loaded.places.of(("routes", at)))
@@ -79,7 +79,7 @@ def entries(
     return [
         (
             Entry(route, None, "the gateway's own")
-            if route.service.own
+            if route.service.builtin
             else Entry(route, *next(written))
         )
         for route in table.routes

@@ -19,7 +19,7 @@ class _Unreachable:
 
     busy = 0
 
-    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:
+    async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:
         """Refuse: nothing is ever sent."""
         raise NotImplementedError
 
@@ -64,7 +64,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
             ),
         },
         "max_body": route.max_body,
-        "own": route.service.own,
+        "own": route.service.builtin,
         "place": entry.place,
     }
 

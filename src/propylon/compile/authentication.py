@@ -84,7 +84,7 @@ def compile_authentication(
     verifier = Verifier(source, opaque, rules, revocations, clock)
     published = source if isinstance(source, PublishedKeys) else None
     if published is not None:
-        published.changed = verifier.forget
+        published.on_change = verifier.forget
     if before is not None and published is not None and published is before.published:
         asked.extend(published.upstreams)
     return Authentication(verifier, published, tuple(asked))

@@ -9,7 +9,7 @@ from functools import partial
 
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.endpoints import Access, Endpoint
-from propylon.config.models.schema import OWN_SERVICE, GatewayConfig, RouteConfig
+from propylon.config.models.schema import BUILTIN_SERVICE, GatewayConfig, RouteConfig
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, anybody, loopback_or, permitted
 from propylon.proxy.cors import Cors
@@ -17,13 +17,13 @@ from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
-from propylon.proxy.route import NOT_OURS, Authenticate, Before, Own, Pattern, Route
+from propylon.proxy.route import NO_OVERRIDES, Authenticate, Before, HeaderOverrides, Pattern, Route
 from propylon.services import balance
 from propylon.services.service import Fleet, Instance, Service
 from propylon.upstream.ports import Timeouts, Upstream
 from propylon.wire.headers import render
 
-__all__ = ["OWN_SERVICE", "Parts", "access_of", "compile_table"]
+__all__ = ["BUILTIN_SERVICE", "Parts", "access_of", "compile_table"]
 
 _WILDCARD = "://*."
 
@@ -40,12 +40,12 @@ NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
 class Parts:
     """What a table is made of besides what was written.
 
-    `own` answers the `endpoints`, the gateway's own and those of a team. `stages` are what a route's
+    `builtin` answers the `endpoints`, the gateway's own and those of a team. `stages` are what a route's
     `auth` comes to. `policies` are what a
     team has put before its routes, by their names. `override` is who everybody is, in a test.
     """
 
-    own: Upstream
+    builtin: Upstream
     stages: Mapping[str, Authenticate] = field(default_factory=lambda: NOTHING_TO_VERIFY_WITH)
     endpoints: tuple[Endpoint, ...] = ()
     policies: Mapping[str, Before] = field(default_factory=dict)
@@ -93,16 +93,16 @@ class _Compiler:
             replaced=len(segments) if replaces else 0,
             replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
             request_remove=_names(rules.request.remove, rules.request.set),
-            request_set=_lines(_split(rules.request.set, own=False)),
-            request_own=_own(rules.request.set),
+            request_set=_lines(_split(rules.request.set, protected=False)),
+            request_overrides=_overrides(rules.request.set),
             response_remove=(
                 *_names(rules.response.remove, rules.response.set),
                 *_replaced(self.config.cors),
             ),
-            response_set=_lines(_split(rules.response.set, own=False)),
-            response_own=_own(rules.response.set),
+            response_set=_lines(_split(rules.response.set, protected=False)),
+            response_overrides=_overrides(rules.response.set),
             privacy=Privacy(written.privacy, written.default_privacy),
-            wishes=written.privacy == "required" or written.default_privacy is not None,
+            privacy_applies=written.privacy == "required" or written.default_privacy is not None,
             before=self.parts.policies.get(written.name or written.path),
         )
         for host in written.hosts or (None,):
@@ -126,14 +126,16 @@ class _Compiler:
             max_duration=_either(over.max_duration, base.max_duration),
         )
 
-    def own_routes(self) -> Iterable[Route]:
+    def builtin_routes(self) -> Iterable[Route]:
         """Yield the routes to what is answered in this process."""
-        instance = Instance(id=OWN_SERVICE, host=b"propylon", base=b"", upstream=self.parts.own)
-        service = Service(OWN_SERVICE, Fleet((instance,)), balance.round_robin(), own=True)
+        instance = Instance(
+            id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self.parts.builtin
+        )
+        service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
         for endpoint in self.parts.endpoints:
-            yield self._own(endpoint, service)
+            yield self._builtin(endpoint, service)
 
-    def _own(self, endpoint: Endpoint, service: Service) -> Route:
+    def _builtin(self, endpoint: Endpoint, service: Service) -> Route:
         auth, authorize = _ACCESS[endpoint.access]
         largest = endpoint.max_body
         return Route(
@@ -157,7 +159,7 @@ class _Compiler:
 def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Service]) -> Table:
     """Return the table of all routes, the gateway's own among them."""
     compiler = _Compiler(config, parts, parts.authenticate)
-    routes = list(compiler.own_routes())
+    routes = list(compiler.builtin_routes())
     for written in config.routes:
         routes.extend(compiler.routes(written, services[written.service]))
     return Table(routes, services.values(), _cors(config.cors))
@@ -211,13 +213,15 @@ _OURS = re.compile(
 )
 
 
-def _split(pairs: Mapping[str, str], *, own: bool) -> dict[str, str]:
-    return {name: value for name, value in pairs.items() if bool(_OURS.fullmatch(name)) is own}
+def _split(pairs: Mapping[str, str], *, protected: bool) -> dict[str, str]:
+    return {
+        name: value for name, value in pairs.items() if bool(_OURS.fullmatch(name)) is protected
+    }
 
 
-def _own(pairs: Mapping[str, str]) -> Own:
-    ours = _split(pairs, own=True)
-    return Own(_names((), ours), _lines(ours)) if ours else NOT_OURS
+def _overrides(pairs: Mapping[str, str]) -> HeaderOverrides:
+    ours = _split(pairs, protected=True)
+    return HeaderOverrides(_names((), ours), _lines(ours)) if ours else NO_OVERRIDES
 
 
 def _lines(pairs: dict[str, str]) -> bytes:

@@ -19,10 +19,10 @@ from propylon.config.models.resilience import (
 from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
 from propylon.config.models.syntax import parse_upstream
 from propylon.names.addresses import parse_address
-from propylon.names.resolve import Resolver, Target
+from propylon.names.resolve import Resolver, SrvTarget
 from propylon.services import balance
 from propylon.services.breaker import Breaker, Circuit, Event, State
-from propylon.services.discovery import Key, Members
+from propylon.services.discovery import MemberKey, Members
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Condition, Ejection, HealthRules, Instance
 from propylon.services.retry import Budget, Retry
@@ -33,8 +33,8 @@ from propylon.upstream.ports import Timeouts, Upstream
 __all__ = [
     "Compiled",
     "Connect",
+    "Dependencies",
     "Listeners",
-    "Surroundings",
     "circuit_of",
     "compile_service",
     "upstream_tls",
@@ -74,7 +74,7 @@ _NOBODY = _Nobody()
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Dependencies:
     """What a service needs besides what was written: `clock` never jumps, `wall` is the time of day."""
 
     connect: Connect
@@ -93,21 +93,21 @@ class Compiled:
     members: tuple[Members, ...] = ()
 
 
-def compile_service(name: str, written: ServiceConfig, around: Surroundings) -> Compiled:
+def compile_service(name: str, written: ServiceConfig, dependencies: Dependencies) -> Compiled:
     """Return the service, with nothing known of it yet."""
     sites = [
-        _Site.of(url, weight, written.max_connections, around.connect)
+        _Site.of(url, weight, written.max_connections, dependencies.connect)
         for url, weight in written.weighted
     ]
     instances: list[Instance] = []
     members: list[Members] = []
     for site in sites:
-        if around.resolver is None or not site.is_named:
+        if dependencies.resolver is None or not site.is_named:
             instances.append(site.instance(None))
             continue
         found = Members(site.host, site.instance, srv=site.srv)
         members.append(found)
-        instances.extend(found.start(around.resolver))
+        instances.extend(found.start(dependencies.resolver))
     service = Service(
         name=name,
         fleet=Fleet(
@@ -115,19 +115,19 @@ def compile_service(name: str, written: ServiceConfig, around: Surroundings) -> 
             name,
             health=_health(written.health),
             ejection=_ejection(written.ejection),
-            clock=around.clock,
-            wall=around.wall,
-            listener=around.listeners.instance,
+            clock=dependencies.clock,
+            wall=dependencies.wall,
+            listener=dependencies.listeners.instance,
         ),
-        balance=_balance(written.balance, around.chance),
+        balance=_balance(written.balance, dependencies.chance),
         timeouts=_timeouts(written.timeouts),
         forward_token=written.forward_token,
         breaker=Breaker(
             name,
             circuit_of(written.circuit),
-            clock=around.clock,
-            wall=around.wall,
-            listener=around.listeners.circuit,
+            clock=dependencies.clock,
+            wall=dependencies.wall,
+            listener=dependencies.listeners.circuit,
         ),
         retry=_retry(written.retry),
         budget=Budget(written.retry.budget),
@@ -171,10 +171,10 @@ class _Site:
         """Whether DNS may have something to say of it."""
         return parse_address(self.host) is None
 
-    def instance(self, key: Key) -> Instance:
+    def instance(self, key: MemberKey) -> Instance:
         """Return the instance at an address of the name, or wherever the name leads."""
         address, header, weight = Address(self.host, self.port, self.tls), self.header, self.weight
-        if isinstance(key, Target):  # a host of its own, with a certificate of its own
+        if isinstance(key, SrvTarget):  # a host of its own, with a certificate of its own
             address = Address(key.host, key.port, self.tls)
             header, weight = address.authority.encode("ascii"), key.weight
         elif key is not None:

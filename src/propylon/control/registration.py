@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-from propylon.config.models.schema import OWN_SERVICE
+from propylon.config.models.schema import BUILTIN_SERVICE
 from propylon.config.models.services import ServiceName
 from propylon.config.models.syntax import check_path
 from propylon.config.models.units import Whole
@@ -54,8 +54,8 @@ Status = Literal["starting", "healthy", "unhealthy", "failed", "stopped"]
 
 
 def _service(name: str) -> str:
-    if name == OWN_SERVICE:
-        msg = f'"{OWN_SERVICE}" is what the gateway calls itself'
+    if name == BUILTIN_SERVICE:
+        msg = f'"{BUILTIN_SERVICE}" is what the gateway calls itself'
         raise ValueError(msg)
     return name
 

@@ -110,9 +110,11 @@ def _registration(request: RegistrationRequest) -> Registration:
     )
 
 
-def _lease(standing: Registered) -> Lease:
+def _lease(registered: Registered) -> Lease:
     return Lease(
-        instance_id=standing.instance.id, status=standing.status, lease=_seconds(standing.lease)
+        instance_id=registered.instance.id,
+        status=registered.status,
+        lease=_seconds(registered.lease),
     )
 
 

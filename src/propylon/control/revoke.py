@@ -14,7 +14,7 @@ from propylon.proxy.authenticate.verify import digest
 from propylon.proxy.challenge import insufficient
 from propylon.proxy.principal import Principal
 
-__all__ = ["ADMIN", "UNFIT", "Withdrawals"]
+__all__ = ["ADMIN", "UNFIT", "Revocation"]
 
 ADMIN = "admin"
 UNFIT = "The request does not fit this endpoint"  # as FastAPI's own refusals of a form say it
@@ -26,7 +26,7 @@ _RFC3339 = re.compile(
 _MOMENT = "must be like 2026-01-01T00:00:00Z (a + is sent as %2B), or seconds since 1970"
 
 
-class Withdrawals:
+class Revocation:
     """Takes back a token of the caller's own; for admins, any, and many at once."""
 
     def __init__(

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Request, Response
 from propylon.control.identity import current_principal, require_scopes
 from propylon.control.introspect import introspect
 from propylon.control.ports import Grants, Revoker, Verify
-from propylon.control.revoke import ADMIN, UNFIT, Withdrawals
+from propylon.control.revoke import ADMIN, UNFIT, Revocation
 from propylon.control.sessions import Session, Sessions
 from propylon.control.token_schemas import (
     Introspected,
@@ -44,7 +44,7 @@ def router(
     routes = APIRouter(prefix=f"{prefix}/auth", tags=["tokens"])
     if sessions is not None:
         _add_token(routes, sessions)
-    _add_revoke(routes, Withdrawals(verify, revoker, grants, clock))
+    _add_revoke(routes, Revocation(verify, revoker, grants, clock))
     _add_introspect(routes, verify)
     return routes
 
@@ -74,7 +74,7 @@ async def _session(sessions: Sessions, form: TokenForm) -> Session:
     return await sessions.begin(username, password, asked)
 
 
-def _add_revoke(routes: APIRouter, withdrawals: Withdrawals) -> None:
+def _add_revoke(routes: APIRouter, revocation: Revocation) -> None:
     @routes.post(
         "/revoke",
         summary="Take a token back, or many",
@@ -91,10 +91,10 @@ def _add_revoke(routes: APIRouter, withdrawals: Withdrawals) -> None:
         if form.subject is not None or form.issued_before is not None:
             if form.token is not None:
                 raise _unfit(token="one token, or many: not both")  # noqa: S106 — no password
-            await withdrawals.many(form.subject, form.issued_before, caller)
+            await revocation.many(form.subject, form.issued_before, caller)
         else:
             (token,) = _given(token=form.token)
-            await withdrawals.one(token, caller)
+            await revocation.one(token, caller)
         return _unstored(Response())
 
 

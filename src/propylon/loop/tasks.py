@@ -10,7 +10,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["spawn", "spawn_for_good"]
+__all__ = ["spawn", "spawn_forever"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def spawn(
     return task
 
 
-def spawn_for_good(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+def spawn_forever(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Run what never ends by itself; that it did, by a bug, is an error in the log."""
     task = spawn(coroutine)
     task.add_done_callback(_mourn)

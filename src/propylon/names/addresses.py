@@ -20,8 +20,8 @@ from ipaddress import (
 )
 
 __all__ = [
+    "AddressFilter",
     "AllowList",
-    "Permit",
     "is_forbidden",
     "is_loopback",
     "is_metadata_name",
@@ -34,7 +34,7 @@ __all__ = [
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 # Whether a connection to this address may be made.
-Permit = Callable[[str], bool]
+AddressFilter = Callable[[str], bool]
 
 _LOCALHOST = "localhost"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"

@@ -16,7 +16,7 @@ from typing import Any
 from propylon.errors import ConnectFailed
 from propylon.names.addresses import parse_address
 from propylon.names.getaddrinfo import System
-from propylon.names.resolve import Found, Names, Source, Target, no_such_name, unresolved
+from propylon.names.resolve import Found, Names, Source, SrvTarget, no_such_name, unresolved
 
 __all__ = ["SYSTEM", "Lookup", "ask_system", "is_own_address", "is_system_name"]
 
@@ -91,7 +91,7 @@ class _System:
             raise no_such_name(host)
         return found.values
 
-    def doubt(self, host: str) -> None:
+    def mark_stale(self, host: str) -> None:
         """Nothing is remembered."""
 
 
@@ -142,7 +142,7 @@ class Lookup:
             return beyond
         return found if found.values else await self._ask_beyond(name) or found
 
-    async def targets(self, name: str) -> Found[Target]:
+    async def targets(self, name: str) -> Found[SrvTarget]:
         """Return where a service is. Raises ConnectFailed if nobody could say."""
         servers = self._name_servers()
         if servers is None:

@@ -21,7 +21,7 @@ import dns.rdtypes.IN.SRV
 import dns.resolver
 
 from propylon.errors import ConnectFailed
-from propylon.names.resolve import Found, Target, unresolved
+from propylon.names.resolve import Found, SrvTarget, unresolved
 
 __all__ = ["NameServers"]
 
@@ -65,7 +65,7 @@ class NameServers:
                 raise failure
         return Found(addresses, min(one.ttl for one in answers if one.values or not addresses))
 
-    async def targets(self, name: str) -> Found[Target]:
+    async def targets(self, name: str) -> Found[SrvTarget]:
         """Return where a service is (RFC 2782): the targets of the best priority."""
         answer = await self._ask(name, "SRV")
         records = [
@@ -116,11 +116,11 @@ def _ttl(answer: dns.message.QueryMessage) -> float:
     return float(answer.resolve_chaining().minimum_ttl)
 
 
-def _weighed(targets: tuple[tuple[str, int, int], ...]) -> tuple[Target, ...]:
+def _weighed(targets: tuple[tuple[str, int, int], ...]) -> tuple[SrvTarget, ...]:
     """Scale the weights down: only their proportions count. Zero is "hardly ever", which is one."""
     weights = [max(1, weight) for _, _, weight in targets]
     divisor = reduce(math.gcd, weights, 0) or 1
     return tuple(
-        Target(host, port, weight // divisor)
+        SrvTarget(host, port, weight // divisor)
         for (host, port, _), weight in zip(targets, weights, strict=True)
     )

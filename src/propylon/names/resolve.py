@@ -20,7 +20,16 @@ from propylon.errors import ConnectFailed
 from propylon.loop.tasks import spawn
 from propylon.names.addresses import is_loopback, parse_address
 
-__all__ = ["Found", "Names", "Resolver", "Source", "Target", "no_such_name", "split", "unresolved"]
+__all__ = [
+    "Found",
+    "Names",
+    "Resolver",
+    "Source",
+    "SrvTarget",
+    "no_such_name",
+    "split",
+    "unresolved",
+]
 
 T = TypeVar("T")
 
@@ -47,7 +56,7 @@ class Found(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SrvTarget:
     """Where a service is, as an SRV record says."""
 
     host: str
@@ -61,7 +70,7 @@ class Names(Protocol):
     async def addresses(self, host: str) -> Sequence[str]:
         """Return the addresses of `host`, one at least. Raises ConnectFailed."""
 
-    def doubt(self, host: str) -> None:
+    def mark_stale(self, host: str) -> None:
         """Note that nobody was there: what is remembered of `host` may be out of date."""
 
 
@@ -71,7 +80,7 @@ class Source(Protocol):
     async def addresses(self, name: str) -> Found[str]:
         """Return the addresses of a name. Raises ConnectFailed if nobody could say."""
 
-    async def targets(self, name: str) -> Found[Target]:
+    async def targets(self, name: str) -> Found[SrvTarget]:
         """Return where a service is. Raises ConnectFailed if nobody could say."""
 
 
@@ -118,7 +127,7 @@ class Resolver:
         """Take a monotonic clock, in seconds, and the bounds that a TTL is kept within."""
         ttls = (least_ttl, most_ttl)
         self._addresses: _Memory[str] = _Memory(source.addresses, clock, ttls)
-        self._targets: _Memory[Target] = _Memory(source.targets, clock, ttls)
+        self._targets: _Memory[SrvTarget] = _Memory(source.targets, clock, ttls)
         self._following: set[asyncio.Task[None]] = set()
 
     async def addresses(self, host: str) -> tuple[str, ...]:
@@ -129,23 +138,23 @@ class Resolver:
         """Return the last known addresses, without asking; none, if none are known."""
         return self._addresses.known(host)
 
-    def known_targets(self, name: str) -> tuple[Target, ...]:
+    def known_targets(self, name: str) -> tuple[SrvTarget, ...]:
         """Return the last known targets of an SRV record, as `known` does addresses."""
         return self._targets.known(name)
 
-    def doubt(self, host: str) -> None:
+    def mark_stale(self, host: str) -> None:
         """Look `host` up at its next use, unless that was done a moment ago."""
-        self._addresses.doubt(host)
+        self._addresses.mark_stale(host)
 
-    def follow(self, host: str, changed: Callable[[tuple[str, ...]], None]) -> asyncio.Task[None]:
+    def follow(self, host: str, on_change: Callable[[tuple[str, ...]], None]) -> asyncio.Task[None]:
         """Tell the addresses of a name now and whenever its TTL is over; cancel the task to stop."""
-        return self._follow(self._addresses.follow(host, changed))
+        return self._follow(self._addresses.follow(host, on_change))
 
     def follow_service(
-        self, name: str, changed: Callable[[tuple[Target, ...]], None]
+        self, name: str, on_change: Callable[[tuple[SrvTarget, ...]], None]
     ) -> asyncio.Task[None]:
         """Tell the targets of an SRV record, as `follow` tells addresses."""
-        return self._follow(self._targets.follow(name, changed))
+        return self._follow(self._targets.follow(name, on_change))
 
     def _follow(self, following: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = spawn(following)
@@ -209,17 +218,17 @@ class _Memory(Generic[T]):
         known = self._known.get(name)
         return known.values if known is not None else ()
 
-    async def follow(self, name: str, changed: Callable[[tuple[T, ...]], None]) -> None:
+    async def follow(self, name: str, on_change: Callable[[tuple[T, ...]], None]) -> None:
         """Tell each answer, for ever; an empty one when the name is gone or was never found."""
         while True:
             known = self._entry(name)
             try:
-                changed(await self._renew(name, known))
+                on_change(await self._renew(name, known))
             except ConnectFailed:
-                changed(())
+                on_change(())
             await asyncio.sleep(max(self._least_ttl, known.expires - self._clock()))
 
-    def doubt(self, name: str) -> None:
+    def mark_stale(self, name: str) -> None:
         """Let the answer count no longer, unless it is new."""
         known = self._known.get(name)
         if known is not None and known.values and self._clock() - known.asked >= self._least_ttl:

@@ -12,12 +12,12 @@ from hashlib import blake2b
 
 from propylon.config.reading.load import Loaded
 
-__all__ = ["Kept"]
+__all__ = ["LastGood"]
 
 _DIGEST = 16
 
 
-class Kept:
+class LastGood:
     """A piece of memory that a process shares with those that it forks; it is in no file system."""
 
     def __init__(self, first: Loaded) -> None:
@@ -27,7 +27,7 @@ class Kept:
         make = getattr(os, "memfd_create", None)
         self._memory: int | None = None if make is None else make("propylon")
 
-    def keep(self, loaded: Loaded) -> None:
+    def save(self, loaded: Loaded) -> None:
         """Note what has been put in force. All workers write the same, and none waits for another."""
         if self._memory is None:
             return
@@ -35,7 +35,7 @@ class Kept:
         os.ftruncate(self._memory, 0)
         os.pwrite(self._memory, blake2b(data, digest_size=_DIGEST).digest() + data, 0)
 
-    def last(self) -> Loaded:
+    def load(self) -> Loaded:
         """Return what was noted last, by any of the processes."""
         if self._memory is None:
             return self._first

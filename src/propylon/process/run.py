@@ -14,7 +14,7 @@ from propylon.assembly.gateway import Gateway
 from propylon.config.models.schema import ServerConfig, TlsConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
-from propylon.process.last_good import Kept
+from propylon.process.last_good import LastGood
 from propylon.process.server import (
     CannotListen,
     Hooks,
@@ -25,10 +25,10 @@ from propylon.process.server import (
     tls_context,
 )
 from propylon.process.supervisor import supervise
-from propylon.process.watch import look
+from propylon.process.watch import fingerprint
 from propylon.stores.siblings import Siblings, lines
 
-__all__ = ["start", "start_own"]
+__all__ = ["start", "start_app"]
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +44,18 @@ def start(loaded: Loaded, read: Callable[[], Loaded], *, watch: bool = False) ->
     """
     # With one worker what was read a moment ago will do, unless a change meanwhile is to be noticed.
     once = loaded.config.server.workers == 1 and not watch
-    kept = Kept(loaded)
+    last_good = LastGood(loaded)
 
     def build() -> Gateway:
-        gateway = Gateway(loaded if once else _newest(kept, read), read)
-        gateway.on_reload = kept.keep
-        kept.keep(gateway.loaded)
+        gateway = Gateway(loaded if once else _newest(last_good, read), read)
+        gateway.on_reload = last_good.save
+        last_good.save(gateway.loaded)
         return gateway
 
     return _start(loaded, build, watch=watch)
 
 
-def _newest(kept: Kept, read: Callable[[], Loaded]) -> Loaded:
+def _newest(last_good: LastGood, read: Callable[[], Loaded]) -> Loaded:
     """Read what is in force now; a file that was broken meanwhile must not keep a worker from starting."""
     try:
         return read()
@@ -63,10 +63,10 @@ def _newest(kept: Kept, read: Callable[[], Loaded]) -> Loaded:
         sys.stderr.write(
             f"{error}\npropylon: a worker goes on with what is in force, without this\n"
         )
-        return kept.last()
+        return last_good.load()
 
 
-def start_own(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = False) -> int:
+def start_app(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = False) -> int:
     """Run a gateway that somebody else's code builds, where `loaded` says; return the exit status."""
 
     def merged(found: Loaded) -> Loaded:
@@ -121,7 +121,7 @@ def _work(
     siblings: Siblings,
     watched: Path | None,
 ) -> int:
-    seen = None if watched is None else look(watched)  # before it is read
+    seen = None if watched is None else fingerprint(watched)  # before it is read
     try:
         gateway = build()
     except ConfigError as error:

@@ -25,7 +25,7 @@ from propylon.edge.asgi import Receive, Scope, Send
 from propylon.edge.protocol import GatewayProtocol
 from propylon.loop.tasks import spawn
 from propylon.process.hangup import early_hangup, note_hangups
-from propylon.process.watch import Look, follow
+from propylon.process.watch import Fingerprint, follow
 
 __all__ = [
     "CannotListen",
@@ -64,7 +64,7 @@ class Hooks:
     drain: Callable[[], None]
     reload: Callable[[], None]
     watched: Path | None = None  # a file whose change is a reason to reload
-    seen: Look = None  # what it was when it was read
+    seen: Fingerprint = None  # what it was when it was read
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

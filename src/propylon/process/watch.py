@@ -6,37 +6,37 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["Look", "follow", "look"]
+__all__ = ["Fingerprint", "fingerprint", "follow"]
 
 # What an editor writes in several steps is whole by the second look.
 _EVERY = 0.5
 
-Look = tuple[int, int, int] | None
+Fingerprint = tuple[int, int, int] | None
 """What tells a file from the one that was there before; None where there is none."""
 
 
 async def follow(
-    path: Path, changed: Callable[[], None], known: Look, *, every: float = _EVERY
+    path: Path, on_change: Callable[[], None], first: Fingerprint, *, every: float = _EVERY
 ) -> None:
-    """Call `changed` whenever the file is another one than before, and has been so for a moment.
+    """Call `on_change` whenever the file is another one than before, and has been so for a moment.
 
-    `known` was seen before the file was read: what changes meanwhile is a change, too.
+    `first` was seen before the file was read: what changes meanwhile is a change, too.
 
     Looking is cheaper than it sounds, and works where notifications do not: on network file systems,
     and where a mounted directory is swapped by a symbolic link, as Kubernetes does.
     """
-    told = seen = known
+    told = seen = first
     while True:
         await asyncio.sleep(every)
-        now = look(path)
+        now = fingerprint(path)
         if now == seen and now != told and now is not None:
             told = now
-            changed()
+            on_change()
         seen = now
 
 
-def look(path: Path) -> Look:
-    """Look at a file without reading it."""
+def fingerprint(path: Path) -> Fingerprint:
+    """Fingerprint at a file without reading it."""
     try:
         found = path.stat()
     except OSError:

@@ -8,13 +8,13 @@ from typing import Protocol
 
 from propylon.errors import GatewayError
 from propylon.proxy.principal import ANONYMOUS, Principal
-from propylon.proxy.route import NOTHING, Route, Wish
+from propylon.proxy.route import NO_PREFERENCE, PrivacyPreference, Route
 from propylon.services.breaker import Permit
 from propylon.services.service import Instance
 from propylon.upstream.ports import Flow, RequestBody
 from propylon.wire.message import Request, Response
 
-__all__ = ["Downstream", "Exchange", "IncomingBody", "Origin", "Sink"]
+__all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,7 @@ class Exchange:
         "instance",
         "permit",
         "principal",
+        "privacy",
         "request",
         "request_id",
         "route",
@@ -105,7 +106,6 @@ class Exchange:
         "trace_id",
         "upstream_began",
         "upstream_status",
-        "wish",
     )
 
     def __init__(
@@ -121,7 +121,7 @@ class Exchange:
         self.ended = began
         self.route: Route | None = None
         self.principal: Principal = ANONYMOUS
-        self.wish: Wish = NOTHING  # what the client wants to be kept of this
+        self.privacy: PrivacyPreference = NO_PREFERENCE  # what the client wants to be kept of this
         self.cors = b""  # the block that lets a web page read the answer
         self.instance: Instance | None = None
         self.permit: Permit | None = None  # of the breaker, to be given back at the end
@@ -133,6 +133,6 @@ class Exchange:
         self.flags: tuple[str, ...] = ()
 
 
-# OBSERVE: called once for each exchange, whatever happened, synchronously and after it has ended. A sink must be
+# OBSERVE: called once for each exchange, whatever happened, synchronously and after it has ended. An observer must be
 # quick and must not raise: there is nobody left to tell.
-Sink = Callable[[Exchange], None]
+Observer = Callable[[Exchange], None]

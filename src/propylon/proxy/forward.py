@@ -78,7 +78,7 @@ class Forward:
         error: GatewayError | None = None
         answer: Answer | None = None
         try:
-            answer = await instance.upstream.exchange(sent, exchange.downstream)
+            answer = await instance.upstream.send(sent, exchange.downstream)
         except (UpstreamError, UpstreamTimeout, UpstreamBusy) as failure:
             error = failure
         else:
@@ -214,7 +214,7 @@ class _Attempts:
         self.number += 1
         self.exchange.attempts += 1
         address(self.sent, self.request, self.route, self.instance, self.common)
-        return self.instance.upstream.exchange(self.sent, self.exchange.downstream)
+        return self.instance.upstream.send(self.sent, self.exchange.downstream)
 
     def deadline(self, now: float) -> float:
         """Return when the final answer's head is due; the first attempt may have suspended that."""

@@ -6,7 +6,7 @@ import re
 
 from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.proxy.exchange import Exchange
-from propylon.proxy.route import NOT_OURS, Route
+from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.services.service import Instance
 from propylon.upstream.ports import Outgoing
 from propylon.wire.headers import render, without
@@ -46,8 +46,8 @@ def address(
     else:
         outgoing.line = request.line
     outgoing.block = b"\r\nHost: " + instance.host + common
-    if route.request_own is not NOT_OURS:
-        outgoing.block = route.request_own.put(outgoing.block)
+    if route.request_overrides is not NO_OVERRIDES:
+        outgoing.block = route.request_overrides.put(outgoing.block)
 
 
 def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
@@ -66,7 +66,7 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
         exchange.request_id,
         _trace(exchange, request),
         exchange.principal.block,
-        exchange.wish.block,
+        exchange.privacy.block,
         route.request_set,
     )
     if not request.plain:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 
 from propylon.errors import ClientGone, GatewayError, InternalError
-from propylon.proxy.exchange import Downstream, Exchange, Sink
+from propylon.proxy.exchange import Downstream, Exchange, Observer
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.refuse import refusal
@@ -35,7 +35,7 @@ class Pipeline:
         self,
         table: Table,
         forward: Forward,
-        sinks: tuple[Sink, ...],
+        observers: tuple[Observer, ...],
         *,
         clock: Clock,
         chance: Callable[[int], int],
@@ -46,7 +46,7 @@ class Pipeline:
         """
         self.table = table
         self._forward = forward
-        self._sinks = sinks
+        self._observers = observers
         self._clock = clock
         self._chance = chance
 
@@ -60,8 +60,8 @@ class Pipeline:
             if request.method == "OPTIONS" and self._answered(exchange, request):
                 return
             route = exchange.route = self.table.match(request)
-            if request.private or route.wishes:
-                exchange.wish = route.privacy(request)
+            if request.private or route.privacy_applies:
+                exchange.privacy = route.privacy(request)
             principal = exchange.principal = await route.authenticate(request)
             origin = downstream.origin
             # Where a proxy speaks for somebody, believed or not, the socket's address proves nothing.
@@ -141,8 +141,8 @@ class Pipeline:
             or (instance is not None and (instance.state.failures or instance.state.ejections))
         ):
             self._forward.settle(exchange)
-        for sink in self._sinks:
-            sink(exchange)
+        for observer in self._observers:
+            observer(exchange)
 
 
 def _internal(bug: Exception) -> InternalError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from propylon.errors import InvalidRequest
-from propylon.proxy.route import NOTHING, Level, Wish
+from propylon.proxy.route import NO_PREFERENCE, Level, PrivacyPreference
 from propylon.wire.headers import render
 from propylon.wire.message import Request
 
@@ -36,25 +36,25 @@ class Privacy:
         """Compile."""
         self._ignored = mode == "ignored"
         self._required = mode == "required"
-        self._absent = NOTHING if default is None or self._ignored else _wish(default, [])
+        self._absent = NO_PREFERENCE if default is None or self._ignored else _wish(default, [])
 
-    def __call__(self, request: Request) -> Wish:
+    def __call__(self, request: Request) -> PrivacyPreference:
         """Return the client's wish. Raises InvalidRequest for one that is unclear, or missing."""
         if request.private:
             return self._read(request)
         return self._default()
 
-    def _default(self) -> Wish:
-        if self._required and self._absent is NOTHING:
+    def _default(self) -> PrivacyPreference:
+        if self._required and self._absent is NO_PREFERENCE:
             raise _refused(_LEVEL, "is required: strict, standard or permissive")
         return self._absent
 
-    def _read(self, request: Request) -> Wish:
+    def _read(self, request: Request) -> PrivacyPreference:
         special = request.special
         if self._ignored:  # passes as it was sent
             names = (_LEVEL, b"dnt", b"sec-gpc")
             lines = [(_NAMES[n].encode(), value) for n in names for value in special.get(n, ())]
-            return Wish(None, render(lines))
+            return PrivacyPreference(None, render(lines))
         signals = [
             (shown, _one(special[name], name, (b"0", b"1")))
             for name, shown in _SIGNALS
@@ -65,9 +65,9 @@ class Privacy:
         return _wish(_LEVELS[_one(special[_LEVEL], _LEVEL, tuple(_LEVELS))], signals)
 
 
-def _wish(level: Level | None, signals: list[tuple[bytes, bytes]]) -> Wish:
+def _wish(level: Level | None, signals: list[tuple[bytes, bytes]]) -> PrivacyPreference:
     lines = [] if level is None else [(b"X-Privacy-Level", level.encode())]
-    return Wish(level, render(lines + signals))
+    return PrivacyPreference(level, render(lines + signals))
 
 
 def _one(sent: list[bytes], name: bytes, known: tuple[bytes, ...]) -> bytes:

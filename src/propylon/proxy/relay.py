@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from propylon.proxy.exchange import Downstream, Exchange
-from propylon.proxy.route import NOT_OURS, Route
+from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.upstream.ports import Answer
 from propylon.wire.headers import without
 
@@ -25,15 +25,15 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     if route.response_remove:
         block = without(block, route.response_remove)
     if status >= _FIRST_ERROR_STATUS:
-        block += b"\r\nX-Error-Source: " + (b"gateway" if route.service.own else b"upstream")
+        block += b"\r\nX-Error-Source: " + (b"gateway" if route.service.builtin else b"upstream")
     block = b"%b\r\nX-Request-ID: %b%b%b" % (
         block,
         exchange.request_id,
         exchange.cors,
         route.response_set,
     )
-    if route.response_own is not NOT_OURS:
-        block = route.response_own.put(block)
+    if route.response_overrides is not NO_OVERRIDES:
+        block = route.response_overrides.put(block)
     body = answer.body
     if body is not None:
         exchange.downstream.respond(head, block, body)

@@ -13,26 +13,26 @@ from propylon.wire.headers import without
 from propylon.wire.message import Request
 
 __all__ = [
-    "NOTHING",
-    "NOT_OURS",
+    "NO_OVERRIDES",
+    "NO_PREFERENCE",
     "Authenticate",
     "Authorize",
     "Before",
+    "HeaderOverrides",
     "Level",
     "Limited",
-    "Own",
     "Pattern",
+    "PrivacyPreference",
+    "ReadPrivacy",
     "Route",
-    "Wish",
-    "Wishes",
-    "nothing_asked",
+    "ignore_privacy",
 ]
 
 Level = Literal["strict", "standard", "permissive"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PrivacyPreference:
     """What the client wishes: a level, if any, and the block that tells the upstream."""
 
     level: Level | None
@@ -44,7 +44,7 @@ class Wish:
         return self.level == "strict"
 
 
-NOTHING = Wish(None, b"")
+NO_PREFERENCE = PrivacyPreference(None, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,11 @@ Authenticate = Callable[[Request], Awaitable[Principal]]
 Authorize = Callable[[Principal, str], None]
 Before = Callable[[Request, Principal], Awaitable[None]]
 Limited = Callable[[Request, Principal, str], Awaitable[None]]
-Wishes = Callable[[Request], Wish]
+ReadPrivacy = Callable[[Request], PrivacyPreference]
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class HeaderOverrides:
     """Lines that stand for the gateway's own: their lower-case names, and a block."""
 
     names: tuple[bytes, ...] = ()
@@ -77,12 +77,12 @@ class Own:
         return without(block, self.names) + self.block
 
 
-NOT_OURS = Own()
+NO_OVERRIDES = HeaderOverrides()
 
 
-def nothing_asked(request: Request) -> Wish:  # noqa: ARG001 — the shared null object
+def ignore_privacy(request: Request) -> PrivacyPreference:  # noqa: ARG001 — the shared null object
     """Ignore what the client wishes to be kept."""
-    return NOTHING
+    return NO_PREFERENCE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,10 +113,10 @@ class Route:
     response_remove: tuple[bytes, ...] = ()
     response_set: bytes = b""  # a block
     # What the operator sets in the place of what the gateway itself would say: seldom, so not in the way.
-    request_own: Own = NOT_OURS
-    response_own: Own = NOT_OURS
-    privacy: Wishes = nothing_asked
-    wishes: bool = (
+    request_overrides: HeaderOverrides = NO_OVERRIDES
+    response_overrides: HeaderOverrides = NO_OVERRIDES
+    privacy: ReadPrivacy = ignore_privacy
+    privacy_applies: bool = (
         False  # whether `privacy` has something to say where the client wishes for nothing
     )
     before: Before | None = None

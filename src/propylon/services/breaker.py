@@ -295,7 +295,7 @@ class Breaker:
                 self._calls.clear()
         self._listener(self.service, old, new, event)
 
-    def adopt(self, circuit: Circuit) -> None:
+    def apply(self, circuit: Circuit) -> None:
         """Go on under other rules, knowing what is known.
 
         CLOSED: failures keep their age; only the next one can open it. OPEN: the new recovery_timeout

@@ -10,25 +10,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from propylon.names.resolve import Resolver, Target, split
+from propylon.names.resolve import Resolver, SrvTarget, split
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
 
-__all__ = ["Discovery", "Key", "Members"]
+__all__ = ["Discovery", "MemberKey", "Members"]
 
 # What an instance is made of: an address of the name, a target of its SRV record, or the name itself.
-Key = str | Target | None
+MemberKey = str | SrvTarget | None
 
 
 class Members:
     """The instances that one name stands for."""
 
-    def __init__(self, name: str, make: Callable[[Key], Instance], *, srv: bool = False) -> None:
+    def __init__(
+        self, name: str, make: Callable[[MemberKey], Instance], *, srv: bool = False
+    ) -> None:
         """Take a name without its port, or that of an SRV record; `make` gives each its connections."""
         self._name = name
         self._make = make
         self._srv = srv
-        self._mine: dict[Key, Instance] = {}
+        self._mine: dict[MemberKey, Instance] = {}
 
     def start(self, resolver: Resolver) -> tuple[Instance, ...]:
         """Return the instances by the last known answer, for a fleet to begin with. Asks nobody."""
@@ -51,13 +53,13 @@ class Members:
             self._name, lambda found: self._update(_of_addresses(found), fleet, retire)
         )
 
-    def _known(self, resolver: Resolver) -> Iterable[Key]:
+    def _known(self, resolver: Resolver) -> Iterable[MemberKey]:
         if self._srv:
             return resolver.known_targets(self._name)
         return _of_addresses(resolver.known(self._name))
 
     def _update(
-        self, keys: Iterable[Key], fleet: Fleet, retire: Callable[[Instance], None]
+        self, keys: Iterable[MemberKey], fleet: Fleet, retire: Callable[[Instance], None]
     ) -> None:
         wanted = dict.fromkeys(keys)
         before = self._mine
@@ -74,7 +76,7 @@ class Members:
         fleet.replace((*others, *(one for one in self._mine.values() if one.id not in taken)))
 
 
-def _of_addresses(addresses: tuple[str, ...]) -> tuple[Key, ...]:
+def _of_addresses(addresses: tuple[str, ...]) -> tuple[MemberKey, ...]:
     return split(addresses) or (None,)
 
 

@@ -199,7 +199,7 @@ class Fleet:
     def replace(self, instances: Iterable[Instance]) -> None:
         """Let these be all; what is known of those that stay, by their id, stays."""
         before = self.instances
-        self._take_over(instances, before)
+        self._set_instances(instances, before)
         was, now = set(before), set(self.instances)
         for instance in before:
             if instance not in now:
@@ -208,7 +208,7 @@ class Fleet:
             if instance not in was:
                 self._watch(instance)
 
-    def adopt(self, old: Fleet, *, keep: Collection[Source] = ()) -> None:
+    def carry_over(self, old: Fleet, *, keep: Collection[Source] = ()) -> None:
         """Go on where `old`, of the same service, stands: a reload made this one.
 
         Instances of the sources in `keep` come along, though this fleet was made without them. What
@@ -222,7 +222,7 @@ class Fleet:
         old.due = None
         mine = {instance.id for instance in self.instances}
         kept = [one for one in old.instances if one.source in keep and one.id not in mine]
-        self._take_over((*self.instances, *kept), old.instances)
+        self._set_instances((*self.instances, *kept), old.instances)
         self.watch(watcher)
 
     def watch(self, watcher: Watcher | None) -> None:
@@ -235,7 +235,7 @@ class Fleet:
         for instance in self.instances:
             self._watch(instance)
 
-    def _take_over(self, instances: Iterable[Instance], known: tuple[Instance, ...]) -> None:
+    def _set_instances(self, instances: Iterable[Instance], known: tuple[Instance, ...]) -> None:
         """Let `instances` be all, and tell who came and who went; `known` were there before."""
         present = set(known)
         gone = {instance.id: instance for instance in known}

@@ -8,7 +8,7 @@ from functools import partial
 
 from propylon.services.fleet import Fleet
 from propylon.services.instance import HealthRules, Instance
-from propylon.upstream.probe import Probe, Prober, Result, Target, ask
+from propylon.upstream.probe import Probe, Prober, ProbeTarget, Result, ask
 
 __all__ = ["Checks", "check"]
 
@@ -28,13 +28,13 @@ class Checks:
     def __init__(self, prober: Prober) -> None:
         """Have `prober` ask."""
         self._prober = prober
-        self._targets: dict[Instance, Target] = {}
+        self._targets: dict[Instance, ProbeTarget] = {}
 
     def watch(self, fleet: Fleet, instance: Instance, rules: HealthRules) -> None:
         """Probe the instance from now on."""
         self.forget(instance)
         report = partial(_report, fleet, instance)
-        target = Target(_probe(instance, rules), rules.interval, report)
+        target = ProbeTarget(_probe(instance, rules), rules.interval, report)
         self._targets[instance] = target
         self._prober.watch(target)
 

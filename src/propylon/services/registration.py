@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from propylon.names.addresses import Permit
+from propylon.names.addresses import AddressFilter
 from propylon.services.instance import HealthRules, Instance, Status
 from propylon.upstream.dial import Address
 from propylon.upstream.ports import Upstream
@@ -69,6 +69,6 @@ class Connect(Protocol):
     """Whoever makes connections to what has registered."""
 
     def __call__(
-        self, service: str, address: Address, permit: Permit, *, probing: bool
+        self, service: str, address: Address, permit: AddressFilter, *, probing: bool
     ) -> Closable:
         """Return an upstream that nobody else has; it connects only to what `permit` admits."""

@@ -76,14 +76,14 @@ class Registry:
         *,
         clock: Callable[[], float],
         connect: Connect,
-        found: Callable[[str], Service],
-        changed: Callable[[tuple[Service, ...]], None],
+        create: Callable[[str], Service],
+        on_change: Callable[[tuple[Service, ...]], None],
         ttl: float | None = None,
         base: Callable[[str], bytes] = _no_base,
     ) -> None:
-        """Start empty; `adopt` brings the services that were written down.
+        """Start empty; `apply` brings the services that were written down.
 
-        `found` makes a service that nobody wrote down; `changed` hears of all services whenever one
+        `create` makes a service that nobody wrote down; `on_change` hears of all services whenever one
         of these comes or goes. `clock` is monotonic. `base` is what a service's paths begin with.
         """
         self._base = base
@@ -91,15 +91,15 @@ class Registry:
         self._ttl = ttl
         self._clock = clock
         self._connect = connect
-        self._found = found
-        self._changed = changed
+        self._create = create
+        self._on_change = on_change
         self._written: dict[str, Service] = {}
-        self._own: dict[str, Service] = {}
+        self._unwritten: dict[str, Service] = {}
         self._entries: dict[tuple[str, str], _Entry] = {}
 
     def services(self) -> tuple[Service, ...]:
         """Return all services, those that were written down first."""
-        return (*self._written.values(), *self._own.values())
+        return (*self._written.values(), *self._unwritten.values())
 
     def registrations(self) -> tuple[Registration, ...]:
         """Return what was said of every instance that is registered."""
@@ -140,32 +140,32 @@ class Registry:
         entry = self._entries.get((said.service, said.id))
         if entry is not None:
             self._renew(entry, said, addresses)
-            return self._standing(said.service, said.id)
+            return self._registered(said.service, said.id)
         service = self._service(said.service)
         if service is not None and service.fleet.find(said.id) is not None:
-            return self._standing(said.service, said.id)  # written down, or found by DNS
+            return self._registered(said.service, said.id)  # written down, or found by DNS
         if len(self._entries) >= _MAX_INSTANCES:
             raise refused(host=f"there are {_MAX_INSTANCES} registered instances already")
         self._take_in(said, addresses)
-        return self._standing(said.service, said.id, created=True)
+        return self._registered(said.service, said.id, created=True)
 
     def heartbeat(self, service: str, instance_id: str) -> Registered:
         """Renew the lease of an instance. Raises NotFound."""
-        standing = self._standing(service, instance_id)
+        registered = self._registered(service, instance_id)
         entry = self._entries.get((service, instance_id))
         if entry is None:
-            return standing
+            return registered
         entry.expires = self._until()
-        return replace(standing, lease=self.lease(service, instance_id))
+        return replace(registered, lease=self.lease(service, instance_id))
 
     def deregister(self, service: str, instance_id: str) -> None:
         """Let an instance go; what it has in hand, it finishes.
 
         Raises NotFound, and InvalidRequest for one that did not register.
         """
-        standing = self._standing(service, instance_id)
+        registered = self._registered(service, instance_id)
         if (service, instance_id) not in self._entries:
-            msg = f"This instance did not register itself: it is {standing.instance.source}"
+            msg = f"This instance did not register itself: it is {registered.instance.source}"
             raise InvalidRequest(msg, details={"service": service, "instance_id": instance_id})
         self._remove(service, instance_id)
 
@@ -183,7 +183,7 @@ class Registry:
                 log.warning("%s of %s sent no heartbeat and leaves", instance_id, service)
                 self._remove(service, instance_id)
 
-    def adopt(self, services: Iterable[Service], admission: Admission, ttl: float | None) -> None:
+    def apply(self, services: Iterable[Service], admission: Admission, ttl: float | None) -> None:
         """Go on with the services and the rules of a configuration, the first or a new one.
 
         Their fleets should have adopted the old ones before. What the rules do not admit leaves.
@@ -191,15 +191,15 @@ class Registry:
         self._admission = admission
         self._ttl = ttl
         self._written = {service.name: service for service in services}
-        for name in self._own.keys() & self._written.keys():
-            self._own.pop(name).fleet.watch(None)
+        for name in self._unwritten.keys() & self._written.keys():
+            self._unwritten.pop(name).fleet.watch(None)
         for (service, instance_id), entry in list(self._entries.items()):
             if not admission.still(entry.said.host, entry.said.port, entry.addresses):
                 log.warning("%s of %s may no longer register and leaves", instance_id, service)
                 self._remove(service, instance_id)
             else:
                 self._carry(entry)
-        self._changed(self.services())
+        self._on_change(self.services())
 
     def close(self) -> None:
         """Close every connection to what has registered."""
@@ -236,19 +236,19 @@ class Registry:
         return None if self._ttl is None else self._clock() + self._ttl
 
     def _service(self, name: str) -> Service | None:
-        return self._written.get(name) or self._own.get(name)
+        return self._written.get(name) or self._unwritten.get(name)
 
     def _home(self, name: str) -> Service:
         """Return the service; one that nobody wrote down begins with its first instance."""
         service = self._service(name)
         if service is None:
-            service = self._own[name] = self._found(name)
-            self._changed(self.services())
+            service = self._unwritten[name] = self._create(name)
+            self._on_change(self.services())
         return service
 
     # Staying
 
-    def _standing(self, service: str, instance_id: str, *, created: bool = False) -> Registered:
+    def _registered(self, service: str, instance_id: str, *, created: bool = False) -> Registered:
         found = self._service(service)
         instance = None if found is None else found.fleet.find(instance_id)
         if instance is None:
@@ -283,9 +283,9 @@ class Registry:
             there = service.fleet.find(instance_id)
             if there is not None and there.source == "registered":
                 service.fleet.remove(there)
-            if name in self._own and not service.instances:
-                del self._own[name]
-                self._changed(self.services())
+            if name in self._unwritten and not service.instances:
+                del self._unwritten[name]
+                self._on_change(self.services())
         entry.close()
 
 

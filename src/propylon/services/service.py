@@ -31,7 +31,7 @@ class Service:
     retry: Retry = field(default_factory=lambda: Retry(attempts=1))
     budget: Budget = field(default_factory=lambda: Budget(0.0))
     # The gateway's own endpoints: their errors are the gateway's, not an upstream's.
-    own: bool = False
+    builtin: bool = False
 
     @property
     def instances(self) -> tuple[Instance, ...]:

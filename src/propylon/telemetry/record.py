@@ -47,7 +47,7 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
         # Who wishes for the strictest privacy is not named.
         "principal": (
             "private"
-            if exchange.wish.level == "strict"
+            if exchange.privacy.level == "strict"
             else exchange.principal.subject or "anonymous"
         ),
         "status": exchange.status,

@@ -1,7 +1,7 @@
 """Open a connection to an instance: from its name to addresses, from an address to a socket.
 
 A name is looked up once, its addresses are checked, and exactly these are connected to, by address: a name
-that leads elsewhere a moment later (DNS rebinding) leads nobody astray.
+that leads elsewhere a moment later (DNS rebinding) leads nobody find_strays.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from propylon.errors import ConnectFailed, ConnectTimeout
-from propylon.names.addresses import Permit, parse_address
+from propylon.names.addresses import AddressFilter, parse_address
 from propylon.names.lookup import SYSTEM
 from propylon.names.resolve import Names
 from propylon.upstream.connection import Connection
@@ -49,7 +49,7 @@ class Dialer:
         self,
         loop: asyncio.AbstractEventLoop,
         names: Names = SYSTEM,
-        permit: Permit | None = None,
+        permit: AddressFilter | None = None,
     ) -> None:
         """Without `permit`, every address may be asked: what the operator wrote down is meant."""
         self._loop = loop
@@ -72,11 +72,11 @@ class Dialer:
         except TimeoutError as error:
             raise self._too_late(address.host, found, error) from error
         except OSError as error:
-            self._names.doubt(address.host)
+            self._names.mark_stale(address.host)
             msg = "No connection to the upstream"
             raise ConnectFailed(msg, reason=str(error)) from error
 
-    async def astray(self, host: str, connections: Collection[Connection]) -> list[Connection]:
+    async def find_strays(self, host: str, connections: Collection[Connection]) -> list[Connection]:
         """Return those of the connections that go where the name leads no longer."""
         try:
             found = await self._names.addresses(host)
@@ -88,7 +88,7 @@ class Dialer:
         msg = "No connection to the upstream in time"
         if not found:
             return ConnectTimeout(msg, reason=f"name lookup of {host}: it has not ended")
-        self._names.doubt(host)
+        self._names.mark_stale(host)
         return ConnectTimeout(msg, reason=str(error) or f"connecting to {', '.join(found)}")
 
     async def _open(

@@ -38,7 +38,7 @@ async def fetch(
     """Send one request (`line` without the version) and read the answer, in `within` seconds at most.
 
     `block` is the finished header block, without the framing of `body`. Must run in a task. Raises
-    what `Upstream.exchange` raises, BadResponse for a body of more than `limit` bytes, and
+    what `Upstream.send` raises, BadResponse for a body of more than `limit` bytes, and
     UpstreamTimeout.
     """
     given = None if body is None else _Given(body)
@@ -55,10 +55,10 @@ async def fetch(
     try:
         async with asyncio.timeout(within):
             try:
-                answer = await upstream.exchange(outgoing, _Collector(limit))
+                answer = await upstream.send(outgoing, _Collector(limit))
             except StaleConnection:
                 # Closed between two questions: that is no failure, and asking changes nothing there.
-                answer = await upstream.exchange(outgoing, _Collector(limit))
+                answer = await upstream.send(outgoing, _Collector(limit))
             return await _read(answer, limit)
     except TimeoutError as error:
         msg = "The upstream did not answer in time"

@@ -60,8 +60,8 @@ class InProcess:
         self._loop = loop
         self.busy = 0
 
-    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
-        """Call the app; return when it has started to answer. See `Upstream.exchange`."""
+    async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
+        """Call the app; return when it has started to answer. See `Upstream.send`."""
         call = _Call(outgoing, self._loop)
         outgoing.begin_sending()
         task = spawn(call.run(self._app))

@@ -15,13 +15,13 @@ from propylon.loop.outbox import Outbox
 from propylon.loop.signal import Signal
 from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER, Ticker
-from propylon.names.addresses import Permit, parse_address
+from propylon.names.addresses import AddressFilter, parse_address
 from propylon.names.lookup import SYSTEM
 from propylon.names.resolve import Names
 from propylon.upstream.connection import Connection
 from propylon.upstream.dial import Address, Dialer
 from propylon.upstream.ports import Answer, Outgoing, Sink
-from propylon.upstream.strays import Lookout
+from propylon.upstream.strays import StrayCheck
 
 __all__ = ["IDEMPOTENT", "Address", "Pool"]
 
@@ -67,7 +67,7 @@ class Pool:
         outbox: Outbox,
         loop: asyncio.AbstractEventLoop,
         names: Names = SYSTEM,
-        permit: Permit | None = None,
+        permit: AddressFilter | None = None,
     ) -> None:
         """Start empty; nothing is connected before it is needed, nor to where `permit` forbids."""
         self._dialer = Dialer(loop, names, permit)
@@ -83,7 +83,7 @@ class Pool:
         self._closing = False
         # In use, but the name leads elsewhere by now: none of them is used again.
         self._strays: set[Connection] = set()
-        self._lookout = Lookout(self._look, ticker, loop)
+        self._stray_check = StrayCheck(self._close_strays, ticker, loop)
 
     def __repr__(self) -> str:
         """Tell how full it is, for logs and tests."""
@@ -102,14 +102,14 @@ class Pool:
         """How many exchanges the instance has in hand, those that queue included."""
         return self.open - len(self._idle) + len(self._queue)
 
-    def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
-        """Ask the instance; see `Upstream.exchange`."""
+    def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
+        """Ask the instance; see `Upstream.send`."""
         connection = self._take(outgoing.method)
         if connection is not None:
             return connection.begin(outgoing, sink)
-        return self._exchange_later(outgoing, sink)
+        return self._send_later(outgoing, sink)
 
-    async def _exchange_later(self, outgoing: Outgoing, sink: Sink) -> Answer:
+    async def _send_later(self, outgoing: Outgoing, sink: Sink) -> Answer:
         connection = await self._obtain(outgoing)
         return await connection.begin(outgoing, sink)
 
@@ -164,9 +164,9 @@ class Pool:
         if self._queue and self.open < self.limit:
             spawn(self._replace(), self._loop)
 
-    async def _look(self) -> bool:
+    async def _close_strays(self) -> bool:
         """Let go of what goes where the name leads no longer, when it is idle; False: nothing is left."""
-        for connection in await self._dialer.astray(self.address.host, self._connections):
+        for connection in await self._dialer.find_strays(self.address.host, self._connections):
             if connection in self._idle:
                 connection.abort()
             else:
@@ -256,7 +256,7 @@ class Pool:
         elif task.result().usable:
             self._connections.add(task.result())
             if parse_address(self.address.host) is None:
-                self._lookout.begin()
+                self._stray_check.start()
 
     def _give_up(self, task: asyncio.Task[Connection]) -> None:
         if task.done() and not task.cancelled() and task.exception() is None:

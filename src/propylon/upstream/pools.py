@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from propylon.loop.outbox import Outbox
 from propylon.loop.ticker import Ticker
-from propylon.names.addresses import Permit
+from propylon.names.addresses import AddressFilter
 from propylon.names.lookup import SYSTEM
 from propylon.names.resolve import Names
 from propylon.upstream.dial import Address
@@ -41,7 +41,7 @@ class Pools:
             pool = self._shared[address, limit] = self.fresh(address, limit)
         return pool
 
-    def fresh(self, address: Address, limit: int, permit: Permit | None = None) -> Pool:
+    def fresh(self, address: Address, limit: int, permit: AddressFilter | None = None) -> Pool:
         """Return a pool that nobody else has, and that nobody but its owner closes."""
         return Pool(
             address,

@@ -159,7 +159,7 @@ class Upstream(Protocol):
     def busy(self) -> int:
         """How many exchanges it has in hand, those that wait for a connection included."""
 
-    def exchange(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
+    def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Send the request; what is awaited brings the final answer's head.
 
         1xx answers go to `sink` meanwhile. Raises ConnectFailed, ConnectTimeout, StaleConnection,

@@ -16,7 +16,7 @@ from propylon.loop.tasks import spawn
 from propylon.upstream.ports import Outgoing, Timeouts, Upstream
 from propylon.wire.message import Response
 
-__all__ = ["Probe", "Prober", "Result", "Target", "ask"]
+__all__ = ["Probe", "ProbeTarget", "Prober", "Result", "ask"]
 
 Clock = Callable[[], float]
 
@@ -67,7 +67,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Target:
+class ProbeTarget:
     """Something to probe every `interval` seconds, and who is told."""
 
     probe: Probe
@@ -85,22 +85,22 @@ class Prober:
         self._clock = clock
         self._wall = wall
         self._chance = chance
-        self._tasks: dict[Target, asyncio.Task[None]] = {}
+        self._tasks: dict[ProbeTarget, asyncio.Task[None]] = {}
 
-    def watch(self, target: Target) -> None:
+    def watch(self, target: ProbeTarget) -> None:
         """Probe the target from now on; does nothing the second time. Needs a running loop."""
         if target in self._tasks:
             return
         task = self._tasks[target] = spawn(self._keep_asking(target))
         task.add_done_callback(partial(self._ended, target))
 
-    def forget(self, target: Target) -> None:
+    def forget(self, target: ProbeTarget) -> None:
         """Probe it no more, and report nothing any more; does nothing the second time."""
         task = self._tasks.pop(target, None)
         if task is not None:
             task.cancel()
 
-    def _ended(self, target: Target, task: asyncio.Task[None]) -> None:
+    def _ended(self, target: ProbeTarget, task: asyncio.Task[None]) -> None:
         """Hold a task no longer that a report's bug has ended: then asyncio logs the bug."""
         if self._tasks.get(target) is task:
             del self._tasks[target]
@@ -110,7 +110,7 @@ class Prober:
         for target in tuple(self._tasks):
             self.forget(target)
 
-    async def _keep_asking(self, target: Target) -> None:
+    async def _keep_asking(self, target: ProbeTarget) -> None:
         await asyncio.sleep(self._chance() * min(_FIRST_WITHIN, _SPREAD * target.interval))
         while True:
             began = self._clock()
@@ -155,7 +155,7 @@ async def _exchange(probe: Probe) -> int:
         Timeouts(seconds, seconds, seconds, seconds, seconds),
         asyncio.get_running_loop().time() + seconds,
     )
-    answer = await probe.upstream.exchange(outgoing, _Nobody())
+    answer = await probe.upstream.send(outgoing, _Nobody())
     answer.abort()
     return answer.head.status
 

@@ -11,28 +11,28 @@ from collections.abc import Awaitable, Callable
 from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER, Ticker
 
-__all__ = ["Lookout"]
+__all__ = ["StrayCheck"]
 
 # Names are asked for as often as their TTL says; this is how soon after that their connections follow.
 _INTERVAL = 2.0
 
 
-class Lookout:
+class StrayCheck:
     """Calls `look` every few seconds, once at a time, until it says that there is nothing to look at."""
 
-    __slots__ = ("_at_work", "_look", "_loop", "_ticker", "deadline")
+    __slots__ = ("_at_work", "_check", "_loop", "_ticker", "deadline")
 
     def __init__(
-        self, look: Callable[[], Awaitable[bool]], ticker: Ticker, loop: asyncio.AbstractEventLoop
+        self, check: Callable[[], Awaitable[bool]], ticker: Ticker, loop: asyncio.AbstractEventLoop
     ) -> None:
         """Begin when told so."""
-        self._look = look
+        self._check = check
         self._ticker = ticker
         self._loop = loop
         self._at_work = False
         self.deadline = NEVER
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """There is something to look at."""
         if not self._at_work:
             self._at_work = True
@@ -44,7 +44,7 @@ class Lookout:
         spawn(self._go_on(), self._loop)
 
     async def _go_on(self) -> None:
-        if await self._look():
+        if await self._check():
             self._wait()
         else:
             self._at_work = False

@@ -68,7 +68,7 @@ class Followed:
         self.source = Source(says)
         self.keys = PublishedKeys(self.source.fetch, ALGORITHMS)
         self.verifier: Verifier = verifier(self.keys)
-        self.keys.changed = self.verifier.forget
+        self.keys.on_change = self.verifier.forget
         self.began = asyncio.get_running_loop().time()
         if start:
             self.keys.start()

@@ -25,7 +25,7 @@ from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
-from propylon.proxy.route import Authenticate, Route, Wish
+from propylon.proxy.route import Authenticate, PrivacyPreference, Route
 from propylon.stores.memory import MemoryRevocations
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Answer, Flow, Outgoing, Sink
@@ -33,7 +33,7 @@ from propylon.upstream.reply import Reply
 from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
 from propylon.wire.request import parse_request
 
-__all__ = ["Asked", "Trial", "Verdict", "try_out"]
+__all__ = ["Asked", "DryRun", "Verdict", "dry_run"]
 
 Stage = Literal["read", "match", "privacy", "authenticate", "authorize", "forward"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -80,7 +80,7 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Trial:
+class DryRun:
     """What became of the request: each stage's verdict, the route, what an upstream would get."""
 
     entries: list[Entry] = field(default_factory=list)
@@ -108,29 +108,29 @@ class Trial:
             self.verdicts.append(Verdict(stage, passed=False, text=_said(verdict)))
 
 
-def try_out(loaded: Loaded, asked: Asked) -> Trial:
+def dry_run(loaded: Loaded, asked: Asked) -> DryRun:
     """Carry the request from the head to the upstream's door, as the data plane does."""
-    return asyncio.run(_try_out(loaded, asked))
+    return asyncio.run(_send(loaded, asked))
 
 
-async def _try_out(loaded: Loaded, asked: Asked) -> Trial:
-    trial = Trial()
-    recorder = _Recorder(trial)
+async def _send(loaded: Loaded, asked: Asked) -> DryRun:
+    run = DryRun()
+    recorder = _Recorder(run)
     stages = await _stages(loaded)
-    trial.entries = [
-        replace(entry, route=_noted(entry.route, trial))
+    run.entries = [
+        replace(entry, route=_noted(entry.route, run))
         for entry in entries(loaded, recorder, stages=stages)
     ]
-    trial.table = Table(entry.route for entry in trial.entries)
+    run.table = Table(entry.route for entry in run.entries)
     # The same ids whenever it is asked: an example, not a secret.
     chance = random.Random(0).getrandbits  # noqa: S311
     pipeline = Pipeline(
-        trial.table, Forward(_still, _still, _still), (recorder.ended,), clock=_still, chance=chance
+        run.table, Forward(_still, _still, _still), (recorder.ended,), clock=_still, chance=chance
     )
-    await _receive(trial, pipeline, loaded, asked)
-    _judge_match(trial)
-    _judge_forward(trial)
-    return trial
+    await _receive(run, pipeline, loaded, asked)
+    _judge_match(run)
+    _judge_forward(run)
+    return run
 
 
 async def _stages(loaded: Loaded) -> Mapping[str, Authenticate]:
@@ -159,7 +159,7 @@ def _still() -> float:
     return 0.0
 
 
-async def _receive(trial: Trial, pipeline: Pipeline, loaded: Loaded, asked: Asked) -> None:
+async def _receive(run: DryRun, pipeline: Pipeline, loaded: Loaded, asked: Asked) -> None:
     """Do what an edge does with a head: read it, say who sent it, hand it on."""
     server = loaded.config.server
     trust = Trust([ip_network(network, strict=False) for network in server.trusted_proxies])
@@ -167,76 +167,76 @@ async def _receive(trial: Trial, pipeline: Pipeline, loaded: Loaded, asked: Aske
     try:
         request = parse_request(asked.head(f"localhost:{server.port}"))
     except GatewayError as error:
-        trial.note("read", error)
+        run.note("read", error)
         pipeline.reject(error, downstream)
         return
-    trial.request = request
-    trial.note("read", "a well-formed request")
+    run.request = request
+    run.note("read", "a well-formed request")
     downstream.expect(trust, request)
     await pipeline.handle(request, downstream)
 
 
-def _noted(route: Route, trial: Trial) -> Route:
+def _noted(route: Route, run: DryRun) -> Route:
     """Return the route with stages that also record what they say."""
 
-    def privacy(request: Request) -> Wish:
+    def privacy(request: Request) -> PrivacyPreference:
         try:
             wish = route.privacy(request)
         except GatewayError as error:
-            trial.note("privacy", error)
+            run.note("privacy", error)
             raise
-        trial.note("privacy", wish.level or "nothing is wished for")
+        run.note("privacy", wish.level or "nothing is wished for")
         return wish
 
     async def authenticate(request: Request) -> Principal:
         try:
             principal = await route.authenticate(request)
         except GatewayError as error:
-            trial.note("authenticate", error)
+            run.note("authenticate", error)
             raise
-        trial.note("authenticate", str(principal))
+        run.note("authenticate", str(principal))
         return principal
 
     def authorize(principal: Principal, client: str) -> None:
         try:
             route.authorize(principal, client)
         except GatewayError as error:
-            trial.note("authorize", error)
+            run.note("authorize", error)
             raise
-        trial.note("authorize", f"{principal} may")
+        run.note("authorize", f"{principal} may")
 
     return replace(
-        route, privacy=privacy, wishes=True, authenticate=authenticate, authorize=authorize
+        route, privacy=privacy, privacy_applies=True, authenticate=authenticate, authorize=authorize
     )
 
 
-def _judge_match(trial: Trial) -> None:
+def _judge_match(run: DryRun) -> None:
     """Say what the matching came to: it has no value of a route to be recorded in."""
-    if trial.request is None:
+    if run.request is None:
         return
-    verdict: str | GatewayError | None = trial.error
-    if trial.route is not None:
-        verdict = f'route "{trial.route.name}"'
+    verdict: str | GatewayError | None = run.error
+    if run.route is not None:
+        verdict = f'route "{run.route.name}"'
     if verdict is not None:
-        trial.note("match", verdict)
-        trial.verdicts.insert(1, trial.verdicts.pop())  # it came second, after the reading
+        run.note("match", verdict)
+        run.verdicts.insert(1, run.verdicts.pop())  # it came second, after the reading
 
 
-def _judge_forward(trial: Trial) -> None:
+def _judge_forward(run: DryRun) -> None:
     """Say where it went, unless an earlier stage refused it."""
-    exchange, route = trial.exchange, trial.route
-    if exchange is None or route is None or not all(one.passed for one in trial.verdicts):
+    exchange, route = run.exchange, run.route
+    if exchange is None or route is None or not all(one.passed for one in run.verdicts):
         return
     if exchange.error is not None:
-        trial.note("forward", exchange.error)
+        run.note("forward", exchange.error)
     elif exchange.instance is None:
-        trial.note("forward", f"answered by the gateway itself: {exchange.status}")
-    elif route.service.own:
-        trial.note("forward", "the gateway's own endpoint, in this process")
+        run.note("forward", f"answered by the gateway itself: {exchange.status}")
+    elif route.service.builtin:
+        run.note("forward", "the gateway's own endpoint, in this process")
     else:
         among = [instance.id for instance in route.service.instances]
         listed = f", one of {', '.join(among)}" if len(among) > 1 else ""
-        trial.note("forward", f'service "{route.service.name}" at {exchange.instance.id}{listed}')
+        run.note("forward", f'service "{route.service.name}" at {exchange.instance.id}{listed}')
 
 
 def _said(error: GatewayError) -> str:
@@ -249,18 +249,18 @@ class _Recorder:
 
     busy = 0
 
-    def __init__(self, trial: Trial) -> None:
-        self._trial = trial
+    def __init__(self, run: DryRun) -> None:
+        self._run = run
 
-    async def exchange(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
+    async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
         """Take the request; answer 204 without having asked anybody."""
-        self._trial.sent = b"%b%b\r\n\r\n" % (outgoing.line, outgoing.block)
+        self._run.sent = b"%b%b\r\n\r\n" % (outgoing.line, outgoing.block)
         head = Response(204, b" 204 No Content", b"", NO_BODY, keep_alive=True)
         return Reply(head, b"", None)
 
     def ended(self, exchange: Exchange) -> None:
         """Keep the exchange: the pipeline's last stage."""
-        self._trial.exchange = exchange
+        self._run.exchange = exchange
 
 
 class _Onlooker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from propylon.commands.explain.dry_run import STAGES, Asked, Trial, try_out
+from propylon.commands.explain.dry_run import STAGES, Asked, DryRun, dry_run
 from propylon.commands.explain.losers import Loss, losses, misreading
 from propylon.commands.offline import Entry
 from propylon.config.reading.load import Loaded
@@ -20,22 +20,22 @@ _SHOWN_FAR = 10
 class Explanation:
     """One request's way through the gateway, to be shown to people or to programs."""
 
-    def __init__(self, asked: Asked, trial: Trial) -> None:
-        """Look into a trial that has ended."""
+    def __init__(self, asked: Asked, run: DryRun) -> None:
+        """Look into a run that has ended."""
         self._asked = asked
-        self._trial = trial
+        self._trial = run
         self._losses: list[Loss] = []
         self._note = ""
-        if trial.request is not None:
-            self._losses = losses(trial.entries, trial.table, trial.request, trial.route)
-        if trial.request is not None and trial.route is None:
-            self._note = misreading(trial.table, trial.request)
+        if run.request is not None:
+            self._losses = losses(run.entries, run.table, run.request, run.route)
+        if run.request is not None and run.route is None:
+            self._note = misreading(run.table, run.request)
 
     def as_data(self) -> dict[str, Any]:
         """Return everything for a program; the upstream's request is Latin-1, byte for byte."""
-        trial, error = self._trial, self._trial.error
+        run, error = self._trial, self._trial.error
         winner = self._winner()
-        instance = trial.exchange.instance if trial.exchange is not None else None
+        instance = run.exchange.instance if run.exchange is not None else None
         return {
             "request": {
                 "method": self._asked.method,
@@ -50,11 +50,11 @@ class Explanation:
             "stages": self._stages(),
             "upstream": (
                 {
-                    "service": trial.route.service.name,
+                    "service": run.route.service.name,
                     "instance": instance.id,
-                    "request": _shown(trial.sent),
+                    "request": _shown(run.sent),
                 }
-                if trial.sent and trial.route is not None and instance is not None
+                if run.sent and run.route is not None and instance is not None
                 else None
             ),
             "refused": (
@@ -122,7 +122,7 @@ class Explanation:
 
 def explain(loaded: Loaded, asked: Asked) -> Explanation:
     """Try the request out."""
-    return Explanation(asked, try_out(loaded, asked))
+    return Explanation(asked, dry_run(loaded, asked))
 
 
 def _shown(sent: bytes) -> str:

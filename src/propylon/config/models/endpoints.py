@@ -5,7 +5,7 @@ from typing import Literal
 
 from propylon.config.models.auth import AuthConfig
 
-__all__ = ["UNDER_PREFIX", "Access", "Endpoint", "all_paths", "own_endpoints"]
+__all__ = ["UNDER_PREFIX", "Access", "Endpoint", "all_paths", "builtin_endpoints"]
 
 # public: nobody is asked · checked: a token that is there is verified, the endpoint decides · known: a
 # token is required · local: this machine, or `admin` · the others: a scope.
@@ -79,7 +79,7 @@ def all_paths(prefix: str) -> set[str]:
     return {*(endpoint.path for endpoint in _OWN), *(prefix + path for path in UNDER_PREFIX)}
 
 
-def own_endpoints(prefix: str, auth: AuthConfig) -> tuple[Endpoint, ...]:
+def builtin_endpoints(prefix: str, auth: AuthConfig) -> tuple[Endpoint, ...]:
     """Return the gateway's own endpoints; those of tokens only where it has to do with them."""
     under = (
         *(_ISSUES if auth.issues else ()),

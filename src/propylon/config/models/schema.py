@@ -40,8 +40,8 @@ from propylon.config.models.services import (
 from propylon.config.models.syntax import check_path
 
 __all__ = [
+    "BUILTIN_SERVICE",
     "NOT_BUILT",
-    "OWN_SERVICE",
     "AuthConfig",
     "CircuitConfig",
     "CorsConfig",
@@ -72,7 +72,7 @@ __all__ = [
     "with_defaults",
 ]
 
-OWN_SERVICE = "propylon"  # what logs and metrics call the gateway's own endpoints
+BUILTIN_SERVICE = "propylon"  # what logs and metrics call the gateway's own endpoints
 
 # Keys of the design that a later version builds. They are refused rather than ignored: a gateway
 # that reads `rate_limit` and does not limit would be open where its operator believes it is not.

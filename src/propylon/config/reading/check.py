@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from propylon.config.models.endpoints import all_paths
-from propylon.config.models.schema import OWN_SERVICE, with_defaults
+from propylon.config.models.schema import BUILTIN_SERVICE, with_defaults
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.models.syntax import shape
 from propylon.config.models.units import is_true, parse_whole
@@ -60,9 +60,9 @@ def _dangling(routes: Mapping[int, dict[str, object]], services: object) -> Iter
 
 
 def _reserved(services: object) -> Iterator[Finding]:
-    if isinstance(services, dict) and OWN_SERVICE in services:
-        msg = f'"{OWN_SERVICE}" is what logs and metrics call the gateway itself'
-        yield ("services", OWN_SERVICE), msg
+    if isinstance(services, dict) and BUILTIN_SERVICE in services:
+        msg = f'"{BUILTIN_SERVICE}" is what logs and metrics call the gateway itself'
+        yield ("services", BUILTIN_SERVICE), msg
 
 
 def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:

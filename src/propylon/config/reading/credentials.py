@@ -7,7 +7,7 @@ from typing import Any
 from propylon.config.models.units import is_true
 from propylon.config.reading.problems import Finding, Path
 
-__all__ = ["ADVICE", "SECRET", "credential_findings", "doubt", "weakness"]
+__all__ = ["ADVICE", "SECRET", "credential_findings", "suspicion", "weakness"]
 
 SECRET: Path = ("auth", "jwt", "secret")
 ADVICE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(48))"'
@@ -67,7 +67,7 @@ _DISTINCT = 8
 _CONFESSION = re.compile(r"insecure|for[-_ ]?(?:development|testing)|at[-_ ]least")
 
 
-def doubt(secret: str) -> str:
+def suspicion(secret: str) -> str:
     """Say why a secret that may be used is hardly one; "" if nothing speaks against it."""
     if len(set(secret)) < _DISTINCT:
         return f"has fewer than {_DISTINCT} different characters, and can be guessed; {ADVICE}"

@@ -25,7 +25,7 @@ from propylon.config.reading.environment import (
 from propylon.config.reading.keyfile import read_key_file
 from propylon.config.reading.messages import findings
 from propylon.config.reading.problems import ConfigError, Path, Places, Problem, dotted
-from propylon.config.reading.warnings import doubts
+from propylon.config.reading.warnings import find_warnings
 
 DEFAULT_FILE = "propylon.yaml"
 COMMAND_LINE = "command line"
@@ -71,8 +71,8 @@ def load(
         sources.add_services(everything)
     read_key_file(document, FilePath() if path is None else path.parent)
     config = _validated(document, sources.places)
-    doubted = (*sources.places.ordered(doubts(config)), *unheard(everything))
-    return Loaded(config, path, sources.places, doubted)
+    warnings = (*sources.places.ordered(find_warnings(config)), *unheard(everything))
+    return Loaded(config, path, sources.places, warnings)
 
 
 def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:

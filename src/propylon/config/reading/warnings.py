@@ -5,16 +5,16 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from propylon.config.models.schema import CircuitConfig, GatewayConfig
-from propylon.config.reading.credentials import SECRET, doubt, weakness
+from propylon.config.reading.credentials import SECRET, suspicion, weakness
 from propylon.config.reading.problems import Finding
 
-__all__ = ["doubts"]
+__all__ = ["find_warnings"]
 
 # Failures a second: more than a worker gets from a service that fails in any way but at once.
 _MANY = 1000
 
 
-def doubts(config: GatewayConfig) -> Iterator[Finding]:
+def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     """Yield each doubt about a valid configuration."""
     yield from _weak_secret(config)
     yield from _in_the_clear(config)
@@ -34,7 +34,7 @@ def _weak_secret(config: GatewayConfig) -> Iterator[Finding]:
     secret = jwt.secret.get_secret_value()
     if why := weakness(secret, jwt.algorithms):  # outside debug it was refused
         yield SECRET, f"accepted because of `debug: true`, and never elsewhere: it {why}"
-    elif why := doubt(secret):
+    elif why := suspicion(secret):
         yield SECRET, why
 
 

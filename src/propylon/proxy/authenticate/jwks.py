@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 
 from propylon.errors import GatewayError
-from propylon.loop.tasks import spawn_for_good
+from propylon.loop.tasks import spawn_forever
 from propylon.proxy.authenticate.keys import KeySet, UnusableKeys, from_jwks
 from propylon.upstream.fetch import Fetched
 from propylon.upstream.ports import Upstream
@@ -53,7 +53,7 @@ class PublishedKeys:
         self.origin = origin
         self.keys: KeySet | None = None
         # Called when other keys are in force: what the old ones vouched for is to be forgotten.
-        self.changed: Callable[[], None] = _nobody
+        self.on_change: Callable[[], None] = _nobody
         self._fetch = fetch
         self._algorithms = algorithms
         self._cool_down = cool_down
@@ -65,7 +65,7 @@ class PublishedKeys:
     def start(self) -> None:
         """Begin to follow the source. Needs a running loop."""
         if self._task is None:
-            self._task = spawn_for_good(self._follow())
+            self._task = spawn_forever(self._follow())
 
     def close(self) -> None:
         """Follow it no longer."""
@@ -130,7 +130,7 @@ class PublishedKeys:
         for reason in keys.skipped:
             log.warning("a published key is not used: %s", reason)
         self.keys, self._document = keys, document
-        self.changed()
+        self.on_change()
 
     def _failed(self, error: GatewayError | UnusableKeys) -> None:
         self._failures += 1

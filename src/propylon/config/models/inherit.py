@@ -14,13 +14,15 @@ def with_defaults(data: Any) -> Any:
     defaults, routes = data.get("defaults"), data.get("routes")
     if not isinstance(defaults, dict) or not isinstance(routes, list | tuple):
         return data
-    return {**data, "routes": [_filled(route, defaults) for route in routes]}
+    known = DefaultsConfig.model_fields
+    rules = {key: value for key, value in defaults.items() if key in known}
+    return {**data, "routes": [_filled(route, rules) for route in routes]}
 
 
 def _filled(route: Any, defaults: dict[str, Any]) -> Any:
     if not isinstance(route, dict):
         return route
-    rules = {key: value for key, value in defaults.items() if key in DefaultsConfig.model_fields}
+    rules = dict(defaults)
     # Either of the two replaces the other, wherever it was said.
     if route.get("rewrite") is not None or route.get("strip_prefix") is not None:
         rules.pop("rewrite", None)

@@ -10,6 +10,13 @@ _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
 # RFC 3986, 3.4.
 _QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 _NAMED = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
+# What nearly all paths look like: one look at the whole instead of one at each segment.
+_USUAL = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
+_USUAL_NAMED = re.compile(rf"(?:/(?:[A-Za-z0-9_-]+|{_NAMED.pattern}))+")
+_NAME_OF_SEGMENT = re.compile(r"(?<![^/])\{[^/]*")
+_USUAL_METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
+)
 _DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
 # Underscores are no host names, but Compose and Docker give them to containers.
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -132,6 +139,8 @@ def check_document_url(text: str) -> str:
 
 def check_path(text: str, *, names: bool, what: str = "the path") -> str:
     """Accept a path that a request could have; `{name}` only where names may stand."""
+    if (_USUAL_NAMED if names else _USUAL).fullmatch(text):
+        return text
     if not text.startswith("/"):
         msg = f'{what} must start with "/"'
         raise ValueError(msg)
@@ -176,12 +185,13 @@ def _said(char: str) -> str:
 
 def shape(path: str) -> str:
     """Write a route's path without its names and a last slash: what two routes must not share."""
-    parts = path.rstrip("/").split("/")
-    return "/".join("{}" if part.startswith("{") else part for part in parts)
+    return _NAME_OF_SEGMENT.sub("{}", path.rstrip("/"))
 
 
 def check_method(text: str) -> str:
     """Accept a method, in upper case as it is sent, or WEBSOCKET."""
+    if text in _USUAL_METHODS:
+        return text
     check_token(text, "method")
     if text != text.upper():
         msg = f"methods are written in upper case: {text.upper()}"

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice, takewhile
 
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.endpoints import Access, Endpoint
-from propylon.config.models.schema import BUILTIN_SERVICE, GatewayConfig, RouteConfig
+from propylon.config.models.schema import (
+    BUILTIN_SERVICE,
+    GatewayConfig,
+    HeadersConfig,
+    RouteConfig,
+    RouteTimeoutsConfig,
+)
+from propylon.loop.slices import at_once
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, anybody, loopback_or, permitted
 from propylon.proxy.cors import Cors
@@ -23,9 +31,11 @@ from propylon.services.service import Fleet, Instance, Service
 from propylon.upstream.ports import Timeouts, Upstream
 from propylon.wire.headers import render
 
-__all__ = ["BUILTIN_SERVICE", "Parts", "access_of", "compile_table"]
+__all__ = ["BUILTIN_SERVICE", "Compiled", "Parts", "access_of", "compile_slowly", "compile_table"]
 
 _WILDCARD = "://*."
+# Routes that are made before the loop gets a turn: a fifth of a millisecond.
+_SLICE = 16
 
 
 _OPTIONAL = Privacy("optional")
@@ -72,67 +82,132 @@ _ACCESS: dict[Access, tuple[str, Authorize]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Compiler:
-    config: GatewayConfig
-    parts: Parts
-    authenticate: Mapping[str, Authenticate]
+class _Headers:
+    """What a route does to headers."""
 
-    def routes(self, written: RouteConfig, service: Service) -> Iterable[Route]:
-        segments = _segments(written.path, exact=written.exact)
-        replaces = written.strip_prefix or written.rewrite is not None
-        rules = written.headers
-        template = partial(
-            Route,
-            name=written.name or written.path,
-            service=service,
-            authenticate=self.authenticate[written.auth],
-            authorize=permitted(written.scopes, written.roles),
-            circuit=written.circuit,
-            timeouts=self._timeouts(written, service.timeouts),
-            max_body=self.config.server.max_body if written.max_body is None else written.max_body,
-            replaced=len(segments) if replaces else 0,
-            replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
-            request_remove=_names(rules.request.remove, rules.request.set),
-            request_set=_lines(_split(rules.request.set, protected=False)),
-            request_overrides=_overrides(rules.request.set),
-            response_remove=(
-                *_names(rules.response.remove, rules.response.set),
-                *_replaced(self.config.cors),
-            ),
-            response_set=_lines(_split(rules.response.set, protected=False)),
-            response_overrides=_overrides(rules.response.set),
-            privacy=Privacy(written.privacy, written.default_privacy),
-            privacy_applies=written.privacy == "required" or written.default_privacy is not None,
-            before=self.parts.policies.get(written.name or written.path),
+    request_remove: tuple[bytes, ...]
+    request_set: bytes
+    request_overrides: HeaderOverrides
+    response_remove: tuple[bytes, ...]
+    response_set: bytes
+    response_overrides: HeaderOverrides
+
+
+class _Compiler:
+    """Makes routes; what many of them say alike it makes once."""
+
+    def __init__(self, config: GatewayConfig, parts: Parts) -> None:
+        self._max_body = config.server.max_body
+        self._authenticate = parts.authenticate
+        self._replaced = _replaced(config.cors)
+        self._parts = parts
+        # The words of a configuration live as long as it does, so their addresses tell them apart.
+        self._headers: dict[int, _Headers] = {}
+        self._timeouts: dict[tuple[int, int], Timeouts] = {}
+        self._authorize: dict[tuple[tuple[str, ...], tuple[str, ...]], Authorize] = {}
+        self._privacy: dict[tuple[str, str | None], Privacy] = {}
+
+    @property
+    def basis(self) -> tuple[object, ...]:
+        """What routes are made of besides their own words and their services."""
+        parts = self._parts
+        return (
+            self._max_body,
+            self._authenticate,
+            self._replaced,
+            parts.builtin,
+            parts.endpoints,
+            parts.limit,
         )
+
+    def is_current(self, routes: Sequence[Route], written: RouteConfig, service: Service) -> bool:
+        """Whether these routes, made of the same words on the same basis, are what would be made again."""
+        return routes[0].service is service and routes[0].before is self._policy(written)
+
+    def routes(self, written: RouteConfig, service: Service) -> Iterator[Route]:
+        """Yield a route for each host."""
+        template = self._template(written, service)
+        segments = _segments(written.path, exact=written.exact)
+        methods = frozenset(written.methods) or None
         for host in written.hosts or (None,):
             yield template(
                 pattern=Pattern(
                     segments=segments,
                     exact=written.exact,
                     host=host.lower().encode("ascii") if host is not None else None,
-                    methods=frozenset(written.methods) or None,
+                    methods=methods,
                     priority=written.priority,
-                )
+                ),
+                replaced=len(segments) if _replaces(written) else 0,
             )
 
-    def _timeouts(self, written: RouteConfig, base: Timeouts) -> Timeouts:
-        over = written.timeouts
-        return Timeouts(
-            connect=_either(over.connect, base.connect),
-            first_byte=_either(over.first_byte, base.first_byte),
-            idle=_either(over.idle, base.idle),
-            total=_either(over.total, base.total),
-            max_duration=_either(over.max_duration, base.max_duration),
+    def _template(self, written: RouteConfig, service: Service) -> Callable[..., Route]:
+        headers = self._headers_of(written.headers)
+        return partial(
+            Route,
+            name=written.name or written.path,
+            service=service,
+            authenticate=self._authenticate[written.auth],
+            authorize=self._authorization(written),
+            circuit=written.circuit,
+            timeouts=self._timeouts_of(written.timeouts, service.timeouts),
+            max_body=self._max_body if written.max_body is None else written.max_body,
+            replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
+            request_remove=headers.request_remove,
+            request_set=headers.request_set,
+            request_overrides=headers.request_overrides,
+            response_remove=headers.response_remove,
+            response_set=headers.response_set,
+            response_overrides=headers.response_overrides,
+            privacy=self._privacy_of(written),
+            privacy_applies=written.privacy == "required" or written.default_privacy is not None,
+            before=self._policy(written),
         )
+
+    def _policy(self, written: RouteConfig) -> Before | None:
+        return self._parts.policies.get(written.name or written.path)
+
+    def _authorization(self, written: RouteConfig) -> Authorize:
+        key = (written.scopes, written.roles)
+        if (known := self._authorize.get(key)) is None:
+            known = self._authorize[key] = permitted(*key)
+        return known
+
+    def _privacy_of(self, written: RouteConfig) -> Privacy:
+        key = (written.privacy, written.default_privacy)
+        if (known := self._privacy.get(key)) is None:
+            known = self._privacy[key] = Privacy(*key)
+        return known
+
+    def _headers_of(self, written: HeadersConfig) -> _Headers:
+        if (known := self._headers.get(id(written))) is None:
+            known = self._headers[id(written)] = self._compiled_headers(written)
+        return known
+
+    def _compiled_headers(self, written: HeadersConfig) -> _Headers:
+        request, response = written.request, written.response
+        return _Headers(
+            request_remove=_names(request.remove, request.set),
+            request_set=_lines(_split(request.set, protected=False)),
+            request_overrides=_overrides(request.set),
+            response_remove=(*_names(response.remove, response.set), *self._replaced),
+            response_set=_lines(_split(response.set, protected=False)),
+            response_overrides=_overrides(response.set),
+        )
+
+    def _timeouts_of(self, over: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
+        key = (id(over), id(base))
+        if (known := self._timeouts.get(key)) is None:
+            known = self._timeouts[key] = _laid_over(over, base)
+        return known
 
     def builtin_routes(self) -> Iterable[Route]:
         """Yield the routes to what is answered in this process."""
         instance = Instance(
-            id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self.parts.builtin
+            id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self._parts.builtin
         )
         service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
-        for endpoint in self.parts.endpoints:
+        for endpoint in self._parts.endpoints:
             yield self._builtin(endpoint, service)
 
     def _builtin(self, endpoint: Endpoint, service: Service) -> Route:
@@ -146,23 +221,75 @@ class _Compiler:
                 methods=endpoint.methods,
             ),
             service=service,
-            authenticate=self.authenticate[auth],
+            authenticate=self._authenticate[auth],
             authorize=authorize,
             timeouts=service.timeouts,
-            max_body=self.config.server.max_body if largest is None else largest,
-            response_remove=_replaced(self.config.cors),
+            max_body=self._max_body if largest is None else largest,
+            response_remove=self._replaced,
             privacy=_OPTIONAL,
-            limit=self.parts.limit if endpoint.limited else None,
+            limit=self._parts.limit if endpoint.limited else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A table, and what it was made of: the next one keeps what has not changed."""
+
+    table: Table
+    config: GatewayConfig = field(default_factory=GatewayConfig)
+    basis: tuple[object, ...] = ()
 
 
 def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Service]) -> Table:
     """Return the table of all routes, the gateway's own among them."""
-    compiler = _Compiler(config, parts, parts.authenticate)
-    routes = list(compiler.builtin_routes())
-    for written in config.routes:
-        routes.extend(compiler.routes(written, services[written.service]))
-    return Table(routes, services.values(), _cors(config.cors))
+    return at_once(compile_slowly(config, parts, services)).table
+
+
+def compile_slowly(
+    config: GatewayConfig,
+    parts: Parts,
+    services: Mapping[str, Service],
+    before: Compiled | None = None,
+) -> Generator[None, None, Compiled]:
+    """Make the same table in slices.
+
+    A route whose words are the very same object as `before`, over the same service, is the same route.
+    """
+    compiler = _Compiler(config, parts)
+    basis = compiler.basis
+    if before is not None and before.basis != basis:
+        before = None
+    own, made = yield from _made(before)
+    routes = own or list(compiler.builtin_routes())
+    for at, written in enumerate(config.routes):
+        service = services[written.service]
+        known = made.get(id(written))
+        if known and compiler.is_current(known, written, service):
+            routes.extend(known)
+        else:
+            routes.extend(compiler.routes(written, service))
+        if at % _SLICE == 0:
+            yield
+    table = yield from Table.slowly(
+        routes, services.values(), _cors(config.cors), None if before is None else before.table
+    )
+    return Compiled(table, config, basis)
+
+
+def _made(
+    before: Compiled | None,
+) -> Generator[None, None, tuple[list[Route], dict[int, list[Route]]]]:
+    """Return the gateway's own routes, and the others by the address of their words."""
+    made: dict[int, list[Route]] = {}
+    if before is None:
+        return [], made
+    own = list(takewhile(lambda route: route.service.builtin, before.table.routes))
+    routes = iter(before.table.routes[len(own) :])
+    for at, written in enumerate(before.config.routes):
+        made[id(written)] = list(islice(routes, len(written.hosts) or 1))
+        if at % _SLICE == 0:
+            yield
+    return own, made
 
 
 def access_of(route: Route) -> Access:
@@ -226,6 +353,20 @@ def _overrides(pairs: Mapping[str, str]) -> HeaderOverrides:
 
 def _lines(pairs: dict[str, str]) -> bytes:
     return render((name.encode("ascii"), value.encode("latin-1")) for name, value in pairs.items())
+
+
+def _replaces(written: RouteConfig) -> bool:
+    return written.strip_prefix or written.rewrite is not None
+
+
+def _laid_over(over: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
+    return Timeouts(
+        connect=_either(over.connect, base.connect),
+        first_byte=_either(over.first_byte, base.first_byte),
+        idle=_either(over.idle, base.idle),
+        total=_either(over.total, base.total),
+        max_duration=_either(over.max_duration, base.max_duration),
+    )
 
 
 def _either(over: float | None, base: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from propylon.compile.services import Compiled, Dependencies, circuit_of, compile_service
@@ -31,13 +31,16 @@ class ServiceSet:
         """The services by name."""
         return {name: one.service for name, one in self.compiled.items()}
 
-    def plan(self, written: Mapping[str, ServiceConfig], dependencies: Dependencies) -> ServiceSet:
-        """Return what will stand; nothing changes yet.
+    def plan(
+        self, written: Mapping[str, ServiceConfig], dependencies: Dependencies
+    ) -> Generator[None, None, ServiceSet]:
+        """Return what will stand, made in slices; nothing changes yet.
 
         Equal words make the same service: its connections, breaker, budget and probes go on untouched.
         """
         compiled = {}
         for name, config in written.items():
+            yield
             old = self.compiled.get(name)
             if old is not None and self.written.get(name) == config:
                 compiled[name] = old

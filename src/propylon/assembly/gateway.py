@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from propylon.assembly.reload import refused
+from propylon.assembly.reload import Reloads
 from propylon.assembly.running import Components, Running
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.load import Loaded, load
-from propylon.config.reading.problems import ConfigError, Problem
+from propylon.config.reading.problems import ConfigError
 from propylon.control import circuits, health, registry
 from propylon.control import metrics as monitoring
 from propylon.control.app import create_app, offer_password
@@ -28,7 +27,6 @@ from propylon.control.policies import Policy
 from propylon.edge.asgi import serve
 from propylon.edge.state import STATE_KEY
 from propylon.errors import ServiceUnavailable
-from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.principal import Principal, identify
 from propylon.services.registry import Registry
@@ -45,8 +43,6 @@ __all__ = ["Gateway", "Override"]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-log = logging.getLogger(__name__)
 
 
 class Override:
@@ -80,9 +76,9 @@ class Gateway:
         """
         self.loaded = loaded
         self.read = read or (lambda: load(loaded.path, os.environ))
-        # Hears of every configuration that a reload has put in force.
+        # Hears of every configuration that a reload has put in force, in a thread of its own.
         self.on_reload: Callable[[Loaded], None] | None = None
-        self._reloading = asyncio.Lock()
+        self._reloads = Reloads(self)
         self._running: Running | None = None
         self._token_services = self._open_token_services()
         metrics = Metrics()
@@ -222,36 +218,23 @@ class Gateway:
         if self._running is not None:
             self._running.edge.draining = True
 
+    @property
+    def running(self) -> Running | None:
+        """What runs, once it is started."""
+        return self._running
+
+    @property
+    def guarded(self) -> Collection[str]:
+        """The names of the routes that a policy stands before."""
+        return self._components.policies.keys()
+
     def reload(self) -> None:
         """Read the configuration again and put it in force; one with errors changes nothing."""
-        self._take(self._read_again())
+        self._reloads.now()
 
     def reload_soon(self, then: Callable[[], None]) -> None:
         """Do the same beside the requests, for a long file takes its time to be read; `then` comes after."""
-        spawn(self._reload(then))
-
-    async def _reload(self, then: Callable[[], None]) -> None:
-        async with self._reloading:
-            self._take(await asyncio.to_thread(self._read_again))
-        then()
-
-    def _read_again(self) -> Loaded | tuple[Problem, ...]:
-        try:
-            loaded = self.read()
-        except ConfigError as error:
-            return error.problems
-        return tuple(refused(loaded, self.config, self._components.policies.keys())) or loaded
-
-    def _take(self, found: Loaded | tuple[Problem, ...]) -> None:
-        if isinstance(found, tuple):
-            for problem in found:
-                log.error("reload: nothing changes: %s", problem)
-            return
-        if self._running is not None:
-            self._running.apply(found)
-        self.loaded = found
-        if self.on_reload is not None:
-            self.on_reload(found)
+        self._reloads.soon(then)
 
     def start(self) -> Running:
         """Return what runs; start it, if it does not run yet. Needs a running loop."""

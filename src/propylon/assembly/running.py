@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
@@ -18,9 +19,8 @@ from starlette.routing import BaseRoute
 
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.membership import Membership
-from propylon.assembly.reload import needs_restart
 from propylon.compile.limits import compile_limit
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_table
+from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Compiled, Parts, compile_slowly
 from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import Endpoint
@@ -33,6 +33,7 @@ from propylon.control.policies import Policy, composed
 from propylon.edge.state import EdgeState
 from propylon.edge.trust import Trust
 from propylon.loop.outbox import Outbox
+from propylon.loop.slices import at_once
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
@@ -41,6 +42,7 @@ from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
+from propylon.proxy.route import Authenticate
 from propylon.services.health import Checks
 from propylon.services.service import Service
 from propylon.stores.siblings import Siblings
@@ -83,6 +85,16 @@ class Components:
     override: Principal | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """All that a configuration comes to, made and not yet in force."""
+
+    loaded: Loaded
+    authentication: Authentication | None
+    services: ServiceSet
+    compiled: Compiled
+
+
 class Running:
     """The core, its pools, its clocks, its log."""
 
@@ -91,7 +103,7 @@ class Running:
     ) -> None:
         """Make the parts; `begin` puts the configuration in force."""
         self.loaded = loaded
-        self._begun = loaded.config  # what cannot change is as it says, whatever reloads say
+        self.begun = loaded.config  # what cannot change is as it says, whatever reloads say
         self._components = components
         self._loop = loop
         render = self._render()
@@ -121,19 +133,32 @@ class Running:
         self.authentication: Authentication | None = None
         self.authentication = self._authenticated(self.config)
         self._services = ServiceSet()
+        self._compiled: Compiled | None = None
+        self._said = 0  # how often a team has said something since the start
         self._limit: tuple[TokenRateLimitConfig, Limit] | None = None
+        self._stages: tuple[Authentication, Mapping[str, Authenticate]] | None = None
+        self._composed: dict[tuple[Policy, ...], Policy] = {}
 
     @property
     def config(self) -> GatewayConfig:
         """The configuration in force."""
         return self.loaded.config
 
+    @property
+    def table(self) -> Table:
+        """The table in force."""
+        return self.edge.pipeline.table
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is what goes with tokens, since the start."""
+        return self._components.token_services is not None
+
     # The first configuration, and the later ones
 
     def start(self) -> None:
         """Put the first configuration in force; say what an operator should know of it."""
-        services = self._services.plan(self.config.services, self._dependencies)
-        self._switch(self.loaded, self.authentication, services)
+        self.switch(at_once(self.prepare(self.loaded)))
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         # What exists by now lives as long as the process: looking through FastAPI's models for
@@ -141,42 +166,36 @@ class Running:
         gc.collect()
         gc.freeze()
 
-    def apply(self, loaded: Loaded) -> None:
-        """Go over to another configuration: it is made beside the one in force, and swapped in.
-
-        A request sees the one or the other. What did not change goes on: connections, breakers,
-        counts, probes, streams.
-        """
-        for key in needs_restart(
-            self._begun, loaded.config, verifying=self._components.token_services is not None
-        ):
-            log.warning("reload: %s takes effect with the next start", key)
-        services = self._services.plan(loaded.config.services, self._dependencies)
+    def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
+        """Make another configuration beside the one in force, in slices; nothing changes yet."""
+        services = yield from self._services.plan(loaded.config.services, self._dependencies)
         authentication = self.authentication
         if loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug:
             authentication = self._authenticated(loaded.config)
-        self._switch(loaded, authentication, services)
-        log.warning(
-            "reload: %d services, %d routes", len(services.by_name), len(loaded.config.routes)
-        )
+        while True:
+            said = self._said
+            compiled = yield from self._compile(loaded.config, authentication, services)
+            if said == self._said:
+                return Change(loaded, authentication, services, compiled)
 
-    def _switch(
-        self, loaded: Loaded, authentication: Authentication | None, services: ServiceSet
-    ) -> None:
-        table = self._table(loaded.config, authentication, services)
-        # From here on nothing fails.
+    def switch(self, change: Change) -> None:
+        """Go over to it: nothing here fails, and a request sees the old one or the new one.
+
+        What did not change goes on: connections, breakers, counts, probes, streams.
+        """
+        config, services = change.loaded.config, change.services
         services.apply(self._services)
-        self._verify_with(authentication)
+        self._verify_with(change.authentication)
         if self._components.token_services is not None:
             self._components.token_services.start()
-            self._components.token_services.apply(loaded.config.auth)
+            self._components.token_services.apply(config.auth)
         for service in services.by_name.values():
             service.fleet.watch(self._checks)
-        self.loaded, self._services = loaded, services
-        self._swap(table)
-        self._adjust(loaded.config)
-        self.membership.apply(loaded.config, services.by_name.values(), services.named())
-        asked = () if authentication is None else authentication.upstreams
+        self.loaded, self._services = change.loaded, services
+        self._swap(change.compiled)
+        self._adjust(config)
+        self.membership.apply(config, services.by_name.values(), services.named())
+        asked = () if change.authentication is None else change.authentication.upstreams
         self._pools.keep((*services.upstreams(), *asked))
 
     def _verify_with(self, authentication: Authentication | None) -> None:
@@ -198,32 +217,50 @@ class Running:
 
     def compile_again(self) -> None:
         """Put a new table in force: a team has said something of its routes."""
-        self._swap(self._table(self.config, self.authentication, self._services))
+        self._said += 1
+        self._swap(at_once(self._compile(self.config, self.authentication, self._services)))
 
-    def _table(
+    def _compile(
         self, config: GatewayConfig, authentication: Authentication | None, services: ServiceSet
-    ) -> Table:
+    ) -> Generator[None, None, Compiled]:
         parts = Parts(
             builtin=self._inprocess,
-            stages=NOTHING_TO_VERIFY_WITH if authentication is None else authentication.stages,
+            stages=self._stages_of(authentication),
             endpoints=(
                 *self._components.endpoints,
                 *endpoints_of(self._components.api, self._components.routes),
             ),
-            policies={name: composed(some) for name, some in self._components.policies.items()},
+            policies={
+                name: self._policy(tuple(some)) for name, some in self._components.policies.items()
+            },
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
         )
-        return compile_table(config, parts, services.by_name)
+        return compile_slowly(config, parts, services.by_name, self._compiled)
+
+    # Equal words make the same route only out of the same parts.
+
+    def _stages_of(self, authentication: Authentication | None) -> Mapping[str, Authenticate]:
+        if authentication is None:
+            return NOTHING_TO_VERIFY_WITH
+        if self._stages is None or self._stages[0] is not authentication:
+            self._stages = (authentication, authentication.stages)
+        return self._stages[1]
+
+    def _policy(self, policies: tuple[Policy, ...]) -> Policy:
+        if (known := self._composed.get(policies)) is None:
+            known = self._composed[policies] = composed(policies)
+        return known
 
     def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
         if self._limit is None or self._limit[0] != written:
             self._limit = (written, compile_limit(written, self._loop.time))
         return self._limit[1]
 
-    def _swap(self, table: Table) -> None:
-        self.edge.pipeline.table = table
-        self._components.metrics.settle(table)
+    def _swap(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        self.edge.pipeline.table = compiled.table
+        self._components.metrics.settle(compiled.table)
 
     def _adjust(self, config: GatewayConfig) -> None:
         """Set the limits of the edge, and what is logged."""

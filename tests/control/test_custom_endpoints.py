@@ -20,7 +20,7 @@ from propylon.proxy.authenticate import anonymous
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Route
-from tests.proxy.doubles import Asked, request
+from tests.proxy.doubles import STILL, Asked, request
 
 Method = Callable[[FastAPI], None]
 
@@ -67,7 +67,7 @@ def found(*add: Method) -> list[tuple[str, Access, bool]]:
 def built(*add: Method) -> tuple[FastAPI, Table]:
     """The app with these endpoints, and the table that leads to them."""
     app, endpoints = app_of(*add)
-    return app, compile_table(GatewayConfig(), Parts(Asked(), endpoints=endpoints), {})
+    return app, compile_table(GatewayConfig(), Parts(Asked(), STILL, endpoints=endpoints), {})
 
 
 def table_of(*add: Method) -> Table:
@@ -174,7 +174,7 @@ def test_its_body_may_be_as_large_as_any() -> None:
     """The server's `max_body` holds, not the little that the gateway's own endpoints take."""
     config = GatewayConfig.model_validate({"server": {"max_body": "7MB"}})
     _, endpoints = app_of(get("/mine", methods=("POST",)))
-    routes = compile_table(config, Parts(Asked(), endpoints=endpoints), {}).routes
+    routes = compile_table(config, Parts(Asked(), STILL, endpoints=endpoints), {}).routes
     assert next(one.max_body for one in routes if one.name == "/mine") == 7_000_000
 
 

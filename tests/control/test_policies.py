@@ -21,7 +21,6 @@ from propylon.errors import (
     Refused,
 )
 from propylon.proxy.exchange import Exchange
-from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import ANONYMOUS, Principal
@@ -243,12 +242,11 @@ def answer(*policies: Policy, **options: Any) -> tuple[int, bytes, dict[str, Any
     """What a client gets behind these policies: status, header block, error; and the upstream."""
     up, client, seen = Asked(), Client(), []
     to = route(of=service(up), before=composed(policies), **options)
-    forward = Forward(lambda: 0.0, lambda: 0.0, lambda: 0.0)
 
     async def main() -> None:
         clock = asyncio.get_running_loop().time
         sinks = (seen.append,)
-        pipeline = Pipeline(Table((to,)), forward, sinks, clock=clock, chance=lambda bits: ENTROPY)
+        pipeline = Pipeline(Table((to,)), sinks, clock=clock, chance=lambda bits: ENTROPY)
         await pipeline.handle(request(), client)
 
     run(main())

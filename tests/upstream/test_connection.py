@@ -60,6 +60,33 @@ def test_an_answer_is_read(raw: bytes, body: bytes, pace: str) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("length", "framing"),
+    [
+        (4, b"Content-Length: 4"),
+        (0, b"Content-Length: 0"),
+        (CHUNKED, b"Transfer-Encoding: chunked"),
+    ],
+)
+def test_framing_is_our_own(length: int, framing: bytes) -> None:
+    """The connection writes it, in the one spelling that everyone reads alike, and last."""
+    heads: list[bytes] = []
+
+    async def script(line: Line) -> None:
+        heads.append(await line.head())
+        line.send(OK)
+
+    async def main() -> None:
+        async with World(script) as world:
+            body = None if length == 0 else upload(b"abcd", length=length)[0]
+            out = world.out("POST", body=body)
+            out.length = length
+            assert (await world.pool.send(out, Collected())).head.status == 200
+
+    run(main())
+    assert heads[0].endswith(b"\r\n" + framing + b"\r\n\r\n")
+
+
 def test_interim_answers_reach_the_sink() -> None:
     """All but 100, which answers us: 103 is for the client."""
 

@@ -115,6 +115,7 @@ class Running:
             self.config, self._pools, self._resolver, self._create, self._publish
         )
         self.membership.listen(components.siblings, loop)
+        self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
         self.edge = self._edge()
@@ -205,6 +206,7 @@ class Running:
     ) -> Table:
         parts = Parts(
             builtin=self._inprocess,
+            forward=self._forward,
             stages=NOTHING_TO_VERIFY_WITH if authentication is None else authentication.stages,
             endpoints=(
                 *self._components.endpoints,
@@ -258,7 +260,6 @@ class Running:
         config = self.config
         pipeline = Pipeline(
             Table(()),
-            Forward(self._loop.time, time.perf_counter, self._random.random),
             (self._access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,

@@ -11,6 +11,7 @@ from propylon.compile.services import Dependencies
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import RouteConfig
 from propylon.config.reading.load import Loaded
+from propylon.proxy.forward import Forward
 from propylon.proxy.route import Authenticate, Pattern, Route
 from propylon.upstream.ports import Upstream
 
@@ -68,7 +69,9 @@ def entries(
     dependencies = Dependencies(lambda _address, _limit: upstream, chance)
     endpoints = builtin_endpoints(config.prefix, config.auth)
     services = ServiceSet().plan(config.services, dependencies)
-    table = compile_table(config, Parts(upstream, stages, endpoints), services.by_name)
+    # Nothing becomes due here, nothing is measured and nothing is left to chance.
+    forward = Forward(_still, _still, _still)
+    table = compile_table(config, Parts(upstream, forward, stages, endpoints), services.by_name)
     written = iter(
         [
             (one, loaded.places.of(("routes", at)))
@@ -84,6 +87,10 @@ def entries(
         )
         for route in table.routes
     ]
+
+
+def _still() -> float:
+    return 0.0
 
 
 def preference(pattern: Pattern) -> tuple[object, ...]:

@@ -17,7 +17,15 @@ from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
-from propylon.proxy.route import NO_OVERRIDES, Authenticate, Before, HeaderOverrides, Pattern, Route
+from propylon.proxy.route import (
+    NO_OVERRIDES,
+    Authenticate,
+    Before,
+    Forwards,
+    HeaderOverrides,
+    Pattern,
+    Route,
+)
 from propylon.services import balance
 from propylon.services.service import Fleet, Instance, Service
 from propylon.upstream.ports import Timeouts, Upstream
@@ -40,12 +48,13 @@ NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
 class Parts:
     """What a table is made of besides what was written.
 
-    `builtin` answers the `endpoints`, the gateway's own and those of a team. `stages` are what a route's
+    `forward` sends requests on. `builtin` answers the `endpoints`, the gateway's own and those of a team. `stages` are what a route's
     `auth` comes to. `policies` are what a
     team has put before its routes, by their names. `override` is who everybody is, in a test.
     """
 
     builtin: Upstream
+    forward: Forwards
     stages: Mapping[str, Authenticate] = field(default_factory=lambda: NOTHING_TO_VERIFY_WITH)
     endpoints: tuple[Endpoint, ...] = ()
     policies: Mapping[str, Before] = field(default_factory=dict)
@@ -88,6 +97,7 @@ class _Compiler:
             authenticate=self.authenticate[written.auth],
             authorize=permitted(written.scopes, written.roles),
             circuit=written.circuit,
+            forward=self.parts.forward,
             timeouts=self._timeouts(written, service.timeouts),
             max_body=self.config.server.max_body if written.max_body is None else written.max_body,
             replaced=len(segments) if replaces else 0,
@@ -148,6 +158,7 @@ class _Compiler:
             service=service,
             authenticate=self.authenticate[auth],
             authorize=authorize,
+            forward=self.parts.forward,
             timeouts=service.timeouts,
             max_body=self.config.server.max_body if largest is None else largest,
             response_remove=_replaced(self.config.cors),

@@ -245,7 +245,7 @@ class _AsgiTurn(Turn):
             self._paused = True
             self._flow.pause()
 
-    def finish(self) -> None:
+    def finish(self, trailers: bytes = b"") -> None:  # noqa: ARG002 — dropped: RFC 9110, 6.5.1
         """End the body; an answer that is not as long as it said is cut instead."""
         self._flow = None
         if self._length >= 0 and self._length != self.bytes_out:

@@ -63,8 +63,8 @@ class Body:
         if sink is not None:
             sink.body_data(data)
 
-    def end(self) -> None:
-        """Note that the body is complete. Raises InvalidRequest if it is not.
+    def end(self, trailers: bytes = b"") -> None:
+        """Note that the body is complete, with the trailers behind it. Raises InvalidRequest if it is not.
 
         Our own edge counts; a server, or what somebody put between it and us, may not.
         """
@@ -73,7 +73,7 @@ class Body:
             raise InvalidRequest(msg)
         self.complete = True
         if self._sink is not None:
-            self._sink.body_end()
+            self._sink.body_end(trailers)
 
     # What the upstream says
 

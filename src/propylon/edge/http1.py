@@ -103,7 +103,7 @@ class FastTurn(Turn):
             self.bytes_out += len(data)
             self._client.send(chunk(data) if self._chunked else data)
 
-    def finish(self) -> None:
+    def finish(self, trailers: bytes = b"") -> None:  # noqa: ARG002 — dropped: RFC 9110, 6.5.1
         """End the body; an answer that is not as long as it said is cut instead."""
         self._flow = None
         if self._chunked:

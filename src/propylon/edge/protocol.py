@@ -267,13 +267,14 @@ class GatewayProtocol(asyncio.Protocol):
             if piece:
                 body.feed(piece)
             if framing.done:
-                self._end_body(body, framing.rest)
+                self._end_body(body, framing)
         except FramingError as error:
             self._fail(InvalidRequest("The body of the request is malformed", reason=str(error)))
         except GatewayError as error:
             self._fail(error)
 
-    def _end_body(self, body: Body, rest: bytes) -> None:
+    def _end_body(self, body: Body, framing: BodyReader) -> None:
+        rest = framing.rest
         self._body = None
         self._set_deadline()
         self._pipelined += rest
@@ -281,7 +282,7 @@ class GatewayProtocol(asyncio.Protocol):
             self._pause_reading()
         else:
             self._resume_reading()
-        body.end()
+        body.end(framing.trailers)
 
     def _fail(self, error: GatewayError) -> None:
         """End the exchange in flight because of its own body."""

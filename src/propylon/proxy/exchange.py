@@ -9,6 +9,7 @@ from typing import Protocol
 from propylon.errors import GatewayError
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import NO_PREFERENCE, PrivacyPreference, Route
+from propylon.proxy.trace import SAMPLED
 from propylon.services.breaker import Permit
 from propylon.services.service import Instance
 from propylon.upstream.ports import Flow, RequestBody
@@ -68,8 +69,8 @@ class Downstream(Protocol):
     def write(self, data: bytes) -> None:
         """Send a piece of the body; an empty one is nothing."""
 
-    def finish(self) -> None:
-        """End the body."""
+    def finish(self, trailers: bytes = b"") -> None:
+        """End the body; `trailers` is the block that the upstream sent behind it."""
 
     def interim(self, head: Response) -> None:
         """Send a 1xx answer, if the client can take one."""
@@ -89,13 +90,13 @@ class Exchange:
     __slots__ = (
         "attempts",
         "began",
-        "cors",
         "downstream",
         "ended",
         "entropy",
         "error",
         "flags",
         "instance",
+        "lines",
         "permit",
         "principal",
         "privacy",
@@ -103,7 +104,9 @@ class Exchange:
         "request_id",
         "route",
         "status",
+        "trace_flags",
         "trace_id",
+        "trace_state",
         "upstream_began",
         "upstream_status",
     )
@@ -116,13 +119,19 @@ class Exchange:
         self.downstream = downstream
         self.entropy = entropy
         self.request_id = entropy[:32]
-        self.trace_id = b""
+        # Of the trace that the exchange belongs to: one that begins here, unless the client sent one.
+        self.trace_id = entropy[32:64]
+        self.trace_flags = SAMPLED
+        self.trace_state = (
+            False  # whether the client's tracestate goes on: only with a valid traceparent
+        )
         self.began = began
         self.ended = began
         self.route: Route | None = None
         self.principal: Principal = ANONYMOUS
         self.privacy: PrivacyPreference = NO_PREFERENCE  # what the client wants to be kept of this
-        self.cors = b""  # the block that lets a web page read the answer
+        # What the gateway says in any answer, a refusal included: a block. Each stage appends its own (CORS today).
+        self.lines = b""
         self.instance: Instance | None = None
         self.permit: Permit | None = None  # of the breaker, to be given back at the end
         self.attempts = 0

@@ -30,7 +30,7 @@ from propylon.upstream.ports import Answer, Outgoing
 from propylon.upstream.reply import Reply
 from propylon.wire.message import NO_BODY, Request, Response
 
-__all__ = ["Forward"]
+__all__ = ["Forward", "settle"]
 
 Clock = Callable[[], float]
 
@@ -145,19 +145,20 @@ class Forward:
         # Last: only what is sent again is counted.
         return pause if service.budget.take(self._clock()) else None
 
-    def settle(self, exchange: Exchange) -> None:
-        """Tell fleet and breaker what came of the exchange: only its end shows whether the body was whole."""
-        error, status, permit = exchange.error, exchange.upstream_status, exchange.permit
-        route, instance = exchange.route, exchange.instance
-        if route is None:
-            return
-        if status and instance is not None:
-            _note(route.service, instance, error, status)
-        breaker = route.service.breaker
-        if permit is None or breaker is None:
-            return
-        if permit.counts or error is not None or status >= _SERVER_ERROR:
-            breaker.settle(permit, judge(error, status))
+
+def settle(exchange: Exchange) -> None:
+    """Tell fleet and breaker what came of the exchange: only its end shows whether the body was whole."""
+    error, status, permit = exchange.error, exchange.upstream_status, exchange.permit
+    route, instance = exchange.route, exchange.instance
+    if route is None:
+        return
+    if status and instance is not None:
+        _note(route.service, instance, error, status)
+    breaker = route.service.breaker
+    if permit is None or breaker is None:
+        return
+    if permit.counts or error is not None or status >= _SERVER_ERROR:
+        breaker.settle(permit, judge(error, status))
 
 
 def _found_out(service: Service, permit: Permit, outcome: Outcome = Outcome.SUCCESS) -> None:

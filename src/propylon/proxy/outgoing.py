@@ -10,13 +10,10 @@ from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.services.service import Instance
 from propylon.upstream.ports import Outgoing
 from propylon.wire.headers import render, without
-from propylon.wire.message import CHUNKED, Request
+from propylon.wire.message import Request
 
 __all__ = ["address", "hops", "outgoing"]
 
-_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_NO_TRACE = b"0" * 32
-_NO_SPAN = b"0" * 16
 _MAX_HOPS = re.compile(rb"[0-9]{1,3}")
 
 
@@ -33,7 +30,16 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
     block = _block(exchange, request, route)
-    return Outgoing(request.method, b"", block, body, timeouts, now + timeouts.total, exchange)
+    return Outgoing(
+        request.method,
+        b"",
+        block,
+        body,
+        timeouts,
+        now + timeouts.total,
+        exchange,
+        request.length,
+    )
 
 
 def address(
@@ -59,23 +65,19 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
     if route.request_remove:
         block = without(block, route.request_remove)
     host = origin.host or request.host
-    block = b"%b%b%b\r\nX-Request-ID: %b%b%b%b%b" % (
+    block = b"%b%b%b\r\nX-Request-ID: %b\r\ntraceparent: 00-%b-%b-%b%b%b%b" % (
         block,
         origin.forwarded,
         b"\r\nX-Forwarded-Host: " + host if host else b"",
         exchange.request_id,
-        _trace(exchange, request),
+        exchange.trace_id,
+        exchange.entropy[64:],  # our span: the parent of whatever the upstream does
+        exchange.trace_flags,
         exchange.principal.block,
         exchange.privacy.block,
         route.request_set,
     )
-    if not request.plain:
-        block += _special(exchange, request)
-    if request.length >= 0:
-        return block + b"\r\nContent-Length: %d" % request.length
-    if request.length == CHUNKED:
-        return block + b"\r\nTransfer-Encoding: chunked"
-    return block
+    return block if request.plain else block + _special(exchange, request)
 
 
 def _tokenless(request: Request) -> bytes:
@@ -90,6 +92,8 @@ def _special(exchange: Exchange, request: Request) -> bytes:
     """Put back the few special headers that pass after all."""
     special = request.special
     passing: list[tuple[bytes, bytes]] = []
+    if exchange.trace_state:  # W3C Trace Context, 3.3: only with a valid traceparent
+        passing.extend((b"tracestate", value) for value in special.get(b"tracestate", ()))
     left = hops(request)
     if left is not None:
         # RFC 9110, 7.6.2: counted for OPTIONS (and TRACE, which never passes); others keep theirs.
@@ -99,23 +103,6 @@ def _special(exchange: Exchange, request: Request) -> bytes:
         for name in _TRUSTED:
             passing.extend((name, value) for value in special.get(name.lower(), ()))
     return render(passing)
-
-
-def _trace(exchange: Exchange, request: Request) -> bytes:
-    """Continue the client's trace (W3C Trace Context), or begin one."""
-    span = exchange.entropy[64:]
-    if b"traceparent" not in request.special:
-        trace = exchange.trace_id = exchange.entropy[32:64]
-        return b"\r\ntraceparent: 00-%b-%b-01" % (trace, span)
-    sent = request.special[b"traceparent"]
-    match = _TRACEPARENT.fullmatch(sent[0]) if len(sent) == 1 else None
-    if match is None or match[1] == _NO_TRACE or match[2] == _NO_SPAN:
-        trace = exchange.trace_id = exchange.entropy[32:64]
-        return b"\r\ntraceparent: 00-%b-%b-01" % (trace, span)
-    exchange.trace_id = match[1]
-    # Only with a valid traceparent: W3C Trace Context, 3.3.
-    state = [(b"tracestate", value) for value in request.special.get(b"tracestate", ())]
-    return b"\r\ntraceparent: 00-%b-%b-%b" % (match[1], span, match[3]) + render(state)
 
 
 # What a trusted proxy may say besides X-Forwarded-*; from anybody else these would be believed.

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from propylon.errors import ClientGone, GatewayError, InternalError
 from propylon.proxy.exchange import Downstream, Exchange, Observer
-from propylon.proxy.forward import Forward
+from propylon.proxy.forward import settle
 from propylon.proxy.match import Table
 from propylon.proxy.refuse import refusal
 from propylon.proxy.relay import relay
+from propylon.proxy.trace import continued
 from propylon.wire.message import Request
 
 __all__ = ["Pipeline"]
@@ -34,7 +35,6 @@ class Pipeline:
     def __init__(
         self,
         table: Table,
-        forward: Forward,
         observers: tuple[Observer, ...],
         *,
         clock: Clock,
@@ -45,7 +45,6 @@ class Pipeline:
         `clock` counts seconds for durations; `chance(bits)` returns random bits for request ids.
         """
         self.table = table
-        self._forward = forward
         self._observers = observers
         self._clock = clock
         self._chance = chance
@@ -73,7 +72,7 @@ class Pipeline:
                 await route.before(request, principal)
             if route.limit is not None:
                 await route.limit(request, principal, origin.client)
-            answer = await self._forward(exchange, request, route)
+            answer = await route.forward(exchange, request, route)
             await relay(exchange, answer, route)
         except GatewayError as error:
             self._refuse(exchange, error)
@@ -98,8 +97,11 @@ class Pipeline:
             sent = request.special[b"x-request-id"]
             if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
                 exchange.request_id = sent[0]
+        if b"traceparent" in request.special and (trace := continued(request)) is not None:
+            exchange.trace_id, exchange.trace_flags = trace
+            exchange.trace_state = True
         if self.table.cors is not None:
-            exchange.cors = self.table.cors.block(request)
+            exchange.lines = self.table.cors.block(request)
         return exchange
 
     def _answered(self, exchange: Exchange, request: Request) -> bool:
@@ -128,7 +130,7 @@ class Pipeline:
         exchange.status = error.status
         downstream.closes = downstream.closes or error.closes
         head, body = refusal(error, exchange.request, exchange.request_id)
-        downstream.respond(head, head.block + exchange.cors, body)
+        downstream.respond(head, head.block + exchange.lines, body)
 
     def _observe(self, exchange: Exchange) -> None:
         exchange.ended = self._clock()
@@ -140,7 +142,7 @@ class Pipeline:
             or (permit is not None and permit.counts)
             or (instance is not None and (instance.state.failures or instance.state.ejections))
         ):
-            self._forward.settle(exchange)
+            settle(exchange)
         for observer in self._observers:
             observer(exchange)
 

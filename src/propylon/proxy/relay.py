@@ -29,7 +29,7 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     block = b"%b\r\nX-Request-ID: %b%b%b" % (
         block,
         exchange.request_id,
-        exchange.cors,
+        exchange.lines,
         route.response_set,
     )
     if route.response_overrides is not NO_OVERRIDES:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from propylon.proxy.principal import Principal
 from propylon.services.service import Service
-from propylon.upstream.ports import Timeouts
+from propylon.upstream.ports import Answer, Timeouts
 from propylon.wire.headers import without
 from propylon.wire.message import Request
 
@@ -18,6 +18,7 @@ __all__ = [
     "Authenticate",
     "Authorize",
     "Before",
+    "Forwards",
     "HeaderOverrides",
     "Level",
     "Limited",
@@ -61,6 +62,9 @@ class Pattern:
 Authenticate = Callable[[Request], Awaitable[Principal]]
 Authorize = Callable[[Principal, str], None]
 Before = Callable[[Request, Principal], Awaitable[None]]
+# Sends the request on and returns the final answer's head: (exchange, request, route). `proxy.forward` is the usual
+# one; what answers without an upstream, or before one, is another. Its exchange is defined to the left of this module.
+Forwards = Callable[..., Awaitable[Answer]]
 Limited = Callable[[Request, Principal, str], Awaitable[None]]
 ReadPrivacy = Callable[[Request], PrivacyPreference]
 
@@ -104,6 +108,7 @@ class Route:
     authorize: Authorize
     timeouts: Timeouts
     max_body: int
+    forward: Forwards
     circuit: bool = True  # whether the service's breaker is asked, and told
     # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
     replaced: int = 0

@@ -30,7 +30,7 @@ from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER, Ticker
 from propylon.upstream.ports import Answer, Outgoing, RequestBody, Sink
 from propylon.upstream.reply import Reply
-from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, chunk
+from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, announced, chunk
 from propylon.wire.message import CHUNKED, NO_BODY, Response
 from propylon.wire.response import ResponseReader
 
@@ -118,7 +118,11 @@ class Connection(asyncio.Protocol):
         self._sink = sink
         answered: Signal[Answer] = Signal(self._abandoned)
         self._answered = answered
-        self._outbox.write(transport, outgoing.line + outgoing.block + HEAD_END)
+        if outgoing.length == NO_BODY:
+            self._outbox.write(transport, outgoing.line + outgoing.block + HEAD_END)
+        else:
+            framing = announced(outgoing.length)
+            self._outbox.write(transport, outgoing.line + outgoing.block + framing + HEAD_END)
         timeouts = outgoing.timeouts
         now = self._ticker.now
         self._end = now + timeouts.max_duration
@@ -233,7 +237,9 @@ class Connection(asyncio.Protocol):
             data = chunk(data) if self._body.length == CHUNKED else data
             self._outbox.write(self._transport, data)
 
-    def body_end(self) -> None:
+    def body_end(
+        self, trailers: bytes = b""
+    ) -> None:  # noqa: ARG002 — dropped, as RFC 9110, 6.5.1 allows
         """Note that the request has gone out whole: from now on the upstream is waited for."""
         body, outgoing = self._body, self._outgoing
         if self._transport is None or body is None or outgoing is None:
@@ -400,9 +406,10 @@ class Connection(asyncio.Protocol):
         sink, ended, reply = self._sink, self._ended, self._reply
         if reply is None:
             return  # the sink aborted us in its `write`
+        trailers = b"" if self._reader is None else self._reader.trailers
         self._conclude(reply.head, clean=clean)
         if sink is not None:
-            sink.finish()
+            sink.finish(trailers)
         if ended is not None:
             ended.set(None)
 

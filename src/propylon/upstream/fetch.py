@@ -42,8 +42,6 @@ async def fetch(
     UpstreamTimeout.
     """
     given = None if body is None else _Given(body)
-    if body is not None:
-        block += b"\r\nContent-Length: %d" % len(body)
     outgoing = Outgoing(
         line.split(b" ", 1)[0].decode("ascii"),
         line + b" HTTP/1.1",
@@ -51,6 +49,7 @@ async def fetch(
         given,
         Timeouts(within, within, within, within, within),
         asyncio.get_running_loop().time() + within,
+        length=NO_BODY if body is None else len(body),
     )
     try:
         async with asyncio.timeout(within):
@@ -111,7 +110,7 @@ class _Collector:
         else:
             self._check()
 
-    def finish(self) -> None:
+    def finish(self, trailers: bytes = b"") -> None:
         """Nothing to do: the signal says so, too."""
 
     def _check(self) -> None:

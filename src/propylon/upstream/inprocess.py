@@ -19,6 +19,7 @@ from propylon.loop.signal import Signal
 from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER
 from propylon.upstream.ports import Answer, Outgoing, Sink
+from propylon.wire.framing import announced
 from propylon.wire.headers import fields, render
 from propylon.wire.message import CHUNKED, NO_BODY, Response
 
@@ -153,6 +154,7 @@ class _Call:
 
     def _scope(self) -> MutableMapping[str, Any]:
         path, _, query = self._outgoing.line.split(b" ")[1].partition(b"?")
+        block = self._outgoing.block + announced(self._outgoing.length)
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -163,7 +165,7 @@ class _Call:
             "raw_path": path,
             "query_string": query,
             "root_path": "",
-            "headers": [(name.lower(), value) for name, value in fields(self._outgoing.block)],
+            "headers": [(name.lower(), value) for name, value in fields(block)],
             "client": None,
             "server": None,
             "state": {CONTEXT: self._outgoing.context},
@@ -179,7 +181,9 @@ class _Call:
             self._outgoing.body.pause()
         self._news.set()
 
-    def body_end(self) -> None:
+    def body_end(
+        self, trailers: bytes = b""
+    ) -> None:  # noqa: ARG002 — ASGI has no message for them
         """Note that the request is complete."""
         self._in_complete = True
         self._news.set()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER
-from propylon.wire.message import Response
+from propylon.wire.message import NO_BODY, Response
 
 __all__ = [
     "Answer",
@@ -42,8 +42,8 @@ class Sink(Protocol):
     def write(self, data: bytes) -> None:
         """Take the next piece; an empty one is nothing."""
 
-    def finish(self) -> None:
-        """Note that the body is complete."""
+    def finish(self, trailers: bytes = b"") -> None:
+        """Note that the body is complete; `trailers` is the block that came behind it."""
 
     def interim(self, head: Response) -> None:
         """Take a 1xx answer; more will follow."""
@@ -76,8 +76,8 @@ class BodySink(Protocol):
     def body_data(self, data: bytes) -> None:
         """Take the next piece."""
 
-    def body_end(self) -> None:
-        """Note that the body is complete."""
+    def body_end(self, trailers: bytes = b"") -> None:
+        """Note that the body is complete; `trailers` is the block that came behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +98,15 @@ class Timeouts:
 class Outgoing:
     """A request on its way out: everything an upstream needs, and the limits it has to keep.
 
-    `line` is the request line; `block` the finished header block, Host and framing included.
+    `line` is the request line; `block` the header block, Host included. How the body is framed (`length`: bytes,
+    NO_BODY or CHUNKED) is written by what sends it: only a connection knows how it is used.
     `deadline` is on the loop's clock and holds until the final answer's head. It is NEVER while
     the request's body is going out as it comes in: how long that takes is up to the client, and `total`
     is counted from its end (as Envoy's route timeout is). `context` is for upstreams in this process
     that may know more than what is sent: it never leaves it.
     """
 
-    __slots__ = ("block", "body", "context", "deadline", "line", "method", "timeouts")
+    __slots__ = ("block", "body", "context", "deadline", "length", "line", "method", "timeouts")
 
     def __init__(
         self,
@@ -116,6 +117,7 @@ class Outgoing:
         timeouts: Timeouts,
         deadline: float,
         context: object = None,
+        length: int = NO_BODY,
     ) -> None:
         """Take the parts."""
         self.method = method
@@ -125,6 +127,7 @@ class Outgoing:
         self.timeouts = timeouts
         self.deadline = deadline
         self.context = context
+        self.length = length
 
     def begin_sending(self) -> None:
         """Suspend `total` if the request has not come in whole: from here on the client is waited for."""

@@ -169,5 +169,5 @@ class _Nobody:
     def write(self, data: bytes) -> None:
         """Drop it."""
 
-    def finish(self) -> None:
+    def finish(self, trailers: bytes = b"") -> None:
         """Nothing to do."""

@@ -17,6 +17,7 @@ __all__ = [
     "BodyReader",
     "ChunkDecoder",
     "FramingError",
+    "announced",
     "chunk",
     "content_length",
 ]
@@ -51,6 +52,13 @@ def content_length(lines: list[bytes]) -> int:
     return int(lines[0])
 
 
+def announced(length: int) -> bytes:
+    """Return the header line that announces a body: of `length` bytes, CHUNKED, or none for NO_BODY (RFC 9112, 6)."""
+    if length >= 0:
+        return b"\r\nContent-Length: %d" % length
+    return b"\r\nTransfer-Encoding: chunked" if length == CHUNKED else b""
+
+
 def chunk(data: bytes) -> bytes:
     """Encode one non-empty chunk (an empty one would end the body)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
@@ -60,17 +68,18 @@ class ChunkDecoder:
     """Decode a chunked body (RFC 9112, 7.1) fed in any pieces.
 
     `feed` returns the data of all chunks in the piece, joined: a million one-byte chunks must not
-    become a million writes. When `done`, `rest` holds what came after the body. Extensions and
-    trailers are checked and dropped: RFC 9112, 7.1.2 leaves them to the recipient, and a trailer
-    must never become a header.
+    become a million writes. When `done`, `rest` holds what came after the body. Extensions are checked and
+    dropped. Trailers are checked and kept apart, as a block in `trailers`: a trailer must never become a header
+    (RFC 9110, 6.5.1), and whether it may go on is decided by what knows the other side.
     """
 
-    __slots__ = ("_closing", "_pending", "_remaining", "_trailing", "done", "rest")
+    __slots__ = ("_closing", "_pending", "_remaining", "_trailing", "done", "rest", "trailers")
 
     def __init__(self) -> None:
         """Start before the first size line."""
         self.done = False
         self.rest = b""
+        self.trailers = b""
         self._pending = b""  # a control line that has not ended yet
         self._remaining = 0  # data bytes left in the current chunk
         self._closing = False  # the CRLF after the data of a chunk is due
@@ -148,6 +157,7 @@ class ChunkDecoder:
         if self._trailing > _LINE_LIMIT:
             msg = "the trailers are too long"
             raise FramingError(msg)
+        self.trailers += b"\r\n" + match[0][:-2]  # a block's lines have their CRLF in front
         return match.end()
 
 
@@ -170,6 +180,11 @@ class BodyReader:
     def until_close(self) -> bool:
         """Whether only the end of the connection ends the body."""
         return self._remaining == UNTIL_CLOSE
+
+    @property
+    def trailers(self) -> bytes:
+        """The trailers that came behind a chunked body, as a block."""
+        return b"" if self._decoder is None else self._decoder.trailers
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes; return the body's part of them. Raises FramingError."""

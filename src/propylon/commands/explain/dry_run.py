@@ -21,7 +21,6 @@ from propylon.errors import GatewayError
 from propylon.loop.outbox import Outbox
 from propylon.loop.ticker import Ticker
 from propylon.proxy.exchange import Exchange, IncomingBody
-from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
@@ -30,6 +29,7 @@ from propylon.stores.memory import MemoryRevocations
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Answer, Flow, Outgoing, Sink
 from propylon.upstream.reply import Reply
+from propylon.wire.framing import announced
 from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
 from propylon.wire.request import parse_request
 
@@ -124,9 +124,7 @@ async def _send(loaded: Loaded, asked: Asked) -> DryRun:
     run.table = Table(entry.route for entry in run.entries)
     # The same ids whenever it is asked: an example, not a secret.
     chance = random.Random(0).getrandbits  # noqa: S311
-    pipeline = Pipeline(
-        run.table, Forward(_still, _still, _still), (recorder.ended,), clock=_still, chance=chance
-    )
+    pipeline = Pipeline(run.table, (recorder.ended,), clock=_still, chance=chance)
     await _receive(run, pipeline, loaded, asked)
     _judge_match(run)
     _judge_forward(run)
@@ -254,7 +252,8 @@ class _Recorder:
 
     async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
         """Take the request; answer 204 without having asked anybody."""
-        self._run.sent = b"%b%b\r\n\r\n" % (outgoing.line, outgoing.block)
+        framing = announced(outgoing.length)
+        self._run.sent = b"%b%b%b\r\n\r\n" % (outgoing.line, outgoing.block, framing)
         head = Response(204, b" 204 No Content", b"", NO_BODY, keep_alive=True)
         return Reply(head, b"", None)
 
@@ -292,7 +291,7 @@ class _Onlooker:
     def write(self, data: bytes) -> None:
         """Drop it."""
 
-    def finish(self) -> None:
+    def finish(self, trailers: bytes = b"") -> None:
         """Nothing was kept."""
 
     def interim(self, head: Response) -> None:

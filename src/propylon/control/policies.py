@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from propylon.control.errors import code_of
 from propylon.errors import InternalError, Refused
-from propylon.loop.tasks import spawn
+from propylon.loop.tasks import in_task
 from propylon.proxy.principal import Principal
 from propylon.wire.message import Request
 
@@ -52,19 +52,18 @@ def composed(policies: Iterable[Policy]) -> Policy:
             await policy(request, principal)
 
     async def before(request: Request, principal: Principal) -> None:
-        task = spawn(ask_all(request, principal))
         try:
-            await task
+            await in_task(ask_all(request, principal))
         except HTTPException as error:
             raise _refused(error) from error
         except asyncio.CancelledError as error:
             # Not the client's leaving, which arrives as ClientGone: something that the policy awaited.
             msg = "A policy was cancelled"
             raise InternalError(msg) from error
+        except (Exception, GeneratorExit):
+            raise  # the pipeline's business; and the end of an exchange that is given up
         except BaseException as error:
-            # What is no Exception (a group of them, a library's own) would end nobody's exchange.
-            if isinstance(error, Exception) or not task.done():
-                raise
+            # What is no Exception (a group of them, a library's own) would pass every border unanswered.
             msg = "A policy failed"
             raise InternalError(msg) from error
 

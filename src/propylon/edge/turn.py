@@ -1,7 +1,12 @@
 """Step an exchange's coroutine without a task.
 
-A task costs two turns of the loop and a future; an exchange needs neither: whatever it waits for
-(`upstream.signal`) calls it back directly. Futures work too, so that a stage may await a task.
+A task costs two turns of the loop and a future. An exchange needs neither: what it waits for (`loop.signal`) calls
+it back directly. Futures work too, so that a stage may await a task.
+
+What a task would give an exchange and a turn has to give instead: a context of its own. Many exchanges are stepped
+from one callback (a socket's data, a timer), and a ContextVar that one of them sets must not be seen by the next.
+What a turn cannot give is `asyncio.current_task()`: code that needs one (`asyncio.timeout`, most libraries) runs by
+`loop.tasks.in_task`.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Generator
+from contextvars import Context, copy_context
 from typing import Any
 
 from propylon.errors import GatewayError
@@ -25,7 +31,7 @@ class Turn:
     A subclass says what to do when it is `over`, in `ended`.
     """
 
-    __slots__ = ("_awaited", "_coroutine", "_error", "_running", "over")
+    __slots__ = ("_awaited", "_context", "_coroutine", "_error", "_running", "over")
 
     def __init__(self) -> None:
         """Wait for `run`."""
@@ -33,6 +39,7 @@ class Turn:
         self._running = False
         self._coroutine: Generator[Any, None, None] | Coroutine[Any, None, None] | None = None
         self._awaited: Any = None
+        self._context: Context | None = None
         self._error: GatewayError | None = None
 
     @property
@@ -43,6 +50,8 @@ class Turn:
     def run(self, coroutine: Coroutine[Any, None, None]) -> None:
         """Take the first step at once, and the others as what is awaited comes about."""
         self._coroutine = coroutine
+        # A copy, as a task would take: a server's own ContextVars stay visible on the portable edge.
+        self._context = copy_context()
         self._step(None)
 
     def throw(self, error: GatewayError) -> None:
@@ -79,16 +88,19 @@ class Turn:
             self._step(None)
 
     def _step(self, error: GatewayError | None) -> None:
-        coroutine = self._coroutine
-        if coroutine is None:
+        coroutine, context = self._coroutine, self._context
+        if coroutine is None or context is None:
             return
         self._running = True
         try:
-            awaited = coroutine.send(None) if error is None else coroutine.throw(error)
+            if error is None:
+                awaited = context.run(coroutine.send, None)
+            else:
+                awaited = context.run(coroutine.throw, error)
             while self._error is not None:
                 error, self._error = self._error, None
                 self._abandon(awaited)
-                awaited = coroutine.throw(error)
+                awaited = context.run(coroutine.throw, error)
         except StopIteration:
             pass
         except (Exception, asyncio.CancelledError):
@@ -116,4 +128,5 @@ class Turn:
         self._running = False
         self.over = True
         self._coroutine = None
+        self._context = None
         self._awaited = None

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
-__all__ = ["spawn", "spawn_forever"]
+__all__ = ["in_task", "spawn", "spawn_forever"]
 
 log = logging.getLogger(__name__)
 
@@ -20,14 +21,47 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 def spawn(
-    coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop | None = None
+    coroutine: Coroutine[Any, Any, T],
+    loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    context: Context | None = None,
 ) -> asyncio.Task[T]:
-    """Run the coroutine as a task of `loop`, the running one by default, referenced until it ends."""
+    """Run the coroutine as a task of `loop`, the running one by default, referenced until it ends.
+
+    `context` is the one that the task runs in; without it the task takes a copy of the current one.
+    """
     chosen = loop or asyncio.get_running_loop()
-    task = chosen.create_task(coroutine)
+    task = chosen.create_task(coroutine, context=context)
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task
+
+
+async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await foreign code in a task, and return its result or raise its error.
+
+    An exchange is no task, and `asyncio.timeout`, anyio and most client libraries need one. What the code sets in
+    ContextVars is set for its caller as well, as if the caller had awaited it directly. Giving up waiting cancels
+    the task.
+    """
+    context = copy_context()
+    task = spawn(coroutine, context=context)
+    try:
+        return await task
+    finally:
+        if not task.done():
+            task.cancel()
+        _take_over(context)
+
+
+_UNSET = object()
+
+
+def _take_over(context: Context) -> None:
+    """Set what was set in `context`; a variable that was reset to nothing there keeps its value here."""
+    for variable, value in context.items():
+        if variable.get(_UNSET) is not value:
+            variable.set(value)
 
 
 def spawn_forever(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -238,8 +238,9 @@ class Connection(asyncio.Protocol):
             self._outbox.write(self._transport, data)
 
     def body_end(
-        self, trailers: bytes = b""
-    ) -> None:  # noqa: ARG002 — dropped, as RFC 9110, 6.5.1 allows
+        self,
+        trailers: bytes = b"",  # noqa: ARG002 — dropped, as RFC 9110, 6.5.1 allows
+    ) -> None:
         """Note that the request has gone out whole: from now on the upstream is waited for."""
         body, outgoing = self._body, self._outgoing
         if self._transport is None or body is None or outgoing is None:

@@ -182,8 +182,9 @@ class _Call:
         self._news.set()
 
     def body_end(
-        self, trailers: bytes = b""
-    ) -> None:  # noqa: ARG002 — ASGI has no message for them
+        self,
+        trailers: bytes = b"",  # noqa: ARG002 — ASGI has no message for them
+    ) -> None:
         """Note that the request is complete."""
         self._in_complete = True
         self._news.set()

@@ -1,6 +1,5 @@
 """Fixtures of the cases that run over real sockets: both edges, their upstreams, gateways that many share."""
 
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -85,16 +84,6 @@ def edge(request: pytest.FixtureRequest) -> str:
     """Each way into the gateway, in turn."""
     name: str = request.param
     return name
-
-
-@pytest.fixture(scope="module", autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """Whatever a module's gateways in this process did to logging, the next module's caplog hears all."""
-    logger = logging.getLogger("propylon")
-    level, propagate = logger.level, logger.propagate
-    yield
-    logger.setLevel(level)
-    logger.propagate = propagate
 
 
 @pytest.fixture(scope="session")

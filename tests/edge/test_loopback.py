@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,14 +139,10 @@ class Gateways:
 
 @pytest.fixture(scope="module")
 def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
-    """All of them, for as long as the cases last; what else is logged here is logged as before."""
-    logger = logging.getLogger("propylon")
-    level, propagate = logger.level, logger.propagate
+    """All of them, for as long as the cases last."""
     running = Gateways(tmp_path_factory.mktemp("loopback"))
     yield running
     running.close()
-    logger.setLevel(level)
-    logger.propagate = propagate
 
 
 def said(*values: str) -> Headers:

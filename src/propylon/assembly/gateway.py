@@ -138,6 +138,14 @@ class Gateway:
             return None
         return running.membership.registry
 
+    def own_process(self) -> None:
+        """Say that the process is the gateway's own, as under `propylon run`; before the start.
+
+        It then writes its log to descriptor 1, and has the logger `propylon` for itself. Embedded in an application
+        it leaves both to its host.
+        """
+        self._components.owns_process = True
+
     def join(self, siblings: Siblings) -> None:
         """Share what registers with the other workers of the same gateway; before the start."""
         self._components.siblings = siblings

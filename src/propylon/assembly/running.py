@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import random
@@ -46,9 +45,9 @@ from propylon.services.service import Service
 from propylon.stores.siblings import Siblings
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.events import Events
-from propylon.telemetry.logs import WriterHandler
+from propylon.telemetry.logs import LogOutput, WriterHandler
 from propylon.telemetry.metrics import Metrics
-from propylon.telemetry.writer import LineWriter
+from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
 from propylon.upstream.inprocess import InProcess
 from propylon.upstream.pools import Pools
 from propylon.upstream.probe import Prober
@@ -65,7 +64,7 @@ log = logging.getLogger(__name__)
 # Exchanges end within this of their deadline; a connection's silence may last a little longer.
 _EXCHANGE_TICK = 0.025
 _CONNECTION_TICK = 0.25
-_STDOUT = 1  # its descriptor: what `sys.stdout` is may be somebody's capture
+_STDOUT = 1  # its descriptor: one write, past Python's buffers
 
 
 @dataclass(slots=True)
@@ -81,6 +80,9 @@ class Components:
     siblings: Siblings
     policies: dict[str, list[Policy]] = field(default_factory=dict)
     override: Principal | None = None
+    owns_process: bool = (
+        False  # `propylon run`: stdout, the logger and the collector are the gateway's own
+    )
 
 
 class Running:
@@ -95,8 +97,9 @@ class Running:
         self._components = components
         self._loop = loop
         render = self._render()
-        self._writer = LineWriter(_STDOUT, loop)
-        self._handler = self._log_to(render)
+        owner = components.owns_process
+        self._writer = LineWriter(to_descriptor(_STDOUT) if owner else to_stdout, loop)
+        self._log = LogOutput(WriterHandler(self._writer, render), exclusive=owner)
         # Ids, not secrets: the generator is seeded from the system's entropy, and fast.
         self._random = random.Random()  # noqa: S311
         self._outbox = Outbox(loop)
@@ -137,10 +140,6 @@ class Running:
         self._switch(self.loaded, self.authentication, services)
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
-        # What exists by now lives as long as the process: looking through FastAPI's models for
-        # garbage takes tens of milliseconds, and finds none.
-        gc.collect()
-        gc.freeze()
 
     def apply(self, loaded: Loaded) -> None:
         """Go over to another configuration: it is made beside the one in force, and swapped in.
@@ -237,7 +236,7 @@ class Running:
         edge.idle_timeout = server.timeouts.idle
         edge.body_timeout = server.timeouts.body
         self._access_log.least = LEVELS[config.log.level]
-        logging.getLogger("propylon").setLevel(LEVELS[config.log.level])
+        self._log.set_level(LEVELS[config.log.level])
 
     # Parts
 
@@ -282,21 +281,13 @@ class Running:
             return partial(as_text, coloured=os.isatty(_STDOUT))
         return as_json
 
-    def _log_to(self, render: Format) -> logging.Handler:
-        handler = WriterHandler(self._writer, render)
-        logger = logging.getLogger("propylon")
-        logger.addHandler(handler)
-        logger.propagate = False
-        logger.setLevel(LEVELS[self.config.log.level])
-        return handler
-
     def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
         self._verify_with(None)
         self.membership.close()
         self._prober.close()
         self._pools.close()
-        logging.getLogger("propylon").removeHandler(self._handler)
+        self._log.close()
         self._writer.close()
 
 

@@ -128,6 +128,7 @@ def _work(
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
     options = _options(gateway.loaded)
+    gateway.own_process()
     gateway.join(siblings)
 
     def renew() -> None:

@@ -1,19 +1,21 @@
-"""Write lines to a file descriptor without ever making the loop wait for it.
+"""Write lines without ever making the loop wait for the reader.
 
-A pipe whose reader is stuck blocks `write`; the gateway must not stop for it. Lines are collected for
-a moment, then a thread writes them. What would not fit into memory is dropped and counted.
+A pipe whose reader is stuck blocks `write`, and the gateway must not stop for it. Lines are collected for a moment,
+then a thread writes them to an output. What would not fit into memory is dropped and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
 
 import orjson
 
-__all__ = ["LineWriter"]
+__all__ = ["LineWriter", "Output", "to_descriptor", "to_stdout"]
 
 # Often enough that a batch is written in a fraction of a millisecond: on one core the thread's work
 # is the loop's pause.
@@ -22,12 +24,44 @@ _INTERVAL = 0.02
 _LIMIT = 16 * 1024 * 1024
 
 
+# Writes a batch of whole lines and returns when they are out, or when their reader has gone; called in a thread.
+Output = Callable[[bytes], None]
+
+
+def to_descriptor(descriptor: int) -> Output:
+    """Return the output that writes to an open file descriptor, which stays the caller's to close."""
+
+    def write(batch: bytes) -> None:
+        view = memoryview(batch)
+        while view:
+            try:
+                view = view[os.write(descriptor, view) :]
+            except BlockingIOError:
+                threading.Event().wait(0.01)  # another process made the descriptor non-blocking
+            except OSError:
+                return  # the reader has gone: there is no place left to say so
+
+    return write
+
+
+def to_stdout(batch: bytes) -> None:
+    """Write to what `sys.stdout` is at this moment: in a host's process it may be a capture or a file of the host's."""
+    stream = sys.stdout
+    if stream is None:  # a process without a console
+        return
+    try:
+        stream.write(batch.decode("utf-8"))
+        stream.flush()
+    except (OSError, ValueError):
+        return  # the reader has gone, or the host has closed the stream
+
+
 class LineWriter:
     """Collect lines, and hand them to a thread in batches."""
 
-    def __init__(self, descriptor: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Write to an open file descriptor, which stays the caller's to close."""
-        self._descriptor = descriptor
+    def __init__(self, output: Output, loop: asyncio.AbstractEventLoop) -> None:
+        """Write to `output`; `loop` is the one that lines come from."""
+        self._output = output
         self._loop = loop
         self._lines: list[bytes] = []
         self._handle: asyncio.TimerHandle | None = None
@@ -78,14 +112,7 @@ class LineWriter:
 
     def _run(self) -> None:
         while (batch := self._queue.get()) is not None:
-            view = memoryview(batch)
-            while view:
-                try:
-                    view = view[os.write(self._descriptor, view) :]
-                except BlockingIOError:
-                    threading.Event().wait(0.01)  # somebody made the descriptor non-blocking
-                except OSError:
-                    break  # the reader has gone: there is no place left to say so
+            self._output(batch)
             self._written += len(batch)
 
 

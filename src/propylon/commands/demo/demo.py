@@ -196,6 +196,7 @@ def demo(port: int | None) -> int:
         loaded = _loaded(addresses, bound, Path(folder))
         user.add(loaded, _USER, password)
         gateway = Gateway(loaded)
+        gateway.own_process()
         _greet(f"http://{_HOST}:{bound}", addresses, password)
         hooks = Hooks(drain=gateway.drain, reload=gateway.reload)
         serve_sockets(gateway.asgi, sockets, ServerOptions(_DRAIN, 0.0), hooks)

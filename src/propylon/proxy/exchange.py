@@ -1,4 +1,8 @@
-"""Hold what is known of one request and its answer in flight, and name the port every edge fills. Pure."""
+"""Hold what is known of one request and its answer in flight, and declare the port that every edge fills. Pure.
+
+A field of `Exchange` has one writer: the stage that finds the fact out. Stages read what earlier stages wrote, and
+observers read everything when the exchange has ended.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +24,11 @@ __all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin"]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request comes from, as far as we believe it.
+    """Where a request comes from, as far as the gateway believes it.
 
-    `client` is the address of the client itself, `peer` that of whoever holds the other end of the
-    socket: the same, unless the peer is a proxy that the operator trusts. `forwarded` is the block
-    that tells the upstream; `host` is the client's Host as a trusted proxy reported it.
+    `peer` is the address at the other end of the socket. `client` is the address of the client: the same, unless the
+    peer is a proxy that the operator trusts. `forwarded` is the block that tells the upstream (X-Forwarded-*);
+    `host` is the client's Host as a trusted proxy reported it.
     """
 
     client: str
@@ -45,7 +49,7 @@ class IncomingBody(RequestBody, Protocol):
 class Downstream(Protocol):
     """The client's side of an exchange: all that an edge has to provide.
 
-    Calls never block: an edge that cannot send tells the attached flow to pause.
+    Calls never block. An edge that cannot send tells the attached flow to pause (back-pressure).
     """
 
     origin: Origin
@@ -82,9 +86,9 @@ class Downstream(Protocol):
 class Exchange:
     """One request and its answer in flight: what the stages found out, for the record.
 
-    `request` is None when not even the head could be read. `entropy` is 80 hexadecimal digits that
-    nobody can guess: ids are cut from it, because asking for chance once costs less than thrice.
-    Times are in seconds, on the clock of the pipeline.
+    `request` is None when not even the head could be read. `entropy` is 80 random hexadecimal digits: the request id,
+    the trace id and the span are cut from it, because one call of the generator costs less than three. Times are in
+    seconds, on the clock of the pipeline.
     """
 
     __slots__ = (
@@ -114,7 +118,7 @@ class Exchange:
     def __init__(
         self, request: Request | None, downstream: Downstream, entropy: bytes, began: float
     ) -> None:
-        """Begin."""
+        """Begin with nothing found out; `began` is the time now."""
         self.request = request
         self.downstream = downstream
         self.entropy = entropy
@@ -129,7 +133,9 @@ class Exchange:
         self.ended = began
         self.route: Route | None = None
         self.principal: Principal = ANONYMOUS
-        self.privacy: PrivacyPreference = NO_PREFERENCE  # what the client wants to be kept of this
+        self.privacy: PrivacyPreference = (
+            NO_PREFERENCE  # what the client lets the gateway keep of this
+        )
         # What the gateway says in any answer, a refusal included: a block. Each stage appends its own (CORS today).
         self.lines = b""
         self.instance: Instance | None = None

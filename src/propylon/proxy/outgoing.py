@@ -1,4 +1,10 @@
-"""FORWARD, first half: put together what goes to the upstream."""
+"""FORWARD, first half: put together what goes to the upstream.
+
+    the client's block, less what does not pass → X-Forwarded-*, request id, trace, identity, privacy → the route's own
+
+What the client sent of the headers that the gateway vouches for has been taken out when the head was read
+(`wire.request`); this module only adds. The block is bytes from end to end: no dict of headers, no call per header.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +24,7 @@ _MAX_HOPS = re.compile(rb"[0-9]{1,3}")
 
 
 def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> Outgoing:
-    """Prepare what every instance gets; `address` adds what differs. `now` is the loop's time.
+    """Prepare what every instance gets; `address` adds what differs between them. `now` is the loop's time.
 
     Raises PayloadTooLarge.
     """
@@ -57,7 +63,7 @@ def address(
 
 
 def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
-    """Put together what passes, and what the gateway itself vouches for."""
+    """Join what passes of the client's block and what the gateway vouches for."""
     origin = exchange.downstream.origin
     block = request.block
     if not route.service.forward_token and b"authorization" in request.special:
@@ -89,7 +95,7 @@ def _tokenless(request: Request) -> bytes:
 
 
 def _special(exchange: Exchange, request: Request) -> bytes:
-    """Put back the few special headers that pass after all."""
+    """Return the special headers that pass after all."""
     special = request.special
     passing: list[tuple[bytes, bytes]] = []
     if exchange.trace_state:  # W3C Trace Context, 3.3: only with a valid traceparent
@@ -105,7 +111,8 @@ def _special(exchange: Exchange, request: Request) -> bytes:
     return render(passing)
 
 
-# What a trusted proxy may say besides X-Forwarded-*; from anybody else these would be believed.
+# What a trusted proxy may say besides X-Forwarded-*. From any other peer they are dropped: frameworks believe them, and
+# X-Original-URL or X-HTTP-Method-Override would walk round the rules of a route.
 _TRUSTED = (
     b"Forwarded",
     b"X-Real-IP",
@@ -116,7 +123,7 @@ _TRUSTED = (
 
 
 def hops(request: Request) -> int | None:
-    """Return how far the request may still go, if it says."""
+    """Return the request's Max-Forwards, None where it has none. Raises InvalidRequest (RFC 9110, 7.6.2)."""
     sent = request.special.get(b"max-forwards")
     if sent is None:
         return None

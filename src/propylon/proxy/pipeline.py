@@ -1,6 +1,10 @@
 """The life of a request, on one screen.
 
-listen → match → authenticate → authorize → limit → forward (balance, break, retry) → relay → observe
+listen → cors (preflight) → match → privacy → authenticate → authorize → policies → limit → forward → relay → observe
+
+`handle` is the whole of it. A stage returns what the next one needs, or raises a GatewayError, which is the answer.
+The table is read once: the exchange sees one consistent set of routes, whatever a reload does meanwhile. The last
+stage, observe, runs for every exchange, whatever happened.
 """
 
 from __future__ import annotations
@@ -22,8 +26,9 @@ __all__ = ["Pipeline"]
 Clock = Callable[[], float]
 
 _SERVER_ERROR = 500
-# Said by a proxy of its client: there is one then, even if nobody told us that it may be believed.
-_HEARSAY = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
+# A proxy says these of its client. Where one is present, there is a proxy in between, trusted or not, and the address
+# of the socket is the proxy's: it must not open what is for this machine only.
+_PROXY_HEADERS = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 
 # What a client may choose as its request id: safe in a header, a log line and a URL.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
@@ -63,9 +68,9 @@ class Pipeline:
                 exchange.privacy = route.privacy(request)
             principal = exchange.principal = await route.authenticate(request)
             origin = downstream.origin
-            # Where a proxy speaks for somebody, believed or not, the socket's address proves nothing.
+            # Where a proxy forwards, the socket's address says nothing about the client.
             direct = origin.client == origin.peer and (
-                request.plain or _HEARSAY.isdisjoint(request.special)
+                request.plain or _PROXY_HEADERS.isdisjoint(request.special)
             )
             route.authorize(principal, origin.client if direct else "")
             if route.before is not None:
@@ -134,7 +139,8 @@ class Pipeline:
 
     def _observe(self, exchange: Exchange) -> None:
         exchange.ended = self._clock()
-        # Most exchanges end well, and then nobody need be told. Written out: a call would be a hundredth.
+        # Inlined from `settle`: what it would find nothing to do for. Most exchanges end well, and the call would be a
+        # hundredth of the time that a request takes.
         instance, permit = exchange.instance, exchange.permit
         if (
             exchange.error is not None

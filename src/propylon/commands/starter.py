@@ -123,5 +123,5 @@ registry:                      # instances that register themselves
 
 
 def starter() -> str:
-    """Return the starter file."""
+    """Return the text of the starter file, as YAML."""
     return _STARTER

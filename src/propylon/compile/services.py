@@ -66,12 +66,12 @@ class Listeners(Protocol):
 
 class _NoListeners:
     def circuit(self, service: str, old: State, new: State, event: Event) -> None:
-        """Ignore it."""
+        """Ignore the event."""
 
     def instance(
         self, service: str, instance: Instance, old: Condition, new: Condition, reason: str
     ) -> None:
-        """Ignore it."""
+        """Ignore the event."""
 
 
 _NO_LISTENERS = _NoListeners()
@@ -158,7 +158,7 @@ class _Site:
 
     @classmethod
     def of(cls, url: str, weight: int, limit: int, connect: Connect) -> _Site:
-        """Parse the URL."""
+        """Parse the URL; the other arguments are the settings of its service."""
         parts = parse_upstream(url)
         netloc = urlsplit(url).netloc
         return cls(

@@ -41,7 +41,7 @@ class HeadAsGet:
     """ASGI middleware: answer HEAD by the GET endpoint, without the body (RFC 9110, 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Wrap `app`."""
+        """Wrap `app`, which answers GET."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

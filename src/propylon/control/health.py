@@ -69,16 +69,16 @@ class HealthState:
 
 async def _probe_all(services: Iterable[Service]) -> dict[str, ServiceHealth]:
     known = tuple(services)
-    found = await asyncio.gather(*map(_probe_service, known))
-    return {service.name: health for service, health in zip(known, found, strict=True)}
+    results = await asyncio.gather(*map(_probe_service, known))
+    return {service.name: health for service, health in zip(known, results, strict=True)}
 
 
 async def _probe_service(service: Service) -> ServiceHealth:
     instances = service.instances
     if not instances:
         return ServiceHealth(status="unknown", latency_ms=None)
-    found = await asyncio.gather(*(_latency(service, instance) for instance in instances))
-    latencies = [latency for latency in found if latency is not None]
+    results = await asyncio.gather(*(_latency(service, instance) for instance in instances))
+    latencies = [latency for latency in results if latency is not None]
     if not latencies:
         return ServiceHealth(status="unhealthy", latency_ms=None)
     fastest = round(min(latencies) * 1000, 3)
@@ -122,14 +122,14 @@ def router(state: HealthState) -> APIRouter:
         responses={503: {"model": Readiness, "description": "Not ready yet, or draining."}},
     )
     async def readyz(response: Response) -> Readiness:
-        found = _readiness(state)
-        if found.status != "ready":
+        readiness = _readiness(state)
+        if readiness.status != "ready":
             response.status_code = 503
             # A stopping gateway stays unready longer than a starting one.
             response.headers["Retry-After"] = (
-                _RETRY_WHEN_DRAINING if found.status == "draining" else "1"
+                _RETRY_WHEN_DRAINING if readiness.status == "draining" else "1"
             )
-        return found
+        return readiness
 
     return routes
 

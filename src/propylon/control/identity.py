@@ -92,7 +92,7 @@ class _Current(_Dependency):
 
 class _Public(_Dependency):
     async def __call__(self) -> None:
-        """Check nothing."""
+        """Let every caller pass."""
 
 
 current_principal: Any = _Current("current_principal")

@@ -57,11 +57,11 @@ def router(prefix: str, running: Callable[[], Registry | None]) -> APIRouter:
     )
 
     def registry() -> Registry:
-        found = running()
-        if found is None:
+        current = running()
+        if current is None:
             msg = "There is no registry here: registry.enabled is false"
             raise NotFound(msg)
-        return found
+        return current
 
     _add_list(routes, registry)
     _add_joining(routes, registry)

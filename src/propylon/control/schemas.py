@@ -53,7 +53,7 @@ class Health(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The error itself."""
+    """What went wrong, for programs and for people."""
 
     code: str = Field(description="A fixed word, for programs.", examples=["NOT_FOUND"])
     message: str = Field(
@@ -67,7 +67,7 @@ class ErrorBody(BaseModel):
 class Envelope(BaseModel):
     """The form of every error answer of the gateway."""
 
-    error: ErrorBody = Field(description="The error itself.")
+    error: ErrorBody = Field(description="What went wrong.")
     request_id: str = Field(
         description="The id of the request, as in X-Request-ID and in the log.",
         examples=["8f14e45fceea167a"],

@@ -290,22 +290,22 @@ class _DiscardingClient:
             self.body = Body(request.length, self, None)
 
     def respond(self, head: Response, block: bytes, body: bytes) -> None:
-        """Drop the answer."""
+        """Drop a whole answer."""
 
     def start(self, head: Response, block: bytes) -> None:
-        """Drop the answer."""
+        """Drop the head of a streamed answer."""
 
     def attach(self, flow: Flow) -> None:
         """Take no part in back-pressure."""
 
     def write(self, data: bytes) -> None:
-        """Drop the answer."""
+        """Drop a piece of the body."""
 
     def finish(self) -> None:
         """Do nothing: the answer was dropped."""
 
     def interim(self, head: Response) -> None:
-        """Drop the answer."""
+        """Drop a 1xx answer."""
 
     def abort(self) -> None:
         """Do nothing: no connection is open."""

@@ -188,7 +188,7 @@ def test_init_overwrites_only_when_told() -> None:
     file = written("# mine\n")
     done = call("init")
     assert done.exit_code == 1
-    assert done.stderr == "propylon: propylon.yaml is there already; --force overwrites\n"
+    assert done.stderr == "propylon: propylon.yaml exists already; --force overwrites\n"
     assert file.read_text() == "# mine\n"
     assert not Path("propylon.schema.json").exists()
     assert call("init", "--force").exit_code == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from propylon.commands.app import NoGateway, found
+from propylon.commands.app import GatewayNotLoaded, load_gateway
 from tests.support.client import RawClient, ask, request
 from tests.support.gateway import ROOT, Config, Gateway, free_port
 from tests.support.upstream import Arrived, Peer, Upstream
@@ -263,8 +263,8 @@ def test_an_app_that_is_none_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    with pytest.raises(NoGateway) as caught:
-        found(name)
+    with pytest.raises(GatewayNotLoaded) as caught:
+        load_gateway(name)
     assert str(caught.value) == sentence
 
 
@@ -331,8 +331,8 @@ def test_an_app_of_ones_own_is_served(tmp_path: Path, workers: str) -> None:
 
 def children(parent: int) -> list[int]:
     """The processes right below one that lives; those below may come and go meanwhile."""
-    found = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-    return [int(pid) for pid in found.split()]
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in children.split()]
 
 
 def is_up(port: int) -> bool:

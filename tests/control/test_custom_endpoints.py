@@ -13,7 +13,7 @@ from propylon.compile.routes import Parts, access_of, compile_table
 from propylon.config.models.endpoints import Access, Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.control.app import create_app
-from propylon.control.custom_endpoints import endpoints_of
+from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.identity import current_principal, public, require_scopes
 from propylon.errors import GatewayError
 from propylon.proxy.authenticate import anonymous
@@ -36,7 +36,7 @@ def app_of(*add: Method) -> tuple[FastAPI, tuple[Endpoint, ...]]:
     own = tuple(app.routes)
     for one in add:
         one(app)
-    return app, endpoints_of(app, own)
+    return app, find_endpoints(app, own)
 
 
 def get(path: str, *dependencies: Any, methods: tuple[str, ...] = ("GET",)) -> Method:

@@ -9,7 +9,7 @@ import pytest
 from fastapi import HTTPException
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from propylon.control.policies import composed
+from propylon.control.policies import compose_policies
 from propylon.edge.turn import Turn
 from propylon.errors import (
     AuthError,
@@ -55,7 +55,7 @@ def ask(*policies: Policy, principal: Principal = ALICE) -> None:
     """Have all of them asked."""
 
     async def main() -> None:
-        await composed(policies)(request(b"/a"), principal)
+        await compose_policies(policies)(request(b"/a"), principal)
 
     run(main())
 
@@ -91,7 +91,7 @@ def test_what_was_composed_stays() -> None:
     """A list that grows later changes nothing: another policy is compiled in with all of them."""
     said: list[Any] = []
     policies = [noting(said, "first")]
-    before = composed(policies)
+    before = compose_policies(policies)
     policies.append(noting(said, "second"))
 
     async def main() -> None:
@@ -179,7 +179,7 @@ def test_it_runs_in_a_task() -> None:
     async def main() -> None:
         nonlocal outer
         outer = asyncio.current_task()
-        await composed([policy])(request(), ALICE)
+        await compose_policies([policy])(request(), ALICE)
 
     run(main())
 
@@ -207,7 +207,7 @@ def test_whoever_leaves_ends_it() -> None:
 
     async def exchange() -> None:
         with pytest.raises(ClientGone):
-            await composed([waits, noting(said, "second")])(request(), ALICE)
+            await compose_policies([waits, noting(said, "second")])(request(), ALICE)
         said.append("gone")
 
     async def main() -> None:
@@ -241,7 +241,7 @@ def test_a_policy_that_is_cancelled_by_what_it_awaits() -> None:
 def answer(*policies: Policy, **options: Any) -> tuple[int, bytes, dict[str, Any], Asked]:
     """What a client gets behind these policies: status, header block, error; and the upstream."""
     up, client, seen = Asked(), Client(), []
-    to = route(of=service(up), before=composed(policies), **options)
+    to = route(of=service(up), before=compose_policies(policies), **options)
 
     async def main() -> None:
         clock = asyncio.get_running_loop().time

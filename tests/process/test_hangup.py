@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from propylon.control.policies import Policy, composed
+from propylon.control.policies import Policy, compose_policies
 from propylon.errors import ClientGone
 from propylon.process.hangup import early_hangup, note_hangups
 from propylon.process.server import Hooks, ServerOptions, _Server, exit_quietly
@@ -205,7 +205,7 @@ class Guard:
 
 def guarded(upstream: Any, *policies: Policy) -> App:
     """An app with policies before its one route."""
-    return App(route("/a", service(upstream), before=composed(policies)))
+    return App(route("/a", service(upstream), before=compose_policies(policies)))
 
 
 def check_gone(app: App, wire: Wire) -> None:

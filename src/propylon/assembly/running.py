@@ -26,9 +26,9 @@ from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
-from propylon.control.custom_endpoints import endpoints_of
+from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
-from propylon.control.policies import Policy, composed
+from propylon.control.policies import Policy, compose_policies
 from propylon.edge.state import EdgeState
 from propylon.edge.trust import Trust
 from propylon.loop.outbox import Outbox
@@ -209,9 +209,11 @@ class Running:
             stages=NOTHING_TO_VERIFY_WITH if authentication is None else authentication.stages,
             endpoints=(
                 *self._components.endpoints,
-                *endpoints_of(self._components.api, self._components.routes),
+                *find_endpoints(self._components.api, self._components.routes),
             ),
-            policies={name: composed(some) for name, some in self._components.policies.items()},
+            policies={
+                name: compose_policies(some) for name, some in self._components.policies.items()
+            },
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
         )

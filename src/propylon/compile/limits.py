@@ -1,4 +1,4 @@
-"""Compile what was written of rate limits into the stage that counts."""
+"""Compile a configured rate limit into the stage that enforces it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["compile_limit"]
 
 
 def compile_limit(written: TokenRateLimitConfig, clock: Callable[[], float]) -> Limit:
-    """Return the limit of the token endpoint; `clock` never jumps."""
+    """Return the limit of the token endpoint; `clock` is monotonic, in seconds."""
     rate = written.rate.amount / written.rate.seconds
     key = by_client if written.key == "ip" else by_route
     return Limit(Buckets(rate, written.burst, clock), key)

@@ -1,4 +1,8 @@
-"""Compile what was written into what runs: the only bridge from `*Config` to the data plane."""
+"""Compile the routing table: the file's routes, the built-in endpoints, and CORS.
+
+Everything that can be decided when the file is read is decided here, once: header names become bytes, timeouts of route
+and service are merged, a route gets only the stages that it uses. A request decides nothing of that again.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +38,6 @@ from propylon.wire.headers import render
 __all__ = ["BUILTIN_SERVICE", "Parts", "access_of", "compile_table"]
 
 _WILDCARD = "://*."
-
-
 _OPTIONAL = Privacy("optional")
 NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
     "none": anonymous,
@@ -46,11 +48,15 @@ NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a table is made of besides what was written.
+    """What a table needs besides the configuration.
 
-    `forward` sends requests on. `builtin` answers the `endpoints`, the gateway's own and those of a team. `stages` are what a route's
-    `auth` comes to. `policies` are what a
-    team has put before its routes, by their names. `override` is who everybody is, in a test.
+    - `forward`: sends requests on; see `Route.forward`.
+    - `builtin`: the FastAPI app in this process, as an upstream. It answers the `endpoints`.
+    - `endpoints`: the gateway's own endpoints, and those of a team.
+    - `stages`: the authenticate stage for each value of a route's `auth`.
+    - `policies`: the policies of a team, by the names of the routes that they guard.
+    - `override`: in a test, the principal of every request; no token is verified then.
+    - `limit`: the rate limit of the token endpoint.
     """
 
     builtin: Upstream
@@ -59,14 +65,14 @@ class Parts:
     endpoints: tuple[Endpoint, ...] = ()
     policies: Mapping[str, Before] = field(default_factory=dict)
     override: Principal | None = None
-    limit: Limit | None = None  # of the token endpoint
+    limit: Limit | None = None
 
     @property
     def authenticate(self) -> Mapping[str, Authenticate]:
-        """What a route's `auth` comes to."""
+        """The authenticate stage for each value of a route's `auth`; with `override`, a fixed principal."""
         if self.override is not None:
-            certain = always(self.override)
-            return {"none": anonymous, "optional": certain, "required": certain}
+            fixed = always(self.override)
+            return {"none": anonymous, "optional": fixed, "required": fixed}
         return self.stages
 
 
@@ -127,17 +133,17 @@ class _Compiler:
             )
 
     def _timeouts(self, written: RouteConfig, base: Timeouts) -> Timeouts:
-        over = written.timeouts
+        own = written.timeouts
         return Timeouts(
-            connect=_either(over.connect, base.connect),
-            first_byte=_either(over.first_byte, base.first_byte),
-            idle=_either(over.idle, base.idle),
-            total=_either(over.total, base.total),
-            max_duration=_either(over.max_duration, base.max_duration),
+            connect=_or_default(own.connect, base.connect),
+            first_byte=_or_default(own.first_byte, base.first_byte),
+            idle=_or_default(own.idle, base.idle),
+            total=_or_default(own.total, base.total),
+            max_duration=_or_default(own.max_duration, base.max_duration),
         )
 
     def builtin_routes(self) -> Iterable[Route]:
-        """Yield the routes to what is answered in this process."""
+        """Yield a route for each endpoint that the app in this process answers."""
         instance = Instance(
             id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self.parts.builtin
         )
@@ -168,7 +174,7 @@ class _Compiler:
 
 
 def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Service]) -> Table:
-    """Return the table of all routes, the gateway's own among them."""
+    """Return the table of all routes, including those of the built-in endpoints."""
     compiler = _Compiler(config, parts, parts.authenticate)
     routes = list(compiler.builtin_routes())
     for written in config.routes:
@@ -177,10 +183,10 @@ def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Se
 
 
 def access_of(route: Route) -> Access:
-    """Return whom one of the gateway's own routes is for."""
-    found = (access for access, (_, rule) in _ACCESS.items() if rule is route.authorize)
+    """Return the access rule of a built-in route: the inverse of `_ACCESS`."""
+    matching = (access for access, (_, rule) in _ACCESS.items() if rule is route.authorize)
     if route.authorize is not anybody:
-        return next(found, "known")
+        return next(matching, "known")
     return "public" if route.authenticate is anonymous else "known"
 
 
@@ -207,7 +213,10 @@ def _replaced(written: CorsConfig) -> tuple[bytes, ...]:
 
 
 def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
-    """Split a route's path; a slash at its end says nothing more, but where there is nothing else."""
+    """Split a route's path into segments; None is a `{name}`.
+
+    A final slash adds no segment. Only an exact route for `/` itself has one, empty segment.
+    """
     parts = path.strip("/").split("/") if exact or path.strip("/") else []
     return tuple(None if part.startswith("{") else part.encode("ascii") for part in parts)
 
@@ -216,8 +225,8 @@ def _names(removed: Iterable[str], replaced: Iterable[str]) -> tuple[bytes, ...]
     return tuple(name.lower().encode("ascii") for name in (*removed, *replaced))
 
 
-# What the gateway says itself, to the upstream or to the client.
-_OURS = re.compile(
+# Headers that the gateway sets itself. What a file sets under these names replaces the gateway's value.
+_GATEWAY_HEADERS = re.compile(
     r"host|x-request-id|x-forwarded-.*|x-user-.*|trace(?:parent|state)|x-privacy-level|dnt|sec-gpc"
     r"|max-forwards|x-error-source|vary|access-control-.*",
     re.IGNORECASE,
@@ -225,19 +234,22 @@ _OURS = re.compile(
 
 
 def _split(pairs: Mapping[str, str], *, protected: bool) -> dict[str, str]:
+    """Return the pairs whose names are the gateway's own headers, or those whose names are not."""
     return {
-        name: value for name, value in pairs.items() if bool(_OURS.fullmatch(name)) is protected
+        name: value
+        for name, value in pairs.items()
+        if bool(_GATEWAY_HEADERS.fullmatch(name)) is protected
     }
 
 
 def _overrides(pairs: Mapping[str, str]) -> HeaderOverrides:
-    ours = _split(pairs, protected=True)
-    return HeaderOverrides(_names((), ours), _lines(ours)) if ours else NO_OVERRIDES
+    own = _split(pairs, protected=True)
+    return HeaderOverrides(_names((), own), _lines(own)) if own else NO_OVERRIDES
 
 
 def _lines(pairs: dict[str, str]) -> bytes:
     return render((name.encode("ascii"), value.encode("latin-1")) for name, value in pairs.items())
 
 
-def _either(over: float | None, base: float) -> float:
-    return base if over is None else over
+def _or_default(value: float | None, default: float) -> float:
+    return default if value is None else value

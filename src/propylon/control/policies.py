@@ -1,4 +1,8 @@
-"""Run a team's policies, which are ordinary coroutine functions, before a route's request goes out."""
+"""Run a team's policies before the gateway forwards a route's request.
+
+A policy is an ordinary coroutine function: it returns to let the request pass, and raises to refuse it. It runs in a
+task, because what it awaits (timeouts, HTTP clients, database drivers) needs one, and an exchange has no task.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,13 @@ from propylon.loop.tasks import in_task
 from propylon.proxy.principal import Principal
 from propylon.wire.message import Request
 
-__all__ = ["Policy", "composed"]
+__all__ = ["Policy", "compose_policies"]
 
-# RFC 9110, 5.1 and 5.5. A value that a policy took from the request must not make another header.
+# RFC 9110, 5.1 and 5.5. A policy may copy a value from the request: it must not start another header line.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t -~\x80-\xff]*")
-# What the gateway itself says of its answer.
-_OURS = frozenset(
+# The headers of a refusal that the gateway sets itself.
+_RESERVED = frozenset(
     {
         "connection",
         "content-length",
@@ -39,31 +43,31 @@ _OURS = frozenset(
 Policy = Callable[[Request, Principal], Awaitable[None]]
 
 
-def composed(policies: Iterable[Policy]) -> Policy:
-    """Return one policy that asks all of them, in order.
+def compose_policies(policies: Iterable[Policy]) -> Policy:
+    """Return a policy that runs all of these, in order. If the client leaves, the running one is cancelled.
 
-    They run in a task: what they await (timeouts, HTTP clients, databases) needs one, and an exchange
-    is none. A client that leaves cancels it.
+    It raises Refused for an HTTPException, InternalError for a cancellation or a failure that is no Exception, and
+    passes any other exception on.
     """
-    several = tuple(policies)
+    ordered = tuple(policies)
 
-    async def ask_all(request: Request, principal: Principal) -> None:
-        for policy in several:
+    async def run_all(request: Request, principal: Principal) -> None:
+        for policy in ordered:
             await policy(request, principal)
 
     async def before(request: Request, principal: Principal) -> None:
         try:
-            await in_task(ask_all(request, principal))
+            await in_task(run_all(request, principal))
         except HTTPException as error:
             raise _refused(error) from error
         except asyncio.CancelledError as error:
-            # Not the client's leaving, which arrives as ClientGone: something that the policy awaited.
+            # A client that leaves arrives here as ClientGone. So something that the policy awaited was cancelled.
             msg = "A policy was cancelled"
             raise InternalError(msg) from error
         except (Exception, GeneratorExit):
             raise  # the pipeline's business; and the end of an exchange that is given up
         except BaseException as error:
-            # What is no Exception (a group of them, a library's own) would pass every border unanswered.
+            # A BaseException (an exception group, a library's own) would pass the pipeline unhandled.
             msg = "A policy failed"
             raise InternalError(msg) from error
 
@@ -71,11 +75,11 @@ def composed(policies: Iterable[Policy]) -> Policy:
 
 
 def _refused(error: HTTPException) -> Refused:
-    """Translate what FastAPI's users raise."""
+    """Translate the HTTPException that FastAPI users know."""
     headers = tuple(
         (name.encode("ascii"), value.encode("latin-1"))
         for name, value in (error.headers or {}).items()
-        if _NAME.fullmatch(name) and _VALUE.fullmatch(value) and name.lower() not in _OURS
+        if _NAME.fullmatch(name) and _VALUE.fullmatch(value) and name.lower() not in _RESERVED
     )
     return Refused(
         error.status_code, code_of(error.status_code), str(error.detail), headers=headers

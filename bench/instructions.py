@@ -20,6 +20,9 @@ from typing import Any
 
 import jwt
 
+from propylon import Gateway
+from propylon.edge.protocol import GatewayProtocol
+
 SECRET = "0123456789abcdef" * 3
 ANSWER = b'{"order": 1042, "lines": [%b]}' % b", ".join(b"%d" % n for n in range(1, 222))
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-N: %b\r\n\r\n"
@@ -96,9 +99,6 @@ class World:
         return HEAD % (len(ANSWER), name) + ANSWER
 
     async def run(self, requests: int) -> None:
-        from propylon import Gateway
-        from propylon.edge.protocol import GatewayProtocol
-
         loop = asyncio.get_running_loop()
         gateway = Gateway.from_file(self.file, {})
 

@@ -6,6 +6,7 @@ Two runs of different length are compared: what starting up costs falls out of t
 
 import argparse
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -152,10 +153,11 @@ def main() -> None:
     parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
-        with tempfile.TemporaryDirectory() as folder:
-            sys.stdout = open(
-                os.devnull, "w"
-            )  # noqa: PTH123, SIM115 — for as long as the process lives
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Path(os.devnull).open("w", encoding="utf-8") as quiet,
+            contextlib.redirect_stdout(quiet),
+        ):
             asyncio.run(World(options.inside[0], Path(folder)).run(int(options.inside[1])))
         return
     if shutil.which("valgrind") is None:

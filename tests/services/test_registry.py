@@ -610,7 +610,7 @@ class RegistryMachine(RuleBasedStateMachine):
         before = {service.name: service.fleet for service in world.registry.services()}
         services = [world.after(before.get(name), name) for name in sorted(names)]
         for name, fleet in before.items():
-            if name not in names and name in world.registry._written:
+            if name not in names and name in world.registry._configured:
                 fleet.watch(None)
         allow = ["10.0.0.0/8", "11.0.0.0/8"] if wide else ["10.0.0.0/8"]
         world.registry.apply(services, world.admission(*allow), 10.0)
@@ -642,7 +642,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @invariant()
     def no_empty_services(self) -> None:
         """One that nobody wrote down has instances."""
-        assert all(service.instances for service in self.world.registry._unwritten.values())
+        assert all(service.instances for service in self.world.registry._dynamic.values())
         assert self.world.changes[-1] == [one.name for one in self.world.registry.services()]
 
 

@@ -59,7 +59,7 @@ class SharedRegistry(Registry):
         if entry is not None:
             message = {
                 "op": "register",
-                "said": asdict(entry.said),
+                "said": asdict(entry.registration),
                 "addresses": entry.addresses,
                 "at": self._came.get(key, 0.0),
                 "lease": self.lease(*key),

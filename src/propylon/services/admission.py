@@ -24,7 +24,7 @@ def refused(*, host: str) -> InvalidRequest:
     return InvalidRequest(msg, details={"fields": {"host": host}})
 
 
-def _nobody(_address: str, _port: int) -> bool:
+def _never_own(_address: str, _port: int) -> bool:
     return False
 
 
@@ -34,7 +34,7 @@ class Admission:
 
     allow: AllowList
     names: Names
-    ours: Callable[[str, int], bool] = _nobody
+    is_own: Callable[[str, int], bool] = _never_own
 
     async def admit(self, host: str, port: int) -> tuple[str, ...]:
         """Return the addresses of a host that may register. Raises InvalidRequest."""
@@ -47,7 +47,7 @@ class Admission:
     def still(self, host: str, port: int, addresses: Sequence[str]) -> bool:
         """Whether these rules let in who was let in by others, with these addresses."""
         return all(
-            self.allow.admits(host, address) and not self.ours(address, port)
+            self.allow.admits(host, address) and not self.is_own(address, port)
             for address in addresses
         )
 
@@ -72,11 +72,11 @@ class Admission:
 
     def _check_address(self, host: str, address: str, port: int) -> None:
         parsed = parse_address(address)
-        said = host if host == address else f"{host} ({address})"
+        shown = host if host == address else f"{host} ({address})"
         if parsed is None or is_forbidden(parsed):
-            raise refused(host=f"{said} is an address that is never registered")
+            raise refused(host=f"{shown} is an address that is never registered")
         if not self.allow.admits(host, address):
-            raise refused(host=f"registry.allow does not name {said}")
-        if self.ours(address, port):
+            raise refused(host=f"registry.allow does not name {shown}")
+        if self.is_own(address, port):
             # Its requests would come back to it, and go out again, for ever.
-            raise refused(host=f"{said} is the gateway itself")
+            raise refused(host=f"{shown} is the gateway itself")

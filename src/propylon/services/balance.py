@@ -16,9 +16,9 @@ from propylon.services.service import Balance, Instance
 __all__ = ["least_connections", "random", "round_robin"]
 
 # What one choice is worth: divisible by all numbers up to 20, so that usual weights leave no rest.
-_ONE = 232_792_560
+_CREDIT_PER_CHOICE = 232_792_560
 # After so many choices among changing candidates, those that are gone are forgotten.
-_MEMORY = 256
+_PRUNE_EVERY = 256
 
 
 class _Rotation:
@@ -28,28 +28,30 @@ class _Rotation:
     most: so credit is what a candidate is owed, whoever stood beside it meanwhile.
     """
 
-    __slots__ = ("_credit", "_home", "_last", "_left", "_turns")
+    __slots__ = ("_credit", "_previous", "_steady", "_turns", "_until_prune")
 
     def __init__(self) -> None:
         self._credit: dict[Instance, int] = {}
-        self._left = _MEMORY
-        self._last: Sequence[Instance] = ()
+        self._until_prune = _PRUNE_EVERY
+        self._previous: Sequence[Instance] = ()
         # The candidates as they are when nothing changes: the same tuple each time, never empty.
-        self._home: Sequence[Instance] | None = None
+        self._steady: Sequence[Instance] | None = None
         self._turns: Iterator[Instance] = iter(())
 
     def choose(self, instances: Sequence[Instance]) -> Instance:
         """Take the candidate whose turn it is."""
-        if instances is self._home:
+        if instances is self._steady:
             return next(self._turns)
-        chosen = self.owed(instances, instances)
+        chosen = self.choose_by_credit(instances, instances)
         # What is left for a second attempt is a tuple of its own: it does not come twice.
-        if instances is self._last and isinstance(instances, tuple):
-            self._settle(instances, chosen)
-        self._last = instances
+        if instances is self._previous and isinstance(instances, tuple):
+            self._enter_fast_path(instances, chosen)
+        self._previous = instances
         return chosen
 
-    def owed(self, candidates: Sequence[Instance], known: Sequence[Instance]) -> Instance:
+    def choose_by_credit(
+        self, candidates: Sequence[Instance], known: Sequence[Instance]
+    ) -> Instance:
         """Take the candidate that is owed most; the first among equals. `known` are remembered."""
         credit = self._credit
         shares = _shares(candidates)
@@ -57,35 +59,35 @@ class _Rotation:
             credit[candidate] = credit.get(candidate, 0) + share
         chosen = max(candidates, key=credit.__getitem__)
         credit[chosen] -= sum(shares)
-        self._left -= 1
-        if not self._left:
-            self._forget(known)
+        self._until_prune -= 1
+        if not self._until_prune:
+            self._prune(known)
         return chosen
 
-    def _settle(self, instances: tuple[Instance, ...], chosen: Instance) -> None:
+    def _enter_fast_path(self, instances: tuple[Instance, ...], chosen: Instance) -> None:
         """Expect these candidates from now on, so that a turn costs little."""
-        self._forget(instances)
-        self._home = instances
+        self._prune(instances)
+        self._steady = instances
         if len({instance.weight for instance in instances}) == 1:
             following = instances.index(chosen) + 1
             self._turns = cycle(instances[following:] + instances[:following])
         else:
-            self._turns = _smooth(instances, [self._credit[one] for one in instances])
+            self._turns = _smooth_turns(instances, [self._credit[one] for one in instances])
 
-    def _forget(self, known: Sequence[Instance]) -> None:
+    def _prune(self, known: Sequence[Instance]) -> None:
         """Keep no credit of whoever is gone; one that comes back begins like a new one."""
         credit = self._credit
         self._credit = {instance: credit[instance] for instance in known if instance in credit}
-        self._left = _MEMORY
+        self._until_prune = _PRUNE_EVERY
 
 
 def _shares(instances: Sequence[Instance]) -> list[int]:
     weights = [instance.weight for instance in instances]
     total = sum(weights)
-    return [weight * _ONE // total for weight in weights]
+    return [weight * _CREDIT_PER_CHOICE // total for weight in weights]
 
 
-def _smooth(instances: Sequence[Instance], credit: list[int]) -> Iterator[Instance]:
+def _smooth_turns(instances: Sequence[Instance], credit: list[int]) -> Iterator[Instance]:
     """Yield the instances in turn, for ever; `credit` is what each is owed so far."""
     shares = _shares(instances)
     granted = sum(shares)
@@ -109,18 +111,18 @@ def random(chance: Callable[[], float]) -> Balance:
     """
 
     def choose(instances: Sequence[Instance]) -> Instance:
-        first = _drawn(instances, chance())
+        first = _weighted_draw(instances, chance())
         others = [instance for instance in instances if instance is not first]
         if not others:
             return first
-        second = _drawn(others, chance())
+        second = _weighted_draw(others, chance())
         less = second.upstream.busy * first.weight < first.upstream.busy * second.weight
         return second if less else first
 
     return choose
 
 
-def _drawn(instances: Sequence[Instance], chance: float) -> Instance:
+def _weighted_draw(instances: Sequence[Instance], chance: float) -> Instance:
     point = chance * sum([instance.weight for instance in instances])
     for instance in instances[:-1]:
         point -= instance.weight
@@ -147,6 +149,6 @@ def least_connections() -> Balance:
             return tied[0]
         if len(tied) == len(instances):
             return rotation.choose(instances)
-        return rotation.owed(tied, instances)
+        return rotation.choose_by_credit(tied, instances)
 
     return choose

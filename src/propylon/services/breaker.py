@@ -69,7 +69,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 
 # Seconds in which nobody takes a probe's slot, however slowly its client sends. Few clients need longer; and
 # a burst of uploads must not all reach an upstream that is to be spared.
-_PATIENCE = 1.0
+_UPLOAD_GRACE = 1.0
 
 # Called with the service's name, the old state, the new one and why, when the move is complete.
 Listener = Callable[[str, State, State, Event], None]
@@ -112,7 +112,7 @@ class Circuit:
     probes: int = 1
 
 
-class Incoming(Protocol):
+class RequestBody(Protocol):
     """The body of a request, as far as the breaker has to know it."""
 
     complete: bool
@@ -128,7 +128,7 @@ class Permit:
         self.probe = probe
         self.counts = counts
         # What the client is still sending, of a probe: as long as it comes in, nobody waits for the upstream.
-        self.body: Incoming | None = None
+        self.body: RequestBody | None = None
 
     @property
     def uploading(self) -> bool:
@@ -177,14 +177,14 @@ class Breaker:
         self._listener = listener
         self._state = State.CLOSED
         self._failures = Window(circuit.failure_threshold, circuit.failure_window)
-        self._calls = _calls(circuit, self._failures)
+        self._calls = _call_window(circuit, self._failures)
         self._opened = 0.0
         # Probes in flight, the oldest first, with the time of their start; and how many went well.
         self._probes: dict[Permit, float] = {}
         self._succeeded = 0
         # What passes while CLOSED; None in the other states: `admit` then. A new one each time, so that
         # whoever set out before the breaker opened has no say in what came after.
-        self.permit: Permit | None = self._shared()
+        self.permit: Permit | None = self._shared_permit()
 
     # Requests
 
@@ -195,7 +195,7 @@ class Breaker:
             return permit
         now = self._clock()
         self._advance(now)
-        if self._state is State.OPEN or not (self._has_slot() or self._displaced(now)):
+        if self._state is State.OPEN or not (self._has_slot() or self._evict_stalled_probe(now)):
             raise self._refusal(now)
         permit = Permit(probe=True, counts=True)
         self._probes[permit] = now
@@ -219,7 +219,7 @@ class Breaker:
         if self._state is State.CLOSED:
             self._failures.clear()
 
-    def _shared(self) -> Permit:
+    def _shared_permit(self) -> Permit:
         return Permit(probe=False, counts=self._calls is not None)
 
     def _count_failure(self, now: float) -> None:
@@ -227,9 +227,9 @@ class Breaker:
         if self._calls is not None:
             enough = self._calls.note(now) and enough
         if enough:
-            self._move(Event.TOO_MANY_FAILURES, now)
+            self._transition(Event.TOO_MANY_FAILURES, now)
 
-    def _displaced(self, now: float) -> bool:
+    def _evict_stalled_probe(self, now: float) -> bool:
         """Take the slot of a probe whose client has still not sent its request.
 
         Else one that sends a byte now and then would keep a service closed to everybody.
@@ -237,7 +237,7 @@ class Breaker:
         if len(self._probes) + self._succeeded > self._circuit.probes:
             return False  # a reload wants fewer: nobody takes the place of those that are too many
         for permit, began in self._probes.items():
-            if permit.uploading and began + _PATIENCE <= now:
+            if permit.uploading and began + _UPLOAD_GRACE <= now:
                 del self._probes[permit]
                 return True
         return False
@@ -250,14 +250,14 @@ class Breaker:
         if self._probes.pop(permit, None) is None:
             return  # of an earlier spell, or settled already
         if outcome is _FAILURE:
-            self._move(Event.PROBE_FAILED, now)
+            self._transition(Event.PROBE_FAILED, now)
         elif outcome is _SUCCESS:
             self._succeeded += 1
             self._close_if_proven(now)
 
     def _close_if_proven(self, now: float) -> None:
         if self._succeeded >= self._circuit.probes:
-            self._move(Event.PROBES_SUCCEEDED, now)
+            self._transition(Event.PROBES_SUCCEEDED, now)
 
     # Time and state
 
@@ -276,11 +276,11 @@ class Breaker:
                     oldest.body = None
                     self._probes[oldest] = now
                 continue
-            self._move(Event.PROBE_EXPIRED, expired)
+            self._transition(Event.PROBE_EXPIRED, expired)
         if self._state is State.OPEN and self._opened + circuit.recovery_timeout <= now:
-            self._move(Event.RECOVERY_TIMEOUT, now)
+            self._transition(Event.RECOVERY_TIMEOUT, now)
 
-    def _move(self, event: Event, at: float) -> None:
+    def _transition(self, event: Event, at: float) -> None:
         old = self._state
         new = self._state = TRANSITIONS[old][event]
         self._probes.clear()  # those still in flight are of an earlier spell from now on
@@ -289,7 +289,7 @@ class Breaker:
         if new is State.OPEN:
             self._opened = at
         elif new is State.CLOSED:
-            self.permit = self._shared()
+            self.permit = self._shared_permit()
             self._failures.clear()
             if self._calls is not None:
                 self._calls.clear()
@@ -306,7 +306,7 @@ class Breaker:
         self._advance(now)
         self._circuit = circuit
         known = self._failures if self._calls is None else self._calls
-        self._calls = _calls(circuit, known)
+        self._calls = _call_window(circuit, known)
         self._failures = self._failures.resized(circuit.failure_threshold, circuit.failure_window)
         if self.permit is not None:
             self.permit.counts = self._calls is not None  # those in flight hold the same one
@@ -332,11 +332,11 @@ class Breaker:
             state=state,
             failures=self._failures.count(now),
             opened_at=None if state is State.CLOSED else _rfc3339(math.floor(self._wall() - ago)),
-            retry_after=self._told(self._wait(now)) if state is State.OPEN else None,
+            retry_after=self._moment_after(self._retry_after(now)) if state is State.OPEN else None,
             probes_in_flight=len(self._probes),
         )
 
-    def _wait(self, now: float) -> float:
+    def _retry_after(self, now: float) -> float:
         """Return the seconds after which it is worth asking again.
 
         While probes are in flight that is when one of them is answered: any moment now.
@@ -345,30 +345,30 @@ class Breaker:
             return 1.0
         return self._opened + self._circuit.recovery_timeout - now
 
-    def _told(self, wait: float) -> str:
+    def _moment_after(self, wait: float) -> str:
         """Render the moment that is so far off, rounded up: whoever comes then is not too early."""
         return _rfc3339(math.ceil(self._wall() + wait))
 
     def _refusal(self, now: float) -> CircuitOpen:
-        wait = self._wait(now)
+        wait = self._retry_after(now)
         half_open = self._state is State.HALF_OPEN
         return CircuitOpen(
             f'The service "{self.service}" has failed too often; it is given time to recover',
-            details={"service": self.service, "retry_after": self._told(wait)},
+            details={"service": self.service, "retry_after": self._moment_after(wait)},
             headers=((b"Retry-After", b"%d" % max(1, math.ceil(wait))),),
             reason="half open, all probes in flight" if half_open else "open",
         )
 
 
-def _calls(circuit: Circuit, seen: Window) -> Window | None:
+def _call_window(circuit: Circuit, seen: Window) -> Window | None:
     """Return what counts all calls, where that can matter: each failure is a call, too."""
     if circuit.min_throughput <= circuit.failure_threshold:
         return None
     return seen.resized(circuit.min_throughput, circuit.failure_window)
 
 
-_LAST = 253_402_300_799  # 9999-12-31T23:59:59Z: there is no later date
+_MAX_TIMESTAMP = 253_402_300_799  # 9999-12-31T23:59:59Z: there is no later date
 
 
 def _rfc3339(seconds: int) -> str:
-    return datetime.fromtimestamp(min(seconds, _LAST), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(min(seconds, _MAX_TIMESTAMP), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -30,13 +30,13 @@ class Members:
         self._name = name
         self._make = make
         self._srv = srv
-        self._mine: dict[MemberKey, Instance] = {}
+        self._members: dict[MemberKey, Instance] = {}
 
     def start(self, resolver: Resolver) -> tuple[Instance, ...]:
         """Return the instances by the last known answer, for a fleet to begin with. Asks nobody."""
         known = self._known(resolver)
-        self._mine = {key: self._make(key) for key in known}
-        return tuple(self._mine.values())
+        self._members = {key: self._make(key) for key in known}
+        return tuple(self._members.values())
 
     def follow(
         self, resolver: Resolver, fleet: Fleet, retire: Callable[[Instance], None]
@@ -50,33 +50,33 @@ class Members:
                 self._name, lambda targets: self._update(targets, fleet, retire)
             )
         return resolver.follow(
-            self._name, lambda found: self._update(_of_addresses(found), fleet, retire)
+            self._name, lambda found: self._update(_member_keys(found), fleet, retire)
         )
 
     def _known(self, resolver: Resolver) -> Iterable[MemberKey]:
         if self._srv:
             return resolver.known_targets(self._name)
-        return _of_addresses(resolver.known(self._name))
+        return _member_keys(resolver.known(self._name))
 
     def _update(
         self, keys: Iterable[MemberKey], fleet: Fleet, retire: Callable[[Instance], None]
     ) -> None:
         wanted = dict.fromkeys(keys)
-        before = self._mine
+        before = self._members
         gone = [instance for key, instance in before.items() if key not in wanted]
         if not gone and len(wanted) == len(before) and all(map(fleet.find, _ids(before.values()))):
             return
         for instance in gone:
             retire(instance)
-        self._mine = {key: before.get(key) or self._make(key) for key in wanted}
+        self._members = {key: before.get(key) or self._make(key) for key in wanted}
         # The fleet may have copied ours; and one of the same id may have registered itself.
         ours = {(instance.id, instance.upstream) for instance in before.values()}
         others = [one for one in fleet.instances if (one.id, one.upstream) not in ours]
         taken = _ids(others)
-        fleet.replace((*others, *(one for one in self._mine.values() if one.id not in taken)))
+        fleet.replace((*others, *(one for one in self._members.values() if one.id not in taken)))
 
 
-def _of_addresses(addresses: tuple[str, ...]) -> tuple[MemberKey, ...]:
+def _member_keys(addresses: tuple[str, ...]) -> tuple[MemberKey, ...]:
     return split(addresses) or (None,)
 
 

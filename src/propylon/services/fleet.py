@@ -40,7 +40,7 @@ Clock = Callable[[], float]
 # Hears of every change: (service, instance, what it was, what it is, why).
 Listener = Callable[[str, Instance, Condition, Condition, str], None]
 
-_AT_ONCE = HealthRules()
+_DEFAULT_RULES = HealthRules()
 
 
 class Watcher(Protocol):
@@ -53,7 +53,7 @@ class Watcher(Protocol):
         """Probe it no more; that it was never probed is no mistake."""
 
 
-def _still() -> float:
+def _no_clock() -> float:
     """Stand in for a clock where nothing is ejected, so that none is needed."""
     return 0.0
 
@@ -82,8 +82,8 @@ class Fleet:
         *,
         health: HealthRules | None = None,
         ejection: Ejection | None = None,
-        clock: Clock = _still,
-        wall: Clock = _still,
+        clock: Clock = _no_clock,
+        wall: Clock = _no_clock,
         listener: Listener | None = None,
     ) -> None:
         """Start with the instances that were written down.
@@ -91,7 +91,7 @@ class Fleet:
         `health`: probes govern who is asked; without it they only inform. `clock` is monotonic,
         `wall` counts seconds since 1970.
         """
-        if ejection is not None and _still in (clock, wall):
+        if ejection is not None and _no_clock in (clock, wall):
             msg = "ejection needs clocks: without them nobody would come back"
             raise ValueError(msg)
         self.name = name
@@ -154,8 +154,8 @@ class Fleet:
     def snapshot(self) -> tuple[InstanceSnapshot, ...]:
         """Return every instance as an operator sees it."""
         self._readmit()
-        ahead = self._wall() - self._clock()
-        return tuple(InstanceSnapshot.of(instance, ahead) for instance in self.instances)
+        clock_offset = self._wall() - self._clock()
+        return tuple(InstanceSnapshot.of(instance, clock_offset) for instance in self.instances)
 
     def checked(
         self,
@@ -173,14 +173,14 @@ class Fleet:
         if member is None:
             return  # it was removed meanwhile
         state.last_check = at
-        rules = self.rules(member) or _AT_ONCE
+        rules = self.rules(member) or _DEFAULT_RULES
         old, new = state.status, rules.verdict(state, ok=ok, answered=answered)
         if answered or new == "failed":
             state.latency = latency if answered else None
         if old != new:
             state.status = new
             self._refresh()
-            self._tell(member, old, new, reason)
+            self._notify(member, old, new, reason)
 
     # Who is there
 
@@ -243,20 +243,20 @@ class Fleet:
         added: list[Instance] = []
         for instance in instances:
             old = gone.pop(instance.id, None)
-            found.append(_carry(instance, instance if instance in present else old))
+            found.append(_with_known_state(instance, instance if instance in present else old))
             if old is None and instance not in present:
                 added.append(found[-1])
         self.instances = tuple(found)
-        self._keep_the_share()
+        self._enforce_max_ejected()
         for instance in gone.values():
             self._stop(instance)
         for instance in added:
-            self._tell(instance, "stopped", instance.state.status, "added")
+            self._notify(instance, "stopped", instance.state.status, "added")
 
     def _stop(self, instance: Instance) -> None:
         state = instance.state
         old, state.status = state.status, "stopped"
-        self._tell(instance, old, "stopped", "removed")
+        self._notify(instance, old, "stopped", "removed")
 
     def _watch(self, instance: Instance) -> None:
         rules = self.rules(instance)
@@ -276,12 +276,12 @@ class Fleet:
         # Whoever probes keep away is away already, and the only one left is the breaker's business.
         if state not in asked or len(asked) == 1:
             return False
-        if len(self._ejected()) >= rules.most(len(self.instances)):
+        if len(self._ejected()) >= rules.max_ejected(len(self.instances)):
             return False
         reason = f"{state.failures} failures in a row"
         rules.eject(state, self._clock())
         self._refresh()
-        self._tell(instance, state.status, "ejected", reason)
+        self._notify(instance, state.status, "ejected", reason)
         return True
 
     def _recover(self, instance: Instance) -> None:
@@ -292,7 +292,7 @@ class Fleet:
         if self._ejection is None:
             state.ejections = 0  # from before a reload that ended ejection
         elif state.ejections:
-            self._ejection.forgive(state, self._clock())
+            self._ejection.decay(state, self._clock())
 
     def _readmit(self) -> None:
         """Let everyone back whose time is over."""
@@ -301,22 +301,22 @@ class Fleet:
             return
         for instance, until in self._ejected():
             if until <= now:
-                self._let_back(instance, until, "its time is over")
+                self._end_ejection(instance, until, "its time is over")
 
-    def _keep_the_share(self) -> None:
+    def _enforce_max_ejected(self) -> None:
         """Let back those whose time ends first, while too many are left out for how many there are."""
         self._refresh()
-        most = 0 if self._ejection is None else self._ejection.most(len(self.instances))
+        allowed = 0 if self._ejection is None else self._ejection.max_ejected(len(self.instances))
         ejected = sorted(self._ejected(), key=lambda one: one[1])
-        for instance, _ in ejected[: max(0, len(ejected) - most)]:
-            self._let_back(instance, self._clock(), "too few others are left")
+        for instance, _ in ejected[: max(0, len(ejected) - allowed)]:
+            self._end_ejection(instance, self._clock(), "too few others are left")
 
-    def _let_back(self, instance: Instance, since: float, reason: str) -> None:
+    def _end_ejection(self, instance: Instance, since: float, reason: str) -> None:
         state = instance.state
         state.ejected_until = None
-        state.since = since
+        state.decayed_at = since
         self._refresh()
-        self._tell(instance, "ejected", state.status, reason)
+        self._notify(instance, "ejected", state.status, reason)
 
     def _ejected(self) -> list[tuple[Instance, float]]:
         """Return who is left out, and until when."""
@@ -329,24 +329,24 @@ class Fleet:
     # What follows from it all
 
     def _refresh(self) -> None:
-        well = tuple(instance for instance in self.instances if self._is_well(instance))
-        asked = tuple(one for one in well if one.state.ejected_until is None)
+        healthy = tuple(instance for instance in self.instances if self._is_healthy(instance))
+        asked = tuple(one for one in healthy if one.state.ejected_until is None)
         # When only those are well that are left out, a bad answer is better than none.
-        candidates = asked or well
+        candidates = asked or healthy
         if candidates != self.present:
             self.present = self.instances if candidates == self.instances else candidates
         self._members = {instance.state: instance for instance in self.instances}
         self.due = min((until for _, until in self._ejected()), default=None)
 
-    def _is_well(self, instance: Instance) -> bool:
+    def _is_healthy(self, instance: Instance) -> bool:
         return self.rules(instance) is None or instance.state.status in ("starting", "healthy")
 
-    def _tell(self, instance: Instance, old: Condition, new: Condition, reason: str) -> None:
+    def _notify(self, instance: Instance, old: Condition, new: Condition, reason: str) -> None:
         if self._listener is not None:
             self._listener(self.name, instance, old, new, reason)
 
 
-def _carry(instance: Instance, old: Instance | None) -> Instance:
+def _with_known_state(instance: Instance, old: Instance | None) -> Instance:
     """Return the instance with what is known of it: by `old`, or nothing yet."""
     if old is not None and instance.state is not old.state:
         return replace(instance, state=old.state)

@@ -15,9 +15,9 @@ __all__ = ["Checks", "check"]
 Clock = Callable[[], float]
 
 # What is asked where the operator said nothing: then any answer but a 5xx will do.
-_UNSAID = HealthRules()
+_DEFAULT_RULES = HealthRules()
 # Whoever asks how an instance is now is not kept waiting for longer, whatever probes are granted.
-_PATIENCE = 1.0
+_ON_DEMAND_TIMEOUT = 1.0
 
 
 class Checks:
@@ -53,7 +53,7 @@ async def check(fleet: Fleet, instance: Instance, *, clock: Clock, wall: Clock) 
     """
     rules = fleet.rules(instance)
     probe = _probe(instance, rules)
-    probe = replace(probe, timeout=min(probe.timeout, _PATIENCE))
+    probe = replace(probe, timeout=min(probe.timeout, _ON_DEMAND_TIMEOUT))
     result = await ask(probe, clock=clock, wall=wall)
     if rules is None:
         _report(fleet, instance, result)
@@ -61,12 +61,12 @@ async def check(fleet: Fleet, instance: Instance, *, clock: Clock, wall: Clock) 
 
 
 def _probe(instance: Instance, rules: HealthRules | None) -> Probe:
-    said = rules or _UNSAID
+    effective = rules or _DEFAULT_RULES
     return Probe(
         upstream=instance.probe or instance.upstream,
-        line=b"GET " + instance.base + said.path,
+        line=b"GET " + instance.base + effective.path,
         block=b"\r\nHost: " + instance.host + b"\r\nUser-Agent: propylon-health",
-        timeout=said.timeout,
+        timeout=effective.timeout,
         strict=rules is not None,
     )
 

@@ -27,19 +27,19 @@ Condition = Literal["starting", "healthy", "unhealthy", "failed", "stopped", "ej
 Source = Literal["configured", "registered", "dns"]
 
 # An ejection grows up to so many times its first length, as Envoy's: 30 s, and 300 s at the most.
-_LONGEST = 10
+_MAX_MULTIPLIER = 10
 
 
 class InstanceState:
     """What is known of an instance now. Only its fleet changes it."""
 
     __slots__ = (
+        "decayed_at",
         "ejected_until",
         "ejections",
         "failures",
         "last_check",
         "latency",
-        "since",
         "status",
         "streak",
     )
@@ -55,7 +55,7 @@ class InstanceState:
         self.failures = 0  # in a row
         self.ejections = 0  # the record: how often it was left out lately
         self.ejected_until: float | None = None  # on the fleet's clock; None: it is not left out
-        self.since = 0.0  # when it came back, or when its record was last shortened
+        self.decayed_at = 0.0  # when it came back, or when its record was last shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +90,25 @@ class Ejection:
     time: float = 30.0
     share: float = 0.5
 
-    def most(self, instances: int) -> int:
+    def max_ejected(self, instances: int) -> int:
         """Return how many of so many may be left out: never the only one, never the last one."""
         # The share is a percentage: 29 % of 100 is 28.999999999999996 in floating point.
         return max(0, min(int(self.share * instances + 1e-9), instances - 1))
 
     def eject(self, state: InstanceState, now: float) -> None:
         """Leave the instance out, each further time for longer."""
-        state.ejections = min(state.ejections + 1, _LONGEST)
+        state.ejections = min(state.ejections + 1, _MAX_MULTIPLIER)
         state.ejected_until = now + self.time * state.ejections
         state.failures = 0
 
-    def forgive(self, state: InstanceState, now: float) -> None:
+    def decay(self, state: InstanceState, now: float) -> None:
         """Shorten the record of an instance that works, by one for each `time` it has been back.
 
         Not by one for each success: an instance that fails every other request has many, too.
         """
-        if now - state.since >= self.time:
+        if now - state.decayed_at >= self.time:
             state.ejections -= 1
-            state.since = now
+            state.decayed_at = now
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +144,7 @@ class InstanceSnapshot:
     metadata: Mapping[str, object]
 
     @classmethod
-    def of(cls, instance: Instance, ahead: float) -> InstanceSnapshot:
+    def of(cls, instance: Instance, clock_offset: float) -> InstanceSnapshot:
         """Return what is known now; `ahead` is from the fleet's clock to the seconds since 1970."""
         state = instance.state
         until = state.ejected_until
@@ -153,7 +153,7 @@ class InstanceSnapshot:
             status=state.status,
             last_check=state.last_check,
             latency_ms=None if state.latency is None else round(state.latency * 1000, 3),
-            ejected_until=None if until is None else until + ahead,
+            ejected_until=None if until is None else until + clock_offset,
             failures=state.failures,
             weight=instance.weight,
             source=instance.source,

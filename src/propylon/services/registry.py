@@ -35,35 +35,35 @@ _MAX_INSTANCES = 4096
 class _Entry:
     """A registration in force."""
 
-    said: Registration
+    registration: Registration
     addresses: tuple[str, ...]  # where its host led when it registered
-    ask: Closable
+    upstream: Closable
     probe: Closable
     expires: float | None
 
     def instance(self, fleet: Fleet, base: bytes) -> Instance:
         """Return the instance as it is said to be now, below the base path of its service."""
-        said = self.said
+        registration = self.registration
         # RFC 9110, 7.2: a default port may be left out, and some applications know no other form.
-        host = said.id.removesuffix(":80") if said.port == 80 else said.id
+        host = registration.id.removesuffix(":80") if registration.port == 80 else registration.id
         return Instance(
-            id=said.id,
+            id=registration.id,
             host=host.encode("ascii"),
             base=base,
-            upstream=self.ask,
+            upstream=self.upstream,
             source="registered",
-            metadata=said.metadata,
-            health=said.rules(fleet.health),
+            metadata=registration.metadata,
+            health=registration.rules(fleet.health),
             probe=self.probe,
         )
 
     def close(self) -> None:
         """Close its connections as they become idle."""
-        self.ask.close()
+        self.upstream.close()
         self.probe.close()
 
 
-def _no_base(_service: str) -> bytes:
+def _no_base_path(_service: str) -> bytes:
     return b""
 
 
@@ -79,7 +79,7 @@ class Registry:
         create: Callable[[str], Service],
         on_change: Callable[[tuple[Service, ...]], None],
         ttl: float | None = None,
-        base: Callable[[str], bytes] = _no_base,
+        base: Callable[[str], bytes] = _no_base_path,
     ) -> None:
         """Start empty; `apply` brings the services that were written down.
 
@@ -93,17 +93,17 @@ class Registry:
         self._connect = connect
         self._create = create
         self._on_change = on_change
-        self._written: dict[str, Service] = {}
-        self._unwritten: dict[str, Service] = {}
+        self._configured: dict[str, Service] = {}
+        self._dynamic: dict[str, Service] = {}
         self._entries: dict[tuple[str, str], _Entry] = {}
 
     def services(self) -> tuple[Service, ...]:
         """Return all services, those that were written down first."""
-        return (*self._written.values(), *self._unwritten.values())
+        return (*self._configured.values(), *self._dynamic.values())
 
     def registrations(self) -> tuple[Registration, ...]:
         """Return what was said of every instance that is registered."""
-        return tuple(entry.said for entry in self._entries.values())
+        return tuple(entry.registration for entry in self._entries.values())
 
     def lease(self, service: str, instance_id: str) -> float | None:
         """Return how many seconds an instance has left to send a heartbeat; None: it need not."""
@@ -124,7 +124,7 @@ class Registry:
         if entry is not None and entry.expires is not None:
             entry.expires = max(entry.expires, self._clock() + seconds)
 
-    async def register(self, said: Registration) -> Registered:
+    async def register(self, registration: Registration) -> Registered:
         """Take in an instance; one that is there already is brought up to date.
 
         Raises InvalidRequest, with the field, for one that may not be registered.
@@ -132,22 +132,24 @@ class Registry:
         admission = None
         while admission is not self._admission:  # a reload meanwhile may have made it stricter
             admission = self._admission
-            addresses = await admission.admit(said.host, said.port)
-        return self._enter(said, addresses)
+            addresses = await admission.admit(registration.host, registration.port)
+        return self._enter(registration, addresses)
 
-    def _enter(self, said: Registration, addresses: tuple[str, ...]) -> Registered:
+    def _enter(self, registration: Registration, addresses: tuple[str, ...]) -> Registered:
         """Take in what may register. Nothing waits here: of two that register the same, one finds the other's."""
-        entry = self._entries.get((said.service, said.id))
+        entry = self._entries.get((registration.service, registration.id))
         if entry is not None:
-            self._renew(entry, said, addresses)
-            return self._registered(said.service, said.id)
-        service = self._service(said.service)
-        if service is not None and service.fleet.find(said.id) is not None:
-            return self._registered(said.service, said.id)  # written down, or found by DNS
+            self._renew(entry, registration, addresses)
+            return self._registered(registration.service, registration.id)
+        service = self._service(registration.service)
+        if service is not None and service.fleet.find(registration.id) is not None:
+            return self._registered(
+                registration.service, registration.id
+            )  # written down, or found by DNS
         if len(self._entries) >= _MAX_INSTANCES:
             raise refused(host=f"there are {_MAX_INSTANCES} registered instances already")
-        self._take_in(said, addresses)
-        return self._registered(said.service, said.id, created=True)
+        self._add(registration, addresses)
+        return self._registered(registration.service, registration.id, created=True)
 
     def heartbeat(self, service: str, instance_id: str) -> Registered:
         """Renew the lease of an instance. Raises NotFound."""
@@ -155,7 +157,7 @@ class Registry:
         entry = self._entries.get((service, instance_id))
         if entry is None:
             return registered
-        entry.expires = self._until()
+        entry.expires = self._lease_end()
         return replace(registered, lease=self.lease(service, instance_id))
 
     def deregister(self, service: str, instance_id: str) -> None:
@@ -190,15 +192,17 @@ class Registry:
         """
         self._admission = admission
         self._ttl = ttl
-        self._written = {service.name: service for service in services}
-        for name in self._unwritten.keys() & self._written.keys():
-            self._unwritten.pop(name).fleet.watch(None)
+        self._configured = {service.name: service for service in services}
+        for name in self._dynamic.keys() & self._configured.keys():
+            self._dynamic.pop(name).fleet.watch(None)
         for (service, instance_id), entry in list(self._entries.items()):
-            if not admission.still(entry.said.host, entry.said.port, entry.addresses):
+            if not admission.still(
+                entry.registration.host, entry.registration.port, entry.addresses
+            ):
                 log.warning("%s of %s may no longer register and leaves", instance_id, service)
                 self._remove(service, instance_id)
             else:
-                self._carry(entry)
+                self._reattach(entry)
         self._on_change(self.services())
 
     def close(self) -> None:
@@ -208,41 +212,41 @@ class Registry:
 
     # Coming
 
-    def _take_in(self, said: Registration, addresses: tuple[str, ...]) -> None:
-        permit = partial(self._may_ask, said.host, said.port)
-        entry = self._entries[said.service, said.id] = _Entry(
-            said,
+    def _add(self, registration: Registration, addresses: tuple[str, ...]) -> None:
+        permit = partial(self._still_admits, registration.host, registration.port)
+        entry = self._entries[registration.service, registration.id] = _Entry(
+            registration,
             addresses,
-            self._connect(said.service, said.address, permit, probing=False),
-            self._connect(said.service, said.address, permit, probing=True),
-            self._until(),
+            self._connect(registration.service, registration.address, permit, probing=False),
+            self._connect(registration.service, registration.address, permit, probing=True),
+            self._lease_end(),
         )
-        fleet = self._home(said.service).fleet
-        fleet.add(entry.instance(fleet, self._base(said.service)))
+        fleet = self._service_or_create(registration.service).fleet
+        fleet.add(entry.instance(fleet, self._base(registration.service)))
 
-    def _may_ask(self, host: str, port: int, address: str) -> bool:
+    def _still_admits(self, host: str, port: int, address: str) -> bool:
         # By the rules of now: a reload may have made them stricter.
         return self._admission.still(host, port, (address,))
 
-    def _renew(self, entry: _Entry, said: Registration, addresses: tuple[str, ...]) -> None:
-        before, entry.said = entry.said, said
+    def _renew(self, entry: _Entry, registration: Registration, addresses: tuple[str, ...]) -> None:
+        before, entry.registration = entry.registration, registration
         entry.addresses = addresses
-        entry.expires = self._until()
-        if said != before:
-            fleet = self._home(said.service).fleet
-            fleet.add(entry.instance(fleet, self._base(said.service)))
+        entry.expires = self._lease_end()
+        if registration != before:
+            fleet = self._service_or_create(registration.service).fleet
+            fleet.add(entry.instance(fleet, self._base(registration.service)))
 
-    def _until(self) -> float | None:
+    def _lease_end(self) -> float | None:
         return None if self._ttl is None else self._clock() + self._ttl
 
     def _service(self, name: str) -> Service | None:
-        return self._written.get(name) or self._unwritten.get(name)
+        return self._configured.get(name) or self._dynamic.get(name)
 
-    def _home(self, name: str) -> Service:
+    def _service_or_create(self, name: str) -> Service:
         """Return the service; one that nobody wrote down begins with its first instance."""
         service = self._service(name)
         if service is None:
-            service = self._unwritten[name] = self._create(name)
+            service = self._dynamic[name] = self._create(name)
             self._on_change(self.services())
         return service
 
@@ -256,20 +260,20 @@ class Registry:
             raise NotFound(msg, details={"service": service, "instance_id": instance_id})
         return Registered(instance, self.lease(service, instance_id), created)
 
-    def _carry(self, entry: _Entry) -> None:
+    def _reattach(self, entry: _Entry) -> None:
         """Bring a registration into the fleet that its service has now."""
-        said = entry.said
-        fleet = self._home(said.service).fleet
-        there = fleet.find(said.id)
+        registration = entry.registration
+        fleet = self._service_or_create(registration.service).fleet
+        there = fleet.find(registration.id)
         if there is not None and there.source != "registered":
             # The configuration names it now, and what it says goes.
-            del self._entries[said.service, said.id]
+            del self._entries[registration.service, registration.id]
             entry.close()
             return
-        base = self._base(said.service)
-        if there is None or there.health != said.rules(fleet.health) or there.base != base:
-            fleet.add(entry.instance(fleet, self._base(said.service)))
-        until = self._until()
+        base = self._base(registration.service)
+        if there is None or there.health != registration.rules(fleet.health) or there.base != base:
+            fleet.add(entry.instance(fleet, self._base(registration.service)))
+        until = self._lease_end()
         entry.expires = (
             until if until is None or entry.expires is None else min(until, entry.expires)
         )
@@ -283,8 +287,8 @@ class Registry:
             there = service.fleet.find(instance_id)
             if there is not None and there.source == "registered":
                 service.fleet.remove(there)
-            if name in self._unwritten and not service.instances:
-                del self._unwritten[name]
+            if name in self._dynamic and not service.instances:
+                del self._dynamic[name]
                 self._on_change(self.services())
         entry.close()
 

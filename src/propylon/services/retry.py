@@ -37,7 +37,7 @@ _KINDS: tuple[tuple[type[GatewayError], str], ...] = (
     (UpstreamTimeout, TIMEOUT),
 )
 # Doubled that often, any pause is longer than anybody waits; and no float overflows.
-_MOST_DOUBLINGS = 32
+_MAX_DOUBLINGS = 32
 _SECONDS = re.compile(rb"[0-9]{1,10}")
 
 
@@ -76,7 +76,7 @@ class Retry:
         `backoff`·2^(n-1) and twice as much: never less than `backoff`, and capped so that the end
         of the range is `max_backoff`.
         """
-        doubled = self.backoff * 2.0 ** min(attempt - 1, _MOST_DOUBLINGS)
+        doubled = self.backoff * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
         fixed = min(doubled, max(self.backoff, self.max_backoff / 2))
         return max(asked, min(fixed + fixed * chance(), self.max_backoff))
 
@@ -94,8 +94,8 @@ def asked_pause(block: bytes) -> float:
 
 # Finagle and Linkerd allow a fifth of the last ten seconds' requests, and a few in any case, so that
 # a service that is seldom asked has retries, too: theirs are ten a second, Envoy's three at a time.
-_SPAN = 10
-_ALWAYS = 10
+_WINDOW = 10
+_FREE_RETRIES = 10
 
 
 class Budget:
@@ -112,31 +112,31 @@ class Budget:
         self.end = 0.0  # of the second that is being counted
         self.requests = 0
         self._retries = 0
-        self._requests_before: deque[int] = deque(maxlen=_SPAN - 1)
-        self._retries_before: deque[int] = deque(maxlen=_SPAN - 1)
+        self._requests_before: deque[int] = deque(maxlen=_WINDOW - 1)
+        self._retries_before: deque[int] = deque(maxlen=_WINDOW - 1)
 
     def note_request(self, now: float) -> None:
         """Count a request, once, however often it is sent."""
         if now >= self.end:
-            self._turn(now)
+            self._advance_to(now)
         self.requests += 1
 
     def take(self, now: float) -> bool:
         """Count a retry, if there may be one."""
         if now >= self.end:
-            self._turn(now)
+            self._advance_to(now)
         requests = self.requests + sum(self._requests_before)
         retries = self._retries + sum(self._retries_before)
-        if retries + 1 > self.share * requests + _ALWAYS:
+        if retries + 1 > self.share * requests + _FREE_RETRIES:
             return False
         self._retries += 1
         return True
 
-    def _turn(self, now: float) -> None:
+    def _advance_to(self, now: float) -> None:
         """Begin the second that `now` is in; those in between had nothing."""
         silent = int(now - self.end)
         self.end += silent + 1
-        nothing = [0] * min(silent, _SPAN)
+        nothing = [0] * min(silent, _WINDOW)
         self._requests_before.append(self.requests)
         self._requests_before.extend(nothing)
         self._retries_before.append(self._retries)

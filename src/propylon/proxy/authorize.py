@@ -20,12 +20,12 @@ def anybody(principal: Principal, client: str) -> None:
 
 def permitted(scopes: Iterable[str], roles: Iterable[str]) -> Authorize:
     """Return the rule that asks for all of the scopes, and for any of the roles if there are some."""
-    needed, either = frozenset(scopes), frozenset(roles)
-    if not needed and not either:
+    needed, any_of = frozenset(scopes), frozenset(roles)
+    if not needed and not any_of:
         return anybody
 
     def authorize(principal: Principal, client: str) -> None:  # noqa: ARG001
-        if needed <= principal.scopes and (not either or not either.isdisjoint(principal.roles)):
+        if needed <= principal.scopes and (not any_of or not any_of.isdisjoint(principal.roles)):
             return
         raise _refusal(principal, needed)
 
@@ -36,14 +36,14 @@ def loopback_or(scope: str) -> Authorize:
     """Return the rule that lets pass who asks from this machine, or has the scope."""
 
     def authorize(principal: Principal, client: str) -> None:
-        if scope in principal.scopes or _is_here(client):
+        if scope in principal.scopes or _is_loopback(client):
             return
         raise _refusal(principal, frozenset({scope}))
 
     return authorize
 
 
-def _is_here(client: str) -> bool:
+def _is_loopback(client: str) -> bool:
     """Whether an address is this machine's own loopback; a client without an address is not."""
     try:
         address = ip_address(client)

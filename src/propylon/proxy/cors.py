@@ -68,18 +68,18 @@ class Cors:
         if sent is None or len(sent) != 1:
             return b""  # two origins are nobody's: no browser sends them
         origin = sent[0]
-        if not self._knows(origin):
+        if not self._allows(origin):
             return b""
         lines = b"\r\nAccess-Control-Allow-Origin: " + origin
         return lines + b"\r\nAccess-Control-Allow-Credentials: true" if self.credentials else lines
 
-    def _knows(self, origin: bytes) -> bool:
+    def _allows(self, origin: bytes) -> bool:
         # Byte for byte: browsers send origins in lower case, and no other client has one.
         if origin in self.origins:
             return True
         for scheme, suffix in self.below:
             host = origin[len(scheme) :]
-            if origin.startswith(scheme) and host.endswith(suffix) and _is_host(host):
+            if origin.startswith(scheme) and host.endswith(suffix) and _is_plain_host(host):
                 return True
         return False
 
@@ -103,10 +103,10 @@ class Cors:
         allowed = self._allowed(request)
         block = _VARY_PREFLIGHT
         if allowed:
-            block = allowed + render(self._permits(request, allow)) + block
+            block = allowed + render(self._permission_lines(request, allow)) + block
         return Response(204, b" 204 No Content", block, NO_BODY, keep_alive=True)
 
-    def _permits(self, request: Request, allow: bytes) -> list[tuple[bytes, bytes]]:
+    def _permission_lines(self, request: Request, allow: bytes) -> list[tuple[bytes, bytes]]:
         names = b",".join(request.special.get(_HEADERS, ())).split(b",")
         asked = b", ".join(name for raw in names if _TOKEN.fullmatch(name := raw.strip(b" \t")))
         permits = [(b"Access-Control-Allow-Methods", self.methods or allow)]
@@ -116,6 +116,6 @@ class Cors:
         return permits
 
 
-def _is_host(host: bytes) -> bool:
+def _is_plain_host(host: bytes) -> bool:
     """Whether there is nothing but a host and a port: no path, no userinfo, no second scheme."""
     return not any(mark in host for mark in b"/@\\?# ,") and not host.startswith(b".")

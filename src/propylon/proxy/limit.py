@@ -19,7 +19,7 @@ from propylon.wire.message import Request
 __all__ = ["Buckets", "Limit", "by_client", "by_route", "subnet"]
 
 # Keys held at a time; an attacker with a botnet makes the oldest leave, and that is all.
-_KEYS = 100_000
+_MAX_KEYS = 100_000
 _IPV6_BITS = 64  # one customer of an internet provider has at least that many addresses
 
 KeyOf = Callable[[Request, Principal, str], str]
@@ -32,7 +32,7 @@ class Buckets:
     rate: float
     burst: int
     clock: Callable[[], float]
-    keys: int = _KEYS
+    keys: int = _MAX_KEYS
     _arrivals: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def take(self, key: str) -> float:
@@ -40,10 +40,10 @@ class Buckets:
         now = self.clock()
         interval = 1 / self.rate
         arrival = max(self._arrivals.get(key, now), now)
-        missing = arrival + interval - self.burst * interval - now
+        shortfall = arrival + interval - self.burst * interval - now
         # Half a nanosecond: the difference of two clock readings is not exact.
-        if missing > 5e-10:
-            return missing
+        if shortfall > 5e-10:
+            return shortfall
         self._note(key, arrival + interval, now)
         return 0.0
 
@@ -73,9 +73,9 @@ class Limit:
 
     async def __call__(self, request: Request, principal: Principal, client: str) -> None:
         """Let the request pass, or raise RateLimited with Retry-After."""
-        missing = self._buckets.take(self._key_of(request, principal, client))
-        if missing > 0:
-            wait = max(1, math.ceil(missing))
+        shortfall = self._buckets.take(self._key_of(request, principal, client))
+        if shortfall > 0:
+            wait = max(1, math.ceil(shortfall))
             msg = "Too many requests"
             raise RateLimited(
                 msg,

@@ -88,23 +88,23 @@ def identify(principal: Principal) -> Principal:
     Raises ValueError for a value that would make another header, or another value.
     """
     pairs = (
-        (b"X-User-Id", _line(principal.subject)),
-        (b"X-User-Email", _line(principal.email)),
-        (b"X-User-Roles", _list(principal.roles)),
-        (b"X-User-Scopes", _list(principal.scopes)),
+        (b"X-User-Id", _checked_line(principal.subject)),
+        (b"X-User-Email", _checked_line(principal.email)),
+        (b"X-User-Roles", _checked_list(principal.roles)),
+        (b"X-User-Scopes", _checked_list(principal.scopes)),
     )
     lines = [b"\r\n%b: %b" % (name, value.encode()) for name, value in pairs if value]
     return replace(principal, block=b"".join(lines))
 
 
-def _line(value: str) -> str:
+def _checked_line(value: str) -> str:
     if value and not is_line(value):
         msg = "a subject or email with control characters, or with space at an end"
         raise ValueError(msg)
     return value
 
 
-def _list(values: Iterable[str]) -> str:
+def _checked_list(values: Iterable[str]) -> str:
     if not all(map(is_listable, values)):
         msg = (
             "a role or scope that is empty, or with a comma, control characters or space at an end"

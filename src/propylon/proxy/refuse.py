@@ -16,7 +16,7 @@ __all__ = ["PROBLEM", "RETRY_AFTER", "asks_for_problem", "envelope", "problem", 
 
 PROBLEM = b"application/problem+json"
 RETRY_AFTER = b"5"  # seconds: long enough not to be a load, short enough not to be an outage
-_ASKED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})  # who they are
+_CHALLENGED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})  # who they are
 _EXACT = re.compile(rb"application/problem\+json(?:\s*;|\s*,|\s*\Z)")
 
 
@@ -48,19 +48,19 @@ def refusal(
 def _challenge(error: GatewayError) -> tuple[tuple[bytes, bytes], ...]:
     """Say what would let the client in, where the error does not know better (RFC 9110, 11.6.1)."""
     # A team's policy refuses with a status of its choice, and an error of no class of ours.
-    if error.status not in _ASKED or _says(error, b"www-authenticate"):
+    if error.status not in _CHALLENGED or _has_header(error, b"www-authenticate"):
         return ()
     return ((b"WWW-Authenticate", b"Bearer"),)
 
 
 def _retry_after(error: GatewayError) -> tuple[tuple[bytes, bytes], ...]:
     """Say when to come back, where the error does not know better."""
-    if error.status != HTTPStatus.SERVICE_UNAVAILABLE or _says(error, b"retry-after"):
+    if error.status != HTTPStatus.SERVICE_UNAVAILABLE or _has_header(error, b"retry-after"):
         return ()
     return ((b"Retry-After", RETRY_AFTER),)
 
 
-def _says(error: GatewayError, lower: bytes) -> bool:
+def _has_header(error: GatewayError, lower: bytes) -> bool:
     return any(name.lower() == lower for name, _ in error.headers)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from propylon.proxy.authenticate.claims import Rules, Verified
 from propylon.proxy.authenticate.keys import KeySet, from_secret
-from propylon.proxy.authenticate.verify import FixedKeys, KeySource, Opaque, Verifier
+from propylon.proxy.authenticate.verify import FixedKeys, Introspector, KeySource, Verifier
 from tests.support.jose import hs, token
 
 NOW = 1_800_000_000.0
@@ -58,7 +58,7 @@ def one_secret() -> KeySet:
 
 def verifier(
     source: KeySource | None = None,
-    opaque: Opaque | None = None,
+    opaque: Introspector | None = None,
     *,
     rules: Rules | None = None,
     taken: Taken | None = None,

@@ -284,7 +284,7 @@ def test_one_question_for_many() -> None:
         source.gate.set()
         assert [await one for one in waiting] == ["42"] * 50
         assert await other == "42"
-        assert introspection._asking == {}
+        assert introspection._in_flight == {}
 
     run(main())
 
@@ -300,7 +300,7 @@ def test_one_failure_for_many() -> None:
         await asyncio.sleep(1)
         source.gate.set()
         assert [await one for one in waiting] == ["503"] * 5
-        assert introspection._asking == {}
+        assert introspection._in_flight == {}
         assert source.asked == [TOKEN]
 
     run(main())
@@ -331,7 +331,7 @@ def test_whoever_leaves_takes_nothing_from_the_others(answer: object) -> None:
         last.cancel()
         source.gate.set()
         await asyncio.sleep(1)
-        assert introspection._asking == {}
+        assert introspection._in_flight == {}
         assert await verdict(introspection, b"other") == expected
         assert source.asked.count(b"other") == (1 if answer is ACTIVE else 2)
 
@@ -353,7 +353,7 @@ def test_a_token_is_remembered_by_its_whole_self() -> None:
 
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever makes tokens up pushes out what was remembered, and holds no memory."""
-    monkeypatch.setattr(module, "_REMEMBERED", 10)
+    monkeypatch.setattr(module, "_MAX_CACHED", 10)
 
     async def main() -> None:
         source = Source({"active": False})
@@ -361,7 +361,7 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(100):
             assert await verdict(introspection, b"made-up-%d" % number) == "401"
         assert len(introspection._verdicts) == 10
-        assert introspection._asking == {}
+        assert introspection._in_flight == {}
 
     run(main())
 

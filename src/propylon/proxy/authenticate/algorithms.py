@@ -23,17 +23,17 @@ __all__ = ["ALGORITHMS", "Binding", "UnusableKeys", "bind_public", "bind_secret"
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
-_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes of the hash
+_HMAC_SIZES = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes of the hash
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 # EdDSA leaves the curve open, and RFC 9864 replaces it by names that do not; both are in use.
 _ED25519 = ("EdDSA", "Ed25519")
 _ED448 = ("EdDSA", "Ed448")
 
-ALGORITHMS = frozenset({*_SECRET, *_RSA, *_CURVES.values(), *_ED25519, *_ED448})
+ALGORITHMS = frozenset({*_HMAC_SIZES, *_RSA, *_CURVES.values(), *_ED25519, *_ED448})
 
-_LIBRARY = get_default_algorithms()
-_LIBRARY |= {"Ed25519": _LIBRARY["EdDSA"], "Ed448": _LIBRARY["EdDSA"]}
+_PYJWT = get_default_algorithms()
+_PYJWT |= {"Ed25519": _PYJWT["EdDSA"], "Ed448": _PYJWT["EdDSA"]}
 
 # RFC 7518, 3.3 and 3.5; OpenSSL verifies nothing with a modulus of more bits than the second.
 _RSA_BITS = range(2048, 16384 + 1)
@@ -43,11 +43,11 @@ _EXPONENTS = range(65537, 2**32, 2)
 
 # Keys of Infineon's library give themselves away (CVE-2017-15361, ROCA), and can be factored: modulo
 # each small prime, the modulus is a power of 65537.
-_SMALL_PRIMES = (
+_ROCA_PRIMES = (
     *(3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97),
     *(101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167),
 )
-_POWERS = {p: frozenset(pow(65537, k, p) for k in range(p)) for p in _SMALL_PRIMES}
+_ROCA_RESIDUES = {p: frozenset(pow(65537, k, p) for k in range(p)) for p in _ROCA_PRIMES}
 
 
 class UnusableKeys(Exception):
@@ -95,8 +95,8 @@ def bind_secret(
 ) -> Mapping[str, Binding]:
     """Return those of the algorithms that a secret is long enough for (RFC 7518, 3.2)."""
     return {
-        name: Binding(_LIBRARY[name], secret, size)
-        for name, size in _SECRET.items()
+        name: Binding(_PYJWT[name], secret, size)
+        for name, size in _HMAC_SIZES.items()
         if name in algorithms and (len(secret) >= size or allow_short)
     }
 
@@ -119,7 +119,7 @@ def bind_public(key: object, algorithms: Collection[str]) -> Mapping[str, Bindin
         names, size = _ED25519, 64
     else:
         names, size = _ED448, 114
-    return {name: Binding(_LIBRARY[name], key, size, order) for name in names if name in algorithms}
+    return {name: Binding(_PYJWT[name], key, size, order) for name in names if name in algorithms}
 
 
 def _check_rsa(key: RSAPublicKey) -> None:
@@ -130,6 +130,6 @@ def _check_rsa(key: RSAPublicKey) -> None:
     if numbers.e not in _EXPONENTS or numbers.n % 2 == 0:
         msg = "an RSA key with an unsafe exponent or an even modulus"
         raise UnusableKeys(msg)
-    if all(numbers.n % prime in powers for prime, powers in _POWERS.items()):
+    if all(numbers.n % prime in powers for prime, powers in _ROCA_RESIDUES.items()):
         msg = "an RSA key that can be factored (ROCA, CVE-2017-15361)"
         raise UnusableKeys(msg)

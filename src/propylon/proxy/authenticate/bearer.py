@@ -13,7 +13,7 @@ __all__ = ["Bearer"]
 
 # The scheme in any case (RFC 9110, 11.1), then one token68.
 _BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
-_USUAL = b"Bearer "
+_COMMON_PREFIX = b"Bearer "
 
 
 class Bearer:
@@ -34,10 +34,10 @@ class Bearer:
                 raise missing()
             return ANONYMOUS
         value = sent[0]
-        if len(sent) == 1 and value[:7] == _USUAL:
-            known = self._verifier.remembered(value[7:])
-            if known is not None:
-                return known.principal
+        if len(sent) == 1 and value[:7] == _COMMON_PREFIX:
+            cached = self._verifier.cached(value[7:])
+            if cached is not None:
+                return cached.principal
         verified = await self._verifier.verify(_token(sent))
         return verified.principal
 

@@ -18,7 +18,7 @@ _MAX_TEXT = 256
 _MAX_EMAIL = 320
 # The end of the year 9999. Milliseconds, which some libraries write, are far beyond it: taken for
 # seconds, they would make tokens that never expire.
-_LAST_MOMENT = 253_402_300_799
+_MAX_TIMESTAMP = 253_402_300_799
 _MISSING = object()
 
 
@@ -61,13 +61,13 @@ def judge(payload: bytes | _Claims, rules: Rules, now: float) -> Verified:
         # Tokens for refreshing, and the like, are signed with the same key.
         msg = "its type is not access"
         raise BadToken(msg)
-    expires = _moment(claims, "exp")
-    issued = _moment(claims, "iat")
-    begins = _moment(claims, "nbf")
+    expires = _timestamp(claims, "exp")
+    issued = _timestamp(claims, "iat")
+    not_before = _timestamp(claims, "nbf")
     if expires is None:
         msg = "it never expires (no exp)"
         raise BadToken(msg)
-    if max(begins or 0, issued or 0) > now + rules.leeway:
+    if max(not_before or 0, issued or 0) > now + rules.leeway:
         msg = "not valid yet (nbf or iat)"
         raise BadToken(msg)
     token_id = _text(claims, "jti") if "jti" in claims else None
@@ -86,8 +86,8 @@ def principal_of(claims: _Claims, rules: Rules) -> Principal:
     """
     subject = _text(claims, "sub")
     email = claims.get("email")
-    scopes = _first(claims, rules.scopes_claims)
-    roles = _first(claims, rules.roles_claims)
+    scopes = _first_claim(claims, rules.scopes_claims)
+    roles = _first_claim(claims, rules.roles_claims)
     principal = Principal(
         subject=subject,
         email=email if isinstance(email, str) and _is_email(email) else "",
@@ -131,7 +131,7 @@ def _check_audience(claims: _Claims, rules: Rules) -> None:
         raise BadToken(msg)
 
 
-def _moment(claims: _Claims, name: str) -> float | None:
+def _timestamp(claims: _Claims, name: str) -> float | None:
     if name not in claims:
         return None
     value = claims[name]
@@ -139,7 +139,7 @@ def _moment(claims: _Claims, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         msg = f"its {name} is no number"
         raise BadToken(msg)
-    if not 0 <= value <= _LAST_MOMENT:
+    if not 0 <= value <= _MAX_TIMESTAMP:
         msg = f"its {name} is no moment in seconds since 1970"
         raise BadToken(msg)
     return float(value)
@@ -161,15 +161,15 @@ def _has_space(value: str) -> bool:
     return any(map(str.isspace, value))
 
 
-def _first(claims: _Claims, names: Iterable[str]) -> object:
+def _first_claim(claims: _Claims, names: Iterable[str]) -> object:
     for name in names:
-        value = _find(claims, name)
+        value = _claim_at(claims, name)
         if value is not _MISSING:
             return value
     return None
 
 
-def _find(claims: _Claims, name: str) -> object:
+def _claim_at(claims: _Claims, name: str) -> object:
     if name in claims:
         return claims[name]
     if "." not in name:

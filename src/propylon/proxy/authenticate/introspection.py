@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 _OK = 200
 TIMEOUT = 5.0  # seconds that a request waits for the verdict, at the most
 LARGEST = 64 * 1024  # bytes of an answer
-_REMEMBERED = 10_000
-_NEVER = (
+_MAX_CACHED = 10_000
+_NO_EXPIRY = (
     253_402_300_799  # the last second of the year 9999: what does not expire is asked about again
 )
-_DIGEST = 32  # bytes: tokens themselves are not kept
+_DIGEST_SIZE = 32  # bytes: tokens themselves are not kept
 
 _Verdict = tuple[Verified | None, float]  # None: not active; holds until then, on the clock
 
@@ -48,8 +48,8 @@ class Introspection:
         self._remember = remember
         self._clock = clock
         # Bad tokens are remembered too, or whoever makes them up would have us ask for each.
-        self._verdicts: Cache[_Verdict] = Cache(_REMEMBERED, _REMEMBERED * _DIGEST)
-        self._asking: dict[bytes, asyncio.Task[Verified | None]] = {}
+        self._verdicts: Cache[_Verdict] = Cache(_MAX_CACHED, _MAX_CACHED * _DIGEST_SIZE)
+        self._in_flight: dict[bytes, asyncio.Task[Verified | None]] = {}
 
     async def ask(self, token: bytes) -> Verified:
         """Return what the token stands for.
@@ -63,24 +63,24 @@ class Introspection:
             verified = known[0]
         else:
             # Shielded: whoever waits and leaves must not take the answer from the others.
-            verified = await asyncio.shield(self._begin(key, token))
+            verified = await asyncio.shield(self._start(key, token))
         if verified is None or self._clock() >= verified.expires:
             raise invalid(reason="introspection: not active")
         return verified
 
-    def _begin(self, key: bytes, token: bytes) -> asyncio.Task[Verified | None]:
-        task = self._asking.get(key)
+    def _start(self, key: bytes, token: bytes) -> asyncio.Task[Verified | None]:
+        task = self._in_flight.get(key)
         if task is None:
-            task = self._asking[key] = spawn(self._find_out(key, token))
-            task.add_done_callback(lambda done: self._answered(key, done))
+            task = self._in_flight[key] = spawn(self._introspect(key, token))
+            task.add_done_callback(lambda done: self._finished(key, done))
         return task
 
-    def _answered(self, key: bytes, task: asyncio.Task[Verified | None]) -> None:
-        self._asking.pop(key, None)
+    def _finished(self, key: bytes, task: asyncio.Task[Verified | None]) -> None:
+        self._in_flight.pop(key, None)
         if not task.cancelled():
             task.exception()  # whoever waits gets it, too; they may all have left
 
-    async def _find_out(self, key: bytes, token: bytes) -> Verified | None:
+    async def _introspect(self, key: bytes, token: bytes) -> Verified | None:
         try:
             fetched = await self._post(token)
         except GatewayError as error:
@@ -93,26 +93,26 @@ class Introspection:
 
     def _read(self, body: bytes) -> Verified | None:
         try:
-            said = read_json(body)
+            answer = read_json(body)
         except BadToken as error:
             raise _unavailable(error.reason) from None
-        if not isinstance(said, dict) or not isinstance(said.get("active"), bool):
+        if not isinstance(answer, dict) or not isinstance(answer.get("active"), bool):
             raise _unavailable(reason="the answer is none of RFC 7662")
-        if not said["active"]:
+        if not answer["active"]:
             return None
-        return self._verified(said)
+        return self._verified(answer)
 
-    def _verified(self, said: dict[str, object]) -> Verified | None:
+    def _verified(self, answer: dict[str, object]) -> Verified | None:
         """Return what an active answer stands for; None if it lacks what we need."""
         now = self._clock()
         # Only `active` must be there (2.2). Who answers without `sub` names the user otherwise.
-        named = dict(said)
-        if named.get("sub") is None:
-            named["sub"] = named.get("username")
-        if named.get("exp") is None:
-            named["exp"] = _NEVER
+        claims = dict(answer)
+        if claims.get("sub") is None:
+            claims["sub"] = claims.get("username")
+        if claims.get("exp") is None:
+            claims["exp"] = _NO_EXPIRY
         try:
-            return judge(named, self._rules, now)
+            return judge(claims, self._rules, now)
         except BadToken as error:
             log.warning("an active token is refused: %s", error.reason)
             return None

@@ -47,7 +47,7 @@ def read_jwk(jwk: object, algorithms: Collection[str]) -> Key:
         raise UnusableKeys(msg)
     key_id = _key_id(jwk)
     _check_purpose(jwk)
-    bindings = _bind(jwk, _wanted(jwk, algorithms))
+    bindings = _bind(jwk, _permitted_algorithms(jwk, algorithms))
     if not bindings:
         msg = "its type, size, curve or alg fits none of the configured algorithms"
         raise UnusableKeys(msg)
@@ -72,7 +72,7 @@ def _check_purpose(jwk: _Members) -> None:
         raise UnusableKeys(msg)
 
 
-def _wanted(jwk: _Members, algorithms: Collection[str]) -> Collection[str]:
+def _permitted_algorithms(jwk: _Members, algorithms: Collection[str]) -> Collection[str]:
     if "alg" not in jwk:
         return algorithms
     # Whatever it is (AES, another curve's, a misspelling): a key that names it is for nothing else.

@@ -25,11 +25,11 @@ _OK = 200
 TIMEOUT = 5.0  # seconds for one fetch, from the connection to the last byte
 LARGEST = 1024 * 1024  # bytes; the large identity providers publish less than 20 KB
 COOL_DOWN = 5.0  # seconds between two fetches, whatever is asked for
-_REFRESH = 300.0  # so long does a key that was withdrawn stay in force, at the most
-_RETRIES = (1.0, 2.0, 5.0, 10.0, 30.0)  # pauses while there are no keys; then the last one
+_REFRESH_EVERY = 300.0  # so long does a key that was withdrawn stay in force, at the most
+_RETRY_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # pauses while there are no keys; then the last one
 
 
-def _nobody() -> None:
+def _ignore() -> None:
     """Be told nothing."""
 
 
@@ -53,13 +53,13 @@ class PublishedKeys:
         self.origin = origin
         self.keys: KeySet | None = None
         # Called when other keys are in force: what the old ones vouched for is to be forgotten.
-        self.on_change: Callable[[], None] = _nobody
+        self.on_change: Callable[[], None] = _ignore
         self._fetch = fetch
         self._algorithms = algorithms
         self._cool_down = cool_down
         self._document = b""
         self._failures = 0
-        self._wanted = asyncio.Event()
+        self._refresh_wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -75,7 +75,7 @@ class PublishedKeys:
 
     def unknown(self) -> None:
         """Look for new keys, soon."""
-        self._wanted.set()
+        self._refresh_wanted.set()
 
     @property
     def missing(self) -> str | None:
@@ -90,18 +90,18 @@ class PublishedKeys:
             await asyncio.sleep(min(self._cool_down, pause))
             if pause > self._cool_down:
                 await self._wait(pause - self._cool_down)
-            self._wanted.clear()
+            self._refresh_wanted.clear()
 
     def _pause(self) -> float:
         if not self._failures:
-            return _REFRESH
-        pause = _RETRIES[min(self._failures, len(_RETRIES)) - 1]
+            return _REFRESH_EVERY
+        pause = _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES)) - 1]
         return pause if self.keys is None else max(pause, self._cool_down)
 
     async def _wait(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._wanted.wait()
+                await self._refresh_wanted.wait()
         except TimeoutError:
             return
 
@@ -110,9 +110,9 @@ class PublishedKeys:
         try:
             document = await self._get()
             if document != self._document or self.keys is None:
-                self._take(document)
+                self._install(document)
         except (GatewayError, UnusableKeys) as error:
-            self._failed(error)
+            self._note_failure(error)
             return
         if self._failures:
             log.warning("the key set is available again")
@@ -125,14 +125,14 @@ class PublishedKeys:
             raise UnusableKeys(msg)
         return fetched.body
 
-    def _take(self, document: bytes) -> None:
+    def _install(self, document: bytes) -> None:
         keys = from_jwks(document, self._algorithms)
         for reason in keys.skipped:
             log.warning("a published key is not used: %s", reason)
         self.keys, self._document = keys, document
         self.on_change()
 
-    def _failed(self, error: GatewayError | UnusableKeys) -> None:
+    def _note_failure(self, error: GatewayError | UnusableKeys) -> None:
         self._failures += 1
         if self._failures == 1:  # once an outage, not once a try
             kept = "the known keys stay in force" if self.keys else "no token can be verified"

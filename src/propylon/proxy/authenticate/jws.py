@@ -35,7 +35,7 @@ MAX_KEY_ID = 256
 MAX_DEPTH = 32
 
 _BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
-_PARTS = {
+_WRONG_PART_COUNTS = {
     1: "no signed token: it has no dots",
     5: "an encrypted token (five parts); the gateway has no key to decrypt it",
 }
@@ -46,7 +46,7 @@ _TYPES = frozenset({"jwt", "at+jwt"})
 # sender's (CVE-2018-0114), be it a JWK or a certificate (`x5c`), and proves nothing; no issuer needs to send
 # one. A URL would have us fetch from wherever the sender likes. The thumbprints `x5t` are not among
 # them: identity providers send them, they are no keys, and nothing here looks at them.
-_REFUSED = {
+_REFUSED_MEMBERS = {
     "crit": "asks for an extension (crit): none is understood, so RFC 7515, 4.1.11 has it refused",
     "b64": "asks for an unencoded payload (b64)",
     "zip": "asks for decompression (zip)",
@@ -86,7 +86,7 @@ def parse(token: bytes) -> Jws:
         raise BadToken(msg)
     parts = token.split(b".")
     if len(parts) != 3:
-        msg = _PARTS.get(len(parts), "no signed token: it has not three parts")
+        msg = _WRONG_PART_COUNTS.get(len(parts), "no signed token: it has not three parts")
         raise BadToken(msg)
     header, payload, signature = [read_base64url(part) for part in parts]
     if not signature:
@@ -101,7 +101,7 @@ def _read_header(text: bytes) -> tuple[str, str | None]:
     if not isinstance(header, dict):
         msg = "the header is no JSON object"
         raise BadToken(msg)
-    for name, reason in _REFUSED.items():
+    for name, reason in _REFUSED_MEMBERS.items():
         if name in header:
             raise BadToken(reason)
     algorithm = header.get("alg")
@@ -161,7 +161,9 @@ def read_json(text: bytes) -> object:
         msg = f"JSON nested deeper than {MAX_DEPTH}"
         raise BadToken(msg)
     # Numbers stay text: an int of 5,000 digits is refused by Python, and this pass is about names.
-    json.loads(text.decode(), object_pairs_hook=_once, parse_int=str, parse_float=str)
+    json.loads(
+        text.decode(), object_pairs_hook=_reject_duplicate_names, parse_int=str, parse_float=str
+    )
     return value
 
 
@@ -179,7 +181,7 @@ def _is_deep(value: object) -> bool:
     return True
 
 
-def _once(pairs: list[tuple[str, object]]) -> None:
+def _reject_duplicate_names(pairs: list[tuple[str, object]]) -> None:
     if len({name for name, _ in pairs}) != len(pairs):
         msg = "JSON with a name twice in one object"
         raise BadToken(msg)

@@ -74,12 +74,12 @@ class KeySet:
 
     def _find(self, jws: Jws) -> Binding:
         if jws.key_id is None:
-            return self._only(jws.algorithm)
+            return self._only_fitting(jws.algorithm)
         if not self._named:
             if _KEY_ID.fullmatch(jws.key_id) is None:
                 msg = "it names what is no name of a key (kid)"
                 raise BadToken(msg)
-            return self._only(jws.algorithm)
+            return self._only_fitting(jws.algorithm)
         key = self._by_id.get(jws.key_id)
         if key is None:
             msg = "signed with a key that is not in the set"
@@ -89,7 +89,7 @@ class KeySet:
             raise BadToken(msg)
         return key.bindings[jws.algorithm]
 
-    def _only(self, algorithm: str) -> Binding:
+    def _only_fitting(self, algorithm: str) -> Binding:
         # Trying one key after the other would let a token choose among keys that it does not name.
         fitting = [key.bindings[algorithm] for key in self._keys if algorithm in key.bindings]
         if len(fitting) != 1:
@@ -104,20 +104,20 @@ def from_secret(secret: bytes, algorithms: Collection[str], *, allow_short: bool
     `allow_short` is for trying things out: a secret that is shorter than the hash can be guessed from
     any token (RFC 7518, 3.2).
     """
-    wanted = _checked(algorithms)
+    wanted = _known_algorithms(algorithms)
     _check_secret(secret)
     bindings = bind_secret(secret, wanted, allow_short=allow_short)
     if short := wanted & bind_secret(secret, wanted, allow_short=True).keys() - bindings.keys():
         msg = f"the secret has {len(secret)} bytes; {max(short)} needs {int(max(short)[2:]) // 8}"
         raise UnusableKeys(msg)
-    return _alone(bindings, wanted, "a secret verifies HS256, HS384 and HS512")
+    return _single_key_set(bindings, wanted, "a secret verifies HS256, HS384 and HS512")
 
 
 def from_pem(text: str | bytes, algorithms: Collection[str]) -> KeySet:
     """Make a set of one public key, or of a certificate's. Raises UnusableKeys."""
-    wanted = _checked(algorithms)
+    wanted = _known_algorithms(algorithms)
     key = _read_pem(text.encode("utf-8", "replace") if isinstance(text, str) else text)
-    return _alone(bind_public(key, wanted), wanted, "the public key is of another kind")
+    return _single_key_set(bind_public(key, wanted), wanted, "the public key is of another kind")
 
 
 def from_jwks(document: bytes, algorithms: Collection[str]) -> KeySet:
@@ -126,7 +126,7 @@ def from_jwks(document: bytes, algorithms: Collection[str]) -> KeySet:
     A key that cannot be used is left out. A set in which a key id is not enough to tell the keys apart,
     or that has secrets among public keys, is refused as a whole: nobody meant that.
     """
-    wanted = _checked(algorithms)
+    wanted = _known_algorithms(algorithms)
     entries = _entries(document)
     keys: list[Key] = []
     skipped: list[str] = []
@@ -141,7 +141,7 @@ def from_jwks(document: bytes, algorithms: Collection[str]) -> KeySet:
     return KeySet(keys, wanted, skipped=skipped)
 
 
-def _checked(algorithms: Collection[str]) -> frozenset[str]:
+def _known_algorithms(algorithms: Collection[str]) -> frozenset[str]:
     wanted = frozenset(algorithms)
     if unknown := wanted - ALGORITHMS:
         msg = f"no algorithm to verify with: {', '.join(sorted(unknown))}"
@@ -149,7 +149,7 @@ def _checked(algorithms: Collection[str]) -> frozenset[str]:
     return wanted
 
 
-def _alone(bindings: Mapping[str, Binding], wanted: Collection[str], what: str) -> KeySet:
+def _single_key_set(bindings: Mapping[str, Binding], wanted: Collection[str], what: str) -> KeySet:
     if not bindings:
         msg = f"{what}; the configured algorithms are {', '.join(sorted(wanted)) or 'none'}"
         raise UnusableKeys(msg)
@@ -201,11 +201,11 @@ def _entries(document: bytes) -> list[object]:
     if not isinstance(entries, list) or len(entries) > MAX_KEYS:
         msg = f"no key set: an object with a list of at most {MAX_KEYS} `keys`"
         raise UnusableKeys(msg)
-    _check_whole([entry for entry in entries if isinstance(entry, dict)])
+    _check_consistent([entry for entry in entries if isinstance(entry, dict)])
     return entries
 
 
-def _check_whole(keys: list[Mapping[str, object]]) -> None:
+def _check_consistent(keys: list[Mapping[str, object]]) -> None:
     if len({key.get("kty") == "oct" for key in keys}) > 1:
         msg = "secrets and public keys in one set"
         raise UnusableKeys(msg)

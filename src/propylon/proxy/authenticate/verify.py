@@ -14,11 +14,11 @@ from propylon.proxy.authenticate.keys import KeySet, UnknownKey
 from propylon.proxy.authenticate.revocation import Revocations
 from propylon.proxy.challenge import invalid
 
-__all__ = ["FixedKeys", "KeySource", "Opaque", "Verifier", "digest"]
+__all__ = ["FixedKeys", "Introspector", "KeySource", "Verifier", "digest"]
 
 # Tokens that were verified before: at 1 KB each, 10,000 users fit.
-_REMEMBERED = 10_000
-_REMEMBERED_SIZE = 16 * 1024 * 1024
+_MAX_CACHED = 10_000
+_MAX_CACHED_BYTES = 16 * 1024 * 1024
 
 
 class KeySource(Protocol):
@@ -32,7 +32,7 @@ class KeySource(Protocol):
         """Note that a token names a key that is not among them: there may be new ones."""
 
 
-class Opaque(Protocol):
+class Introspector(Protocol):
     """Who can say what a token means that says nothing by itself."""
 
     async def ask(self, token: bytes) -> Verified:
@@ -69,25 +69,25 @@ def digest(token: bytes) -> str:
 class Verifier:
     """Verifies tokens, and remembers the good ones until they expire."""
 
-    __slots__ = ("_cache", "_clock", "_opaque", "_revocations", "_rules", "_source")
+    __slots__ = ("_cache", "_clock", "_introspector", "_revocations", "_rules", "_source")
 
     def __init__(
         self,
         source: KeySource | None,
-        opaque: Opaque | None,
+        introspector: Introspector | None,
         rules: Rules,
         revocations: Revocations,
         clock: Callable[[], float],
     ) -> None:
         """Check signatures with the keys of `source`, ask `opaque` about the rest; `clock` is the wall's."""
         self._source = source
-        self._opaque = opaque
+        self._introspector = introspector
         self._rules = rules
         self._revocations = revocations
         self._clock = clock
-        self._cache: Cache[Verified] = Cache(_REMEMBERED, _REMEMBERED_SIZE)
+        self._cache: Cache[Verified] = Cache(_MAX_CACHED, _MAX_CACHED_BYTES)
 
-    def remembered(self, token: bytes) -> Verified | None:
+    def cached(self, token: bytes) -> Verified | None:
         """Return what was found out about a token earlier, if it still holds."""
         verified = self._cache.get(token)
         if verified is None:
@@ -101,13 +101,13 @@ class Verifier:
 
     async def verify(self, token: bytes) -> Verified:
         """Return what the token says. Raises AuthError or ServiceUnavailable."""
-        verified = self.remembered(token)
+        verified = self.cached(token)
         if verified is None:
             if self._is_signed(token):
-                verified = self._check(token)
+                verified = self._check_signed(token)
                 self._cache.put(token, verified)
             else:
-                verified = await self._ask(token)
+                verified = await self._introspect(token)
             if self._revocations.revoked(verified, lambda: digest(token)):
                 raise invalid(reason="revoked")
         return verified
@@ -118,9 +118,9 @@ class Verifier:
 
     def _is_signed(self, token: bytes) -> bool:
         # Two dots make a signed token; without a key, whoever issued it is asked about it all the same.
-        return self._source is not None and (self._opaque is None or token.count(b".") == 2)
+        return self._source is not None and (self._introspector is None or token.count(b".") == 2)
 
-    def _check(self, token: bytes) -> Verified:
+    def _check_signed(self, token: bytes) -> Verified:
         source = self._source
         if source is None or source.keys is None:
             msg = "Tokens cannot be verified yet"
@@ -135,7 +135,7 @@ class Verifier:
         except BadToken as error:
             raise invalid(error.reason, expired=error.expired) from None
 
-    async def _ask(self, token: bytes) -> Verified:
-        if self._opaque is None or len(token) > MAX_TOKEN:
+    async def _introspect(self, token: bytes) -> Verified:
+        if self._introspector is None or len(token) > MAX_TOKEN:
             raise invalid(reason="no signed token, or too long")
-        return await self._opaque.ask(token)
+        return await self._introspector.ask(token)

@@ -24,8 +24,8 @@ from propylon.stores.tables import METADATA
 __all__ = ["CannotUseDatabase", "Database"]
 
 # Seconds that a request waits for the database, all in all; and for other writers, if it is SQLite.
-_PATIENCE = 10.0
-_BUSY = 5.0
+_REQUEST_TIMEOUT = 10.0
+_LOCK_TIMEOUT = 5.0
 _RETRY_AFTER = ((b"Retry-After", b"5"),)
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -34,7 +34,7 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 # Any number will do that nobody else locks: the letters of "propylon".
-_CREATION = int.from_bytes(b"propylon")
+_SCHEMA_LOCK = int.from_bytes(b"propylon")
 
 
 class CannotUseDatabase(Exception):
@@ -46,7 +46,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """Open nothing yet. Raises CannotUseDatabase."""
-        self._url = _understood(url)
+        self._url = _parsed(url)
         self._engine = _engine(self._url)
         self._sqlite = self._engine.dialect.name == "sqlite"
         self._ready = False  # the schema is there, as far as we know
@@ -54,12 +54,12 @@ class Database:
     @property
     def name(self) -> str:
         """How to call it in a message: the file, or the URL without its password."""
-        return _described(self._url)
+        return _display_name(self._url)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection | None]:
         """Connect for reading; None where there is no database yet. Raises ServiceUnavailable."""
-        async with _translated():
+        async with _translating_errors():
             if self._is_missing():
                 yield None  # connecting would create it
                 return
@@ -70,7 +70,7 @@ class Database:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Begin a transaction that commits at the end; create what is missing. Raises ServiceUnavailable."""
-        async with _translated():
+        async with _translating_errors():
             if not self._ready:
                 await self._create()
                 self._ready = True
@@ -96,16 +96,16 @@ class Database:
             if self._is_missing():
                 with suppress(FileExistsError):  # never opened if it is there: see _is_missing
                     os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            await self._log_ahead()
+            await self._enable_wal()
         async with self._engine.connect() as connection:
             await self._begin(connection)
             if not self._sqlite:
                 # IF NOT EXISTS alone fails where two look at the same moment.
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CREATION})")
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
             await connection.run_sync(METADATA.create_all)
             await connection.commit()
 
-    async def _log_ahead(self) -> None:
+    async def _enable_wal(self) -> None:
         """Switch to write-ahead logging, once for the life of the file: readers do not wait for writers."""
         async with self._engine.connect() as connection:
             while True:
@@ -144,13 +144,13 @@ def _is_complete(connection: Connection) -> bool:
     return METADATA.tables.keys() <= set(inspect(connection).get_table_names())
 
 
-def _described(url: URL) -> str:
+def _display_name(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return str(Path(url.database or "").absolute())
     return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
-def _understood(text: str) -> URL:
+def _parsed(text: str) -> URL:
     try:
         url = make_url(text)
     except ArgumentError as error:
@@ -169,14 +169,16 @@ def _understood(text: str) -> URL:
 
 def _engine(url: URL) -> AsyncEngine:
     # The transactions are our own business: the driver has none of its own opinions about when they begin.
-    sqlite = {"isolation_level": None, "timeout": _BUSY}
+    sqlite = {"isolation_level": None, "timeout": _LOCK_TIMEOUT}
     try:
         return create_async_engine(
             url,
             hide_parameters=True,  # errors go into the log; hashes and digests do not
             pool_pre_ping=True,  # a database that was restarted is no error
-            pool_timeout=_BUSY,
-            connect_args=sqlite if url.drivername.startswith("sqlite") else {"timeout": _BUSY},
+            pool_timeout=_LOCK_TIMEOUT,
+            connect_args=(
+                sqlite if url.drivername.startswith("sqlite") else {"timeout": _LOCK_TIMEOUT}
+            ),
         )
     except ModuleNotFoundError as error:
         msg = f"{url.get_backend_name()} needs {error.name}: pip install 'propylon[postgres]'"
@@ -184,9 +186,9 @@ def _engine(url: URL) -> AsyncEngine:
 
 
 @asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def _translating_errors() -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_REQUEST_TIMEOUT):
             yield
     except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
         original = error.orig if isinstance(error, DBAPIError) else error

@@ -23,12 +23,12 @@ from propylon.stores.journal import RevocationJournal
 
 __all__ = ["Grant", "Grants"]
 
-_NAME = 16  # bytes
-_SECRET = 32
+_FAMILY_SIZE = 16  # bytes
+_SECRET_SIZE = 32
 _TOKEN = re.compile(r"([0-9a-f]{32})([0-9a-f]{64})")
 _PRUNE_EVERY = 3600.0  # seconds
 # The longest `leeway` that can be configured: for so long after its `exp` a token may still count.
-_LEEWAY = 600.0
+_MAX_LEEWAY = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class Grants:
         self, subject: str, scopes: frozenset[str], token_id: str, expires: float
     ) -> str:
         """Begin a family with an access token; return the refresh token."""
-        family, now = self._secret(_NAME).hex(), self._clock()
-        token = family + self._secret(_SECRET).hex()
+        family, now = self._secret(_FAMILY_SIZE).hex(), self._clock()
+        token = family + self._secret(_SECRET_SIZE).hex()
         values = {
             "id": family,
             "subject": subject,
@@ -80,7 +80,7 @@ class Grants:
         }
         async with self._database.writing() as connection:
             await connection.execute(insert(tables.families).values(values))
-            await _note(connection, family, token_id, expires)
+            await _record_access_token(connection, family, token_id, expires)
             await self._prune(connection, now)
         return token
 
@@ -102,8 +102,8 @@ class Grants:
 
     async def renew(self, token: str, token_id: str, expires: float) -> str | None:
         """Exchange a refresh token for its successor; None if somebody else was faster."""
-        family, families, now = token[: 2 * _NAME], tables.families, self._clock()
-        successor = family + self._secret(_SECRET).hex()
+        family, families, now = token[: 2 * _FAMILY_SIZE], tables.families, self._clock()
+        successor = family + self._secret(_SECRET_SIZE).hex()
         # Of two who come at once, one finds the digest that it knows.
         newest = (families.c.id == family) & (families.c.digest == _digest(token))
         exchange = update(families).where(newest).values(digest=_digest(successor))
@@ -112,9 +112,9 @@ class Grants:
             if not done.rowcount:
                 return None
             access = tables.access_tokens
-            expired = (access.c.family == family) & (access.c.expires < now - _LEEWAY)
+            expired = (access.c.family == family) & (access.c.expires < now - _MAX_LEEWAY)
             await connection.execute(delete(access).where(expired))
-            await _note(connection, family, token_id, expires)
+            await _record_access_token(connection, family, token_id, expires)
         return successor
 
     async def end(self, family: str) -> None:
@@ -135,11 +135,13 @@ class Grants:
             return
         self._prune_at = now + _PRUNE_EVERY
         for table in (tables.families, tables.access_tokens):
-            await connection.execute(delete(table).where(table.c.expires < now - _LEEWAY))
+            await connection.execute(delete(table).where(table.c.expires < now - _MAX_LEEWAY))
         await self._journal.prune(connection)
 
 
-async def _note(connection: AsyncConnection, family: str, token_id: str, expires: float) -> None:
+async def _record_access_token(
+    connection: AsyncConnection, family: str, token_id: str, expires: float
+) -> None:
     values = {"id": token_id, "family": family, "expires": expires}
     await connection.execute(insert(tables.access_tokens).values(values))
 

@@ -18,7 +18,7 @@ __all__ = ["RevocationJournal"]
 # A number is given out before its row can be seen, and a later one may be seen first: whoever reads on from
 # the last one would miss it. Missing numbers among the last ones are asked for until they turn up; those that
 # never do belong to transactions that failed.
-_GAPS = 64
+_GAP_WINDOW = 64
 _KINDS = frozenset(kind.value for kind in Kind)
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ class RevocationJournal:
         self._database = database
         self._memory = memory
         self._clock = clock
-        self._last = 0
-        self._missing: frozenset[int] = frozenset()
+        self._last_read = 0
+        self._gaps: frozenset[int] = frozenset()
 
     async def catch_up(self) -> None:
         """Take into force what others wrote since the last time. Raises ServiceUnavailable.
@@ -47,15 +47,15 @@ class RevocationJournal:
             if connection is None:
                 return
             newest = await connection.scalar(select(func.max(journal.c.id)))
-            if newest is not None and newest < self._last:
+            if newest is not None and newest < self._last_read:
                 # A backup was restored under us, or the last ones were pruned: numbers are given out again.
-                self._last, self._missing = 0, frozenset()
-            news = or_(journal.c.id > self._last, journal.c.id.in_(self._missing))
-            found = await connection.execute(select(journal).where(news).order_by(journal.c.id))
+                self._last_read, self._gaps = 0, frozenset()
+            unread = or_(journal.c.id > self._last_read, journal.c.id.in_(self._gaps))
+            found = await connection.execute(select(journal).where(unread).order_by(journal.c.id))
             rows = found.all()
         for row in rows:
             self._apply(row.kind, row.value, row.moment)
-        self._note([row.id for row in rows])
+        self._note_read([row.id for row in rows])
 
     def _apply(self, kind: object, value: object, moment: object) -> None:
         if not isinstance(value, str) or not isinstance(moment, float):
@@ -66,13 +66,13 @@ class RevocationJournal:
         else:  # a newer version wrote it, beside which this one still runs
             log.error("a revocation of a kind that this version does not know: %s", kind)
 
-    def _note(self, read: list[int]) -> None:
+    def _note_read(self, read: list[int]) -> None:
         """Remember how far we have read, and which numbers before that we have not seen."""
-        last = max(read, default=self._last)
-        among = range(max(self._last + 1, last - _GAPS), last)
-        kept = (number for number in (*self._missing, *among) if number > last - _GAPS)
-        self._missing = frozenset(kept) - frozenset(read)
-        self._last = max(last, self._last)
+        last = max(read, default=self._last_read)
+        unseen = range(max(self._last_read + 1, last - _GAP_WINDOW), last)
+        kept = (number for number in (*self._gaps, *unseen) if number > last - _GAP_WINDOW)
+        self._gaps = frozenset(kept) - frozenset(read)
+        self._last_read = max(last, self._last_read)
 
     async def revoke(self, revocation: Revocation) -> None:
         """Take tokens back, in force here at once and everywhere with the next `catch_up`.

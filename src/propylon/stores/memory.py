@@ -18,11 +18,11 @@ LONGEST_TOKEN = 10 * 366 * 86400.0
 MOST_LEEWAY = 600.0
 
 # Each call lets a few leave, so that none has to wait for many.
-_AT_ONCE = 4
+_EXPIRED_PER_CALL = 4
 # Seconds: `iat` may have been rounded down to a whole one, and `exp` up.
 _ROUNDING = 2.0
-_MANY = frozenset({Kind.SUBJECT, Kind.ALL})
-_EVERYBODY = ""  # no subject is empty
+_BY_ISSUE_TIME = frozenset({Kind.SUBJECT, Kind.ALL})
+_ALL_SUBJECTS = ""  # no subject is empty
 
 
 class MemoryRevocations:
@@ -53,13 +53,13 @@ class MemoryRevocations:
         self._ids: dict[str, float] = {}
         self._digests: dict[str, float] = {}
         self._before: dict[str, float] = {}  # subject → the moment; everybody's under ""
-        self._leaving: list[tuple[float, Kind, str]] = []  # a heap
+        self._expiries: list[tuple[float, Kind, str]] = []  # a heap
 
     def revoked(self, verified: Verified, digest: Callable[[], str]) -> bool:
         """Say whether the token was taken back."""
         if not self.active:
             return False
-        self._forget()
+        self._drop_expired()
         if self._before and self._issued_too_early(verified):
             return True
         if verified.token_id is not None:
@@ -76,12 +76,12 @@ class MemoryRevocations:
 
     def _since(self, subject: str) -> float:
         before = self._before
-        everybody = before.get(_EVERYBODY, -math.inf)
-        return max(everybody, before.get(subject, -math.inf))
+        all_subjects = before.get(_ALL_SUBJECTS, -math.inf)
+        return max(all_subjects, before.get(subject, -math.inf))
 
     def until(self, revocation: Revocation) -> float:
         """Return when a revocation may be forgotten: no token that it means is good by then."""
-        if revocation.kind in _MANY:
+        if revocation.kind in _BY_ISSUE_TIME:
             return revocation.moment + self._longest + self._leeway + _ROUNDING
         return revocation.moment + self._leeway
 
@@ -90,15 +90,15 @@ class MemoryRevocations:
         until = self.until(revocation)
         if until <= self._clock():
             return
-        self._forget()
-        if self._noted(revocation, until):
-            heapq.heappush(self._leaving, (until, revocation.kind, revocation.value))
+        self._drop_expired()
+        if self._record(revocation, until):
+            heapq.heappush(self._expiries, (until, revocation.kind, revocation.value))
             self.active = True
 
-    def _noted(self, revocation: Revocation, until: float) -> bool:
+    def _record(self, revocation: Revocation, until: float) -> bool:
         """Note it, unless one is known that goes as far."""
         value = revocation.value
-        if revocation.kind in _MANY:
+        if revocation.kind in _BY_ISSUE_TIME:
             if self._before.get(value, -math.inf) >= revocation.moment:
                 return False
             self._before[value] = revocation.moment
@@ -109,19 +109,19 @@ class MemoryRevocations:
         tokens[value] = until
         return True
 
-    def _forget(self) -> None:
+    def _drop_expired(self) -> None:
         """Let a few leave whose time has come."""
         now = self._clock()
-        for _ in range(_AT_ONCE):
-            if not self._leaving or self._leaving[0][0] > now:
+        for _ in range(_EXPIRED_PER_CALL):
+            if not self._expiries or self._expiries[0][0] > now:
                 break
-            _, kind, value = heapq.heappop(self._leaving)
-            self._drop(kind, value, now)
-        self.active = bool(self._leaving)
+            _, kind, value = heapq.heappop(self._expiries)
+            self._drop_entry(kind, value, now)
+        self.active = bool(self._expiries)
 
-    def _drop(self, kind: Kind, value: str, now: float) -> None:
+    def _drop_entry(self, kind: Kind, value: str, now: float) -> None:
         # It may have been renewed meanwhile; then it leaves later.
-        if kind in _MANY:
+        if kind in _BY_ISSUE_TIME:
             moment = self._before.get(value, math.inf)
             if self.until(Revocation(kind, value, moment)) <= now:
                 del self._before[value]

@@ -55,7 +55,7 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """Return the hash of a password. Raises ServiceUnavailable when too many wait."""
-        text = _prepared(password)
+        text = _normalised(password)
         return await self._run(lambda: self._hash.hash(text))
 
     async def verify(self, password: str, known: str | None) -> tuple[bool, str | None]:
@@ -64,7 +64,7 @@ class Passwords:
         Where no hash is known, it takes just as long, so that nobody learns who has an account. Raises
         ServiceUnavailable when too many wait.
         """
-        text = _prepared(password)
+        text = _normalised(password)
         return await self._run(lambda: self._verify(text, known))
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Passwords:
             self._busy -= 1
 
 
-def _prepared(password: str) -> bytes:
+def _normalised(password: str) -> bytes:
     """Return the bytes that are hashed: one form for what looks the same (RFC 8265, 4.2.1)."""
     return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 

@@ -181,8 +181,8 @@ def _check(user: User) -> None:
     if _fold(user.username) is None:
         msg = f"a username has 1 to {_LONGEST_NAME} characters, and no spaces among them"
         raise InvalidUser(msg)
-    _check_words("scope", user.scopes)
-    _check_words("role", user.roles)
+    _check_tokens("scope", user.scopes)
+    _check_tokens("role", user.roles)
     if " " in user.email or not user.email.isprintable() or len(user.email) > _LONGEST_EMAIL:
         msg = "this is no email address"
         raise InvalidUser(msg)
@@ -191,7 +191,7 @@ def _check(user: User) -> None:
         raise InvalidUser(msg)
 
 
-def _check_words(what: str, words: Iterable[str]) -> None:
+def _check_tokens(what: str, words: Iterable[str]) -> None:
     for word in words:
         if not _TOKEN.fullmatch(word):
             msg = f'a {what} is visible ASCII without spaces, commas, quotes or backslashes, not "{word}"'

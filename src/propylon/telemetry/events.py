@@ -11,7 +11,7 @@ __all__ = ["Events"]
 
 log = logging.getLogger(__name__)
 
-_WELL = frozenset({"starting", "healthy", "stopped"})
+_NORMAL = frozenset({"starting", "healthy", "stopped"})
 
 
 class Events:
@@ -26,5 +26,5 @@ class Events:
         self, service: str, instance: Instance, old: Condition, new: Condition, reason: str
     ) -> None:
         """An instance has come, gone, fallen ill, recovered, or is left out."""
-        level = logging.INFO if new in _WELL else logging.WARNING
+        level = logging.INFO if new in _NORMAL else logging.WARNING
         log.log(level, 'instance %s of "%s": %s -> %s (%s)', instance.id, service, old, new, reason)

@@ -24,10 +24,10 @@ __all__ = ["Metrics"]
 # Seconds. A gateway adds well under a millisecond; the services behind it take anything.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LABELS = ("route", "service", "method", "status")
-_NOWHERE = ("", "")
-_Place = tuple[str, str]
+_NO_ROUTE = ("", "")
+_RouteLabels = tuple[str, str]
 # A route of the table in force, or the name and service of one that is gone.
-_Key = tuple[Route | _Place | None, str, int]
+_Key = tuple[Route | _RouteLabels | None, str, int]
 
 
 class Metrics(Collector):
@@ -64,7 +64,7 @@ class Metrics(Collector):
             route, method, status = key
             if isinstance(route, Route) and route not in present:
                 del self._sums[key]
-                self._add((_place(route), method, status), sums)
+                self._add((_labels_of(route), method, status), sums)
 
     def _add(self, key: _Key, sums: list[float]) -> None:
         known = self._sums.get(key)
@@ -76,31 +76,31 @@ class Metrics(Collector):
         """Return the sums."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
         counts: dict[tuple[str, str, str, str], float] = {}
-        places: dict[tuple[str, str], list[float]] = {}
+        by_route: dict[tuple[str, str], list[float]] = {}
         # Several routes may bear one name (one for each host), and a reload makes new ones.
         for (route, method, status), sums in list(self._sums.items()):
-            place = _place(route)
-            labels = (*place, method, str(status))
+            route_labels = _labels_of(route)
+            labels = (*route_labels, method, str(status))
             counts[labels] = counts.get(labels, 0) + sum(sums[:-3])
-            total = places.setdefault(place, [0.0] * len(sums))
-            places[place] = [left + right for left, right in zip(total, sums, strict=True)]
+            total = by_route.setdefault(route_labels, [0.0] * len(sums))
+            by_route[route_labels] = [left + right for left, right in zip(total, sums, strict=True)]
         for labels, count in counts.items():
             requests.add_metric(labels, count)
         yield requests
-        yield from _per_place(places)
+        yield from _per_route(by_route)
 
     def render(self) -> bytes:
         """Return the text that Prometheus scrapes."""
         return generate_latest(self.registry)
 
 
-def _place(route: Route | _Place | None) -> _Place:
+def _labels_of(route: Route | _RouteLabels | None) -> _RouteLabels:
     if isinstance(route, Route):
         return (route.name, route.service.name)
-    return route or _NOWHERE
+    return route or _NO_ROUTE
 
 
-def _per_place(places: Mapping[tuple[str, str], list[float]]) -> Iterable[Metric]:
+def _per_route(by_route: Mapping[tuple[str, str], list[float]]) -> Iterable[Metric]:
     names = ("route", "service")
     received = CounterMetricFamily(
         "propylon_request_body_bytes", "Of request bodies.", labels=names
@@ -111,10 +111,10 @@ def _per_place(places: Mapping[tuple[str, str], list[float]]) -> Iterable[Metric
         "From the head of the request to the end of the answer.",
         labels=names,
     )
-    for place, sums in places.items():
-        received.add_metric(place, sums[-2])
-        sent.add_metric(place, sums[-1])
-        durations.add_metric(place, _cumulative(sums[:-3]), sums[-3])
+    for route_labels, sums in by_route.items():
+        received.add_metric(route_labels, sums[-2])
+        sent.add_metric(route_labels, sums[-1])
+        durations.add_metric(route_labels, _cumulative(sums[:-3]), sums[-3])
     yield from (received, sent, durations)
 
 

@@ -17,9 +17,9 @@ __all__ = ["LineWriter"]
 
 # Often enough that a batch is written in a fraction of a millisecond: on one core the thread's work
 # is the loop's pause.
-_INTERVAL = 0.02
+_BATCH_INTERVAL = 0.02
 # A few seconds of full load; more than that is a log nobody reads.
-_LIMIT = 16 * 1024 * 1024
+_MAX_WAITING = 16 * 1024 * 1024
 
 
 class LineWriter:
@@ -48,7 +48,7 @@ class LineWriter:
         """Take a line with its newline; it is out well within 200 ms."""
         self._lines.append(line)
         if self._handle is None:
-            self._handle = self._loop.call_later(_INTERVAL, self.flush)
+            self._handle = self._loop.call_later(_BATCH_INTERVAL, self.flush)
 
     def flush(self) -> None:
         """Hand what has been collected to the thread."""
@@ -58,7 +58,7 @@ class LineWriter:
         lines, self._lines = self._lines, []
         if not lines:
             return
-        if self.waiting > _LIMIT:
+        if self.waiting > _MAX_WAITING:
             self._dropped += len(lines)
             return
         if self._dropped:

@@ -11,8 +11,8 @@ from pydantic import (
     field_validator,
 )
 
-from propylon.config.models.base import OneOrMany, Written, blank_is_nothing, listed
-from propylon.config.models.keys import check_secret, fitting
+from propylon.config.models.base import ConfigModel, OneOrMany, as_list, blank_to_none
+from propylon.config.models.keys import check_secret, fitting_algorithms
 from propylon.config.models.syntax import check_document_url
 from propylon.config.models.units import Duration, Rate, Timeout, Whole, WrittenRate
 
@@ -53,7 +53,7 @@ def _secret(secret: SecretStr) -> SecretStr:
 
 
 def _public_key(text: str) -> str:
-    fitting(text, ASYMMETRIC)
+    fitting_algorithms(text, ASYMMETRIC)
     return text
 
 
@@ -73,13 +73,13 @@ def _default_algorithms(data: dict[str, Any]) -> tuple[Algorithm, ...]:
     # of them is a weak one, and each key is bound to the kind that it is of. HMAC is never among
     # them: a public key would then pass for the secret (CVE-2016-10555).
     if data.get("public_key") is not None:
-        fit = fitting(data["public_key"], ASYMMETRIC)
+        fit = fitting_algorithms(data["public_key"], ASYMMETRIC)
         return tuple(name for name in ASYMMETRIC if name in fit)
     return SYMMETRIC[:1] if data.get("jwks_url") is None else ASYMMETRIC
 
 
 _DATABASES = ("sqlite:///", "sqlite+aiosqlite:///", "postgresql://", "postgresql+asyncpg://")
-Blank = BeforeValidator(blank_is_nothing)
+Blank = BeforeValidator(blank_to_none)
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 DocumentUrl = Annotated[
@@ -87,11 +87,11 @@ DocumentUrl = Annotated[
 ]
 Algorithms = Annotated[
     tuple[Algorithm, ...],
-    BeforeValidator(listed, json_schema_input_type=Algorithm | list[Algorithm]),
+    BeforeValidator(as_list, json_schema_input_type=Algorithm | list[Algorithm]),
 ]
 
 
-class JwtConfig(Written):
+class JwtConfig(ConfigModel):
     """How signed tokens are verified: with a secret, a public key, or a published set of keys."""
 
     secret: Annotated[Secret | None, Blank] = Field(
@@ -163,14 +163,14 @@ def _check_fit(algorithms: tuple[str, ...], keys: dict[str, Any]) -> None:
     if hmac and (others or public_key is not None or keys.get("jwks_url") is not None):
         msg = f"{hmac[0]} goes with a secret only: beside public keys, everybody could sign"
         raise ValueError(msg)
-    possible = others if public_key is None else fitting(public_key, ASYMMETRIC)
+    possible = others if public_key is None else fitting_algorithms(public_key, ASYMMETRIC)
     for name in others:
         if name not in possible:
             msg = f"{name} does not fit the public key; write one of {', '.join(possible)}"
             raise ValueError(msg)
 
 
-class IntrospectionConfig(Written):
+class IntrospectionConfig(ConfigModel):
     """Whom to ask about tokens that are not signed (RFC 7662)."""
 
     url: Annotated[DocumentUrl | None, Blank] = Field(
@@ -193,7 +193,7 @@ class IntrospectionConfig(Written):
         return secret
 
 
-class TokenRateLimitConfig(Written):
+class TokenRateLimitConfig(ConfigModel):
     """How often somebody may ask for a token: every time costs a password's hash."""
 
     rate: WrittenRate = Field(
@@ -209,7 +209,7 @@ class TokenRateLimitConfig(Written):
     )
 
 
-class TokensConfig(Written):
+class TokensConfig(ConfigModel):
     """The gateway's own tokens, and the users who get them."""
 
     enabled: bool | None = Field(
@@ -234,7 +234,7 @@ class TokensConfig(Written):
     )
 
 
-class AuthConfig(Written):
+class AuthConfig(ConfigModel):
     """Who is asking: what tokens count, and who gives them out."""
 
     jwt: JwtConfig = Field(default=JwtConfig(), description="How signed tokens are verified.")

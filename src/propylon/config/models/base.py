@@ -15,6 +15,7 @@ from propylon.config.models.syntax import (
 )
 
 __all__ = [
+    "ConfigModel",
     "HeaderName",
     "HeaderValue",
     "Hostname",
@@ -24,13 +25,12 @@ __all__ = [
     "PlainPath",
     "RoutePath",
     "Url",
-    "Written",
-    "blank_is_nothing",
-    "listed",
+    "as_list",
+    "blank_to_none",
 ]
 
 
-class Written(BaseModel):
+class ConfigModel(BaseModel):
     """A mapping of the file; a key without a value counts as not written."""
 
     # What was written may be a secret, and pydantic would put it into the message.
@@ -48,12 +48,12 @@ class Written(BaseModel):
         }
 
 
-def blank_is_nothing(value: object) -> object:
+def blank_to_none(value: object) -> object:
     """Take a text of nothing, as an empty variable in quotes leaves it, for a key without a value."""
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def listed(value: object) -> object:
+def as_list(value: object) -> object:
     """Take one text for a list of it, and a text of nothing for an empty list."""
     if not isinstance(value, str):
         return value
@@ -78,6 +78,6 @@ HeaderName = Annotated[str, AfterValidator(check_header_name)]
 HeaderValue = Annotated[str, AfterValidator(check_header_value)]
 Word = Annotated[str, Field(min_length=1)]
 OneOrMany = Annotated[
-    tuple[Word, ...], BeforeValidator(listed, json_schema_input_type=str | list[str])
+    tuple[Word, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])
 ]
 """A list of texts; one alone needs no brackets."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from propylon.config.models.base import Method, Written, listed
+from propylon.config.models.base import ConfigModel, Method, as_list
 from propylon.config.models.origins import ANY, check_origin
 from propylon.config.models.syntax import check_token
 from propylon.config.models.units import Duration
@@ -23,21 +23,21 @@ def _cors_method(text: str) -> str:
     return text
 
 
-def _any_is_unsaid(value: object) -> object:
+def _any_to_empty(value: object) -> object:
     # What FastAPI's users write for "all" is what an empty list means here.
-    said = value == ANY or (isinstance(value, list | tuple) and ANY in value)
-    return [] if said else value
+    has_any = value == ANY or (isinstance(value, list | tuple) and ANY in value)
+    return [] if has_any else value
 
 
 Origin = Annotated[str, AfterValidator(check_origin)]
 Origins = Annotated[
-    tuple[Origin, ...], BeforeValidator(listed, json_schema_input_type=str | list[str])
+    tuple[Origin, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])
 ]
 Header = Annotated[str, AfterValidator(_header)]
 CorsMethod = Annotated[Method, AfterValidator(_cors_method)]
 
 
-class CorsConfig(Written):
+class CorsConfig(ConfigModel):
     """Which pages of other origins may read the answers (the Fetch standard, 3.2)."""
 
     credentials: bool = Field(
@@ -48,10 +48,10 @@ class CorsConfig(Written):
         description="Origins of those pages: [https://app.example.com, 'https://*.example.com'],"
         " or '*' for all; none: CORS is off.",
     )
-    methods: Annotated[tuple[CorsMethod, ...], BeforeValidator(_any_is_unsaid)] = Field(
+    methods: Annotated[tuple[CorsMethod, ...], BeforeValidator(_any_to_empty)] = Field(
         default=(), description="Methods that pages may use; the route's when not set."
     )
-    headers: Annotated[tuple[Header, ...], BeforeValidator(_any_is_unsaid)] = Field(
+    headers: Annotated[tuple[Header, ...], BeforeValidator(_any_to_empty)] = Field(
         default=(), description="Headers that pages may send; those asked for when not set."
     )
     expose: tuple[Header, ...] = Field(
@@ -63,7 +63,7 @@ class CorsConfig(Written):
 
     @field_validator("origins")
     @classmethod
-    def _not_everybodys_cookies(
+    def _no_credentials_with_any_origin(
         cls, origins: tuple[str, ...], info: ValidationInfo
     ) -> tuple[str, ...]:
         if ANY in origins and info.data.get("credentials"):

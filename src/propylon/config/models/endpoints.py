@@ -46,8 +46,8 @@ _OWN = (
     Endpoint("/metrics", access="local"),
 )
 # Under the prefix.
-_ISSUES = (Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),)
-_VERIFIES = (
+_ISSUING = (Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),)
+_VERIFYING = (
     Endpoint("/users/me", access="read"),
     Endpoint("/auth/revoke", _POST, "known", max_body=_FORM),
     Endpoint("/auth/introspect", _POST, "admin", max_body=_FORM),
@@ -82,8 +82,8 @@ def all_paths(prefix: str) -> set[str]:
 def builtin_endpoints(prefix: str, auth: AuthConfig) -> tuple[Endpoint, ...]:
     """Return the gateway's own endpoints; those of tokens only where it has to do with them."""
     under = (
-        *(_ISSUES if auth.issues else ()),
-        *(_VERIFIES if auth.verifies else ()),
+        *(_ISSUING if auth.issues else ()),
+        *(_VERIFYING if auth.verifies else ()),
         *_UNDER_PREFIX,
     )
     return (*_OWN, *(endpoint.below(prefix) for endpoint in under))

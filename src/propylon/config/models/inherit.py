@@ -4,7 +4,7 @@ from typing import Any
 
 from propylon.config.models.routes import DefaultsConfig
 
-__all__ = ["overlaid", "with_defaults"]
+__all__ = ["deep_merged", "with_defaults"]
 
 
 def with_defaults(data: Any) -> Any:
@@ -14,10 +14,10 @@ def with_defaults(data: Any) -> Any:
     defaults, routes = data.get("defaults"), data.get("routes")
     if not isinstance(defaults, dict) or not isinstance(routes, list | tuple):
         return data
-    return {**data, "routes": [_filled(route, defaults) for route in routes]}
+    return {**data, "routes": [_with_rules(route, defaults) for route in routes]}
 
 
-def _filled(route: Any, defaults: dict[str, Any]) -> Any:
+def _with_rules(route: Any, defaults: dict[str, Any]) -> Any:
     if not isinstance(route, dict):
         return route
     rules = {key: value for key, value in defaults.items() if key in DefaultsConfig.model_fields}
@@ -29,16 +29,16 @@ def _filled(route: Any, defaults: dict[str, Any]) -> Any:
     if route.get("auth") == "none":
         rules.pop("scopes", None)
         rules.pop("roles", None)
-    return overlaid(rules, route)
+    return deep_merged(rules, route)
 
 
-def overlaid(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def deep_merged(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     """Lay one mapping over another: mappings merge, anything else replaces, nothing keeps."""
-    merged = dict(under)
-    for key, value in over.items():
+    merged = dict(base)
+    for key, value in overlay.items():
         below = merged.get(key)
         if isinstance(below, dict) and isinstance(value, dict):
-            merged[key] = overlaid(below, value)
+            merged[key] = deep_merged(below, value)
         elif value is not None or key not in merged:
             merged[key] = value
     return merged

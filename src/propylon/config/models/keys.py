@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["check_secret", "fitting", "is_pem"]
+__all__ = ["check_secret", "fitting_algorithms", "is_pem"]
 
 
 def is_pem(text: str) -> bool:
@@ -12,7 +12,7 @@ def is_pem(text: str) -> bool:
     return text.lstrip().startswith("-----BEGIN")
 
 
-def fitting(public_key: str, algorithms: Sequence[str]) -> tuple[str, ...]:
+def fitting_algorithms(public_key: str, algorithms: Sequence[str]) -> tuple[str, ...]:
     """Return those of the algorithms that a public key fits; ValueError if that is none."""
     # Here, because a configuration without a key need not wait for the cryptography.
     from propylon.proxy.authenticate.keys import UnusableKeys, from_pem  # noqa: PLC0415

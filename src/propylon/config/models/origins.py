@@ -47,15 +47,15 @@ def _host(text: str) -> str:
         msg = f'"{text}" must be written as browsers send it, in ASCII (xn--...)'
         raise ValueError(msg)
     if not text.startswith(_WILDCARD):
-        return _named(text)
-    host = _named(text.removeprefix(_WILDCARD))
+        return _hostname(text)
+    host = _hostname(text.removeprefix(_WILDCARD))
     if "." not in host:
         msg = f"{text} is a whole top-level domain; write one label more: *.example.{host}"
         raise ValueError(msg)
     return _WILDCARD + host
 
 
-def _named(text: str) -> str:
+def _hostname(text: str) -> str:
     if "*" in text:
         msg = f'"{text}": a * stands alone for every origin, or as the first label of a host:'
         msg += " https://*.example.com"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from propylon.config.models.base import PlainPath, Written
+from propylon.config.models.base import ConfigModel, PlainPath
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.models.units import Duration, Share, Timeout, Whole, parse_whole
 
@@ -35,7 +35,7 @@ AtLeastOne = Annotated[Whole, Field(ge=1, le=1_000_000_000)]
 SecondOrMore = Annotated[Duration, Field(ge=1.0)]
 
 
-class RetryConfig(Written):
+class RetryConfig(ConfigModel):
     """When a request is sent again. Only before a byte of the answer has reached the client."""
 
     attempts: Annotated[Whole, Field(ge=1, le=10)] = Field(
@@ -76,7 +76,7 @@ class RetryConfig(Written):
         return frozenset(trigger for trigger in self.on if isinstance(trigger, str))
 
 
-class CircuitConfig(Written):
+class CircuitConfig(ConfigModel):
     """When a service's requests are refused at once, because those before them failed."""
 
     failure_threshold: AtLeastOne = Field(
@@ -97,7 +97,7 @@ class CircuitConfig(Written):
     )
 
 
-class HealthConfig(Written):
+class HealthConfig(ConfigModel):
     """How instances are probed."""
 
     path: PlainPath = Field(
@@ -118,7 +118,7 @@ class HealthConfig(Written):
     )
 
 
-class EjectionConfig(Written):
+class EjectionConfig(ConfigModel):
     """When an instance that fails while others work is left out for a while."""
 
     failures: AtLeastOne = Field(

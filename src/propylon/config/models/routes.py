@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from propylon.config.models.base import (
+    ConfigModel,
     HeaderName,
     HeaderValue,
     Hostname,
     Method,
     PlainPath,
     RoutePath,
-    Written,
 )
 from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.units import Size, Timeout, Whole
@@ -29,7 +29,7 @@ Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
 
 
-class RouteTimeoutsConfig(Written):
+class RouteTimeoutsConfig(ConfigModel):
     """What a route waits instead; what it does not say is the service's."""
 
     connect: Timeout | None = Field(default=None, description="For a connection.")
@@ -39,7 +39,7 @@ class RouteTimeoutsConfig(Written):
     max_duration: Timeout | None = Field(default=None, description="For the whole exchange.")
 
 
-class HeaderRulesConfig(Written):
+class HeaderRulesConfig(ConfigModel):
     """What is done to the headers of a message."""
 
     set: dict[HeaderName, HeaderValue] = Field(
@@ -48,7 +48,7 @@ class HeaderRulesConfig(Written):
     remove: tuple[HeaderName, ...] = Field(default=(), description="Headers to remove.")
 
 
-class HeadersConfig(Written):
+class HeadersConfig(ConfigModel):
     """What is done to headers, both ways."""
 
     request: HeaderRulesConfig = Field(
@@ -59,7 +59,7 @@ class HeadersConfig(Written):
     )
 
 
-class RouteRules(Written):
+class RouteRules(ConfigModel):
     """Everything that a route may say and `defaults` may say for it."""
 
     exact: bool = Field(
@@ -121,7 +121,7 @@ class RouteRules(Written):
 
     @field_validator("scopes", "roles")
     @classmethod
-    def _of_somebody(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _need_a_token(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if names and info.data.get("auth") == "none":
             msg = (
                 f"with `auth: none` no token is looked at, so nobody would have {info.field_name};"

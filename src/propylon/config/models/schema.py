@@ -11,9 +11,9 @@ from propylon.config.models.auth import (
     TokenRateLimitConfig,
     TokensConfig,
 )
-from propylon.config.models.base import Written, blank_is_nothing
+from propylon.config.models.base import ConfigModel, blank_to_none
 from propylon.config.models.cors import CorsConfig
-from propylon.config.models.inherit import overlaid, with_defaults
+from propylon.config.models.inherit import with_defaults
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
@@ -44,6 +44,7 @@ __all__ = [
     "NOT_BUILT",
     "AuthConfig",
     "CircuitConfig",
+    "ConfigModel",
     "CorsConfig",
     "DefaultsConfig",
     "EdgeTimeoutsConfig",
@@ -67,8 +68,6 @@ __all__ = [
     "TlsConfig",
     "TokenRateLimitConfig",
     "TokensConfig",
-    "Written",
-    "overlaid",
     "with_defaults",
 ]
 
@@ -83,7 +82,7 @@ NOT_BUILT: dict[str, frozenset[str]] = {
 }
 
 
-def _without_blanks(data: Any) -> Any:
+def _without_blank_unbuilt(data: Any) -> Any:
     """Leave out what is not built and says nothing: `redis: ${REDIS_URL:-}` means memory, which there is."""
     if not isinstance(data, dict):
         return data
@@ -91,7 +90,7 @@ def _without_blanks(data: Any) -> Any:
     return {
         key: value
         for key, value in data.items()
-        if key not in unbuilt or blank_is_nothing(value) is not None
+        if key not in unbuilt or blank_to_none(value) is not None
     }
 
 
@@ -99,7 +98,7 @@ def _prefix(text: str) -> str:
     return check_path(text, names=False).rstrip("/")
 
 
-class GatewayConfig(Written):
+class GatewayConfig(ConfigModel):
     """The configuration of a Propylon gateway."""
 
     server: ServerConfig = Field(default=ServerConfig(), description="Where the gateway listens.")
@@ -127,4 +126,4 @@ class GatewayConfig(Written):
     @model_validator(mode="before")
     @classmethod
     def _apply_defaults(cls, data: Any) -> Any:
-        return with_defaults(_without_blanks(data))
+        return with_defaults(_without_blank_unbuilt(data))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from propylon.config.models.base import Network, Written
+from propylon.config.models.base import ConfigModel, Network
 from propylon.config.models.units import Duration, Port, Size, Timeout, Whole
 
 __all__ = ["EdgeTimeoutsConfig", "LogConfig", "ServerConfig", "TlsConfig"]
@@ -14,7 +14,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-class EdgeTimeoutsConfig(Written):
+class EdgeTimeoutsConfig(ConfigModel):
     """How long the gateway waits for a client."""
 
     header: Timeout = Field(default=10.0, description="For the whole head of a request.")
@@ -22,7 +22,7 @@ class EdgeTimeoutsConfig(Written):
     body: Timeout = Field(default=30.0, description="Longest silence between two chunks of a body.")
 
 
-class ServerConfig(Written):
+class ServerConfig(ConfigModel):
     """Where the gateway listens, and what it lets in."""
 
     host: str = Field(
@@ -55,7 +55,7 @@ class ServerConfig(Written):
     )
 
 
-class TlsConfig(Written):
+class TlsConfig(ConfigModel):
     """The certificate that clients see; both files or neither."""
 
     certificate: str | None = Field(default=None, description="Path of the certificate chain, PEM.")
@@ -75,7 +75,7 @@ class TlsConfig(Written):
         return key
 
 
-class LogConfig(Written):
+class LogConfig(ConfigModel):
     """What is logged, and how."""
 
     level: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from propylon.config.models.base import Url, Written
+from propylon.config.models.base import ConfigModel, Url
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-class ServiceTimeoutsConfig(Written):
+class ServiceTimeoutsConfig(ConfigModel):
     """How long the gateway waits for a service."""
 
     connect: Timeout = Field(default=5.0, description="For a connection.")
@@ -39,7 +39,7 @@ class ServiceTimeoutsConfig(Written):
     )
 
 
-class InstanceConfig(Written):
+class InstanceConfig(ConfigModel):
     """One instance of a service, and its share of the requests."""
 
     url: Url = Field(description="Its URL; a base path is kept.")
@@ -53,7 +53,7 @@ def _instance(value: object) -> object:
     return {"url": check_url(value)} if isinstance(value, str) else value
 
 
-def _nothing_is_empty(value: object) -> object:
+def _none_to_empty(value: object) -> object:
     return {} if value is None else value
 
 
@@ -62,7 +62,7 @@ Instance = Annotated[
 ]
 
 
-class ServiceConfig(Written):
+class ServiceConfig(ConfigModel):
     """A named upstream; without an instance it answers 503."""
 
     url: Url | None = Field(default=None, description="Its only instance; a base path is kept.")
@@ -125,7 +125,7 @@ class ServiceConfig(Written):
         return tuple((instance.url, instance.weight) for instance in self.instances)
 
 
-class RegistryConfig(Written):
+class RegistryConfig(ConfigModel):
     """Services that register themselves while the gateway runs."""
 
     enabled: bool = Field(default=True, description="Whether there are endpoints to register at.")
@@ -151,5 +151,5 @@ class RegistryConfig(Written):
         return tuple(text for text in self.allow if not is_network(text))
 
 
-Service = Annotated[ServiceConfig, BeforeValidator(_nothing_is_empty)]
+Service = Annotated[ServiceConfig, BeforeValidator(_none_to_empty)]
 ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]

@@ -153,7 +153,7 @@ def _check_segment(segment: str, *, names: bool, what: str) -> None:
         _check_named(segment, names=names, what=what)
         return
     wrong = next(char for char in segment if not _SEGMENT.fullmatch(char))
-    msg = f"{what} has {_said(wrong)}, which cannot stand there as it is"
+    msg = f"{what} has {_quoted(wrong)}, which cannot stand there as it is"
     raise ValueError(msg)
 
 
@@ -166,7 +166,7 @@ def _check_named(segment: str, *, names: bool, what: str) -> None:
         raise ValueError(msg)
 
 
-def _said(char: str) -> str:
+def _quoted(char: str) -> str:
     if char == "%":
         return '"%" without two hexadecimal digits after it'
     if char.isprintable() and char != " ":

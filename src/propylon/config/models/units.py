@@ -33,8 +33,8 @@ _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _RATE = re.compile(r"([0-9]{1,9})/(s|m|h|d)")
 _SHARE = re.compile(rf"({_NUMBER})(%)?")
 # A century: whoever writes more has lost a unit.
-_LONGEST = 100 * 366 * 86400.0
-_LARGEST = 2**50
+_MAX_DURATION = 100 * 366 * 86400.0
+_MAX_SIZE = 2**50
 
 
 def parse_duration(value: object) -> float:
@@ -46,7 +46,7 @@ def parse_duration(value: object) -> float:
             msg = 'must be a duration: seconds, or text such as "500ms", "10s", "5m", "1h"'
             raise ValueError(msg)
         seconds = float(Decimal(match[1]) * SECONDS[match[2] or "s"])
-    if not 0 <= seconds <= _LONGEST:
+    if not 0 <= seconds <= _MAX_DURATION:
         msg = "must be a duration of zero or more, and at most a century"
         raise ValueError(msg)
     return seconds
@@ -70,7 +70,7 @@ def parse_size(value: object) -> int:
     else:
         msg = 'must be a size: bytes, or text such as "10MB", "1MiB", "64KiB"'
         raise ValueError(msg)
-    if not 0 <= size <= _LARGEST or size != size.to_integral_value():
+    if not 0 <= size <= _MAX_SIZE or size != size.to_integral_value():
         msg = "must be a size of zero or more whole bytes, and at most 1 PiB"
         raise ValueError(msg)
     return int(size)
@@ -138,15 +138,15 @@ def _number(value: object) -> float | None:
     return value if math.isfinite(value) else -1.0
 
 
-def _written(pattern: str, examples: list[str | int], said: str) -> WithJsonSchema:
+def _number_or_text(pattern: str, examples: list[str | int], title: str) -> WithJsonSchema:
     anyone = [{"type": "number", "minimum": 0}, {"type": "string", "pattern": pattern}]
-    return WithJsonSchema({"anyOf": anyone, "examples": examples, "title": said})
+    return WithJsonSchema({"anyOf": anyone, "examples": examples, "title": title})
 
 
-_DURATION_SCHEMA = _written(
+_DURATION_SCHEMA = _number_or_text(
     rf"^{_NUMBER}(ms|s|m|h|d)?$", ["500ms", "10s", "5m", "1h", 30], "Duration"
 )
-_SIZE_SCHEMA = _written(rf"^{_NUMBER}({'|'.join(BYTES)})?$", ["10MB", "1MiB", 65536], "Size")
+_SIZE_SCHEMA = _number_or_text(rf"^{_NUMBER}({'|'.join(BYTES)})?$", ["10MB", "1MiB", 65536], "Size")
 _SHARE_SCHEMA = WithJsonSchema(
     {
         "anyOf": [

@@ -62,16 +62,16 @@ _INSTRUCTION = re.compile(
 )
 
 # What chance gives 32 characters of has a dozen different ones, even where it is written in hex.
-_DISTINCT = 8
+_MIN_DISTINCT = 8
 # What many an example says of itself, and nothing that was made by chance.
-_CONFESSION = re.compile(r"insecure|for[-_ ]?(?:development|testing)|at[-_ ]least")
+_SELF_DESCRIBED = re.compile(r"insecure|for[-_ ]?(?:development|testing)|at[-_ ]least")
 
 
 def suspicion(secret: str) -> str:
     """Say why a secret that may be used is hardly one; "" if nothing speaks against it."""
-    if len(set(secret)) < _DISTINCT:
-        return f"has fewer than {_DISTINCT} different characters, and can be guessed; {ADVICE}"
-    if _CONFESSION.search(secret.casefold()):
+    if len(set(secret)) < _MIN_DISTINCT:
+        return f"has fewer than {_MIN_DISTINCT} different characters, and can be guessed; {ADVICE}"
+    if _SELF_DESCRIBED.search(secret.casefold()):
         return f"says itself that it is an example, and may be a published one; {ADVICE}"
     return ""
 
@@ -90,22 +90,24 @@ def weakness(secret: str, algorithms: Iterable[str]) -> str:
 
 def credential_findings(written: object) -> Iterator[Finding]:
     """Yield what is wrong with the secrets of a raw configuration, be it otherwise valid or not."""
-    secret = _at(SECRET, written)
+    secret = _value_at(SECRET, written)
     if isinstance(secret, str) and secret.strip():
-        if not is_true(_at(("debug",), written)) and (why := weakness(secret, _listed(written))):
+        if not is_true(_value_at(("debug",), written)) and (
+            why := weakness(secret, _algorithms(written))
+        ):
             yield SECRET, why
-    elif is_true(_at(("auth", "tokens", "enabled"), written)):
+    elif is_true(_value_at(("auth", "tokens", "enabled"), written)):
         msg = "needs a secret to sign with: set auth.jwt.secret, or JWT_SECRET_KEY"
         yield ("auth", "tokens", "enabled"), msg
 
 
-def _listed(written: object) -> list[str]:
-    names: Any = _at(("auth", "jwt", "algorithms"), written)
+def _algorithms(written: object) -> list[str]:
+    names: Any = _value_at(("auth", "jwt", "algorithms"), written)
     found = [names] if isinstance(names, str) else names
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
-def _at(path: Path, tree: object) -> object:
+def _value_at(path: Path, tree: object) -> object:
     for part in path:
         tree = tree.get(str(part)) if isinstance(tree, dict) else None
     return tree

@@ -15,7 +15,7 @@ from propylon.config.reading.problems import ConfigError, Path, Problem
 PREFIX = "PROPYLON_"
 FILE_VARIABLE = "PROPYLON_CONFIG"
 SECRET_VARIABLES = ("SECRET_KEY", "JWT_SECRET_KEY")  # the later one wins
-OTHER_KEYS: tuple[Path, ...] = (("auth", "jwt", "public_key"), ("auth", "jwt", "jwks_url"))
+PUBLIC_KEYS: tuple[Path, ...] = (("auth", "jwt", "public_key"), ("auth", "jwt", "jwks_url"))
 # Taken as they are: a secret may begin with a bracket, and is no list for that.
 VERBATIM: tuple[Path, ...] = (
     SECRET,
@@ -54,13 +54,13 @@ def read_dotenv(directory: FilePath) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def settings(environ: Mapping[str, str], passed_over: Container[str] = ()) -> Iterator[Setting]:
+def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterator[Setting]:
     """Yield the keys that variables set: the few plain names first, `PROPYLON_A__B` over them."""
     for name, (path, read_text) in PLAIN.items():
-        if environ.get(name) and name not in passed_over:
+        if environ.get(name) and name not in ignored:
             yield Setting(path, read_text(environ[name]), name)
     for name in sorted(environ):
-        path = _named(name)
+        path = _path_of(name)
         if path:
             text = environ[name]
             yield Setting(path, (text or None) if path in VERBATIM else _value(text), name)
@@ -71,8 +71,8 @@ def not_for_us(environ: Mapping[str, str], written: object) -> Container[str]:
 
     Whoever verifies tokens with public keys may have a SECRET_KEY for another program.
     """
-    set_by_name = {_named(name) for name, text in environ.items() if text}
-    if any(path in set_by_name or _at(path, written) for path in OTHER_KEYS):
+    set_by_name = {_path_of(name) for name, text in environ.items() if text}
+    if any(path in set_by_name or _value_at(path, written) for path in PUBLIC_KEYS):
         return SECRET_VARIABLES
     return SECRET_VARIABLES[:1] if environ.get(SECRET_VARIABLES[1]) else ()
 
@@ -85,13 +85,13 @@ def unheard(environ: Mapping[str, str]) -> Iterator[Problem]:
             yield Problem(name, "", msg)
 
 
-def _named(name: str) -> Path:
+def _path_of(name: str) -> Path:
     key = name.removeprefix(PREFIX)
     # Kubernetes sets PROPYLON_PORT=tcp://... beside a service called propylon.
     return tuple(key.lower().split("__")) if key != name and "__" in key else ()
 
 
-def _at(path: Path, tree: object) -> object:
+def _value_at(path: Path, tree: object) -> object:
     for part in path:
         tree = _child(tree, part)
     return tree

@@ -11,7 +11,7 @@ __all__ = ["read_key_file"]
 
 _PUBLIC_KEY: Path = ("auth", "jwt", "public_key")
 # A chain of certificates has a few kilobytes.
-_LARGEST = 64 * 1024
+_MAX_FILE = 64 * 1024
 
 
 def read_key_file(document: Document, folder: FilePath) -> None:
@@ -27,7 +27,7 @@ def read_key_file(document: Document, folder: FilePath) -> None:
     except (OSError, ValueError) as error:
         # Not what was written: it may be a key in another form, and not a public one.
         document.fail(
-            _PUBLIC_KEY, f"is neither PEM nor the path of a file with PEM: {_said(error)}"
+            _PUBLIC_KEY, f"is neither PEM nor the path of a file with PEM: {_reason(error)}"
         )
 
 
@@ -37,15 +37,15 @@ def _text(path: FilePath) -> str:
         msg = "it is no file"
         raise ValueError(msg)
     with path.open("rb") as file:
-        content = file.read(_LARGEST + 1)
+        content = file.read(_MAX_FILE + 1)
     text = content.decode("ascii", "replace")
-    if len(content) > _LARGEST or not is_pem(text):
+    if len(content) > _MAX_FILE or not is_pem(text):
         msg = "the file does not begin with -----BEGIN"
         raise ValueError(msg)
     return text
 
 
-def _said(error: OSError | ValueError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, OSError):
         return (error.strerror or "it cannot be read").lower()
     return str(error)

@@ -39,12 +39,12 @@ def findings(error: ValidationError, written: object) -> Iterator[tuple[Path, st
 
 def _comes_from_defaults(path: Path, written: object) -> bool:
     # Validation fills routes from `defaults`, which have been complained about already.
-    if len(path) < 3 or path[0] != "routes" or _stands(path, written):
+    if len(path) < 3 or path[0] != "routes" or _exists(path, written):
         return False
-    return _stands(("defaults", *path[2:]), written)
+    return _exists(("defaults", *path[2:]), written)
 
 
-def _stands(path: Path, written: Any) -> bool:
+def _exists(path: Path, written: Any) -> bool:
     for part in path:
         mapped = isinstance(written, dict) and part in written
         listed = isinstance(written, list) and isinstance(part, int) and part < len(written)
@@ -55,7 +55,7 @@ def _stands(path: Path, written: Any) -> bool:
 
 
 def _message(detail: ErrorDetails, path: Path) -> str:
-    say = _SAYINGS.get(detail["type"])
+    say = _SENTENCES.get(detail["type"])
     return detail["msg"] if say is None else say(detail, path)
 
 
@@ -97,15 +97,15 @@ def _list(detail: ErrorDetails, path: Path) -> str:
 
 
 def _bound(words: str, key: str) -> Callable[[ErrorDetails, Path], str]:
-    return lambda detail, _: f"must be {words} {_said(detail['ctx'][key])}"
+    return lambda detail, _: f"must be {words} {_with_unit(detail['ctx'][key])}"
 
 
-def _said(bound: object) -> str:
+def _with_unit(bound: object) -> str:
     # The only numbers with a fraction that are bounded are durations.
     return f"{bound:g} s" if isinstance(bound, float) else str(bound)
 
 
-_SAYINGS: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
+_SENTENCES: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
     "extra_forbidden": _unknown,
     "missing": lambda _, __: "is missing",
     "literal_error": _choice,

@@ -75,6 +75,6 @@ class Places:
 
 def dotted(path: Path) -> str:
     """Write a path as an operator would say it: `routes[2].service`."""
-    said = (part for part in path if part != "")
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in said)
+    parts = (part for part in path if part != "")
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
     return text.removeprefix(".")

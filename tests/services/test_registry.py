@@ -527,8 +527,8 @@ def test_rules_that_know_no_gateway() -> None:
     """Where nobody says where it listens, every address is somebody else's."""
     rules = Admission(AllowList(["10.0.0.0/8"]), Names())
     assert run(rules.admit("10.0.0.1", 80)) == ("10.0.0.1",)
-    assert rules.still("10.0.0.1", 80, ["10.0.0.1"])
-    assert not rules.still("10.0.0.1", 80, ["11.0.0.1"])
+    assert rules.still_admits("10.0.0.1", 80, ["10.0.0.1"])
+    assert not rules.still_admits("10.0.0.1", 80, ["11.0.0.1"])
 
 
 @pytest.mark.parametrize(

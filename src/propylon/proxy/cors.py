@@ -38,8 +38,8 @@ class Cors:
 
     origins: frozenset[bytes]
     # (`https://`, `.example.com`): any host below, by that scheme.
-    below: tuple[tuple[bytes, bytes], ...] = ()
-    anybody: bool = False
+    wildcards: tuple[tuple[bytes, bytes], ...] = ()
+    any_origin: bool = False
     methods: bytes = b""  # empty: those of the route
     headers: bytes = b""  # empty: those asked for
     exposed: bytes = b""
@@ -58,10 +58,10 @@ class Cors:
             return _VARY
         if self.exposed:
             allowed += b"\r\nAccess-Control-Expose-Headers: " + self.exposed
-        return allowed if self.anybody else allowed + _VARY
+        return allowed if self.any_origin else allowed + _VARY
 
     def _allowed(self, request: Request) -> bytes:
-        if self.anybody:
+        if self.any_origin:
             # To everybody alike, whether they sent an origin or not: caches keep one answer.
             return b"\r\nAccess-Control-Allow-Origin: *"
         sent = request.special.get(b"origin")
@@ -77,7 +77,7 @@ class Cors:
         # Byte for byte: browsers send origins in lower case, and no other client has one.
         if origin in self.origins:
             return True
-        for scheme, suffix in self.below:
+        for scheme, suffix in self.wildcards:
             host = origin[len(scheme) :]
             if origin.startswith(scheme) and host.endswith(suffix) and _is_plain_host(host):
                 return True

@@ -44,7 +44,7 @@ class Admission:
             self._check_address(host, address, port)
         return addresses
 
-    def still(self, host: str, port: int, addresses: Sequence[str]) -> bool:
+    def still_admits(self, host: str, port: int, addresses: Sequence[str]) -> bool:
         """Whether these rules let in who was let in by others, with these addresses."""
         return all(
             self.allow.admits(host, address) and not self.is_own(address, port)

@@ -196,7 +196,7 @@ class Registry:
         for name in self._dynamic.keys() & self._configured.keys():
             self._dynamic.pop(name).fleet.watch(None)
         for (service, instance_id), entry in list(self._entries.items()):
-            if not admission.still(
+            if not admission.still_admits(
                 entry.registration.host, entry.registration.port, entry.addresses
             ):
                 log.warning("%s of %s may no longer register and leaves", instance_id, service)
@@ -226,7 +226,7 @@ class Registry:
 
     def _still_admits(self, host: str, port: int, address: str) -> bool:
         # By the rules of now: a reload may have made them stricter.
-        return self._admission.still(host, port, (address,))
+        return self._admission.still_admits(host, port, (address,))
 
     def _renew(self, entry: _Entry, registration: Registration, addresses: tuple[str, ...]) -> None:
         before, entry.registration = entry.registration, registration

@@ -20,7 +20,7 @@ from propylon.errors import (
 from propylon.upstream.pool import IDEMPOTENT
 from propylon.wire.headers import values
 
-__all__ = ["CONNECT_FAILURE", "RESET", "TIMEOUT", "Budget", "Retry", "asked_pause"]
+__all__ = ["CONNECT_FAILURE", "RESET", "TIMEOUT", "Budget", "Retry", "retry_after_seconds"]
 
 # Envoy's words.
 CONNECT_FAILURE = "connect-failure"
@@ -81,7 +81,7 @@ class Retry:
         return max(asked, min(fixed + fixed * chance(), self.max_backoff))
 
 
-def asked_pause(block: bytes) -> float:
+def retry_after_seconds(block: bytes) -> float:
     """Return the seconds that an answer's Retry-After asks for; 0 where it gives none, or a date.
 
     A date would have to be compared with a clock that the upstream may not share.

@@ -46,7 +46,7 @@ class Keys(FixedKeys):
         self.keys = keys
         self.wanted = 0
 
-    def unknown(self) -> None:
+    def note_unknown_key(self) -> None:
         """Count."""
         self.wanted += 1
 

@@ -39,13 +39,13 @@ class Introspection:
         post: Callable[[bytes], Awaitable[Fetched]],
         rules: Rules,
         *,
-        remember: float,
+        ttl: float,
         clock: Callable[[], float],
     ) -> None:
         """Send tokens by `post`; hold an answer to be true for `remember` seconds."""
         self._post = post
         self._rules = rules
-        self._remember = remember
+        self._ttl = ttl
         self._clock = clock
         # Bad tokens are remembered too, or whoever makes them up would have us ask for each.
         self._verdicts: Cache[_Verdict] = Cache(_MAX_CACHED, _MAX_CACHED * _DIGEST_SIZE)
@@ -88,7 +88,7 @@ class Introspection:
         if fetched.status != _OK:
             raise _unavailable(reason=f"answered {fetched.status}")
         verified = self._read(fetched.body)
-        self._verdicts.put(key, (verified, self._clock() + self._remember))
+        self._verdicts.put(key, (verified, self._clock() + self._ttl))
         return verified
 
     def _read(self, body: bytes) -> Verified | None:

@@ -73,7 +73,7 @@ class PublishedKeys:
             self._task.cancel()
             self._task = None
 
-    def unknown(self) -> None:
+    def note_unknown_key(self) -> None:
         """Look for new keys, soon."""
         self._refresh_wanted.set()
 

@@ -28,7 +28,7 @@ class KeySource(Protocol):
     def keys(self) -> KeySet | None:
         """The keys now; None as long as they are not known."""
 
-    def unknown(self) -> None:
+    def note_unknown_key(self) -> None:
         """Note that a token names a key that is not among them: there may be new ones."""
 
 
@@ -49,7 +49,7 @@ class FixedKeys:
         """Know them from the start."""
         self.keys: KeySet | None = keys
 
-    def unknown(self) -> None:
+    def note_unknown_key(self) -> None:
         """There are no others."""
 
 
@@ -130,7 +130,7 @@ class Verifier:
             source.keys.verify(jws)
             return judge(jws.payload, self._rules, self._clock())
         except UnknownKey as error:
-            source.unknown()
+            source.note_unknown_key()
             raise invalid(error.reason) from None
         except BadToken as error:
             raise invalid(error.reason, expired=error.expired) from None

@@ -66,7 +66,7 @@ def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterat
             yield Setting(path, (text or None) if path in VERBATIM else _value(text), name)
 
 
-def not_for_us(environ: Mapping[str, str], written: object) -> Container[str]:
+def ignored_secrets(environ: Mapping[str, str], written: object) -> Container[str]:
     """Name the variables that say something, but not to this gateway.
 
     Whoever verifies tokens with public keys may have a SECRET_KEY for another program.
@@ -77,7 +77,7 @@ def not_for_us(environ: Mapping[str, str], written: object) -> Container[str]:
     return SECRET_VARIABLES[:1] if environ.get(SECRET_VARIABLES[1]) else ()
 
 
-def unheard(environ: Mapping[str, str]) -> Iterator[Problem]:
+def unbuilt_warnings(environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield a doubt for each variable that would mean something to a later version."""
     for name in NOT_BUILT:
         if environ.get(name, "").strip():

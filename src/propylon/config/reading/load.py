@@ -15,12 +15,12 @@ from propylon.config.reading.document import Document, Unreadable, read
 from propylon.config.reading.environment import (
     FILE_VARIABLE,
     Setting,
+    ignored_secrets,
     locate,
-    not_for_us,
     read_dotenv,
     services,
     settings,
-    unheard,
+    unbuilt_warnings,
 )
 from propylon.config.reading.keyfile import read_key_file
 from propylon.config.reading.messages import findings
@@ -63,7 +63,7 @@ def load(
     name = "" if path is None else str(path)
     document = Document(value={}) if path is None else _document(path, everything)
     sources = _Sources(document, Places(name, document.lines))
-    passed_over = not_for_us(everything, document.value)
+    passed_over = ignored_secrets(everything, document.value)
     sources.apply(settings(dotenv, passed_over))
     sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))
@@ -71,7 +71,7 @@ def load(
         sources.add_services(everything)
     read_key_file(document, FilePath() if path is None else path.parent)
     config = _validated(document, sources.places)
-    warnings = (*sources.places.ordered(find_warnings(config)), *unheard(everything))
+    warnings = (*sources.places.ordered(find_warnings(config)), *unbuilt_warnings(everything))
     return Loaded(config, path, sources.places, warnings)
 
 

@@ -1,8 +1,8 @@
-"""Count exchanges, for Prometheus.
+"""Count exchanges for Prometheus.
 
-Counting is one dictionary look-up and a few additions; prometheus-client's own counters take a lock
-for each. Its registry asks for the sums only when it is scraped. Labels come from the configuration
-and from llhttp's list of methods: what a client sends cannot create a series.
+Counting an exchange is one look-up in a dict and a few additions. prometheus-client's own counters take a lock for
+each increment; here its registry asks for the sums only when it is scraped. Labels come from the configuration and
+from llhttp's list of methods, so that no client can create time series with made-up paths or methods.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from propylon.proxy.route import Route
 
 __all__ = ["Metrics"]
 
-# Seconds. A gateway adds well under a millisecond; the services behind it take anything.
+# Seconds. The gateway itself adds less than a millisecond, so the buckets start there; a slow report may take 30 s.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LABELS = ("route", "service", "method", "status")
 _NO_ROUTE = ("", "")
 _RouteLabels = tuple[str, str]
-# A route of the table in force, or the name and service of one that is gone.
+# The route of a key: an object of the table in force, or name and service of a route that a reload removed.
 _Key = tuple[Route | _RouteLabels | None, str, int]
 
 
 class Metrics(Collector):
-    """The sink that counts, and what Prometheus reads."""
+    """The observer that counts exchanges, and the collector that Prometheus reads."""
 
     def __init__(self) -> None:
-        """Start at zero."""
-        # By route, method and status: a count for each bucket and one above them, the seconds, and
-        # the bytes of bodies in and out.
+        """Start with all counts at zero."""
+        # For each route, method and status: a count for each bucket, one for slower exchanges, the sum of seconds,
+        # and the bytes of request and response bodies.
         self._sums: dict[_Key, list[float]] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
     def __call__(self, exchange: Exchange) -> None:
-        """Count the exchange."""
+        """Count an exchange that has ended."""
         request = exchange.request
         key = (exchange.route, "" if request is None else request.method, exchange.status)
         sums = self._sums.get(key)
@@ -58,7 +58,10 @@ class Metrics(Collector):
             sums[-2] += body.received
 
     def settle(self, table: Table) -> None:
-        """Let go of routes that are not in the table: their sums go on under their names."""
+        """Release the routes that a reload removed; their counts go on under their names.
+
+        A counter that disappears would read as a reset.
+        """
         present = set(table.routes)
         for key, sums in list(self._sums.items()):
             route, method, status = key
@@ -73,11 +76,11 @@ class Metrics(Collector):
         self._sums[key] = sums
 
     def collect(self) -> Iterable[Metric]:
-        """Return the sums."""
+        """Return the metrics, summed by labels."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
         counts: dict[tuple[str, str, str, str], float] = {}
         by_route: dict[tuple[str, str], list[float]] = {}
-        # Several routes may bear one name (one for each host), and a reload makes new ones.
+        # Routes may share a name (one for each host), and each reload makes new Route objects.
         for (route, method, status), sums in list(self._sums.items()):
             route_labels = _labels_of(route)
             labels = (*route_labels, method, str(status))
@@ -90,7 +93,7 @@ class Metrics(Collector):
         yield from _per_route(by_route)
 
     def render(self) -> bytes:
-        """Return the text that Prometheus scrapes."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 

@@ -1,7 +1,7 @@
-"""Write lines to a file descriptor without ever making the loop wait for it.
+"""Write lines to a file descriptor in a thread, so that the event loop never waits for it.
 
-A pipe whose reader is stuck blocks `write`; the gateway must not stop for it. Lines are collected for
-a moment, then a thread writes them. What would not fit into memory is dropped and counted.
+If the reader of a pipe hangs, `write` blocks, and the gateway must not stop for its log. Lines are collected for a
+moment and then written in one call by a thread. Lines beyond the memory limit are dropped, and their number logged.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import orjson
 
 __all__ = ["LineWriter"]
 
-# Often enough that a batch is written in a fraction of a millisecond: on one core the thread's work
-# is the loop's pause.
+# Seconds. Short, so that a batch is written in a fraction of a millisecond: on one core the thread's work is the
+# loop's pause.
 _BATCH_INTERVAL = 0.02
-# A few seconds of full load; more than that is a log nobody reads.
+# Bytes: a few seconds of lines under full load. A reader that is further behind will not catch up.
 _MAX_WAITING = 16 * 1024 * 1024
 
 
 class LineWriter:
-    """Collect lines, and hand them to a thread in batches."""
+    """Collects lines and hands them to a thread in batches."""
 
     def __init__(self, descriptor: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Write to an open file descriptor, which stays the caller's to close."""
+        """Write to an open file descriptor; the caller closes it."""
         self._descriptor = descriptor
         self._loop = loop
         self._lines: list[bytes] = []
         self._handle: asyncio.TimerHandle | None = None
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        # Bytes; each is changed by one thread only.
+        # Bytes. Each counter is changed by one thread only, so no lock is needed.
         self._handed_over = 0
         self._written = 0
         self._dropped = 0
@@ -41,17 +41,17 @@ class LineWriter:
 
     @property
     def waiting(self) -> int:
-        """Bytes that the thread has not written yet."""
+        """Bytes that were handed to the thread and are not written yet."""
         return self._handed_over - self._written
 
     def write(self, line: bytes) -> None:
-        """Take a line with its newline; it is out well within 200 ms."""
+        """Take a line with its newline; it is written within 200 ms unless the reader hangs."""
         self._lines.append(line)
         if self._handle is None:
             self._handle = self._loop.call_later(_BATCH_INTERVAL, self.flush)
 
     def flush(self) -> None:
-        """Hand what has been collected to the thread."""
+        """Hand the collected lines to the thread."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -69,7 +69,7 @@ class LineWriter:
         self._queue.put(batch)
 
     def close(self) -> None:
-        """Write what is left, as long as the reader takes it within a second."""
+        """Write the remaining lines, if the reader takes them within a second."""
         self.flush()
         if self._dropped:
             self._queue.put(_dropped(self._dropped))
@@ -83,9 +83,9 @@ class LineWriter:
                 try:
                     view = view[os.write(self._descriptor, view) :]
                 except BlockingIOError:
-                    threading.Event().wait(0.01)  # somebody made the descriptor non-blocking
+                    threading.Event().wait(0.01)  # another process made the descriptor non-blocking
                 except OSError:
-                    break  # the reader has gone: there is no place left to say so
+                    break  # the reader is gone (EPIPE), and there is nowhere to report it
             self._written += len(batch)
 
 

@@ -1,6 +1,6 @@
 """Store revocations in the database, so that all workers learn of them and a restart keeps them.
 
-The hot path asks only `memory`. Each worker reads the new rows every few seconds and applies them there.
+The hot path asks only `memory`. Each worker reads the new rows once a second and applies them there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Model which pages of other origins may read the answers."""
+"""Define the section `cors`: which pages of other origins may read the answers."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ def _cors_method(text: str) -> str:
 
 
 def _any_to_empty(value: object) -> object:
-    # What FastAPI's users write for "all" is what an empty list means here.
+    # An empty list allows everything here. FastAPI's users write ["*"] for that.
     has_any = value == ANY or (isinstance(value, list | tuple) and ANY in value)
     return [] if has_any else value
 
@@ -67,8 +67,8 @@ class CorsConfig(ConfigModel):
         cls, origins: tuple[str, ...], info: ValidationInfo
     ) -> tuple[str, ...]:
         if ANY in origins and info.data.get("credentials"):
-            # Browsers refuse it, and an answer that names whoever asks would hand every page
-            # on the web what its visitor may read.
+            # Browsers refuse this combination. The usual way around it, repeating the origin of each request,
+            # would let every page on the web read what its visitor may read.
             msg = "'*' and `credentials: true` exclude each other: list the origins one by one"
             raise ValueError(msg)
         if ANY in origins and len(origins) > 1:
@@ -80,7 +80,7 @@ class CorsConfig(ConfigModel):
     @classmethod
     def _named(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if ANY in names and info.data.get("credentials"):
-            # The Fetch standard, 3.2.5: beside credentials it is a header with this name.
+            # The Fetch standard, 3.2.5: with credentials, `*` is not a wildcard but the name of a header.
             msg = "with `credentials: true` '*' means nothing: list the headers one by one"
             raise ValueError(msg)
         return names

@@ -1,4 +1,4 @@
-"""Describe the file to editors: the JSON schema of what may be written. Pure."""
+"""Generate the JSON schema of the configuration file, for editors. Pure."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from propylon.config.models.schema import GatewayConfig
 
 _BOUNDS = {"ge": "minimum", "le": "maximum"}
-# A scalar may come from the environment, and a key without a value counts as not written.
+# A scalar may be written as `${VAR}`, and a key may be left without a value.
 _VARIABLE = {"type": "string", "pattern": r"\$\{"}
 _NULL = {"type": "null"}
 _ANNOTATIONS = ("title", "description", "examples", "default")
@@ -29,7 +29,7 @@ def json_schema_text() -> str:
 
 def _as_editable(described: dict[str, Any], *, optional: bool) -> dict[str, Any]:
     annotations = {key: described[key] for key in _ANNOTATIONS if key in described}
-    # The defaults of a whole section stand at its keys, and none is a default for "all".
+    # The default of a section is not shown, as those of its keys are; and None mostly means "all".
     if isinstance(annotations.get("default"), dict | list) or annotations.get("default", 0) is None:
         del annotations["default"]
     value = {

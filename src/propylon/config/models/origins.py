@@ -1,4 +1,4 @@
-"""Check what an origin of a web page looks like. Pure."""
+"""Check the origins in `cors.origins`. Pure."""
 
 import re
 
@@ -17,17 +17,17 @@ _WILDCARD = "*."
 
 
 def check_origin(text: str) -> str:
-    """Accept an origin, and return it as browsers send it (RFC 6454, 6.1: in lower case)."""
+    """Check an origin; return it as browsers send it: lower case, no default port (RFC 6454, 6.1)."""
     if text == ANY:
         return text
     if text.lower() == "null":
-        # Every sandboxed frame, data: page and local file sends it, an attacker's too.
+        # Every sandboxed frame, data: page and local file has the origin "null", so it is also an attacker's.
         msg = (
             '"null" is what every sandboxed page says it is, an attacker\'s too; name real origins'
         )
         raise ValueError(msg)
     if "@" in text:
-        # First of all, since the other messages repeat parts of what was written.
+        # Checked first, because the other messages repeat parts of the text, and this may be a password.
         msg = "must be an origin without a user and a password"
         raise ValueError(msg)
     match = _ORIGIN.fullmatch(text.strip().lower())
@@ -43,7 +43,7 @@ def check_origin(text: str) -> str:
 
 def _host(text: str) -> str:
     if not text.isascii():
-        # What browsers send of an international name is its ASCII form.
+        # Browsers send international names in their ASCII form, and origins are compared byte for byte.
         msg = f'"{text}" must be written as browsers send it, in ASCII (xn--...)'
         raise ValueError(msg)
     if not text.startswith(_WILDCARD):
@@ -70,5 +70,5 @@ def _port(scheme: str, text: str | None) -> str:
         msg = "must have a port in numbers, or none; a * cannot stand for it"
         raise ValueError(msg)
     check_port(text)
-    # Browsers leave a default port out, and so it would never be equal.
+    # Browsers leave out the default port, so an origin with it would match nothing.
     return "" if _DEFAULT_PORTS.get(scheme) == text else f":{text}"

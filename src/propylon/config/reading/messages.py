@@ -1,4 +1,4 @@
-"""Say in plain words what pydantic found wrong. Pure."""
+"""Put pydantic's validation errors into plain words for the operator. Pure."""
 
 import types
 import typing
@@ -24,21 +24,21 @@ _KINDS: Mapping[type, str] = {
 
 
 def findings(error: ValidationError, written: object) -> Iterator[tuple[Path, str]]:
-    """Yield the path and the message of each finding, once, where the operator wrote it."""
+    """Yield path and message of each error once, at the place where the operator wrote the value."""
     for detail in error.errors(include_url=False):
         path = detail["loc"]
         if path and path[-1] == "[key]":
             path = path[:-1]
-        # Items that are wrong are not counted, and a list of them is not empty for that.
+        # pydantic does not count invalid items, and so calls a list of them too short.
         miscounted = detail["type"] == "too_short" and detail["input"]
-        # A default that follows from other keys waits for them to be right.
+        # A default that depends on other keys could not be computed, since those are wrong: one message is enough.
         implied = detail["type"] == "default_factory_not_called"
         if not miscounted and not implied and not _comes_from_defaults(path, written):
             yield path, _message(detail, path)
 
 
 def _comes_from_defaults(path: Path, written: object) -> bool:
-    # Validation fills routes from `defaults`, which have been complained about already.
+    # Each route repeats the values of `defaults`, so an error in `defaults` would be reported for each route.
     if len(path) < 3 or path[0] != "routes" or _exists(path, written):
         return False
     return _exists(("defaults", *path[2:]), written)
@@ -101,7 +101,7 @@ def _bound(words: str, key: str) -> Callable[[ErrorDetails, Path], str]:
 
 
 def _with_unit(bound: object) -> str:
-    # The only numbers with a fraction that are bounded are durations.
+    # The only bounds that are floats are those of durations.
     return f"{bound:g} s" if isinstance(bound, float) else str(bound)
 
 

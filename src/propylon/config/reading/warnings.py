@@ -1,4 +1,4 @@
-"""Find what may stand in a configuration, and is hardly meant. Pure."""
+"""Find settings that are valid and probably not meant. Pure."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -10,12 +10,12 @@ from propylon.config.reading.problems import Finding
 
 __all__ = ["find_warnings"]
 
-# Failures a second: more than a worker gets from a service that fails in any way but at once.
+# Failures a second. One worker does not get more, unless the service refuses connections at once.
 _MAX_FAILURE_RATE = 1000
 
 
 def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
-    """Yield each doubt about a valid configuration."""
+    """Yield a warning for each such setting of a valid configuration."""
     yield from _weak_secret(config)
     yield from _plaintext_sources(config)
     yield from _anonymous_introspection(config)
@@ -32,7 +32,7 @@ def _weak_secret(config: GatewayConfig) -> Iterator[Finding]:
     if jwt.secret is None:
         return
     secret = jwt.secret.get_secret_value()
-    if why := weakness(secret, jwt.algorithms):  # outside debug it was refused
+    if why := weakness(secret, jwt.algorithms):  # without `debug: true` it is a problem
         yield SECRET, f"accepted because of `debug: true`, and never elsewhere: it {why}"
     elif why := suspicion(secret):
         yield SECRET, why
@@ -56,7 +56,7 @@ def _is_plaintext(url: str | None) -> bool:
     try:
         return not ip_address(host).is_loopback
     except ValueError:
-        # RFC 6761, 6.3.
+        # RFC 6761, 6.3: names under .localhost resolve to loopback.
         return host != "localhost" and not host.endswith(".localhost")
 
 

@@ -45,20 +45,21 @@ class CorsConfig(ConfigModel):
     )
     origins: Origins = Field(
         default=(),
-        description="Origins of those pages: [https://app.example.com, 'https://*.example.com'],"
-        " or '*' for all; none: CORS is off.",
+        description="Origins of those pages: [https://app.example.com, 'https://*.example.com'], or '*' for all."
+        " When empty, CORS is off.",
     )
     methods: Annotated[tuple[CorsMethod, ...], BeforeValidator(_any_to_empty)] = Field(
-        default=(), description="Methods that pages may use; the route's when not set."
+        default=(), description="Methods that pages may use; those of the route when not set."
     )
     headers: Annotated[tuple[Header, ...], BeforeValidator(_any_to_empty)] = Field(
-        default=(), description="Headers that pages may send; those asked for when not set."
+        default=(), description="Headers that pages may send; any when not set."
     )
     expose: tuple[Header, ...] = Field(
-        default=(), description="Headers of answers that pages may read beside the harmless ones."
+        default=(),
+        description="Headers of answers that pages may read, besides those that they may read anyway.",
     )
     max_age: Duration = Field(
-        default=600.0, description="How long a browser may remember what it may send."
+        default=600.0, description="How long a browser may cache the answer to a preflight."
     )
 
     @field_validator("origins")

@@ -1,4 +1,4 @@
-"""Model what the operator may write, with its defaults and its meaning: the whole of the file."""
+"""Define the whole configuration file from its sections."""
 
 from typing import Annotated, Any
 
@@ -73,9 +73,8 @@ __all__ = [
 
 BUILTIN_SERVICE = "propylon"  # what logs and metrics call the gateway's own endpoints
 
-# Keys of the design that a later version builds. They are refused rather than ignored: a gateway
-# that reads `rate_limit` and does not limit would be open where its operator believes it is not.
-# Whoever builds one adds its model and takes its name off this list.
+# Keys that a later version will have. They are refused, not ignored: a gateway that accepts `rate_limit` and limits
+# nothing is open where its operator believes that it is protected. A change that builds a key removes it here.
 NOT_BUILT: dict[str, frozenset[str]] = {
     "GatewayConfig": frozenset({"redis"}),
     "RouteRules": frozenset({"rate_limit"}),
@@ -83,7 +82,7 @@ NOT_BUILT: dict[str, frozenset[str]] = {
 
 
 def _without_blank_unbuilt(data: Any) -> Any:
-    """Leave out what is not built and says nothing: `redis: ${REDIS_URL:-}` means memory, which there is."""
+    """Return the mapping without blank keys of a later version: `redis: ${REDIS_URL:-}` asks for nothing."""
     if not isinstance(data, dict):
         return data
     unbuilt = NOT_BUILT["GatewayConfig"]
@@ -103,11 +102,14 @@ class GatewayConfig(ConfigModel):
 
     server: ServerConfig = Field(default=ServerConfig(), description="Where the gateway listens.")
     prefix: Annotated[str, AfterValidator(_prefix)] = Field(
-        default="/api/v1", description="Path before the gateway's own endpoints."
+        default="/api/v1", description="Path in front of the gateway's own endpoints."
     )
-    debug: bool = Field(default=False, description="Tells more in errors; never for production.")
+    debug: bool = Field(
+        default=False,
+        description="Accepts weak and published secrets, to try things out. Never in production.",
+    )
     tls: TlsConfig = Field(default=TlsConfig(), description="The certificate that clients see.")
-    auth: AuthConfig = Field(default=AuthConfig(), description="Who is asking: what tokens count.")
+    auth: AuthConfig = Field(default=AuthConfig(), description="Which tokens are accepted.")
     cors: CorsConfig = Field(
         default=CorsConfig(), description="Which pages of other origins may read the answers."
     )
@@ -115,9 +117,11 @@ class GatewayConfig(ConfigModel):
         default_factory=dict, description="The upstreams, by name."
     )
     defaults: DefaultsConfig = Field(
-        default=DefaultsConfig(), description="For all routes that do not say otherwise."
+        default=DefaultsConfig(), description="Values for all routes that do not set the key."
     )
-    routes: tuple[RouteConfig, ...] = Field(default=(), description="What is routed where.")
+    routes: tuple[RouteConfig, ...] = Field(
+        default=(), description="Which requests go to which service."
+    )
     registry: RegistryConfig = Field(
         default=RegistryConfig(), description="Services that register themselves."
     )

@@ -104,7 +104,7 @@ class Cors:
         InvalidRequest for a preflight with two origins or two methods.
         """
         if any(len(request.special.get(name, ())) > 1 for name in (b"origin", _METHOD)):
-            msg = "A preflight asks one thing of one origin"
+            msg = "A preflight has one Origin and one Access-Control-Request-Method"
             raise InvalidRequest(msg)
         # OPTIONS is not cacheable (RFC 9110, 9.3.7), but some CDNs cache it all the same: hence the long Vary.
         allowed = self._allowed(request)

@@ -66,10 +66,10 @@ class Admission:
 
     def _check_name(self, host: str) -> None:
         if not self.allow:
-            raise refused(host="registry.allow is empty, so nobody may register")
+            raise refused(host="registry.allow is empty, so no host may register")
         if looks_numeric(host):
             # inet_aton(3) reads 0x7f.1, 0177.1 and 2130706433 as 127.0.0.1: spellings that slip past an allow list.
-            raise refused(host="an address is written in full, as in 10.0.0.1")
+            raise refused(host="write the address in full, as in 10.0.0.1")
         if is_metadata_name(host):
             raise refused(host="a cloud's metadata service is never registered")
         if not self.allow.may_lead(host):

@@ -101,7 +101,7 @@ class Fleet:
         monotonic. `wall` returns seconds since 1970.
         """
         if ejection is not None and _no_clock in (clock, wall):
-            msg = "ejection needs clocks: without them nobody would come back"
+            msg = "ejection needs clocks: without them an ejected instance never comes back"
             raise ValueError(msg)
         self.name = name
         self.health = health

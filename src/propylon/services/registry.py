@@ -200,7 +200,11 @@ class Registry:
         now = self._clock()
         for (service, instance_id), entry in list(self._entries.items()):
             if entry.expires is not None and entry.expires <= now:
-                log.warning("%s of %s sent no heartbeat and leaves", instance_id, service)
+                log.warning(
+                    'instance %s of "%s" is removed: it sent no heartbeat in time',
+                    instance_id,
+                    service,
+                )
                 self._remove(service, instance_id)
 
     def apply(self, services: Iterable[Service], admission: Admission, ttl: float | None) -> None:
@@ -219,7 +223,11 @@ class Registry:
             if not admission.still_admits(
                 entry.registration.host, entry.registration.port, entry.addresses
             ):
-                log.warning("%s of %s may no longer register and leaves", instance_id, service)
+                log.warning(
+                    'instance %s of "%s" is removed: registry.allow does not name it now',
+                    instance_id,
+                    service,
+                )
                 self._remove(service, instance_id)
             else:
                 self._reattach(entry)

@@ -63,7 +63,7 @@ class RevocationJournal:
     def _apply(self, kind: object, value: object, moment: object) -> None:
         if not isinstance(value, str) or not isinstance(moment, float):
             # SQLite stores any type in any column. One bad row must not keep the others from being applied.
-            log.error("a revocation that makes no sense is in the database")
+            log.error("the database holds a malformed revocation, which is ignored")
         elif isinstance(kind, str) and kind in _KINDS:
             self._memory.apply(Revocation(Kind(kind), value, moment))
         else:  # written by a newer version, during a rolling update

@@ -191,7 +191,7 @@ def _check(user: User) -> None:
     _check_tokens("scope", user.scopes)
     _check_tokens("role", user.roles)
     if " " in user.email or not user.email.isprintable() or len(user.email) > _LONGEST_EMAIL:
-        msg = "this is no email address"
+        msg = f"an email address has no spaces, and at most {_LONGEST_EMAIL} characters"
         raise InvalidUser(msg)
     if not user.full_name.isprintable() or len(user.full_name) > _LONGEST_FULL_NAME:
         msg = f"a full name has at most {_LONGEST_FULL_NAME} characters, all of them visible"

@@ -106,9 +106,11 @@ def _labels_of(route: Route | _RouteLabels | None) -> _RouteLabels:
 def _per_route(by_route: Mapping[tuple[str, str], list[float]]) -> Iterable[Metric]:
     names = ("route", "service")
     received = CounterMetricFamily(
-        "propylon_request_body_bytes", "Of request bodies.", labels=names
+        "propylon_request_body_bytes", "Bytes of request bodies.", labels=names
     )
-    sent = CounterMetricFamily("propylon_response_body_bytes", "Of answers' bodies.", labels=names)
+    sent = CounterMetricFamily(
+        "propylon_response_body_bytes", "Bytes of response bodies.", labels=names
+    )
     durations = HistogramMetricFamily(
         "propylon_request_duration_seconds",
         "From the head of the request to the end of the answer.",

@@ -138,7 +138,9 @@ class JwtConfig(ConfigModel):
     def _one_key(cls, value: str | None, info: ValidationInfo) -> str | None:
         others = [key for key in ("secret", "public_key") if info.data.get(key) is not None]
         if value is not None and others:
-            msg = f"tokens are verified with one of secret, public_key, jwks_url: {others[0]} is set too"
+            msg = (
+                f"only one of secret, public_key, jwks_url can be set, and {others[0]} is set, too"
+            )
             raise ValueError(msg)
         return value
 
@@ -160,7 +162,7 @@ def _check_fit(algorithms: tuple[str, ...], keys: dict[str, Any]) -> None:
         msg = f"{others[0]} needs a public key; with a secret write {', '.join(SYMMETRIC)}"
         raise ValueError(msg)
     if hmac and (others or public_key is not None or keys.get("jwks_url") is not None):
-        msg = f"{hmac[0]} goes with a secret only: beside public keys, everybody could sign"
+        msg = f"{hmac[0]} needs a secret: with a public key for one, everyone could sign tokens"
         raise ValueError(msg)
     possible = others if public_key is None else fitting_algorithms(public_key, ASYMMETRIC)
     for name in others:

@@ -18,7 +18,7 @@ def _header(text: str) -> str:
 
 def _cors_method(text: str) -> str:
     if text == "WEBSOCKET":
-        msg = "WEBSOCKET is no method of a page's request: browsers open those without asking"
+        msg = "WEBSOCKET cannot stand here: CORS does not apply to WebSockets; take it out"
         raise ValueError(msg)
     return text
 

@@ -22,9 +22,7 @@ def check_origin(text: str) -> str:
         return text
     if text.lower() == "null":
         # Every sandboxed frame, data: page and local file has the origin "null", so it is also an attacker's.
-        msg = (
-            '"null" is what every sandboxed page says it is, an attacker\'s too; name real origins'
-        )
+        msg = '"null" is the origin of all sandboxed pages, an attacker\'s too; write real origins'
         raise ValueError(msg)
     if "@" in text:
         # Checked first, because the other messages repeat parts of the text, and this may be a password.
@@ -67,7 +65,7 @@ def _port(scheme: str, text: str | None) -> str:
     if text is None:
         return ""
     if text == "*":
-        msg = "must have a port in numbers, or none; a * cannot stand for it"
+        msg = 'must have a number as its port, or no port; "*" is not supported there'
         raise ValueError(msg)
     check_port(text)
     # Browsers leave out the default port, so an origin with it would match nothing.

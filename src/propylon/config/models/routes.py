@@ -131,7 +131,7 @@ class RouteRules(ConfigModel):
     def _need_a_token(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if names and info.data.get("auth") == "none":
             msg = (
-                f"with `auth: none` no token is looked at, so nobody would have {info.field_name};"
+                f"with `auth: none` no token is read, so no request would have {info.field_name};"
                 " write `auth: required`"
             )
             raise ValueError(msg)

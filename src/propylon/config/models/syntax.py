@@ -255,7 +255,7 @@ def check_registrable(text: str) -> str:
 def check_scope(text: str) -> str:
     """Check a scope (RFC 6749, 3.3) without a comma: upstreams get scopes joined by commas."""
     if " " in text.strip():
-        msg = f"is one scope an item: write [{', '.join(text.split())}]"
+        msg = f"must be one scope for each item: write [{', '.join(text.split())}]"
         raise ValueError(msg)
     if not _SCOPE.fullmatch(text):
         msg = "must be a scope of visible ASCII characters, without a space, a comma, a quote, a backslash"

@@ -72,7 +72,7 @@ def suspicion(secret: str) -> str:
     if len(set(secret)) < _MIN_DISTINCT:
         return f"has fewer than {_MIN_DISTINCT} different characters, and can be guessed; {ADVICE}"
     if _SELF_DESCRIBED.search(secret.casefold()):
-        return f"says itself that it is an example, and may be a published one; {ADVICE}"
+        return f"describes itself as an example, and may be published; {ADVICE}"
     return ""
 
 
@@ -80,7 +80,7 @@ def weakness(secret: str, algorithms: Iterable[str]) -> str:
     """Return why a secret must not be used with these algorithms; empty if it may."""
     plain = secret.strip().casefold()
     if plain in _PUBLISHED or _INSTRUCTION.search(plain):
-        return f"is a placeholder that is published, so that anybody could sign tokens; {ADVICE}"
+        return f"is a published placeholder, so an attacker could sign tokens; {ADVICE}"
     longest = max((name for name in algorithms if name in _HASHES), default="HS256")
     size, needed = len(secret.encode()), _HASHES[longest]
     if size < needed:

@@ -82,7 +82,9 @@ def unbuilt_warnings(environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield a warning for each variable that only a later version obeys."""
     for name in NOT_BUILT:
         if environ.get(name, "").strip():
-            msg = "is set, but not built in this version of Propylon: nothing is limited or shared by it"
+            msg = (
+                "is set, but this version of Propylon does not use it: it limits and shares nothing"
+            )
             yield Problem(name, "", msg)
 
 

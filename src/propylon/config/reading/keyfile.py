@@ -34,7 +34,7 @@ def read_key_file(document: Document, folder: FilePath) -> None:
 def _text(path: FilePath) -> str:
     # Reading a device or a pipe might never end.
     if path.exists() and not path.is_file():
-        msg = "it is no file"
+        msg = "it is not a file"
         raise ValueError(msg)
     with path.open("rb") as file:
         content = file.read(_MAX_FILE + 1)

@@ -118,7 +118,7 @@ _SENTENCES: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
     "model_attributes_type": _must_be("a mapping of keys to values"),
     "greater_than_equal": _bound("at least", "ge"),
     "less_than_equal": _bound("at most", "le"),
-    "too_short": lambda _, __: "is empty; leave it out if every one is meant",
+    "too_short": lambda _, __: "is empty; leave the key out to match all",
     "string_too_short": lambda _, __: "must not be empty",
     "string_pattern_mismatch": lambda _, __: (
         "must be a name of letters, digits, and any of . _ - after the first"

@@ -23,7 +23,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     for name, service in config.services.items():
         yield from _never_opening_breaker(name, service.circuit)
         if service.health is not None and service.health.timeout > service.health.interval:
-            msg = "is longer than interval, so that one probe would begin before the last has ended"
+            msg = "is longer than interval, so a probe would start before the last one ends; write less"
             yield ("services", name, "health", "timeout"), msg
 
 
@@ -33,19 +33,19 @@ def _weak_secret(config: GatewayConfig) -> Iterator[Finding]:
         return
     secret = jwt.secret.get_secret_value()
     if why := weakness(secret, jwt.algorithms):  # without `debug: true` it is a problem
-        yield SECRET, f"accepted because of `debug: true`, and never elsewhere: it {why}"
+        yield SECRET, f"is accepted only because of `debug: true`: it {why}"
     elif why := suspicion(secret):
         yield SECRET, why
 
 
 def _plaintext_sources(config: GatewayConfig) -> Iterator[Finding]:
     if _is_plaintext(config.auth.jwt.jwks_url):
-        msg = (
-            "is fetched without TLS, and whoever stands on the way can put keys of his own into it"
-        )
+        msg = "is fetched without TLS, so an attacker on the network can replace the keys"
         yield ("auth", "jwt", "jwks_url"), f"{msg}; write https://"
     if _is_plaintext(config.auth.introspection.url):
-        msg = "is asked without TLS, and whoever stands on the way reads tokens and answers as he likes"
+        msg = (
+            "is asked without TLS, so an attacker on the network can read tokens and forge answers"
+        )
         yield ("auth", "introspection", "url"), f"{msg}; write https://"
 
 
@@ -63,7 +63,7 @@ def _is_plaintext(url: str | None) -> bool:
 def _anonymous_introspection(config: GatewayConfig) -> Iterator[Finding]:
     introspection = config.auth.introspection
     if introspection.url is not None and introspection.client_id is None:
-        msg = "without client_id the gateway says not who it is, and most servers then refuse to answer"
+        msg = "is asked without client_id, and most servers refuse to answer then; set client_id"
         yield ("auth", "introspection", "url"), f"{msg} (RFC 7662, 2.1)"
 
 
@@ -85,5 +85,5 @@ def _never_opening_breaker(name: str, circuit: CircuitConfig) -> Iterator[Findin
     for key in ("failure_threshold", "min_throughput"):
         needed = getattr(circuit, key)
         if needed > circuit.failure_window * _MAX_FAILURE_RATE:
-            msg = f"is more than {_MAX_FAILURE_RATE} a second for all of failure_window"
-            yield ("services", name, "circuit", key), f"{msg}: the breaker will hardly ever open"
+            msg = f"is more than {_MAX_FAILURE_RATE} a second for all of failure_window: the breaker will"
+            yield ("services", name, "circuit", key), f"{msg} hardly ever open; write less"

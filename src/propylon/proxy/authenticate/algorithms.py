@@ -79,7 +79,7 @@ class Binding:
         The shape is checked first, in bytes and for ECDSA in range, before any cryptography runs.
         """
         if len(signature) != self.size or (self.order and not self._is_in_range(signature)):
-            msg = "the signature has not the shape that its algorithm gives it"
+            msg = "the signature does not have the form that its algorithm requires"
             raise BadToken(msg)
         try:
             # For HMAC this is hmac.compare_digest: its time does not tell how many bytes were right.

@@ -143,10 +143,10 @@ def _timestamp(claims: _Claims, name: str) -> float | None:
     # True is an int in Python. NaN fails every comparison, so `now >= nan` would never call the token expired; the
     # range check below refuses it.
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"its {name} is no number"
+        msg = f"its {name} is not a number"
         raise BadToken(msg)
     if not 0 <= value <= _MAX_TIMESTAMP:
-        msg = f"its {name} is no moment in seconds since 1970"
+        msg = f"its {name} is not a time in seconds since 1970"
         raise BadToken(msg)
     return float(value)
 

@@ -103,7 +103,7 @@ class Introspection:
             raise _unavailable(error.reason) from None
         # `active` must be a boolean: "false" as a string is true to Python.
         if not isinstance(answer, dict) or not isinstance(answer.get("active"), bool):
-            raise _unavailable(reason="the answer is none of RFC 7662")
+            raise _unavailable(reason="the answer has no boolean `active` (RFC 7662, 2.2)")
         if not answer["active"]:
             return None
         return self._verified(answer)

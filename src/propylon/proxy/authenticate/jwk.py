@@ -91,7 +91,7 @@ def _bind(jwk: _Members, algorithms: Collection[str]) -> Mapping[str, Binding]:
         raise UnusableKeys(msg)
     # The public half would verify well. But the private half is public, too, so its signatures prove nothing.
     if not _PRIVATE.isdisjoint(jwk):
-        msg = "its private part is published with it: whoever read that can sign tokens"
+        msg = "its private part is published, too, so everyone can sign tokens with it"
         raise UnusableKeys(msg)
     try:
         public = _read_rsa(jwk) if kind == "RSA" else _read_curve(jwk, kind)

@@ -82,7 +82,7 @@ class KeySet:
             return self._only_fitting(jws.algorithm)
         if not self._named:
             if _KEY_ID.fullmatch(jws.key_id) is None:
-                msg = "it names what is no name of a key (kid)"
+                msg = "its kid cannot be the id of a key"
                 raise BadToken(msg)
             return self._only_fitting(jws.algorithm)
         key = self._by_id.get(jws.key_id)

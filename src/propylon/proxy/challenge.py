@@ -8,6 +8,8 @@ from propylon.errors import AuthError, Forbidden
 
 __all__ = ["insufficient", "invalid", "missing"]
 
+# RFC 9110, 11.6.1: a 401 must have this header. Clients such as browsers and OAuth libraries act on it: they ask for
+# a login without `error`, refresh the token at `invalid_token`, and ask the user for more at `insufficient_scope`.
 _NAME = b"WWW-Authenticate"
 
 
@@ -22,6 +24,7 @@ def invalid(reason: str, *, expired: bool = False) -> AuthError:
     The client is told only whether the token has expired. What else is wrong with a token helps no honest client,
     which cannot repair it, but helps a forger.
     """
+    # A fixed text: nothing of the token is reflected into a header.
     message = "Token has expired" if expired else "The token is not valid"
     challenge = f'Bearer error="invalid_token", error_description="{message}"'
     return AuthError(message, headers=((_NAME, challenge.encode("ascii")),), reason=reason)

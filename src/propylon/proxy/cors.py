@@ -15,6 +15,11 @@ from propylon.wire.message import NO_BODY, Request, Response
 
 __all__ = ["REPLACED", "Cors"]
 
+# Facts:
+# - CORS protects users, not the gateway: only browsers obey it. Authentication does not rely on it.
+# - Without credentials a page reads what anyone could read. With credentials it reads what its visitor may read, so
+#   an origin is then an identity, and is compared exactly.
+
 # Where the gateway does CORS, an upstream's own headers are removed: two Access-Control-Allow-Origin lines make
 # every browser refuse the answer.
 REPLACED = (

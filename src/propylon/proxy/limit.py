@@ -35,6 +35,7 @@ KeyOf = Callable[[Request, Principal, str], str]
 class Buckets:
     """The buckets of one limit: `rate` requests a second, `burst` at once, `keys` buckets at most."""
 
+    # The clock is monotonic: a wall clock that is set back would close the buckets until it catches up.
     rate: float
     burst: int
     clock: Callable[[], float]

@@ -64,6 +64,7 @@ def _names(what: str, given: Iterable[str]) -> frozenset[str]:
     if isinstance(given, str):
         msg = f'{what} must be a collection of str, such as {what}=["read"], and not one str'
         raise TypeError(msg)
+    # Any collection is accepted: policies and tests write lists.
     names = frozenset(given)
     if not all(isinstance(name, str) for name in names):
         msg = f"{what} must be a collection of str, and nothing else in it"

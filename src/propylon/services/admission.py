@@ -25,6 +25,7 @@ __all__ = ["Admission", "refused"]
 
 def refused(*, host: str) -> InvalidRequest:
     """Return the error for an instance that may not be registered; `host` says what is wrong with its host."""
+    # FastAPI's users know `fields` from validation errors: the client sees which field of its body is wrong.
     msg = f"This instance may not be registered: {host}"
     return InvalidRequest(msg, details={"fields": {"host": host}})
 

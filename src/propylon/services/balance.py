@@ -22,8 +22,8 @@ __all__ = ["least_connections", "random", "round_robin"]
 # Credit is counted in integers: rounding errors of floats would accumulate over days. This number (the least
 # common multiple of 1 to 20) is divisible by the usual sums of weights, so their shares are exact.
 _CREDIT_PER_CHOICE = 232_792_560
-# Instances that register and leave all day must not fill the memory. Every so many choices the credit of
-# instances that are gone is dropped.
+# Instances that register and leave all day must not fill the memory. After this number of choices the
+# credit of instances that are gone is dropped.
 _PRUNE_EVERY = 256
 
 

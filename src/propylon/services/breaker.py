@@ -112,7 +112,7 @@ class Circuit:
     """The rules of a breaker: times in seconds, the rest in numbers of requests."""
 
     # 60 s of recovery is resilience4j's default; one probe is Hystrix's and Polly's. half_open_timeout is the
-    # lease of a probe: without it (resilience4j's default) a probe that never ends blocks the service for ever.
+    # lease of a probe: without it (resilience4j's default) a probe that never ends blocks the service forever.
     failure_threshold: int = 5
     failure_window: float = 120.0
     min_throughput: int = 5

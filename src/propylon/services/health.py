@@ -56,6 +56,7 @@ async def check(fleet: Fleet, instance: Instance, *, clock: Clock, wall: Clock) 
     Where health checks decide about routing, the result is returned but not counted. Else a client that
     asks `/health` often could reach `unhealthy_after` sooner than the operator meant.
     """
+    # The caller shares one result for a second, so a flood on /health is one probe a second for each instance.
     rules = fleet.rules(instance)
     probe = _probe(instance, rules)
     probe = replace(probe, timeout=min(probe.timeout, _ON_DEMAND_TIMEOUT))

@@ -26,7 +26,7 @@ Status = Literal["starting", "healthy", "unhealthy", "failed", "stopped"]
 Condition = Literal["starting", "healthy", "unhealthy", "failed", "stopped", "ejected"]
 Source = Literal["configured", "registered", "dns"]
 
-# The longest ejection is so many times the first: 30 s and 300 s, as Envoy's base_ejection_time and
+# The longest ejection, as a multiple of the first: 30 s and 300 s, Envoy's base_ejection_time and
 # max_ejection_time.
 _MAX_MULTIPLIER = 10
 
@@ -67,6 +67,8 @@ class HealthRules:
     # failover and tolerance of single lost packets, which is the operator's.
     healthy_after: int = 1
     unhealthy_after: int = 1
+    # AWS load balancers also probe every 30 s. One second for the answer is Kubernetes' timeoutSeconds: a health
+    # endpoint that needs longer is as good as down.
     path: bytes = b"/health"
     interval: float = 30.0
     timeout: float = 1.0
@@ -97,7 +99,7 @@ class Ejection:
     share: float = 0.5
 
     def max_ejected(self, instances: int) -> int:
-        """Return how many of so many instances may be ejected at once; at least one always stays."""
+        """Return how many of `instances` instances may be ejected at once; at least one always stays."""
         # The share was written as a percentage: 29 % of 100 is 28.999999999999996 in floating point.
         return max(0, min(int(self.share * instances + 1e-9), instances - 1))
 

@@ -120,7 +120,7 @@ class Registry:
         return max(0.0, entry.expires - self._clock())
 
     def shorten(self, service: str, instance_id: str, seconds: float) -> None:
-        """Leave an instance at most so many seconds of its lease.
+        """Leave an instance at most `seconds` seconds of its lease.
 
         For an instance that registered at another worker: it got a full lease here, and that one is the real one.
         """
@@ -129,7 +129,7 @@ class Registry:
             entry.expires = min(entry.expires, self._clock() + seconds)
 
     def prolong(self, service: str, instance_id: str, seconds: float) -> None:
-        """Leave an instance at least so many seconds of its lease: another worker got its heartbeat."""
+        """Leave an instance at least `seconds` seconds of its lease: another worker got its heartbeat."""
         entry = self._entries.get((service, instance_id))
         if entry is not None and entry.expires is not None:
             entry.expires = max(entry.expires, self._clock() + seconds)
@@ -321,7 +321,7 @@ class Registry:
             there = service.fleet.find(instance_id)
             if there is not None and there.source == "registered":
                 service.fleet.remove(there)
-            # A service that nobody configured ends with its last instance. Else made-up names would accumulate.
+            # A service that is not configured ends with its last instance. Else made-up names would accumulate.
             if name in self._dynamic and not service.instances:
                 del self._dynamic[name]
                 self._on_change(self.services())

@@ -70,6 +70,8 @@ class Retry:
 
     def allows(self, method: str, *, unsent: bool) -> bool:
         """Tell whether the request may arrive twice (RFC 9110, 9.2.2), or cannot because no byte was sent."""
+        # POST and PATCH once a byte was sent: only if the operator says so (nginx's `non_idempotent`). The instance may
+        # have charged the card before its connection broke.
         return unsent or self.non_idempotent or method in IDEMPOTENT
 
     def pause(self, attempt: int, chance: Callable[[], float], asked: float = 0.0) -> float:

@@ -37,6 +37,7 @@ class Window:
 
     def resized(self, limit: int, length: float) -> Window:
         """Return a window of another size with the same events, as many as both sizes remember."""
+        # After a reload to a larger limit, the window fills up with new events only: the dropped ones are lost.
         other = Window(limit, length)
         other._times.extend(self._times)
         return other

@@ -29,6 +29,7 @@ class Cache(Generic[T]):
 
     def put(self, key: bytes, value: T) -> None:
         """Store the value; evict the oldest entries until it fits."""
+        # A key that is there already becomes the newest: a dict keeps the order of insertion.
         if key in self._entries:
             self.drop(key)
         # Keys are bounded by size, too: a client chooses how long its tokens are.

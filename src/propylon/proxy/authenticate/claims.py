@@ -12,6 +12,12 @@ __all__ = ["Rules", "Verified", "judge", "principal_of"]
 
 _Claims = Mapping[str, object]
 
+# Rules:
+# - A claim that the gateway relies on (sub, exp, nbf, iat, iss, aud, type, jti) is well-formed, or the token is refused.
+# - A claim that only grants or informs (scopes, roles, email) is void if it is malformed, and grants nothing.
+# - The first listed claim that a token has counts, even if it is void. Falling back to the next one would let a
+#   malformed claim widen what a token grants.
+
 # Characters. Subject and id become a header, a log field, and a key in a store: all want a bound.
 _MAX_TEXT = 256
 # Characters: 64 before the @ and 255 after it (RFC 5321, 4.5.3.1).
@@ -65,7 +71,7 @@ def judge(payload: bytes | _Claims, rules: Rules, now: float) -> Verified:
     expires = _timestamp(claims, "exp")
     issued = _timestamp(claims, "iat")
     not_before = _timestamp(claims, "nbf")
-    # RFC 7519 leaves `exp` optional; here it is required, because a leaked token would be good for ever.
+    # RFC 7519 leaves `exp` optional; here it is required, because a leaked token would be good forever.
     if expires is None:
         msg = "it never expires (no exp)"
         raise BadToken(msg)

@@ -19,6 +19,10 @@ __all__ = ["LARGEST", "TIMEOUT", "Introspection"]
 
 log = logging.getLogger(__name__)
 
+# Facts:
+# - An opaque token says nothing by itself, so each new one costs a request to the issuer. The cache bounds how many.
+# - Refusing all tokens while the issuer is down is an outage; accepting them is a break-in. The gateway refuses.
+
 _OK = 200
 TIMEOUT = 5.0  # seconds that a request waits for the answer at most
 LARGEST = 64 * 1024  # bytes of an answer

@@ -22,6 +22,9 @@ __all__ = ["COOL_DOWN", "LARGEST", "TIMEOUT", "PublishedKeys"]
 log = logging.getLogger(__name__)
 
 _OK = 200
+# Strategy: one task fetches, forever. Verifying never waits for it: a request that waited would make every request
+# wait when the identity provider is slow, and a burst of unknown key ids would become a burst of fetches.
+
 TIMEOUT = 5.0  # seconds for one fetch, from the connection to the last byte
 LARGEST = 1024 * 1024  # bytes; the large identity providers publish less than 20 KB
 COOL_DOWN = 5.0  # seconds between two fetches at least, whatever is asked for

@@ -180,7 +180,7 @@ def _check_secret(secret: bytes) -> None:
 
 def _read_pem(text: bytes) -> object:
     labels = _BEGIN.findall(text)
-    # The gateway only verifies. With the private key, whoever breaks into it could sign tokens for every service.
+    # The gateway only verifies. With the private key in it, an intruder could sign tokens for every service.
     if any(label.endswith(b"PRIVATE KEY") for label in labels):
         msg = "a private key: give the public one, and keep this out of the gateway's reach"
         raise UnusableKeys(msg)

@@ -20,6 +20,10 @@ from propylon.proxy.challenge import invalid
 
 __all__ = ["FixedKeys", "Introspector", "KeySource", "Verifier", "digest"]
 
+# Fact: whether a token is signed is decided by its form and by what is configured, never by the token's own `alg`.
+# Fact: only verified tokens are cached. A bad token costs its check each time; remembering it would let a client fill
+# the cache with made-up tokens and push out those of users.
+
 # Bounds of the cache of verified tokens: 10,000 users with tokens of 1 KB fit. A client could make up keys of
 # 8 KB only with tokens that are signed, as bad ones are not cached.
 _MAX_CACHED = 10_000

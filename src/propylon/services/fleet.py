@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 Clock = Callable[[], float]
+
 # Strategy: `candidates` is on the path of every request, so everything is computed when it changes, and a
 # request reads one tuple. Only the end of an ejection comes with time: `due` is when the next one is.
 #

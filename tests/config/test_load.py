@@ -98,8 +98,7 @@ ONE_PROBLEM = {
         'path: "/a/{}"'
     ): '3 routes[0].path: the path has "{}": write {name} for one whole segment',
     route("name: x"): "3 routes[0].path: is missing",
-    route("path: /a, methods: []"): "3 routes[0].methods: is empty; leave it out if every one is"
-    " meant",
+    route("path: /a, methods: []"): "3 routes[0].methods: is empty; leave the key out to match all",
     route("path: /a, methods: GET"): "3 routes[0].methods: must be a list, not text; put it in [ ]",
     route("path: /a, methods: [get]"): "3 routes[0].methods[0]: methods are written in upper case:"
     " GET",

@@ -21,8 +21,10 @@ from tests.proxy.doubles import ENTROPY, Asked, Client, Counting, request, route
 
 PAGE = b"https://app.example.com"
 LISTED = Cors(frozenset({PAGE, b"http://localhost:3000"}))
-BELOW = Cors(frozenset(), below=((b"https://", b".example.com"), (b"http://", b".dev.test:8080")))
-ANYBODY = Cors(frozenset(), anybody=True)
+BELOW = Cors(
+    frozenset(), wildcards=((b"https://", b".example.com"), (b"http://", b".dev.test:8080"))
+)
+ANYBODY = Cors(frozenset(), any_origin=True)
 ALLOW = b"access-control-allow-"
 NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110, 5.6.2
 

@@ -75,7 +75,7 @@ def test_the_most_leeway_is_the_most_that_can_be_configured() -> None:
     for more in (MOST_LEEWAY + 0.001, MOST_LEEWAY * 2, "10m1s"):
         with pytest.raises(ValidationError, match="leeway"):
             AuthConfig.model_validate({"jwt": {"leeway": more}})
-    assert grants._LEEWAY >= MOST_LEEWAY
+    assert grants._MAX_LEEWAY >= MOST_LEEWAY
 
 
 def test_what_runs_waits_for_as_long(tmp_path: Path) -> None:
@@ -161,4 +161,4 @@ def test_nothing_is_kept_for_ever() -> None:
     clock.now = NOON + LONGEST_TOKEN + 2 * MOST_LEEWAY
     accepted(judge, minted(exp=clock.now + 60, iat=clock.now, jti="two"))
     assert not revocations.active
-    assert revocations._leaving == []
+    assert revocations._expiries == []

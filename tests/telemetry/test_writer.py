@@ -84,7 +84,7 @@ def test_close_writes_what_is_left(pipe: Pipe) -> None:
 
 def test_a_reader_that_is_stuck(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for it; what does not fit is dropped, and the log says how much was."""
-    monkeypatch.setattr(module, "_LIMIT", 100_000)
+    monkeypatch.setattr(module, "_MAX_WAITING", 100_000)
     line = b"x" * 999 + b"\n"
 
     async def main() -> None:

@@ -59,7 +59,7 @@ class SharedRegistry(Registry):
         if entry is not None:
             message = {
                 "op": "register",
-                "said": asdict(entry.said),
+                "said": asdict(entry.registration),
                 "addresses": entry.addresses,
                 "at": self._came.get(key, 0.0),
                 "lease": self.lease(*key),
@@ -123,7 +123,7 @@ class SharedRegistry(Registry):
             self.prolong(*key, lease)
 
     def _take(self, said: Registration, addresses: tuple[str, ...]) -> None:
-        if not addresses or not self._admission.still(said.host, said.port, addresses):
+        if not addresses or not self._admission.still_admits(said.host, said.port, addresses):
             raise refused(host=f"{said.host} is not let in by the rules of this worker")
         self._enter(said, addresses)
 

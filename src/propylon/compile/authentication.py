@@ -129,7 +129,7 @@ def _introspection(
     secret = config.client_secret.get_secret_value() if config.client_secret is not None else ""
     identity = _basic(config.client_id, secret) if config.client_id is not None else b""
     ask = partial(_ask_about, site, identity)
-    return Introspection(ask, rules, remember=config.cache, clock=clock)
+    return Introspection(ask, rules, ttl=config.cache, clock=clock)
 
 
 async def _ask_about(site: Site, identity: bytes, token: bytes) -> Fetched:

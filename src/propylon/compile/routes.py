@@ -197,8 +197,8 @@ def _cors(written: CorsConfig) -> Cors | None:
     below = (origin.split(_WILDCARD) for origin in written.origins if _WILDCARD in origin)
     return Cors(
         origins=frozenset(origin.encode("ascii") for origin in plain),
-        below=tuple((f"{scheme}://".encode(), f".{host}".encode()) for scheme, host in below),
-        anybody="*" in written.origins,
+        wildcards=tuple((f"{scheme}://".encode(), f".{host}".encode()) for scheme, host in below),
+        any_origin="*" in written.origins,
         methods=", ".join(written.methods).encode("ascii"),
         headers=", ".join(written.headers).encode("ascii"),
         exposed=", ".join(written.expose).encode("ascii"),

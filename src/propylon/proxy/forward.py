@@ -30,7 +30,7 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.outgoing import address, hops, outgoing
 from propylon.proxy.route import Route
 from propylon.services.breaker import Outcome, Permit, judge
-from propylon.services.retry import asked_pause
+from propylon.services.retry import retry_after_seconds
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Answer, Outgoing
 from propylon.upstream.reply import Reply
@@ -139,7 +139,7 @@ class Forward:
             return None
         asked = 0.0
         if answer is not None:
-            asked = asked_pause(answer.head.block)
+            asked = retry_after_seconds(answer.head.block)
             wanted = retry.triggered_by_status(answer.head.status, asked)
         else:
             wanted = error is not None and retry.triggered_by(error)

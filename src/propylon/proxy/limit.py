@@ -1,8 +1,8 @@
-"""LIMIT: a token bucket by GCRA: one timestamp per key, no counters, no windows. Pure.
+"""LIMIT: count requests in token buckets by GCRA, with one timestamp for each key. Pure.
 
-A key's timestamp is its theoretical arrival time (TAT): when the bucket would be full again. A request may
-pass if that lies no further ahead than the burst allows (ATM Forum TM 4.0, 4.4.2; the arithmetic of
-redis-cell and of Envoy's and Stripe's limiters).
+The timestamp is the theoretical arrival time (TAT): the moment when the bucket is full again. A request passes if
+its TAT lies no further ahead than the burst allows (ATM Forum TM 4.0, 4.4.2; redis-cell and throttled do the same
+arithmetic).
 """
 
 from __future__ import annotations
@@ -18,43 +18,55 @@ from propylon.wire.message import Request
 
 __all__ = ["Buckets", "Limit", "by_client", "by_route", "subnet"]
 
-# Keys held at a time; an attacker with a botnet makes the oldest leave, and that is all.
-_KEYS = 100_000
-_IPV6_BITS = 64  # one customer of an internet provider has at least that many addresses
+# Strategy. A token bucket, because a fixed window lets twice its number pass around its edge. GCRA, because one
+# float for each key is all there is: no counter to reset, no timer, and one atomic step in a shared store.
+
+# Keys of one limit, as many as nginx keeps in 10 MB (limit_req_zone). An attacker with more addresses pushes the
+# oldest keys out, and those clients get a full bucket again; the memory stays bounded.
+_MAX_KEYS = 100_000
+# An internet provider gives each customer a /64 or more (RFC 6177). By single addresses, a client would have 2^64
+# buckets to choose from.
+_IPV6_BITS = 64
 
 KeyOf = Callable[[Request, Principal, str], str]
 
 
 @dataclass(slots=True)
 class Buckets:
-    """The buckets of one limit: `rate` per second, `burst` at once; bounded."""
+    """The buckets of one limit: `rate` requests a second, `burst` at once, `keys` buckets at most."""
 
+    # The clock is monotonic: a wall clock that is set back would close the buckets until it catches up.
     rate: float
     burst: int
     clock: Callable[[], float]
-    keys: int = _KEYS
+    keys: int = _MAX_KEYS
     _arrivals: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def take(self, key: str) -> float:
-        """Take one from the key's bucket; return 0, or how many seconds are missing."""
+        """Take one token from the bucket of `key`; return 0, or the seconds until there is one."""
+        # A refused request takes nothing: a client that keeps trying gets through at the rate all the same.
         now = self.clock()
         interval = 1 / self.rate
         arrival = max(self._arrivals.get(key, now), now)
-        missing = arrival + interval - self.burst * interval - now
-        # Half a nanosecond: the difference of two clock readings is not exact.
-        if missing > 5e-10:
-            return missing
+        shortfall = arrival + interval - self.burst * interval - now
+        # Half a nanosecond, as differences of clock readings are not exact: a client that waits for exactly
+        # the time it was told must pass.
+        if shortfall > 5e-10:
+            return shortfall
         self._note(key, arrival + interval, now)
         return 0.0
 
     def _note(self, key: str, arrival: float, now: float) -> None:
-        """Put the key last: the order is that of use, and two leave for each that comes, at the most."""
+        """Store the time and make the key the newest; evict two keys at most.
+
+        Two for each that comes, so that the map shrinks again after a flood, and no request pays for it alone.
+        """
         arrivals = self._arrivals
         arrivals.pop(key, None)
         arrivals[key] = arrival
         for _ in range(2):
             oldest = next(iter(arrivals))
-            # Full again: nothing is lost. Else only where there is no room.
+            # A bucket that is full again is worth nothing, and leaves. Others leave only when there is no room.
             if arrivals[oldest] > now and len(arrivals) <= self.keys:
                 break
             if oldest != key:
@@ -62,20 +74,21 @@ class Buckets:
 
 
 class Limit:
-    """How often who may."""
+    """The limit stage of a route."""
 
     __slots__ = ("_buckets", "_key_of")
 
     def __init__(self, buckets: Buckets, key_of: KeyOf) -> None:
-        """Count in `buckets`, by what `key_of` makes of request, principal and client."""
+        """`key_of` makes the key of a request from the request, its principal and its client address."""
         self._buckets = buckets
         self._key_of = key_of
 
     async def __call__(self, request: Request, principal: Principal, client: str) -> None:
-        """Let the request pass, or raise RateLimited with Retry-After."""
-        missing = self._buckets.take(self._key_of(request, principal, client))
-        if missing > 0:
-            wait = max(1, math.ceil(missing))
+        """Count the request. Raises RateLimited, with Retry-After, if it is one too many."""
+        shortfall = self._buckets.take(self._key_of(request, principal, client))
+        if shortfall > 0:
+            # Retry-After has whole seconds (RFC 9110, 10.2.3). Rounded up, or the client comes too early.
+            wait = max(1, math.ceil(shortfall))
             msg = "Too many requests"
             raise RateLimited(
                 msg,
@@ -85,17 +98,17 @@ class Limit:
 
 
 def by_client(request: Request, principal: Principal, client: str) -> str:  # noqa: ARG001
-    """Count by the client's address; an IPv6 one by its network."""
+    """Return the client's address as the key; IPv6 clients count by their /64."""
     return subnet(client)
 
 
 def by_route(request: Request, principal: Principal, client: str) -> str:  # noqa: ARG001
-    """Count everybody together."""
+    """Return one key for all requests of the route."""
     return ""
 
 
 def subnet(client: str) -> str:
-    """Return what stands for one client: the address, or for IPv6 its /64."""
+    """Return the address, or for IPv6 the /64, that stands for one client."""
     if ":" not in client:
         return client
     try:
@@ -103,6 +116,7 @@ def subnet(client: str) -> str:
     except ValueError:
         return client
     if isinstance(address, IPv6Address):
+        # A dual-stack socket shows IPv4 clients so. By their /64 they would all share one bucket.
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
         return f"{address.packed[: _IPV6_BITS // 8].hex()}/{_IPV6_BITS}"

@@ -17,17 +17,17 @@ __all__ = ["LogOutput", "WriterHandler"]
 
 
 class WriterHandler(logging.Handler):
-    """A logging handler over a LineWriter."""
+    """A handler for Python's logging that writes to a LineWriter."""
 
     def __init__(self, writer: LineWriter, render: Format) -> None:
-        """Render each record with `render` and write it."""
+        """`render` turns the fields of a record into a line."""
         super().__init__()
         self._writer = writer
         self._render = render
         self._stamp = Stamp()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record."""
+        """Render the record and hand it to the writer."""
         fields: dict[str, Any] = {
             "time": self._stamp(),
             "level": record.levelname.lower(),

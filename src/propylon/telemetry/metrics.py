@@ -1,8 +1,8 @@
-"""Count exchanges, for Prometheus.
+"""Count exchanges for Prometheus.
 
-Counting is one dictionary look-up and a few additions; prometheus-client's own counters take a lock
-for each. Its registry asks for the sums only when it is scraped. Labels come from the configuration
-and from llhttp's list of methods: what a client sends cannot create a series.
+Counting an exchange is one look-up in a dict and a few additions. prometheus-client's own counters take a lock for
+each increment; here its registry asks for the sums only when it is scraped. Labels come from the configuration and
+from llhttp's list of methods, so that no client can create time series with made-up paths or methods.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from propylon.proxy.route import Route
 
 __all__ = ["Metrics"]
 
-# Seconds. A gateway adds well under a millisecond; the services behind it take anything.
+# Seconds. The gateway itself adds less than a millisecond, so the buckets start there; a slow report may take 30 s.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LABELS = ("route", "service", "method", "status")
-_NOWHERE = ("", "")
-_Place = tuple[str, str]
-# A route of the table in force, or the name and service of one that is gone.
-_Key = tuple[Route | _Place | None, str, int]
+_NO_ROUTE = ("", "")
+_RouteLabels = tuple[str, str]
+# The route of a key: an object of the table in force, or name and service of a route that a reload removed.
+_Key = tuple[Route | _RouteLabels | None, str, int]
 
 
 class Metrics(Collector):
-    """The sink that counts, and what Prometheus reads."""
+    """The observer that counts exchanges, and the collector that Prometheus reads."""
 
     def __init__(self) -> None:
-        """Start at zero."""
-        # By route, method and status: a count for each bucket and one above them, the seconds, and
-        # the bytes of bodies in and out.
+        """Start with all counts at zero."""
+        # For each route, method and status: a count for each bucket, one for slower exchanges, the sum of seconds,
+        # and the bytes of request and response bodies.
         self._sums: dict[_Key, list[float]] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
     def __call__(self, exchange: Exchange) -> None:
-        """Count the exchange."""
+        """Count an exchange that has ended."""
         request = exchange.request
         key = (exchange.route, "" if request is None else request.method, exchange.status)
         sums = self._sums.get(key)
@@ -58,13 +58,16 @@ class Metrics(Collector):
             sums[-2] += body.received
 
     def settle(self, table: Table) -> None:
-        """Let go of routes that are not in the table: their sums go on under their names."""
+        """Release the routes that a reload removed; their counts go on under their names.
+
+        A counter that disappears would read as a reset.
+        """
         present = set(table.routes)
         for key, sums in list(self._sums.items()):
             route, method, status = key
             if isinstance(route, Route) and route not in present:
                 del self._sums[key]
-                self._add((_place(route), method, status), sums)
+                self._add((_labels_of(route), method, status), sums)
 
     def _add(self, key: _Key, sums: list[float]) -> None:
         known = self._sums.get(key)
@@ -73,48 +76,50 @@ class Metrics(Collector):
         self._sums[key] = sums
 
     def collect(self) -> Iterable[Metric]:
-        """Return the sums."""
+        """Return the metrics, summed by labels."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
         counts: dict[tuple[str, str, str, str], float] = {}
-        places: dict[tuple[str, str], list[float]] = {}
-        # Several routes may bear one name (one for each host), and a reload makes new ones.
+        by_route: dict[tuple[str, str], list[float]] = {}
+        # Routes may share a name (one for each host), and each reload makes new Route objects.
         for (route, method, status), sums in list(self._sums.items()):
-            place = _place(route)
-            labels = (*place, method, str(status))
+            route_labels = _labels_of(route)
+            labels = (*route_labels, method, str(status))
             counts[labels] = counts.get(labels, 0) + sum(sums[:-3])
-            total = places.setdefault(place, [0.0] * len(sums))
-            places[place] = [left + right for left, right in zip(total, sums, strict=True)]
+            total = by_route.setdefault(route_labels, [0.0] * len(sums))
+            by_route[route_labels] = [left + right for left, right in zip(total, sums, strict=True)]
         for labels, count in counts.items():
             requests.add_metric(labels, count)
         yield requests
-        yield from _per_place(places)
+        yield from _per_route(by_route)
 
     def render(self) -> bytes:
-        """Return the text that Prometheus scrapes."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
-def _place(route: Route | _Place | None) -> _Place:
+def _labels_of(route: Route | _RouteLabels | None) -> _RouteLabels:
     if isinstance(route, Route):
         return (route.name, route.service.name)
-    return route or _NOWHERE
+    return route or _NO_ROUTE
 
 
-def _per_place(places: Mapping[tuple[str, str], list[float]]) -> Iterable[Metric]:
+def _per_route(by_route: Mapping[tuple[str, str], list[float]]) -> Iterable[Metric]:
     names = ("route", "service")
     received = CounterMetricFamily(
-        "propylon_request_body_bytes", "Of request bodies.", labels=names
+        "propylon_request_body_bytes", "Bytes of request bodies.", labels=names
     )
-    sent = CounterMetricFamily("propylon_response_body_bytes", "Of answers' bodies.", labels=names)
+    sent = CounterMetricFamily(
+        "propylon_response_body_bytes", "Bytes of response bodies.", labels=names
+    )
     durations = HistogramMetricFamily(
         "propylon_request_duration_seconds",
         "From the head of the request to the end of the answer.",
         labels=names,
     )
-    for place, sums in places.items():
-        received.add_metric(place, sums[-2])
-        sent.add_metric(place, sums[-1])
-        durations.add_metric(place, _cumulative(sums[:-3]), sums[-3])
+    for route_labels, sums in by_route.items():
+        received.add_metric(route_labels, sums[-2])
+        sent.add_metric(route_labels, sums[-1])
+        durations.add_metric(route_labels, _cumulative(sums[:-3]), sums[-3])
     yield from (received, sent, durations)
 
 

@@ -17,11 +17,11 @@ import orjson
 
 __all__ = ["LineWriter", "Output", "to_descriptor", "to_stdout"]
 
-# Often enough that a batch is written in a fraction of a millisecond: on one core the thread's work
-# is the loop's pause.
-_INTERVAL = 0.02
-# A few seconds of full load; more than that is a log nobody reads.
-_LIMIT = 16 * 1024 * 1024
+# Seconds. Short, so that a batch is written in a fraction of a millisecond: on one core the thread's work is the
+# loop's pause.
+_BATCH_INTERVAL = 0.02
+# Bytes: a few seconds of lines under full load. A reader that is further behind will not catch up.
+_MAX_WAITING = 16 * 1024 * 1024
 
 
 # Writes a batch of whole lines and returns when they are out, or when their reader has gone; called in a thread.
@@ -57,7 +57,7 @@ def to_stdout(batch: bytes) -> None:
 
 
 class LineWriter:
-    """Collect lines, and hand them to a thread in batches."""
+    """Collects lines and hands them to a thread in batches."""
 
     def __init__(self, output: Output, loop: asyncio.AbstractEventLoop) -> None:
         """Write to `output`; `loop` is the one that lines come from."""
@@ -66,7 +66,7 @@ class LineWriter:
         self._lines: list[bytes] = []
         self._handle: asyncio.TimerHandle | None = None
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        # Bytes; each is changed by one thread only.
+        # Bytes. Each counter is changed by one thread only, so no lock is needed.
         self._handed_over = 0
         self._written = 0
         self._dropped = 0
@@ -75,24 +75,24 @@ class LineWriter:
 
     @property
     def waiting(self) -> int:
-        """Bytes that the thread has not written yet."""
+        """Bytes that were handed to the thread and are not written yet."""
         return self._handed_over - self._written
 
     def write(self, line: bytes) -> None:
-        """Take a line with its newline; it is out well within 200 ms."""
+        """Take a line with its newline; it is written within 200 ms unless the reader hangs."""
         self._lines.append(line)
         if self._handle is None:
-            self._handle = self._loop.call_later(_INTERVAL, self.flush)
+            self._handle = self._loop.call_later(_BATCH_INTERVAL, self.flush)
 
     def flush(self) -> None:
-        """Hand what has been collected to the thread."""
+        """Hand the collected lines to the thread."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
         lines, self._lines = self._lines, []
         if not lines:
             return
-        if self.waiting > _LIMIT:
+        if self.waiting > _MAX_WAITING:
             self._dropped += len(lines)
             return
         if self._dropped:
@@ -103,7 +103,7 @@ class LineWriter:
         self._queue.put(batch)
 
     def close(self) -> None:
-        """Write what is left, as long as the reader takes it within a second."""
+        """Write the remaining lines, if the reader takes them within a second."""
         self.flush()
         if self._dropped:
             self._queue.put(_dropped(self._dropped))

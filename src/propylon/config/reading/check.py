@@ -1,4 +1,4 @@
-"""Find what is wrong between the parts of a configuration: names, duplicates, paths. Pure."""
+"""Find conflicts between parts of a configuration: unknown services, duplicate names, colliding routes. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ __all__ = ["cross_check"]
 
 @dataclass(frozen=True, slots=True)
 class _Matcher:
-    """What of a raw route decides which requests it matches; whatever is ill-typed is left out."""
+    """The keys of a raw route that decide which requests it matches, without values of a wrong type."""
 
     at: int
     name: str
@@ -36,7 +36,7 @@ class _Matcher:
 
 
 def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
-    """Yield each finding in a raw configuration, be it otherwise valid or not."""
+    """Yield every conflict in a raw configuration, whether it is valid otherwise or not."""
     yield from credential_findings(written)
     whole = with_defaults(written)
     if not isinstance(whole, dict) or not isinstance(whole.get("routes"), list):

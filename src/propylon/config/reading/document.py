@@ -1,4 +1,4 @@
-"""Read YAML text into plain values, and note the line of each. Pure."""
+"""Parse YAML into plain values, and note the line of each value. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,17 +20,17 @@ _TEXT = {_TAG + name for name in ("str", "timestamp", "value")}
 
 
 class Unreadable(ValueError):
-    """The text is no YAML that can be read any further."""
+    """The text cannot be parsed any further: invalid YAML, too deep, too many aliases."""
 
     def __init__(self, line: int, message: str) -> None:
-        """Keep the line, counted from 1, and the sentence."""
+        """Keep the line, counted from 1, and the message."""
         self.line, self.message = line, message
         super().__init__(message)
 
 
 @dataclass(slots=True)
 class Document:
-    """What the text says, the line of each value in the order of the text, and what is wrong."""
+    """The values of a text, the line of each, and the problems that were found."""
 
     value: object = field(default=None, repr=False)  # there are secrets in it
     lines: dict[Path, int] = field(default_factory=dict)
@@ -38,13 +38,13 @@ class Document:
     failed: set[Path] = field(default_factory=set)
 
     def fail(self, path: Path, message: str) -> None:
-        """Note a value that could not be read, so that nobody complains about it twice."""
+        """Note a problem with the value at a path, so that later checks do not report the value again."""
         self.problems.append((path, message))
         self.failed.add(path)
 
 
 def read(text: str, environ: Mapping[str, str]) -> Document:
-    """Read one YAML document, with the environment's variables put into its values."""
+    """Parse one YAML document and replace `${VAR}` in its values. Raises Unreadable."""
     try:
         _check_depth(text)
         node = yaml.compose(text, Loader=_LOADER)
@@ -87,7 +87,7 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> Unreadable:
 
 
 class _Reader:
-    """Turns nodes into values; sees each alias, and counts what it costs."""
+    """Turns nodes into values, and counts the nodes that are reached through aliases."""
 
     def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
         self._document = document
@@ -97,7 +97,7 @@ class _Reader:
         self._aliased = 0
 
     def value(self, node: yaml.Node, path: Path) -> object:
-        """Read a node."""
+        """Return the value of a node, with those inside it."""
         self._document.lines.setdefault(path, _line(node.start_mark))
         self._count(node)
         if isinstance(node, yaml.ScalarNode):

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from propylon.edge.body import Body
 from propylon.edge.http1 import FastTurn
+from propylon.edge.linger import LingeringClose
 from propylon.edge.sockets import reset_on_close, unsent
 from propylon.edge.state import STATE_KEY, EdgeState
 from propylon.errors import ClientGone, GatewayError, InvalidRequest, RequestTimeout
@@ -30,10 +31,6 @@ __all__ = ["GatewayProtocol"]
 # What may wait behind an exchange in flight before the socket is no longer read.
 _PIPELINE_LIMIT = 64 * 1024
 _BURST = 16  # pipelined requests that are answered before others on the loop get a turn
-# After an early refusal: how much, and how long, is read and thrown away so that the answer is not
-# lost to a reset (RFC 9112, 9.6). nginx's lingering_time is longer; its purpose is the same.
-_LINGER_BYTES = 1024 * 1024
-_LINGER_TIME = 2.0
 # A client that has shut down its sending side, but whose answer has not begun: gone, most likely.
 _HALF_CLOSED_TIME = 1.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -89,7 +86,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._reading = True
         self._eof = False
         self._unsent = 0  # bytes, when it was last looked at
-        self._lingering = 0  # bytes still thrown away; 0: not lingering
+        self._lingering: LingeringClose | None = None
         self._advancing = False
         # Per request
         self._pipelined = bytearray()  # what came behind the exchange in flight
@@ -149,7 +146,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._loop.call_later(_LAST_CALL, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
-        if self._turn is None and not self._lingering and self._transport is not None:
+        if self._turn is None and self._lingering is None and self._transport is not None:
             self._transport.close()
 
     def expire(self) -> None:
@@ -196,8 +193,8 @@ class GatewayProtocol(asyncio.Protocol):
         """Read on: a head, a body, or what has to wait."""
         if self._body is not None:
             self._receive_body(self._body, data)
-        elif self._lingering:
-            self._discard(data)
+        elif self._lingering is not None:
+            self._lingering.discard(data)
         elif self._turn is None and not self.congested and not self._pipelined:
             again = not self._heads.pending and len(data) <= self._edge.max_header
             request = self._reader.again(data) if again else None
@@ -374,16 +371,8 @@ class GatewayProtocol(asyncio.Protocol):
         if not unread or self._eof or not transport.can_write_eof():
             transport.close()
             return
-        transport.write_eof()
-        self._lingering = _LINGER_BYTES
+        self._lingering = LingeringClose(transport, self._loop)
         self._resume_reading()
-        self._loop.call_later(_LINGER_TIME, transport.close)
-
-    def _discard(self, data: bytes) -> None:
-        self._lingering -= len(data)
-        if self._lingering <= 0 and self._transport is not None:
-            self._lingering = -1
-            self._transport.close()
 
     # Flow control
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.exceptions import HTTPException
@@ -12,13 +11,12 @@ from propylon.control.errors import code_of
 from propylon.errors import InternalError, Refused
 from propylon.loop.tasks import spawn
 from propylon.proxy.principal import Principal
+from propylon.wire.grammar import FIELD_VALUE_TEXT, OWS, TOKEN_TEXT
 from propylon.wire.message import Request
 
 __all__ = ["Policy", "composed"]
 
-# RFC 9110, 5.1 and 5.5. A value that a policy took from the request must not make another header.
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+_OWS = OWS.decode("ascii")
 # What the gateway itself says of its answer.
 _OURS = frozenset(
     {
@@ -73,10 +71,13 @@ def composed(policies: Iterable[Policy]) -> Policy:
 
 def _refused(error: HTTPException) -> Refused:
     """Translate what FastAPI's users raise."""
+    # A value that a policy took from the request must not make another header.
     headers = tuple(
         (name.encode("ascii"), value.encode("latin-1"))
-        for name, value in (error.headers or {}).items()
-        if _NAME.fullmatch(name) and _VALUE.fullmatch(value) and name.lower() not in _OURS
+        for name, sent in (error.headers or {}).items()
+        if TOKEN_TEXT.fullmatch(name)
+        and FIELD_VALUE_TEXT.fullmatch(value := sent.strip(_OWS))
+        and name.lower() not in _OURS
     )
     return Refused(
         error.status_code, code_of(error.status_code), str(error.detail), headers=headers

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from propylon.errors import (
     GatewayError,
@@ -28,6 +27,7 @@ from propylon.services.retry import asked_pause
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Answer, Outgoing
 from propylon.upstream.reply import Reply
+from propylon.wire.grammar import date_time
 from propylon.wire.message import NO_BODY, Request, Response
 
 __all__ = ["Forward"]
@@ -272,11 +272,7 @@ def _chosen(service: Service, candidates: tuple[Instance, ...]) -> Instance:
     if candidates:
         return service.balance(candidates)
     checked = service.fleet.last_check
-    last = (
-        None
-        if checked is None
-        else datetime.fromtimestamp(int(checked), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    )
+    last = None if checked is None else date_time(checked)
     what = "no healthy instance" if service.instances else "no instance"
     msg = f'The service "{service.name}" has {what}'
     raise ServiceUnavailable(msg, details={"service": service.name, "last_check": last})

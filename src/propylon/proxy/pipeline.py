@@ -5,7 +5,6 @@ listen → match → authenticate → authorize → limit → forward (balance, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from propylon.errors import ClientGone, GatewayError, InternalError
@@ -14,6 +13,7 @@ from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.refuse import refusal
 from propylon.proxy.relay import relay
+from propylon.wire.grammar import REQUEST_ID
 from propylon.wire.message import Request
 
 __all__ = ["Pipeline"]
@@ -23,9 +23,6 @@ Clock = Callable[[], float]
 _SERVER_ERROR = 500
 # Said by a proxy of its client: there is one then, even if nobody told us that it may be believed.
 _HEARSAY = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
-
-# What a client may choose as its request id: safe in a header, a log line and a URL.
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
 
 
 class Pipeline:
@@ -96,7 +93,7 @@ class Pipeline:
             return exchange
         if b"x-request-id" in request.special:
             sent = request.special[b"x-request-id"]
-            if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
+            if len(sent) == 1 and REQUEST_ID.fullmatch(sent[0]):
                 exchange.request_id = sent[0]
         if self.table.cors is not None:
             exchange.cors = self.table.cors.block(request)

@@ -5,7 +5,6 @@ The loop itself is in `forward`; here are the rules that it asks.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from propylon.errors import (
     UpstreamTimeout,
 )
 from propylon.upstream.pool import IDEMPOTENT
+from propylon.wire.grammar import DELAY_SECONDS
 from propylon.wire.headers import values
 
 __all__ = ["CONNECT_FAILURE", "RESET", "TIMEOUT", "Budget", "Retry", "asked_pause"]
@@ -38,7 +38,6 @@ _KINDS: tuple[tuple[type[GatewayError], str], ...] = (
 )
 # Doubled that often, any pause is longer than anybody waits; and no float overflows.
 _MOST_DOUBLINGS = 32
-_SECONDS = re.compile(rb"[0-9]{1,10}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def asked_pause(block: bytes) -> float:
     A date would have to be compared with a clock that the upstream may not share.
     """
     sent = values(block, b"retry-after")
-    if len(sent) != 1 or _SECONDS.fullmatch(sent[0]) is None:
+    if len(sent) != 1 or DELAY_SECONDS.fullmatch(sent[0]) is None:
         return 0.0
     return float(int(sent[0]))
 

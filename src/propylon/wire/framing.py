@@ -9,6 +9,13 @@ from __future__ import annotations
 
 import re
 
+from propylon.wire.grammar import (
+    CHUNK_LINE,
+    CONTENT_LENGTH,
+    PARTIAL_CHUNK_LINE,
+    PARTIAL_TRAILER_LINE,
+    TRAILER_LINE,
+)
 from propylon.wire.message import CHUNKED, UNTIL_CLOSE
 
 __all__ = [
@@ -24,11 +31,6 @@ __all__ = [
 HEAD_END = b"\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
-# 18 digits stay under 2**63: nobody's integer overflows, ours or the upstream's.
-_LENGTH = re.compile(rb"[0-9]{1,18}")
-# At most 15 hexadecimal digits, for the same reason. Extensions are read and dropped; no BWS.
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n")
 # One size line with its extension, and all trailers together: 16 KiB, as Apache's and Go's limits.
 _LINE_LIMIT = 16 * 1024
 
@@ -45,7 +47,7 @@ def content_length(lines: list[bytes]) -> int:
 
     RFC 9112, 6.3 lets a recipient accept `5, 5`; refusing it is allowed too, and safer.
     """
-    if len(lines) != 1 or _LENGTH.fullmatch(lines[0]) is None:
+    if len(lines) != 1 or CONTENT_LENGTH.fullmatch(lines[0]) is None:
         msg = "Content-Length must be one decimal number"
         raise FramingError(msg)
     return int(lines[0])
@@ -113,9 +115,11 @@ class ChunkDecoder:
             return self._close_chunk(data, position)
         if self._trailing >= 0:
             return self._trailer(data, position)
-        match = _SIZE.match(data, position)
+        match = CHUNK_LINE.match(data, position)
         if match is None:
-            _refuse_unless_partial(data, position, _PARTIAL_SIZE, "a chunk's size is malformed")
+            _refuse_unless_partial(
+                data, position, PARTIAL_CHUNK_LINE, "a chunk's size is malformed"
+            )
             return 0
         if match.end() - position > _LINE_LIMIT:
             msg = "a chunk's extension is too long"
@@ -140,9 +144,9 @@ class ChunkDecoder:
         if data.startswith(b"\r\n", position):
             self.done = True
             return position + 2
-        match = _TRAILER.match(data, position)
+        match = TRAILER_LINE.match(data, position)
         if match is None:
-            _refuse_unless_partial(data, position, _PARTIAL_TRAILER, "a trailer is malformed")
+            _refuse_unless_partial(data, position, PARTIAL_TRAILER_LINE, "a trailer is malformed")
             return 0
         self._trailing += match.end() - position
         if self._trailing > _LINE_LIMIT:
@@ -188,12 +192,6 @@ class BodyReader:
         self._remaining = 0
         self.done = True
         return data
-
-
-_PARTIAL_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t\x20-\x7e\x80-\xff]*)?\r?")
-_PARTIAL_TRAILER = re.compile(
-    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)"
-)
 
 
 def _refuse_unless_partial(

@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from propylon.wire.grammar import OWS
+
 __all__ = [
     "MAX_FIELDS",
     "Special",
@@ -29,7 +31,6 @@ Special = dict[bytes, list[bytes]]
 
 # Envoy allows 100, Node 2,000; browsers send about 20, long proxy chains about 60.
 MAX_FIELDS = 256
-_BLANK = b" \t"
 
 
 def fields(block: bytes) -> list[tuple[bytes, bytes]]:
@@ -37,7 +38,7 @@ def fields(block: bytes) -> list[tuple[bytes, bytes]]:
     pairs = []
     for line in block.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        pairs.append((name, value.strip(b" \t")))
+        pairs.append((name, value.strip(OWS)))
     return pairs
 
 
@@ -62,7 +63,7 @@ def without(block: bytes, names: Iterable[bytes]) -> bytes:
 def tokens(lines: Iterable[bytes]) -> list[bytes]:
     """Split comma lists (RFC 9110, 5.6.1) into lower-case elements; empty ones are dropped."""
     joined = b",".join(lines).lower()
-    return [stripped for part in joined.split(b",") if (stripped := part.strip(b" \t"))]
+    return [stripped for part in joined.split(b",") if (stripped := part.strip(OWS))]
 
 
 def take(
@@ -81,8 +82,8 @@ def take(
         start, end = match.span()
         if b"_" not in name:
             value = block[end - len(value) : end]
-            if value[-1:] in _BLANK:
-                value = value.rstrip(_BLANK)
+            if value[-1:] in OWS:
+                value = value.rstrip(OWS)
             if name in special:
                 special[name].append(value)
             else:

@@ -20,11 +20,18 @@ import httptools
 
 from propylon.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed, UnknownExpectation
 from propylon.wire.framing import HEAD_END, FramingError, content_length
+from propylon.wire.grammar import (
+    ABSOLUTE_FORM,
+    HOST,
+    MAX_PORT,
+    ORIGIN_FORM,
+    PLAIN_REQUEST_LINE,
+    REQUEST_LINE,
+)
 from propylon.wire.headers import MAX_FIELDS, take, tokens, without
 from propylon.wire.message import CHUNKED, LOOKED_AT, NO_BODY, Fields, Request
-from propylon.wire.target import ORIGIN_FORM
 
-__all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request"]
+__all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "host_name", "parse_request"]
 
 # Every request header with a meaning for a gateway; `_` for `-` counts, because CGI, WSGI and PHP
 # read `X_User_Id` and `X-User-Id` as one variable (CVE-2025-64484). These lines are taken out of the
@@ -38,17 +45,9 @@ _SPECIAL = re.compile(
     rb"|rewrite[-_]url|http[-_]method[-_]override|privacy[-_]level)"
     rb"):[ \t]*([^\r]*)"
 )
-# No percent-encoding: RFC 3986 has it, no browser sends it, and who decodes it sees another host.
-_HOST = re.compile(
-    rb"(?P<name>[A-Za-z0-9._~!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5})?)?"
-)
-_ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]*)(?P<rest>.*)", re.IGNORECASE)
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
-_LINE = re.compile(rb"([A-Z]+) (/[!\"$->@-~]*)(\?[!\"$-~]*)? HTTP/1\.1")
-_ANY_LINE = re.compile(rb"[!-~]+ [!-\xff]+ HTTP/1\.[01]")
 _MALFORMED = "The request is malformed"
 _NO_LINE = "The request line is not METHOD SP target SP HTTP/1.1"
-_MAX_PORT = 65535
 _SHORTEST_FIELD = len(b"a:\r\n")
 _KEEP_ALIVE = [b"keep-alive"]
 # Sets of header lines; a browser's are about 700 bytes, so this is a megabyte at the most usual.
@@ -131,7 +130,7 @@ class FieldsMemory:
         if fields is not None and usual is not None:
             method, path, query = usual
             return Request(method, line, path, query, fields)
-        if _ANY_LINE.fullmatch(line) is None:
+        if REQUEST_LINE.fullmatch(line) is None:
             raise InvalidRequest(_NO_LINE)  # a line end in it would hide header lines from the key
         request = parse_request(line + lines + HEAD_END)
         small = len(lines) <= _REMEMBERED_SIZE
@@ -167,7 +166,7 @@ def _parse(head: bytes) -> Request:
 
 def _usual(head: bytes, line_end: int) -> tuple[str, bytes, bytes] | None:
     """Read a request line of the kind that nearly all are; None if it is of another."""
-    match = _LINE.fullmatch(head, 0, line_end)
+    match = PLAIN_REQUEST_LINE.fullmatch(head, 0, line_end)
     if match is None:
         return None
     name, path, query = match.groups()
@@ -178,7 +177,7 @@ def _usual(head: bytes, line_end: int) -> tuple[str, bytes, bytes] | None:
 def _parse_unusual(head: bytes, line_end: int) -> Request:
     line = head[:line_end]
     # llhttp skips line ends before the method, and allows more than one space.
-    if _ANY_LINE.fullmatch(line) is None:
+    if REQUEST_LINE.fullmatch(line) is None:
         raise InvalidRequest(_NO_LINE)
     parts = line.split(b" ")
     version = _VERSIONS[parts[2]]
@@ -211,7 +210,7 @@ def _target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
     """Split a target into path, query and, for the absolute form, its authority."""
     authority = None
     if not target.startswith(b"/"):
-        match = _ABSOLUTE.fullmatch(target)
+        match = ABSOLUTE_FORM.fullmatch(target)
         if match is None:
             msg = "The request target is not a path"
             raise InvalidRequest(msg)
@@ -256,7 +255,7 @@ def _host(fields: Fields, authority: bytes | None) -> None:
         msg = "The Host header stands more than once"
         raise InvalidRequest(msg)
     host = hosts[0]
-    name = _host_name(host)
+    name = host_name(host)
     if authority is not None and authority.lower() != host.lower():
         # RFC 9112, 3.2.2 would have the target win; a request that names two hosts is refused
         # instead, because an upstream may let the other one win.
@@ -267,11 +266,11 @@ def _host(fields: Fields, authority: bytes | None) -> None:
 
 
 @lru_cache(maxsize=256)
-def _host_name(host: bytes) -> bytes:
+def host_name(host: bytes) -> bytes:
     """Return the lower-case name in a Host, without its port. Raises InvalidRequest."""
-    match = _HOST.fullmatch(host)
+    match = HOST.fullmatch(host)
     # The pattern admits at most five digits.
-    if match is None or (match["port"] and int(match["port"]) > _MAX_PORT):
+    if match is None or (match["port"] and int(match["port"]) > MAX_PORT):
         msg = "The Host header is malformed"
         raise InvalidRequest(msg)
     # RFC 1034, 3.1: with the dot at its end it is the same name.
@@ -362,5 +361,5 @@ class HeadProbe:
             return
         line, mark, _ = (self._line + data).partition(b"\n")
         self._line = None if mark else line
-        if mark and (line[-1:] != b"\r" or _ANY_LINE.fullmatch(line[:-1]) is None):
+        if mark and (line[-1:] != b"\r" or REQUEST_LINE.fullmatch(line[:-1]) is None):
             raise InvalidRequest(_NO_LINE)

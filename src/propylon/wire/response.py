@@ -12,12 +12,12 @@ import httptools
 
 from propylon.errors import BadResponse
 from propylon.wire.framing import FramingError, content_length
+from propylon.wire.grammar import STATUS_LINE
 from propylon.wire.headers import MAX_FIELDS, Special, take, tokens, without
 from propylon.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Response
 
 __all__ = ["ResponseReader", "parse_response"]
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\r\n]*)?")
 _SPECIAL = re.compile(
     rb"\r\n("
     rb"connection|content-length|transfer-encoding|te|trailer|upgrade|keep-alive"
@@ -82,7 +82,7 @@ def parse_response(head: bytes, method: str) -> Response:
     except httptools.HttpParserError as error:
         raise BadResponse(_MALFORMED, reason=str(error)) from error
     line_end = head.find(b"\r\n")
-    line = _STATUS_LINE.fullmatch(head, 0, line_end)
+    line = STATUS_LINE.fullmatch(head, 0, line_end)
     if line is None or (len(head) > MAX_FIELDS and head.count(b"\n") > MAX_FIELDS):
         raise BadResponse(_MALFORMED, reason="status line or number of fields")
     version, digits, reason = line.groups()

@@ -12,15 +12,11 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from propylon.errors import InvalidRequest
+from propylon.wire.grammar import BAD_ESCAPE
 
-__all__ = ["ORIGIN_FORM", "careless", "is_plain"]
-
-# RFC 9112, 3.2.1, and what browsers send unescaped besides (`"<>[]^{|}`); never `#`, a space, a
-# control byte or anything above ASCII.
-ORIGIN_FORM = re.compile(rb"/[\x21\x22\x24-\x7e]*")
+__all__ = ["careless", "is_plain"]
 
 _SUSPECT = re.compile(rb"[%;\\A-Z]|//|/\.\.?(?:/|\Z)")
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _PARAMETER = re.compile(rb";[^/]*")
 _SLASHES = re.compile(rb"/{2,}")
@@ -39,7 +35,7 @@ def careless(path: bytes) -> bytes:
     Raises InvalidRequest for an invalid escape, invalid UTF-8 (overlong forms are invalid), a
     control byte or a dot segment, plain or encoded.
     """
-    if _BAD_ESCAPE.search(path):
+    if BAD_ESCAPE.search(path):
         msg = "The path holds an invalid percent escape"
         raise InvalidRequest(msg)
     decoded = unquote_to_bytes(path)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 from propylon.proxy.authenticate.verify import Verifier
 from propylon.proxy.challenge import invalid, missing
 from propylon.proxy.principal import ANONYMOUS, Principal
+from propylon.wire.grammar import BEARER
 from propylon.wire.message import Request
 
 __all__ = ["Bearer"]
 
-# The scheme in any case (RFC 9110, 11.1), then one token68.
-_BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _USUAL = b"Bearer "
 
 
@@ -45,7 +42,7 @@ class Bearer:
 def _token(sent: list[bytes]) -> bytes:
     if len(sent) != 1:
         raise invalid(reason="more than one Authorization header")
-    match = _BEARER.fullmatch(sent[0])
+    match = BEARER.fullmatch(sent[0])
     if match is None:
         raise invalid(reason="not a bearer token")
     return match[1]

@@ -14,6 +14,7 @@ from propylon.proxy.authenticate.claims import Rules, Verified, judge
 from propylon.proxy.authenticate.jws import BadToken, read_json
 from propylon.proxy.challenge import invalid
 from propylon.upstream.fetch import Fetched
+from propylon.wire.grammar import LATEST
 
 __all__ = ["LARGEST", "TIMEOUT", "Introspection"]
 
@@ -23,9 +24,6 @@ _OK = 200
 TIMEOUT = 5.0  # seconds that a request waits for the verdict, at the most
 LARGEST = 64 * 1024  # bytes of an answer
 _REMEMBERED = 10_000
-_NEVER = (
-    253_402_300_799  # the last second of the year 9999: what does not expire is asked about again
-)
 _DIGEST = 32  # bytes: tokens themselves are not kept
 
 _Verdict = tuple[Verified | None, float]  # None: not active; holds until then, on the clock
@@ -110,7 +108,7 @@ class Introspection:
         if named.get("sub") is None:
             named["sub"] = named.get("username")
         if named.get("exp") is None:
-            named["exp"] = _NEVER
+            named["exp"] = LATEST  # it does not expire: it is asked about again
         try:
             return judge(named, self._rules, now)
         except BadToken as error:

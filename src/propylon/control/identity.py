@@ -6,7 +6,6 @@ twice. An app that is called without the gateway in front knows nobody.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -17,7 +16,7 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from propylon.proxy.challenge import insufficient, missing
-from propylon.proxy.principal import Principal
+from propylon.proxy.principal import Principal, is_listable, is_scope
 from propylon.upstream.inprocess import CONTEXT
 
 __all__ = [
@@ -33,8 +32,6 @@ __all__ = [
 Asked = Literal["checked", "public", "unsaid"]
 
 BEARER = "bearer"  # the scheme's name in the documentation
-# RFC 6749, 3.3: what else would break out of the quotes of a challenge.
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 _UNKNOWN = "the endpoint needs to know who is asking"
 _NO_SCOPE = "The token's scopes do not reach"
@@ -123,7 +120,7 @@ class _Requires(_Dependency):
 def require_scopes(*scopes: str) -> Any:
     """Return a dependency that needs all of these scopes: `dependencies=[require_scopes("read")]`."""
     needed = frozenset(scopes)
-    _written("require_scopes", scopes, all(map(_SCOPE.fullmatch, needed)))
+    _written("require_scopes", scopes, all(map(is_scope, needed)))
 
     def check(principal: Principal) -> None:
         if not needed <= principal.scopes:
@@ -135,7 +132,7 @@ def require_scopes(*scopes: str) -> Any:
 def require_roles(*roles: str) -> Any:
     """Return a dependency that needs any of these roles: `dependencies=[require_roles("admin")]`."""
     wanted = frozenset(roles)
-    _written("require_roles", roles, all(roles))
+    _written("require_roles", roles, all(map(is_listable, wanted)))
 
     def check(principal: Principal) -> None:
         if wanted.isdisjoint(principal.roles):
@@ -145,9 +142,10 @@ def require_roles(*roles: str) -> Any:
 
 
 def _written(name: str, words: tuple[str, ...], good: object) -> None:
-    # With none at all, one would let everybody pass, the other nobody: neither was meant.
+    # With none at all, one would let everybody pass, the other nobody: neither was meant. With one that no
+    # token can carry, the endpoint would refuse every client.
     if not words or not good:
-        msg = f'{name} takes one or more names without spaces and quotes, as in {name}("read")'
+        msg = f'{name} takes one or more names without spaces, commas and quotes, as in {name}("read")'
         raise ValueError(msg)
 
 

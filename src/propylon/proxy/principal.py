@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-__all__ = ["ANONYMOUS", "Principal", "identify", "is_line", "is_listable"]
+from propylon.wire.grammar import SCOPE_TEXT
+
+__all__ = ["ANONYMOUS", "Principal", "identify", "is_line", "is_listable", "is_scope"]
 
 # What ends a line for any reader that there is: C0 and C1 (NEL is one), and Unicode's own separators.
 # Lone surrogates have no UTF-8.
@@ -82,6 +84,11 @@ def is_listable(value: str) -> bool:
     return "," not in value and is_line(value)
 
 
+def is_scope(value: str) -> bool:
+    """Say whether a value is a scope, which is stricter than a role: tokens and challenges hold it too."""
+    return SCOPE_TEXT.fullmatch(value) is not None
+
+
 def identify(principal: Principal) -> Principal:
     """Return the principal with its identity headers rendered; a header without a value is left out.
 
@@ -90,8 +97,8 @@ def identify(principal: Principal) -> Principal:
     pairs = (
         (b"X-User-Id", _line(principal.subject)),
         (b"X-User-Email", _line(principal.email)),
-        (b"X-User-Roles", _list(principal.roles)),
-        (b"X-User-Scopes", _list(principal.scopes)),
+        (b"X-User-Roles", _list(principal.roles, is_listable)),
+        (b"X-User-Scopes", _list(principal.scopes, is_scope)),
     )
     lines = [b"\r\n%b: %b" % (name, value.encode()) for name, value in pairs if value]
     return replace(principal, block=b"".join(lines))
@@ -104,10 +111,11 @@ def _line(value: str) -> str:
     return value
 
 
-def _list(values: Iterable[str]) -> str:
-    if not all(map(is_listable, values)):
+def _list(values: Iterable[str], fits: Callable[[str], bool]) -> str:
+    if not all(map(fits, values)):
         msg = (
-            "a role or scope that is empty, or with a comma, control characters or space at an end"
+            "a role or scope that is empty, or with a comma, control characters or space at an end;"
+            " or a scope with a quote, a backslash or anything but visible ASCII"
         )
         raise ValueError(msg)
     return ",".join(sorted(values))

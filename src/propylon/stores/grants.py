@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from propylon.proxy.authenticate.claims import MOST_LEEWAY
 from propylon.proxy.authenticate.revocation import Kind, Revocation
 from propylon.stores import tables
 from propylon.stores.database import Database
@@ -27,8 +28,6 @@ _NAME = 16  # bytes
 _SECRET = 32
 _TOKEN = re.compile(r"([0-9a-f]{32})([0-9a-f]{64})")
 _PRUNE_EVERY = 3600.0  # seconds
-# The longest `leeway` that can be configured: for so long after its `exp` a token may still count.
-_LEEWAY = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class Grants:
             if not done.rowcount:
                 return None
             access = tables.access_tokens
-            expired = (access.c.family == family) & (access.c.expires < now - _LEEWAY)
+            expired = (access.c.family == family) & (access.c.expires < now - MOST_LEEWAY)
             await connection.execute(delete(access).where(expired))
             await _note(connection, family, token_id, expires)
         return successor
@@ -135,7 +134,7 @@ class Grants:
             return
         self._prune_at = now + _PRUNE_EVERY
         for table in (tables.families, tables.access_tokens):
-            await connection.execute(delete(table).where(table.c.expires < now - _LEEWAY))
+            await connection.execute(delete(table).where(table.c.expires < now - MOST_LEEWAY))
         await self._journal.prune(connection)
 
 

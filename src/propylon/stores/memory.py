@@ -9,13 +9,11 @@ from collections.abc import Callable
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.authenticate.revocation import Kind, Revocation
 
-__all__ = ["LONGEST_TOKEN", "MOST_LEEWAY", "MemoryRevocations"]
+__all__ = ["LONGEST_TOKEN", "MemoryRevocations"]
 
 # Whoever else issues tokens may let them last for years: "all of a subject" must hold as long. It is one
 # number for each subject.
 LONGEST_TOKEN = 10 * 366 * 86400.0
-# The longest `leeway` that can be configured, by a reload too.
-MOST_LEEWAY = 600.0
 
 # Each call lets a few leave, so that none has to wait for many.
 _AT_ONCE = 4

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from propylon.proxy.authenticate.jws import BadToken, read_json
-from propylon.proxy.principal import Principal, identify, is_line, is_listable
+from propylon.proxy.principal import Principal, identify, is_line, is_listable, is_scope
+from propylon.wire.grammar import LATEST
 
-__all__ = ["Rules", "Verified", "judge", "principal_of"]
+__all__ = ["MOST_LEEWAY", "Rules", "Verified", "judge", "principal_of"]
 
 _Claims = Mapping[str, object]
+
+# Seconds. RFC 7519, 4.1.4: "usually no more than a few minutes, to account for clock skew". The configuration
+# allows no more, and what is known of a token is kept for so long after its `exp`.
+MOST_LEEWAY = 600.0
 
 # Characters. A subject and an id become a header, a log field and a key in a store.
 _MAX_TEXT = 256
 # Characters: 64 before the @ and 255 behind it (RFC 5321, 4.5.3.1).
 _MAX_EMAIL = 320
-# The end of the year 9999. Milliseconds, which some libraries write, are far beyond it: taken for
-# seconds, they would make tokens that never expire.
-_LAST_MOMENT = 253_402_300_799
 _MISSING = object()
 
 
@@ -92,8 +94,8 @@ def principal_of(claims: _Claims, rules: Rules) -> Principal:
         subject=subject,
         email=email if isinstance(email, str) and _is_email(email) else "",
         # RFC 6749, 3.3: scopes are parted by spaces. RFC 9068, 2.2.3: so it is in a claim. Some write a list.
-        scopes=_names(scopes.split(" ") if isinstance(scopes, str) else scopes, spaces=False),
-        roles=_names(roles, spaces=True),
+        scopes=_names(scopes.split(" ") if isinstance(scopes, str) else scopes, is_scope),
+        roles=_names(roles, is_listable),
         claims=claims,
     )
     return identify(principal)
@@ -139,7 +141,8 @@ def _moment(claims: _Claims, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         msg = f"its {name} is no number"
         raise BadToken(msg)
-    if not 0 <= value <= _LAST_MOMENT:
+    # Milliseconds, which some libraries write, are beyond it: as seconds they would never expire.
+    if not 0 <= value <= LATEST:
         msg = f"its {name} is no moment in seconds since 1970"
         raise BadToken(msg)
     return float(value)
@@ -154,11 +157,7 @@ def _text(claims: _Claims, name: str) -> str:
 
 
 def _is_email(value: str) -> bool:
-    return len(value) <= _MAX_EMAIL and is_line(value) and not _has_space(value)
-
-
-def _has_space(value: str) -> bool:
-    return any(map(str.isspace, value))
+    return len(value) <= _MAX_EMAIL and is_line(value) and not any(map(str.isspace, value))
 
 
 def _first(claims: _Claims, names: Iterable[str]) -> object:
@@ -182,11 +181,9 @@ def _find(claims: _Claims, name: str) -> object:
     return value
 
 
-def _names(value: object, *, spaces: bool) -> frozenset[str]:
+def _names(value: object, fits: Callable[[str], bool]) -> frozenset[str]:
     # Half a list is as void as none: whoever wrote something else into it meant something else.
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         return frozenset()
     # They are joined by commas in a header: "a,admin" would be two there.
-    return frozenset(
-        name for name in value if is_listable(name) and (spaces or not _has_space(name))
-    )
+    return frozenset(filter(fits, value))

@@ -1,5 +1,6 @@
 r"""HTTP/1.1 itself, without I/O; used by both edges and by the upstream side.
 
+- `grammar`: each rule of the RFCs once, by its name. All other packages ask it.
 - `message`: the nouns `Request` and `Response`, heads that were checked.
 - `request`, `response`: bytes of a head → a checked noun. The only modules that know the parser.
 - `buffer`: a stream of bytes → whole heads.

@@ -1,8 +1,13 @@
 """AUTHENTICATE: say who is asking.
 
-`bearer` reads the token of a request, `verify` says whether it is good: `jws` takes it apart, `keys` checks
-the signature (of a fixed key, or of a set that `jwks` keeps at hand), `claims` judges what it says,
-`introspection` asks about one that says nothing by itself, `revocation` names those taken back.
+- `bearer`: read the token of a request.
+- `verify`: say whether a token is good; `cache`: remember the verdict, within bounds.
+- `jws`: take a signed token apart.
+- `keys`: find the key and check the signature; `jwk`: read one published key; `jwks`: keep a published set at hand.
+- `algorithms`: bind each key to what it may be used with.
+- `claims`: judge what a token says, and read from it who is asking.
+- `introspection`: ask the issuer about a token that says nothing by itself (RFC 7662).
+- `revocation`: name the tokens that were taken back.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class Ticker:
         self._interval = interval
         self._watched: set[Expirable] = set()
         self._handle: asyncio.TimerHandle | None = None
-        # The time of the last tick, for callers to whom that is precise enough: nginx caches the time, too
-        # (`timer_resolution`), because a call of the clock for each use costs too much.
+        # The time of the last tick, for callers to whom that is precise enough. nginx caches the time of a turn, too,
+        # because a call of the clock for each use costs too much.
         self.now = loop.time()
 
     def watch(self, thing: Expirable) -> None:

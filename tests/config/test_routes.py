@@ -7,7 +7,7 @@ from tests.config.texts import SERVICES, loaded, problems, route
 SCOPE = (
     "must be a scope of visible ASCII characters, without a space, a comma, a quote, a backslash"
 )
-ROLE = "must be the name of a role, without a comma and without control characters"
+ROLE = "must be the name of a role, without a comma, control characters or space at an end"
 NOBODY = "with `auth: none` no token is read, so no request would have"
 
 
@@ -42,6 +42,7 @@ ONE_PROBLEM = {
     "roles: ['a,b']": f"roles[0]: {ROLE}",
     "roles: [' ']": f"roles[0]: {ROLE}",
     'roles: ["a\\nb"]': f"roles[0]: {ROLE}",
+    "roles: [' admin']": f"roles[0]: {ROLE}",
     "privacy: require": "privacy: must be one of ignored, optional, required;"
     ' did you mean "required"?',
     "default_privacy: none": "default_privacy: must be one of strict, standard, permissive",

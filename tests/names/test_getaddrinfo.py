@@ -66,7 +66,7 @@ def test_names_that_hang_leave_the_others_alone(resolving: Resolving) -> None:
     """There are more threads than a loop has; and whoever asks is told when it takes too long."""
 
     async def main() -> None:
-        names = System(patience=0.5)
+        names = System(timeout=0.5)
         lost = asking(names, *dead(20))
         await until(lambda: len(resolving.asked) == 20)
         assert await names.ask("alive") == FOUND
@@ -79,7 +79,7 @@ def test_a_name_is_asked_for_once_at_a_time(resolving: Resolving) -> None:
     """Others share the answer, also when the first to ask has given up, and also late ones."""
 
     async def main() -> None:
-        names = System(patience=5.0)
+        names = System(timeout=5.0)
         first, second = asking(names, "dead", "dead")
         await until(lambda: resolving.asked)
         first.cancel()
@@ -116,7 +116,7 @@ def test_when_all_threads_hang_nobody_waits(resolving: Resolving) -> None:
     """They are told at once, and what waited in vain is not looked up afterwards."""
 
     async def main() -> None:
-        names = System(threads=2, patience=0.2, slow=0.1)
+        names = System(threads=2, timeout=0.2, slow=0.1)
         lost = asking(names, *dead(2), "early")
         await until(lambda: len(resolving.asked) == 2)
         await until(lambda: all(time.monotonic() - q.begun > 0.1 for q in names._running))
@@ -153,7 +153,7 @@ def test_slow_names_take_up_half_of_the_threads(resolving: Resolving) -> None:
         # Who answers in time is slow no more.
         await until(lambda: not names._running)
         assert await names.ask("dead0") == FOUND
-        await until(lambda: "dead0" not in names._laggards)
+        await until(lambda: "dead0" not in names._slow_names)
 
     run(main())
 

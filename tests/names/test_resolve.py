@@ -11,7 +11,7 @@ from propylon.errors import ConnectFailed
 from propylon.names import resolve
 from propylon.names.lookup import Lookup
 from propylon.names.nameserver import NameServers
-from propylon.names.resolve import Found, Resolver, SrvTarget, split
+from propylon.names.resolve import LookupResult, Resolver, SrvTarget, split
 from tests.names.responder import Responder
 from tests.upstream.peer import run, until
 
@@ -39,19 +39,19 @@ class Told:
         self.asked = 0
         self.gate: asyncio.Event | None = None
 
-    async def addresses(self, name: str) -> Found[str]:
+    async def addresses(self, name: str) -> LookupResult[str]:
         """Answer, or fail."""
         self.asked += 1
         if self.gate is not None:
             await self.gate.wait()
         if self.fails:
             raise ConnectFailed("no", reason="nobody answers")
-        return Found(self.values, self.ttl)
+        return LookupResult(self.values, self.ttl)
 
-    async def targets(self, name: str) -> Found[SrvTarget]:
+    async def targets(self, name: str) -> LookupResult[SrvTarget]:
         """Answer with targets of these names."""
         found = await self.addresses(name)
-        return Found(tuple(SrvTarget(value, 80) for value in found.values), found.ttl)
+        return LookupResult(tuple(SrvTarget(value, 80) for value in found.values), found.ttl)
 
 
 def test_an_answer_holds_as_long_as_it_says() -> None:
@@ -301,7 +301,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         resolver = Resolver(source, Clock())
         for number in range(5):
             await resolver.addresses(f"{number}.example")
-        assert list(resolver._addresses._known) == ["2.example", "3.example", "4.example"]
+        assert list(resolver._addresses._entries) == ["2.example", "3.example", "4.example"]
 
     run(main())
 
@@ -357,7 +357,7 @@ def test_a_server_that_fails_changes_nothing(failing: str, monkeypatch: pytest.M
     """What was told last holds until it is back."""
     monkeypatch.setattr(resolve, "_RETRY", 0.02)
 
-    async def nowhere(host: str) -> Found[str]:
+    async def nowhere(host: str) -> LookupResult[str]:
         raise ConnectFailed("no", reason="the system knows no more")
 
     monkeypatch.setattr("propylon.names.lookup.ask_system", nowhere)

@@ -7,7 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from propylon.errors import InvalidRequest
-from propylon.wire.target import ORIGIN_FORM, careless, is_plain
+from propylon.wire.grammar import ORIGIN_FORM
+from propylon.wire.target import careless, is_plain
 
 _path = st.text("/abAB.;%2eEfF0159\\~_", max_size=24).map(lambda text: b"/" + text.encode())
 # Most of these are plain: a property of plain paths must not be left with what chance lets through.

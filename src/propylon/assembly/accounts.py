@@ -18,10 +18,11 @@ from propylon.control.ports import Verify
 from propylon.control.sessions import Sessions
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn_forever
+from propylon.proxy.authenticate.claims import MOST_LEEWAY
 from propylon.stores.database import Database
 from propylon.stores.grants import Grants
 from propylon.stores.journal import RevocationJournal
-from propylon.stores.memory import LONGEST_TOKEN, MOST_LEEWAY, MemoryRevocations
+from propylon.stores.memory import LONGEST_TOKEN, MemoryRevocations
 from propylon.stores.passwords import Passwords
 from propylon.stores.users import Users
 

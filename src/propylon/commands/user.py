@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from propylon.config.reading.load import Loaded
 from propylon.errors import ServiceUnavailable
+from propylon.proxy.authenticate.claims import MOST_LEEWAY
 from propylon.proxy.authenticate.revocation import of_subject
 from propylon.stores.database import CannotUseDatabase, Database
 from propylon.stores.journal import RevocationJournal
-from propylon.stores.memory import LONGEST_TOKEN, MOST_LEEWAY, MemoryRevocations
+from propylon.stores.memory import LONGEST_TOKEN, MemoryRevocations
 from propylon.stores.passwords import Passwords
 from propylon.stores.users import InvalidUser, NoUser, User, UserExists, Users
 

@@ -7,7 +7,6 @@ gateway in front, there is no principal, and `current_principal` answers 401.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -18,7 +17,7 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from propylon.proxy.challenge import insufficient, missing
-from propylon.proxy.principal import Principal
+from propylon.proxy.principal import Principal, is_listable, is_scope
 from propylon.upstream.inprocess import CONTEXT
 
 __all__ = [
@@ -34,8 +33,6 @@ __all__ = [
 DeclaredAccess = Literal["checked", "public", "undeclared"]
 
 BEARER = "bearer"  # the scheme's name in the OpenAPI document
-# The characters of a scope, RFC 6749, 3.3. Any other could end the quoted string in WWW-Authenticate.
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 _ANONYMOUS = "the endpoint needs to know who is asking"
 _NO_SCOPE = "The token lacks a required scope"
@@ -128,7 +125,7 @@ def require_scopes(*scopes: str) -> Any:
     Raises ValueError for no scope, or a malformed one.
     """
     needed = frozenset(scopes)
-    _check_names("require_scopes", scopes, valid=all(map(_SCOPE.fullmatch, needed)))
+    _check_names("require_scopes", scopes, valid=all(map(is_scope, needed)))
 
     def check(principal: Principal) -> None:
         if not needed <= principal.scopes:
@@ -144,7 +141,7 @@ def require_roles(*roles: str) -> Any:
     Raises ValueError for no role, or an empty one.
     """
     wanted = frozenset(roles)
-    _check_names("require_roles", roles, valid=all(roles))
+    _check_names("require_roles", roles, valid=all(map(is_listable, wanted)))
 
     def check(principal: Principal) -> None:
         if wanted.isdisjoint(principal.roles):
@@ -154,9 +151,10 @@ def require_roles(*roles: str) -> Any:
 
 
 def _check_names(function: str, names: tuple[str, ...], *, valid: bool) -> None:
-    # Without a name, require_scopes would let every caller pass, and require_roles none: neither was meant.
+    # Without a name, require_scopes would let every caller pass, and require_roles none: neither was meant. With a
+    # name that no token can carry, the endpoint would refuse every client.
     if not names or not valid:
-        msg = f'{function} takes one or more names without spaces and quotes, as in {function}("read")'
+        msg = f'{function} takes one or more names without spaces, commas and quotes, as in {function}("read")'
         raise ValueError(msg)
 
 

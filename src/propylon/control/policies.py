@@ -7,7 +7,6 @@ task, because what it awaits (timeouts, HTTP clients, database drivers) needs on
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.exceptions import HTTPException
@@ -16,13 +15,12 @@ from propylon.control.errors import code_of
 from propylon.errors import InternalError, Refused
 from propylon.loop.tasks import in_task
 from propylon.proxy.principal import Principal
+from propylon.wire.grammar import FIELD_VALUE_TEXT, OWS, TOKEN_TEXT
 from propylon.wire.message import Request
 
 __all__ = ["Policy", "compose_policies"]
 
-# RFC 9110, 5.1 and 5.5. A policy may copy a value from the request: it must not start another header line.
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+_OWS = OWS.decode("ascii")
 # The headers of a refusal that the gateway sets itself.
 _RESERVED = frozenset(
     {
@@ -76,10 +74,13 @@ def compose_policies(policies: Iterable[Policy]) -> Policy:
 
 def _refused(error: HTTPException) -> Refused:
     """Translate the HTTPException that FastAPI users know."""
+    # RFC 9110, 5.1 and 5.5. A policy may copy a value from the request: it must not start another header line.
     headers = tuple(
         (name.encode("ascii"), value.encode("latin-1"))
-        for name, value in (error.headers or {}).items()
-        if _NAME.fullmatch(name) and _VALUE.fullmatch(value) and name.lower() not in _RESERVED
+        for name, sent in (error.headers or {}).items()
+        if TOKEN_TEXT.fullmatch(name)
+        and FIELD_VALUE_TEXT.fullmatch(value := sent.strip(_OWS))
+        and name.lower() not in _RESERVED
     )
     return Refused(
         error.status_code, code_of(error.status_code), str(error.detail), headers=headers

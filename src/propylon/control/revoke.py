@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 
 from propylon.control.ports import Grants, Revoker, Verify
@@ -13,6 +12,7 @@ from propylon.proxy.authenticate.revocation import of_all, of_subject, of_token
 from propylon.proxy.authenticate.verify import digest
 from propylon.proxy.challenge import insufficient
 from propylon.proxy.principal import Principal
+from propylon.wire.grammar import read_date_time
 
 __all__ = ["ADMIN", "INVALID_FORM", "RevocationEndpoint"]
 
@@ -22,9 +22,6 @@ INVALID_FORM = (
 )
 _FUTURE = "is in the future"
 _EPOCH = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
-_RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
-)
 _MOMENT = "must be like 2026-01-01T00:00:00Z (a + is sent as %2B), or seconds since 1970"
 
 
@@ -92,11 +89,9 @@ def _not_allowed() -> Forbidden:
 def _parse_moment(text: str) -> float:
     if _EPOCH.fullmatch(text):
         return float(text)
-    if not _RFC3339.fullmatch(text):
-        raise _invalid_moment(_MOMENT)
     try:
-        return datetime.fromisoformat(text.upper()).timestamp()
-    except ValueError as error:  # the 31st of February
+        return read_date_time(text)
+    except ValueError as error:
         raise _invalid_moment(_MOMENT) from error
 
 

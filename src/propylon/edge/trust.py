@@ -10,15 +10,17 @@ import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from propylon.errors import InvalidRequest
 from propylon.proxy.exchange import Origin
+from propylon.wire.grammar import OWS
 from propylon.wire.message import Request
+from propylon.wire.request import host_name
 
 __all__ = ["Trust"]
 
 Network = IPv4Network | IPv6Network
 
 _PROTO = re.compile(rb"https?|wss?")
-_HOST = re.compile(rb"[A-Za-z0-9._~:\[\]-]{1,255}")
 
 
 class Trust:
@@ -45,7 +47,7 @@ class Trust:
         """Return the origin of one request that a trusted peer has forwarded."""
         special = request.special
         chain = b", ".join(special.get(b"x-forwarded-for", ()))
-        scheme = _one(special.get(b"x-forwarded-proto"), _PROTO) or origin.scheme.encode()
+        scheme = _scheme(special.get(b"x-forwarded-proto")) or origin.scheme.encode()
         listed = chain + b", " + origin.peer.encode() if chain else origin.peer.encode()
         rest = b"".join(
             b"\r\n%b: %b" % (name.title(), value)
@@ -58,7 +60,7 @@ class Trust:
             peer=origin.peer,
             scheme=scheme.decode(),
             forwarded=_block(listed, scheme) + rest,
-            host=_one(special.get(b"x-forwarded-host"), _HOST),
+            host=_host(special.get(b"x-forwarded-host")),
             trusted=True,
         )
 
@@ -93,12 +95,24 @@ def _block(chain: bytes, scheme: bytes) -> bytes:
     return b"\r\nX-Forwarded-For: " + chain + b"\r\nX-Forwarded-Proto: " + scheme
 
 
-def _one(values: list[bytes] | None, pattern: re.Pattern[bytes]) -> bytes | None:
-    """Return the header's value; of several the last, which the nearest proxy wrote."""
-    if not values:
+def _last(values: list[bytes] | None) -> bytes:
+    """Return the last of a header's values: the nearest proxy wrote that."""
+    return values[-1].split(b",")[-1].strip(OWS) if values else b""
+
+
+def _scheme(values: list[bytes] | None) -> bytes | None:
+    value = _last(values)
+    return value if _PROTO.fullmatch(value) else None
+
+
+def _host(values: list[bytes] | None) -> bytes | None:
+    """Return the host that a proxy was asked for, if it could be a Host; else ours is passed on."""
+    value = _last(values)
+    try:
+        host_name(value)
+    except InvalidRequest:
         return None
-    value = values[-1].split(b",")[-1].strip()
-    return value if pattern.fullmatch(value) else None
+    return value
 
 
 def _address(text: str) -> str | None:

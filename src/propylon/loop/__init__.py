@@ -1,7 +1,7 @@
-"""What we do otherwise than asyncio, because each of these is on every request's path.
+"""Replace the parts of asyncio that are too slow, or too forgetful, for the path of every request.
 
 - `signal`: wait without a future.
-- `ticker`: deadlines without a timer each.
-- `outbox`: write at the end of the loop's turn, everything at once.
+- `ticker`: deadlines without a timer for each.
+- `outbox`: collect writes, and make them at the end of the loop's turn.
 - `tasks`: the one place that creates tasks.
 """

@@ -6,10 +6,10 @@ It never reaches an upstream, which would have to know the gateway's rules to an
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from propylon.errors import InvalidRequest
+from propylon.wire.grammar import OWS, TOKEN
 from propylon.wire.headers import render
 from propylon.wire.message import NO_BODY, Request, Response
 
@@ -32,8 +32,6 @@ REPLACED = (
 _EXPOSE = b"access-control-expose-headers"
 _METHOD = b"access-control-request-method"
 _HEADERS = b"access-control-request-headers"
-# RFC 9110, 5.6.2. Whatever else stands in Access-Control-Request-Headers is not repeated in the answer.
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARY = b"\r\nVary: Origin"
 _VARY_PREFLIGHT = b"\r\nVary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
@@ -120,7 +118,7 @@ class Cors:
 
     def _permission_lines(self, request: Request, allow: bytes) -> list[tuple[bytes, bytes]]:
         names = b",".join(request.special.get(_HEADERS, ())).split(b",")
-        asked = b", ".join(name for raw in names if _TOKEN.fullmatch(name := raw.strip(b" \t")))
+        asked = b", ".join(name for raw in names if TOKEN.fullmatch(name := raw.strip(OWS)))
         permits = [(b"Access-Control-Allow-Methods", self.methods or allow)]
         if headers := self.headers or asked:
             permits.append((b"Access-Control-Allow-Headers", headers))

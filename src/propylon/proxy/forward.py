@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from propylon.errors import (
     GatewayError,
@@ -34,6 +33,7 @@ from propylon.services.retry import retry_after_seconds
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Answer, Outgoing
 from propylon.upstream.reply import Reply
+from propylon.wire.grammar import date_time
 from propylon.wire.message import NO_BODY, Request, Response
 
 __all__ = ["Forward", "settle"]
@@ -284,11 +284,7 @@ def _chosen(service: Service, candidates: tuple[Instance, ...]) -> Instance:
     if candidates:
         return service.balance(candidates)
     checked = service.fleet.last_check
-    last = (
-        None
-        if checked is None
-        else datetime.fromtimestamp(int(checked), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    )
+    last = None if checked is None else date_time(checked)
     what = "no healthy instance" if service.instances else "no instance"
     msg = f'The service "{service.name}" has {what}'
     raise ServiceUnavailable(msg, details={"service": service.name, "last_check": last})

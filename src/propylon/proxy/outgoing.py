@@ -8,19 +8,16 @@ What the client sent of the headers that the gateway vouches for has been taken 
 
 from __future__ import annotations
 
-import re
-
 from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.services.service import Instance
 from propylon.upstream.ports import Outgoing
+from propylon.wire.grammar import MAX_FORWARDS
 from propylon.wire.headers import render, without
 from propylon.wire.message import Request
 
 __all__ = ["address", "hops", "outgoing"]
-
-_MAX_HOPS = re.compile(rb"[0-9]{1,3}")
 
 
 def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> Outgoing:
@@ -127,7 +124,7 @@ def hops(request: Request) -> int | None:
     sent = request.special.get(b"max-forwards")
     if sent is None:
         return None
-    if len(sent) != 1 or _MAX_HOPS.fullmatch(sent[0]) is None:
+    if len(sent) != 1 or MAX_FORWARDS.fullmatch(sent[0]) is None:
         msg = "Max-Forwards must be one small number"
         raise InvalidRequest(msg)
     return int(sent[0])  # at most three digits, says the pattern

@@ -9,7 +9,6 @@ stage, observe, runs for every exchange, whatever happened.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from propylon.errors import ClientGone, GatewayError, InternalError
@@ -19,6 +18,7 @@ from propylon.proxy.match import Table
 from propylon.proxy.refuse import refusal
 from propylon.proxy.relay import relay
 from propylon.proxy.trace import continued
+from propylon.wire.grammar import REQUEST_ID
 from propylon.wire.message import Request
 
 __all__ = ["Pipeline"]
@@ -29,9 +29,6 @@ _SERVER_ERROR = 500
 # A proxy says these of its client. Where one is present, there is a proxy in between, trusted or not, and the address
 # of the socket is the proxy's: it must not open what is for this machine only.
 _PROXY_HEADERS = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
-
-# What a client may choose as its request id: safe in a header, a log line and a URL.
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
 
 
 class Pipeline:
@@ -100,7 +97,7 @@ class Pipeline:
             return exchange
         if b"x-request-id" in request.special:
             sent = request.special[b"x-request-id"]
-            if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
+            if len(sent) == 1 and REQUEST_ID.fullmatch(sent[0]):
                 exchange.request_id = sent[0]
         if b"traceparent" in request.special and (trace := continued(request)) is not None:
             exchange.trace_id, exchange.trace_flags = trace

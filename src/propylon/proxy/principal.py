@@ -7,10 +7,12 @@ values, or lose characters on the way.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-__all__ = ["ANONYMOUS", "Principal", "identify", "is_line", "is_listable"]
+from propylon.wire.grammar import SCOPE_TEXT
+
+__all__ = ["ANONYMOUS", "Principal", "identify", "is_line", "is_listable", "is_scope"]
 
 # Whatever any reader takes for the end of a line: C0 and C1 controls (NEL among them) and Unicode's separators.
 # Lone surrogates cannot be encoded as UTF-8.
@@ -88,6 +90,11 @@ def is_listable(value: str) -> bool:
     return "," not in value and is_line(value)
 
 
+def is_scope(value: str) -> bool:
+    """Say whether a value is a scope, which is stricter than a role: tokens and challenges hold it too."""
+    return SCOPE_TEXT.fullmatch(value) is not None
+
+
 def identify(principal: Principal) -> Principal:
     """Return the principal with its identity headers rendered; empty ones are left out.
 
@@ -96,8 +103,8 @@ def identify(principal: Principal) -> Principal:
     pairs = (
         (b"X-User-Id", _checked_line(principal.subject)),
         (b"X-User-Email", _checked_line(principal.email)),
-        (b"X-User-Roles", _checked_list(principal.roles)),
-        (b"X-User-Scopes", _checked_list(principal.scopes)),
+        (b"X-User-Roles", _checked_list(principal.roles, is_listable)),
+        (b"X-User-Scopes", _checked_list(principal.scopes, is_scope)),
     )
     # An empty header is left out: upstreams would have to tell "no email" from "email is empty".
     lines = [b"\r\n%b: %b" % (name, value.encode()) for name, value in pairs if value]
@@ -111,10 +118,11 @@ def _checked_line(value: str) -> str:
     return value
 
 
-def _checked_list(values: Iterable[str]) -> str:
-    if not all(map(is_listable, values)):
+def _checked_list(values: Iterable[str], fits: Callable[[str], bool]) -> str:
+    if not all(map(fits, values)):
         msg = (
-            "a role or scope that is empty, or with a comma, control characters or space at an end"
+            "a role or scope that is empty, or with a comma, control characters or space at an end;"
+            " or a scope with a quote, a backslash or anything but visible ASCII"
         )
         raise ValueError(msg)
     return ",".join(sorted(values))

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Protocol
 
 from propylon.errors import CircuitOpen, GatewayError, UpstreamError, UpstreamTimeout
 from propylon.services.window import Window
+from propylon.wire.grammar import date_time
 
 __all__ = [
     "TRANSITIONS",
@@ -347,7 +347,7 @@ class Breaker:
             service=self.service,
             state=state,
             failures=self._failures.count(now),
-            opened_at=None if state is State.CLOSED else _rfc3339(math.floor(self._wall() - ago)),
+            opened_at=None if state is State.CLOSED else date_time(math.floor(self._wall() - ago)),
             retry_after=self._moment_after(self._retry_after(now)) if state is State.OPEN else None,
             probes_in_flight=len(self._probes),
         )
@@ -363,7 +363,7 @@ class Breaker:
 
     def _moment_after(self, wait: float) -> str:
         """Return the moment in `wait` seconds, rounded up so that a client is never told to come too early."""
-        return _rfc3339(math.ceil(self._wall() + wait))
+        return date_time(math.ceil(self._wall() + wait))
 
     def _refusal(self, now: float) -> CircuitOpen:
         # Retry-After is at least 1: zero would invite clients to retry without a pause.
@@ -385,10 +385,3 @@ def _call_window(circuit: Circuit, seen: Window) -> Window | None:
     if circuit.min_throughput <= circuit.failure_threshold:
         return None
     return seen.resized(circuit.min_throughput, circuit.failure_window)
-
-
-_MAX_TIMESTAMP = 253_402_300_799  # 9999-12-31T23:59:59Z: datetime holds no later date
-
-
-def _rfc3339(seconds: int) -> str:
-    return datetime.fromtimestamp(min(seconds, _MAX_TIMESTAMP), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,7 +5,6 @@ The loop itself is in `proxy.forward`; here are the rules that it asks.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from propylon.errors import (
     UpstreamTimeout,
 )
 from propylon.upstream.pool import IDEMPOTENT
+from propylon.wire.grammar import DELAY_SECONDS
 from propylon.wire.headers import values
 
 __all__ = ["CONNECT_FAILURE", "RESET", "TIMEOUT", "Budget", "Retry", "retry_after_seconds"]
@@ -38,7 +38,6 @@ _KINDS: tuple[tuple[type[GatewayError], str], ...] = (
 )
 # Bounds the exponent, so that the float does not overflow: 2^32 times a millisecond is fifty days already.
 _MAX_DOUBLINGS = 32
-_SECONDS = re.compile(rb"[0-9]{1,10}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ def retry_after_seconds(block: bytes) -> float:
     A date means something only on the upstream's clock, which may differ from ours.
     """
     sent = values(block, b"retry-after")
-    if len(sent) != 1 or _SECONDS.fullmatch(sent[0]) is None:
+    if len(sent) != 1 or DELAY_SECONDS.fullmatch(sent[0]) is None:
         return 0.0
     return float(int(sent[0]))
 

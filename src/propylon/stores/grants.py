@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from propylon.proxy.authenticate.claims import MOST_LEEWAY
 from propylon.proxy.authenticate.revocation import Kind, Revocation
 from propylon.stores import tables
 from propylon.stores.database import Database
@@ -27,9 +28,6 @@ _FAMILY_SIZE = 16  # bytes of the family's id
 _SECRET_SIZE = 32
 _TOKEN = re.compile(r"([0-9a-f]{32})([0-9a-f]{64})")
 _PRUNE_EVERY = 3600.0  # seconds between two clean-ups of expired rows
-# The largest `leeway` that can be configured: a token may be accepted for so long after its `exp`, and so long must
-# its row stay.
-_MAX_LEEWAY = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ class Grants:
             if not done.rowcount:
                 return None
             access = tables.access_tokens
-            expired = (access.c.family == family) & (access.c.expires < now - _MAX_LEEWAY)
+            expired = (access.c.family == family) & (access.c.expires < now - MOST_LEEWAY)
             await connection.execute(delete(access).where(expired))
             await _record_access_token(connection, family, token_id, expires)
         return successor
@@ -136,7 +134,7 @@ class Grants:
             return
         self._prune_at = now + _PRUNE_EVERY
         for table in (tables.families, tables.access_tokens):
-            await connection.execute(delete(table).where(table.c.expires < now - _MAX_LEEWAY))
+            await connection.execute(delete(table).where(table.c.expires < now - MOST_LEEWAY))
         await self._journal.prune(connection)
 
 

@@ -9,13 +9,11 @@ from collections.abc import Callable
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.authenticate.revocation import Kind, Revocation
 
-__all__ = ["LONGEST_TOKEN", "MOST_LEEWAY", "MemoryRevocations"]
+__all__ = ["LONGEST_TOKEN", "MemoryRevocations"]
 
 # Other issuers may give out tokens that last for years, and "all tokens of a subject" must be remembered as long. It
 # costs one number for each subject.
 LONGEST_TOKEN = 10 * 366 * 86400.0
-# The largest `leeway` that can be configured; a reload may raise it to that.
-MOST_LEEWAY = 600.0
 
 # Expired entries are dropped a few with each call, so that no single request pays for a thousand of them.
 _EXPIRED_PER_CALL = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from propylon.proxy.principal import is_scope
 from propylon.stores import tables
 from propylon.stores.database import Database
 from propylon.stores.passwords import LONGEST_PASSWORD, Passwords
@@ -24,8 +24,6 @@ _LONGEST_NAME = 128
 _LONGEST_FOLDED = 512
 _LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 _LONGEST_FULL_NAME = 256
-# A scope-token (RFC 6749, 3.3) without the comma, because upstreams get scopes and roles joined by commas.
-_TOKEN = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,128}")
 
 
 class InvalidUser(Exception):
@@ -200,7 +198,8 @@ def _check(user: User) -> None:
 
 def _check_tokens(what: str, words: Iterable[str]) -> None:
     for word in words:
-        if not _TOKEN.fullmatch(word):
+        # A role may have spaces elsewhere; here both are kept as texts that are joined by spaces.
+        if not is_scope(word):
             msg = f'a {what} is visible ASCII without spaces, commas, quotes or backslashes, not "{word}"'
             raise InvalidUser(msg)
 

@@ -11,6 +11,7 @@ import orjson
 from propylon.proxy.exchange import Exchange
 from propylon.telemetry.record import level_of, record
 from propylon.telemetry.writer import LineWriter
+from propylon.wire.grammar import date_time
 
 __all__ = ["LEVELS", "AccessLog", "Format", "Stamp", "as_json", "as_text"]
 
@@ -45,7 +46,7 @@ class Stamp:
         milliseconds = int((now - second) * 1000)
         if second != self._second or not self._text:
             self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(second))
+            self._text = f"{date_time(second)[:-1]}.000Z"
         self._text = f"{self._text[:20]}{milliseconds:03d}Z"
         self._until = second + (milliseconds + 1) * _MILLISECOND
         return self._text

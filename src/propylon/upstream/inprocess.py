@@ -19,7 +19,8 @@ from propylon.loop.signal import Signal
 from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER
 from propylon.upstream.ports import Answer, Outgoing, Sink
-from propylon.wire.framing import announced
+from propylon.wire.framing import announced, content_length
+from propylon.wire.grammar import FIELD_VALUE, OWS, TOKEN
 from propylon.wire.headers import fields, render
 from propylon.wire.message import CHUNKED, NO_BODY, Response
 
@@ -50,6 +51,19 @@ _HIGH_WATER = 64 * 1024
 def _reason(status: int) -> bytes:
     phrase = _PHRASES.get(status, "")
     return f" {status} {phrase}".encode("ascii")
+
+
+def _field(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Return a header field of the app's. Raises ValueError for one that would end its line.
+
+    An endpoint that echoes a parameter in a header must not let the client write the next header, or an
+    answer of its own (response splitting). Servers of ASGI apps check it for the same reason.
+    """
+    name, value = bytes(name), bytes(value).strip(OWS)
+    if TOKEN.fullmatch(name) is None or FIELD_VALUE.fullmatch(value) is None:
+        msg = f"the application's header {name!r} is no header field"
+        raise ValueError(msg)
+    return name, value
 
 
 class InProcess:
@@ -216,11 +230,9 @@ class _Call:
 
     def _start(self, message: Message) -> None:
         status = message["status"]
-        pairs = [(bytes(name), bytes(value)) for name, value in message.get("headers", [])]
-        length = CHUNKED
-        for name, value in pairs:
-            if name.lower() == b"content-length" and value.isdigit():
-                length = int(value)
+        pairs = [_field(*pair) for pair in message.get("headers", [])]
+        lengths = [value for name, value in pairs if name.lower() == b"content-length"]
+        length = content_length(lengths) if lengths else CHUNKED
         if self._outgoing.method == "HEAD" or status in _BODILESS:
             length = NO_BODY
         self.head = Response(status, _reason(status), render(pairs), length, keep_alive=True)

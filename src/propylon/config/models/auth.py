@@ -15,6 +15,7 @@ from propylon.config.models.base import ConfigModel, OneOrMany, as_list, blank_t
 from propylon.config.models.keys import check_secret, fitting_algorithms
 from propylon.config.models.syntax import check_document_url
 from propylon.config.models.units import Duration, Rate, Timeout, Whole, WrittenRate
+from propylon.proxy.authenticate.claims import MOST_LEEWAY
 
 __all__ = [
     "ASYMMETRIC",
@@ -119,8 +120,7 @@ class JwtConfig(ConfigModel):
         default=(),
         description="Accepted values of the claim aud; a token must have one of them. Any when not set.",
     )
-    # RFC 7519, 4.1.4: "usually no more than a few minutes, to account for clock skew".
-    leeway: Annotated[Duration, Field(le=600.0)] = Field(
+    leeway: Annotated[Duration, Field(le=MOST_LEEWAY)] = Field(
         default=0.0,
         description="How far the clocks of issuer and gateway may differ; applies to exp, nbf and iat.",
     )

@@ -37,7 +37,7 @@ from propylon.config.models.services import (
     ServiceName,
     ServiceTimeoutsConfig,
 )
-from propylon.config.models.syntax import check_path
+from propylon.config.models.syntax import DEFAULT_PREFIX, check_prefix
 
 __all__ = [
     "BUILTIN_SERVICE",
@@ -93,16 +93,12 @@ def _without_blank_unbuilt(data: Any) -> Any:
     }
 
 
-def _prefix(text: str) -> str:
-    return check_path(text, names=False).rstrip("/")
-
-
 class GatewayConfig(ConfigModel):
     """The configuration of a Propylon gateway."""
 
     server: ServerConfig = Field(default=ServerConfig(), description="Where the gateway listens.")
-    prefix: Annotated[str, AfterValidator(_prefix)] = Field(
-        default="/api/v1", description="Path in front of the gateway's own endpoints."
+    prefix: Annotated[str, AfterValidator(check_prefix)] = Field(
+        default=DEFAULT_PREFIX, description="Path in front of the gateway's own endpoints."
     )
     debug: bool = Field(
         default=False,

@@ -8,25 +8,29 @@ import ipaddress
 import re
 from dataclasses import dataclass, replace
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-# RFC 3986, 3.3: pchar. `%` must begin an escape, and `{}` stands for the name of a segment, so both are left out.
-_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
-# RFC 3986, 3.4: query.
-_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
+from propylon.names.addresses import parse_rule
+from propylon.proxy.principal import is_listable, is_scope
+from propylon.wire.grammar import (
+    MAX_PORT,
+    QUERY_TEXT,
+    SEGMENT_TEXT,
+    TOKEN_TEXT,
+    VISIBLE_VALUE_TEXT,
+    read_port,
+)
+
 _NAMED = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 _DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
 # Underscores are not allowed in host names, but Docker and Compose put them into the names of containers.
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _GLOB = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_*](?:[A-Za-z0-9_.*-]*[A-Za-z0-9_*])?")
 _NUMBERS = re.compile(r"[0-9.*]*[0-9][0-9.*]*")
-_SCOPE = re.compile(r"[!#-+\--\[\]-~]+")
 _SRV = "srv+"
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<base>[^?#]*)(?P<rest>.*)",
     re.DOTALL,
 )
 _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>.*))?", re.DOTALL)
-_PORT = re.compile(r"[0-9]{1,5}")
 # These headers frame the message or control the connection. Set by hand, they would let one request be read as two
 # (request smuggling).
 FRAMING = frozenset(
@@ -41,6 +45,8 @@ FRAMING = frozenset(
         "upgrade",
     }
 )
+# Of the gateway's own endpoints, where the operator names none.
+DEFAULT_PREFIX = "/api/v1"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -110,10 +116,11 @@ def _host(text: str) -> str:
 
 def check_port(text: str) -> int:
     """Return the port as a number. Raises ValueError."""
-    if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
-        msg = f'"{text}" is no port: a number from 1 to 65535'
+    port = read_port(text)
+    if not port:  # nothing can listen on port 0
+        msg = f'"{text}" is no port: a number from 1 to {MAX_PORT}'
         raise ValueError(msg)
-    return int(text)
+    return port
 
 
 def check_url(text: str) -> str:
@@ -129,7 +136,7 @@ def check_document_url(text: str) -> str:
         msg = "must be a URL without a fragment"
         raise ValueError(msg)
     parse_url(address)
-    if mark and not _QUERY.fullmatch(query):
+    if mark and not QUERY_TEXT.fullmatch(query):
         msg = "has a character in its query that cannot stand there as it is"
         raise ValueError(msg)
     return text
@@ -148,8 +155,24 @@ def check_path(text: str, *, names: bool, what: str = "the path") -> str:
     return text
 
 
+def check_prefix(text: str) -> str:
+    """Accept what the gateway's own endpoints are below, without a last slash; "" is the root."""
+    return check_path(text, names=False).rstrip("/")
+
+
+def prefix_of(written: object) -> str:
+    """Return the prefix that was written; the default where it is missing or wrong.
+
+    For checks that go on after a mistake, so that one wrong prefix is one problem.
+    """
+    try:
+        return check_prefix(written) if isinstance(written, str) else DEFAULT_PREFIX
+    except ValueError:
+        return DEFAULT_PREFIX
+
+
 def _check_segment(segment: str, *, names: bool, what: str) -> None:
-    if _SEGMENT.fullmatch(segment):
+    if SEGMENT_TEXT.fullmatch(segment):
         if _DOTS.fullmatch(segment):
             msg = f'{what} has the segment "{segment}", which no request may have'
             raise ValueError(msg)
@@ -157,7 +180,7 @@ def _check_segment(segment: str, *, names: bool, what: str) -> None:
     if "{" in segment or "}" in segment:
         _check_named(segment, names=names, what=what)
         return
-    wrong = next(char for char in segment if not _SEGMENT.fullmatch(char))
+    wrong = next(char for char in segment if not SEGMENT_TEXT.fullmatch(char))
     msg = f"{what} has {_quoted(wrong)}, which cannot stand there as it is"
     raise ValueError(msg)
 
@@ -249,6 +272,7 @@ def check_registrable(text: str) -> str:
     if _NUMBERS.fullmatch(text):
         msg = f'"{text}": networks are written as 10.0.0.0/8, without a *'
         raise ValueError(msg)
+    parse_rule(text)  # what reads the list when the gateway starts
     return text.lower()
 
 
@@ -257,7 +281,7 @@ def check_scope(text: str) -> str:
     if " " in text.strip():
         msg = f"must be one scope for each item: write [{', '.join(text.split())}]"
         raise ValueError(msg)
-    if not _SCOPE.fullmatch(text):
+    if not is_scope(text):
         msg = "must be a scope of visible ASCII characters, without a space, a comma, a quote, a backslash"
         raise ValueError(msg)
     return text
@@ -265,15 +289,15 @@ def check_scope(text: str) -> str:
 
 def check_role(text: str) -> str:
     """Check a role: any printable text without a comma, since upstreams get roles joined by commas."""
-    if not text.strip() or "," in text or not text.isprintable():
-        msg = "must be the name of a role, without a comma and without control characters"
+    if not is_listable(text):
+        msg = "must be the name of a role, without a comma, control characters or space at an end"
         raise ValueError(msg)
     return text
 
 
 def check_token(text: str, what: str) -> str:
     """Check a token (RFC 9110, 5.6.2): the characters of methods and header names."""
-    if not _TOKEN.fullmatch(text):
+    if not TOKEN_TEXT.fullmatch(text):
         msg = f'"{text}" is no {what}'
         raise ValueError(msg)
     return text
@@ -290,7 +314,7 @@ def check_header_name(text: str) -> str:
 
 def check_header_value(text: str) -> str:
     """Check a header value: visible ASCII, spaces and tabs, no spaces at the ends (RFC 9110, 5.5)."""
-    if any(not (" " <= char <= "~" or char == "\t") for char in text) or text != text.strip():
+    if not VISIBLE_VALUE_TEXT.fullmatch(text):
         msg = "must be a value of visible ASCII characters, without spaces around it"
         raise ValueError(msg)
     return text

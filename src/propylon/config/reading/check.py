@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from propylon.config.models.endpoints import all_paths
 from propylon.config.models.schema import BUILTIN_SERVICE, with_defaults
 from propylon.config.models.spelling import did_you_mean
-from propylon.config.models.syntax import shape
+from propylon.config.models.syntax import prefix_of, shape
 from propylon.config.models.units import is_true, parse_whole
 from propylon.config.reading.credentials import credential_findings
 from propylon.config.reading.problems import Finding, Path
@@ -105,8 +105,7 @@ def _same_names(
 
 
 def _own_paths(matchers: list[_Matcher], prefix: object) -> Iterator[Finding]:
-    base = prefix.rstrip("/") if isinstance(prefix, str) else "/api/v1"
-    own = all_paths(base)
+    own = all_paths(prefix_of(prefix))
     for one in matchers:
         if shape(one.path) in own:
             yield (

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from propylon.config.models.schema import GatewayConfig
+from propylon.config.models.syntax import prefix_of
 from propylon.config.reading.check import cross_check
 from propylon.config.reading.document import Document, Unreadable, read
 from propylon.config.reading.environment import (
@@ -147,10 +148,7 @@ class _Sources:
     def add_services(self, environ: Mapping[str, str]) -> None:
         """Add services and routes from `NAME_SERVICE_URL`; configured keys win."""
         tree: Any = self._document.value
-        prefix = tree.get("prefix")
-        sound = isinstance(prefix, str) and prefix.startswith("/")
-        base = prefix.rstrip("/") if sound else "/api/v1"
-        written, places = services(environ, base)
+        written, places = services(environ, prefix_of(tree.get("prefix")))
         for setting in places:
             self._others.setdefault(setting.path, setting.place)
         tree["services"] = {**_mapping(written["services"]), **_mapping(tree.get("services"))}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from propylon.proxy.authenticate.verify import Verifier
 from propylon.proxy.challenge import invalid, missing
 from propylon.proxy.principal import ANONYMOUS, Principal
+from propylon.wire.grammar import BEARER
 from propylon.wire.message import Request
 
 __all__ = ["Bearer"]
 
-# The scheme in any case (RFC 9110, 11.1), one or more spaces, then a token68 (RFC 9110, 11.2). The token in a form
-# or in the query (RFC 6750, 2.2 and 2.3) is not looked for: those end up in logs and in browsers' histories.
-_BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+# The token in a form or in the query (RFC 6750, 2.2 and 2.3) is not looked for: those end up in logs and in browsers'
+# histories.
 _COMMON_PREFIX = b"Bearer "
 
 
@@ -55,7 +53,7 @@ def _token(sent: list[bytes]) -> bytes:
     # The gateway would verify one of two headers, and the upstream might use the other.
     if len(sent) != 1:
         raise invalid(reason="more than one Authorization header")
-    match = _BEARER.fullmatch(sent[0])
+    match = BEARER.fullmatch(sent[0])
     if match is None:
         raise invalid(reason="not a bearer token")
     return match[1]

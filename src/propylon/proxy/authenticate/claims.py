@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from propylon.proxy.authenticate.jws import BadToken, read_json
-from propylon.proxy.principal import Principal, identify, is_line, is_listable
+from propylon.proxy.principal import Principal, identify, is_line, is_listable, is_scope
+from propylon.wire.grammar import LATEST
 
-__all__ = ["Rules", "Verified", "judge", "principal_of"]
+__all__ = ["MOST_LEEWAY", "Rules", "Verified", "judge", "principal_of"]
 
 _Claims = Mapping[str, object]
 
@@ -18,13 +19,14 @@ _Claims = Mapping[str, object]
 # - The first listed claim that a token has counts, even if it is void. Falling back to the next one would let a
 #   malformed claim widen what a token grants.
 
+# Seconds. RFC 7519, 4.1.4: "usually no more than a few minutes, to account for clock skew". The configuration allows no
+# more, and the stores keep what they know of a token for so long after its `exp`.
+MOST_LEEWAY = 600.0
+
 # Characters. Subject and id become a header, a log field, and a key in a store: all want a bound.
 _MAX_TEXT = 256
 # Characters: 64 before the @ and 255 after it (RFC 5321, 4.5.3.1).
 _MAX_EMAIL = 320
-# The end of the year 9999 in seconds. Some libraries write milliseconds: those are far beyond it, and taken for
-# seconds they would make a token that never expires.
-_MAX_TIMESTAMP = 253_402_300_799
 _MISSING = object()
 
 
@@ -101,8 +103,8 @@ def principal_of(claims: _Claims, rules: Rules) -> Principal:
         subject=subject,
         email=email if isinstance(email, str) and _is_email(email) else "",
         # Scopes are one string with spaces (RFC 6749, 3.3; RFC 9068, 2.2.3). Some issuers write a list.
-        scopes=_names(scopes.split(" ") if isinstance(scopes, str) else scopes, spaces=False),
-        roles=_names(roles, spaces=True),
+        scopes=_names(scopes.split(" ") if isinstance(scopes, str) else scopes, is_scope),
+        roles=_names(roles, is_listable),
         claims=claims,
     )
     return identify(principal)
@@ -151,7 +153,9 @@ def _timestamp(claims: _Claims, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         msg = f"its {name} is not a number"
         raise BadToken(msg)
-    if not 0 <= value <= _MAX_TIMESTAMP:
+    # Some libraries write milliseconds: those are far beyond the year 9999, and taken for seconds they would make a
+    # token that never expires.
+    if not 0 <= value <= LATEST:
         msg = f"its {name} is not a time in seconds since 1970"
         raise BadToken(msg)
     return float(value)
@@ -166,11 +170,7 @@ def _text(claims: _Claims, name: str) -> str:
 
 
 def _is_email(value: str) -> bool:
-    return len(value) <= _MAX_EMAIL and is_line(value) and not _has_space(value)
-
-
-def _has_space(value: str) -> bool:
-    return any(map(str.isspace, value))
+    return len(value) <= _MAX_EMAIL and is_line(value) and not any(map(str.isspace, value))
 
 
 def _first_claim(claims: _Claims, names: Iterable[str]) -> object:
@@ -194,11 +194,9 @@ def _claim_at(claims: _Claims, name: str) -> object:
     return value
 
 
-def _names(value: object, *, spaces: bool) -> frozenset[str]:
+def _names(value: object, fits: Callable[[str], bool]) -> frozenset[str]:
     # A list with one wrong item is void as a whole: the issuer means something else by this claim.
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         return frozenset()
     # Upstreams get the names joined by commas, where "a,admin" would read as two.
-    return frozenset(
-        name for name in value if is_listable(name) and (spaces or not _has_space(name))
-    )
+    return frozenset(filter(fits, value))

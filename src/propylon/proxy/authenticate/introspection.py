@@ -14,6 +14,7 @@ from propylon.proxy.authenticate.claims import Rules, Verified, judge
 from propylon.proxy.authenticate.jws import BadToken, read_json
 from propylon.proxy.challenge import invalid
 from propylon.upstream.fetch import Fetched
+from propylon.wire.grammar import LATEST
 
 __all__ = ["LARGEST", "TIMEOUT", "Introspection"]
 
@@ -27,8 +28,6 @@ _OK = 200
 TIMEOUT = 5.0  # seconds that a request waits for the answer at most
 LARGEST = 64 * 1024  # bytes of an answer
 _MAX_CACHED = 10_000  # tokens
-# The last second of the year 9999, for answers without `exp`. They are asked about again after the ttl.
-_NO_EXPIRY = 253_402_300_799
 _DIGEST_SIZE = 32  # bytes: the cache holds SHA-256 digests, so that a memory dump holds no tokens
 
 _Verdict = tuple[Verified | None, float]  # None: not active. Valid until that moment of the clock.
@@ -120,7 +119,7 @@ class Introspection:
         if claims.get("sub") is None:
             claims["sub"] = claims.get("username")
         if claims.get("exp") is None:
-            claims["exp"] = _NO_EXPIRY
+            claims["exp"] = LATEST  # asked about again after the ttl
         try:
             return judge(claims, self._rules, now)
         # The issuer calls it active and the operator's rules refuse it: the operator should know.

@@ -435,7 +435,7 @@ def test_an_answer_waits_until_it_is_piped() -> None:
             await asyncio.sleep(0.05)
             sending = next(iter(world.ticker._watched))
             assert isinstance(sending, Connection)
-            assert sum(map(len, sending._held)) < 1_000_000
+            assert sum(map(len, sending._early_body)) < 1_000_000
             await answer.pipe(sink)
             assert len(sink.data) == 20_000_000
 

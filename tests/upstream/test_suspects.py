@@ -63,7 +63,7 @@ def test_a_connection_used_since_is_trusted() -> None:
             await asyncio.sleep(0.02)  # the ticker's time, by which idleness is told
             assert await world.ask() == (200, b"hello")
             assert alive.idle_since > dead.idle_since
-            world.pool.distrust(dead.idle_since)
+            world.pool.close_idle_since(dead.idle_since)
             assert world.state == (1, 1, 0)
 
     run(main())

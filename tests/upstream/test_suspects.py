@@ -148,8 +148,8 @@ def test_an_upstream_that_sends_for_ever_is_its_own_failure() -> None:
     run(main())
 
 
-def test_polite_upstreams_are_not_distrusted() -> None:
-    """What ends with a word (FIN) leaves the pool by itself, and takes nobody along."""
+def test_polite_upstreams_are_not_suspected() -> None:
+    """A connection that the upstream closes with a FIN leaves the pool alone, without the others."""
 
     async def main() -> None:
         async with World(polite) as world:

@@ -13,7 +13,7 @@ Rules.
    configuration, of a token or of Python code.
 4. No digits reach `int` before a pattern has admitted them: `int` takes `+5`, `5_0`, ` 5` and `٣`, and the
    time that it takes for a million digits is an attack.
-5. What a rule cannot say (a port is at most 65535, there are no two dots in a row) says the function beside it.
+5. Where a pattern cannot express all of a rule (a port is at most 65535), a function beside it checks the rest.
 """
 
 from __future__ import annotations

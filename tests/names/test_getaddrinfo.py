@@ -1,4 +1,4 @@
-"""getaddrinfo in threads: bounded, shared, fair to other names, and nobody's exit waits for them."""
+"""getaddrinfo in threads: bounded, shared, fair to other names, and not waited for at the exit."""
 
 import asyncio
 import subprocess
@@ -58,12 +58,12 @@ def dead(count: int) -> list[str]:
 
 
 async def give_up(tasks: "list[asyncio.Task[Infos]]") -> list[str]:
-    """What those are told who asked."""
+    """What the callers get: errors as text."""
     return [str(told) for told in await asyncio.gather(*tasks, return_exceptions=True)]
 
 
 def test_names_that_hang_leave_the_others_alone(resolving: Resolving) -> None:
-    """There are more threads than a loop has; and whoever asks is told when it takes too long."""
+    """There are more threads than a loop has, and a caller gets TimeoutError when a lookup takes too long."""
 
     async def main() -> None:
         names = System(timeout=0.5)
@@ -134,7 +134,7 @@ def test_when_all_threads_hang_nobody_waits(resolving: Resolving) -> None:
 
 
 def test_slow_names_take_up_half_of_the_threads(resolving: Resolving) -> None:
-    """Those that hung before are asked for again, but never so many at once that nobody else is."""
+    """Names that hung before are looked up again, but never so many at once that no thread is left for others."""
 
     async def main() -> None:
         names = System(threads=4, slow=0.5)
@@ -150,7 +150,7 @@ def test_slow_names_take_up_half_of_the_threads(resolving: Resolving) -> None:
         assert await names.ask("alive") == FOUND
         resolving.gate.set()
         assert await asyncio.gather(*again) == [FOUND] * 4
-        # Who answers in time is slow no more.
+        # A name that is answered in time is slow no more.
         await until(lambda: not names._running)
         assert await names.ask("dead0") == FOUND
         await until(lambda: "dead0" not in names._slow_names)
@@ -159,7 +159,7 @@ def test_slow_names_take_up_half_of_the_threads(resolving: Resolving) -> None:
 
 
 def test_whatever_is_raised_is_told(resolving: Resolving) -> None:
-    """Nobody waits for a thread that has died."""
+    """No caller waits for a thread that has died: it gets the exception."""
 
     async def main() -> None:
         names = System()

@@ -58,7 +58,7 @@ def look_up(name: str, servers: Source | None, hosts: Path) -> LookupResult[str]
 
 @pytest.mark.parametrize("name", ["localhost", "a.localhost"])
 def test_this_host_is_known(name: str, system: list[str], tmp_path: Path) -> None:
-    """Nobody is asked, not even a thread: all of them may be taken up by names that hang."""
+    """No query is made, not even in a thread: all of them may be taken up by names that hang."""
     servers = Servers("10.0.0.1")
     assert look_up(name, servers, tmp_path / "none").values == ("127.0.0.1", "::1")
     assert (servers.asked, system) == ([], [])
@@ -105,7 +105,7 @@ def test_the_hosts_file_comes_first(system: list[str], tmp_path: Path) -> None:
 
 
 def test_a_hosts_file_that_is_for_the_system_to_read(system: list[str], tmp_path: Path) -> None:
-    """What is no address in its usual spelling helps nobody here."""
+    """A line whose address has another spelling is left for the system to read."""
     hosts = tmp_path / "hosts"
     hosts.write_text("127.1 orders\n")
     assert look_up("orders", None, hosts).values == ("192.0.2.9",)
@@ -131,7 +131,7 @@ class Directory:
         return LookupResult(self.values, 10.0)
 
     async def addresses(self) -> tuple[str, ...] | None:
-        """What comes of it; None: nobody could say."""
+        """The addresses, or None if no source answered."""
         try:
             return (await self.lookup.addresses("orders.example")).values
         except ConnectFailed:
@@ -299,7 +299,7 @@ def test_the_system_itself() -> None:
     ],
 )
 def test_a_system_that_cannot_say(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then nobody knows whether the name is there; the log is told which, and who says so."""
+    """Then it is not known whether the name exists; the reason names it and the resolver that failed."""
 
     async def fail(_: System, host: str) -> Infos:
         raise error

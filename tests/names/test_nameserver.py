@@ -40,7 +40,7 @@ def test_one_family_is_enough() -> None:
 
 
 def test_one_family_that_nobody_answers_for() -> None:
-    """What is known is taken; where nothing is known, nobody can say that there is nothing."""
+    """The addresses of the other family are returned; if there are none, it is a failure and not "no such name"."""
 
     async def main() -> None:
         async with Responder({(NAME, "A"): ["10.0.0.1"]}, failing="AAAA") as responder:
@@ -142,7 +142,7 @@ def test_targets() -> None:
             responder.records = {(service, "SRV"): ["0 0 80 a.example.", "0 0 81 a.example."]}
             found = await responder.servers().targets(service)
             assert found.values == (SrvTarget("a.example", 80), SrvTarget("a.example", 81))
-            # Not available, says RFC 2782; and at port 0 nobody can be asked, whatever its priority.
+            # RFC 2782: not available; and nothing listens on port 0, whatever its priority.
             responder.records = {(service, "SRV"): ["0 0 0 ."]}
             assert (await responder.servers().targets(service)).values == ()
             responder.records = {(service, "SRV"): ["0 0 80 ."]}

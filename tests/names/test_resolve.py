@@ -1,4 +1,4 @@
-"""Names that change their addresses: asked again by TTL, kept while nobody can say, followed."""
+"""Names that change their addresses: looked up again by TTL, kept while DNS fails, followed."""
 
 import asyncio
 from typing import Any
@@ -92,7 +92,7 @@ def test_ttls_are_kept_within_bounds(ttl: float, holds: float) -> None:
 
 
 def test_many_who_ask_are_one_question() -> None:
-    """And one who gives up cancels nobody else's answer."""
+    """Callers share one lookup, and a caller that gives up does not cancel it for the others."""
 
     async def main() -> None:
         source = Told("10.0.0.1")
@@ -112,7 +112,7 @@ def test_many_who_ask_are_one_question() -> None:
 
 
 def test_a_failure_that_nobody_waits_for_is_no_complaint() -> None:
-    """The only one who asked has given up when it comes."""
+    """The only caller has given up when the failure comes: asyncio logs no exception."""
 
     async def main() -> None:
         complaints: list[Any] = []
@@ -179,7 +179,7 @@ def test_while_nobody_answers_the_last_addresses_stay(caplog: pytest.LogCaptureF
 
 
 def test_nobody_answers_from_the_start(caplog: pytest.LogCaptureFixture) -> None:
-    """ConnectFailed until somebody does; it is not asked for each of a thousand requests."""
+    """ConnectFailed until a name server answers; a thousand requests do not make a thousand lookups."""
 
     async def main() -> None:
         source, clock = Told(), Clock()
@@ -273,7 +273,7 @@ def test_a_name_that_is_gone_is_believed_after_a_while() -> None:
 
 
 def test_doubt() -> None:
-    """Nobody was there: the next one looks it up anew, but not more than once a second."""
+    """After a failed connection the next request looks the name up again, but not more than once a second."""
 
     async def main() -> None:
         source, clock = Told("10.0.0.1", ttl=60), Clock()
@@ -317,7 +317,7 @@ def following(responder: Responder, servers: NameServers | None = None, **ttls: 
 
 
 def test_answers_that_change_are_told() -> None:
-    """Each of them, without anybody asking."""
+    """Each of them is passed to `on_change`, without a request."""
 
     async def main() -> None:
         async with Responder({(NAME, "A"): ["10.0.0.1"]}) as responder:

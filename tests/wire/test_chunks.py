@@ -66,7 +66,7 @@ class Oracle:
 def agree(raw: bytes) -> None:
     """Whatever we take for a body is one for llhttp too: the same data, the same end.
 
-    It is stricter about extensions and trailers alone; both are dropped, so nobody reads them.
+    It is stricter about extensions and trailers alone; both are dropped, so no upstream reads them.
     """
     ours = decode([raw])
     theirs, complaint = Oracle().read(raw)

@@ -141,13 +141,13 @@ def test_some_names_are_only_looked_at(name: bytes) -> None:
 
 @pytest.mark.parametrize("name", [b"X-Privacy-Level", b"dnt", b"SEC-GPC"])
 def test_a_wish_for_privacy_is_noted(name: bytes) -> None:
-    """Whoever reads it needs to look only where there is one."""
+    """A request without a privacy header is told apart, so that the stage looks only at the others."""
     assert parse_request(head(name + b": 1")).private
     assert not parse_request(head(name + b"s: 1")).private
 
 
 def test_connection_cannot_take_the_token_away() -> None:
-    """The upstream would take the request for somebody else's: it is no header of one hop."""
+    """A client that names Authorization in Connection does not remove it: the upstream would see an anonymous request."""
     lines = (b"Connection: authorization, x-a", b"X-A: 1", b"Authorization: Bearer x")
     assert parse_request(head(*lines)).block == b"\r\nAuthorization: Bearer x"
 

@@ -13,8 +13,9 @@ import asyncio
 
 __all__ = ["Outbox"]
 
-# Bytes. uvloop reads up to 8 MiB from a fast upstream in one turn. They must reach the transport before, because only
-# the transport says that the client is slow (back-pressure), and memory would fill until then.
+# Bytes. uvloop reads up to 8 MiB from a fast upstream in one turn. They must reach the transport
+# before, because only the transport says that the client is slow (back-pressure), and memory would
+# fill until then.
 _LIMIT = 256 * 1024
 
 

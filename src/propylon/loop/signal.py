@@ -39,7 +39,8 @@ class Signal(Generic[T]):
         """
         self.done = False
         self.abandoned = abandoned
-        # asyncio.Task looks at this attribute of what a coroutine yields, to know that it is a future.
+        # asyncio.Task looks at this attribute of what a coroutine yields, to know that it is a
+        # future.
         self._asyncio_future_blocking = False
         self._callback: Callable[[Signal[T]], None] | None = None
         self._error: BaseException | None = None

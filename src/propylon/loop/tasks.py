@@ -74,7 +74,8 @@ def spawn_forever(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 
 def _log_unexpected_end(task: asyncio.Task[None]) -> None:
-    # `cancelling` counts the calls of `task.cancel`. Without one, a future that the coroutine awaited was cancelled.
+    # `cancelling` counts the calls of `task.cancel`. Without one, a future that the coroutine
+    # awaited was cancelled.
     if task.cancelled() and not task.cancelling():
         log.error("%r was cancelled by what it awaits, and will not go on", task.get_coro())
     if not task.cancelled() and (error := task.exception()) is not None:

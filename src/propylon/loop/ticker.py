@@ -38,8 +38,8 @@ class Ticker:
         self._interval = interval
         self._watched: set[Expirable] = set()
         self._handle: asyncio.TimerHandle | None = None
-        # The time of the last tick, for callers to whom that is precise enough. nginx caches the time of a turn, too,
-        # because a call of the clock for each use costs too much.
+        # The time of the last tick, for callers to whom that is precise enough. nginx caches the
+        # time of a turn, too, because a call of the clock for each use costs too much.
         self.now = loop.time()
 
     def watch(self, thing: Expirable) -> None:
@@ -60,7 +60,8 @@ class Ticker:
         self._handle = None
         now = self._loop.time()
         for thing in [thing for thing in self._watched if thing.deadline <= now]:
-            # An object that expired earlier in this tick may have ended this one, or given it more time.
+            # An object that expired earlier in this tick may have ended this one, or given it more
+            # time.
             if thing in self._watched and thing.deadline <= now:
                 thing.deadline = NEVER
                 thing.expire()

@@ -48,11 +48,13 @@ _LOCALHOST = "localhost"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 # RFC 952 has no underscores in host names, but Docker Compose gives them to containers.
 _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
-# WHATWG URL, "ends in a number": inet_aton, and so getaddrinfo, reads 127.1, 0x7f000001, 017700000001 and 2852039166
-# as IPv4 addresses. An attacker spells 169.254.169.254 that way, past a list. Here an address has one spelling.
+# WHATWG URL, "ends in a number": inet_aton, and so getaddrinfo, reads 127.1, 0x7f000001,
+# 017700000001 and 2852039166 as IPv4 addresses. An attacker spells 169.254.169.254 that way, past a
+# list. Here an address has one spelling.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _GLOB = re.compile(r"[a-z0-9_.*-]{1,253}")
-# `10.*` is meant for addresses; 10.example.com is a name, and its owner may point it at any address.
+# `10.*` is meant for addresses; 10.example.com is a name, and its owner may point it at any
+# address.
 _NUMERIC_GLOB = re.compile(r"[0-9.*]*[0-9][0-9.*]*")
 
 _LOOPBACK_4 = IPv4Network("127.0.0.0/8")
@@ -116,7 +118,8 @@ def parse_host(text: str) -> str:
 
     Raises ValueError for anything else: a URL, a port, a user, a space.
     """
-    # Without `%`: a zone of a link-local address (RFC 4007) means another interface on another host.
+    # Without `%`: a zone of a link-local address (RFC 4007) means another interface on another
+    # host.
     if ":" in text and "%" not in text:
         address = parse_address(text)
         if address is not None:
@@ -199,8 +202,8 @@ class AllowList:
         self._addresses = _patterns(
             glob for glob in globs if _NUMERIC_GLOB.fullmatch(glob) or not glob.strip("*")
         )
-        # Programs beside the gateway often trust all connections from their own host. An operator who wants those
-        # registered names them: 127.0.0.1, 127.0.0.0/8, ::1 or localhost.
+        # Programs beside the gateway often trust all connections from their own host. An operator
+        # who wants those registered names them: 127.0.0.1, 127.0.0.0/8, ::1 or localhost.
         self._local = tuple(network for network in self._networks if _is_local(network))
         self._localhost = _LOCALHOST in globs
 

@@ -29,8 +29,8 @@ Infos = list[tuple[Any, ...]]
 
 # As many as the default pool of a loop has at the most (`min(32, cpus + 4)`).
 _THREADS = 32
-# Seconds. resolv.conf(5): a name server is asked twice, for five seconds each. Where one drops the queries for AAAA,
-# every lookup takes ten seconds, and then succeeds.
+# Seconds. resolv.conf(5): a name server is asked twice, for five seconds each. Where one drops the
+# queries for AAAA, every lookup takes ten seconds, and then succeeds.
 _TIMEOUT = 12.0
 # Seconds after which a lookup is slow. A resolver that knows the name answers in milliseconds.
 _SLOW = 2.0
@@ -47,7 +47,8 @@ class _Query:
     answer: Future[Infos] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
-        # A running future cannot be cancelled: a caller that gives up must not cancel what the others wait for.
+        # A running future cannot be cancelled: a caller that gives up must not cancel what the
+        # others wait for.
         self.answer.set_running_or_notify_cancel()
 
 
@@ -61,7 +62,8 @@ class System:
         self._threads = threads
         self._timeout = timeout
         self._slow = slow
-        # Guards all below. The threads take their next query themselves: the loop may be busy or closed.
+        # Guards all below. The threads take their next query themselves: the loop may be busy or
+        # closed.
         self._lock = threading.Lock()
         self._asked: dict[str, _Query] = {}
         self._running: set[_Query] = set()
@@ -83,7 +85,8 @@ class System:
             msg = f"it has not ended after {self._timeout:g} s"
             raise TimeoutError(msg) from error
 
-    # The caller of each of these holds the lock; `_run` and `_resolve` take it themselves or need none
+    # The caller of each of these holds the lock; `_run` and `_resolve` take it themselves or need
+    # none
 
     def _query(self, host: str) -> _Query:
         """Return the query for a name, a new one if none runs or waits. Raises TimeoutError, OSError."""
@@ -147,7 +150,8 @@ class System:
         now = time.monotonic()
         self._running.discard(ended)
         del self._asked[ended.host]
-        # Judged anew each time, so that a name is slow no longer once its name server answers again.
+        # Judged anew each time, so that a name is slow no longer once its name server answers
+        # again.
         self._slow_names.pop(ended.host, None)
         if self._is_late(ended, now) and len(self._slow_names) < _MAX_NAMES:
             self._slow_names[ended.host] = None

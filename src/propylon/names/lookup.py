@@ -23,15 +23,15 @@ from propylon.names.resolve import LookupResult, Names, Source, SrvTarget, no_su
 
 __all__ = ["SYSTEM", "Lookup", "ask_system", "is_own_address", "is_system_name"]
 
-# Seconds. An answer of getaddrinfo has no TTL. HAProxy keeps a valid one for 10 s (`hold valid`), and the names of
-# containers move whenever a container is created again.
+# Seconds. An answer of getaddrinfo has no TTL. HAProxy keeps a valid one for 10 s (`hold valid`),
+# and the names of containers move whenever a container is created again.
 _SYSTEM_TTL = 10.0
 # Shorter: a client may be waiting for a container that has just been started.
 _NO_SUCH_NAME_TTL = 5.0
 _HOSTS = Path("/etc/hosts")
 _LOOPBACK = ("127.0.0.1", "::1")
-# Seconds for the system to answer what the name servers do not know. A directory answers at once; what takes longer
-# asks the same name servers again.
+# Seconds for the system to answer what the name servers do not know. A directory answers at once;
+# what takes longer asks the same name servers again.
 _FALLBACK_TIMEOUT = 2.0
 # Seconds for which the system is not asked again for a name that it did not know either.
 _FALLBACK_PAUSE = 60.0
@@ -51,7 +51,8 @@ _system = System()
 
 def is_system_name(host: str) -> bool:
     """Whether only the system can resolve `host`: a name of one label, of multicast DNS, or of this host."""
-    # RFC 6762, 3: .local is multicast. RFC 6761, 6.3: a resolver must not query name servers for localhost.
+    # RFC 6762, 3: .local is multicast. RFC 6761, 6.3: a resolver must not query name servers for
+    # localhost.
     return "." not in host or host.endswith((".local", ".localhost"))
 
 
@@ -191,7 +192,8 @@ class Lookup:
     def _local(self, name: str) -> tuple[str, ...]:
         """Return the addresses that this host knows without a query: of its hosts file, and of localhost."""
         listed = self._from_hosts_file(name)
-        # RFC 6761, 6.3: localhost is loopback, even if the hosts file lacks it. Containers often have an empty one.
+        # RFC 6761, 6.3: localhost is loopback, even if the hosts file lacks it. Containers often
+        # have an empty one.
         is_local = name == "localhost" or name.endswith(".localhost")
         return listed or (_LOOPBACK if is_local else ())
 

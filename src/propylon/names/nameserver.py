@@ -25,8 +25,8 @@ from propylon.names.resolve import LookupResult, SrvTarget, unresolved
 
 __all__ = ["NameServers"]
 
-# Seconds for all tries of one query. Less than `timeouts.connect` (5 s), so that the system's resolver can still be
-# asked within it.
+# Seconds for all tries of one query. Less than `timeouts.connect` (5 s), so that the system's
+# resolver can still be asked within it.
 _LIFETIME = 3.0
 
 
@@ -34,7 +34,7 @@ class NameServers:
     """The name servers of this host, queried as its own resolver would: with its search list, ndots and retries."""
 
     def __init__(self, resolver: dns.asyncresolver.Resolver) -> None:
-        """Query by `resolver`."""
+        """Query by `resolver`, which `of_system` makes."""
         self._resolver = resolver
         self._backend = dns.asyncbackend.get_backend("asyncio")
 
@@ -50,8 +50,9 @@ class NameServers:
 
     async def addresses(self, name: str) -> LookupResult[str]:
         """Return the addresses of a name, IPv4 first; none: there is no such name. Raises ConnectFailed."""
-        # RFC 6724 would have IPv6 first, and Happy Eyeballs (RFC 8305) try both. Addresses are tried in order here, and
-        # a network without IPv6 whose names have AAAA records is a commoner mistake than the reverse.
+        # RFC 6724 would have IPv6 first, and Happy Eyeballs (RFC 8305) try both. Addresses are
+        # tried in order here, and a network without IPv6 whose names have AAAA records is a
+        # commoner mistake than the reverse.
         found = await asyncio.gather(
             self._query_or_error(name, "A"), self._query_or_error(name, "AAAA")
         )
@@ -77,7 +78,8 @@ class NameServers:
         records = [
             record
             for record in answer.values
-            # RFC 2782: a target of "." says that there is no such service. Nothing listens on port 0.
+            # RFC 2782: a target of "." says that there is no such service. Nothing listens on port
+            # 0.
             if isinstance(record, dns.rdtypes.IN.SRV.SRV)
             and record.target != dns.name.root
             and record.port != 0

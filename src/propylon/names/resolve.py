@@ -40,15 +40,18 @@ log = logging.getLogger(__name__)
 
 # Seconds. A TTL of 0 must not become a busy loop.
 _LEAST_TTL = 1.0
-# Docker gives a TTL of 600 s for names that may move at any moment, and nginx's users write `valid=10s` against that.
-# A query each minute costs nothing.
+# Docker gives a TTL of 600 s for names that may move at any moment, and nginx's users write
+# `valid=10s` against that. A query each minute costs nothing.
 _MOST_TTL = 60.0
-# Seconds for which a name keeps its addresses after name servers say that it does not exist: HAProxy's `hold nx`.
+# Seconds for which a name keeps its addresses after name servers say that it does not exist:
+# HAProxy's `hold nx`.
 _HOLD = 30.0
-# Seconds until a query that failed is made again. RFC 2308, 7 allows up to five minutes, and section 5 up to hours for a
-# name that does not exist; but an operator who starts a container waits for its name.
+# Seconds until a query that failed is made again. RFC 2308, 7 allows up to five minutes, and
+# section 5 up to hours for a name that does not exist; but an operator who starts a container waits
+# for its name.
 _RETRY = 5.0
-# Entries of a cache. Names come from the configuration and from registrations, so this is far above what is in use.
+# Entries of a cache. Names come from the configuration and from registrations, so this is far above
+# what is in use.
 _MAX_NAMES = 1024
 
 
@@ -241,13 +244,14 @@ class _Cache(Generic[T]):
 
     def mark_stale(self, name: str) -> None:
         """Expire the answer, unless its lookup began less than the least TTL ago."""
-        # An upstream that is down is connected to many times a second. Not each failure may cause a query.
+        # An upstream that is down is connected to many times a second. Not each failure may cause a
+        # query.
         entry = self._entries.get(name)
         if entry is not None and entry.values and self._clock() - entry.asked >= self._least_ttl:
             entry.expires = 0.0
 
     def close(self) -> None:
-        """Cancel all lookups."""
+        """Cancel the lookups that are under way."""
         for entry in self._entries.values():
             if entry.lookup is not None:
                 entry.lookup.cancel()
@@ -264,7 +268,8 @@ class _Cache(Generic[T]):
         """Look the name up, once for all callers. Raises ConnectFailed if there is no answer, old or new."""
         if entry.lookup is None:
             entry.lookup = spawn(self._look_up(name, entry))
-            # When all callers have given up, no code awaits the task, and asyncio would log its failure.
+            # When all callers have given up, no code awaits the task, and asyncio would log its
+            # failure.
             entry.lookup.add_done_callback(_mark_retrieved)
         # Shielded: a caller that is cancelled must not cancel what the others wait for.
         return await asyncio.shield(entry.lookup)

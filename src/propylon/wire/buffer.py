@@ -17,8 +17,9 @@ from propylon.wire.request import HeadProbe
 
 __all__ = ["HeadBuffer"]
 
-# RFC 9112, 2.2: a server should ignore at least one empty line before a request line. Old clients send a CRLF
-# behind the body of a POST. Only CRLF counts: a bare LF is refused, because other readers end lines there.
+# RFC 9112, 2.2: a server should ignore at least one empty line before a request line. Old clients
+# send a CRLF behind the body of a POST. Only CRLF counts: a bare LF is refused, because other
+# readers end lines there.
 _LINE_ENDS = re.compile(rb"(?:\r\n)*")
 
 
@@ -57,7 +58,8 @@ class HeadBuffer:
             del buffer[:blank]  # an empty line that arrived in two pieces
             searched, data = 0, bytes(buffer)
         end = buffer.find(HEAD_END, searched)
-        # The limit holds for a head that has no end yet, too: an endless head must not fill the memory.
+        # The limit holds for a head that has no end yet, too: an endless head must not fill the
+        # memory.
         if end > self._limit or (end < 0 and len(buffer) > self._limit):
             msg = f"The head of a request may have {self._limit} bytes at the most"
             raise HeadersTooLarge(msg)

@@ -35,8 +35,9 @@ HEAD_END = b"\r\n\r\n"
 # The chunk of size zero and an empty trailer section (RFC 9112, 7.1).
 LAST_CHUNK = b"0\r\n\r\n"
 
-# Bytes of one size line with its extension, and of all trailers together: 16 KiB, as Apache and Go allow for
-# extensions. Without a limit, an extension of a gigabyte is a body that no `max_body` counts.
+# Bytes of one size line with its extension, and of all trailers together: 16 KiB, as Apache and Go
+# allow for extensions. Without a limit, an extension of a gigabyte is a body that no `max_body`
+# counts.
 _LINE_LIMIT = 16 * 1024
 
 
@@ -93,7 +94,8 @@ class ChunkDecoder:
 
     def feed(self, data: bytes) -> bytes:
         """Take the next piece; return the data of all chunks in it, joined. Raises FramingError."""
-        # Joined, because a million chunks of one byte must not become a million writes (CVE-2025-69229 in aiohttp).
+        # Joined, because a million chunks of one byte must not become a million writes
+        # (CVE-2025-69229 in aiohttp).
         if self._pending:
             data = self._pending + data
             self._pending = b""
@@ -147,7 +149,8 @@ class ChunkDecoder:
         return match.end()
 
     def _close_chunk(self, data: bytes, position: int) -> int:
-        # A reader that skips two bytes here, whatever they are, lets a client hide a chunk from it (CVE-2025-43859 in h11).
+        # A reader that skips two bytes here, whatever they are, lets a client hide a chunk from it
+        # (CVE-2025-43859 in h11).
         found = data[position : position + 2]
         if found == b"\r\n":
             self._closing = False
@@ -158,8 +161,8 @@ class ChunkDecoder:
         raise FramingError(msg)
 
     def _trailer(self, data: bytes, position: int) -> int:
-        # RFC 9110, 6.5.1: trailers may be dropped, and must not be merged into the headers, where an
-        # `Authorization` among them would count.
+        # RFC 9110, 6.5.1: trailers may be dropped, and must not be merged into the headers, where
+        # an `Authorization` among them would count.
         if data.startswith(b"\r\n", position):
             self.done = True
             return position + 2

@@ -13,7 +13,7 @@ Rules.
    configuration, of a token or of Python code.
 4. No digits reach `int` before a pattern has admitted them: `int` takes `+5`, `5_0`, ` 5` and `٣`, and the
    time that it takes for a million digits is an attack.
-5. What a rule cannot say (a port is at most 65535, there are no two dots in a row) says the function beside it.
+5. Where a pattern cannot express all of a rule (a port is at most 65535), a function beside it checks the rest.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ def _bytes(pattern: str) -> re.Pattern[bytes]:
 
 # ------------------------------------------------------------------ RFC 9110, HTTP Semantics
 
-# 5.6.3: OWS is any number of spaces and tabs. `bytes.strip()` without an argument would also take VT and FF,
-# which are no white space to HTTP: a value that we strip and the upstream does not is two values.
-# RFC 9112 names a second white space, BWS, that a recipient must parse and remove ("bad"). Propylon refuses it.
+# 5.6.3: OWS is any number of spaces and tabs. `bytes.strip()` without an argument would also take
+# VT and FF, which are no white space to HTTP: a value that we strip and the upstream does not is
+# two values. The same section has BWS ("bad"), which a recipient must parse and remove; Propylon
+# refuses it, because other readers do not know it.
 OWS = b" \t"
 
 # 5.6.2: token, of which methods and field names (5.1) are made.
@@ -72,38 +73,42 @@ _token = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 — a rule of a grammar
 TOKEN = _bytes(_token)
 TOKEN_TEXT = re.compile(_token)
 
-# 5.5: field-value, with obs-text (0x80-0xff): old upstreams send Latin-1, most send UTF-8, and both pass as they
-# are. No CR, LF or NUL, which end a line for some reader. No white space at the ends: it belongs to the line
-# and not to the value, and every recipient takes it off.
+# 5.5: field-value, with obs-text (0x80-0xff): old upstreams send Latin-1, most send UTF-8, and both
+# pass as they are. No CR, LF or NUL, which end a line for some reader. No white space at the ends:
+# it belongs to the line and not to the value, and every recipient takes it off.
 _content = r"[\t\x20-\x7e\x80-\xff]*"
 _vchar = r"[\x21-\x7e\x80-\xff]"
 _value = rf"(?:{_vchar}(?:{_content}{_vchar})?)?"
 FIELD_VALUE = _bytes(_value)
 FIELD_VALUE_TEXT = re.compile(_value)
-# 5.5: a new value should keep to US-ASCII. What an operator writes is text without an encoding: `é` would be
-# one byte to one upstream and two to the next.
+# 5.5: a new value should keep to US-ASCII. What an operator writes is text without an encoding: `é`
+# would be one byte to one upstream and two to the next.
 VISIBLE_VALUE_TEXT = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 
 # 8.6: 1*DIGIT. 18 digits stay below 2**63, so that the integer of no recipient overflows.
 CONTENT_LENGTH = _bytes(r"[0-9]{1,18}")
-# 7.6.2: 1*DIGIT. No chain has a thousand proxies, and a recipient may lower the number to what it supports.
+# 7.6.2: 1*DIGIT. No chain has a thousand proxies, and a recipient may lower the number to what it
+# supports.
 MAX_FORWARDS = _bytes(r"[0-9]{1,3}")
 # 10.2.3: delay-seconds of Retry-After, 1*DIGIT. Ten digits are three centuries.
 DELAY_SECONDS = _bytes(r"[0-9]{1,10}")
 
-# 11.4: credentials; the scheme in any case (11.1), then one token68 (11.2), which RFC 6750, 2.1 calls b64token.
+# 11.4: credentials; the scheme in any case (11.1), then one token68 (11.2), which RFC 6750, 2.1
+# calls b64token.
 BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 
-# Not of an RFC: what a client may choose as its X-Request-ID. It is safe in a header, a log line, a URL and a
-# shell; anything else would let the client write into the log of the gateway and of every upstream.
+# Not of an RFC: what a client may choose as its X-Request-ID. It is safe in a header, a log line, a
+# URL and a shell; anything else would let the client write into the log of the gateway and of every
+# upstream.
 REQUEST_ID = _bytes(r"[A-Za-z0-9._~+/=-]{1,128}")
 
 
 # ------------------------------------------------------------------ RFC 9112, HTTP/1.1
 
-# 3.2.1: origin-form. RFC 3986 has no `"<>[]^{|}`, and no backslash and backtick either, but browsers send them
-# unescaped; they pass as they are. Never a fragment (`#`), a space, a control byte or a byte above ASCII: what
-# comes after one of these is another part of the request line to some reader.
+# 3.2.1: origin-form. RFC 3986 has no `"<>[]^{|}`, and no backslash and backtick either, but
+# browsers send them unescaped; they pass as they are. Never a fragment (`#`), a space, a control
+# byte or a byte above ASCII: what comes after one of these is another part of the request line to
+# some reader.
 _path = r"/[\x21\x22\x24-\x3e\x40-\x7e]*"  # all of those but `?`, which begins the query
 _query = r"\?[\x21\x22\x24-\x7e]*"
 ORIGIN_FORM = _bytes(rf"{_path}(?:{_query})?")
@@ -111,15 +116,16 @@ ORIGIN_FORM = _bytes(rf"{_path}(?:{_query})?")
 ABSOLUTE_FORM = re.compile(rb"https?://(?P<authority>[^/?#]*)(?P<rest>.*)", re.IGNORECASE)
 # 3: request-line, with exactly one space between its parts. Here the target is only cut out.
 REQUEST_LINE = _bytes(rf"{_token} [!-\xff]+ HTTP/1\.[01]")
-# The request line that nearly all requests have. A method in capitals, so that it needs no decoding.
+# The request line that nearly all requests have. A method in capitals, so that it needs no
+# decoding.
 PLAIN_REQUEST_LINE = _bytes(rf"([A-Z]+) ({_path})({_query})? HTTP/1\.1")
 # 4: status-line. The reason is ignored, and its space may be missing: some upstreams leave it out.
 # 9110, 15: a status outside of 100-599 is invalid.
 STATUS_LINE = _bytes(r"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\r\n]*)?")
 
-# 7.1: chunk-size and chunk-ext. 15 hexadecimal digits stay below 2**63. No control byte in an extension, and only
-# CRLF ends it: Kestrel took a bare LF for the end, proxies did not (CVE-2025-55315). The BWS that 7.1.1 allows before
-# an extension is refused.
+# 7.1: chunk-size and chunk-ext. 15 hexadecimal digits stay below 2**63. No control byte in an
+# extension, and only CRLF ends it: Kestrel took a bare LF for the end, proxies did not
+# (CVE-2025-55315). The BWS that 7.1.1 allows before an extension is refused.
 _chunk_line = r"(?:;[\t\x20-\x7e\x80-\xff]*)?"
 CHUNK_LINE = _bytes(rf"([0-9A-Fa-f]{{1,15}}){_chunk_line}\r\n")
 # 7.1.2: a trailer is a field line. 5.1: no white space before the colon.
@@ -131,9 +137,9 @@ PARTIAL_TRAILER_LINE = _bytes(rf"(?:{_token}(?::{_content}\r?)?|\r)")
 
 # ------------------------------------------------------------------ RFC 3986, URIs
 
-# 3.2.2 and RFC 9110, 7.2: Host is uri-host [ ":" port ]. Without percent-encoding: no browser sends it, and a
-# reader that decodes it sees another host. 255 characters, as 3.2.2 advises and DNS demands (RFC 1035, 2.3.4);
-# the longest address has 45, the shortest (`::`) two.
+# 3.2.2 and RFC 9110, 7.2: Host is uri-host [ ":" port ]. Without percent-encoding: no browser sends
+# it, and a reader that decodes it sees another host. 255 characters, as 3.2.2 advises and DNS
+# demands (RFC 1035, 2.3.4); the longest address has 45, the shortest (`::`) two.
 HOST = _bytes(
     r"(?P<name>[A-Za-z0-9._~!$&'()*+;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5})?)?"
 )
@@ -143,7 +149,8 @@ _PORT_TEXT = re.compile(r"[0-9]{1,5}")
 
 # 2.1: a `%` that is not followed by two hexadecimal digits. For `search`.
 BAD_ESCAPE = _bytes(r"%(?![0-9A-Fa-f]{2})")
-# 3.3: pchar; and 3.4: query = *( pchar / "/" / "?" ). These are for paths that an operator or a service writes.
+# 3.3: pchar; and 3.4: query = *( pchar / "/" / "?" ). These are for paths that an operator or a
+# service writes.
 _pchar = r"[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2}"
 SEGMENT_TEXT = re.compile(rf"(?:{_pchar})*")
 QUERY_TEXT = re.compile(rf"(?:{_pchar}|[/?])*")
@@ -158,22 +165,24 @@ def read_port(text: str) -> int | None:
 
 # ------------------------------------------------------------------ RFC 6749, OAuth 2.0
 
-# 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). No space, which parts scopes; no quote and no backslash,
-# which would end the quoted string of a challenge (RFC 6750, 3). Without the comma too: the upstream gets
-# the scopes joined by commas in X-User-Scopes, and `read,admin` would become two there.
+# 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). No space, which parts scopes; no quote and no
+# backslash, which would end the quoted string of a challenge (RFC 6750, 3). Without the comma too:
+# the upstream gets the scopes joined by commas in X-User-Scopes, and `read,admin` would become two
+# there.
 SCOPE_TEXT = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+")
 
 
 # ------------------------------------------------------------------ RFC 3339, Date and Time on the Internet
 
-# 5.6: date-time. `T` and `Z` in any case. Nine digits of a fraction are nanoseconds. The space that a note allows
-# instead of `T` is not one: it would part the value in a query and in a log.
+# 5.6: date-time. `T` and `Z` in any case. Nine digits of a fraction are nanoseconds. The space that
+# a note allows instead of `T` is not one: it would part the value in a query and in a log.
 _time = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _DATE_TIME_TEXT = re.compile(
     rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T{_time}:[0-5][0-9](?:\.[0-9]{{1,9}})?(?:Z|[+-]{_time})",
     re.IGNORECASE | re.ASCII,
 )
-# 9999-12-31T23:59:59Z: a year has four digits. Times beyond are milliseconds that were taken for seconds.
+# 9999-12-31T23:59:59Z: a year has four digits. Times beyond are milliseconds that were taken for
+# seconds.
 LATEST = 253_402_300_799
 
 

@@ -30,11 +30,13 @@ __all__ = [
     "without",
 ]
 
-# Values of the headers that mean something to a gateway, by lower-case name, in the order of the lines.
+# Values of the headers that mean something to a gateway, by lower-case name, in the order of the
+# lines.
 Special = dict[bytes, list[bytes]]
 
-# Envoy and Apache allow 100 header fields, HAProxy 101, Node 2,000; browsers send about 20, long proxy chains about 60.
-# Without a bound, a head of 64 KiB may have 16,000 fields, and everything that looks at each of them is an attack.
+# Envoy and Apache allow 100 header fields, HAProxy 101, Node 2,000; browsers send about 20, long
+# proxy chains about 60. Without a bound, a head of 64 KiB may have 16,000 fields, and everything
+# that looks at each of them is an attack.
 MAX_FIELDS = 256
 
 
@@ -59,8 +61,8 @@ def values(block: bytes, name: bytes) -> list[bytes]:
 
 def without(block: bytes, names: Iterable[bytes]) -> bytes:
     """Return the block without the lines that have one of these names, which are given in lower case."""
-    # No pattern is made of the names: a client may list fifteen thousand of them in `Connection`, and patterns are
-    # slow to compile and stay in the cache of `re`.
+    # No pattern is made of the names: a client may list fifteen thousand of them in `Connection`,
+    # and patterns are slow to compile and stay in the cache of `re`.
     wanted = frozenset(names)
     lines = block.split(b"\r\n")
     return b"\r\n".join([line for line in lines if line.partition(b":")[0].lower() not in wanted])
@@ -88,8 +90,8 @@ def take(
     for match in pattern.finditer(block.lower()):
         name, value = match.groups()
         start, end = match.span()
-        # `x_user_id` is removed with `x-user-id`, because CGI and WSGI read both as one variable. Its value counts for
-        # nothing here: nginx drops such names by default, too.
+        # `x_user_id` is removed with `x-user-id`, because CGI and WSGI read both as one variable.
+        # Its value counts for nothing here: nginx drops such names by default, too.
         if b"_" not in name:
             value = block[end - len(value) : end]
             if value[-1:] in OWS:

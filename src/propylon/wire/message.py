@@ -13,8 +13,8 @@ CHUNKED = -2
 UNTIL_CLOSE = -3
 
 
-# Headers of a request that the gateway reads and that stay in its block: the upstream may want them, too. The other
-# special ones are removed, and put back by the stage that decides about them.
+# Headers of a request that the gateway reads and that stay in its block: the upstream may want
+# them, too. The other special ones are removed, and put back by the stage that decides about them.
 LOOKED_AT = frozenset(
     {
         b"authorization",
@@ -63,11 +63,11 @@ class Fields:
         self.expects_continue = False
         self.upgrade = b""
         # Two questions of the hot path, answered once for all requests that share these lines.
-        self.plain = special.keys() <= _ORDINARY  # no header has to be put back
-        self.private = not special.keys().isdisjoint(
-            _PRIVACY
-        )  # a header about privacy is among them
-        # The block without `Authorization`, made when a service with `forward_token: false` first needs it.
+        # `plain`: no header has to be put back. `private`: a header about privacy is among them.
+        self.plain = special.keys() <= _ORDINARY
+        self.private = not special.keys().isdisjoint(_PRIVACY)
+        # The block without `Authorization`, made when a service with `forward_token: false` first
+        # needs it.
         self.tokenless: bytes | None = None
         self.remembered = False  # the next request may share them
 

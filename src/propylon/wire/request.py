@@ -23,24 +23,18 @@ from functools import lru_cache
 import httptools
 
 from propylon.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed, UnknownExpectation
+from propylon.wire import grammar
 from propylon.wire.framing import HEAD_END, FramingError, content_length
-from propylon.wire.grammar import (
-    ABSOLUTE_FORM,
-    HOST,
-    MAX_PORT,
-    ORIGIN_FORM,
-    PLAIN_REQUEST_LINE,
-    REQUEST_LINE,
-)
 from propylon.wire.headers import MAX_FIELDS, take, tokens, without
 from propylon.wire.message import CHUNKED, LOOKED_AT, NO_BODY, Fields, Request
 
 __all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "host_name", "parse_request"]
 
-# Every request header with a meaning for a gateway: hop-by-hop (RFC 9110, 7.6.1), about the client (X-Forwarded-*,
-# Forwarded), about the user (X-User-*), and those that make a framework see another URL or method. These lines are
-# removed; the stage that decides about one puts it back. Those of LOOKED_AT stay. `_` counts as `-`, because CGI, WSGI
-# and PHP read `X_User_Id` and `X-User-Id` as one variable: a client could name itself (CVE-2025-64484).
+# Every request header with a meaning for a gateway: hop-by-hop (RFC 9110, 7.6.1), about the client
+# (X-Forwarded-*, Forwarded), about the user (X-User-*), and those that make a framework see another
+# URL or method. These lines are removed; the stage that decides about one puts it back. Those of
+# LOOKED_AT stay. `_` counts as `-`, because CGI, WSGI and PHP read `X_User_Id` and `X-User-Id` as
+# one variable: a client could name itself (CVE-2025-64484).
 _SPECIAL = re.compile(
     rb"\r\n("
     rb"host|connection|content[-_]length|transfer[-_]encoding|te|trailer|upgrade|expect|keep[-_]alive"
@@ -53,15 +47,17 @@ _SPECIAL = re.compile(
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _MALFORMED = "The request is malformed"
 _NO_LINE = "The request line is not METHOD SP target SP HTTP/1.1"
-# A head that is shorter than so many of these has no more fields than that: nearly all need no counting.
+# A head that is shorter than so many of these has no more fields than that: nearly all need no
+# counting.
 _SHORTEST_FIELD = len(b"a:\r\n")
 _KEEP_ALIVE = [b"keep-alive"]
-# Sets of header lines that `FieldsMemory` keeps. A browser's lines are about 700 bytes, so that is about a megabyte for
-# each worker, with what was read from them.
+# Sets of header lines that `FieldsMemory` keeps. A browser's lines are about 700 bytes, so that is
+# about a megabyte for each worker, with what was read from them.
 _REMEMBERED = 512
 # Bytes of one set. Ten thousand idle connections that keep 64 KiB each would be 640 MB.
 _REMEMBERED_SIZE = 4096
-# Methods that nearly all requests have. llhttp knows 30 more; a request with one takes the longer way.
+# Methods that nearly all requests have. llhttp knows 30 more; a request with one takes the longer
+# way.
 _COMMON = {
     method.encode(): method
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -138,12 +134,13 @@ class FieldsMemory:
             method, path, query = common
             return Request(method, line, path, query, fields)
         # A line end within the request line would make header lines that are not part of the key.
-        if REQUEST_LINE.fullmatch(line) is None:
+        if grammar.REQUEST_LINE.fullmatch(line) is None:
             raise InvalidRequest(_NO_LINE)
         request = parse_request(line + lines + HEAD_END)
         small = len(lines) <= _REMEMBERED_SIZE
         if small and request.version == 1 and request.fields.remembered:
-            # Emptied as a whole: cheaper than an LRU, and the lines in use are back after one request each.
+            # Emptied as a whole: cheaper than an LRU, and the lines in use are back after one
+            # request each.
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[lines] = request.fields
@@ -157,7 +154,8 @@ def parse_request(head: bytes) -> Request:
     HeadersTooLarge (431) for too many fields, UnknownExpectation (417).
     """
     if head.find(HEAD_END) != len(head) - len(HEAD_END):
-        # Our own edge cuts heads there. An ASGI server that passes line ends in values is caught here.
+        # Our own edge cuts heads there. An ASGI server that passes line ends in values is caught
+        # here.
         raise InvalidRequest(_MALFORMED, reason="more than one head")
     return _parse(head)
 
@@ -175,7 +173,7 @@ def _parse(head: bytes) -> Request:
 
 def _read_common(head: bytes, line_end: int) -> tuple[str, bytes, bytes] | None:
     """Return method, path and query of a common request line (origin form, HTTP/1.1); None for any other."""
-    match = PLAIN_REQUEST_LINE.fullmatch(head, 0, line_end)
+    match = grammar.PLAIN_REQUEST_LINE.fullmatch(head, 0, line_end)
     if match is None:
         return None
     name, path, query = match.groups()
@@ -185,14 +183,16 @@ def _read_common(head: bytes, line_end: int) -> tuple[str, bytes, bytes] | None:
 
 def _parse_uncommon(head: bytes, line_end: int) -> Request:
     line = head[:line_end]
-    # RFC 9112, 3: one space each. llhttp skips line ends before the method, and allows more than one space; readers
-    # that split on any white space take `GET /a b HTTP/1.1` for two different targets.
-    if REQUEST_LINE.fullmatch(line) is None:
+    # RFC 9112, 3: one space each. llhttp skips line ends before the method, and allows more than
+    # one space; readers that split on any white space take `GET /a b HTTP/1.1` for two different
+    # targets.
+    if grammar.REQUEST_LINE.fullmatch(line) is None:
         raise InvalidRequest(_NO_LINE)
     parts = line.split(b" ")
     version = _VERSIONS[parts[2]]
     method = parts[0].decode("ascii")
-    # RFC 9110, 9.3.6: a tunnel to any host and port; an open proxy reaches the inside of the network.
+    # RFC 9110, 9.3.6: a tunnel to any host and port; an open proxy reaches the inside of the
+    # network.
     if method == "CONNECT":
         msg = "CONNECT is not allowed: this is no forward proxy"
         raise MethodNotAllowed(msg)
@@ -208,8 +208,8 @@ def _validate(head: bytes) -> None:
     try:
         httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(head)
     except httptools.HttpParserUpgrade:
-        # Raised at the end of a sound head: llhttp stops where another protocol would begin. Whether the client may
-        # change the protocol is for `_upgrade` and the route to decide.
+        # Raised at the end of a sound head: llhttp stops where another protocol would begin.
+        # Whether the client may change the protocol is for `_upgrade` and the route to decide.
         pass
     except httptools.HttpParserError as error:
         raise InvalidRequest(_MALFORMED, reason=str(error)) from error
@@ -225,7 +225,7 @@ def _target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
     """
     authority = None
     if not target.startswith(b"/"):
-        match = ABSOLUTE_FORM.fullmatch(target)
+        match = grammar.ABSOLUTE_FORM.fullmatch(target)
         if match is None:
             msg = "The request target is not a path"
             raise InvalidRequest(msg)
@@ -233,7 +233,7 @@ def _target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
         rest = match["rest"]
         # RFC 9110, 4.2.3: an empty path is `/`.
         target = rest if rest.startswith(b"/") else b"/" + rest
-    if ORIGIN_FORM.fullmatch(target) is None:
+    if grammar.ORIGIN_FORM.fullmatch(target) is None:
         msg = "The request target holds a byte that does not belong there"
         raise InvalidRequest(msg)
     path, mark, query = target.partition(b"?")
@@ -261,22 +261,24 @@ def _host(fields: Fields, authority: bytes | None) -> None:
     """Set the authority that the request is for (RFC 9112, 3.2; RFC 9110, 7.2). Raises InvalidRequest."""
     hosts = fields.special.get(b"host")
     if hosts is None:
-        # RFC 9112, 3.2: HTTP/1.1 must have one, or 400. HTTP/1.0 knows none, and load balancers check health with it.
+        # RFC 9112, 3.2: HTTP/1.1 must have one, or 400. HTTP/1.0 knows none, and load balancers
+        # check health with it.
         if fields.version == 1:
             msg = "The Host header is missing"
             raise InvalidRequest(msg)
         if authority is None:
             return
         hosts = [authority]
-    # RFC 9112, 3.2: more than one is 400. The gateway would route by one and the upstream by the other.
+    # RFC 9112, 3.2: more than one is 400. The gateway would route by one and the upstream by the
+    # other.
     if len(hosts) != 1:
         msg = "The Host header stands more than once"
         raise InvalidRequest(msg)
     host = hosts[0]
     name = host_name(host)
     if authority is not None and authority.lower() != host.lower():
-        # RFC 9112, 3.2.2 lets the target win. A request that names two hosts is refused instead, because an upstream
-        # may let the other one win.
+        # RFC 9112, 3.2.2 lets the target win. A request that names two hosts is refused instead,
+        # because an upstream may let the other one win.
         msg = "The request target and the Host header name different hosts"
         raise InvalidRequest(msg)
     fields.host = host
@@ -287,13 +289,14 @@ def _host(fields: Fields, authority: bytes | None) -> None:
 def host_name(host: bytes) -> bytes:
     """Return the name in a Host, in lower case and without its port. Raises InvalidRequest."""
     # Cached, because connections repeat few hosts, and bounded, because clients choose them.
-    match = HOST.fullmatch(host)
-    if match is None or (match["port"] and int(match["port"]) > MAX_PORT):
+    match = grammar.HOST.fullmatch(host)
+    if match is None or (match["port"] and int(match["port"]) > grammar.MAX_PORT):
         msg = "The Host header is malformed"
         raise InvalidRequest(msg)
     # RFC 1034, 3.1: the name with a dot at its end is the same name.
     name = match["name"].lower().removesuffix(b".")
-    # No name has an empty label (RFC 1035, 2.3.1). An upstream that drops it would see the host of another route.
+    # No name has an empty label (RFC 1035, 2.3.1). An upstream that drops it would see the host of
+    # another route.
     if not name or b".." in b".%b." % name:
         msg = "The Host header is malformed"
         raise InvalidRequest(msg)
@@ -310,8 +313,9 @@ def _body(fields: Fields) -> None:
         except FramingError as error:
             raise InvalidRequest(str(error)) from error
         return
-    # 6.3, rule 3: both headers together ought to be an error: CL.TE smuggling. 6.1: Transfer-Encoding in HTTP/1.0 is
-    # faulty framing. 7: a coding that we do not know would hide where the body ends.
+    # 6.3, rule 3: both headers together ought to be an error: CL.TE smuggling. 6.1:
+    # Transfer-Encoding in HTTP/1.0 is faulty framing. 7: a coding that we do not know would hide
+    # where the body ends.
     if lengths is not None or fields.version == 0 or [c.lower() for c in codings] != [b"chunked"]:
         msg = "The framing of the body is ambiguous or unknown"
         raise InvalidRequest(msg)
@@ -332,9 +336,10 @@ def _connection(fields: Fields, lines: list[bytes]) -> None:
         fields.block = without(fields.block, rest)
 
 
-# Options of the connection that are no headers. And `Authorization`, which a client must not be able to remove
-# after the gateway has read it: the upstream would see an anonymous request. `X-User-*` and the other headers about the
-# client are out of reach, because the gateway adds them later (CVE-2024-45410 in Traefik).
+# Options of the connection that are no headers. And `Authorization`, which a client must not be
+# able to remove after the gateway has read it: the upstream would see an anonymous request.
+# `X-User-*` and the other headers about the client are out of reach, because the gateway adds them
+# later (CVE-2024-45410 in Traefik).
 _NEVER_NAMED = frozenset({b"keep-alive", b"close", b"upgrade", b"authorization"})
 
 
@@ -343,8 +348,8 @@ def _upgrade(fields: Fields) -> None:
 
     Raises InvalidRequest for a request with a body.
     """
-    # uvicorn drops a body before the switch; nghttpx left it in the connection, to be read as the next request
-    # (CVE-2026-58055).
+    # uvicorn drops a body before the switch; nghttpx left it in the connection, to be read as the
+    # next request (CVE-2026-58055).
     fields.upgrade = b",".join(fields.special.get(b"upgrade", [])).strip().lower()
     if fields.upgrade and fields.length not in (NO_BODY, 0):
         msg = "A request with a body cannot change the protocol"
@@ -352,7 +357,8 @@ def _upgrade(fields: Fields) -> None:
 
 
 def _expect(fields: Fields) -> None:
-    # RFC 9110, 10.1.1: a server must ignore it from an HTTP/1.0 client, and may answer 417 to what it does not know.
+    # RFC 9110, 10.1.1: a server must ignore it from an HTTP/1.0 client, and may answer 417 to what
+    # it does not know.
     if fields.version == 0:
         return
     if tokens(fields.special[b"expect"]) != [b"100-continue"]:
@@ -385,5 +391,5 @@ class HeadProbe:
             return
         line, mark, _ = (self._line + data).partition(b"\n")
         self._line = None if mark else line
-        if mark and (line[-1:] != b"\r" or REQUEST_LINE.fullmatch(line[:-1]) is None):
+        if mark and (line[-1:] != b"\r" or grammar.REQUEST_LINE.fullmatch(line[:-1]) is None):
             raise InvalidRequest(_NO_LINE)

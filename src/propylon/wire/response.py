@@ -22,8 +22,9 @@ from propylon.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Response
 
 __all__ = ["ResponseReader", "parse_response"]
 
-# Headers for this hop alone (RFC 9110, 7.6.1), and those that the gateway itself sends with every answer. They do not
-# pass. `Proxy-Authenticate` is for the gateway, and asking the client for a proxy password is phishing.
+# Headers for this hop alone (RFC 9110, 7.6.1), and those that the gateway itself sends with every
+# answer. They do not pass. `Proxy-Authenticate` is for the gateway, and asking the client for a
+# proxy password is phishing.
 _SPECIAL = re.compile(
     rb"\r\n("
     rb"connection|content-length|transfer-encoding|te|trailer|upgrade|keep-alive"
@@ -72,7 +73,8 @@ class ResponseReader:
     def read(self, head: bytes, method: str) -> Response:
         """Return the response of a whole head. Raises BadResponse (502)."""
         response = parse_response(head, method)
-        # An interim head is followed by another one: keeping it would evict the final head each time.
+        # An interim head is followed by another one: keeping it would evict the final head each
+        # time.
         if response.status >= _OK:
             self._head, self._method, self._response = head, method, response
             self.size = len(head)
@@ -97,7 +99,8 @@ def parse_response(head: bytes, method: str) -> Response:
     version, digits, reason = line.groups()
     status = _STATUSES[digits]
     block, special = take(head[line_end:-4], _SPECIAL, kept=_LOOKED_AT)
-    # RFC 9112, 6.3, rule 1: interim answers, 204, 304 and answers to HEAD end with their head, whatever they say.
+    # RFC 9112, 6.3, rule 1: interim answers, 204, 304 and answers to HEAD end with their head,
+    # whatever they say.
     if status < _OK or status == _NO_CONTENT:
         if (
             b"content-length" in special
@@ -107,7 +110,8 @@ def parse_response(head: bytes, method: str) -> Response:
     else:
         length = _length(special, version)
     keep_alive = version == b"1" and length != UNTIL_CLOSE
-    # After `_length`: an ambiguous framing is a 502 even where there is no body, since the upstream is confused.
+    # After `_length`: an ambiguous framing is a 502 even where there is no body, since the upstream
+    # is confused.
     if method == "HEAD" or status == _NOT_MODIFIED:
         length, keep_alive = NO_BODY, version == b"1"
     connection = special.get(b"connection")
@@ -124,8 +128,8 @@ def parse_response(head: bytes, method: str) -> Response:
     return Response(status, b" " + digits + (reason or b" "), block, length, keep_alive=keep_alive)
 
 
-# Options of the connection that are no headers; and Content-Length: without it the client could not tell a whole answer
-# from one that was cut short.
+# Options of the connection that are no headers; and Content-Length: without it the client could not
+# tell a whole answer from one that was cut short.
 _NEVER_NAMED = frozenset({b"keep-alive", b"close", b"content-length"})
 
 
@@ -135,8 +139,8 @@ def _length(special: Special, version: bytes) -> int:
     codings = special.get(b"transfer-encoding")
     message = "The upstream's answer has no certain length"
     if codings is not None:
-        # 6.3, rule 3: a proxy must remove Content-Length beside it; an upstream that sends both is confused, or under
-        # attack. 6.1: HTTP/1.0 has no codings.
+        # 6.3, rule 3: a proxy must remove Content-Length beside it; an upstream that sends both is
+        # confused, or under attack. 6.1: HTTP/1.0 has no codings.
         if lengths is not None or version == b"0" or [c.lower() for c in codings] != [b"chunked"]:
             raise BadResponse(message, reason="Transfer-Encoding")
         return CHUNKED

@@ -19,11 +19,14 @@ from propylon.wire.grammar import BAD_ESCAPE
 
 __all__ = ["careless", "is_plain"]
 
-# What is read differently somewhere: an escape, a parameter, a backslash, a capital, an empty or a dot segment.
+# What is read differently somewhere: an escape, a parameter, a backslash, a capital, an empty or a
+# dot segment.
 _SUSPECT = re.compile(rb"[%;\\A-Z]|//|/\.\.?(?:/|\Z)")
-# `%00` ends the path for an upstream in C; `%0d%0a` is a new line in a log, or in a header built from the path.
+# `%00` ends the path for an upstream in C; `%0d%0a` is a new line in a log, or in a header built
+# from the path.
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-# Parameters of a segment (RFC 3986, 3.3). Tomcat and Jetty drop them before they look for dot segments.
+# Parameters of a segment (RFC 3986, 3.3). Tomcat and Jetty drop them before they look for dot
+# segments.
 _PARAMETER = re.compile(rb";[^/]*")
 _SLASHES = re.compile(rb"/{2,}")
 # RFC 3986, 5.2.4. No client needs to send one: browsers resolve them first.
@@ -44,12 +47,14 @@ def careless(path: bytes) -> bytes:
     if BAD_ESCAPE.search(path):
         msg = "The path holds an invalid percent escape"
         raise InvalidRequest(msg)
-    # Once: an upstream that decodes twice would take `%2561` for `a`, and an id with a literal `%61` in it for another.
+    # Once: an upstream that decodes twice would take `%2561` for `a`, and an id with a literal
+    # `%61` in it for another.
     decoded = unquote_to_bytes(path)
     if _CONTROL.search(decoded):
         msg = "The path holds a control byte"
         raise InvalidRequest(msg)
-    # Overlong forms (`%c0%af` for a slash) are invalid UTF-8: old decoders accepted them (CVE-2000-0884 in IIS).
+    # Overlong forms (`%c0%af` for a slash) are invalid UTF-8: old decoders accepted them
+    # (CVE-2000-0884 in IIS).
     try:
         text = decoded.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -65,6 +70,7 @@ def careless(path: bytes) -> bytes:
 
 def _folded(text: str) -> str:
     """Fold the case so that two texts are equal if any usual comparison without regard to case calls them equal."""
-    # An upstream that compares upper-case texts reads a dotless i (U+0131) as I; `casefold` alone would keep it apart.
-    # One whose lower case maps letter to letter (Go, .NET, towlower) reads a dotted I (U+0130) as i.
+    # An upstream that compares upper-case texts reads a dotless i (U+0131) as I; `casefold` alone
+    # would keep it apart. One whose lower case maps letter to letter (Go, .NET, towlower) reads a
+    # dotted I (U+0130) as i.
     return text.replace("\u0130", "i").upper().casefold()

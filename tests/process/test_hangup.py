@@ -205,7 +205,7 @@ class Guard:
 
 def guarded(upstream: Any, *policies: Policy) -> App:
     """An app with policies before its one route."""
-    return App(route("/a", service(upstream), before=compose_policies(policies)))
+    return App(route("/a", service(upstream), before=compose_policies(policies, 60.0)))
 
 
 def check_gone(app: App, wire: Wire) -> None:

@@ -99,7 +99,7 @@ def refusing(headers: MutableMapping[str, str]) -> Refused:
 
     async def main() -> Refused:
         try:
-            await compose_policies([policy])(request(), ANONYMOUS)
+            await compose_policies([policy], 60.0)(request(), ANONYMOUS)
         except Refused as refused:
             return refused
         raise AssertionError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from propylon.assembly.reload import refused
+from propylon.assembly.reload import refused, shadowed
 from propylon.assembly.running import Components, Running
-from propylon.config.models.endpoints import builtin_endpoints
+from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.load import Loaded, load
@@ -23,8 +23,9 @@ from propylon.config.reading.problems import ConfigError, Problem
 from propylon.control import circuits, health, registry
 from propylon.control import metrics as monitoring
 from propylon.control.app import create_app, offer_password
+from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
-from propylon.control.policies import Policy
+from propylon.control.policies import Policy, check_policy
 from propylon.edge.asgi import serve
 from propylon.edge.state import STATE_KEY
 from propylon.errors import ServiceUnavailable
@@ -178,15 +179,21 @@ class Gateway:
     def before(self, route: str) -> Callable[[Policy], Policy]:
         """Put a policy before a route, after authorization and before the limit: a decorator.
 
-        The function is awaited with the request and the principal, and refuses by raising a GatewayError
-        or an HTTPException. Raises ValueError for a route that is not there.
+        The function, `async def` or `def`, is called with the request and the principal. It refuses by raising a
+        GatewayError or an HTTPException, and returns nothing. What it has to tell the upstream it says by
+        `request.set_header(name, value)`. Raises ValueError for a route that is not there, TypeError for what is no
+        policy.
         """
+        if callable(route):
+            msg = '`@gateway.before` needs the name of a route: write @gateway.before("orders")'
+            raise TypeError(msg)
         names = [written.name for written in self.config.routes]
         if route not in names:
             msg = f'no route "{route}"{did_you_mean(route, names)}'
             raise ValueError(msg)
 
         def register(policy: Policy) -> Policy:
+            check_policy(policy)
             self._components.policies.setdefault(route, []).append(policy)
             self._compile_again()
             return policy
@@ -248,7 +255,19 @@ class Gateway:
             loaded = self.read()
         except ConfigError as error:
             return error.problems
-        return tuple(refused(loaded, self.config, self._components.policies.keys())) or loaded
+        return tuple(self._refused(loaded)) or loaded
+
+    def _refused(self, loaded: Loaded) -> Iterator[Problem]:
+        yield from refused(loaded, self.config, self._components.policies.keys())
+        yield from shadowed(loaded, self._custom_endpoints())
+
+    def _custom_endpoints(self) -> tuple[Endpoint, ...]:
+        return find_endpoints(self.api, self._components.routes)
+
+    def validate(self) -> None:
+        """Raise ConfigError where the team's endpoints and the routes of the file contradict each other."""
+        if problems := tuple(shadowed(self.loaded, self._custom_endpoints())):
+            raise ConfigError(problems)
 
     def _take(self, found: Loaded | tuple[Problem, ...]) -> None:
         if isinstance(found, tuple):
@@ -262,8 +281,9 @@ class Gateway:
             self.on_reload(found)
 
     def start(self) -> Running:
-        """Return what runs; start it, if it does not run yet. Needs a running loop."""
+        """Return what runs; start it, if it does not run yet. Needs a running loop. Raises ConfigError."""
         if self._running is None:
+            self.validate()
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
             self._running.start()
         return self._running

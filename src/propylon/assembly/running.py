@@ -212,7 +212,8 @@ class Running:
                 *find_endpoints(self._components.api, self._components.routes),
             ),
             policies={
-                name: compose_policies(some) for name, some in self._components.policies.items()
+                name: partial(compose_policies, tuple(some))
+                for name, some in self._components.policies.items()
             },
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),

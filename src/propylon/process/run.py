@@ -124,6 +124,7 @@ def _work(
     seen = None if watched is None else fingerprint(watched)  # before it is read
     try:
         gateway = build()
+        gateway.validate()
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return UNUSABLE

@@ -20,6 +20,7 @@ from tests.support.secrecy import pytest_runtest_logreport, secrecy  # noqa: F40
 from tests.support.topology import Upstreams, configuration
 from tests.support.topology import impatient as impatient_configuration
 from tests.support.upstream import Upstream
+from tests.support.zygote import ZYGOTE
 
 # Where bytecode is not kept, every gateway that is started compiles the package anew: half its start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -74,9 +75,9 @@ def _turn(item: pytest.Item) -> tuple[int, int]:
 
 
 class Start(Protocol):
-    """Start a gateway; `files` is its limit on open ones."""
+    """Start a gateway; `files` is its limit on open ones, `fresh` gives it a new interpreter."""
 
-    def __call__(self, config: Config, *, files: int = 0) -> Gateway:
+    def __call__(self, config: Config, *, files: int = 0, fresh: bool = False) -> Gateway:
         """Return it as soon as it answers."""
 
 
@@ -95,6 +96,13 @@ def logging_as_before() -> Iterator[None]:
     yield
     logger.setLevel(level)
     logger.propagate = propagate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def zygote() -> Iterator[None]:
+    """What has started the gateways outlives them all."""
+    yield
+    ZYGOTE.close()
 
 
 @pytest.fixture(scope="session")
@@ -143,8 +151,9 @@ def start(edge: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start
     """Start gateways of one's own; they are ended with the case."""
     started: list[Gateway] = []
 
-    def run(config: Config, *, files: int = 0) -> Gateway:
-        running = Gateway(edge, config, tmp_path_factory.mktemp(edge), files=files)
+    def run(config: Config, *, files: int = 0, fresh: bool = False) -> Gateway:
+        folder = tmp_path_factory.mktemp(edge)
+        running = Gateway(edge, config, folder, files=files, fresh=fresh)
         started.append(running)
         running.wait_ready()
         return running

@@ -9,9 +9,9 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.client import chunked, request
-from tests.support.gateway import ROOT
 from tests.support.secrecy import SECRECY, Secrecy, found_in
 from tests.support.tokens import mint
+from tests.support.zygote import ROOT
 
 PLANTED = "pL4nt3d-by-the-test-of-the-search"
 

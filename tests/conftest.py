@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from tests.gateway.published_keys import SCENARIOS, run
 from tests.support import guarded as guarded_by
 from tests.support.client import RawClient
+from tests.support.examples import FEW, FULL
 from tests.support.gateway import EDGES, Config, Gateway
 from tests.support.issuer import Issuer
 from tests.support.secrecy import pytest_runtest_logreport, secrecy  # noqa: F401 — for pytest
@@ -27,11 +28,15 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # A deadline for an example is a timing assertion, and so is one for drawing it: on a busy machine
-# either fails for no fault of the code. The examples are the same on each run: one that fails does so
-# because of a change. `--hypothesis-profile=search` draws others, to look for what nobody has changed.
+# either fails for no fault of the code.
 _CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("propylon", _CALM, derandomize=True)
-settings.register_profile("search", _CALM)
+# What a run takes that names no profile, for whoever waits for it: a quarter of the examples, the same
+# ones on each run. One that fails does so because of a change.
+settings.register_profile("propylon", _CALM, derandomize=True, max_examples=FEW)
+# What `.ci/run` takes: every example, and the same ones on each run, too.
+settings.register_profile("full", _CALM, derandomize=True, max_examples=FULL)
+# To look for what nobody has changed: as many, and others on each run.
+settings.register_profile("search", _CALM, max_examples=FULL)
 settings.load_profile("propylon")
 
 

@@ -2,12 +2,12 @@
 
 from math import inf
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from propylon.errors import CircuitOpen
 from propylon.services.breaker import Breaker, Circuit, Outcome, Permit, State
+from tests.support.examples import examples
 
 CIRCUITS = st.builds(
     Circuit,
@@ -357,9 +357,7 @@ class Reloaded(RuleBasedStateMachine):
             assert self.breaker.state is State.CLOSED
 
 
-ENOUGH = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, report_multiple_bugs=False
-)
+ENOUGH = examples(40, stateful_step_count=40, report_multiple_bugs=False)
 
 TestBesideTheModel = Machine.TestCase
 TestBesideTheModel.settings = ENOUGH

@@ -230,7 +230,7 @@ def _serve(control: socket.socket) -> Order | None:
             except EOFError:
                 break
             if verb == "poll":
-                answer = _ended(what)
+                answer: int | OSError | None = _ended(what)
                 alive -= {what} if answer is not None else set()
             elif (answer := _fork(what)) == 0:
                 order: Order = what

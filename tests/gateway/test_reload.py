@@ -158,7 +158,7 @@ def running(
     """One gateway for most cases; it was told to reload before it was quite there."""
     folder = tmp_path_factory.mktemp("reload")
     (folder / ".env").write_text(f"GATE_SECRET={SECRET}\n")
-    first = Gateway("fast", without(configuration(*behind), "leaves"), folder)
+    first = Gateway("fast", without(configuration(*behind), "leaves"), folder, fresh=True)
     live = Live(first, behind)
     assert soon(lambda: "listening" in first.said() or first.process.poll() is not None)
     # It has read its file by now, and has no loop yet.

@@ -21,7 +21,7 @@ from propylon.wire.message import Request
 from tests.edge.test_asgi import App
 from tests.edge.test_regressions import Held, Waiting, Wire, connected
 from tests.proxy.doubles import Asked, route, service, streamed, whole
-from tests.support.gateway import ROOT
+from tests.support.zygote import ROOT
 from tests.upstream.peer import run, until
 
 GET = b"GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n"

@@ -14,7 +14,7 @@ import pytest
 
 from propylon.stores import siblings as module
 from propylon.stores.siblings import MISSED, Line, Siblings, lines
-from tests.support.gateway import ROOT
+from tests.support.zygote import ROOT
 from tests.upstream.peer import run, until
 
 Message = dict[str, Any]

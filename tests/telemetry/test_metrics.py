@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.samples import Sample
@@ -11,6 +11,7 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
 from propylon.telemetry.metrics import Metrics
 from tests.proxy.doubles import ENTROPY, Client, Upload, request, route, service
+from tests.support.examples import examples
 
 ORDERS = route("/orders", service(name="orders"), name="orders")
 USERS = route("/users", service(name="users"), name='us"e\\rs\n')
@@ -73,7 +74,7 @@ def test_nothing_has_happened() -> None:
         max_size=20,
     )
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_sums_are_right(
     done: list[tuple[Route | None, bytes, int, float, int, bytes | None]],
 ) -> None:

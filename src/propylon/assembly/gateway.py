@@ -33,6 +33,7 @@ from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.principal import Principal, identify
 from propylon.services.registry import Registry
 from propylon.stores.siblings import Siblings
+from propylon.stores.sums import LocalSums
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
 
@@ -85,7 +86,7 @@ class Gateway:
         self._reloading = asyncio.Lock()
         self._running: Running | None = None
         self._token_services = self._open_token_services()
-        metrics = Metrics()
+        metrics = Metrics(LocalSums())
         self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
         routers = [
             health.router(self._health),

@@ -43,6 +43,7 @@ from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
 from propylon.services.health import Checks
 from propylon.services.service import Service
+from propylon.stores.buckets import Buckets
 from propylon.stores.siblings import Siblings
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.events import Events
@@ -218,7 +219,7 @@ class Running:
 
     def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
         if self._limit is None or self._limit[0] != written:
-            self._limit = (written, compile_limit(written, self._loop.time))
+            self._limit = (written, compile_limit(written, Buckets, self._loop.time))
         return self._limit[1]
 
     def _swap(self, table: Table) -> None:

@@ -6,4 +6,5 @@
 - `grants`: refresh tokens.
 - `journal`: revocations that all workers share, and that survive a restart.
 - `siblings`: messages between the workers of one gateway.
+- `buckets`: what a limit counts in; `sums`: what metrics add up in. Each in this process.
 """

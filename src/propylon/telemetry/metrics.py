@@ -8,7 +8,8 @@ and from llhttp's list of methods: what a client sends cannot create a series.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -19,73 +20,78 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "Sums"]
 
 # Seconds. A gateway adds well under a millisecond; the services behind it take anything.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LABELS = ("route", "service", "method", "status")
+# A count for each bucket and one above them, the seconds, and the bytes of bodies in and out.
+_WIDTH = len(_BUCKETS) + 4
 _NOWHERE = ("", "")
 _Place = tuple[str, str]
-# A route of the table in force, or the name and service of one that is gone.
-_Key = tuple[Route | _Place | None, str, int]
+_Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
+
+
+class Sums(Protocol):
+    """Rows of numbers that add up over the workers, each under its labels: the port that a store fills."""
+
+    def row(self, labels: tuple[str, ...], width: int) -> MutableSequence[float]:
+        """Return the row of these labels, the same one each time. The caller adds to its numbers in place."""
+
+    def rows(self) -> Iterable[tuple[tuple[str, ...], Sequence[float]]]:
+        """Return all rows with their labels."""
 
 
 class Metrics(Collector):
     """The sink that counts, and what Prometheus reads."""
 
-    def __init__(self) -> None:
-        """Start at zero."""
-        # By route, method and status: a count for each bucket and one above them, the seconds, and
-        # the bytes of bodies in and out.
-        self._sums: dict[_Key, list[float]] = {}
+    def __init__(self, sums: Sums) -> None:
+        """Count in `sums`."""
+        self._sums = sums
+        # Rows that were looked up already. Several routes may bear one name (one for each host), and a
+        # reload makes new ones: they have one row.
+        self._rows: dict[_Key, MutableSequence[float]] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
+
+    def count_in(self, sums: Sums) -> None:
+        """Count in other sums from now on."""
+        self._sums = sums
+        self._rows.clear()
 
     def __call__(self, exchange: Exchange) -> None:
         """Count the exchange."""
         request = exchange.request
         key = (exchange.route, "" if request is None else request.method, exchange.status)
-        sums = self._sums.get(key)
-        if sums is None:
-            sums = self._sums[key] = [0.0] * (len(_BUCKETS) + 4)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = self._row(*key)
         seconds = exchange.ended - exchange.began
-        sums[bisect_left(_BUCKETS, seconds)] += 1
-        sums[-3] += seconds
+        row[bisect_left(_BUCKETS, seconds)] += 1
+        row[-3] += seconds
         downstream = exchange.downstream
-        sums[-1] += downstream.bytes_out
+        row[-1] += downstream.bytes_out
         body = downstream.body
         if body is not None:
-            sums[-2] += body.received
+            row[-2] += body.received
+
+    def _row(self, route: Route | None, method: str, status: int) -> MutableSequence[float]:
+        place = _NOWHERE if route is None else (route.name, route.service.name)
+        return self._sums.row((*place, method, str(status)), _WIDTH)
 
     def settle(self, table: Table) -> None:
-        """Let go of routes that are not in the table: their sums go on under their names."""
-        present = set(table.routes)
-        for key, sums in list(self._sums.items()):
-            route, method, status = key
-            if isinstance(route, Route) and route not in present:
-                del self._sums[key]
-                self._add((_place(route), method, status), sums)
-
-    def _add(self, key: _Key, sums: list[float]) -> None:
-        known = self._sums.get(key)
-        if known is not None:
-            sums = [left + right for left, right in zip(known, sums, strict=True)]
-        self._sums[key] = sums
+        """Let go of routes that are not in the table; what was counted for them stays in the sums."""
+        present = {None, *table.routes}
+        self._rows = {key: row for key, row in self._rows.items() if key[0] in present}
 
     def collect(self) -> Iterable[Metric]:
         """Return the sums."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
-        counts: dict[tuple[str, str, str, str], float] = {}
-        places: dict[tuple[str, str], list[float]] = {}
-        # Several routes may bear one name (one for each host), and a reload makes new ones.
-        for (route, method, status), sums in list(self._sums.items()):
-            place = _place(route)
-            labels = (*place, method, str(status))
-            counts[labels] = counts.get(labels, 0) + sum(sums[:-3])
-            total = places.setdefault(place, [0.0] * len(sums))
-            places[place] = [left + right for left, right in zip(total, sums, strict=True)]
-        for labels, count in counts.items():
-            requests.add_metric(labels, count)
+        places: dict[_Place, list[float]] = {}
+        for (route, service, method, status), row in self._sums.rows():
+            requests.add_metric((route, service, method, status), sum(row[:-3]))
+            total = places.setdefault((route, service), [0.0] * _WIDTH)
+            places[route, service] = [left + right for left, right in zip(total, row, strict=True)]
         yield requests
         yield from _per_place(places)
 
@@ -94,13 +100,7 @@ class Metrics(Collector):
         return generate_latest(self.registry)
 
 
-def _place(route: Route | _Place | None) -> _Place:
-    if isinstance(route, Route):
-        return (route.name, route.service.name)
-    return route or _NOWHERE
-
-
-def _per_place(places: Mapping[tuple[str, str], list[float]]) -> Iterable[Metric]:
+def _per_place(places: Mapping[_Place, list[float]]) -> Iterable[Metric]:
     names = ("route", "service")
     received = CounterMetricFamily(
         "propylon_request_body_bytes", "Of request bodies.", labels=names

@@ -43,8 +43,7 @@ from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
 from propylon.services.health import Checks
 from propylon.services.service import Service
-from propylon.stores.buckets import Buckets
-from propylon.stores.siblings import Siblings
+from propylon.stores.shared import Shared
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.events import Events
 from propylon.telemetry.logs import WriterHandler
@@ -66,6 +65,8 @@ log = logging.getLogger(__name__)
 # Exchanges end within this of their deadline; a connection's silence may last a little longer.
 _EXCHANGE_TICK = 0.025
 _CONNECTION_TICK = 0.25
+# How long a stop waits for what the workers share.
+_LET_GO = 1.0
 _STDOUT = 1  # its descriptor: what `sys.stdout` is may be somebody's capture
 
 
@@ -79,7 +80,7 @@ class Components:
     token_services: TokenServices | None  # None: nothing verifies tokens
     health: HealthState
     metrics: Metrics
-    siblings: Siblings
+    shared: Shared
     policies: dict[str, list[Policy]] = field(default_factory=dict)
     override: Principal | None = None
 
@@ -115,7 +116,8 @@ class Running:
         self.membership = Membership(
             self.config, self._pools, self._resolver, self._create, self._publish
         )
-        self.membership.listen(components.siblings, loop)
+        components.shared.start(loop)
+        self.membership.join(components.shared.facts)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
         self.edge = self._edge()
@@ -219,7 +221,10 @@ class Running:
 
     def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
         if self._limit is None or self._limit[0] != written:
-            self._limit = (written, compile_limit(written, Buckets, self._loop.time))
+            self._limit = (
+                written,
+                compile_limit(written, self._components.shared.counters, self._loop.time),
+            )
         return self._limit[1]
 
     def _swap(self, table: Table) -> None:
@@ -290,8 +295,18 @@ class Running:
         logger.setLevel(LEVELS[self.config.log.level])
         return handler
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
+        try:
+            async with asyncio.timeout(_LET_GO):
+                await self._components.shared.stop()
+        except TimeoutError:
+            log.warning("stopping: what the workers share was not let go of in time")
+        finally:
+            self._close()
+        await asyncio.sleep(0)  # what was cancelled ends in the next turn
+
+    def _close(self) -> None:
         self._verify_with(None)
         self.membership.close()
         self._prober.close()

@@ -174,6 +174,25 @@ def test_a_directory_that_others_may_write_to(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_revocation_is_told(start: Start, tmp_path: Path) -> None:
+    """All workers know at once what one of them took back, though none of them looks by itself."""
+    code = "import propylon.assembly.accounts as a; a._CATCH_UP = 3600"
+    gateway = start(configuration(tmp_path, workers=3), code=code)
+    first = mint("ann")
+    assert until(lambda: statuses(gateway, first) == {503})  # let in: nothing has registered
+    for token in (first, mint("ann"), mint("ann")):
+        headers = [
+            ("Authorization", f"Bearer {token}"),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        ]
+        answer = ask(
+            gateway.port, "POST", "/api/v1/auth/revoke", headers, f"token={token}".encode()
+        )
+        assert answer.status == 200
+        assert until(lambda revoked=token: statuses(gateway, revoked) == {401})  # type: ignore[misc]
+    assert gateway.stop() == 0
+
+
 def test_a_replaced_worker_hears_again(start: Start, tmp_path: Path, up: Upstream) -> None:
     """Kill -9 of one worker after the other: those that take their places know what had registered."""
     gateway = start(configuration(tmp_path, workers=2))

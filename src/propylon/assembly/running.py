@@ -171,7 +171,7 @@ class Running:
         services.apply(self._services)
         self._verify_with(authentication)
         if self._components.token_services is not None:
-            self._components.token_services.start()
+            self._components.token_services.start(self._components.shared.facts)
             self._components.token_services.apply(loaded.config.auth)
         for service in services.by_name.values():
             service.fleet.watch(self._checks)

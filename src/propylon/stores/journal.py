@@ -24,16 +24,25 @@ _KINDS = frozenset(kind.value for kind in Kind)
 log = logging.getLogger(__name__)
 
 
+def _tell_none() -> None:
+    """A command has no other workers."""
+
+
 class RevocationJournal:
     """What is known here (`memory`, asked by the hot path) and what all workers know (the database)."""
 
     def __init__(
-        self, database: Database, memory: MemoryRevocations, clock: Callable[[], float]
+        self,
+        database: Database,
+        memory: MemoryRevocations,
+        clock: Callable[[], float],
+        announce: Callable[[], None] = _tell_none,
     ) -> None:
-        """Begin with nothing known; `clock` is the wall's."""
+        """Begin with nothing known; `clock` is the wall's. `announce` is called when there are new rows."""
         self._database = database
         self._memory = memory
         self._clock = clock
+        self._announce = announce
         self._last = 0
         self._missing: frozenset[int] = frozenset()
 
@@ -82,6 +91,7 @@ class RevocationJournal:
         self._memory.apply(revocation)
         async with self._database.writing() as connection:
             await self.write(connection, (revocation,))
+        self._announce()
 
     async def since(self, subject: str) -> float:
         """Return the moment before which no token of the subject counts; -inf if all do."""
@@ -95,9 +105,10 @@ class RevocationJournal:
             await _end_logins(connection, revocation)
 
     def apply(self, revocations: Iterable[Revocation]) -> None:
-        """Take into force here what was written."""
+        """Take into force here what was written, and tell the others that it is there to be read."""
         for revocation in revocations:
             self._memory.apply(revocation)
+        self._announce()
 
     async def prune(self, connection: AsyncConnection) -> None:
         """Remove what makes no difference any more."""

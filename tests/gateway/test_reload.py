@@ -242,6 +242,7 @@ def test_what_needs_a_start_is_said(live: Live) -> None:
     """Sockets, processes, paths and the database stay as they are; the rest of the file does not."""
     config = without(live.config(), "leaves")
     config["server"] = {"host": "127.0.0.9", "port": 1, "workers": 3, "drain": 7, "drain_delay": 1}
+    config["server"]["state_dir"] = "/elsewhere"
     config |= {"prefix": "/elsewhere", "log": {"format": "text"}}
     config["tls"] = {"certificate": "some.pem", "key": "some.key"}
     config["auth"]["tokens"] |= {"database": "sqlite:///other.db", "refresh_expires": "3d"}

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from propylon.assembly.reload import refused, shadowed
 from propylon.assembly.running import Components, Running
+from propylon.assembly.sharing import shared_of
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.spelling import did_you_mean
@@ -33,7 +34,7 @@ from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.principal import Principal, identify
 from propylon.services.registry import Registry
-from propylon.stores.siblings import Siblings
+from propylon.stores.shared import Shared
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
 
@@ -74,10 +75,17 @@ class Override:
 class Gateway:
     """The façade: a configuration, and the ways to run it."""
 
-    def __init__(self, loaded: Loaded, read: Callable[[], Loaded] | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        read: Callable[[], Loaded] | None = None,
+        *,
+        shared: Shared | None = None,
+    ) -> None:
         """Take a valid configuration; nothing is opened before the gateway starts.
 
-        `read` reads it again for a reload. Raises ConfigError for a database that cannot be used.
+        `read` reads it again for a reload. `shared` was made before the fork of this worker; without it the
+        gateway makes its own. Raises ConfigError for a database or a directory that cannot be used.
         """
         self.loaded = loaded
         self.read = read or (lambda: load(loaded.path, os.environ))
@@ -86,7 +94,8 @@ class Gateway:
         self._reloading = asyncio.Lock()
         self._running: Running | None = None
         self._token_services = self._open_token_services()
-        metrics = Metrics()
+        shared = shared or shared_of(loaded)
+        metrics = Metrics(shared.sums())
         self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
         routers = [
             health.router(self._health),
@@ -106,7 +115,7 @@ class Gateway:
             token_services=self._token_services,
             health=self._health,
             metrics=metrics,
-            siblings=Siblings(),
+            shared=shared,
         )
         self.asgi = _App(self)
 
@@ -147,9 +156,10 @@ class Gateway:
         """
         self._components.owns_process = True
 
-    def join(self, siblings: Siblings) -> None:
-        """Share what registers with the other workers of the same gateway; before the start."""
-        self._components.siblings = siblings
+    def join(self, shared: Shared) -> None:
+        """Be one of the workers that share this; before the start."""
+        self._components.shared = shared
+        self._components.metrics.count_in(shared.sums())
 
     async def _verify(self, token: bytes) -> Verified:
         """Say what a token means that an endpoint was given. Raises AuthError, ServiceUnavailable."""
@@ -227,7 +237,7 @@ class Gateway:
         try:
             yield {STATE_KEY: running.edge}
         finally:
-            self._stop()
+            await self._stop()
             if self._token_services is not None:
                 await self._token_services.close()
 
@@ -288,10 +298,10 @@ class Gateway:
             self._running.start()
         return self._running
 
-    def _stop(self) -> None:
+    async def _stop(self) -> None:
         running, self._running = self._running, None
         if running is not None:
-            running.stop()
+            await running.stop()
 
 
 class _App:

@@ -68,8 +68,8 @@ def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: boo
 
     `verifying`: there is what goes with tokens, since the start; it follows by itself.
     """
-    for key in ("server.host", "server.port", "server.workers", "server.drain", "server.drain_delay",
-                "prefix", "log.format"):  # fmt: skip
+    for key in ("server.host", "server.port", "server.workers", "server.state_dir", "server.drain",
+                "server.drain_delay", "prefix", "log.format"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
     if (before.tls.certificate is None) != (after.tls.certificate is None):

@@ -31,16 +31,16 @@ def shadowed(loaded: Loaded, endpoints: Iterable[Endpoint]) -> Iterator[Problem]
 
     The endpoint would answer, and the route's token, scopes and policies would guard nothing any more.
     """
+    taken: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        taken.setdefault(shape(endpoint.path), []).append(endpoint)
+    if not taken:
+        return
     for at, route in enumerate(loaded.config.routes):
-        for endpoint in endpoints:
-            if shape(route.path) == shape(endpoint.path) and _share(
-                route.methods, endpoint.methods
-            ):
-                msg = "is also the path of an endpoint on gateway.api, which would answer in its place"
-                yield loaded.places.problem(
-                    ("routes", at, "path"), f"{msg}; give one of them another path"
-                )
-                break
+        if any(_share(route.methods, one.methods) for one in taken.get(shape(route.path), ())):
+            msg = "is also the path of an endpoint on gateway.api, which would answer in its place"
+            msg += "; give one of them another path"
+            yield loaded.places.problem(("routes", at, "path"), msg)
 
 
 def _share(methods: Collection[str], others: Collection[str] | None) -> bool:

@@ -1,4 +1,4 @@
-"""Put the parts together: configuration → `Gateway`. The only module that knows all the others."""
+"""Be the façade: a configuration becomes a `Gateway`, which runs under a server, as an ASGI app, or in a test."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ class Gateway:
         self,
         app: object = None,  # noqa: ARG002 — FastAPI(lifespan=gateway.lifespan) passes itself
     ) -> AsyncIterator[Mapping[str, object]]:
-        """Run the background work; for apps that mount `asgi`, whose lifespans nobody calls."""
+        """Run the background work. An application that mounts `asgi` must call it: a mounted app's lifespan does not run."""
         running = self.start()
         try:
             yield {STATE_KEY: running.edge}

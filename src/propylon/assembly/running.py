@@ -1,4 +1,4 @@
-"""Hold what exists only while a loop runs, and put configurations in force, the first and the later ones."""
+"""Hold what exists only while an event loop runs, and put configurations into force: the first, and each reload's."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ class Components:
 
 
 class Running:
-    """The core, its pools, its clocks, its log."""
+    """The data plane, its pools, clocks and log, for as long as an event loop runs."""
 
     def __init__(
         self, components: Components, loaded: Loaded, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Make the parts; `begin` puts the configuration in force."""
+        """Make the parts; `start` puts the configuration into force."""
         self.loaded = loaded
         self._begun = loaded.config  # what cannot change is as it says, whatever reloads say
         self._components = components
@@ -138,17 +138,17 @@ class Running:
     # The first configuration, and the later ones
 
     def start(self) -> None:
-        """Put the first configuration in force; say what an operator should know of it."""
+        """Put the first configuration into force; log the warnings about it."""
         services = self._services.plan(self.config.services, self._dependencies)
         self._switch(self.loaded, self.authentication, services)
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
 
     def apply(self, loaded: Loaded) -> None:
-        """Go over to another configuration: it is made beside the one in force, and swapped in.
+        """Put another configuration into force: compile it beside the one in force, then swap one reference.
 
-        A request sees the one or the other. What did not change goes on: connections, breakers,
-        counts, probes, streams.
+        A request sees the one or the other. What did not change goes on: connections, breakers, counts, probes,
+        streams.
         """
         for key in needs_restart(
             self._begun, loaded.config, verifying=self._components.token_services is not None
@@ -191,7 +191,7 @@ class Running:
             published.start()
 
     def _create(self, name: str) -> Service:
-        """Make a service that nobody wrote down, for somebody who has registered."""
+        """Make a service that is not in the file, for an instance that has registered."""
         service = compile_service(name, ServiceConfig(), self._dependencies).service
         service.fleet.watch(self._checks)
         return service

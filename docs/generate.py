@@ -1,4 +1,4 @@
-"""Write docs/reference from the code: every key of the file, every command; draw the breaker's states."""
+"""Write docs/reference from the code: every key of the file, every command. Draw the diagram of the breaker's states."""
 
 import importlib
 import os
@@ -21,7 +21,7 @@ Schema = dict[str, Any]
 
 
 def main() -> int:
-    """Write both pages, and the picture in a third; say which."""
+    """Write both pages, and the diagram in a third; print their paths."""
     REFERENCE.mkdir(exist_ok=True)
     for name, text in (("configuration", configuration()), ("commands", commands())):
         page = REFERENCE / f"{name}.md"
@@ -33,11 +33,13 @@ def main() -> int:
 
 
 def configuration() -> str:
-    """Return the table of every key, its kind, its default and its meaning."""
+    """Return the page of the configuration: for every key its kind, default and meaning."""
     schema = importlib.import_module("propylon.config.models.json_schema").json_schema()
     definitions = schema.get("$defs", {})
     lines = [NOTE, "", "# Configuration", ""]
     lines += [
+        "Look up here every key of `propylon.yaml`: its kind, its default and its meaning.",
+        "",
         "Durations are seconds or text such as `500ms`, `10s`, `5m`, `30d`; sizes are bytes or text such as",
         "`10MB`, `1MiB`; rates are text such as `10/s`, `10/m`, `5/h`; shares are text such as `20%`, or a",
         "number from 0 to 1. `${VAR}` and `${VAR:-default}` are replaced from the environment. A key that is",
@@ -57,7 +59,7 @@ def configuration() -> str:
 
 
 def rows(path: str, part: Schema, definitions: Schema) -> Iterator[str]:
-    """Yield a row for the key, or rows for the keys inside it."""
+    """Yield the row of a key, or the rows of the keys inside it."""
     inner = resolved(part, definitions)
     suffix = ""
     if inner.get("type") == "array" and "items" in inner:
@@ -78,13 +80,13 @@ def rows(path: str, part: Schema, definitions: Schema) -> Iterator[str]:
 
 
 def values_of(part: Schema) -> Schema | None:
-    """Return what a mapping with free keys maps to, or None for anything else."""
+    """Return the schema of the values of a mapping with free keys; None for anything else."""
     found = next(iter(part.get("patternProperties", {}).values()), part.get("additionalProperties"))
     return found if isinstance(found, dict) else None
 
 
 def resolved(part: Schema, definitions: Schema) -> Schema:
-    """Follow a reference, and take the one alternative that says what is meant."""
+    """Follow references; of alternatives, take the only one that an operator would write."""
     if "$ref" in part:
         return resolved(definitions[part["$ref"].rpartition("/")[2]], definitions)
     if "anyOf" not in part:
@@ -96,12 +98,12 @@ def resolved(part: Schema, definitions: Schema) -> Schema:
 
 
 def is_meant(alternative: Schema) -> bool:
-    """Tell what a key is for from what is let pass besides: an empty key, a ${VAR}."""
+    """Whether an operator would write this: not the alternatives for an empty key or a ${VAR}."""
     return alternative.get("type") != "null" and alternative.get("pattern") != r"\$\{"
 
 
 def kind_of(part: Schema, definitions: Schema) -> str:
-    """Name what may stand there."""
+    """Return the kinds of value that the key takes."""
     inner = resolved(part, definitions)
     if "enum" in inner:
         return " · ".join(f"`{value}`" for value in inner["enum"])
@@ -115,7 +117,7 @@ def kind_of(part: Schema, definitions: Schema) -> str:
 
 
 def default_of(part: Schema) -> str:
-    """Show the default as the file would have it."""
+    """Return the default as the file would have it."""
     if part.get("required"):
         return "*required*"
     default = part.get("default")
@@ -127,25 +129,26 @@ def default_of(part: Schema) -> str:
 
 
 def text_of(part: Schema) -> str:
-    """Return what the model says of the key."""
+    """Return the description of the key, on one line."""
     return " ".join(str(part.get("description", "")).split())
 
 
 def escaped(text: str) -> str:
-    """Return text that may stand in a table's cell."""
+    """Return text that is safe in a cell of a table."""
     return text.replace("|", "\\|")
 
 
 def commands() -> str:
-    """Return the help of every command, as it prints itself."""
-    lines = [NOTE, "", "# Commands", "", "```text", help_of(), "```"]
+    """Return the page of the commands: the `--help` of each."""
+    lines = [NOTE, "", "# Commands", "", "Look up here every command and its options.", ""]
+    lines += ["```text", help_of(), "```"]
     for command in COMMANDS:
         lines += ["", f"## `propylon {command}`", "", "```text", help_of(*command.split()), "```"]
     return "\n".join(lines) + "\n"
 
 
 def help_of(*command: str) -> str:
-    """Run `propylon … --help` without colours, at a width that a page can show."""
+    """Run `propylon … --help` without colours, in 100 columns."""
     done = subprocess.run(
         [sys.executable, "-m", "propylon", *command, "--help"],
         env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"},
@@ -157,7 +160,7 @@ def help_of(*command: str) -> str:
 
 
 def states() -> str:
-    """Draw the states of a breaker, from the table by which it moves."""
+    """Return the diagram of the breaker's states, from its table of transitions."""
     table = importlib.import_module("propylon.services.breaker").TRANSITIONS
     lines = ["stateDiagram-v2", f"    [*] --> {next(iter(table))}"]
     for old, events in table.items():
@@ -166,7 +169,7 @@ def states() -> str:
 
 
 def with_states(page: str) -> str:
-    """Put the picture in the place of the page's old one."""
+    """Return the page with the diagram in the place of the old one."""
     return re.sub(r"(?s)(?<=```mermaid\n)stateDiagram-v2\n.*?(?=```)", lambda _: states(), page)
 
 

@@ -79,6 +79,19 @@ def test_every_folder_is_a_package() -> None:
     assert [relative(folder) for folder in missing] == []
 
 
+def test_maps_list_all_rooms(trees: dict[str, ast.Module]) -> None:
+    """Each package's docstring names every module and package in it, in backticks."""
+    missing = []
+    for name, tree in trees.items():
+        folder = (ROOT / name).parent
+        if name.endswith("/__init__.py"):
+            rooms = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+            rooms |= {path.parent.name for path in folder.glob("*/__init__.py")}
+            named = re.findall(r"`([^`]+)`", ast.get_docstring(tree) or "")
+            missing += [f"{name}: {room}" for room in sorted(rooms.difference(named))]
+    assert missing == []
+
+
 def test_all_is_the_public_surface() -> None:
     """`propylon.__all__` names exactly what is imported for type checkers, and all of it is there."""
     package = importlib.import_module("propylon")

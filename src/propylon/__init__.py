@@ -1,4 +1,22 @@
-"""Propylon: an API gateway for teams that write Python."""
+"""Propylon: an API gateway for teams that write Python.
+
+From the command line down to the bytes, each package using only those below it:
+
+- `__main__`, `cli`, `commands`: start the program; parse its arguments; do what they ask.
+- `main`: the gateway as an ASGI app, for other servers.
+- `process`: sockets, signals, workers and the stop.
+- `assembly`: put the parts together, and hold what lives while a loop runs.
+- `control`: the gateway's own endpoints.
+- `compile`: from what the operator wrote to what runs.
+- `config`: what the operator may write, and how it is read.
+- `edge`: the ways in; `stores`: facts that are kept or shared; `telemetry`: logs and metrics.
+- `proxy`: the stages of a request, in order.
+- `services`: a service, its instances, and what happens when they fail.
+- `upstream`: the HTTP client.
+- `wire`: HTTP/1.1 without I/O; `names`: host names and addresses.
+- `loop`: what asyncio does too slowly for every request; `errors`: the one tree of errors.
+- `version`: the version, in one place.
+"""
 
 from __future__ import annotations
 

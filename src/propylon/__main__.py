@@ -1,4 +1,4 @@
-"""Begin: `propylon`, or `python -m propylon`."""
+"""Start the command line, for `propylon` and for `python -m propylon`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; note a SIGHUP that comes while modules are still loading."""
     if sys.argv[1:2] == ["run"]:
-        note_hangups()  # what is loaded from here on takes long enough for a SIGHUP to come
+        note_hangups()  # the imports below take long enough for a SIGHUP to arrive
     from propylon.cli.main import main as command  # noqa: PLC0415
 
     command()

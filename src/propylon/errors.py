@@ -1,4 +1,7 @@
-"""Say what went wrong: one tree of errors, each knowing its status, its code and whose fault it is.
+"""Define every error that can end an exchange, in one tree.
+
+Each class knows its HTTP status, its code in the answer's body, and whose fault it is (`source`). A stage raises;
+`proxy/refuse.py` turns the error into the answer. Foreign exceptions are translated into these at the border.
 
 GatewayError
 ├── InvalidRequest        400  the request cannot be understood, or can be understood in two ways
@@ -12,17 +15,17 @@ GatewayError
 ├── PayloadTooLarge       413
 ├── HeadersTooLarge       431
 ├── RateLimited           429
-├── Refused                    what a team's own policy says, with a status of its choice
-├── ClientGone            499  nobody is left to read an answer; never sent
-├── InternalError         500  a bug of ours
+├── Refused                    a team's own policy refuses the request, with a status of its choice
+├── ClientGone            499  the client left; the status goes to the log and is never sent
+├── InternalError         500  a bug in the gateway
 ├── UpstreamError         502  an instance was chosen and failed
-│   ├── ConnectFailed          no connection came about: no byte of the request was sent
+│   ├── ConnectFailed          the connection could not be made: no byte of the request was sent
 │   ├── UpstreamReset          the connection broke before the answer was complete
-│   │   └── StaleConnection    a kept-alive connection that the upstream had closed meanwhile
-│   └── BadResponse            what came back is not HTTP, or is ambiguous
+│   │   └── StaleConnection    the upstream had closed the kept-alive connection before it answered
+│   └── BadResponse            the answer is not HTTP, or is ambiguous
 ├── ServiceUnavailable    503
 │   ├── CircuitOpen       503
-│   └── UpstreamBusy      503  an instance has as many connections as it may: nothing was sent
+│   └── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
 └── UpstreamTimeout       504
     └── ConnectTimeout    504
 """
@@ -67,14 +70,14 @@ __all__ = [
 
 
 class GatewayError(Exception):
-    """Anything that ends an exchange other than by the upstream's answer."""
+    """Base of all errors that end an exchange without a complete answer from the upstream."""
 
     status: int = 500
     code: str = "INTERNAL_ERROR"
     source: ClassVar[Source] = "gateway"
-    # True: the next bytes of this connection cannot be trusted to start a request.
+    # True: close the client's connection. Its next bytes may belong to the request that was refused.
     closes: ClassVar[bool] = False
-    # True: no byte of the request reached the upstream, so any method may be sent elsewhere.
+    # True: no byte of the request reached the upstream, so any method may go to another instance.
     unsent: ClassVar[bool] = False
 
     def __init__(
@@ -85,7 +88,7 @@ class GatewayError(Exception):
         headers: tuple[tuple[bytes, bytes], ...] = (),
         reason: str = "",
     ) -> None:
-        """Keep what the client is told (`message`, `details`) and what only the log is (`reason`)."""
+        """Set `message`, `details` and `headers` for the client; `reason` goes to the log only."""
         super().__init__(message)
         self.message = message
         self.details: Details = details or {}
@@ -94,7 +97,7 @@ class GatewayError(Exception):
 
 
 class InvalidRequest(GatewayError):
-    """400: malformed, or ambiguous enough that two parsers could read it differently."""
+    """400: the request is malformed, or two parsers could read it differently."""
 
     status = 400
     code = "INVALID_REQUEST"
@@ -103,20 +106,20 @@ class InvalidRequest(GatewayError):
 
 
 class InvalidFields(InvalidRequest):
-    """422: well-formed HTTP whose content does not fit the endpoint."""
+    """422: the request is well-formed HTTP, but its content does not fit the endpoint."""
 
     status = 422
     closes = False
 
 
 class UnknownExpectation(InvalidRequest):
-    """417: an `Expect` other than 100-continue (RFC 9110, 10.1.1)."""
+    """417: the request has an `Expect` other than 100-continue (RFC 9110, 10.1.1)."""
 
     status = 417
 
 
 class AuthError(GatewayError):
-    """401: nobody we know."""
+    """401: the request has no token, or its token is not valid."""
 
     status = 401
     code = "AUTH_ERROR"
@@ -124,13 +127,13 @@ class AuthError(GatewayError):
 
 
 class Forbidden(AuthError):
-    """403: known, and not allowed."""
+    """403: the client is known, but may not do this."""
 
     status = 403
 
 
 class NotFound(GatewayError):
-    """404: no route."""
+    """404: no route matches the path."""
 
     status = 404
     code = "NOT_FOUND"
@@ -138,7 +141,7 @@ class NotFound(GatewayError):
 
 
 class MethodNotAllowed(GatewayError):
-    """405: a route, but not for this method; `Allow` is in the headers."""
+    """405: the path has a route, but not for this method; `headers` has `Allow`."""
 
     status = 405
     code = "METHOD_NOT_ALLOWED"
@@ -146,7 +149,7 @@ class MethodNotAllowed(GatewayError):
 
 
 class RequestTimeout(GatewayError):
-    """408: the client was silent for too long in the middle of a request."""
+    """408: the client was silent for too long in the middle of its request."""
 
     status = 408
     code = "REQUEST_TIMEOUT"
@@ -155,7 +158,7 @@ class RequestTimeout(GatewayError):
 
 
 class PayloadTooLarge(GatewayError):
-    """413: more body than `max_body`."""
+    """413: the request body is larger than `max_body`."""
 
     status = 413
     code = "PAYLOAD_TOO_LARGE"
@@ -164,7 +167,7 @@ class PayloadTooLarge(GatewayError):
 
 
 class HeadersTooLarge(GatewayError):
-    """431: more head than `max_header`, or more fields than anyone needs."""
+    """431: the request head is larger than `max_header`, or has too many fields."""
 
     status = 431
     code = "HEADERS_TOO_LARGE"
@@ -173,7 +176,7 @@ class HeadersTooLarge(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """429: too many requests."""
+    """429: the client has used up its rate limit; `headers` has `Retry-After`."""
 
     status = 429
     code = "RATE_LIMIT"
@@ -181,7 +184,7 @@ class RateLimited(GatewayError):
 
 
 class Refused(GatewayError):
-    """Any status: a team's own policy refuses the request."""
+    """A team's own policy refuses the request, with any status."""
 
     source = "client"
 
@@ -193,14 +196,14 @@ class Refused(GatewayError):
         *,
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
-        """Take what the policy chose."""
+        """Take the status, code, message and headers that the policy chose."""
         super().__init__(message, headers=headers)
         self.status = status
         self.code = code
 
 
 class ClientGone(GatewayError):
-    """499, nginx's word for it: the client left; logged, never sent."""
+    """499 (nginx's number): the client left. The status is logged, never sent."""
 
     status = 499
     code = "CLIENT_GONE"
@@ -209,13 +212,13 @@ class ClientGone(GatewayError):
 
 
 class InternalError(GatewayError):
-    """500: a bug of ours; the traceback is in the log, never in the body."""
+    """500: a bug in the gateway. The traceback goes to the log, never to the client."""
 
     closes = True
 
 
 class UpstreamError(GatewayError):
-    """502: an instance was chosen and failed."""
+    """502: an instance was chosen, and it failed."""
 
     status = 502
     code = "UPSTREAM_ERROR"
@@ -223,7 +226,7 @@ class UpstreamError(GatewayError):
 
 
 class ConnectFailed(UpstreamError):
-    """502: refused, unreachable or unresolvable; nothing was sent."""
+    """502: the instance refused the connection, or is unreachable or unresolvable; nothing was sent."""
 
     unsent = True
 
@@ -233,15 +236,15 @@ class UpstreamReset(UpstreamError):
 
 
 class StaleConnection(UpstreamReset):
-    """502: a kept-alive connection that the upstream had closed before it answered anything."""
+    """502: the upstream had closed the kept-alive connection before it answered anything."""
 
 
 class BadResponse(UpstreamError):
-    """502: what came back is not HTTP, or could be read in two ways."""
+    """502: the answer is not HTTP, or two parsers could read it differently."""
 
 
 class ServiceUnavailable(GatewayError):
-    """503: nobody there to ask."""
+    """503: the service has no instance that may be asked, or something it depends on is unavailable."""
 
     status = 503
     code = "SERVICE_UNAVAILABLE"
@@ -255,13 +258,13 @@ class CircuitOpen(ServiceUnavailable):
 
 
 class UpstreamBusy(ServiceUnavailable):
-    """503: all connections to the instance are in use, and as many wait; nothing was sent."""
+    """503: all connections to the instance are in use, or none became free in time; nothing was sent."""
 
     unsent = True
 
 
 class UpstreamTimeout(GatewayError):
-    """504: the upstream let a deadline pass."""
+    """504: the upstream did not answer within a deadline."""
 
     status = 504
     code = "UPSTREAM_TIMEOUT"
@@ -269,6 +272,6 @@ class UpstreamTimeout(GatewayError):
 
 
 class ConnectTimeout(UpstreamTimeout):
-    """504: no connection within `timeouts.connect`; nothing was sent."""
+    """504: the connection was not made within `timeouts.connect`; nothing was sent."""
 
     unsent = True

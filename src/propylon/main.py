@@ -1,4 +1,4 @@
-"""The ASGI app for other servers: `uvicorn propylon.main:app`. Built when it is first asked for."""
+"""Hold the ASGI app for foreign servers: `uvicorn propylon.main:app`. It is built on first access."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 from propylon.assembly.gateway import Gateway
 from propylon.config.reading.load import load
 
-__all__ = ["app"]  # noqa: F822 — made below
+__all__ = ["app"]  # noqa: F822 — __getattr__ makes it
 
 
 def __getattr__(name: str) -> object:
-    """Build `app` on first access: importing this module has no effects (PEP 562)."""
+    """Build `app` on first access, so that importing this module has no effects (PEP 562)."""
     if name != "app":
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

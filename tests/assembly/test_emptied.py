@@ -12,7 +12,7 @@ ROUTE = "routes: [{path: /a, service: a, auth: none}]\nservices: {a: {url: 'http
 
 @pytest.mark.parametrize("left", ["", "# nothing\n", "services: {a: {url: 'http://a.example'}}\n"])
 def test_a_file_that_was_cut_short_closes_nothing(
-    tmp_path: Path, left: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, left: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every request would be 404: an editor, a full disk or a template that failed wrote it."""
     file = tmp_path / "propylon.yaml"
@@ -30,7 +30,7 @@ def test_a_file_that_was_cut_short_closes_nothing(
             assert gateway.config.routes[0].path == "/b"
 
     run(main())
-    assert "reload: nothing changes" in capfd.readouterr().out
+    assert "reload: nothing changes" in caplog.text
 
 
 def test_a_gateway_that_began_with_nothing_may_go_on_so(tmp_path: Path) -> None:

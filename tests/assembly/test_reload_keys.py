@@ -1,7 +1,7 @@
 """A reload keeps published keys if they are the same set, read the same way; and nothing else of the old."""
 
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -281,13 +281,9 @@ class Reloading:
 
 
 @pytest.fixture
-def logger() -> Iterator[logging.Logger]:
-    """Where a gateway in this process logs; for what comes after it, it is as it was."""
-    found = logging.getLogger("propylon")
-    level, propagate = found.level, found.propagate
-    yield found
-    found.setLevel(level)
-    found.propagate = propagate
+def logger() -> logging.Logger:
+    """Where a gateway in this process logs."""
+    return logging.getLogger("propylon")
 
 
 def test_while_it_runs(directory: Path, logger: logging.Logger) -> None:

@@ -72,6 +72,6 @@ def test_a_published_secret_stops_the_start() -> None:
     """Status 2, how to make a secret, and the secret nowhere."""
     done = check("auth: {jwt: {secret: super-secret-key}}")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith("propylon.yaml:1 auth.jwt.secret: is a placeholder")
+    assert done.stderr.startswith("propylon.yaml:1 auth.jwt.secret: is a published placeholder")
     assert 'python -c "import secrets; print(secrets.token_urlsafe(48))"' in done.stderr
     assert "super-secret-key" not in done.stderr

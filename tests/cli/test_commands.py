@@ -13,7 +13,7 @@ from propylon.cli.main import app
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.json_schema import json_schema
-from tests.support.gateway import ROOT
+from tests.support.zygote import ROOT
 
 GOOD = """\
 services:
@@ -188,7 +188,7 @@ def test_init_overwrites_only_when_told() -> None:
     file = written("# mine\n")
     done = call("init")
     assert done.exit_code == 1
-    assert done.stderr == "propylon: propylon.yaml is there already; --force overwrites\n"
+    assert done.stderr == "propylon: propylon.yaml exists already; --force overwrites\n"
     assert file.read_text() == "# mine\n"
     assert not Path("propylon.schema.json").exists()
     assert call("init", "--force").exit_code == 0

@@ -158,7 +158,10 @@ def test_a_refusal_names_its_stage(arguments: list[str], stage: str, status: int
 def test_an_ambiguous_path_is_read_aloud() -> None:
     """What a careless upstream would make of the path stands beside the refusal."""
     found = explained("GET", "/api/orders/%61dmin")
-    assert found["note"] == 'read carelessly it is /api/orders/admin: the path of route "admin"'
+    assert (
+        found["note"]
+        == 'an upstream may read the path as /api/orders/admin: the path of route "admin"'
+    )
     assert lost(found)["orders"] == "refused"
 
 

@@ -137,7 +137,7 @@ def test_twice_the_same() -> None:
         (["a b"], "a username"),
         (["ann", "--scopes", "a,b"], "a scope"),
         (["ann", "--roles", 'a"b'], "a role"),
-        (["ann", "--email", "a b"], "this is no email"),
+        (["ann", "--email", "a b"], "an email address has no spaces"),
         (["ann", "--full-name", "a\nb"], "a full name"),
     ],
 )

@@ -8,7 +8,6 @@ from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_table
 from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
-from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal, identify
@@ -16,7 +15,7 @@ from propylon.proxy.route import Route
 from propylon.services.service import Service
 from propylon.upstream.pool import Address
 from tests.proxy.authenticate.stand_in import signed, verifier
-from tests.proxy.doubles import ENTROPY, Asked, Client, Counting, request, run, whole
+from tests.proxy.doubles import ENTROPY, STILL, Asked, Client, Counting, request, run, whole
 
 ORDERS = {"orders": {"url": "http://orders:8000"}}
 PAGE = b"https://app.example.com"
@@ -43,7 +42,7 @@ class World:
         own = builtin_endpoints(self.config.prefix, self.config.auth)
         endpoints = (*own, *parts.pop("endpoints", ()))
         self.table: Table = compile_table(
-            self.config, Parts(self.own, stages, endpoints, **parts), self.services
+            self.config, Parts(self.own, STILL, stages, endpoints, **parts), self.services
         )
 
     def _connect(self, address: Address, limit: int) -> Asked:
@@ -68,7 +67,6 @@ class World:
         downstream = Client(client=client)
         pipeline = Pipeline(
             self.table,
-            Forward(lambda: 0.0, lambda: 0.0, lambda: 0.0),
             (),
             clock=Counting(),
             chance=lambda bits: ENTROPY,

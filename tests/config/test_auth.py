@@ -18,7 +18,7 @@ from propylon.config.reading.load import load
 from tests.config.texts import SECRET, loaded, problems
 
 ADVICE = '; make one with: python -c "import secrets; print(secrets.token_urlsafe(48))"'
-PUBLISHED = "auth.jwt.secret: is a placeholder that is published, so that anybody could sign tokens"
+PUBLISHED = "auth.jwt.secret: is a published placeholder, so an attacker could sign tokens"
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -133,14 +133,14 @@ def test_a_secret_from_the_environment_is_taken_as_it_is(secret: str) -> None:
 ONE_PROBLEM = {
     "secret: 12345": "secret: must be text, not a number; put it in quotes",
     "secret: [x]": "secret: must be text, not a list",
-    f"secret: {SECRET}, jwks_url: https://a": "jwks_url: tokens are verified with one of secret,"
-    " public_key, jwks_url: secret is set too",
+    f"secret: {SECRET}, jwks_url: https://a": "jwks_url: only one of secret,"
+    " public_key, jwks_url can be set, and secret is set, too",
     f"secret: {SECRET}, algorithms: [HS256, RS256]": "algorithms: RS256 needs a public key;"
     " with a secret write HS256, HS384, HS512",
-    "jwks_url: https://a, algorithms: [HS256]": "algorithms: HS256 goes with a secret only:"
-    " beside public keys, everybody could sign",
-    "algorithms: [HS256, ES256]": "algorithms: HS256 goes with a secret only: beside public keys,"
-    " everybody could sign",
+    "jwks_url: https://a, algorithms: [HS256]": "algorithms: HS256 needs a secret:"
+    " with a public key for one, everyone could sign tokens",
+    "algorithms: [HS256, ES256]": "algorithms: HS256 needs a secret: with a public key for one,"
+    " everyone could sign tokens",
     "algorithms: []": "algorithms: is empty; leave it out for those that fit the key",
     "algorithms: [none]": "algorithms[0]: must be one of HS256, HS384, HS512, RS256, RS384, RS512,"
     " PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, Ed25519, Ed448",
@@ -158,7 +158,7 @@ ONE_PROBLEM = {
     "audience: 5": "audience: must be a list, not a number",
     "public_key: no/such.pem": "public_key: is neither PEM nor the path of a file with PEM:"
     " no such file or directory",
-    "public_key: .": "public_key: is neither PEM nor the path of a file with PEM: it is no file",
+    "public_key: .": "public_key: is neither PEM nor the path of a file with PEM: it is not a file",
     "public_key: propylon.yaml": "public_key: is neither PEM nor the path of a file with PEM:"
     " the file does not begin with -----BEGIN",
     'public_key: "a\\0b"': "public_key: is neither PEM nor the path of a file with PEM:"
@@ -286,7 +286,7 @@ def test_a_key_may_stand_in_the_configuration() -> None:
     [
         ("RS256", "RS256 does not fit the public key; write one of ES256"),
         ("ES384", "ES384 does not fit the public key; write one of ES256"),
-        ("HS256", "HS256 goes with a secret only: beside public keys, everybody could sign"),
+        ("HS256", "HS256 needs a secret: with a public key for one, everyone could sign tokens"),
     ],
 )
 def test_an_algorithm_that_the_key_does_not_fit(algorithms: str, message: str) -> None:

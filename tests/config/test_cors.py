@@ -31,9 +31,9 @@ def test_an_origin_is_understood_as_browsers_send_it(written: str, sent: str) ->
 
 
 PASSWORD = "must be an origin without a user and a password"
-NULL = '"null" is what every sandboxed page says it is, an attacker\'s too; name real origins'
+NULL = '"null" is the origin of all sandboxed pages, an attacker\'s too; write real origins'
 NONE = "must be an origin, a scheme and a host: https://app.example.com"
-WEBSOCKET = "WEBSOCKET is no method of a page's request: browsers open those without asking"
+WEBSOCKET = "WEBSOCKET cannot stand here: CORS does not apply to WebSockets; take it out"
 STAR = ": a * stands alone for every origin, or as the first label of a host: https://*.example.com"
 ONE_PROBLEM = {
     "https://a.example/": "must be an origin, without a path: write https://a.example",
@@ -49,7 +49,7 @@ ONE_PROBLEM = {
     "https://a.*.example": '"a.*.example"' + STAR,
     "https://*a.example": '"*a.example"' + STAR,
     "https://*.*.example": '"*.example"' + STAR,
-    "http://localhost:*": "must have a port in numbers, or none; a * cannot stand for it",
+    "http://localhost:*": 'must have a number as its port, or no port; "*" is not supported there',
     "http://localhost:": '"" is no port: a number from 1 to 65535',
     "http://localhost:99999": '"99999" is no port: a number from 1 to 65535',
     "https://u:p@a.example": PASSWORD,

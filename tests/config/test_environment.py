@@ -49,7 +49,7 @@ def test_two_keys_that_are_written_are_a_problem_all_the_same() -> None:
     """Only the plain names give way."""
     text = "auth: {jwt: {jwks_url: 'https://id.example/keys'}}"
     (problem,) = problems(text, {"PROPYLON_AUTH__JWT__SECRET": SECRET})
-    assert problem.startswith("propylon.yaml:1 auth.jwt.jwks_url: tokens are verified with one of")
+    assert problem.startswith("propylon.yaml:1 auth.jwt.jwks_url: only one of")
 
 
 def test_minutes() -> None:
@@ -80,7 +80,7 @@ def test_origins_that_are_none() -> None:
     assert loaded("cors: {origins: '*'}", {"CORS_ORIGINS": ""}).config.cors.origins == ("*",)
 
 
-LATER = "is set, but not built in this version of Propylon: nothing is limited or shared by it"
+LATER = "is set, but this version of Propylon does not use it: it limits and shares nothing"
 
 
 @pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_HOST", "RATE_LIMIT_PER_SECOND"])

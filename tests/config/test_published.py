@@ -16,7 +16,7 @@ PUBLISHED = Path(__file__).parents[2] / "propylon.schema.json"
 MODELS = [
     kind
     for kind in vars(schema).values()
-    if isinstance(kind, type) and issubclass(kind, schema.Written)
+    if isinstance(kind, type) and issubclass(kind, schema.ConfigModel)
 ]
 
 

@@ -7,8 +7,8 @@ from tests.config.texts import SERVICES, loaded, problems, route
 SCOPE = (
     "must be a scope of visible ASCII characters, without a space, a comma, a quote, a backslash"
 )
-ROLE = "must be the name of a role, without a comma and without control characters"
-NOBODY = "with `auth: none` no token is looked at, so nobody would have"
+ROLE = "must be the name of a role, without a comma, control characters or space at an end"
+NOBODY = "with `auth: none` no token is read, so no request would have"
 
 
 def test_what_is_not_said_has_its_default() -> None:
@@ -31,7 +31,7 @@ ONE_PROBLEM = {
     "auth: none, scopes: [read]": f"scopes: {NOBODY} scopes; write `auth: required`",
     "auth: none, roles: [clerk]": f"roles: {NOBODY} roles; write `auth: required`",
     "scopes: read": "scopes: must be a list, not text; put it in [ ]",
-    "scopes: [read write]": "scopes[0]: is one scope an item: write [read, write]",
+    "scopes: [read write]": "scopes[0]: must be one scope for each item: write [read, write]",
     "scopes: ['']": f"scopes[0]: {SCOPE}",
     "scopes: ['a,b']": f"scopes[0]: {SCOPE}",
     "scopes: ['a\"b']": f"scopes[0]: {SCOPE}",
@@ -42,6 +42,7 @@ ONE_PROBLEM = {
     "roles: ['a,b']": f"roles[0]: {ROLE}",
     "roles: [' ']": f"roles[0]: {ROLE}",
     'roles: ["a\\nb"]': f"roles[0]: {ROLE}",
+    "roles: [' admin']": f"roles[0]: {ROLE}",
     "privacy: require": "privacy: must be one of ignored, optional, required;"
     ' did you mean "required"?',
     "default_privacy: none": "default_privacy: must be one of strict, standard, permissive",

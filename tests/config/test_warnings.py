@@ -6,15 +6,14 @@ from propylon.config.reading.load import load
 from tests.config.texts import SECRET, SERVICES, route, warnings
 
 CLEAR_KEYS = (
-    "is fetched without TLS, and whoever stands on the way can put keys of his own into it;"
-    " write https://"
+    "is fetched without TLS, so an attacker on the network can replace the keys; write https://"
 )
 CLEAR_TOKENS = (
-    "is asked without TLS, and whoever stands on the way reads tokens and answers as he likes;"
+    "is asked without TLS, so an attacker on the network can read tokens and forge answers;"
     " write https://"
 )
 UNNAMED = (
-    "without client_id the gateway says not who it is, and most servers then refuse to answer"
+    "is asked without client_id, and most servers refuse to answer then; set client_id"
     " (RFC 7662, 2.1)"
 )
 NOTHING = "needs a token, and there is nothing to verify one with, so it answers 503"
@@ -95,7 +94,7 @@ def test_a_breaker_that_will_hardly_ever_open() -> None:
     def said(circuit: str) -> list[str]:
         return warnings(f"services: {{a: {{circuit: {{{circuit}}}}}}}")
 
-    why = "is more than 1000 a second for all of failure_window: the breaker will hardly ever open"
+    why = "is more than 1000 a second for all of failure_window: the breaker will hardly ever open; write less"
     place = "propylon.yaml:1 services.a.circuit"
     assert said("failure_threshold: 120001") == [f"{place}.failure_threshold: {why}"]
     assert said("min_throughput: 5001, failure_window: 5s") == [f"{place}.min_throughput: {why}"]
@@ -105,7 +104,7 @@ def test_a_breaker_that_will_hardly_ever_open() -> None:
 def test_probes_that_overlap() -> None:
     """A probe that may last longer than the time to the next."""
     said = warnings("services: {a: {health: {interval: 1s, timeout: 2s}}}")
-    why = "is longer than interval, so that one probe would begin before the last has ended"
+    why = "is longer than interval, so a probe would start before the last one ends; write less"
     assert said == [f"propylon.yaml:1 services.a.health.timeout: {why}"]
 
 
@@ -113,8 +112,8 @@ def test_a_secret_that_only_debug_takes() -> None:
     """It is taken, and told, so that nobody forgets it."""
     (said,) = warnings("debug: true\nauth: {jwt: {secret: changeme}}")
     assert said.startswith(
-        "propylon.yaml:2 auth.jwt.secret: accepted because of `debug: true`, and never elsewhere:"
-        " it is a placeholder that is published"
+        "propylon.yaml:2 auth.jwt.secret: is accepted only because of `debug: true`:"
+        " it is a published placeholder"
     )
     assert warnings(f"debug: true\nauth: {{jwt: {{secret: {SECRET}}}}}") == []
 
@@ -124,10 +123,10 @@ def test_a_secret_that_only_debug_takes() -> None:
     [
         ("a" * 40, "has fewer than 8 different characters"),
         ("abcdefg" * 6, "has fewer than 8 different characters"),
-        ("this-is-an-InSecure-signing-key-0123456789", "says itself that it is an example"),
-        ("0123456789-for-development-only-key-abcdef", "says itself that it is an example"),
-        ("0123456789_for_testing_jwt_key_abcdefghijk", "says itself that it is an example"),
-        ("signing key with AT LEAST thirty-two bytes", "says itself that it is an example"),
+        ("this-is-an-InSecure-signing-key-0123456789", "describes itself as an example"),
+        ("0123456789-for-development-only-key-abcdef", "describes itself as an example"),
+        ("0123456789_for_testing_jwt_key_abcdefghijk", "describes itself as an example"),
+        ("signing key with AT LEAST thirty-two bytes", "describes itself as an example"),
     ],
 )
 def test_a_secret_that_is_hardly_one(secret: str, why: str) -> None:

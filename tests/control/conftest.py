@@ -1,4 +1,4 @@
-"""The desk where tokens are given out."""
+"""The token endpoints over real stores, one object for each worker."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -6,37 +6,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.control.desk import Desk
+from tests.control.token_api import TokenApi
 from tests.stores.kept import Clock
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Callable[[], Desk]]:
+def worker(tmp_path: Path) -> Iterator[Callable[[], TokenApi]]:
     """Start a worker: all of them share a database, a clock and a loop."""
     clock = Clock()
-    desks: list[Desk] = []
+    apis: list[TokenApi] = []
     with asyncio.Runner() as runner:
 
-        def start() -> Desk:
-            desks.append(Desk(tmp_path, runner, clock, "id" * (1 + len(desks))))
-            return desks[-1]
+        def start() -> TokenApi:
+            apis.append(TokenApi(tmp_path, runner, clock, "id" * (1 + len(apis))))
+            return apis[-1]
 
         yield start
-        for desk in desks:
-            desk.kept.close()
+        for api in apis:
+            api.kept.close()
 
 
 @pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def readonly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenApi]:
     """A worker that knows ann, for tests that change nothing."""
     with asyncio.Runner() as runner:
-        desk = Desk(tmp_path_factory.mktemp("still"), runner, Clock())
-        desk.add("ann", scopes="read")
-        yield desk
-        desk.kept.close()
+        api = TokenApi(tmp_path_factory.mktemp("readonly"), runner, Clock())
+        api.add("ann", scopes="read")
+        yield api
+        api.kept.close()
 
 
 @pytest.fixture
-def desk(worker: Callable[[], Desk]) -> Desk:
+def api(worker: Callable[[], TokenApi]) -> TokenApi:
     """One worker."""
     return worker()

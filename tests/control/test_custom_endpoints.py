@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.routing import Match
 
@@ -13,14 +13,15 @@ from propylon.compile.routes import Parts, access_of, compile_table
 from propylon.config.models.endpoints import Access, Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.control.app import create_app
-from propylon.control.custom_endpoints import endpoints_of
+from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.identity import current_principal, public, require_scopes
 from propylon.errors import GatewayError
 from propylon.proxy.authenticate import anonymous
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Route
-from tests.proxy.doubles import Asked, request
+from tests.proxy.doubles import STILL, Asked, request
+from tests.support.examples import examples
 
 Method = Callable[[FastAPI], None]
 
@@ -36,7 +37,7 @@ def app_of(*add: Method) -> tuple[FastAPI, tuple[Endpoint, ...]]:
     own = tuple(app.routes)
     for one in add:
         one(app)
-    return app, endpoints_of(app, own)
+    return app, find_endpoints(app, own)
 
 
 def get(path: str, *dependencies: Any, methods: tuple[str, ...] = ("GET",)) -> Method:
@@ -67,7 +68,7 @@ def found(*add: Method) -> list[tuple[str, Access, bool]]:
 def built(*add: Method) -> tuple[FastAPI, Table]:
     """The app with these endpoints, and the table that leads to them."""
     app, endpoints = app_of(*add)
-    return app, compile_table(GatewayConfig(), Parts(Asked(), endpoints=endpoints), {})
+    return app, compile_table(GatewayConfig(), Parts(Asked(), STILL, endpoints=endpoints), {})
 
 
 def table_of(*add: Method) -> Table:
@@ -174,7 +175,7 @@ def test_its_body_may_be_as_large_as_any() -> None:
     """The server's `max_body` holds, not the little that the gateway's own endpoints take."""
     config = GatewayConfig.model_validate({"server": {"max_body": "7MB"}})
     _, endpoints = app_of(get("/mine", methods=("POST",)))
-    routes = compile_table(config, Parts(Asked(), endpoints=endpoints), {}).routes
+    routes = compile_table(config, Parts(Asked(), STILL, endpoints=endpoints), {}).routes
     assert next(one.max_body for one in routes if one.name == "/mine") == 7_000_000
 
 
@@ -284,7 +285,7 @@ ASKED = st.lists(st.sampled_from(["a", "b", "1", "a.json", "c"]), min_size=1, ma
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @example([("/a/{x1:path}", True), ("/{x0}", False)], ["/a"])
 @given(
     st.lists(st.tuples(PATHS, st.booleans()), min_size=2, max_size=4),

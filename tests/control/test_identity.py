@@ -12,7 +12,7 @@ from fastapi.routing import iter_route_contexts
 from propylon.control.app import create_app, offer_password
 from propylon.control.identity import (
     current_principal,
-    identity_of,
+    declared_access,
     public,
     require_roles,
     require_scopes,
@@ -277,15 +277,15 @@ def test_they_have_names() -> None:
     [
         *((path, "checked") for path in [*NEEDING, "/boss"]),
         ("/public", "public"),
-        ("/unsaid", "unsaid"),
-        ("/openapi.json", "unsaid"),
-        ("/docs", "unsaid"),
+        ("/unsaid", "undeclared"),
+        ("/openapi.json", "undeclared"),
+        ("/docs", "undeclared"),
     ],
 )
 def test_what_an_endpoint_says(path: str, said: str) -> None:
     """Whether it looks at who is asking, is for everybody, or does not say."""
     routes = {getattr(route, "path", ""): route for route in APP.routes}
-    assert identity_of(routes[path]) == said
+    assert declared_access(routes[path]) == said
 
 
 def test_routers_say_it_for_their_endpoints() -> None:
@@ -309,19 +309,19 @@ def test_routers_say_it_for_their_endpoints() -> None:
     app.include_router(strict)
     app.include_router(open_to_all, dependencies=[public])
     app.include_router(plain)
-    said = {route.path: identity_of(route) for route in iter_route_contexts(app.routes)}
+    said = {route.path: declared_access(route) for route in iter_route_contexts(app.routes)}
     assert said == {
         "/0": "checked",
         "/open/1": "public",
         "/open/mine": "checked",
-        "/2": "unsaid",
+        "/2": "undeclared",
     }
 
 
 def test_what_is_no_endpoint() -> None:
     """Mounts, sockets and whatever else has no dependencies: they do not say."""
-    assert identity_of(object()) == "unsaid"
-    assert identity_of(SimpleNamespace(dependant="x")) == "unsaid"
+    assert declared_access(object()) == "undeclared"
+    assert declared_access(SimpleNamespace(dependant="x")) == "undeclared"
 
 
 # The documentation

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -22,6 +22,7 @@ from propylon.proxy.principal import Principal
 from propylon.services.instance import Ejection, Instance
 from tests.proxy.doubles import Asked
 from tests.services.registrar import ALLOW, Names, World
+from tests.support.examples import examples
 
 PATH = "/api/v1/services"
 ADMIN = Principal("root", scopes=frozenset({"admin", "read"}))
@@ -30,8 +31,8 @@ ID = "10.0.0.1:8001"
 MODELS = [getattr(models, name) for name in models.__all__]
 
 
-class Desk:
-    """The endpoints over a registry, and somebody who asks them."""
+class RegistryApi:
+    """The registry's endpoints, and a client that calls them."""
 
     def __init__(self, world: World | None, principal: Principal | None = ADMIN) -> None:
         self.world = world
@@ -41,7 +42,7 @@ class Desk:
             self.app.dependency_overrides[current_principal] = lambda: principal
 
     def ask(self, method: str, path: str = "", **options: Any) -> httpx.Response:
-        """Ask."""
+        """Send a request, and return the answer."""
 
         async def main() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
@@ -72,21 +73,21 @@ def world() -> World:
 
 
 @pytest.fixture
-def desk(world: World) -> Desk:
+def api(world: World) -> RegistryApi:
     """Its endpoints."""
-    return Desk(world)
+    return RegistryApi(world)
 
 
 @pytest.fixture(scope="module")
-def still() -> Desk:
+def readonly() -> RegistryApi:
     """The endpoints of a registry that takes nothing in, for whatever is refused."""
-    return Desk(World())
+    return RegistryApi(World())
 
 
-def untouched(desk: Desk) -> bool:
+def untouched(api: RegistryApi) -> bool:
     """Whether nothing was taken in."""
-    assert desk.world is not None
-    return desk.world.pools == [] and desk.listed() == []
+    assert api.world is not None
+    return api.world.pools == [] and api.listed() == []
 
 
 def error(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -108,13 +109,13 @@ def fields(answer: httpx.Response, status: int = 422) -> dict[str, str]:
 # Registering
 
 
-def test_an_instance_registers(desk: Desk) -> None:
+def test_an_instance_registers(api: RegistryApi) -> None:
     """201 with its name; again: 200, and it is there once."""
-    first = desk.register()
+    first = api.register()
     assert (first.status_code, first.json()) == (201, {"instance_id": ID, "status": "starting"})
-    again = desk.register(metadata={"zone": "b"}, check_interval=5)
+    again = api.register(metadata={"zone": "b"}, check_interval=5)
     assert (again.status_code, again.json()) == (200, {"instance_id": ID, "status": "starting"})
-    (entry,) = desk.listed()
+    (entry,) = api.listed()
     assert entry == {
         "instance_id": ID,
         "status": "starting",
@@ -129,16 +130,16 @@ def test_an_instance_registers(desk: Desk) -> None:
     }
 
 
-def test_what_is_not_said_has_defaults(desk: Desk, world: World) -> None:
+def test_what_is_not_said_has_defaults(api: RegistryApi, world: World) -> None:
     """/health every thirty seconds."""
-    desk.register()
+    api.register()
     (rules,) = world.watcher.watched.values()
     assert (rules.path, rules.interval) == (b"/health", 30.0)
 
 
-def test_everything_that_can_be_said(desk: Desk, world: World) -> None:
+def test_everything_that_can_be_said(api: RegistryApi, world: World) -> None:
     """A name, another path, another interval, a service that nobody wrote down."""
-    answer = desk.register(
+    answer = api.register(
         service_name="new.one_2-x",
         host="Orders.Internal",
         port=80,
@@ -149,7 +150,7 @@ def test_everything_that_can_be_said(desk: Desk, world: World) -> None:
     assert (answer.status_code, answer.json()["instance_id"]) == (201, "orders.internal:80")
     (rules,) = world.watcher.watched.values()
     assert (rules.path, rules.interval) == (b"/a/b%20c", 1.0)
-    (entry,) = desk.listed("new.one_2-x")
+    (entry,) = api.listed("new.one_2-x")
     assert entry["metadata"] == {"a": [1, 2.5, None, True], "b": {"c": "ü"}}
 
 
@@ -168,11 +169,11 @@ WRONG: list[tuple[str, list[Any]]] = [
 @pytest.mark.parametrize(
     ("field", "value"), [(field, value) for field, values in WRONG for value in values]
 )
-def test_fields_that_do_not_fit(still: Desk, field: str, value: Any) -> None:
+def test_fields_that_do_not_fit(readonly: RegistryApi, field: str, value: Any) -> None:
     """422 that names the field; nothing is taken in."""
-    found = fields(still.register(**{field: value}))
+    found = fields(readonly.register(**{field: value}))
     assert [name.split(".")[0] for name in found] == [field]
-    assert untouched(still)
+    assert untouched(readonly)
 
 
 @pytest.mark.parametrize(
@@ -196,14 +197,14 @@ def test_fields_that_do_not_fit(still: Desk, field: str, value: Any) -> None:
         b"\xff\xfe",
     ],
 )
-def test_bodies_that_do_not_fit(still: Desk, body: bytes) -> None:
+def test_bodies_that_do_not_fit(readonly: RegistryApi, body: bytes) -> None:
     """4xx in the envelope, never a 500; and what cannot be sent back is not taken in."""
     if body.startswith(b'{"metadata"'):
         body = json.dumps(SAID).encode()[:-1] + b", " + body[1:]
-    answer = still.ask("POST", content=body, headers={"Content-Type": "application/json"})
+    answer = readonly.ask("POST", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422), answer.text
     error(answer, answer.status_code, "INVALID_REQUEST")
-    assert untouched(still)
+    assert untouched(readonly)
 
 
 @pytest.mark.parametrize(
@@ -218,13 +219,15 @@ def test_bodies_that_do_not_fit(still: Desk, body: bytes) -> None:
         (b"[]", "application/json", "Input should be a valid dictionary"),
     ],
 )
-def test_a_body_that_is_wrong_as_a_whole(still: Desk, body: bytes, kind: str, said: str) -> None:
+def test_a_body_that_is_wrong_as_a_whole(
+    readonly: RegistryApi, body: bytes, kind: str, said: str
+) -> None:
     """It is called body, and what was wanted is said."""
     headers = {"Content-Type": kind} if kind else {}
-    found = fields(still.ask("POST", content=body, headers=headers))
+    found = fields(readonly.ask("POST", content=body, headers=headers))
     assert list(found) == ["body"]
     assert found["body"].startswith(said)
-    assert untouched(still)
+    assert untouched(readonly)
 
 
 FORBIDDEN = """169.254.169.254 fe80::1 0.0.0.0 ::ffff:169.254.169.254 2852039166 127.1 127.0.0.1
@@ -232,87 +235,87 @@ FORBIDDEN = """169.254.169.254 fe80::1 0.0.0.0 ::ffff:169.254.169.254 2852039166
 
 
 @pytest.mark.parametrize("host", FORBIDDEN.split())
-def test_hosts_that_may_not(still: Desk, host: str) -> None:
+def test_hosts_that_may_not(readonly: RegistryApi, host: str) -> None:
     """400 that names the field; nothing is taken in."""
-    found = fields(still.register(host=host), 400)
+    found = fields(readonly.register(host=host), 400)
     assert list(found) == ["host"]
-    assert untouched(still)
+    assert untouched(readonly)
 
 
-def test_which_key_to_set(desk: Desk, world: World) -> None:
+def test_which_key_to_set(api: RegistryApi, world: World) -> None:
     """An operator who reads the answer knows where to look."""
-    assert fields(desk.register(host="11.0.0.1"), 400)["host"].startswith("registry.allow")
+    assert fields(api.register(host="11.0.0.1"), 400)["host"].startswith("registry.allow")
     world.registry.apply([], world.admission(), None)
-    assert fields(desk.register(), 400)["host"].startswith("registry.allow is empty")
+    assert fields(api.register(), 400)["host"].startswith("registry.allow is empty")
 
 
 # Staying, and going
 
 
-def test_a_heartbeat(desk: Desk, world: World) -> None:
+def test_a_heartbeat(api: RegistryApi, world: World) -> None:
     """The status, and when the next one is due."""
-    desk.register()
+    api.register()
     world.now += 4.5
-    assert desk.listed()[0]["lease"] == 5.5
-    answer = desk.ask("PUT", f"/orders/{ID}/heartbeat")
+    assert api.listed()[0]["lease"] == 5.5
+    answer = api.ask("PUT", f"/orders/{ID}/heartbeat")
     assert (answer.status_code, answer.json()) == (
         200,
         {"instance_id": ID, "status": "starting", "lease": 10.0},
     )
     world.find("orders").instances[0].state.status = "failed"
-    assert desk.ask("PUT", f"/orders/{ID}/heartbeat").json()["status"] == "failed"
+    assert api.ask("PUT", f"/orders/{ID}/heartbeat").json()["status"] == "failed"
 
 
-def test_without_leases(desk: Desk, world: World) -> None:
+def test_without_leases(api: RegistryApi, world: World) -> None:
     """A heartbeat does no harm, and says that none is due."""
     world.registry.apply([], world.admission(*ALLOW), None)
-    desk.register()
-    assert desk.ask("PUT", f"/orders/{ID}/heartbeat").json()["lease"] is None
-    assert desk.listed()[0]["lease"] is None
+    api.register()
+    assert api.ask("PUT", f"/orders/{ID}/heartbeat").json()["lease"] is None
+    assert api.listed()[0]["lease"] is None
 
 
-def test_an_instance_leaves(desk: Desk) -> None:
+def test_an_instance_leaves(api: RegistryApi) -> None:
     """204 without a body; then it is unknown."""
-    desk.register()
-    answer = desk.ask("DELETE", f"/orders/{ID}")
+    api.register()
+    answer = api.ask("DELETE", f"/orders/{ID}")
     assert (answer.status_code, answer.content) == (204, b"")
-    assert desk.listed() == []
-    error(desk.ask("DELETE", f"/orders/{ID}"), 404, "NOT_FOUND")
-    error(desk.ask("PUT", f"/orders/{ID}/heartbeat"), 404, "NOT_FOUND")
+    assert api.listed() == []
+    error(api.ask("DELETE", f"/orders/{ID}"), 404, "NOT_FOUND")
+    error(api.ask("PUT", f"/orders/{ID}/heartbeat"), 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("path", ["/orders/[fd00::1]:8001", "/orders/%5Bfd00::1%5D%3A8001"])
 def test_an_address_in_brackets(path: str) -> None:
     """As it is written in URLs, escaped or not."""
-    desk = Desk(World("fd00::/8"))
-    assert desk.register(host="FD00:0::1").json()["instance_id"] == "[fd00::1]:8001"
-    assert desk.ask("PUT", path + "/heartbeat").status_code == 200
-    assert desk.ask("DELETE", path).status_code == 204
+    api = RegistryApi(World("fd00::/8"))
+    assert api.register(host="FD00:0::1").json()["instance_id"] == "[fd00::1]:8001"
+    assert api.ask("PUT", path + "/heartbeat").status_code == 200
+    assert api.ask("DELETE", path).status_code == 204
 
 
 @pytest.mark.parametrize(
     "path", [f"/nothing/{ID}", "/orders/10.0.0.1:8002", "/orders/x", "/or%00/x"]
 )
-def test_unknown_instances(desk: Desk, path: str) -> None:
+def test_unknown_instances(api: RegistryApi, path: str) -> None:
     """404 in the envelope."""
-    desk.register()
-    error(desk.ask("PUT", path + "/heartbeat"), 404, "NOT_FOUND")
-    error(desk.ask("DELETE", path), 404, "NOT_FOUND")
+    api.register()
+    error(api.ask("PUT", path + "/heartbeat"), 404, "NOT_FOUND")
+    error(api.ask("DELETE", path), 404, "NOT_FOUND")
 
 
-def test_the_configurations_instances_stay(desk: Desk, world: World) -> None:
+def test_the_configurations_instances_stay(api: RegistryApi, world: World) -> None:
     """400 that says why; registering one is no mistake, and changes nothing."""
     written = Instance(ID, b"a", b"", Asked(), weight=3)
     world.registry.apply([world.service("orders", written)], world.admission(*ALLOW), 10.0)
-    refusal = error(desk.ask("DELETE", f"/orders/{ID}"), 400, "INVALID_REQUEST")
+    refusal = error(api.ask("DELETE", f"/orders/{ID}"), 400, "INVALID_REQUEST")
     assert "did not register" in refusal["message"]
-    assert desk.register(metadata={"a": 1}).status_code == 200
-    assert desk.ask("PUT", f"/orders/{ID}/heartbeat").json()["lease"] is None
-    (entry,) = desk.listed()
+    assert api.register(metadata={"a": 1}).status_code == 200
+    assert api.ask("PUT", f"/orders/{ID}/heartbeat").json()["lease"] is None
+    (entry,) = api.listed()
     assert (entry["source"], entry["weight"], entry["metadata"]) == ("configured", 3, {})
 
 
-def test_the_list(desk: Desk, world: World) -> None:
+def test_the_list(api: RegistryApi, world: World) -> None:
     """Every service, with what is known of its instances; times are RFC 3339."""
     now = 1_750_000_000.0
     service = world.service(
@@ -323,14 +326,14 @@ def test_the_list(desk: Desk, world: World) -> None:
         wall=lambda: now,
     )
     world.registry.apply([service], world.admission(*ALLOW), 10.0)
-    desk.register(service_name="new")
+    api.register(service_name="new")
     first, second = service.instances
     service.fleet.failed(first)
     service.fleet.checked(second, ok=True, answered=True, at=now, latency=0.0015, reason="")
-    answer = desk.ask("GET")
+    answer = api.ask("GET")
     assert answer.headers["cache-control"] == "no-store"
     assert [one["name"] for one in answer.json()["services"]] == ["orders", "new"]
-    left_out, well = desk.listed()
+    left_out, well = api.listed()
     assert datetime.fromisoformat(left_out["ejected_until"]).timestamp() == now + 30
     assert (well["status"], well["latency_ms"]) == ("healthy", 1.5)
     assert well["last_check"].endswith("Z")
@@ -356,8 +359,8 @@ def test_admin_only(
     world: World, method: str, path: str, principal: Principal | None, status: int
 ) -> None:
     """Nobody else registers, lists, renews or takes away."""
-    Desk(world).register()
-    answer = Desk(world, principal).ask(method, path, json={**SAID, "port": 9000})
+    RegistryApi(world).register()
+    answer = RegistryApi(world, principal).ask(method, path, json={**SAID, "port": 9000})
     error(answer, status, "AUTH_ERROR")
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert world.ids() == [ID]
@@ -366,7 +369,7 @@ def test_admin_only(
 @pytest.mark.parametrize(("method", "path"), ALL)
 def test_no_registry(method: str, path: str) -> None:
     """404, as for anything that is not there."""
-    error(Desk(None).ask(method, path, json=SAID), 404, "NOT_FOUND")
+    error(RegistryApi(None).ask(method, path, json=SAID), 404, "NOT_FOUND")
 
 
 # The model, and its documentation
@@ -407,9 +410,9 @@ def test_every_model_is_described(model: type[BaseModel]) -> None:
             model.model_validate({**schema["example"], name: example})
 
 
-def test_the_document(desk: Desk) -> None:
+def test_the_document(api: RegistryApi) -> None:
     """Every operation says that it needs a token with `admin`, and what it answers."""
-    paths = desk.app.openapi()["paths"]
+    paths = api.app.openapi()["paths"]
     operations = {
         (method, path.removeprefix(PATH)): operation
         for path, methods in paths.items()
@@ -435,19 +438,19 @@ JSON = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def open_to_all() -> Desk:
+def open_to_all() -> RegistryApi:
     """The endpoints of a registry that takes in whatever it may."""
     names = Names(**{name: ["10.0.0.1"] for name in "ab"})
-    return Desk(World("*", "0.0.0.0/0", "::/0", names=names))
+    return RegistryApi(World("*", "0.0.0.0/0", "::/0", names=names))
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     changes=st.dictionaries(
         st.sampled_from([*SAID, "check_endpoint", "check_interval", "metadata", "more"]), JSON
     )
 )
-def test_any_json(open_to_all: Desk, changes: dict[str, Any]) -> None:
+def test_any_json(open_to_all: RegistryApi, changes: dict[str, Any]) -> None:
     """It is taken in, or refused with a 4xx in the envelope; and the list can always be shown."""
     body = json.dumps({**SAID, **changes}).encode()
     answer = open_to_all.ask("POST", content=body, headers={"Content-Type": "application/json"})

@@ -8,97 +8,97 @@ import httpx
 import jwt
 import pytest
 
-from propylon.control import revoke as withdraw
+from propylon.control import revoke as revocation
 from propylon.control import tokens
 from propylon.control.app import create_app
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.claims import Verified
-from tests.control.desk import PREFIX, SECRET, Desk, claims
+from tests.control.token_api import PREFIX, SECRET, TokenApi, claims
 from tests.stores.kept import HOUR, NOON
 
-Settled = tuple[Desk, dict[str, dict[str, Any]]]
+Settled = tuple[TokenApi, dict[str, dict[str, Any]]]
 
 
-def users(desk: Desk) -> dict[str, dict[str, Any]]:
+def users(api: TokenApi) -> dict[str, dict[str, Any]]:
     """Ann, Bob and an admin, logged in."""
-    desk.add("ann", scopes="read")
-    desk.add("bob", scopes="read")
-    desk.add("root", scopes="admin read")
-    return {name: desk.login(name) for name in ("ann", "bob", "root")}
+    api.add("ann", scopes="read")
+    api.add("bob", scopes="read")
+    api.add("root", scopes="admin read")
+    return {name: api.login(name) for name in ("ann", "bob", "root")}
 
 
 @pytest.fixture(scope="module")
-def settled(still: Desk) -> Settled:
+def settled(readonly: TokenApi) -> Settled:
     """A worker and who is logged in there, for tests that change nothing."""
-    still.kept.add("bob", scopes="read")
-    still.kept.add("root", scopes="admin read")
-    return still, {name: still.login(name) for name in ("ann", "bob", "root")}
+    readonly.kept.add("bob", scopes="read")
+    readonly.kept.add("root", scopes="admin read")
+    return readonly, {name: readonly.login(name) for name in ("ann", "bob", "root")}
 
 
-def revoke(desk: Desk, who: dict[str, Any], **form: str) -> int:
+def revoke(api: TokenApi, who: dict[str, Any], **form: str) -> int:
     """Take something back; return the status."""
-    answer = desk.post("/auth/revoke", who["access_token"], **form)
+    answer = api.post("/auth/revoke", who["access_token"], **form)
     if answer.status_code == 200:
         assert answer.content == b""
         assert answer.headers["cache-control"] == "no-store"
     return answer.status_code
 
 
-def good(desk: Desk, *who: dict[str, Any]) -> list[tuple[bool, bool]]:
+def good(api: TokenApi, *who: dict[str, Any]) -> list[tuple[bool, bool]]:
     """Whether each one's access token and refresh token still count."""
 
     def known(token: str) -> bool:
-        grant = desk.run(desk.kept.grants.find(token))
+        grant = api.run(api.kept.grants.find(token))
         return grant is not None and grant.current
 
-    return [(desk.good(one["access_token"]), known(one["refresh_token"])) for one in who]
+    return [(api.good(one["access_token"]), known(one["refresh_token"])) for one in who]
 
 
 @pytest.mark.parametrize("caller", ["ann", "root"])
-def test_an_access_token(worker: Callable[[], Desk], caller: str) -> None:
+def test_an_access_token(worker: Callable[[], TokenApi], caller: str) -> None:
     """One's own, or anybody's for an admin: refused from now on, in every worker; the login goes on."""
-    desk, other = worker(), worker()
-    said = users(desk)
-    again = desk.login("ann")
-    assert revoke(desk, said[caller], token=said["ann"]["access_token"]) == 200
+    api, other = worker(), worker()
+    said = users(api)
+    again = api.login("ann")
+    assert revoke(api, said[caller], token=said["ann"]["access_token"]) == 200
     other.run(other.kept.journal.catch_up())
-    for one in (desk, other):
+    for one in (api, other):
         found = good(one, said["ann"], again, said["bob"])
         assert found == [(False, True), (True, True), (True, True)]
 
 
 @pytest.mark.parametrize("caller", ["ann", "root"])
-def test_a_refresh_token(worker: Callable[[], Desk], caller: str) -> None:
+def test_a_refresh_token(worker: Callable[[], TokenApi], caller: str) -> None:
     """It ends the login, and the access tokens that came of it; other logins go on."""
-    desk, other = worker(), worker()
-    said = users(desk)
-    again = desk.login("ann")
-    assert revoke(desk, said[caller], token=said["ann"]["refresh_token"]) == 200
+    api, other = worker(), worker()
+    said = users(api)
+    again = api.login("ann")
+    assert revoke(api, said[caller], token=said["ann"]["refresh_token"]) == 200
     other.run(other.kept.journal.catch_up())
-    for one in (desk, other):
+    for one in (api, other):
         found = good(one, said["ann"], again, said["bob"])
         assert found == [(False, False), (True, True), (True, True)]
 
 
-def test_hints_are_not_needed(desk: Desk) -> None:
+def test_hints_are_not_needed(api: TokenApi) -> None:
     """Whatever the hint, right or wrong: the token is taken back."""
-    desk.add("bob")
+    api.add("bob")
     for hint in ("access_token", "refresh_token", "pigeon"):
         for kind in ("access_token", "refresh_token"):
-            bob = desk.login("bob")
-            assert revoke(desk, bob, token=bob[kind], token_type_hint=hint) == 200
-            assert good(desk, bob) == [(False, kind == "access_token")]
+            bob = api.login("bob")
+            assert revoke(api, bob, token=bob[kind], token_type_hint=hint) == 200
+            assert good(api, bob) == [(False, kind == "access_token")]
 
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
 def test_nobody_elses(settled: Settled, kind: str) -> None:
     """A good token of somebody else: 403 for who is no admin, and it still counts."""
-    desk, said = settled
-    answer = desk.post("/auth/revoke", said["bob"]["access_token"], token=said["ann"][kind])
+    api, said = settled
+    answer = api.post("/auth/revoke", said["bob"]["access_token"], token=said["ann"][kind])
     assert answer.status_code == 403
     assert answer.json()["error"]["code"] == "AUTH_ERROR"
     assert answer.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="admin"'
-    assert good(desk, said["ann"]) == [(True, True)]
+    assert good(api, said["ann"]) == [(True, True)]
 
 
 @pytest.mark.parametrize(
@@ -107,76 +107,76 @@ def test_nobody_elses(settled: Settled, kind: str) -> None:
 )
 def test_what_is_no_token(settled: Settled, token: str) -> None:
     """Unknown or not valid: 200, since it does not count already (RFC 7009, 2.2)."""
-    desk, said = settled
-    assert revoke(desk, said["ann"], token=token) == 200
-    assert good(desk, said["ann"]) == [(True, True)]
+    api, said = settled
+    assert revoke(api, said["ann"], token=token) == 200
+    assert good(api, said["ann"]) == [(True, True)]
 
 
-def test_one_that_has_expired_or_is_revoked(desk: Desk) -> None:
+def test_one_that_has_expired_or_is_revoked(api: TokenApi) -> None:
     """200 as well, and nothing is written for it."""
-    said = users(desk)
-    desk.clock.now += HOUR
-    ann = desk.login("ann")
-    assert revoke(desk, ann, token=said["ann"]["access_token"]) == 200
-    assert not desk.kept.memory.active
-    bob = desk.login("bob")
-    assert revoke(desk, bob, token=bob["access_token"]) == 200
-    root = desk.login("root")
-    assert revoke(desk, root, token=bob["access_token"]) == 200
-    assert desk.run(count(desk)) == 1
+    said = users(api)
+    api.clock.now += HOUR
+    ann = api.login("ann")
+    assert revoke(api, ann, token=said["ann"]["access_token"]) == 200
+    assert not api.kept.memory.active
+    bob = api.login("bob")
+    assert revoke(api, bob, token=bob["access_token"]) == 200
+    root = api.login("root")
+    assert revoke(api, root, token=bob["access_token"]) == 200
+    assert api.run(count(api)) == 1
 
 
-async def count(desk: Desk) -> int:
+async def count(api: TokenApi) -> int:
     """How many revocations are written down."""
-    async with desk.kept.database.reading() as connection:
+    async with api.kept.database.reading() as connection:
         assert connection is not None
         found = await connection.exec_driver_sql("SELECT count(*) FROM revocations")
         return int(found.scalar_one())
 
 
-def test_a_token_without_an_id(desk: Desk) -> None:
+def test_a_token_without_an_id(api: TokenApi) -> None:
     """It is taken back by its digest; another without an id still counts."""
-    said = users(desk)
+    said = users(api)
     said_there = {"sub": "ann", "iat": int(NOON), "exp": int(NOON) + 600}
     one, two = (jwt.encode({**said_there, "n": number}, SECRET, "HS256") for number in range(2))
-    assert revoke(desk, said["ann"], token=one) == 200
-    assert [desk.good(token) for token in (one, two)] == [False, True]
+    assert revoke(api, said["ann"], token=one) == 200
+    assert [api.good(token) for token in (one, two)] == [False, True]
 
 
 @pytest.mark.parametrize("token", ["", "nonsense"])
 def test_only_who_is_known(settled: Settled, token: str) -> None:
     """Without a good token of one's own: 401, and nothing is taken back."""
-    desk, said = settled
-    answer = desk.post("/auth/revoke", token, token=said["ann"]["access_token"])
+    api, said = settled
+    answer = api.post("/auth/revoke", token, token=said["ann"]["access_token"])
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert good(desk, said["ann"]) == [(True, True)]
+    assert good(api, said["ann"]) == [(True, True)]
 
 
-def test_all_of_a_subject(worker: Callable[[], Desk]) -> None:
+def test_all_of_a_subject(worker: Callable[[], TokenApi]) -> None:
     """For admins: everything that was given to them until now, in every worker; who logs in again, may."""
-    desk, other = worker(), worker()
-    said = users(desk)
-    desk.clock.now += 60.5
-    assert revoke(desk, said["root"], subject="ann") == 200
+    api, other = worker(), worker()
+    said = users(api)
+    api.clock.now += 60.5
+    assert revoke(api, said["root"], subject="ann") == 200
     other.run(other.kept.journal.catch_up())
-    for one in (desk, other):
+    for one in (api, other):
         assert good(one, *said.values()) == [(False, False), (True, True), (True, True)]
     again = other.login("ann")
-    for one in (desk, other):
+    for one in (api, other):
         assert good(one, again) == [(True, True)]
     assert other.refresh(again["refresh_token"]).status_code == 200
 
 
-def test_who_logs_in_again_in_another_worker(worker: Callable[[], Desk]) -> None:
+def test_who_logs_in_again_in_another_worker(worker: Callable[[], TokenApi]) -> None:
     """A worker that has not heard of it yet still gives out a token that counts, in the very same second."""
-    desk, other = worker(), worker()
-    said = users(desk)
-    desk.clock.now += 60.25
-    assert revoke(desk, said["root"], subject="ann") == 200
-    desk.clock.now += 0.25
+    api, other = worker(), worker()
+    said = users(api)
+    api.clock.now += 60.25
+    assert revoke(api, said["root"], subject="ann") == 200
+    api.clock.now += 0.25
     again = other.login("ann")
-    for one in (desk, other):
+    for one in (api, other):
         assert good(one, again) == [(True, True)]
 
 
@@ -192,29 +192,29 @@ MOMENTS = [
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_moments(moment: str) -> None:
     """Seconds, or RFC 3339 in any zone."""
-    assert withdraw._moment(moment) == NOON + 60
+    assert revocation._parse_moment(moment) == NOON + 60
 
 
-def test_all_before_a_moment(desk: Desk) -> None:
+def test_all_before_a_moment(api: TokenApi) -> None:
     """For admins: everybody's tokens and logins from before it, their own too; later ones count."""
-    said = users(desk)
-    desk.clock.now += 60
-    late = desk.login("ann")
-    root = desk.login("root")
-    desk.clock.now += 60
-    assert revoke(desk, root, issued_before=MOMENTS[2]) == 200
-    assert good(desk, *said.values()) == [(False, False)] * 3
-    assert good(desk, late, root) == [(True, True)] * 2
+    said = users(api)
+    api.clock.now += 60
+    late = api.login("ann")
+    root = api.login("root")
+    api.clock.now += 60
+    assert revoke(api, root, issued_before=MOMENTS[2]) == 200
+    assert good(api, *said.values()) == [(False, False)] * 3
+    assert good(api, late, root) == [(True, True)] * 2
 
 
-def test_of_a_subject_before_a_moment(desk: Desk) -> None:
+def test_of_a_subject_before_a_moment(api: TokenApi) -> None:
     """Both together: of that subject, from before it."""
-    said = users(desk)
-    desk.clock.now += 60
-    late = desk.login("ann")
-    desk.clock.now += 60
-    assert revoke(desk, said["root"], subject="ann", issued_before=str(int(NOON) + 30)) == 200
-    assert good(desk, said["ann"], late, said["bob"]) == [
+    said = users(api)
+    api.clock.now += 60
+    late = api.login("ann")
+    api.clock.now += 60
+    assert revoke(api, said["root"], subject="ann", issued_before=str(int(NOON) + 30)) == 200
+    assert good(api, said["ann"], late, said["bob"]) == [
         (False, False),
         (True, True),
         (True, True),
@@ -224,9 +224,9 @@ def test_of_a_subject_before_a_moment(desk: Desk) -> None:
 @pytest.mark.parametrize("form", [{"subject": "ann"}, {"subject": "bob"}, {"issued_before": "1"}])
 def test_many_only_for_admins(settled: Settled, form: dict[str, str]) -> None:
     """Nobody else, not even for their own."""
-    desk, said = settled
-    assert revoke(desk, said["bob"], **form) == 403
-    assert good(desk, *said.values()) == [(True, True)] * 3
+    api, said = settled
+    assert revoke(api, said["bob"], **form) == 403
+    assert good(api, *said.values()) == [(True, True)] * 3
 
 
 @pytest.mark.parametrize(
@@ -255,54 +255,54 @@ def test_many_only_for_admins(settled: Settled, form: dict[str, str]) -> None:
 )
 def test_forms_that_will_not_do(settled: Settled, form: dict[str, str], field: str) -> None:
     """422 with the field's name; a moment that is not over would lock everybody out: refused."""
-    desk, said = settled
-    answer = desk.post("/auth/revoke", said["root"]["access_token"], **form)
+    api, said = settled
+    answer = api.post("/auth/revoke", said["root"]["access_token"], **form)
     assert answer.status_code == 422
     assert set(answer.json()["error"]["details"]["fields"]) == {field}
-    assert good(desk, *said.values()) == [(True, True)] * 3
+    assert good(api, *said.values()) == [(True, True)] * 3
 
 
-def test_it_could_not_be_written_down(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_could_not_be_written_down(api: TokenApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """503: whoever asked must know that other workers do not know; here it is in force."""
-    said = users(desk)
+    said = users(api)
 
     def away() -> None:
         raise ServiceUnavailable("away")
 
-    monkeypatch.setattr(desk.kept.database, "writing", away)
-    assert revoke(desk, said["ann"], token=said["ann"]["access_token"]) == 503
-    assert not desk.good(said["ann"]["access_token"])
+    monkeypatch.setattr(api.kept.database, "writing", away)
+    assert revoke(api, said["ann"], token=said["ann"]["access_token"]) == 503
+    assert not api.good(said["ann"]["access_token"])
 
 
-def test_without_a_token_endpoint(desk: Desk) -> None:
+def test_without_a_token_endpoint(api: TokenApi) -> None:
     """Tokens of other issuers are taken back as well: in memory, where there is no database."""
-    said = users(desk)
+    said = users(api)
     app = create_app(
         "1",
         [
             tokens.router(
                 PREFIX,
-                verify=desk.verifier.verify,
-                revoker=desk.kept.memory,
-                clock=desk.clock,
+                verify=api.verifier.verify,
+                revoker=api.kept.memory,
+                clock=api.clock,
             )
         ],
     )
-    desk.app = app
-    assert desk.post("/auth/token", username="ann", password="x").status_code == 404
-    assert revoke(desk, said["ann"], token=said["ann"]["access_token"]) == 200
-    assert not desk.good(said["ann"]["access_token"])
-    assert revoke(desk, said["root"], subject="bob") == 200
-    desk.clock.now += 1
-    assert revoke(desk, said["root"], subject="bob") == 200
-    assert not desk.good(said["bob"]["access_token"])
+    api.app = app
+    assert api.post("/auth/token", username="ann", password="x").status_code == 404
+    assert revoke(api, said["ann"], token=said["ann"]["access_token"]) == 200
+    assert not api.good(said["ann"]["access_token"])
+    assert revoke(api, said["root"], subject="bob") == 200
+    api.clock.now += 1
+    assert revoke(api, said["root"], subject="bob") == 200
+    assert not api.good(said["bob"]["access_token"])
 
 
 def test_introspection(settled: Settled) -> None:
     """For admins: what a good token says (RFC 7662, 2.2)."""
-    desk, said = settled
+    api, said = settled
     token = said["ann"]["access_token"]
-    answer = introspect(desk, said["root"], token)
+    answer = introspect(api, said["root"], token)
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     assert '"iat":1800000000,' in answer.text  # a whole number, as it was written
@@ -319,16 +319,16 @@ def test_introspection(settled: Settled) -> None:
     }
 
 
-def introspect(desk: Desk, who: dict[str, Any], token: str, **form: str) -> httpx.Response:
+def introspect(api: TokenApi, who: dict[str, Any], token: str, **form: str) -> httpx.Response:
     """Have a token explained."""
-    return desk.post("/auth/introspect", who["access_token"], token=token, **form)
+    return api.post("/auth/introspect", who["access_token"], token=token, **form)
 
 
 def test_introspection_of_another_issuers(settled: Settled) -> None:
     """Issuer and audience as they are said; odd ones are left out."""
-    desk, said = settled
+    api, said = settled
     said_there = {"sub": "eve", "exp": int(NOON) + 60, "iss": "me", "aud": ["a", "b"]}
-    told = introspect(desk, said["root"], jwt.encode(said_there, SECRET, "HS256")).json()
+    told = introspect(api, said["root"], jwt.encode(said_there, SECRET, "HS256")).json()
     assert told == {
         "active": True,
         "scope": "",
@@ -343,51 +343,51 @@ def test_introspection_of_another_issuers(settled: Settled) -> None:
 
 
 @pytest.mark.parametrize("token", ["nonsense", "a.b.c", "0" * 96, "refresh", "revoked", "expired"])
-def test_introspection_of_what_does_not_count(desk: Desk, token: str) -> None:
+def test_introspection_of_what_does_not_count(api: TokenApi, token: str) -> None:
     """Exactly `{"active": false}`: unknown, revoked, expired; and a refresh token, which is not for services."""
-    said = users(desk)
-    assert revoke(desk, said["bob"], token=said["bob"]["access_token"]) == 200
+    said = users(api)
+    assert revoke(api, said["bob"], token=said["bob"]["access_token"]) == 200
     known = {
         "refresh": said["ann"]["refresh_token"],
         "revoked": said["bob"]["access_token"],
         "expired": said["ann"]["access_token"],
     }
     if token == "expired":
-        desk.clock.now += HOUR
-        said["root"] = desk.login("root")
-    answer = introspect(desk, said["root"], known.get(token, token), token_type_hint="x")
+        api.clock.now += HOUR
+        said["root"] = api.login("root")
+    answer = introspect(api, said["root"], known.get(token, token), token_type_hint="x")
     assert (answer.status_code, answer.json()) == (200, {"active": False})
 
 
 @pytest.mark.parametrize(("who", "status"), [("ann", 403), ("nobody", 401)])
 def test_introspection_only_for_admins(settled: Settled, who: str, status: int) -> None:
     """Whoever else asks learns nothing, not even of their own."""
-    desk, said = settled
+    api, said = settled
     caller = said.get(who, {"access_token": ""})
-    assert introspect(desk, caller, said["ann"]["access_token"]).status_code == status
+    assert introspect(api, caller, said["ann"]["access_token"]).status_code == status
 
 
 def test_introspection_of_nothing(settled: Settled) -> None:
     """422 with the field's name."""
-    desk, said = settled
-    answer = desk.post("/auth/introspect", said["root"]["access_token"])
+    api, said = settled
+    answer = api.post("/auth/introspect", said["root"]["access_token"])
     assert answer.status_code == 422
     assert set(answer.json()["error"]["details"]["fields"]) == {"token"}
 
 
-def test_nobody_can_tell_whether_it_counts(desk: Desk) -> None:
+def test_nobody_can_tell_whether_it_counts(api: TokenApi) -> None:
     """503 with a time to come back: `active: false` would end a session that is good; nor is it revoked."""
-    said = users(desk)
+    said = users(api)
 
     async def away(sent: bytes) -> Verified:
         raise ServiceUnavailable("away")
 
-    desk.app = create_app(
+    api.app = create_app(
         "1",
-        [tokens.router(PREFIX, verify=away, revoker=desk.kept.memory, clock=desk.clock)],
+        [tokens.router(PREFIX, verify=away, revoker=api.kept.memory, clock=api.clock)],
     )
     for path in ("/auth/introspect", "/auth/revoke"):
-        answer = desk.post(path, said["root"]["access_token"], token="opaque")
+        answer = api.post(path, said["root"]["access_token"], token="opaque")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
         assert answer.headers["retry-after"] == "5"
         assert "active" not in answer.json()

@@ -11,7 +11,7 @@ from propylon.control.schemas import Envelope
 from propylon.control.token_schemas import TokenAnswer
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.claims import Rules, judge
-from tests.control.desk import EXPIRES, SECRET, Desk, claims
+from tests.control.token_api import EXPIRES, SECRET, TokenApi, claims
 from tests.stores.kept import HOUR, NOON, PASSWORD
 
 
@@ -30,10 +30,10 @@ def unfit(answer: httpx.Response) -> set[str]:
     return set(refused(answer, 422, "INVALID_REQUEST")["details"]["fields"])
 
 
-def test_a_login(desk: Desk) -> None:
+def test_a_login(api: TokenApi) -> None:
     """A token that counts and says who they are; it is stored by no cache."""
-    desk.add("ann", scopes="write read", roles="clerk", email="ann@a.test", full_name="Ann")
-    answer = desk.post("/auth/token", username="ann", password=PASSWORD)
+    api.add("ann", scopes="write read", roles="clerk", email="ann@a.test", full_name="Ann")
+    answer = api.post("/auth/token", username="ann", password=PASSWORD)
     assert answer.status_code == 200
     assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
     said = answer.json()
@@ -50,20 +50,20 @@ def test_a_login(desk: Desk) -> None:
         "exp": NOON + EXPIRES,
         "jti": "id-1",
     }
-    verified = desk.run(desk.verifier.verify(said["access_token"].encode()))
+    verified = api.run(api.verifier.verify(said["access_token"].encode()))
     assert verified.principal.subject == "ann"
     assert verified.principal.scopes == {"read", "write"}
     assert verified.principal.roles == {"clerk"}
 
 
-def test_a_token_expires(desk: Desk) -> None:
+def test_a_token_expires(api: TokenApi) -> None:
     """It counts as long as was said, and no longer."""
-    desk.add("ann")
-    said = desk.login()
-    desk.clock.now += said["expires_in"] - 0.01
-    assert desk.good(said["access_token"])
-    desk.clock.now += 0.02
-    assert not desk.good(said["access_token"])
+    api.add("ann")
+    said = api.login()
+    api.clock.now += said["expires_in"] - 0.01
+    assert api.good(said["access_token"])
+    api.clock.now += 0.02
+    assert not api.good(said["access_token"])
 
 
 @pytest.mark.parametrize(
@@ -79,25 +79,25 @@ def test_a_token_expires(desk: Desk) -> None:
         ("", None, ""),
     ],
 )
-def test_scopes(still: Desk, theirs: str, asked: str | None, granted: str) -> None:
+def test_scopes(readonly: TokenApi, theirs: str, asked: str | None, granted: str) -> None:
     """What was asked for and is theirs; all that is theirs where nothing was asked for; never more."""
     name = f"user-{theirs}-{asked}".replace(" ", "-")
-    still.add(name, scopes=theirs)
-    said = still.login(name, **({} if asked is None else {"scope": asked}))
+    readonly.add(name, scopes=theirs)
+    said = readonly.login(name, **({} if asked is None else {"scope": asked}))
     assert said["scope"] == granted
     assert claims(said["access_token"])["scopes"] == granted.split()
 
 
-def test_a_name_however_it_is_capitalised(desk: Desk) -> None:
+def test_a_name_however_it_is_capitalised(api: TokenApi) -> None:
     """The subject is the name as it was written, so that it is one and the same everywhere."""
-    desk.add("Ann")
-    assert claims(desk.login("aNN")["access_token"])["sub"] == "Ann"
+    api.add("Ann")
+    assert claims(api.login("aNN")["access_token"])["sub"] == "Ann"
 
 
-def test_whatever_is_wrong_looks_the_same(desk: Desk) -> None:
+def test_whatever_is_wrong_looks_the_same(api: TokenApi) -> None:
     """A wrong password, an unknown name, a disabled user: byte for byte one answer, and one hash each."""
-    desk.add("ann")
-    desk.add("off", disabled=True)
+    api.add("ann")
+    api.add("off", disabled=True)
     answers = []
     for name, password in [
         ("ann", "wrong horse"),
@@ -107,9 +107,9 @@ def test_whatever_is_wrong_looks_the_same(desk: Desk) -> None:
         ("ann smith", PASSWORD),
         ("x" * 256, PASSWORD),
     ]:
-        before = desk.kept.passwords.verified
-        answers.append(desk.post("/auth/token", username=name, password=password))
-        assert desk.kept.passwords.verified == before + 1
+        before = api.kept.passwords.verified
+        answers.append(api.post("/auth/token", username=name, password=password))
+        assert api.kept.passwords.verified == before + 1
     assert refused(answers[0])["message"] == "Incorrect username or password"
     assert answers[0].headers["www-authenticate"] == "Bearer"
     assert len({(one.status_code, one.content, tuple(one.headers.items())) for one in answers}) == 1
@@ -134,13 +134,15 @@ def test_whatever_is_wrong_looks_the_same(desk: Desk) -> None:
         ({"grant_type": "refresh_token", "refresh_token": "x" * 8193}, {"refresh_token"}),
     ],
 )
-def test_what_is_missing_or_will_not_do(desk: Desk, form: dict[str, str], fields: set[str]) -> None:
+def test_what_is_missing_or_will_not_do(
+    api: TokenApi, form: dict[str, str], fields: set[str]
+) -> None:
     """422, with the names of the fields; nothing of what was sent, and no hash is computed."""
-    desk.add("ann")
-    answer = desk.post("/auth/token", **form)
+    api.add("ann")
+    answer = api.post("/auth/token", **form)
     assert unfit(answer) == fields
     assert PASSWORD not in answer.text
-    assert desk.kept.passwords.verified == 0
+    assert api.kept.passwords.verified == 0
 
 
 @pytest.mark.parametrize(
@@ -151,19 +153,19 @@ def test_what_is_missing_or_will_not_do(desk: Desk, form: dict[str, str], fields
         {"params": {"username": "ann", "password": PASSWORD}},
     ],
 )
-def test_only_a_form(still: Desk, options: dict[str, Any]) -> None:
+def test_only_a_form(readonly: TokenApi, options: dict[str, Any]) -> None:
     """JSON, a body without a type, a query: as if nothing had been sent."""
-    answer = still.run(still.asking("POST", "/auth/token", **options))
+    answer = readonly.run(readonly.asking("POST", "/auth/token", **options))
     assert unfit(answer) == {"username", "password"}
 
 
-def test_a_form_in_parts(still: Desk) -> None:
+def test_a_form_in_parts(readonly: TokenApi) -> None:
     """multipart/form-data is a form as well; a file is no password."""
     parts = {"username": (None, "ann"), "password": (None, PASSWORD)}
-    answer = still.run(still.asking("POST", "/auth/token", files=parts))
+    answer = readonly.run(readonly.asking("POST", "/auth/token", files=parts))
     assert answer.status_code == 200
     files = {"username": (None, "ann"), "password": ("a.txt", PASSWORD)}
-    assert unfit(still.run(still.asking("POST", "/auth/token", files=files))) == {"password"}
+    assert unfit(readonly.run(readonly.asking("POST", "/auth/token", files=files))) == {"password"}
 
 
 @pytest.mark.parametrize(
@@ -174,47 +176,49 @@ def test_a_form_in_parts(still: Desk) -> None:
         ("username=ann&password=correct+horse&scope=read&scope=admin", {"scope"}),
     ],
 )
-def test_nothing_is_said_twice(still: Desk, body: str, fields: set[str]) -> None:
+def test_nothing_is_said_twice(readonly: TokenApi, body: str, fields: set[str]) -> None:
     """Two values for one field could be read in two ways: refused."""
     form = {"content-type": "application/x-www-form-urlencoded"}
-    answer = still.run(still.asking("POST", "/auth/token", content=body, headers=form))
+    answer = readonly.run(readonly.asking("POST", "/auth/token", content=body, headers=form))
     assert unfit(answer) == fields
 
 
-def test_fields_of_other_clients(still: Desk) -> None:
+def test_fields_of_other_clients(readonly: TokenApi) -> None:
     """What OAuth2 clients also send is not looked at."""
-    assert still.login(grant_type="password", client_id="docs", client_secret="")["scope"] == "read"
+    assert (
+        readonly.login(grant_type="password", client_id="docs", client_secret="")["scope"] == "read"
+    )
 
 
-def test_nobody_asks_for_a_token_with_another_method(still: Desk) -> None:
+def test_nobody_asks_for_a_token_with_another_method(readonly: TokenApi) -> None:
     """POST only: a password in a URL would be in every log."""
-    assert still.get(f"/auth/token?username=ann&password={PASSWORD}").status_code == 405
+    assert readonly.get(f"/auth/token?username=ann&password={PASSWORD}").status_code == 405
 
 
-def test_no_users_no_file(desk: Desk) -> None:
+def test_no_users_no_file(api: TokenApi) -> None:
     """Somebody who guesses at a gateway without users does not make it write a database."""
-    refused(desk.post("/auth/token", username="ann", password=PASSWORD))
-    refused(desk.refresh("0" * 96))
-    assert not desk.kept.file.exists()
+    refused(api.post("/auth/token", username="ann", password=PASSWORD))
+    refused(api.refresh("0" * 96))
+    assert not api.kept.file.exists()
 
 
-def test_too_many_passwords_at_once(desk: Desk) -> None:
+def test_too_many_passwords_at_once(api: TokenApi) -> None:
     """When the threads cannot keep up: 503 with Retry-After, and the other endpoints answer."""
-    desk.add("ann", scopes="read")
-    token = desk.login()["access_token"]
-    desk.kept.passwords._busy = desk.kept.passwords._limit
-    answer = desk.post("/auth/token", username="ann", password=PASSWORD)
+    api.add("ann", scopes="read")
+    token = api.login()["access_token"]
+    api.kept.passwords._busy = api.kept.passwords._limit
+    answer = api.post("/auth/token", username="ann", password=PASSWORD)
     refused(answer, 503, "SERVICE_UNAVAILABLE")
     assert answer.headers["retry-after"] == "2"
-    assert desk.get("/users/me", token).status_code == 200
+    assert api.get("/users/me", token).status_code == 200
 
 
-def test_the_database_is_away(desk: Desk) -> None:
+def test_the_database_is_away(api: TokenApi) -> None:
     """503 with Retry-After, and not a word of what is wrong with it."""
-    desk.kept.file.mkdir()
+    api.kept.file.mkdir()
     for answer in (
-        desk.post("/auth/token", username="ann", password=PASSWORD),
-        desk.refresh("0" * 96),
+        api.post("/auth/token", username="ann", password=PASSWORD),
+        api.refresh("0" * 96),
     ):
         error = refused(answer, 503, "SERVICE_UNAVAILABLE")
         assert error["message"] == "Accounts cannot be looked up now"
@@ -224,12 +228,12 @@ def test_the_database_is_away(desk: Desk) -> None:
 # Refreshing
 
 
-def test_refreshing(desk: Desk) -> None:
+def test_refreshing(api: TokenApi) -> None:
     """Another access token, another refresh token; the access token of before counts until it expires."""
-    desk.add("ann", scopes="read write", roles="clerk", email="ann@a.test")
-    first = desk.login()
-    desk.clock.now += 60
-    answer = desk.refresh(first["refresh_token"])
+    api.add("ann", scopes="read write", roles="clerk", email="ann@a.test")
+    first = api.login()
+    api.clock.now += 60
+    answer = api.refresh(first["refresh_token"])
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     second = answer.json()
@@ -238,39 +242,39 @@ def test_refreshing(desk: Desk) -> None:
     said = claims(second["access_token"])
     assert (said["sub"], said["roles"], said["email"]) == ("ann", ["clerk"], "ann@a.test")
     assert (said["jti"], said["iat"]) == ("id-2", NOON + 60)
-    assert desk.good(first["access_token"])
-    assert desk.good(second["access_token"])
+    assert api.good(first["access_token"])
+    assert api.good(second["access_token"])
 
 
-def test_one_that_is_used_twice(worker: Callable[[], Desk]) -> None:
+def test_one_that_is_used_twice(worker: Callable[[], TokenApi]) -> None:
     """It ends all that came of the login, in every worker; another login of the same user goes on."""
-    desk, other = worker(), worker()
-    desk.add("ann")
-    first, elsewhere = desk.login(), desk.login()
-    second = desk.refresh(first["refresh_token"]).json()
+    api, other = worker(), worker()
+    api.add("ann")
+    first, elsewhere = api.login(), api.login()
+    second = api.refresh(first["refresh_token"]).json()
     refused(other.refresh(first["refresh_token"]))
-    refused(desk.refresh(second["refresh_token"]))
-    desk.run(desk.kept.journal.catch_up())
-    for one in (desk, other):
+    refused(api.refresh(second["refresh_token"]))
+    api.run(api.kept.journal.catch_up())
+    for one in (api, other):
         found = [one.good(said["access_token"]) for said in (first, second, elsewhere)]
         assert found == [False, False, True]
-    assert desk.refresh(elsewhere["refresh_token"]).status_code == 200
+    assert api.refresh(elsewhere["refresh_token"]).status_code == 200
 
 
-def test_two_uses_at_once(worker: Callable[[], Desk]) -> None:
+def test_two_uses_at_once(worker: Callable[[], TokenApi]) -> None:
     """At most one gets an answer, and nothing that came of the login counts after it."""
-    desk, other = worker(), worker()
-    desk.add("ann")
-    first = desk.login()
+    api, other = worker(), worker()
+    api.add("ann")
+    first = api.login()
     form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
-    answers = desk.kept.together(
-        *(one.asking("POST", "/auth/token", data=form) for one in (desk, other) * 3)
+    answers = api.kept.together(
+        *(one.asking("POST", "/auth/token", data=form) for one in (api, other) * 3)
     )
     assert all(isinstance(answer, httpx.Response) for answer in answers)
     good = [answer for answer in answers if answer.status_code == 200]  # type: ignore[union-attr]
     assert len(good) <= 1
     assert {answer.status_code for answer in answers} <= {200, 401}  # type: ignore[union-attr]
-    for one in (desk, other):
+    for one in (api, other):
         one.run(one.kept.journal.catch_up())
         assert not one.good(first["access_token"])
         for answer in good:
@@ -282,34 +286,34 @@ def test_two_uses_at_once(worker: Callable[[], Desk]) -> None:
     ("asked", "granted"),
     [("read", "read"), ("admin", ""), ("read admin more", "read"), (None, "read write")],
 )
-def test_refreshing_never_widens(still: Desk, asked: str | None, granted: str) -> None:
+def test_refreshing_never_widens(readonly: TokenApi, asked: str | None, granted: str) -> None:
     """Less may be asked for, for one access token; the next one may have all that was granted again."""
     name = f"narrow-{asked}".replace(" ", "-")
-    still.add(name, scopes="read write more")
-    first = still.login(name, scope="read write")
+    readonly.add(name, scopes="read write more")
+    first = readonly.login(name, scope="read write")
     form = {} if asked is None else {"scope": asked}
-    second = still.refresh(first["refresh_token"], **form).json()
+    second = readonly.refresh(first["refresh_token"], **form).json()
     assert second["scope"] == granted
     assert claims(second["access_token"])["scopes"] == granted.split()
-    assert still.refresh(second["refresh_token"]).json()["scope"] == "read write"
+    assert readonly.refresh(second["refresh_token"]).json()["scope"] == "read write"
 
 
-def change(desk: Desk, statement: str) -> None:
+def change(api: TokenApi, statement: str) -> None:
     """Change the users' table."""
 
     async def main() -> None:
-        async with desk.kept.database.writing() as connection:
+        async with api.kept.database.writing() as connection:
             await connection.exec_driver_sql(statement)
 
-    desk.run(main())
+    api.run(main())
 
 
-def test_what_was_taken_away_is_gone(desk: Desk) -> None:
+def test_what_was_taken_away_is_gone(api: TokenApi) -> None:
     """The user's scopes and roles are read again each time; new ones take a new login."""
-    desk.add("ann", scopes="read write", roles="admin")
-    first = desk.login()
-    change(desk, "UPDATE users SET scopes = 'read more', roles = 'clerk', email = 'new@a.test'")
-    second = desk.refresh(first["refresh_token"]).json()
+    api.add("ann", scopes="read write", roles="admin")
+    first = api.login()
+    change(api, "UPDATE users SET scopes = 'read more', roles = 'clerk', email = 'new@a.test'")
+    second = api.refresh(first["refresh_token"]).json()
     said = claims(second["access_token"])
     assert (said["scopes"], said["roles"], said["email"]) == (["read"], ["clerk"], "new@a.test")
 
@@ -322,32 +326,32 @@ def test_what_was_taken_away_is_gone(desk: Desk) -> None:
         "UPDATE users SET username = 'ANN'",
     ],
 )
-def test_a_user_who_is_gone(desk: Desk, statement: str) -> None:
+def test_a_user_who_is_gone(api: TokenApi, statement: str) -> None:
     """Disabled, removed, or another one by now: 401, and the login has ended, access token included."""
-    desk.add("ann")
-    first = desk.login()
-    change(desk, statement)
-    refused(desk.refresh(first["refresh_token"]))
-    assert not desk.good(first["access_token"])
-    change(desk, "UPDATE users SET disabled = false, username = 'ann'")
-    refused(desk.refresh(first["refresh_token"]))
+    api.add("ann")
+    first = api.login()
+    change(api, statement)
+    refused(api.refresh(first["refresh_token"]))
+    assert not api.good(first["access_token"])
+    change(api, "UPDATE users SET disabled = false, username = 'ann'")
+    refused(api.refresh(first["refresh_token"]))
 
 
-def test_an_expired_login(desk: Desk) -> None:
+def test_an_expired_login(api: TokenApi) -> None:
     """After its time, the refresh token is as good as unknown."""
-    desk.add("ann")
-    first = desk.login()
-    desk.clock.now += 24 * HOUR
-    refused(desk.refresh(first["refresh_token"]))
+    api.add("ann")
+    first = api.login()
+    api.clock.now += 24 * HOUR
+    refused(api.refresh(first["refresh_token"]))
 
 
-def test_an_access_token_is_no_refresh_token(desk: Desk) -> None:
+def test_an_access_token_is_no_refresh_token(api: TokenApi) -> None:
     """And a refresh token is no access token."""
-    desk.add("ann", scopes="read")
-    said = desk.login()
-    refused(desk.refresh(said["access_token"]))
-    assert not desk.good(said["refresh_token"])
-    refused(desk.get("/users/me", said["refresh_token"]))
+    api.add("ann", scopes="read")
+    said = api.login()
+    refused(api.refresh(said["access_token"]))
+    assert not api.good(said["refresh_token"])
+    refused(api.get("/users/me", said["refresh_token"]))
 
 
 # The issuer
@@ -400,13 +404,13 @@ def test_secrets_are_not_shown() -> None:
     assert made.issue("ann").token not in repr(made.issue("ann"))
 
 
-def test_the_issuer_of_a_broken_store(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_issuer_of_a_broken_store(api: TokenApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """No token is given out while nobody knows what was taken back."""
-    desk.add("ann")
+    api.add("ann")
 
     async def away() -> None:
         raise ServiceUnavailable("away")
 
-    monkeypatch.setattr(desk.kept.journal, "catch_up", away)
-    answer = desk.post("/auth/token", username="ann", password=PASSWORD)
+    monkeypatch.setattr(api.kept.journal, "catch_up", away)
+    answer = api.post("/auth/token", username="ann", password=PASSWORD)
     refused(answer, 503, "SERVICE_UNAVAILABLE")

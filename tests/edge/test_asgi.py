@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import MutableMapping
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -35,10 +36,11 @@ class App:
         loop = asyncio.get_running_loop()
         self.upstream = upstream or Asked()
         self.seen: list[Exchange] = []
-        table = Table(routes or [route("/a", service(self.upstream))])
+        forward = Forward(loop_time=loop.time, clock=loop.time, chance=lambda: 0.0)
+        found = routes or [route("/a", service(self.upstream))]
+        table = Table(replace(one, forward=forward) for one in found)
         pipeline = Pipeline(
             table,
-            Forward(loop_time=loop.time, clock=loop.time, chance=lambda: 0.0),
             (self.seen.append,),
             clock=Counting(),
             chance=lambda bits: ENTROPY,
@@ -258,7 +260,7 @@ class Slow:
         if data:
             self.got.append(data)
 
-    def body_end(self) -> None:
+    def body_end(self, trailers: bytes = b"") -> None:
         """Answer."""
         self.got.append(None)
         self.ended.set()

@@ -24,7 +24,7 @@ class Taker:
         assert not self.ends
         self.data += data
 
-    def body_end(self) -> None:
+    def body_end(self, trailers: bytes = b"") -> None:
         """Count it."""
         self.ends += 1
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon import Gateway
@@ -19,6 +18,7 @@ from propylon.edge.protocol import GatewayProtocol
 from propylon.edge.state import STATE_KEY, EdgeState
 from tests.edge.test_asgi import HOST, Message, scope
 from tests.edge.test_regressions import Wire
+from tests.support.examples import examples
 from tests.support.tokens import SECRET, authorized
 from tests.upstream.peer import until
 
@@ -140,14 +140,10 @@ class Gateways:
 
 @pytest.fixture(scope="module")
 def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
-    """All of them, for as long as the cases last; what else is logged here is logged as before."""
-    logger = logging.getLogger("propylon")
-    level, propagate = logger.level, logger.propagate
+    """All of them, for as long as the cases last."""
     running = Gateways(tmp_path_factory.mktemp("loopback"))
     yield running
     running.close()
-    logger.setLevel(level)
-    logger.propagate = propagate
 
 
 def said(*values: str) -> Headers:
@@ -238,7 +234,7 @@ CHAINS = st.lists(
 ).map(lambda values: said(*values))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     edge=st.sampled_from(EDGES),
     trusted=st.sampled_from(list(TRUSTED)),

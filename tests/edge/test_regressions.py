@@ -251,7 +251,7 @@ class Waiting:
         """Keep it."""
         self.data += data
 
-    def body_end(self) -> None:
+    def body_end(self, trailers: bytes = b"") -> None:
         """Answer."""
         self.ended = True
         self._complete.set()

@@ -51,7 +51,7 @@ def test_a_task_gets_the_error() -> None:
 
 
 def test_a_task_that_is_cancelled_gives_up() -> None:
-    """Whoever would have set the signal is told, once."""
+    """The producer of the signal is told, once."""
 
     async def main() -> None:
         told: list[int] = []
@@ -127,7 +127,7 @@ def test_an_exchange_goes_on_within_set() -> None:
 
 
 def test_an_exchange_that_gives_up() -> None:
-    """Whoever would have set the signal is told; setting it later wakes nobody."""
+    """The producer of the signal is told; setting it later resumes no waiter."""
     told: list[int] = []
     seen: list[GatewayError] = []
     signal: Signal[int] = Signal(lambda _: told.append(1))

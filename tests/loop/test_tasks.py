@@ -1,4 +1,4 @@
-"""Tasks that nobody waits for: they live as long as they have something to do, and do not die unnoticed."""
+"""Tasks that no code awaits: they are not collected while they run, and their failures are logged."""
 
 import asyncio
 import gc
@@ -54,7 +54,7 @@ def ended(main: Coroutine[Any, Any, None]) -> BaseException | None:
     "error", [KeyError("k"), ExceptionGroup("g", [OSError()]), RecursionError(), Odd("o")]
 )
 def test_a_bug_is_not_lost(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
-    """One error in the log that says what it was, and where, though nobody waits for the task."""
+    """One error in the log says what it was, and where, though no code awaits the task."""
     assert ended(fall(error)) is error
     [record] = deaths(caplog)
     assert record.levelno == logging.ERROR
@@ -72,7 +72,7 @@ def test_what_it_worked_on_is_not_said(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_whoever_waits_is_told_as_well(caplog: pytest.LogCaptureFixture) -> None:
-    """The exception is there for whoever asks."""
+    """Code that awaits the task gets the exception, too."""
 
     async def main() -> None:
         with pytest.raises(KeyError):
@@ -104,7 +104,7 @@ def test_cancellation_ends_it_without_a_word(caplog: pytest.LogCaptureFixture) -
 
 
 def test_a_bug_in_its_clearing_up(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever is told to end and falls over is no less in the log."""
+    """A task that fails while it is being cancelled is logged, too."""
 
     async def clumsy() -> None:
         try:

@@ -10,7 +10,7 @@ from tests.support.virtual import run
 
 
 def test_who_is_cancelled_by_what_it_awaits(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody asked it to end: that is an end by a bug, and not a silent one."""
+    """A task that ends because a future it awaits was cancelled has ended by a bug, and is logged."""
 
     async def follows() -> None:
         own = asyncio.create_task(asyncio.sleep(3600))

@@ -104,7 +104,7 @@ def test_loopback_is_not_everything(address: str) -> None:
 
 @pytest.mark.parametrize("rule", ["127.0.0.0/8", "127.0.0.0/16", "127.0.0.1", "127.0.0.1/32"])
 def test_loopback_by_name(rule: str) -> None:
-    """Who names a network of it means it; and no more of it."""
+    """A rule that names a loopback network admits that network, and no more."""
     rules = AllowList([rule])
     assert rules.admits("127.0.0.1", "127.0.0.1")
     assert rules.admits("a.example", "127.0.0.1")
@@ -131,7 +131,7 @@ def test_localhost() -> None:
 
 @pytest.mark.parametrize("address", OTHERS)
 def test_everything_else_is_up_to_the_operator(address: str) -> None:
-    """Nobody is let in by no rule, everybody by the widest."""
+    """Without a rule no address is admitted, by the widest rule every one of these."""
     parsed = parse_address(address)
     assert parsed is not None
     assert not is_forbidden(parsed)
@@ -164,7 +164,7 @@ def test_everything_else_is_up_to_the_operator(address: str) -> None:
         (["orders"], "orders", "10.1.2.3", True),
         (["orders"], "orders2", "10.1.2.3", False),
         (["a.example"], "axexample", "10.1.2.3", False),
-        # Digits are meant for addresses: 10.example.com is somebody's name.
+        # Digits are meant for addresses: 10.example.com is a name.
         (["10.*"], "10.1.2.3", "10.1.2.3", True),
         (["10.*"], "11.1.2.3", "11.1.2.3", False),
         (["10.*"], "10.example.com", "8.8.8.8", False),

@@ -1,4 +1,4 @@
-"""getaddrinfo in threads: bounded, shared, fair to other names, and nobody's exit waits for them."""
+"""getaddrinfo in threads: bounded, shared, fair to other names, and not waited for at the exit."""
 
 import asyncio
 import subprocess
@@ -58,15 +58,15 @@ def dead(count: int) -> list[str]:
 
 
 async def give_up(tasks: "list[asyncio.Task[Infos]]") -> list[str]:
-    """What those are told who asked."""
+    """What the callers get: errors as text."""
     return [str(told) for told in await asyncio.gather(*tasks, return_exceptions=True)]
 
 
 def test_names_that_hang_leave_the_others_alone(resolving: Resolving) -> None:
-    """There are more threads than a loop has; and whoever asks is told when it takes too long."""
+    """There are more threads than a loop has, and a caller gets TimeoutError when a lookup takes too long."""
 
     async def main() -> None:
-        names = System(patience=0.5)
+        names = System(timeout=0.5)
         lost = asking(names, *dead(20))
         await until(lambda: len(resolving.asked) == 20)
         assert await names.ask("alive") == FOUND
@@ -79,7 +79,7 @@ def test_a_name_is_asked_for_once_at_a_time(resolving: Resolving) -> None:
     """Others share the answer, also when the first to ask has given up, and also late ones."""
 
     async def main() -> None:
-        names = System(patience=5.0)
+        names = System(timeout=5.0)
         first, second = asking(names, "dead", "dead")
         await until(lambda: resolving.asked)
         first.cancel()
@@ -116,7 +116,7 @@ def test_when_all_threads_hang_nobody_waits(resolving: Resolving) -> None:
     """They are told at once, and what waited in vain is not looked up afterwards."""
 
     async def main() -> None:
-        names = System(threads=2, patience=0.2, slow=0.1)
+        names = System(threads=2, timeout=0.2, slow=0.1)
         lost = asking(names, *dead(2), "early")
         await until(lambda: len(resolving.asked) == 2)
         await until(lambda: all(time.monotonic() - q.begun > 0.1 for q in names._running))
@@ -134,7 +134,7 @@ def test_when_all_threads_hang_nobody_waits(resolving: Resolving) -> None:
 
 
 def test_slow_names_take_up_half_of_the_threads(resolving: Resolving) -> None:
-    """Those that hung before are asked for again, but never so many at once that nobody else is."""
+    """Names that hung before are looked up again, but never so many at once that no thread is left for others."""
 
     async def main() -> None:
         names = System(threads=4, slow=0.5)
@@ -150,16 +150,16 @@ def test_slow_names_take_up_half_of_the_threads(resolving: Resolving) -> None:
         assert await names.ask("alive") == FOUND
         resolving.gate.set()
         assert await asyncio.gather(*again) == [FOUND] * 4
-        # Who answers in time is slow no more.
+        # A name that is answered in time is slow no more.
         await until(lambda: not names._running)
         assert await names.ask("dead0") == FOUND
-        await until(lambda: "dead0" not in names._laggards)
+        await until(lambda: "dead0" not in names._slow_names)
 
     run(main())
 
 
 def test_whatever_is_raised_is_told(resolving: Resolving) -> None:
-    """Nobody waits for a thread that has died."""
+    """No caller waits for a thread that has died: it gets the exception."""
 
     async def main() -> None:
         names = System()

@@ -11,7 +11,7 @@ from propylon.names import lookup
 from propylon.names.getaddrinfo import Infos, System
 from propylon.names.lookup import SYSTEM, Lookup, ask_system, is_own_address, is_system_name
 from propylon.names.nameserver import NameServers
-from propylon.names.resolve import Found, Source, SrvTarget
+from propylon.names.resolve import LookupResult, Source, SrvTarget
 from tests.upstream.peer import run
 
 
@@ -23,19 +23,19 @@ class Servers:
         self.fails = fails
         self.asked: list[str] = []
 
-    async def addresses(self, name: str) -> Found[str]:
+    async def addresses(self, name: str) -> LookupResult[str]:
         """What they know."""
         self.asked.append(name)
         if self.fails:
             raise ConnectFailed("no", reason="servfail")
-        return Found(self.values, 7.0)
+        return LookupResult(self.values, 7.0)
 
-    async def targets(self, name: str) -> Found[SrvTarget]:
+    async def targets(self, name: str) -> LookupResult[SrvTarget]:
         """What they know."""
         self.asked.append(name)
         if self.fails:
             raise ConnectFailed("no", reason="servfail")
-        return Found((SrvTarget("a.example", 80),), 7.0)
+        return LookupResult((SrvTarget("a.example", 80),), 7.0)
 
 
 @pytest.fixture
@@ -43,22 +43,22 @@ def system(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the system is asked, and answers with one address."""
     asked: list[str] = []
 
-    async def ask(host: str) -> Found[str]:
+    async def ask(host: str) -> LookupResult[str]:
         asked.append(host)
-        return Found(("192.0.2.9",), 10.0)
+        return LookupResult(("192.0.2.9",), 10.0)
 
     monkeypatch.setattr(lookup, "ask_system", ask)
     return asked
 
 
-def look_up(name: str, servers: Source | None, hosts: Path) -> Found[str]:
+def look_up(name: str, servers: Source | None, hosts: Path) -> LookupResult[str]:
     """One question."""
     return run(Lookup(lambda: servers, hosts).addresses(name))
 
 
 @pytest.mark.parametrize("name", ["localhost", "a.localhost"])
 def test_this_host_is_known(name: str, system: list[str], tmp_path: Path) -> None:
-    """Nobody is asked, not even a thread: all of them may be taken up by names that hang."""
+    """No query is made, not even in a thread: all of them may be taken up by names that hang."""
     servers = Servers("10.0.0.1")
     assert look_up(name, servers, tmp_path / "none").values == ("127.0.0.1", "::1")
     assert (servers.asked, system) == ([], [])
@@ -71,7 +71,7 @@ def test_this_host_is_known(name: str, system: list[str], tmp_path: Path) -> Non
 def test_names_that_are_the_systems(name: str, system: list[str], tmp_path: Path) -> None:
     """One label and multicast DNS are never asked for over the wire by ourselves."""
     servers = Servers("10.0.0.1")
-    assert look_up(name, servers, tmp_path / "none") == Found(("192.0.2.9",), 10.0)
+    assert look_up(name, servers, tmp_path / "none") == LookupResult(("192.0.2.9",), 10.0)
     assert (servers.asked, system) == ([], [name])
     assert is_system_name(name)
 
@@ -80,7 +80,7 @@ def test_names_of_the_servers(system: list[str], tmp_path: Path) -> None:
     """They are asked first, and say how long the answer holds."""
     servers = Servers("10.0.0.1")
     found = look_up("orders.example", servers, tmp_path / "none")
-    assert (found, system) == (Found(("10.0.0.1",), 7.0), [])
+    assert (found, system) == (LookupResult(("10.0.0.1",), 7.0), [])
     assert not is_system_name("orders.example")
 
 
@@ -90,7 +90,7 @@ def test_what_the_servers_do_not_know(
 ) -> None:
     """The system may, by ways of its own."""
     found = look_up("orders.example", servers, tmp_path / "none")
-    assert (found, system) == (Found(("192.0.2.9",), 10.0), ["orders.example"])
+    assert (found, system) == (LookupResult(("192.0.2.9",), 10.0), ["orders.example"])
 
 
 def test_the_hosts_file_comes_first(system: list[str], tmp_path: Path) -> None:
@@ -99,13 +99,13 @@ def test_the_hosts_file_comes_first(system: list[str], tmp_path: Path) -> None:
     hosts.write_text("127.0.0.1 localhost\n10.1.1.1\tOrders.Example orders # other.example\n\n#\n")
     servers = Servers("10.0.0.1")
     for name in ("orders.example", "orders"):
-        assert look_up(name, servers, hosts) == Found(("10.1.1.1",), lookup._SYSTEM_TTL)
+        assert look_up(name, servers, hosts) == LookupResult(("10.1.1.1",), lookup._SYSTEM_TTL)
     assert look_up("other.example", servers, hosts).values == ("10.0.0.1",)
     assert (servers.asked, system) == (["other.example"], [])
 
 
 def test_a_hosts_file_that_is_for_the_system_to_read(system: list[str], tmp_path: Path) -> None:
-    """What is no address in its usual spelling helps nobody here."""
+    """A line whose address has another spelling is left for the system to read."""
     hosts = tmp_path / "hosts"
     hosts.write_text("127.1 orders\n")
     assert look_up("orders", None, hosts).values == ("192.0.2.9",)
@@ -123,15 +123,15 @@ class Directory:
         self.now = 100.0
         self.lookup = Lookup(lambda: servers, tmp_path / "none", lambda: self.now)
 
-    async def ask(self, host: str) -> Found[str]:
+    async def ask(self, host: str) -> LookupResult[str]:
         """Answer."""
         self.asked += 1
         if self.failing is not None:
             raise self.failing
-        return Found(self.values, 10.0)
+        return LookupResult(self.values, 10.0)
 
     async def addresses(self) -> tuple[str, ...] | None:
-        """What comes of it; None: nobody could say."""
+        """The addresses, or None if no source answered."""
         try:
             return (await self.lookup.addresses("orders.example")).values
         except ConnectFailed:
@@ -151,7 +151,7 @@ def test_a_system_that_knows_no_more_is_left_in_peace(
         for _ in range(3):
             assert await system.addresses() == expected
         assert system.asked == 1
-        system.now += lookup._IN_VAIN
+        system.now += lookup._FALLBACK_PAUSE
         system.failing, system.values = None, ("10.0.0.7",)
         assert await system.addresses() == ("10.0.0.7",)
         assert system.asked == 2
@@ -182,11 +182,11 @@ def test_the_system_is_not_waited_for_after_the_name_servers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A directory would answer at once."""
-    monkeypatch.setattr(lookup, "_BEYOND", 0.02)
+    monkeypatch.setattr(lookup, "_FALLBACK_TIMEOUT", 0.02)
 
-    async def hang(host: str) -> Found[str]:
+    async def hang(host: str) -> LookupResult[str]:
         await asyncio.sleep(60)
-        return Found((), 0.0)
+        return LookupResult((), 0.0)
 
     monkeypatch.setattr(lookup, "ask_system", hang)
     assert look_up("orders.example", Servers(), tmp_path / "none").values == ()
@@ -203,7 +203,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         system = Directory(monkeypatch, tmp_path, Servers())
         for number in range(4):
             await system.lookup.addresses(f"{number}.example")
-        assert list(system.lookup._beyond) == ["2.example", "3.example"]
+        assert list(system.lookup._fallback_at) == ["2.example", "3.example"]
 
     run(main())
 
@@ -299,7 +299,7 @@ def test_the_system_itself() -> None:
     ],
 )
 def test_a_system_that_cannot_say(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then nobody knows whether the name is there; the log is told which, and who says so."""
+    """Then it is not known whether the name exists; the reason names it and the resolver that failed."""
 
     async def fail(_: System, host: str) -> Infos:
         raise error

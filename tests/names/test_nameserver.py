@@ -7,7 +7,7 @@ import pytest
 
 from propylon.errors import ConnectFailed
 from propylon.names.nameserver import NameServers
-from propylon.names.resolve import Found, SrvTarget
+from propylon.names.resolve import LookupResult, SrvTarget
 from tests.names.responder import Responder
 from tests.upstream.peer import run
 
@@ -32,15 +32,15 @@ def test_one_family_is_enough() -> None:
 
     async def main() -> None:
         async with Responder({(NAME, "AAAA"): ["fd00::1"]}, ttl=5) as responder:
-            assert await responder.servers().addresses(NAME) == Found(("fd00::1",), 5)
+            assert await responder.servers().addresses(NAME) == LookupResult(("fd00::1",), 5)
             responder.records = {(NAME, "A"): ["10.0.0.1"]}
-            assert await responder.servers().addresses(NAME) == Found(("10.0.0.1",), 5)
+            assert await responder.servers().addresses(NAME) == LookupResult(("10.0.0.1",), 5)
 
     run(main())
 
 
 def test_one_family_that_nobody_answers_for() -> None:
-    """What is known is taken; where nothing is known, nobody can say that there is nothing."""
+    """The addresses of the other family are returned; if there are none, it is a failure and not "no such name"."""
 
     async def main() -> None:
         async with Responder({(NAME, "A"): ["10.0.0.1"]}, failing="AAAA") as responder:
@@ -60,7 +60,7 @@ def test_an_alias_holds_as_long_as_its_shortest_part() -> None:
         records = {("www.example", "CNAME"): [NAME + "."], (NAME, "A"): ["10.0.0.1"]}
         async with Responder(records, ttl=9) as responder:
             found = await responder.servers().addresses("www.example")
-            assert found == Found(("10.0.0.1",), 9)
+            assert found == LookupResult(("10.0.0.1",), 9)
 
     run(main())
 
@@ -75,8 +75,8 @@ def test_how_long_there_is_nothing(*, exists: bool) -> None:
         if exists:
             records[NAME, "TXT"] = ['"x"']
         async with Responder(records, ttl=9) as responder:
-            assert await responder.servers().addresses(NAME) == Found((), 3)
-            assert await responder.servers().targets("_http._tcp." + NAME) == Found((), 3)
+            assert await responder.servers().addresses(NAME) == LookupResult((), 3)
+            assert await responder.servers().targets("_http._tcp." + NAME) == LookupResult((), 3)
 
     run(main())
 
@@ -138,11 +138,11 @@ def test_targets() -> None:
         async with Responder(records, ttl=4) as responder:
             found = await responder.servers().targets(service)
             expected = (SrvTarget("a.example", 8000, 1), SrvTarget("b.example", 8001, 3))
-            assert found == Found(expected, 4)
+            assert found == LookupResult(expected, 4)
             responder.records = {(service, "SRV"): ["0 0 80 a.example.", "0 0 81 a.example."]}
             found = await responder.servers().targets(service)
             assert found.values == (SrvTarget("a.example", 80), SrvTarget("a.example", 81))
-            # Not available, says RFC 2782; and at port 0 nobody can be asked, whatever its priority.
+            # RFC 2782: not available; and nothing listens on port 0, whatever its priority.
             responder.records = {(service, "SRV"): ["0 0 0 ."]}
             assert (await responder.servers().targets(service)).values == ()
             responder.records = {(service, "SRV"): ["0 0 80 ."]}

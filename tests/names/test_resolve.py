@@ -1,4 +1,4 @@
-"""Names that change their addresses: asked again by TTL, kept while nobody can say, followed."""
+"""Names that change their addresses: looked up again by TTL, kept while DNS fails, followed."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from propylon.errors import ConnectFailed
 from propylon.names import resolve
 from propylon.names.lookup import Lookup
 from propylon.names.nameserver import NameServers
-from propylon.names.resolve import Found, Resolver, SrvTarget, split
+from propylon.names.resolve import LookupResult, Resolver, SrvTarget, split
 from tests.names.responder import Responder
 from tests.upstream.peer import run, until
 
@@ -39,19 +39,19 @@ class Told:
         self.asked = 0
         self.gate: asyncio.Event | None = None
 
-    async def addresses(self, name: str) -> Found[str]:
+    async def addresses(self, name: str) -> LookupResult[str]:
         """Answer, or fail."""
         self.asked += 1
         if self.gate is not None:
             await self.gate.wait()
         if self.fails:
             raise ConnectFailed("no", reason="nobody answers")
-        return Found(self.values, self.ttl)
+        return LookupResult(self.values, self.ttl)
 
-    async def targets(self, name: str) -> Found[SrvTarget]:
+    async def targets(self, name: str) -> LookupResult[SrvTarget]:
         """Answer with targets of these names."""
         found = await self.addresses(name)
-        return Found(tuple(SrvTarget(value, 80) for value in found.values), found.ttl)
+        return LookupResult(tuple(SrvTarget(value, 80) for value in found.values), found.ttl)
 
 
 def test_an_answer_holds_as_long_as_it_says() -> None:
@@ -92,7 +92,7 @@ def test_ttls_are_kept_within_bounds(ttl: float, holds: float) -> None:
 
 
 def test_many_who_ask_are_one_question() -> None:
-    """And one who gives up cancels nobody else's answer."""
+    """Callers share one lookup, and a caller that gives up does not cancel it for the others."""
 
     async def main() -> None:
         source = Told("10.0.0.1")
@@ -112,7 +112,7 @@ def test_many_who_ask_are_one_question() -> None:
 
 
 def test_a_failure_that_nobody_waits_for_is_no_complaint() -> None:
-    """The only one who asked has given up when it comes."""
+    """The only caller has given up when the failure comes: asyncio logs no exception."""
 
     async def main() -> None:
         complaints: list[Any] = []
@@ -179,7 +179,7 @@ def test_while_nobody_answers_the_last_addresses_stay(caplog: pytest.LogCaptureF
 
 
 def test_nobody_answers_from_the_start(caplog: pytest.LogCaptureFixture) -> None:
-    """ConnectFailed until somebody does; it is not asked for each of a thousand requests."""
+    """ConnectFailed until a name server answers; a thousand requests do not make a thousand lookups."""
 
     async def main() -> None:
         source, clock = Told(), Clock()
@@ -273,7 +273,7 @@ def test_a_name_that_is_gone_is_believed_after_a_while() -> None:
 
 
 def test_doubt() -> None:
-    """Nobody was there: the next one looks it up anew, but not more than once a second."""
+    """After a failed connection the next request looks the name up again, but not more than once a second."""
 
     async def main() -> None:
         source, clock = Told("10.0.0.1", ttl=60), Clock()
@@ -301,7 +301,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         resolver = Resolver(source, Clock())
         for number in range(5):
             await resolver.addresses(f"{number}.example")
-        assert list(resolver._addresses._known) == ["2.example", "3.example", "4.example"]
+        assert list(resolver._addresses._entries) == ["2.example", "3.example", "4.example"]
 
     run(main())
 
@@ -317,7 +317,7 @@ def following(responder: Responder, servers: NameServers | None = None, **ttls: 
 
 
 def test_answers_that_change_are_told() -> None:
-    """Each of them, without anybody asking."""
+    """Each of them is passed to `on_change`, without a request."""
 
     async def main() -> None:
         async with Responder({(NAME, "A"): ["10.0.0.1"]}) as responder:
@@ -357,7 +357,7 @@ def test_a_server_that_fails_changes_nothing(failing: str, monkeypatch: pytest.M
     """What was told last holds until it is back."""
     monkeypatch.setattr(resolve, "_RETRY", 0.02)
 
-    async def nowhere(host: str) -> Found[str]:
+    async def nowhere(host: str) -> LookupResult[str]:
         raise ConnectFailed("no", reason="the system knows no more")
 
     monkeypatch.setattr("propylon.names.lookup.ask_system", nowhere)

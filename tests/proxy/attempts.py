@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from propylon.errors import (
@@ -68,7 +68,7 @@ class Up:
         """Keep it."""
         self.bodies[-1] += data
 
-    def body_end(self) -> None:
+    def body_end(self, trailers: bytes = b"") -> None:
         """Begin to wait."""
         self.got[-1].begin_waiting(asyncio.get_running_loop().time())
 
@@ -120,7 +120,10 @@ async def handle(
     seen: list[Exchange] = []
     forward = Forward(loop.time, loop.time, lambda: chance)
     pipeline = Pipeline(
-        Table((to,)), forward, (seen.append,), clock=loop.time, chance=lambda bits: ENTROPY
+        Table((replace(to, forward=forward),)),
+        (seen.append,),
+        clock=loop.time,
+        chance=lambda bits: ENTROPY,
     )
     began = loop.time()
     client = client or Client(body)

@@ -8,6 +8,7 @@ from propylon.loop.signal import Signal
 from propylon.proxy.authenticate import anonymous
 from propylon.proxy.authorize import anybody
 from propylon.proxy.exchange import Origin
+from propylon.proxy.forward import Forward
 from propylon.proxy.route import Pattern, Route
 from propylon.services.balance import round_robin
 from propylon.services.service import Fleet, Instance, Service
@@ -80,7 +81,7 @@ class Client:
         self.bytes_out += len(data)
         self.events.append(("write", data))
 
-    def finish(self) -> None:
+    def finish(self, trailers: bytes = b"") -> None:
         """Note the end."""
         self.events.append(("finish",))
 
@@ -185,6 +186,8 @@ class Asked:
         self.script = list(script) or [whole()]
         self.writes = writes
         self.got: list[tuple[bytes, bytes, bytes]] = []
+        self.lengths: list[int] = []
+        self.deadlines: list[float] = []
         self.piped = 0
 
     def body_data(self, data: bytes) -> None:
@@ -192,7 +195,7 @@ class Asked:
         line, block, body = self.got[-1]
         self.got[-1] = (line, block, body + data)
 
-    def body_end(self) -> None:
+    def body_end(self, trailers: bytes = b"") -> None:
         """Count."""
         self.piped += 1
 
@@ -202,6 +205,8 @@ class Asked:
 
     async def _exchange(self, outgoing: Outgoing) -> Answer:
         self.got.append((outgoing.line, outgoing.block, b""))
+        self.lengths.append(outgoing.length)
+        self.deadlines.append(outgoing.deadline)
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         failed = isinstance(step, BaseException)
         if outgoing.body is not None and not (isinstance(step, GatewayError) and step.unsent):
@@ -224,6 +229,9 @@ def service(*upstreams: Any, name: str = "orders", **options: Any) -> Service:
     return Service(name, Fleet(found), round_robin(), **options)
 
 
+STILL = Forward(loop_time=lambda: 0.0, clock=lambda: 0.0, chance=lambda: 0.0)
+
+
 def route(path: str = "/a", of: Service | None = None, **options: Any) -> Route:
     """A route that lets everybody in."""
     pattern = {
@@ -237,6 +245,7 @@ def route(path: str = "/a", of: Service | None = None, **options: Any) -> Route:
         "authorize": anybody,
         "timeouts": Timeouts(),
         "max_body": 1000,
+        "forward": STILL,
     }
     return Route(
         pattern=Pattern(segments, **pattern), service=of or service(Asked()), **(defaults | options)

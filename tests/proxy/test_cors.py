@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from propylon.errors import AuthError, InvalidRequest
 from propylon.proxy.cors import REPLACED, Cors
 from propylon.proxy.exchange import Exchange
-from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
@@ -22,8 +21,10 @@ from tests.proxy.doubles import ENTROPY, Asked, Client, Counting, request, route
 
 PAGE = b"https://app.example.com"
 LISTED = Cors(frozenset({PAGE, b"http://localhost:3000"}))
-BELOW = Cors(frozenset(), below=((b"https://", b".example.com"), (b"http://", b".dev.test:8080")))
-ANYBODY = Cors(frozenset(), anybody=True)
+BELOW = Cors(
+    frozenset(), wildcards=((b"https://", b".example.com"), (b"http://", b".dev.test:8080"))
+)
+ANYBODY = Cors(frozenset(), any_origin=True)
 ALLOW = b"access-control-allow-"
 NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110, 5.6.2
 
@@ -282,7 +283,6 @@ def handle(asked: Request, *routes: Route, cors: Cors | None = LISTED) -> tuple[
     client = Client()
     pipeline = Pipeline(
         Table(routes, (), cors),
-        Forward(lambda: 0.0, lambda: 0.0, lambda: 0.0),
         (seen.append,),
         clock=Counting(),
         chance=lambda bits: ENTROPY,
@@ -368,9 +368,8 @@ def test_a_body_that_could_not_be_read() -> None:
     """Its refusal is one that the page may read; a head that could not be read is nobody's."""
     for asked, expected in ((asking(PAGE), PAGE), (None, None)):
         client = Client()
-        forward = Forward(lambda: 0.0, lambda: 0.0, lambda: 0.0)
         table = Table((), (), LISTED)
-        pipeline = Pipeline(table, forward, (), clock=Counting(), chance=lambda bits: ENTROPY)
+        pipeline = Pipeline(table, (), clock=Counting(), chance=lambda bits: ENTROPY)
         pipeline.reject(InvalidRequest("bad"), client, asked)
         assert answer(client)[1].get(ALLOW + b"origin") == expected
 

@@ -26,7 +26,7 @@ from propylon.proxy.route import Route
 from propylon.services.retry import Retry
 from propylon.upstream.ports import Answer, Timeouts
 from propylon.wire.headers import fields, values
-from propylon.wire.message import CHUNKED, Request
+from propylon.wire.message import CHUNKED, NO_BODY, Request
 from tests.proxy import doubles
 from tests.proxy.doubles import (
     REQUEST_ID,
@@ -289,54 +289,21 @@ def test_headers_of_the_route() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "framing"),
+    ("line", "length"),
     [
-        (b"Content-Length: 0", (b"Content-Length", b"0")),
-        (b"Content-Length: 004", (b"Content-Length", b"4")),
-        (b"Transfer-Encoding: CHUNKED", (b"Transfer-Encoding", b"chunked")),
+        (b"Content-Length: 0", 0),
+        (b"Content-Length: 004", 4),
+        (b"Transfer-Encoding: CHUNKED", CHUNKED),
+        (b"X-A: b", NO_BODY),
     ],
 )
-def test_framing_is_our_own(line: bytes, framing: tuple[bytes, bytes]) -> None:
-    """It is written anew, in the one spelling that everyone reads alike, and last."""
-    block = block_of(request(b"/a", line, method=b"POST"))
-    assert fields(block)[-1] == framing
-
-
-PARENT = b"00-%b-00f067aa0ba902b7-00" % (b"4bf92f3577b34da6a3ce929d0e0e4736")
-
-
-def test_a_trace_is_continued() -> None:
-    """The trace id and its flags stay, the span is ours, the state passes."""
-    asked = request(b"/a", b"traceparent: " + PARENT, b"tracestate: a=1", b"tracestate: b=2")
-    block = block_of(asked)
-    assert values(block, b"traceparent") == [
-        b"00-4bf92f3577b34da6a3ce929d0e0e4736-" + SPAN_ID + b"-00"
-    ]
-    assert values(block, b"tracestate") == [b"a=1", b"b=2"]
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        [b""],
-        [PARENT.upper()],
-        [b"01" + PARENT[2:]],
-        [PARENT + b"-x"],
-        [PARENT.replace(b"4bf92f3577b34da6a3ce929d0e0e4736", b"0" * 32)],
-        [PARENT.replace(b"00f067aa0ba902b7", b"0" * 16)],
-        [PARENT, PARENT],
-        [PARENT + b"," + PARENT],
-    ],
-)
-def test_a_trace_that_is_none_begins_anew(lines: list[bytes]) -> None:
-    """An invalid parent is dropped, and its state with it (W3C Trace Context, 3.3)."""
-    sent = [b"traceparent: " + line for line in lines] + [b"tracestate: a=1"]
-    asked = request(b"/a", *sent)
-    exchange = exchange_of(asked, Client())
-    block = outgoing(exchange, asked, route(), 0.0).block
-    assert values(block, b"traceparent") == [b"00-%b-%b-01" % (TRACE_ID, SPAN_ID)]
-    assert values(block, b"tracestate") == []
-    assert exchange.trace_id == TRACE_ID
+def test_framing_is_left_to_the_connection(line: bytes, length: int) -> None:
+    """The client's framing headers do not pass; what writes the request is told the length."""
+    upstream = Asked()
+    forward(request(b"/a", line, method=b"POST"), route(of=service(upstream)))
+    [(_, block, _)] = upstream.got
+    assert upstream.lengths == [length]
+    assert values(block, b"content-length") == values(block, b"transfer-encoding") == []
 
 
 @pytest.mark.parametrize(

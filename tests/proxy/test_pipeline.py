@@ -16,7 +16,6 @@ from propylon.errors import (
     UpstreamReset,
 )
 from propylon.proxy.exchange import Exchange
-from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
@@ -42,7 +41,6 @@ def pipeline(*routes: Route, seen: list[Exchange]) -> Pipeline:
     """A pipeline over these routes, which tells one list."""
     return Pipeline(
         Table(routes),
-        Forward(loop_time=lambda: 0.0, clock=lambda: 0.0, chance=lambda: 0.0),
         (seen.append,),
         clock=Counting(),
         chance=lambda bits: ENTROPY,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon.proxy.authorize import permitted
-from propylon.proxy.principal import ANONYMOUS, Principal, identify, is_line, is_listable
+from propylon.proxy.principal import ANONYMOUS, Principal, identify, is_line, is_listable, is_scope
 
 
 def block(**fields: object) -> bytes:
@@ -113,7 +113,8 @@ def test_any_principal(
         assert not all(
             [
                 *(is_line(value) for value in (subject, email) if value),
-                *(is_listable(value) for value in roles | scopes),
+                *map(is_listable, roles),
+                *map(is_scope, scopes),
             ]
         )
         return

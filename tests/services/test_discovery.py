@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propylon.names.resolve import Found, Resolver, SrvTarget
+from propylon.names.resolve import LookupResult, Resolver, SrvTarget
 from propylon.services.discovery import Discovery, MemberKey, Members
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
@@ -24,13 +24,13 @@ class Source:
     def __init__(self, *values: Any) -> None:
         self.values = values
 
-    async def addresses(self, name: str) -> Found[str]:
+    async def addresses(self, name: str) -> LookupResult[str]:
         """The addresses."""
-        return Found(self.values, 0.0)
+        return LookupResult(self.values, 0.0)
 
-    async def targets(self, name: str) -> Found[SrvTarget]:
+    async def targets(self, name: str) -> LookupResult[SrvTarget]:
         """The targets."""
-        return Found(self.values, 0.0)
+        return LookupResult(self.values, 0.0)
 
 
 class Place:

@@ -350,7 +350,7 @@ def test_successes_shorten_the_record_as_time_goes_by() -> None:
         world.now += 90
         assert world.asked == "abcd"
     a = world.one("a")
-    back = a.state.since
+    back = a.state.decayed_at
     for _ in range(1000):
         world.fleet.succeeded(a)
     assert a.state.ejections == 3
@@ -401,7 +401,7 @@ def test_never_more_than_the_share(count: int, share: float, most: int) -> None:
 
 def test_percentages_are_exact() -> None:
     """29 % of a hundred are 29, though not in floating point."""
-    assert Ejection(share=0.29).most(100) == 29
+    assert Ejection(share=0.29).max_ejected(100) == 29
 
 
 def test_who_found_no_room_is_ejected_by_its_next_failure() -> None:

@@ -23,7 +23,7 @@ from propylon.errors import (
     UpstreamReset,
     UpstreamTimeout,
 )
-from propylon.services.retry import Budget, Retry, asked_pause
+from propylon.services.retry import Budget, Retry, retry_after_seconds
 
 DEFAULT = Retry()
 KINDS = frozenset({"connect-failure", "reset", "timeout"})
@@ -194,13 +194,13 @@ def test_an_upstream_that_asks_for_too_long_a_pause_is_not_asked_again() -> None
 )
 def test_what_retry_after_asks_for(value: bytes, seconds: float) -> None:
     """Whole seconds are understood; whatever else stands there asks for nothing."""
-    assert asked_pause(b"\r\nServer: x\r\nRETRY-after: " + value) == seconds
+    assert retry_after_seconds(b"\r\nServer: x\r\nRETRY-after: " + value) == seconds
 
 
 def test_retry_after_that_is_missing_or_repeated() -> None:
     """Two of them contradict each other."""
-    assert asked_pause(b"\r\nServer: x") == 0.0
-    assert asked_pause(b"\r\nRetry-After: 1\r\nRetry-After: 2") == 0.0
+    assert retry_after_seconds(b"\r\nServer: x") == 0.0
+    assert retry_after_seconds(b"\r\nRetry-After: 1\r\nRetry-After: 2") == 0.0
 
 
 # How often

@@ -52,8 +52,8 @@ def test_it_has_a_name(tmp_path: Path) -> None:
     """The whole path of a file, so that nobody looks in another folder; a URL without its password."""
     assert Database("sqlite:///a.db").name == str(Path("a.db").absolute())
     assert Database(f"sqlite:///{tmp_path}/a.db").name == f"{tmp_path}/a.db"
-    url = module._understood("postgresql://ann:s3cret@host/name")
-    assert module._described(url) == "postgresql://ann:***@host/name"
+    url = module._parsed("postgresql://ann:s3cret@host/name")
+    assert module._display_name(url) == "postgresql://ann:***@host/name"
 
 
 def test_reading_creates_nothing(kept: Kept) -> None:
@@ -134,7 +134,7 @@ def test_somebody_reads_while_it_is_created(
     worker: Callable[[], Kept], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Write-ahead logging waits until nobody else looks at the file."""
-    monkeypatch.setattr(module, "_BUSY", 0.01)
+    monkeypatch.setattr(module, "_LOCK_TIMEOUT", 0.01)
     kept = worker()
     other = sqlite3.connect(kept.file, isolation_level=None)
     other.execute("CREATE TABLE other (x)")
@@ -192,13 +192,13 @@ def test_a_folder_that_is_not_there(tmp_path: Path, kept: Kept) -> None:
 
 def test_nobody_waits_for_ever(worker: Callable[[], Kept], monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that does not answer is a 503 as well."""
-    monkeypatch.setattr(module, "_BUSY", 0.2)
+    monkeypatch.setattr(module, "_LOCK_TIMEOUT", 0.2)
     kept = worker()
     kept.add("ann")
     with sqlite3.connect(kept.file, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with monkeypatch.context() as patch, pytest.raises(ServiceUnavailable) as caught:
-            patch.setattr(module, "_PATIENCE", 0.05)
+            patch.setattr(module, "_REQUEST_TIMEOUT", 0.05)
             kept.run(kept.users.disable("ann"))
         other.execute("ROLLBACK")
     other.close()

@@ -104,7 +104,7 @@ def test_a_late_number_is_not_missed(worker: Start) -> None:
         put(number, value)
         second.run(second.journal.catch_up())
         assert is_revoked(second, value)
-    assert second.journal._missing == {3}
+    assert second.journal._gaps == {3}
 
 
 def test_numbers_that_never_come_are_given_up(worker: Start) -> None:
@@ -112,9 +112,9 @@ def test_numbers_that_never_come_are_given_up(worker: Start) -> None:
     first, second = worker(), worker()
     first.run(first.journal.revoke(one("first")))
     for number in range(1, 200):
-        second.journal._note([number * 7])
-    assert len(second.journal._missing) < module._GAPS
-    assert min(second.journal._missing) > 199 * 7 - module._GAPS - 7
+        second.journal._note_read([number * 7])
+    assert len(second.journal._gaps) < module._GAP_WINDOW
+    assert min(second.journal._gaps) > 199 * 7 - module._GAP_WINDOW - 7
 
 
 def test_it_must_be_written_down(worker: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,12 @@ from propylon.assembly.accounts import TokenServices
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.errors import AuthError
-from propylon.proxy.authenticate.claims import Rules, Verified
+from propylon.proxy.authenticate.claims import MOST_LEEWAY, Rules, Verified
 from propylon.proxy.authenticate.keys import from_secret
 from propylon.proxy.authenticate.revocation import Revocation, of_all, of_subject, of_token
 from propylon.proxy.authenticate.verify import FixedKeys, Verifier, digest
 from propylon.proxy.principal import Principal
-from propylon.stores import grants
-from propylon.stores.memory import LONGEST_TOKEN, MOST_LEEWAY, MemoryRevocations
+from propylon.stores.memory import LONGEST_TOKEN, MemoryRevocations
 from tests.stores.kept import NOON, Clock
 from tests.support.jose import hs, token
 from tests.support.virtual import run
@@ -75,7 +74,6 @@ def test_the_most_leeway_is_the_most_that_can_be_configured() -> None:
     for more in (MOST_LEEWAY + 0.001, MOST_LEEWAY * 2, "10m1s"):
         with pytest.raises(ValidationError, match="leeway"):
             AuthConfig.model_validate({"jwt": {"leeway": more}})
-    assert grants._LEEWAY >= MOST_LEEWAY
 
 
 def test_what_runs_waits_for_as_long(tmp_path: Path) -> None:
@@ -161,4 +159,4 @@ def test_nothing_is_kept_for_ever() -> None:
     clock.now = NOON + LONGEST_TOKEN + 2 * MOST_LEEWAY
     accepted(judge, minted(exp=clock.now + 60, iat=clock.now, jti="two"))
     assert not revocations.active
-    assert revocations._leaving == []
+    assert revocations._expiries == []

@@ -150,7 +150,7 @@ def test_entries_leave_with_the_token(clock: Clock, revocations: MemoryRevocatio
     clock.now = NOON + 100
     assert not revocations.revoked(token(), unasked)
     assert not revocations.active
-    assert (revocations._ids, revocations._leaving) == ({}, [])
+    assert (revocations._ids, revocations._expiries) == ({}, [])
 
 
 def test_the_leeway_is_waited_for(clock: Clock) -> None:
@@ -176,7 +176,7 @@ def test_the_same_again_takes_no_room(revocations: MemoryRevocations) -> None:
         revocations.apply(of_token(token(), unasked))
         revocations.apply(of_subject("ann", NOON))
         revocations.apply(of_all(NOON))
-    assert len(revocations._leaving) == 3
+    assert len(revocations._expiries) == 3
 
 
 def test_a_call_waits_for_a_few(clock: Clock, revocations: MemoryRevocations) -> None:
@@ -187,8 +187,8 @@ def test_a_call_waits_for_a_few(clock: Clock, revocations: MemoryRevocations) ->
     sizes = []
     while revocations.active:
         assert not revocations.revoked(token(), unasked)
-        sizes.append(len(revocations._leaving))
-    assert sizes == list(range(100 - module._AT_ONCE, -1, -module._AT_ONCE))
+        sizes.append(len(revocations._expiries))
+    assert sizes == list(range(100 - module._EXPIRED_PER_CALL, -1, -module._EXPIRED_PER_CALL))
 
 
 MOMENTS = st.integers(0, 40).map(lambda number: NOON + number / 4)

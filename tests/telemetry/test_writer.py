@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from propylon.telemetry import writer as module
-from propylon.telemetry.writer import LineWriter
+from propylon.telemetry.writer import LineWriter, to_descriptor
 from tests.upstream.peer import run, until
 
 Pipe = tuple[int, int]
@@ -48,7 +48,7 @@ def test_lines_come_out_soon_and_in_order(pipe: Pipe) -> None:
     """By themselves, in batches."""
 
     async def main() -> None:
-        writer = LineWriter(pipe[1], asyncio.get_running_loop())
+        writer = LineWriter(to_descriptor(pipe[1]), asyncio.get_running_loop())
         os.set_blocking(pipe[0], False)
         for number in range(100):
             writer.write(b"%d\n" % number)
@@ -73,7 +73,7 @@ def test_close_writes_what_is_left(pipe: Pipe) -> None:
     """Nothing is lost with the process."""
 
     async def main() -> None:
-        writer = LineWriter(pipe[1], asyncio.get_running_loop())
+        writer = LineWriter(to_descriptor(pipe[1]), asyncio.get_running_loop())
         writer.write(b"last\n")
         writer.close()
         os.close(pipe[1])
@@ -84,11 +84,11 @@ def test_close_writes_what_is_left(pipe: Pipe) -> None:
 
 def test_a_reader_that_is_stuck(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for it; what does not fit is dropped, and the log says how much was."""
-    monkeypatch.setattr(module, "_LIMIT", 100_000)
+    monkeypatch.setattr(module, "_MAX_WAITING", 100_000)
     line = b"x" * 999 + b"\n"
 
     async def main() -> None:
-        writer = LineWriter(pipe[1], asyncio.get_running_loop())
+        writer = LineWriter(to_descriptor(pipe[1]), asyncio.get_running_loop())
         for _ in range(50):
             for _ in range(20):
                 writer.write(line)
@@ -114,7 +114,7 @@ def test_close_does_not_wait_for_ever(pipe: Pipe) -> None:
     """A reader that is stuck does not keep the process from ending."""
 
     async def main() -> None:
-        writer = LineWriter(pipe[1], asyncio.get_running_loop())
+        writer = LineWriter(to_descriptor(pipe[1]), asyncio.get_running_loop())
         writer.write(b"x" * 1_000_000)
         began = time.monotonic()
         writer.close()
@@ -132,7 +132,7 @@ def test_a_reader_that_has_gone(pipe: Pipe) -> None:
 
     async def main() -> None:
         os.close(pipe[0])
-        writer = LineWriter(pipe[1], asyncio.get_running_loop())
+        writer = LineWriter(to_descriptor(pipe[1]), asyncio.get_running_loop())
         for _ in range(3):
             writer.write(b"x\n")
             writer.flush()
@@ -149,7 +149,7 @@ def test_a_descriptor_that_does_not_block(pipe: Pipe) -> None:
 
     async def main() -> None:
         os.set_blocking(pipe[1], False)
-        writer = LineWriter(pipe[1], asyncio.get_running_loop())
+        writer = LineWriter(to_descriptor(pipe[1]), asyncio.get_running_loop())
         writer.write(b"x" * 500_000 + b"\n")
         writer.flush()
         thread, got = in_thread(lambda: read_all(pipe[0]))

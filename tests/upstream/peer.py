@@ -13,7 +13,7 @@ from propylon.loop.outbox import Outbox
 from propylon.loop.ticker import NEVER, Ticker
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Outgoing, Timeouts
-from propylon.wire.message import Response
+from propylon.wire.message import NO_BODY, Response
 
 T = TypeVar("T")
 
@@ -145,15 +145,9 @@ class World:
         """A request."""
         deadline = NEVER if total is None else asyncio.get_running_loop().time() + total
         line = b"%b / HTTP/1.1" % method.encode()
-        framing = b""
-        if body is not None:
-            framing = (
-                b"\r\nTransfer-Encoding: chunked"
-                if body.length < 0
-                else b"\r\nContent-Length: %d" % body.length
-            )
-        block = b"\r\nHost: a" + framing
-        return Outgoing(method, line, block, body, timeouts or Timeouts(), deadline)
+        length = NO_BODY if body is None else body.length
+        block = b"\r\nHost: a"
+        return Outgoing(method, line, block, body, timeouts or Timeouts(), deadline, length=length)
 
     async def ask(self, method: str = "GET", **options: Any) -> tuple[int, bytes]:
         """Ask, and read the answer to its end."""
@@ -187,7 +181,7 @@ class Collected:
         """Keep a piece."""
         self.data += data
 
-    def finish(self) -> None:
+    def finish(self, trailers: bytes = b"") -> None:
         """Note the end."""
         assert not self.finished
         self.finished = True

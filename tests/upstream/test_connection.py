@@ -60,6 +60,33 @@ def test_an_answer_is_read(raw: bytes, body: bytes, pace: str) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("length", "framing"),
+    [
+        (4, b"Content-Length: 4"),
+        (0, b"Content-Length: 0"),
+        (CHUNKED, b"Transfer-Encoding: chunked"),
+    ],
+)
+def test_framing_is_our_own(length: int, framing: bytes) -> None:
+    """The connection writes it, in the one spelling that everyone reads alike, and last."""
+    heads: list[bytes] = []
+
+    async def script(line: Line) -> None:
+        heads.append(await line.head())
+        line.send(OK)
+
+    async def main() -> None:
+        async with World(script) as world:
+            body = None if length == 0 else upload(b"abcd", length=length)[0]
+            out = world.out("POST", body=body)
+            out.length = length
+            assert (await world.pool.send(out, Collected())).head.status == 200
+
+    run(main())
+    assert heads[0].endswith(b"\r\n" + framing + b"\r\n\r\n")
+
+
 def test_interim_answers_reach_the_sink() -> None:
     """All but 100, which answers us: 103 is for the client."""
 
@@ -201,7 +228,7 @@ def test_a_kept_connection_that_was_closed(reset: bool) -> None:
 
 
 def test_a_kept_connection_that_had_begun_to_answer_is_not_stale() -> None:
-    """Whoever sent a byte has read the request."""
+    """An upstream that has sent a byte of an answer has read the request: sending it again could repeat it."""
 
     async def script(line: Line) -> None:
         await line.head()
@@ -354,7 +381,7 @@ def test_an_early_answer_during_an_upload() -> None:
             body, _ = upload(b"x" * 10, length=1000, end=False)
             assert await world.ask("POST", body=body) == (413, b"no")
             assert world.state == (0, 0, 0)
-            body.feed(b"x" * 10)  # goes nowhere, and hurts nobody
+            body.feed(b"x" * 10)  # is dropped, without an error
 
     run(main())
 
@@ -397,7 +424,7 @@ def test_an_upstream_that_reads_slowly_has_the_client_wait() -> None:
 
 
 def test_a_slow_client_has_the_upstream_wait() -> None:
-    """Paused, nothing more is read; resumed, the rest comes; silence meanwhile is nobody's fault."""
+    """Paused, nothing more is read; resumed, the rest comes; silence meanwhile is not the upstream's fault."""
 
     async def script(line: Line) -> None:
         await line.head()
@@ -422,7 +449,7 @@ def test_a_slow_client_has_the_upstream_wait() -> None:
 
 
 def test_an_answer_waits_until_it_is_piped() -> None:
-    """Nobody has said where the body goes: it stays with the upstream, not in memory."""
+    """Until the answer is piped, its body stays with the upstream, not in memory."""
 
     async def script(line: Line) -> None:
         await line.head()
@@ -435,7 +462,7 @@ def test_an_answer_waits_until_it_is_piped() -> None:
             await asyncio.sleep(0.05)
             sending = next(iter(world.ticker._watched))
             assert isinstance(sending, Connection)
-            assert sum(map(len, sending._held)) < 1_000_000
+            assert sum(map(len, sending._early_body)) < 1_000_000
             await answer.pipe(sink)
             assert len(sink.data) == 20_000_000
 
@@ -519,7 +546,7 @@ def test_abort_closes_the_connection() -> None:
 
 
 def test_an_answer_lets_go_of_its_connection() -> None:
-    """Aborting an answer that has ended does not hit whoever uses the connection next."""
+    """Aborting an answer that has ended does not close the connection under the next exchange."""
 
     async def main() -> None:
         async with World(saying(OK, CHUNKED_HEAD + b"0\r\n\r\n", OK)) as world:

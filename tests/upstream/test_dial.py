@@ -48,7 +48,7 @@ class Names:
 
 
 class Counting:
-    """A listener that counts who comes."""
+    """A listener that counts connections."""
 
     def __init__(self, host: str, port: int = 0) -> None:
         self.host = host
@@ -85,7 +85,7 @@ def pool_of(world: World, names: Known, permit: AddressFilter | None = None) -> 
 
 
 def test_a_name_is_connected_to_by_its_address() -> None:
-    """The name itself leads nowhere: nobody looks it up a second time."""
+    """The name is resolved once; the socket is opened to the address."""
 
     async def main() -> None:
         async with World() as world:
@@ -209,7 +209,7 @@ def test_connections_follow_their_name() -> None:
             await looked(names)
             names.values = ("127.0.0.3", "127.0.0.1")
             await looked(names)
-            names.values = ()  # who cannot be asked is not believed to be gone
+            names.values = ()  # a failing lookup does not make connections strays
             await looked(names)
             assert world.state == (1, 1, 0)
             names.values = ("127.0.0.2",)
@@ -283,7 +283,7 @@ def test_addresses_are_not_looked_at() -> None:
     ],
 )
 def test_the_systems_own_patience(failures: list[type[OSError]], error: type[Exception]) -> None:
-    """Shorter than ours, it is a timeout as well; but not if somebody was there and refused."""
+    """If the system's own timeout is shorter, it is a timeout as well; but not if an address refused the connection."""
 
     async def main() -> None:
         async with World() as world:
@@ -321,7 +321,7 @@ def test_an_address_is_not_looked_up(host: str) -> None:
 
 
 def test_rebinding() -> None:
-    """A name that led to an allowed address leads to a forbidden one now: nobody goes there."""
+    """A name that now resolves to a forbidden address instead of an allowed one is not connected to."""
 
     async def main() -> None:
         async with World() as world, Counting("127.0.0.2", world.port) as elsewhere:

@@ -156,7 +156,7 @@ def test_an_answer_that_ends_with_its_connection() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_redirect_is_followed(status: int) -> None:
-    """It is an answer like any other: nobody goes where it points to."""
+    """A redirect is an answer like any other: its Location is not requested."""
 
     async def main() -> None:
         async with World() as other:
@@ -351,7 +351,7 @@ def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhel"])
 def test_nobody_waits_any_more(head: bytes) -> None:
-    """Whoever is cancelled leaves no connection behind."""
+    """A caller that is cancelled leaves no connection behind."""
 
     async def script(line: Line) -> None:
         await line.head()

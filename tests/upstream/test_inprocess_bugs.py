@@ -21,7 +21,7 @@ class Odd(BaseException):
     ids=lambda error: type(error).__name__,
 )
 def test_whatever_an_app_ends_by(error: BaseException, when: str) -> None:
-    """Whoever waits is told at once."""
+    """The caller that waits for the answer gets the error at once."""
 
     async def main() -> None:
         call = Call(falling(error, when))

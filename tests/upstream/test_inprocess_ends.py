@@ -1,4 +1,4 @@
-"""How a call of an app in this process ends: in time, too late, by its own bug, or because nobody waits."""
+"""How a call of an app in this process ends: in time, too late, by its own bug, or because the client has left."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ class Call:
         self.began = self.loop.time()
         self.inside = InProcess(app, self.loop)
         line = b"POST / HTTP/1.1" if body else b"GET / HTTP/1.1"
-        # As `proxy.forward` does: nobody is waited for before the request is there.
+        # As `proxy.forward` does: the app's time does not run before the request is complete.
         deadline = self.began + TOTAL if body is None or body.complete else NEVER
         block = b"\r\nHost: a"
         self.outgoing = Outgoing(
@@ -48,7 +48,7 @@ class Call:
         return await self.task
 
     async def is_over(self) -> None:
-        """Nothing of it is left: the app has come to its end, and nobody is counted."""
+        """The app has ended, and its call is counted no more."""
         for _ in range(5):
             await asyncio.sleep(0)
         assert self.inside.busy == 0
@@ -212,7 +212,7 @@ def test_an_app_that_answers_before_the_end_of_the_request() -> None:
 
 
 def test_an_app_that_does_not_let_go() -> None:
-    """Who waits is told in time; what the app says afterwards reaches nobody, and it is counted until it ends."""
+    """The caller gets the timeout; what the app sends later is dropped, and its call is counted until it ends."""
     refused: list[bool] = []
 
     async def stubborn(scope: Message, receive: Receive, send: Send) -> None:
@@ -271,7 +271,7 @@ def falling(error: BaseException, when: str) -> APP:
     ids=lambda error: type(error).__name__,
 )
 def test_whatever_an_app_ends_by(error: BaseException, when: str, uploading: bool) -> None:
-    """It is a bug of the endpoint's, and whoever waits is told at once; never silence, never an end."""
+    """A bug of the endpoint fails the answer at once, wherever it is: no silence, and no clean end."""
 
     async def main() -> None:
         body = upload(length=CHUNKED, end=False)[0] if uploading else None
@@ -292,7 +292,7 @@ def test_whatever_an_app_ends_by(error: BaseException, when: str, uploading: boo
 
 
 def test_an_app_that_is_cancelled_by_what_it_awaits() -> None:
-    """A task of its own that somebody ended is not the client's leaving."""
+    """A task of the app's own that was cancelled does not count as the client's leaving."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         own = asyncio.create_task(asyncio.sleep(3600))
@@ -399,7 +399,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_answer(paused: bool) -> None:
 
 
 def test_an_app_that_cleans_up_when_a_client_leaves() -> None:
-    """It may take its time, and send what nobody reads; that it is at work is seen as long as it is."""
+    """It may take its time, and send what is dropped; its call is counted as long as it runs."""
     seen: list[str] = []
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
@@ -432,7 +432,7 @@ def test_an_app_that_cleans_up_when_a_client_leaves() -> None:
 
 
 def test_many_that_leave() -> None:
-    """However many begin and leave at any moment: in the end nobody is counted."""
+    """However many calls begin and are cancelled at any moment, none is counted in the end."""
 
     async def main() -> None:
         inside = InProcess(echo, asyncio.get_running_loop())

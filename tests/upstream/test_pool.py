@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import uvloop
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -23,6 +22,7 @@ from propylon.loop.ticker import Ticker
 from propylon.upstream.connection import Connection
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Timeouts
+from tests.support.examples import examples
 from tests.upstream.peer import OK, Collected, Line, World, polite, run, until
 
 
@@ -102,7 +102,7 @@ def test_the_queue_has_its_order() -> None:
 
 
 def test_waiting_has_an_end() -> None:
-    """Who gets no connection within `connect` is told so; the place is given up."""
+    """A request that gets no connection within `connect` fails, and leaves the queue."""
 
     async def main() -> None:
         async with World(on_request, limit=1) as world:
@@ -138,7 +138,7 @@ def test_a_place_is_given_up_with_its_task() -> None:
 
 
 def test_a_connection_that_dies_makes_room() -> None:
-    """Whoever waits gets a new one."""
+    """The request that waits gets a new connection."""
 
     async def main() -> None:
         async with World(on_request, limit=1) as world:
@@ -158,7 +158,7 @@ def test_a_connection_that_dies_makes_room() -> None:
 
 @pytest.mark.parametrize("ending", ["cancelled", "refused"])
 def test_a_connection_that_never_came_about_makes_room(ending: str) -> None:
-    """Whoever waits behind an attempt that ended is not left waiting for a free place."""
+    """When opening a connection fails, the next request in the queue gets its turn to open one."""
 
     async def main() -> None:
         async with World(polite, limit=1) as world:
@@ -202,7 +202,7 @@ class Exchange(Turn):
 
 
 def test_a_turn_that_gives_up_leaves_no_connection_behind() -> None:
-    """A connection that was being opened for it goes to somebody else, or is idle."""
+    """A connection that was being opened for it goes to another request, or is idle."""
 
     async def main() -> None:
         async with World(on_request, limit=1) as world:
@@ -230,7 +230,7 @@ def test_a_turn_that_gives_up_leaves_no_connection_behind() -> None:
 
 
 def test_a_task_cancelled_as_it_is_served_leaves_no_connection_behind() -> None:
-    """The connection was handed over, and nobody was there any more to take it."""
+    """A connection that was handed to a cancelled request goes back to the pool."""
 
     async def main() -> None:
         async with World(on_request, limit=1) as world:
@@ -559,7 +559,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 5))
     def give_up(self, index: int) -> None:
-        """Somebody no longer wants an answer."""
+        """A client leaves."""
         waiting = [task for task in self.tasks if not task.done()]
         if waiting:
             self.act(waiting[index % len(waiting)].cancel)
@@ -593,16 +593,16 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def in_one_hand(self) -> None:
-        """A connection is idle once, or serves one exchange; none is nobody's."""
+        """Each connection is idle, once, or serves one exchange."""
         idle = self.pool._idle
         assert len(set(map(id, idle))) == len(idle)
         live = [one for one in self.connections if one._transport is not None]
         assert {id(one) for one in live if one._answered is None} == set(map(id, idle))
 
     @invariant()
-    def nobody_is_forgotten(self) -> None:
-        """Whoever waits in the queue waits for somebody: all places are taken."""
-        queued = [place for place in self.pool._queue if not place.done]
+    def no_request_is_forgotten(self) -> None:
+        """A request waits in the queue only while all connections are in use."""
+        queued = [waiter for waiter in self.pool._queue if not waiter.done]
         if queued:
             assert self.pool.open == self.LIMIT
             assert not self.pool._idle
@@ -630,6 +630,4 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestAnythingInAnyOrder = PoolMachine.TestCase
-TestAnythingInAnyOrder.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, report_multiple_bugs=False
-)
+TestAnythingInAnyOrder.settings = examples(60, stateful_step_count=25, report_multiple_bugs=False)

@@ -1,4 +1,4 @@
-"""The pools of a process: shared by address, found again, and closed when nobody is left."""
+"""The pools of a process: shared by address, found again, and closed when no service uses them."""
 
 import asyncio
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_one_pool_for_an_address() -> None:
 
 
 def test_a_fresh_pool() -> None:
-    """Nobody else gets it, and only its owner closes it; it keeps to what is permitted."""
+    """It is not shared, only its owner closes it, and it connects only to permitted addresses."""
 
     async def script(world: World, pools: Pools) -> None:
         address = Address("127.0.0.1", world.port)
@@ -79,7 +79,7 @@ def test_a_pool_is_dropped() -> None:
         pools.drop(pool)
         pools.drop(pool)
         assert (pool.open, other.open) == (0, 1)
-        assert await ask(world, pool) == 0  # who still has it may use it, but nothing is kept
+        assert await ask(world, pool) == 0  # it may still be used, but keeps no connection
         assert pools.connect(address, 5) is not pool
         assert pools.connect(address, 6) is other
 

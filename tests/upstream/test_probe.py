@@ -34,7 +34,7 @@ def probe_of(upstream: Any, *, strict: bool = True, timeout: float = 20.0) -> Pr
 
 
 def prober(chance: float = 0.0) -> Prober:
-    """Whoever asks; by real clocks."""
+    """A prober with real clocks."""
     return Prober(clock=time.monotonic, wall=lambda: 1000.0, chance=lambda: chance)
 
 
@@ -174,7 +174,7 @@ def test_what_is_sent() -> None:
 
 
 def test_a_connection_that_was_kept_and_closed_is_no_illness() -> None:
-    """Who does not close when asked to, and does later, is asked once more."""
+    """An upstream that closes a connection later than it was asked to is probed once more."""
 
     async def once(line: Line) -> None:
         await line.head()
@@ -193,7 +193,7 @@ def test_a_connection_that_was_kept_and_closed_is_no_illness() -> None:
 
 
 def test_the_error_of_a_pool_is_a_result_too() -> None:
-    """Whatever the upstream raises, nobody has to catch it."""
+    """An error that the upstream raises becomes the result of the probe."""
 
     class Full:
         """An upstream that takes no more."""
@@ -209,7 +209,7 @@ def test_the_error_of_a_pool_is_a_result_too() -> None:
 
 
 def test_all_are_asked_together() -> None:
-    """One that hangs delays nobody; all hear of their own."""
+    """A target that hangs delays no other, and each result goes to its own target."""
 
     async def main() -> None:
         got: dict[str, list[Result]] = {"well": [], "ill": [], "hanging": []}
@@ -233,7 +233,7 @@ def test_all_are_asked_together() -> None:
 
 
 def test_a_change_is_seen() -> None:
-    """By the next probe, and nobody has to ask."""
+    """The next probe reports it, without a request."""
 
     async def main() -> None:
         found: list[bool] = []
@@ -290,7 +290,7 @@ def test_forgotten_in_time(when: str, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_forgotten_in_its_own_report() -> None:
-    """Whoever is told may have had enough."""
+    """A target's `report` may call `forget` for that target."""
 
     async def main() -> None:
         before = len(asyncio.all_tasks())

@@ -63,7 +63,7 @@ def test_a_connection_used_since_is_trusted() -> None:
             await asyncio.sleep(0.02)  # the ticker's time, by which idleness is told
             assert await world.ask() == (200, b"hello")
             assert alive.idle_since > dead.idle_since
-            world.pool.distrust(dead.idle_since)
+            world.pool.close_idle_since(dead.idle_since)
             assert world.state == (1, 1, 0)
 
     run(main())
@@ -148,8 +148,8 @@ def test_an_upstream_that_sends_for_ever_is_its_own_failure() -> None:
     run(main())
 
 
-def test_polite_upstreams_are_not_distrusted() -> None:
-    """What ends with a word (FIN) leaves the pool by itself, and takes nobody along."""
+def test_polite_upstreams_are_not_suspected() -> None:
+    """A connection that the upstream closes with a FIN leaves the pool alone, without the others."""
 
     async def main() -> None:
         async with World(polite) as world:

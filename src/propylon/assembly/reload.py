@@ -1,7 +1,7 @@
-"""Put a configuration that was read again in force, beside the requests; keep what must not be lost.
+"""Reload the configuration beside the requests, and refuse a configuration that must not replace the one in force.
 
-One reload is: read the file, judge it, make everything of it that is not there yet, switch by assignment, let go of the
-old. Reading is a thread's work; the rest is the loop's, a millisecond at a time.
+A reload reads and checks the file, builds everything that is not there yet, switches by assignment, and lets go of the
+old. A thread reads. The event loop does the rest, a millisecond at a time.
 """
 
 from __future__ import annotations
@@ -9,21 +9,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Collection, Generator, Iterator
+import threading
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
 from typing import Protocol, TypeVar
 
 from propylon.assembly.running import Running
+from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import GatewayConfig, RouteConfig
 from propylon.config.models.spelling import did_you_mean
+from propylon.config.models.syntax import shape
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.loop.slices import at_once, beside_requests, in_slices
 from propylon.loop.tasks import spawn
 
-__all__ = ["Reloads", "kept", "needs_restart", "refused"]
+__all__ = ["Reloads", "kept", "needs_restart", "refused", "shadowed"]
 
 log = logging.getLogger(__name__)
 
@@ -31,45 +35,50 @@ _V = TypeVar("_V")
 
 # Parts of the old table and configuration that are let go of at a time: a tenth of a millisecond.
 _SLICE = 64
-# New routes that the garbage collector would take several milliseconds for.
+# The garbage collector takes several milliseconds to go through the objects of this many new routes.
 _MANY = 1000
 
 
 class Reloadable(Protocol):
-    """What is reloaded: a gateway, started or not."""
+    """A gateway that can be reloaded, started or not."""
 
     loaded: Loaded
     read: Callable[[], Loaded]
-    # Hears of every configuration that a reload has put in force; not on the loop's thread.
+    # Called with every configuration that a reload has put into force; in a thread, if the loop runs.
     on_reload: Callable[[Loaded], None] | None
 
     @property
     def running(self) -> Running | None:
-        """What runs, if it does."""
+        """The data plane, if the gateway is started."""
 
     @property
     def guarded(self) -> Collection[str]:
-        """The names of the routes that a policy stands before."""
+        """The names of the routes that have a policy."""
+
+    @property
+    def custom_endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints that a team has put on `gateway.api`."""
 
 
 class Reloads:
-    """Reloads a gateway, one time after the other."""
+    """Reloads a gateway, one reload after the other."""
 
     def __init__(self, gateway: Reloadable) -> None:
         self._gateway = gateway
         self._turn = asyncio.Lock()
         self._asked = False
-        self._count = 0  # of configurations that have been put in force
+        self._count = 0  # of configurations that have been put into force
+        self._telling = threading.Lock()
 
     def now(self) -> None:
         """Reload before this returns."""
-        if at_once(self._apply(self._read(), self._count)) and self._gateway.on_reload is not None:
-            self._gateway.on_reload(self._gateway.loaded)
+        if at_once(self._apply(self._read(), self._count)):
+            self._tell()
 
     def soon(self, then: Callable[[], None]) -> None:
-        """Reload beside the requests; `then` comes after.
+        """Reload beside the requests, then call `then`.
 
-        Who asks while another waits for its turn need not wait for one more: what is read is what stands there then.
+        While a reload waits for its turn, further calls add none: it will read the file as it is by then.
         """
         if not self._asked:
             self._asked = True
@@ -78,30 +87,44 @@ class Reloads:
     async def _soon(self, then: Callable[[], None]) -> None:
         async with self._turn:
             self._asked = False
-            with beside_requests():
+            running = self._gateway.running
+            # Thresholds of the collector and turns of threads are the whole process's: a host's are not ours to set.
+            owned = running is not None and running.owns_process
+            with beside_requests() if owned else nullcontext():
                 await self._reload()
         then()
 
     async def _reload(self) -> None:
         count = self._count
-        if not await in_slices(self._apply(await asyncio.to_thread(self._read), count)):
-            return
-        if self._gateway.on_reload is not None:
-            await asyncio.to_thread(self._gateway.on_reload, self._gateway.loaded)
+        if await in_slices(self._apply(await asyncio.to_thread(self._read), count)):
+            await asyncio.to_thread(self._tell)
+
+    def _tell(self) -> None:
+        # One thread at a time, and always with what is in force by then: what is told last must be the latest.
+        with self._telling:
+            if self._gateway.on_reload is not None:
+                self._gateway.on_reload(self._gateway.loaded)
 
     def _read(self) -> Loaded | tuple[Problem, ...]:
-        """Read and judge the configuration. Not always on the loop's thread."""
+        """Read and check the configuration. `soon` calls it in a thread."""
         gateway, in_force = self._gateway, self._gateway.loaded.config
         try:
             loaded = gateway.read()
         except ConfigError as error:
             return error.problems
-        return tuple(refused(loaded, in_force, gateway.guarded)) or kept(loaded, in_force)
+        problems = (
+            *refused(loaded, in_force, gateway.guarded),
+            *shadowed(loaded, gateway.custom_endpoints),
+        )
+        return problems or kept(loaded, in_force)
 
     def _apply(
         self, found: Loaded | tuple[Problem, ...], count: int
     ) -> Generator[None, None, bool]:
-        """Put what was found in force, if nothing is wrong with it; return whether it is."""
+        """Put a configuration into force, in slices; return whether it is in force now.
+
+        `count` is how many had been put into force before this one was read.
+        """
         if isinstance(found, tuple):
             for problem in found:
                 log.error("reload: nothing changes: %s", problem)
@@ -110,13 +133,13 @@ class Reloads:
         if running is None:
             self._gateway.loaded = found
             return True
-        many = _changed(running.config, found.config) >= _MANY
-        if many:
+        freezes = running.owns_process and _changed(running.config, found.config) >= _MANY
+        if freezes:
             gc.collect()
         change = yield from running.prepare(found)
         old = yield from _parts(running)
         if self._count != count or self._gateway.running is not running:
-            return False  # one that was read later is in force, or nothing is any more
+            return False  # one that was read later is in force, or the gateway has stopped
         self._count += 1
         _announce(running, found)
         running.switch(change)
@@ -126,15 +149,15 @@ class Reloads:
         )
         del change, found
         yield from _let_go(old)
-        if many:
-            # Else the collector would go through all of the new configuration, twice, in vain: each time a stall as
-            # long as it is large. What is garbage now would stay for ever, hence the search for it before.
+        if freezes:
+            # Otherwise the collector would go through the whole new configuration, twice and in vain, and stop all
+            # requests meanwhile. What is garbage by now stays for ever, so it was collected before.
             gc.freeze()
         return True
 
 
 def _changed(before: GatewayConfig, after: GatewayConfig) -> int:
-    """Count the routes whose words are new."""
+    """Count the routes that are new or say something new."""
     return len(set(map(id, after.routes)) - set(map(id, before.routes)))
 
 
@@ -144,7 +167,7 @@ def _announce(running: Running, loaded: Loaded) -> None:
 
 
 def _parts(running: Running) -> Generator[None, None, list[object]]:
-    """Return what the table and the configuration in force are made of, each part before what it holds."""
+    """Return the parts of the table and the configuration in force, each before the parts that it holds."""
     parts: list[object] = []
     config, table = running.config, running.table
     for part in chain(table.parts(), table.services, config.routes, config.services.values()):
@@ -155,7 +178,7 @@ def _parts(running: Running) -> Generator[None, None, list[object]]:
 
 
 def _let_go(parts: list[object]) -> Iterator[None]:
-    """Drop the parts of what was in force, in slices: dropping the whole would take as long as making it did."""
+    """Drop the old parts in slices: to drop the whole at once would take as long as to make it."""
     parts.reverse()
     while parts:
         del parts[-_SLICE:]
@@ -163,9 +186,9 @@ def _let_go(parts: list[object]) -> Iterator[None]:
 
 
 def kept(loaded: Loaded, in_force: GatewayConfig) -> Loaded:
-    """Return what was loaded with the very objects in force for all routes and services that say the same.
+    """Return the new configuration with the very objects in force for all routes and services that have not changed.
 
-    By that the table and the services know what has not changed, and the old words need not stay beside the new.
+    The table and the services recognize by the object what has not changed, and memory holds it once.
     """
     config = loaded.config
     routes = {_key(one): one for one in in_force.routes}
@@ -179,7 +202,7 @@ def kept(loaded: Loaded, in_force: GatewayConfig) -> Loaded:
 
 
 def _key(route: RouteConfig) -> tuple[object, ...]:
-    # What no two routes share: a name is written once, or is the path of routes for other methods and hosts.
+    # No two routes share all three: routes without a name are named by their path, and differ in methods or hosts.
     return (route.name, route.methods, route.hosts)
 
 
@@ -196,6 +219,27 @@ def refused(
     """
     yield from _orphans(loaded, policies)
     yield from _emptied(loaded, in_force)
+
+
+def shadowed(loaded: Loaded, endpoints: Iterable[Endpoint]) -> Iterator[Problem]:
+    """Yield the routes whose very path an endpoint on `gateway.api` has taken, for one of their methods.
+
+    The endpoint would answer, and the route's token, scopes and policies would guard nothing any more.
+    """
+    taken: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        taken.setdefault(shape(endpoint.path), []).append(endpoint)
+    if not taken:
+        return
+    for at, route in enumerate(loaded.config.routes):
+        if any(_share(route.methods, one.methods) for one in taken.get(shape(route.path), ())):
+            msg = "is also the path of an endpoint on gateway.api, which would answer in its place"
+            msg += "; give one of them another path"
+            yield loaded.places.problem(("routes", at, "path"), msg)
+
+
+def _share(methods: Collection[str], others: Collection[str] | None) -> bool:
+    return not methods or others is None or not set(methods).isdisjoint(others)
 
 
 def _orphans(loaded: Loaded, policies: Collection[str]) -> Iterator[Problem]:
@@ -219,8 +263,8 @@ def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: boo
 
     `verifying`: there is what goes with tokens, since the start; it follows by itself.
     """
-    for key in ("server.host", "server.port", "server.workers", "server.drain", "server.drain_delay",
-                "prefix", "log.format"):  # fmt: skip
+    for key in ("server.host", "server.port", "server.workers", "server.state_dir", "server.drain",
+                "server.drain_delay", "prefix", "log.format"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
     if (before.tls.certificate is None) != (after.tls.certificate is None):

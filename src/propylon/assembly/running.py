@@ -1,16 +1,15 @@
-"""Hold what exists only while a loop runs, and put configurations in force, the first and the later ones."""
+"""Hold what exists only while an event loop runs, and put configurations into force: the first, and each reload's."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import random
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -27,9 +26,9 @@ from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
-from propylon.control.custom_endpoints import endpoints_of
+from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
-from propylon.control.policies import Policy, composed
+from propylon.control.policies import Policy, compose_policies
 from propylon.edge.state import EdgeState
 from propylon.edge.trust import Trust
 from propylon.loop.outbox import Outbox
@@ -42,15 +41,15 @@ from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
-from propylon.proxy.route import Authenticate
+from propylon.proxy.route import Authenticate, Before
 from propylon.services.health import Checks
 from propylon.services.service import Service
-from propylon.stores.siblings import Siblings
+from propylon.stores.shared import Shared
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.events import Events
-from propylon.telemetry.logs import WriterHandler
+from propylon.telemetry.logs import LogOutput, WriterHandler
 from propylon.telemetry.metrics import Metrics
-from propylon.telemetry.writer import LineWriter
+from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
 from propylon.upstream.inprocess import InProcess
 from propylon.upstream.pools import Pools
 from propylon.upstream.probe import Prober
@@ -67,7 +66,9 @@ log = logging.getLogger(__name__)
 # Exchanges end within this of their deadline; a connection's silence may last a little longer.
 _EXCHANGE_TICK = 0.025
 _CONNECTION_TICK = 0.25
-_STDOUT = 1  # its descriptor: what `sys.stdout` is may be somebody's capture
+# Seconds that a stop waits for what the workers share.
+_LET_GO = 1.0
+_STDOUT = 1  # its descriptor: one write, past Python's buffers
 
 
 @dataclass(slots=True)
@@ -80,14 +81,17 @@ class Components:
     token_services: TokenServices | None  # None: nothing verifies tokens
     health: HealthState
     metrics: Metrics
-    siblings: Siblings
+    shared: Shared
     policies: dict[str, list[Policy]] = field(default_factory=dict)
     override: Principal | None = None
+    owns_process: bool = (
+        False  # `propylon run`: stdout, the logger and the collector are the gateway's own
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """All that a configuration comes to, made and not yet in force."""
+    """A configuration with everything that was built from it, not yet in force."""
 
     loaded: Loaded
     authentication: Authentication | None
@@ -96,19 +100,20 @@ class Change:
 
 
 class Running:
-    """The core, its pools, its clocks, its log."""
+    """The data plane, its pools, clocks and log, for as long as an event loop runs."""
 
     def __init__(
         self, components: Components, loaded: Loaded, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Make the parts; `begin` puts the configuration in force."""
+        """Make the parts; `start` puts the configuration into force."""
         self.loaded = loaded
-        self.begun = loaded.config  # what cannot change is as it says, whatever reloads say
+        self.begun = loaded.config  # reloads cannot change all of it
         self._components = components
         self._loop = loop
         render = self._render()
-        self._writer = LineWriter(_STDOUT, loop)
-        self._handler = self._log_to(render)
+        owner = components.owns_process
+        self._writer = LineWriter(to_descriptor(_STDOUT) if owner else to_stdout, loop)
+        self._log = LogOutput(WriterHandler(self._writer, render), exclusive=owner)
         # Ids, not secrets: the generator is seeded from the system's entropy, and fast.
         self._random = random.Random()  # noqa: S311
         self._outbox = Outbox(loop)
@@ -126,7 +131,9 @@ class Running:
         self.membership = Membership(
             self.config, self._pools, self._resolver, self._create, self._publish
         )
-        self.membership.listen(components.siblings, loop)
+        components.shared.start(loop)
+        self.membership.join(components.shared.facts)
+        self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
         self.edge = self._edge()
@@ -134,10 +141,10 @@ class Running:
         self.authentication = self._authenticated(self.config)
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
-        self._said = 0  # how often a team has said something since the start
+        self._said = 0  # how often a team has added a policy or set an override
         self._limit: tuple[TokenRateLimitConfig, Limit] | None = None
         self._stages: tuple[Authentication, Mapping[str, Authenticate]] | None = None
-        self._composed: dict[tuple[Policy, ...], Policy] = {}
+        self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
     @property
     def config(self) -> GatewayConfig:
@@ -146,28 +153,29 @@ class Running:
 
     @property
     def table(self) -> Table:
-        """The table in force."""
+        """The routing table in force."""
         return self.edge.pipeline.table
 
     @property
     def verifies(self) -> bool:
-        """Whether there is what goes with tokens, since the start."""
+        """Whether the gateway has verified tokens since its start."""
         return self._components.token_services is not None
+
+    @property
+    def owns_process(self) -> bool:
+        """Whether the process is the gateway's own, and not an application's that embeds it."""
+        return self._components.owns_process
 
     # The first configuration, and the later ones
 
     def start(self) -> None:
-        """Put the first configuration in force; say what an operator should know of it."""
+        """Put the first configuration into force; log the warnings about it."""
         self.switch(at_once(self.prepare(self.loaded)))
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
-        # What exists by now lives as long as the process: looking through FastAPI's models for
-        # garbage takes tens of milliseconds, and finds none.
-        gc.collect()
-        gc.freeze()
 
     def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
-        """Make another configuration beside the one in force, in slices; nothing changes yet."""
+        """Build another configuration beside the one in force, in slices; nothing changes yet."""
         services = yield from self._services.plan(loaded.config.services, self._dependencies)
         authentication = self.authentication
         if loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug:
@@ -179,7 +187,7 @@ class Running:
                 return Change(loaded, authentication, services, compiled)
 
     def switch(self, change: Change) -> None:
-        """Go over to it: nothing here fails, and a request sees the old one or the new one.
+        """Put a prepared configuration into force: nothing here fails, and a request sees the old one or the new one.
 
         What did not change goes on: connections, breakers, counts, probes, streams.
         """
@@ -187,7 +195,7 @@ class Running:
         services.apply(self._services)
         self._verify_with(change.authentication)
         if self._components.token_services is not None:
-            self._components.token_services.start()
+            self._components.token_services.start(self._components.shared.facts)
             self._components.token_services.apply(config.auth)
         for service in services.by_name.values():
             service.fleet.watch(self._checks)
@@ -207,7 +215,7 @@ class Running:
             published.start()
 
     def _create(self, name: str) -> Service:
-        """Make a service that nobody wrote down, for somebody who has registered."""
+        """Make a service that is not in the file, for an instance that has registered."""
         service = compile_service(name, ServiceConfig(), self._dependencies).service
         service.fleet.watch(self._checks)
         return service
@@ -216,7 +224,7 @@ class Running:
         self._components.health.services = services
 
     def compile_again(self) -> None:
-        """Put a new table in force: a team has said something of its routes."""
+        """Put a new table into force: a team has added a policy or set an override."""
         self._said += 1
         self._swap(at_once(self._compile(self.config, self.authentication, self._services)))
 
@@ -225,10 +233,11 @@ class Running:
     ) -> Generator[None, None, Compiled]:
         parts = Parts(
             builtin=self._inprocess,
+            forward=self._forward,
             stages=self._stages_of(authentication),
             endpoints=(
                 *self._components.endpoints,
-                *endpoints_of(self._components.api, self._components.routes),
+                *find_endpoints(self._components.api, self._components.routes),
             ),
             policies={
                 name: self._policy(tuple(some)) for name, some in self._components.policies.items()
@@ -238,7 +247,7 @@ class Running:
         )
         return compile_slowly(config, parts, services.by_name, self._compiled)
 
-    # Equal words make the same route only out of the same parts.
+    # These return the same object for the same values: a route is reused only while all its parts are the same.
 
     def _stages_of(self, authentication: Authentication | None) -> Mapping[str, Authenticate]:
         if authentication is None:
@@ -247,14 +256,18 @@ class Running:
             self._stages = (authentication, authentication.stages)
         return self._stages[1]
 
-    def _policy(self, policies: tuple[Policy, ...]) -> Policy:
+    def _policy(self, policies: tuple[Policy, ...]) -> Callable[[float], Before]:
         if (known := self._composed.get(policies)) is None:
-            known = self._composed[policies] = composed(policies)
+            # For the same total time it returns the same stage, by which a route knows that it is unchanged.
+            known = self._composed[policies] = cache(partial(compose_policies, policies))
         return known
 
     def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
         if self._limit is None or self._limit[0] != written:
-            self._limit = (written, compile_limit(written, self._loop.time))
+            self._limit = (
+                written,
+                compile_limit(written, self._components.shared.counters, self._loop.time),
+            )
         return self._limit[1]
 
     def _swap(self, compiled: Compiled) -> None:
@@ -272,7 +285,7 @@ class Running:
         edge.idle_timeout = server.timeouts.idle
         edge.body_timeout = server.timeouts.body
         self._access_log.least = LEVELS[config.log.level]
-        logging.getLogger("propylon").setLevel(LEVELS[config.log.level])
+        self._log.set_level(LEVELS[config.log.level])
 
     # Parts
 
@@ -295,7 +308,6 @@ class Running:
         config = self.config
         pipeline = Pipeline(
             Table(()),
-            Forward(self._loop.time, time.perf_counter, self._random.random),
             (self._access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,
@@ -318,21 +330,23 @@ class Running:
             return partial(as_text, coloured=os.isatty(_STDOUT))
         return as_json
 
-    def _log_to(self, render: Format) -> logging.Handler:
-        handler = WriterHandler(self._writer, render)
-        logger = logging.getLogger("propylon")
-        logger.addHandler(handler)
-        logger.propagate = False
-        logger.setLevel(LEVELS[self.config.log.level])
-        return handler
-
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
+        try:
+            async with asyncio.timeout(_LET_GO):
+                await self._components.shared.stop()
+        except TimeoutError:
+            log.warning("stopping: what the workers share was not let go of in time")
+        finally:
+            self._close()
+        await asyncio.sleep(0)  # what was cancelled ends in the next turn
+
+    def _close(self) -> None:
         self._verify_with(None)
         self.membership.close()
         self._prober.close()
         self._pools.close()
-        logging.getLogger("propylon").removeHandler(self._handler)
+        self._log.close()
         self._writer.close()
 
 

@@ -1,6 +1,6 @@
-"""The command line: parse the arguments, call a command, print what it returns.
+"""The command line: parse the arguments, call a command, print its result.
 
 - `main`: the program and its commands.
-- `users`: the commands about users and tokens.
-- `options`: options that several commands have, and how a command gives up.
+- `users`: the commands `user …` and `token`.
+- `options`: options and output that several commands share.
 """

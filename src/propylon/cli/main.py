@@ -1,4 +1,7 @@
-"""Parse the command line, call, print. What a command needs is imported when it is called."""
+"""Parse the command line, call the command, print its result.
+
+Each command imports what it needs when it is called. So `propylon --help` loads neither FastAPI nor a database.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 class Level(StrEnum):
-    """The least that is worth a log line."""
+    """The log levels that `--log-level` takes."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -37,7 +40,7 @@ class Level(StrEnum):
     CRITICAL = "critical"
 
 
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
 
@@ -52,22 +55,20 @@ def run(
     app: Annotated[
         str | None,
         typer.Option(
-            metavar="PKG.MODULE:GATEWAY", help="A Gateway of your own, instead of a file."
+            metavar="PKG.MODULE:GATEWAY", help="Run a Gateway object of your own instead of a file."
         ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: PortOption = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Processes that share the port.")
+        int | None, typer.Option(min=1, max=1024, help="How many processes share the port.")
     ] = None,
-    log_level: Annotated[
-        Level | None, typer.Option(help="The least that is worth a log line.")
-    ] = None,
+    log_level: Annotated[Level | None, typer.Option(help="Log nothing below this level.")] = None,
     reload: Annotated[  # noqa: FBT002 — typer asks for it
         bool, typer.Option("--reload", help="Reload whenever the configuration file changes.")
     ] = False,
 ) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C; requests in flight may finish. SIGHUP: reload."""
+    """Run the gateway until SIGTERM or Ctrl-C. Requests in flight complete. SIGHUP reloads the file."""
     overrides: dict[str, object] = {
         "server.host": host,
         "server.port": port,
@@ -75,43 +76,43 @@ def run(
         "log.level": None if log_level is None else log_level.value,
     }
     if app is not None:
-        _run_own(app, config, overrides, watch=reload)
+        _run_app(app, config, overrides, watch=reload)
     loaded = load_config(config, overrides)
     from propylon.config.reading.load import load  # noqa: PLC0415
     from propylon.process.run import start  # noqa: PLC0415
 
-    # The default file, once it was there, must not be replaced by what the environment alone says.
+    # Reload the file that was found at the start: if it is gone, that is an error, not a configuration without a file.
     file = loaded.path or config
     raise typer.Exit(start(loaded, lambda: load(file, os.environ, overrides), watch=reload))
 
 
 @app.command()
 def check(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> None:
-    """Report every problem and every doubt, each with its line; 0 without a problem, else 2."""
+    """Report every problem and every warning, each with its line. Exit status: 0, or 2 for a problem."""
     from propylon.commands import check as checking  # noqa: PLC0415
     from propylon.config.reading.load import load  # noqa: PLC0415
     from propylon.config.reading.problems import ConfigError  # noqa: PLC0415
 
-    found: Loaded | ConfigError
+    result: Loaded | ConfigError
     try:
-        found = load(config, os.environ)
-        if problems := checking.certificate_problems(found):
-            raise ConfigError(problems)  # noqa: TRY301 — reported as all others are
+        result = load(config, os.environ)
+        if problems := checking.certificate_problems(result):
+            raise ConfigError(problems)  # noqa: TRY301 — reported like the problems of the file
     except ConfigError as error:
-        found = error
+        result = error
     if format_ is Format.JSON:
-        print_json(checking.as_data(found))
-    elif isinstance(found, ConfigError):
-        sys.stderr.write(f"{found}\n")
+        print_json(checking.as_data(result))
+    elif isinstance(result, ConfigError):
+        sys.stderr.write(f"{result}\n")
     else:
-        sys.stderr.write(checking.warnings(found))
-        typer.echo(checking.summary(found))
-    raise typer.Exit(UNUSABLE if isinstance(found, ConfigError) else 0)
+        sys.stderr.write(checking.warnings(result))
+        typer.echo(checking.summary(result))
+    raise typer.Exit(UNUSABLE if isinstance(result, ConfigError) else 0)
 
 
 @app.command()
 def routes(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> None:
-    """Show the compiled table, in the order in which matching prefers."""
+    """Show the compiled routing table, the most specific routes first."""
     loaded = load_config(config)
     from propylon.commands import routes as table  # noqa: PLC0415
     from propylon.commands.tables import print_table  # noqa: PLC0415
@@ -125,33 +126,37 @@ def routes(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> 
 @app.command()
 def explain(
     method: Annotated[str, typer.Argument(help="GET, POST, ...")],
-    path: Annotated[str, typer.Argument(help="The path, with its query; or a whole URL.")],
+    path: Annotated[str, typer.Argument(help="The path with its query, or a whole URL.")],
     config: ConfigOption = None,
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", "-H", metavar="NAME:VALUE", help="May be repeated."),
+        typer.Option(
+            "--header", "-H", metavar="NAME:VALUE", help="A header of the request; may be repeated."
+        ),
     ] = None,
     token: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="A bearer token; - reads it from stdin.")
+        str | None,
+        typer.Option(metavar="TOKEN", help="A bearer token; - reads it from standard input."),
     ] = None,
-    client: Annotated[str, typer.Option(help="The address that it comes from.")] = "203.0.113.1",
+    client: Annotated[str, typer.Option(help="The client's IP address.")] = "203.0.113.1",
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Say which route a request takes and why the others lost, and what the upstream would get."""
+    """Show which route a request takes, why the others lost, and what the upstream would get."""
     headers = [_header(text) for text in header or ()]
     if token is not None:
-        said = sys.stdin.read().strip() if token == "-" else token  # noqa: S105 — no secret
-        headers.append(("Authorization", f"Bearer {_one_line(said)}"))
+        given = sys.stdin.read().strip() if token == "-" else token  # noqa: S105 — no secret
+        headers.append(("Authorization", f"Bearer {_one_line(given)}"))
     client = _address(client)
     loaded = load_config(config)
-    from propylon.commands.explain.dry_run import Asked  # noqa: PLC0415
-    from propylon.commands.explain.explain import explain as explained  # noqa: PLC0415
+    from propylon.commands.explain.dry_run import SampleRequest  # noqa: PLC0415
+    from propylon.commands.explain.explain import explain as explain_request  # noqa: PLC0415
 
-    found = explained(loaded, Asked(_one_line(method), _one_line(path), headers, client))
+    sample = SampleRequest(_one_line(method), _one_line(path), headers, client)
+    explanation = explain_request(loaded, sample)
     if format_ is Format.JSON:
-        print_json(found.as_data())
+        print_json(explanation.as_data())
     else:
-        typer.echo(found.as_text(), nl=False)
+        typer.echo(explanation.as_text(), nl=False)
 
 
 @app.command()
@@ -159,18 +164,18 @@ def init(
     config: ConfigOption = None,
     force: ForceOption = False,  # noqa: FBT002 — typer asks for it
 ) -> None:
-    """Write a commented propylon.yaml to start with, and the schema that editors complete it from."""
-    from propylon.commands.init import CannotWrite, write_starter  # noqa: PLC0415
+    """Write a commented propylon.yaml to start with, and its JSON schema for editors."""
+    from propylon.commands.init import StarterNotWritten, write_starter  # noqa: PLC0415
 
     path = config or Path(os.environ.get("PROPYLON_CONFIG") or "propylon.yaml")
     try:
         file, schema_file = write_starter(path, force=force)
-    except CannotWrite as error:
+    except StarterNotWritten as error:
         give_up(str(error), 1)
     named = "" if str(file) == "propylon.yaml" else f" --config {file}"
     typer.echo(
         f"{file} and {schema_file} are written. Next:\n\n"
-        f"  edit {file}: say where your services are, and which paths lead there\n"
+        f"  edit {file}: write where your services are, and which paths lead to them\n"
         f"  propylon check{named}\n"
         f"  propylon run{named}"
     )
@@ -197,21 +202,24 @@ app.command()(token)
 
 
 def main() -> None:
-    """Run the command line."""
-    app(prog_name="propylon")  # by this name, however it was started
+    """Run the command line, under the name `propylon` also for `python -m propylon`."""
+    app(prog_name="propylon")
 
 
-def _run_own(
+def _run_app(
     name: str, config: Path | None, overrides: dict[str, object], *, watch: bool
 ) -> NoReturn:
     if config is not None:
         give_up(
-            "--app and --config exclude each other: a gateway of your own has its file", UNUSABLE
+            "--app and --config exclude each other: your Gateway object names its own file",
+            UNUSABLE,
         )
-    from propylon.commands.app import described, found  # noqa: PLC0415
+    from propylon.commands.app import load_gateway, read_config  # noqa: PLC0415
     from propylon.process.run import start_app  # noqa: PLC0415
 
-    raise typer.Exit(start_app(described(name, overrides), lambda: found(name), watch=watch))
+    raise typer.Exit(
+        start_app(read_config(name, overrides), lambda: load_gateway(name), watch=watch)
+    )
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -222,9 +230,9 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _one_line(text: str) -> str:
-    # A line break would make two header lines, or two requests, of one.
+    # A line break would start another header line, or another request.
     if "\r" in text or "\n" in text:
-        give_up(f"{text!r} has a line break in it", UNUSABLE)
+        give_up(f"{text!r} contains a line break", UNUSABLE)
     return text
 
 

@@ -1,4 +1,4 @@
-"""Share among the commands what they have in common: options, formats, how to give up."""
+"""Define what several commands share: options, output formats, how to end with an error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "print_json",
 ]
 
-UNUSABLE = 2
+UNUSABLE = 2  # exit status: the configuration or an argument is wrong; nothing was done
 
 ConfigOption = Annotated[
     Path | None,
@@ -32,13 +32,13 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="The configuration; by default $PROPYLON_CONFIG, else propylon.yaml.",
+        help="The configuration file; by default $PROPYLON_CONFIG, else propylon.yaml.",
     ),
 ]
 
 
 class Format(StrEnum):
-    """Who reads the answer."""
+    """The output formats that `--format` takes."""
 
     TEXT = "text"
     JSON = "json"
@@ -50,7 +50,7 @@ FormatOption = Annotated[
 
 
 def load_config(config: Path | None, overrides: dict[str, object] | None = None) -> Loaded:
-    """Read the configuration, or tell every problem and end."""
+    """Return the configuration, or print every problem and end with status 2."""
     from propylon.config.reading.load import load  # noqa: PLC0415
     from propylon.config.reading.problems import ConfigError  # noqa: PLC0415
 
@@ -62,11 +62,11 @@ def load_config(config: Path | None, overrides: dict[str, object] | None = None)
 
 
 def print_json(value: object) -> None:
-    """Print for a program."""
+    """Print a value as indented JSON."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def give_up(message: str, status: int) -> NoReturn:
-    """Say why, and end."""
+    """Print why the command failed to standard error, and end with this status."""
     sys.stderr.write(f"propylon: {message}\n")
     raise typer.Exit(status)

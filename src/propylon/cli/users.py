@@ -1,4 +1,4 @@
-"""Parse the commands about users and tokens, call, print: a part of `propylon.cli.main`."""
+"""Parse the commands `user …` and `token`, call them, print their results. A part of `propylon.cli.main`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["token", "user"]
 
-user = typer.Typer(no_args_is_help=True, help="The users who may ask for tokens.")
+user = typer.Typer(no_args_is_help=True, help="Manage the users of the token endpoint.")
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The user, in any capitals.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The user's name, in any capitals.")
+]
 StdinOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input.")
 ]
@@ -46,44 +48,44 @@ def add_user(
     scopes: ScopesOption = "",
     roles: RolesOption = "",
     email: Annotated[str, typer.Option(help="The user's email address.")] = "",
-    full_name: Annotated[str, typer.Option(help="What the user is called.")] = "",
+    full_name: Annotated[str, typer.Option(help="The user's full name.")] = "",
 ) -> None:
-    """Add a user; the password is asked for."""
+    """Add a user; asks for the password."""
     loaded = _for_users(config)
     password = _password(from_stdin=password_stdin)
     from propylon.commands import user as users  # noqa: PLC0415
     from propylon.stores.users import User  # noqa: PLC0415
 
     words = frozenset(scopes.split()), frozenset(roles.split())
-    _done(lambda: users.add(loaded, User(name, email, full_name, *words), password))
+    _run(lambda: users.add(loaded, User(name, email, full_name, *words), password))
 
 
 @user.command("list")
 def list_users(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> None:
-    """List the users, and what their tokens may say."""
+    """List the users with their scopes and roles."""
     loaded = _for_users(config)
     from propylon.commands import user as users  # noqa: PLC0415
     from propylon.commands.tables import print_table  # noqa: PLC0415
 
     try:
-        found = users.listed(loaded)
-    except users.Refused as error:
+        everyone = users.read_all(loaded)
+    except users.UserCommandFailed as error:
         give_up(str(error), error.status)
     if format_ is Format.JSON:
-        print_json(users.as_data(found))
+        print_json(users.as_data(everyone))
     else:
-        print_table(users.COLUMNS, users.rows(found), sys.stdout)
+        print_table(users.COLUMNS, users.rows(everyone), sys.stdout)
 
 
 @user.command("disable")
 def disable_user(name: NameArgument, config: ConfigOption = None) -> None:
-    """Give a user no more tokens."""
+    """Disable a user: no new tokens."""
     _disable(name, config, disabled=True)
 
 
 @user.command("enable")
 def enable_user(name: NameArgument, config: ConfigOption = None) -> None:
-    """Give a disabled user tokens again."""
+    """Enable a disabled user again."""
     _disable(name, config, disabled=False)
 
 
@@ -93,51 +95,53 @@ def change_password(
     config: ConfigOption = None,
     password_stdin: StdinOption = False,  # noqa: FBT002 — typer asks for it
 ) -> None:
-    """Replace a user's password, and end every login with the old one."""
+    """Replace a user's password and revoke all tokens of the user."""
     loaded = _for_users(config)
     password = _password(from_stdin=password_stdin)
     from propylon.commands import user as users  # noqa: PLC0415
 
-    _done(lambda: users.set_password(loaded, name, password))
+    _run(lambda: users.set_password(loaded, name, password))
 
 
 @user.command("remove")
 def remove_user(name: NameArgument, config: ConfigOption = None) -> None:
-    """Remove a user, and take their tokens back."""
+    """Remove a user and revoke all tokens of the user."""
     loaded = _for_users(config)
     from propylon.commands import user as users  # noqa: PLC0415
 
-    _done(lambda: users.remove(loaded, name))
+    _run(lambda: users.remove(loaded, name))
 
 
 def token(
-    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="Whose it is.")] = "test",
+    subject: Annotated[
+        str, typer.Argument(metavar="SUBJECT", help="The subject of the token.")
+    ] = "test",
     config: ConfigOption = None,
     scopes: ScopesOption = "",
     roles: RolesOption = "",
-    email: Annotated[str, typer.Option(help="An email address.")] = "",
-    expires: Annotated[str, typer.Option(help="How long it counts: 10m, 1h.")] = "10m",
+    email: Annotated[str, typer.Option(help="The subject's email address.")] = "",
+    expires: Annotated[str, typer.Option(help="How long it is valid: 10m, 1h.")] = "10m",
 ) -> None:
-    """Print a token to try things out with, signed with the configured secret."""
+    """Print a token for trying things out, signed with the configured secret."""
     loaded = load_config(config)
-    from propylon.commands.token import CannotSign, minted  # noqa: PLC0415
+    from propylon.commands.token import TokenNotSigned, sign_token  # noqa: PLC0415
     from propylon.proxy.principal import Principal  # noqa: PLC0415
 
     words = frozenset(scopes.split()), frozenset(roles.split())
     try:
-        typer.echo(minted(loaded, Principal(subject, email, *words), expires))
-    except CannotSign as error:
+        typer.echo(sign_token(loaded, Principal(subject, email, *words), expires))
+    except TokenNotSigned as error:
         give_up(str(error), UNUSABLE)
 
 
 def _for_users(config: Path | None) -> Loaded:
-    """Read the configuration; end before anything is asked, if it has no use for users."""
+    """Return the configuration. End before asking for a password if the gateway issues no tokens."""
     loaded = load_config(config)
-    from propylon.commands.user import Refused, check  # noqa: PLC0415
+    from propylon.commands.user import UserCommandFailed, check  # noqa: PLC0415
 
     try:
         check(loaded)
-    except Refused as error:
+    except UserCommandFailed as error:
         give_up(str(error), error.status)
     return loaded
 
@@ -146,26 +150,28 @@ def _disable(name: str, config: Path | None, *, disabled: bool) -> None:
     loaded = _for_users(config)
     from propylon.commands import user as users  # noqa: PLC0415
 
-    _done(lambda: users.disable(loaded, name, disabled=disabled))
+    _run(lambda: users.disable(loaded, name, disabled=disabled))
 
 
-def _done(work: Callable[[], str]) -> None:
-    """Say what was done, or why not."""
-    from propylon.commands.user import Refused  # noqa: PLC0415
+def _run(work: Callable[[], str]) -> None:
+    """Run the command; print what it did, or why it failed."""
+    from propylon.commands.user import UserCommandFailed  # noqa: PLC0415
 
     try:
         typer.echo(work())
-    except Refused as error:
+    except UserCommandFailed as error:
         give_up(str(error), error.status)
 
 
 def _password(*, from_stdin: bool) -> str:
-    """Ask for a password twice, or read a line. Never an argument: those are for all to see."""
+    """Ask for the password twice, or read a line. Never an argument: other users can see those (ps)."""
     if not from_stdin:
         if not _is_terminal():
-            give_up("there is no terminal to ask for the password on: --password-stdin", UNUSABLE)
-        asked: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-        return asked
+            give_up(
+                "there is no terminal to ask for the password on; use --password-stdin", UNUSABLE
+            )
+        typed: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return typed
     try:
         return sys.stdin.buffer.readline().decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:

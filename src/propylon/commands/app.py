@@ -1,4 +1,8 @@
-"""Find a gateway of somebody's own: `pkg.module:gateway`, imported where it runs."""
+"""Import the gateway that `run --app pkg.module:gateway` names.
+
+A worker imports it in its own process, after the fork: threads and connections that the module opens would not survive
+a fork. The parent needs only the configuration, so a short-lived child process reads it for the parent.
+"""
 
 from __future__ import annotations
 
@@ -15,48 +19,48 @@ from propylon.config.models.schema import LogConfig, ServerConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
 
-__all__ = ["NoGateway", "described", "found"]
+__all__ = ["GatewayNotLoaded", "load_gateway", "read_config"]
 
 UNUSABLE = 2
 
 
-class NoGateway(Exception):
-    """The name leads to no gateway; the message is one clear sentence."""
+class GatewayNotLoaded(Exception):
+    """The name leads to no gateway; the message says why, for the operator."""
 
 
-def found(name: str) -> Gateway:
-    """Import the gateway. Raises NoGateway, or whatever the module itself raises."""
+def load_gateway(name: str) -> Gateway:
+    """Import the gateway. Raises GatewayNotLoaded; exceptions of the module itself pass through."""
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute.isidentifier()):
         msg = f'"{name}" is not of the form pkg.module:gateway'
-        raise NoGateway(msg)
+        raise GatewayNotLoaded(msg)
     if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 — sys.path holds texts
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
-        # A module that is there but misses one of its own imports is a bug with a traceback.
+        # If the module exists but one of its own imports fails, the user needs the traceback.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         msg = f'cannot import "{module_name}": there is no module "{error.name}"'
-        raise NoGateway(msg) from error
+        raise GatewayNotLoaded(msg) from error
     gateway = getattr(module, attribute, None)
     if not isinstance(gateway, Gateway):
         what = f"is a {type(gateway).__name__}" if hasattr(module, attribute) else "does not exist"
         msg = f'"{name}" {what}; it must be a propylon.Gateway'
-        raise NoGateway(msg)
+        raise GatewayNotLoaded(msg)
     return gateway
 
 
-def described(name: str, overrides: Mapping[str, object]) -> Loaded:
-    """Return the configuration of a gateway without importing it here.
+def read_config(name: str, overrides: Mapping[str, object]) -> Loaded:
+    """Return the configuration of a gateway; a child process imports it, not this one.
 
-    A process of its own looks, because this one forks workers, and threads or connections that the
-    module opens would not survive that. Raises SystemExit with what was said about a failure.
+    `overrides` are the command line's options. Raises SystemExit with the child's status, after the child has printed
+    what failed.
     """
     context = get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_describe, args=(name, sender))
+    child = context.Process(target=_send_config, args=(name, sender))
     child.start()
     sender.close()
     try:
@@ -65,14 +69,14 @@ def described(name: str, overrides: Mapping[str, object]) -> Loaded:
         child.join()
         raise SystemExit(child.exitcode) from None
     child.join()
-    return _overridden(loaded, overrides)
+    return _with_overrides(loaded, overrides)
 
 
-def _describe(name: str, sender: Connection) -> None:
-    """Be the process that looks: send the configuration, or say why not, and end."""
+def _send_config(name: str, sender: Connection) -> None:
+    """Run in the child: send the configuration, or print why it cannot be read, and end."""
     try:
-        loaded = found(name).loaded
-    except NoGateway as error:
+        loaded = load_gateway(name).loaded
+    except GatewayNotLoaded as error:
         sys.stderr.write(f"propylon: {error}\n")
         sys.exit(UNUSABLE)
     except ConfigError as error:
@@ -81,8 +85,8 @@ def _describe(name: str, sender: Connection) -> None:
     sender.send(loaded)
 
 
-def _overridden(loaded: Loaded, overrides: Mapping[str, object]) -> Loaded:
-    """Lay the command line over what the gateway itself was told."""
+def _with_overrides(loaded: Loaded, overrides: Mapping[str, object]) -> Loaded:
+    """Return the configuration with the options of the command line in it."""
     given = {key: value for key, value in overrides.items() if value is not None}
     sections: dict[str, dict[str, object]] = {
         section: getattr(loaded.config, section).model_dump() for section in ("server", "log")

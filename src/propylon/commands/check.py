@@ -1,4 +1,4 @@
-"""Check a configuration without starting anything: the file, and the certificate it names."""
+"""Check a configuration without starting the gateway: the file, and the certificate that it names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["as_data", "certificate_problems", "summary", "warnings"]
 
 
 def certificate_problems(loaded: Loaded) -> list[Problem]:
-    """Return what would keep TLS from starting."""
+    """Return the problem that would keep TLS from starting, if there is one."""
     tls = loaded.config.tls
     if tls.certificate is None or tls.key is None:
         return []
-    # uvicorn comes with it: a second that a file without TLS need not wait.
+    # This imports uvicorn, which takes most of a second: a file without TLS need not wait for it.
     from propylon.process.server import CannotListen, tls_context  # noqa: PLC0415
 
     try:
@@ -26,22 +26,22 @@ def certificate_problems(loaded: Loaded) -> list[Problem]:
 
 
 def summary(loaded: Loaded) -> str:
-    """Say what a valid configuration has in it."""
+    """Return one line about a valid configuration: its source and its size."""
     config = loaded.config
     source = loaded.path or "the environment"
     return f"{source}: valid, {_count(len(config.services), 'service')}, {_count(len(config.routes), 'route')}"
 
 
 def warnings(loaded: Loaded) -> str:
-    """Say each doubt about a valid configuration, one a line."""
+    """Return the warnings about a valid configuration, one on each line."""
     return "".join(f"warning: {warning}\n" for warning in loaded.warnings)
 
 
-def as_data(found: Loaded | ConfigError) -> dict[str, list[dict[str, str]]]:
-    """Return every problem and every doubt for a program: place, where, message."""
-    wrong = found.problems if isinstance(found, ConfigError) else ()
-    doubtful = found.warnings if isinstance(found, Loaded) else ()
-    return {"problems": [*map(asdict, wrong)], "warnings": [*map(asdict, doubtful)]}
+def as_data(result: Loaded | ConfigError) -> dict[str, list[dict[str, str]]]:
+    """Return every problem and every warning, for JSON."""
+    problems = result.problems if isinstance(result, ConfigError) else ()
+    warned = result.warnings if isinstance(result, Loaded) else ()
+    return {"problems": [*map(asdict, problems)], "warnings": [*map(asdict, warned)]}
 
 
 def _count(number: int, noun: str) -> str:

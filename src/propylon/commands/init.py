@@ -1,4 +1,4 @@
-"""Write the files that a new gateway starts with."""
+"""Write the files of a new gateway: the starter file, and the JSON schema for editors."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import Path
 from propylon.commands.starter import starter
 from propylon.config.models.json_schema import json_schema_text
 
-__all__ = ["CannotWrite", "write_starter"]
+__all__ = ["StarterNotWritten", "write_starter"]
 
 SCHEMA = "propylon.schema.json"
 
 
-class CannotWrite(Exception):
-    """Nothing was written; the message is one clear sentence."""
+class StarterNotWritten(Exception):
+    """A file exists already, or cannot be written; the message says which."""
 
 
 def write_starter(path: Path, *, force: bool) -> tuple[Path, Path]:
-    """Write the starter file and, beside it, the schema for editors. Raises CannotWrite."""
+    """Write the starter file and, beside it, the schema; return both paths. Raises StarterNotWritten."""
     texts = {path: starter(), path.parent / SCHEMA: json_schema_text()}
-    # The schema may have been written before, for another file; the same text again does no harm.
+    # The schema may be there already, for another file. Writing the same text again does no harm.
     taken = [
         file for file in texts if file.exists() and (file == path or _differs(file, texts[file]))
     ]
     if taken and not force:
-        there = "is there already" if len(taken) == 1 else "are there already"
+        there = "exists already" if len(taken) == 1 else "exist already"
         msg = f"{' and '.join(map(str, taken))} {there}; --force overwrites"
-        raise CannotWrite(msg)
+        raise StarterNotWritten(msg)
     for file, text in texts.items():
         _write(file, text)
     return path, path.parent / SCHEMA
@@ -44,4 +44,4 @@ def _write(file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         msg = f"cannot write {file}: {(error.strerror or 'unknown reason').lower()}"
-        raise CannotWrite(msg) from error
+        raise StarterNotWritten(msg) from error

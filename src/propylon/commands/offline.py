@@ -1,4 +1,8 @@
-"""Compile a configuration outside a running gateway, each route beside what was written."""
+"""Compile a configuration without starting the gateway, for `propylon routes` and `propylon explain`.
+
+The table is the one that the data plane would use; each route comes with its place in the file. One stand-in takes the
+place of every instance, so nothing is connected to.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import RouteConfig
 from propylon.config.reading.load import Loaded
 from propylon.loop.slices import at_once
+from propylon.proxy.forward import Forward
 from propylon.proxy.route import Authenticate, Pattern, Route
 from propylon.upstream.ports import Upstream
 
 __all__ = ["Entry", "entries", "preference"]
 
-
-# As the column says it of the gateway's own endpoints.
-_SAID = {
+# The text of the column `auth` for built-in endpoints.
+_AUTH_TEXT = {
     "public": "none",
     "checked": "by the endpoint",
     "known": "required",
@@ -31,7 +35,10 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A compiled route and how an operator knows it; `written` is None for the gateway's own."""
+    """A compiled route with its configuration and its place in the file.
+
+    `written` is None for the built-in endpoints.
+    """
 
     route: Route
     written: RouteConfig | None
@@ -39,19 +46,19 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """The path as written, names of wildcards included."""
+        """The path as the file has it, with the names of its wildcards."""
         return self.route.name if self.written is None else self.written.path
 
     @property
     def auth(self) -> str:
-        """What is asked of a client."""
+        """The route's `auth`, or the access rule of a built-in endpoint in words."""
         if self.written is not None:
             return self.written.auth
-        return _SAID[access_of(self.route)]
+        return _AUTH_TEXT[access_of(self.route)]
 
     @property
     def target(self) -> str:
-        """What becomes of the path on its way to the service."""
+        """How the path is changed on its way to the service."""
         if not self.route.replaced:
             return "as sent"
         replacement = self.route.replacement.decode()
@@ -64,17 +71,19 @@ def entries(
     chance: Callable[[], float] = lambda: 0.0,
     stages: Mapping[str, Authenticate] = NOTHING_TO_VERIFY_WITH,
 ) -> list[Entry]:
-    """Compile the table as the gateway does, with `upstream` in the place of every instance."""
+    """Return all compiled routes, with `upstream` in the place of every instance."""
     config = loaded.config
     dependencies = Dependencies(lambda _address, _limit: upstream, chance)
     endpoints = builtin_endpoints(config.prefix, config.auth)
     services = at_once(ServiceSet().plan(config.services, dependencies))
-    table = compile_table(config, Parts(upstream, stages, endpoints), services.by_name)
+    # Nothing becomes due here, nothing is measured and nothing is left to chance.
+    forward = Forward(_still, _still, _still)
+    table = compile_table(config, Parts(upstream, forward, stages, endpoints), services.by_name)
     written = iter(
         [
-            (one, loaded.places.of(("routes", at)))
-            for at, one in enumerate(config.routes)
-            for _host in one.hosts or ("any",)  # a route is compiled once for each of its hosts
+            (route, loaded.places.of(("routes", index)))
+            for index, route in enumerate(config.routes)
+            for _host in route.hosts or ("any",)  # a route is compiled once for each of its hosts
         ]
     )
     return [
@@ -87,19 +96,23 @@ def entries(
     ]
 
 
+def _still() -> float:
+    return 0.0
+
+
 def preference(pattern: Pattern) -> tuple[object, ...]:
-    """Return a key that sorts patterns as matching prefers them."""
+    """Return a sort key: the patterns that matching prefers come first."""
     segments: list[tuple[int, bytes]] = [
         (1, b"") if segment is None else (0, segment) for segment in pattern.segments
     ]
-    # What goes deeper is tried first; where both end, exact goes before prefix.
+    # A deeper pattern comes first. Where two end at the same depth, exact comes before prefix.
     end = (2 if pattern.exact else 3, b"")
     methods = sorted(pattern.methods) if pattern.methods is not None else ["~"]
     return (_host_rank(pattern.host), [*segments, end], -pattern.priority, methods)
 
 
 def _host_rank(host: bytes | None) -> tuple[int, int, bytes]:
-    """Sort hosts: whole names, then `*.` with the longest first, then any."""
+    """Return a sort key: whole names, then `*.` names with the longest first, then any host."""
     if host is None:
         return (2, 0, b"")
     if host.startswith(b"*."):

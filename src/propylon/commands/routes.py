@@ -1,4 +1,4 @@
-"""Show the compiled table: what matches, where it goes, under which rules."""
+"""Show the compiled routing table: what each route matches, its service, its rules."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _UNITS = ((10**9, "GB"), (2**20, "MiB"), (10**6, "MB"), (2**10, "KiB"), (10**3, 
 
 
 class _Unreachable:
-    """Stands where an instance would be: a table that is only shown asks nobody."""
+    """Stands in for every instance: the table is only shown, so nothing is sent."""
 
     busy = 0
 
     async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:
-        """Refuse: nothing is ever sent."""
+        """Raise NotImplementedError: nothing may be sent."""
         raise NotImplementedError
 
 
 def as_data(loaded: Loaded) -> list[dict[str, Any]]:
-    """Return the table for a program, in the order in which matching prefers."""
+    """Return the table for JSON, the routes that matching prefers first."""
     return [_fields(entry) for entry in _sorted(loaded)]
 
 
 def rows(loaded: Loaded) -> list[tuple[str, ...]]:
-    """Return the table for people, one text for each of COLUMNS."""
+    """Return the table as texts, one for each of COLUMNS, in the same order."""
     return [_texts(entry) for entry in _sorted(loaded)]
 
 
 def _sorted(loaded: Loaded) -> list[Entry]:
-    found = entries(loaded, _Unreachable())
-    return sorted(found, key=lambda entry: preference(entry.route.pattern))
+    unsorted = entries(loaded, _Unreachable())
+    return sorted(unsorted, key=lambda entry: preference(entry.route.pattern))
 
 
 def _fields(entry: Entry) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _texts(entry: Entry) -> tuple[str, ...]:
 
 
 def _size(size: int) -> str:
-    """Write a size as an operator would, if it is a round one."""
+    """Return a size with the largest unit that divides it, such as 10MB."""
     for unit, name in _UNITS:
         if size >= unit and size % unit == 0:
             return f"{size // unit}{name}"

@@ -1,26 +1,26 @@
-"""Write the commented file that `propylon init` starts with. Pure."""
+"""Hold the text of the commented starter file that `propylon init` writes. Pure."""
 
 _STARTER = """\
 # yaml-language-server: $schema=propylon.schema.json
 # A gateway in one file. `propylon check` finds every mistake in it, `propylon run` starts it.
-# ${VAR} and ${VAR:-default} come from the environment. Nearly everything shown is the default:
-# what you do not need may go. A key without a value counts as not written.
+# ${VAR} and ${VAR:-default} come from the environment. Nearly all values here are the defaults:
+# delete what you do not need. A key without a value counts as not written.
 
 server:
   host: ${HOST:-127.0.0.1}     # 0.0.0.0 listens on every address
   port: ${PORT:-8000}
   workers: 1                   # processes that share the port
-  trusted_proxies: []          # networks whose X-Forwarded-* is believed, such as [10.0.0.0/8]
+  trusted_proxies: []          # networks whose X-Forwarded-* is trusted, such as [10.0.0.0/8]
   max_body: 100MB              # a larger request body is refused with 413
   max_header: 64KiB            # a larger request head is refused with 431
   timeouts:
     header: 10s                # for the whole head of a request
     idle: 75s                  # for the next request on an open connection
     body: 30s                  # longest silence between two chunks of a body
-  drain: 30s                   # how long a stop waits for exchanges in flight
-  drain_delay: 0s              # how long a stop is unready before it stops listening
+  drain: 30s                   # how long a stop waits for requests in flight
+  drain_delay: 0s              # how long a stop still accepts, unready, before it stops listening
 prefix: /api/v1                # before the gateway's own endpoints
-debug: false                   # tells more in errors; never for production
+debug: false                   # true: weak secrets are accepted; never for production
 tls:
   certificate:                 # path of a PEM file; both or neither
   key:
@@ -28,9 +28,9 @@ log:
   level: info                  # debug, info, warning, error, critical
   format: json                 # json, or text for a terminal
 
-auth:                          # who is asking
-  jwt:                         # one of secret, public_key, jwks_url; with none, routes that
-    secret: ${JWT_SECRET_KEY:-}          # want a token answer 503. 32 random bytes or more:
+auth:                          # how callers are authenticated
+  jwt:                         # one of secret, public_key, jwks_url; without, routes that
+    secret: ${JWT_SECRET_KEY:-}          # need a token answer 503. 32 random bytes or more:
     # python -c "import secrets; print(secrets.token_urlsafe(48))"
     public_key:                # a key in PEM, or the path of its file
     jwks_url:                  # such as https://login.example.com/.well-known/jwks.json
@@ -45,19 +45,19 @@ auth:                          # who is asking
     client_id:
     client_secret:             # such as ${CLIENT_SECRET}
     cache: 30s
-  tokens:                      # the gateway's own, and the users who get them
-    enabled:                   # empty: where there is a secret to sign with
+  tokens:                      # tokens that the gateway issues to its own users
+    enabled:                   # empty: on if there is a secret to sign with
     expires: 30m
     refresh_expires: 30d
     database: sqlite:///propylon.db      # or postgresql://host/name
-    rate_limit: {rate: 10/m, burst: 10, key: ip}   # key: ip, or route for all together
+    rate_limit: {rate: 10/m, burst: 10, key: ip}   # key: ip, or route (all clients together)
 
-cors:                          # which pages of other origins may read the answers
+cors:                          # which web pages of other origins may read answers
   origins: []                  # such as [https://app.example.com]; empty: CORS is off
-  methods: []                  # empty: the route's
-  headers: []                  # empty: those that are asked for
-  expose: []                   # headers of answers that pages may read
-  credentials: false           # true: with cookies
+  methods: []                  # empty: those of the route
+  headers: []                  # empty: those that the browser asks for
+  expose: []                   # response headers that pages may read
+  credentials: false           # true: browsers may send cookies
   max_age: 10m
 
 services:
@@ -67,46 +67,46 @@ services:
     max_connections: 1024      # to one instance, in each worker
     forward_token: true        # pass Authorization on
     timeouts:
-      connect: 5s              # for a connection
-      first_byte: 30s          # for the head of the response
+      connect: 5s              # for making a connection
+      first_byte: 30s          # from the complete request to the response's head
       idle: 30s                # longest silence in a body
-      total: 60s               # until the response's head, whatever it took
+      total: 60s               # until the response's head, retries included
       max_duration:            # for the whole exchange; empty: unlimited
-    retry:                     # only before a byte of the answer has reached the client
-      attempts: 3              # the first one counted; 1: never again
+    retry:                     # only while the client has received nothing
+      attempts: 3              # including the first; 1: no retries
       backoff: 100ms           # doubled each time, up to max_backoff
       max_backoff: 2s
       on: [connect-failure, reset, 502, 503, 504]   # and timeout, or any 5xx
       budget: 20%              # of the last ten seconds' requests may be retries
       non_idempotent: false    # true: POST and PATCH too
-    circuit:                   # the breaker: refuses at once after so many failures
+    circuit:                   # the breaker: after so many failures, refuse at once
       failure_threshold: 5
       failure_window: 120s
-      min_throughput: 5        # no breaking on fewer requests than that
+      min_throughput: 5        # stay closed below so many requests
       recovery_timeout: 60s    # then `probes` requests may try
-      half_open_timeout: 30s   # for each of them
+      half_open_timeout: 30s   # for each of these probes
       probes: 1
-    health:                    # empty: probes inform /health only; or {path: /health,
+    health:                    # empty: probes only inform /health; or {path: /health,
                                # interval: 30s, timeout: 1s, healthy_after: 1, unhealthy_after: 1}
     ejection: {failures: 5, time: 30s, max: 50%}   # of instances that fail in a row
 
-defaults:                      # for all routes that do not say otherwise
-  auth: required               # required, optional (looked at if there) or none
+defaults:                      # for every route that sets no value of its own
+  auth: required               # required, optional (checked if sent) or none
 
 routes:
   - name: orders               # for logs and metrics; by default the path
-    path: /api/v1/orders       # itself and everything below it; {name} stands for one segment
+    path: /api/v1/orders       # this path and all below it; {name} matches one segment
     service: orders
-    auth: none                 # so that it can be tried without a token; take this line out
-    scopes: []                 # all of them, such as [read]
-    roles: []                  # any of them, such as [clerk, admin]
-    circuit: true              # false: leaves the service's breaker out of it
+    auth: none                 # to try it without a token; delete this line
+    scopes: []                 # the token needs all of them, such as [read]
+    roles: []                  # the token needs any of them, such as [clerk, admin]
+    circuit: true              # false: ignore the service's breaker
     privacy: optional          # ignored, optional (checked if sent) or required
-    default_privacy:           # strict, standard or permissive, where none is sent
-    exact: false               # true: nothing below it
+    default_privacy:           # strict, standard or permissive, if the client sends none
+    exact: false               # true: match nothing below the path
     strip_prefix: false        # true: /api/v1/orders/7 reaches the service as /7
-    rewrite:                   # or what replaces the path instead, such as /v2/orders
-    priority: 0                # the higher wins where two routes match equally well
+    rewrite:                   # or replace the route's path by this, such as /v2/orders
+    priority: 0                # the higher wins if two routes match equally well
     methods:                   # such as [GET, POST]; empty: all
     hosts:                     # such as [api.example.com]; empty: any
     timeouts: {}               # such as {total: 5s}, instead of the service's
@@ -115,13 +115,13 @@ routes:
       request: {set: {}, remove: []}
       response: {set: {}, remove: []}
 
-registry:                      # services that register themselves
+registry:                      # instances that register themselves
   enabled: true
-  allow: []                    # such as [10.0.0.0/8, "*.svc.cluster.local"]; empty: nobody
+  allow: []                    # such as [10.0.0.0/8, "*.svc.cluster.local"]; empty: none may
   ttl:                         # such as 60s: how long a registration lasts without a heartbeat
 """
 
 
 def starter() -> str:
-    """Return the starter file."""
+    """Return the text of the starter file, as YAML."""
     return _STARTER

@@ -1,4 +1,4 @@
-"""Lay out rows: a table with lines on a terminal, aligned columns everywhere else."""
+"""Print rows: a drawn table on a terminal, aligned columns in a pipe or a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["print_table"]
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
-    """Print the rows under their columns' names."""
+    """Print the rows under the names of their columns."""
     if stream.isatty():
         _drawn(columns, rows, stream)
     else:

@@ -1,4 +1,4 @@
-"""Sign a token to try things out with."""
+"""Sign a token for trying things out, with the secret of the configuration."""
 
 from __future__ import annotations
 
@@ -7,32 +7,35 @@ from propylon.config.models.units import parse_timeout
 from propylon.config.reading.load import Loaded
 from propylon.proxy.principal import Principal, identify
 
-__all__ = ["CannotSign", "minted"]
+__all__ = ["TokenNotSigned", "sign_token"]
 
 _LONGEST_SUBJECT = 256
 
 
-class CannotSign(Exception):
-    """There is no token; the message is one clear sentence."""
+class TokenNotSigned(Exception):
+    """The token cannot be signed; the message says why, for the user of the command."""
 
 
-def minted(loaded: Loaded, asked: Principal, expires: str) -> str:
-    """Return a token for whoever is asked for. Raises CannotSign."""
+def sign_token(loaded: Loaded, principal: Principal, expires: str) -> str:
+    """Return a token for this principal, valid for `expires` (such as `10m`). Raises TokenNotSigned."""
     try:
-        identify(asked)  # what does not fit into the identity headers, no token may say
+        identify(principal)  # refuses values that the identity headers cannot carry
         life = parse_timeout(expires)
     except ValueError as error:
-        raise CannotSign(str(error)) from error
-    if not 0 < len(asked.subject) <= _LONGEST_SUBJECT:
+        raise TokenNotSigned(str(error)) from error
+    if not 0 < len(principal.subject) <= _LONGEST_SUBJECT:
         msg = f"a subject has 1 to {_LONGEST_SUBJECT} characters"
-        raise CannotSign(msg)
+        raise TokenNotSigned(msg)
     auth = loaded.config.auth
-    # For trying out, the endpoint need not be there.
+    # The command signs also where the token endpoint is switched off.
     tokens = auth.tokens.model_copy(update={"enabled": True, "expires": life})
     issuer = issuer_of(auth.model_copy(update={"tokens": tokens}))
     if issuer is None:
         msg = "there is no secret to sign tokens with; set JWT_SECRET_KEY, or write auth.jwt.secret"
-        raise CannotSign(msg)
+        raise TokenNotSigned(msg)
     return issuer.issue(
-        asked.subject, scopes=asked.scopes, roles=asked.roles, email=asked.email
+        principal.subject,
+        scopes=principal.scopes,
+        roles=principal.roles,
+        email=principal.email,
     ).token

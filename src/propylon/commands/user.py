@@ -1,4 +1,4 @@
-"""Add, list and change the users of the token endpoint, in the database that the configuration names."""
+"""Add, list, change and remove the users of the token endpoint, in the database of the configuration."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import Any, TypeVar
 
 from propylon.config.reading.load import Loaded
 from propylon.errors import ServiceUnavailable
+from propylon.proxy.authenticate.claims import MOST_LEEWAY
 from propylon.proxy.authenticate.revocation import of_subject
 from propylon.stores.database import CannotUseDatabase, Database
 from propylon.stores.journal import RevocationJournal
-from propylon.stores.memory import LONGEST_TOKEN, MOST_LEEWAY, MemoryRevocations
+from propylon.stores.memory import LONGEST_TOKEN, MemoryRevocations
 from propylon.stores.passwords import Passwords
 from propylon.stores.users import InvalidUser, NoUser, User, UserExists, Users
 
 __all__ = [
     "COLUMNS",
-    "Refused",
+    "UserCommandFailed",
     "add",
     "as_data",
     "check",
     "disable",
-    "listed",
+    "read_all",
     "remove",
     "rows",
     "set_password",
@@ -37,36 +38,36 @@ COLUMNS = ("username", "scopes", "roles", "disabled", "email", "full name")
 _UNUSABLE = 2
 
 
-class Refused(Exception):
-    """It was not done; the message is one clear sentence."""
+class UserCommandFailed(Exception):
+    """The command failed and changed nothing; the message says why, for the operator."""
 
     def __init__(self, message: str, status: int) -> None:
-        """Say why, and with which status the command ends."""
+        """Take the message, and the exit status of the command."""
         super().__init__(message)
         self.status = status
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """What the commands work on."""
+    """The open stores that the commands work on."""
 
     users: Users
     journal: RevocationJournal
 
 
 def check(loaded: Loaded) -> None:
-    """See to it that there is something to have users for. Raises Refused."""
+    """Check that the gateway issues tokens at all. Raises UserCommandFailed."""
     auth = loaded.config.auth
     if auth.jwt.secret is None:
         msg = "there is no secret to sign tokens with; set JWT_SECRET_KEY, or write auth.jwt.secret"
-        raise Refused(msg, _UNUSABLE)
+        raise UserCommandFailed(msg, _UNUSABLE)
     if not auth.issues:
-        msg = "the gateway gives out no tokens: auth.tokens.enabled is false"
-        raise Refused(msg, _UNUSABLE)
+        msg = "the gateway issues no tokens: auth.tokens.enabled is false"
+        raise UserCommandFailed(msg, _UNUSABLE)
 
 
 def add(loaded: Loaded, user: User, password: str) -> str:
-    """Add a user; return what was done. Raises Refused."""
+    """Add a user; return a sentence that says so. Raises UserCommandFailed."""
 
     async def work(stores: _Opened) -> None:
         await stores.users.add(user, password)
@@ -75,19 +76,19 @@ def add(loaded: Loaded, user: User, password: str) -> str:
     return f'user "{user.username}" is added to {where}'
 
 
-def listed(loaded: Loaded) -> list[User]:
-    """Return every user, by name. Raises Refused."""
-    found: list[User] = []
+def read_all(loaded: Loaded) -> list[User]:
+    """Return every user, sorted by name. Raises UserCommandFailed."""
+    users: list[User] = []
 
     async def work(stores: _Opened) -> None:
-        found.extend(await stores.users.all())
+        users.extend(await stores.users.all())
 
     _run(loaded, work)
-    return found
+    return users
 
 
 def disable(loaded: Loaded, name: str, *, disabled: bool) -> str:
-    """Give a user no more tokens, or again; return what was done. Raises Refused."""
+    """Disable or enable a user; return a sentence that says so. Raises UserCommandFailed."""
 
     async def work(stores: _Opened) -> None:
         await stores.users.disable(name, disabled=disabled)
@@ -97,37 +98,40 @@ def disable(loaded: Loaded, name: str, *, disabled: bool) -> str:
         return f'user "{name}" is enabled'
     life = f"{loaded.config.auth.tokens.expires:g}s"
     return (
-        f'user "{name}" is disabled; a token that was given out before counts until it expires ({life}),'
-        f" unless it is taken back at {loaded.config.prefix}/auth/revoke"
+        f'user "{name}" is disabled; tokens issued before stay valid until they expire (after {life}),'
+        f" unless they are revoked at {loaded.config.prefix}/auth/revoke"
     )
 
 
 def set_password(loaded: Loaded, name: str, password: str) -> str:
-    """Replace a password and end the logins with the old one; return what was done. Raises Refused."""
+    """Replace a password and end all logins of the user; return a sentence that says so.
+
+    Raises UserCommandFailed.
+    """
 
     async def work(stores: _Opened) -> None:
-        user = await _found(stores, name)
+        user = await _existing(stores, name)
         await stores.users.set_password(name, password)
-        # Last, so that no login with the old one comes after it.
+        # After the change, so that no login with the old password can follow the revocation.
         await stores.journal.revoke(of_subject(user.username, time.time()))
 
     _run(loaded, work)
-    return f'user "{name}" has another password; whoever was logged in has to log in again'
+    return f'user "{name}" has a new password; all logins of the user are ended'
 
 
 def remove(loaded: Loaded, name: str) -> str:
-    """Remove a user and end their logins; return what was done. Raises Refused."""
+    """Remove a user and end all their logins; return a sentence that says so. Raises UserCommandFailed."""
 
     async def work(stores: _Opened) -> None:
-        user = await _found(stores, name)
+        user = await _existing(stores, name)
         await stores.users.remove(name)
         await stores.journal.revoke(of_subject(user.username, time.time()))
 
     _run(loaded, work)
-    return f'user "{name}" is removed, and their tokens are taken back'
+    return f'user "{name}" is removed, and their tokens are revoked'
 
 
-async def _found(stores: _Opened, name: str) -> User:
+async def _existing(stores: _Opened, name: str) -> User:
     user = await stores.users.find(name)
     if user is None:
         raise NoUser(name)
@@ -135,7 +139,7 @@ async def _found(stores: _Opened, name: str) -> User:
 
 
 def rows(users: list[User]) -> list[tuple[str, ...]]:
-    """Return the list for people, one text for each of COLUMNS."""
+    """Return the users as texts, one for each of COLUMNS."""
     return [
         (
             user.username,
@@ -150,7 +154,7 @@ def rows(users: list[User]) -> list[tuple[str, ...]]:
 
 
 def as_data(users: list[User]) -> list[dict[str, Any]]:
-    """Return the list for a program."""
+    """Return the users for JSON."""
     return [
         {**asdict(user), "scopes": sorted(user.scopes), "roles": sorted(user.roles)}
         for user in users
@@ -158,7 +162,7 @@ def as_data(users: list[User]) -> list[dict[str, Any]]:
 
 
 def _run(loaded: Loaded, work: Callable[[_Opened], Awaitable[None]]) -> str:
-    """Do the work with everything open; return the name of the database. Raises Refused."""
+    """Open the stores and do the work; return the name of the database. Raises UserCommandFailed."""
 
     async def main() -> str:
         async with _opened(loaded) as (stores, where):
@@ -168,15 +172,15 @@ def _run(loaded: Loaded, work: Callable[[_Opened], Awaitable[None]]) -> str:
     try:
         return asyncio.run(main())
     except InvalidUser as error:
-        raise Refused(str(error), _UNUSABLE) from error
+        raise UserCommandFailed(str(error), _UNUSABLE) from error
     except UserExists as error:
         msg = f'there is a user "{error}" already'
-        raise Refused(msg, 1) from error
+        raise UserCommandFailed(msg, 1) from error
     except NoUser as error:
         msg = f'there is no user "{error}"'
-        raise Refused(msg, 1) from error
+        raise UserCommandFailed(msg, 1) from error
     except ServiceUnavailable as error:
-        raise Refused(error.reason, _UNUSABLE) from error
+        raise UserCommandFailed(error.reason, _UNUSABLE) from error
 
 
 @asynccontextmanager
@@ -186,7 +190,7 @@ async def _opened(loaded: Loaded) -> AsyncIterator[tuple[_Opened, str]]:
         database = Database(auth.tokens.database.get_secret_value())
     except CannotUseDatabase as error:
         msg = f"auth.tokens.database: {error}"
-        raise Refused(msg, _UNUSABLE) from error
+        raise UserCommandFailed(msg, _UNUSABLE) from error
     memory = MemoryRevocations(time.time, longest=LONGEST_TOKEN, leeway=MOST_LEEWAY)
     passwords = Passwords()
     try:

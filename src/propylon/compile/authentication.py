@@ -1,4 +1,8 @@
-"""Compile what was written of authentication into what verifies tokens."""
+"""Compile the `auth` section into a verifier of tokens.
+
+A verifier has at most one source of keys (a secret, a public key or a published key set), and at most one introspection
+endpoint. After a reload, a key set that is still the configured one is kept with its keys, so that no request waits.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +30,13 @@ from propylon.upstream.site import Connect, Site
 __all__ = ["Authentication", "compile_authentication"]
 
 _KEY_SET = b"application/jwk-set+json, application/json"
-# Questions about different tokens at a time; the others queue, or are answered 503.
-_QUESTIONS = 64
+# Connections to the introspection endpoint. A question beyond them waits for one, or the client gets 503.
+_MAX_INTROSPECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """What verifies tokens, and whom it asks."""
+    """A verifier of tokens, and the upstreams that it fetches keys or answers from."""
 
     verifier: Verifier
     published: PublishedKeys | None = None
@@ -40,7 +44,7 @@ class Authentication:
 
     @property
     def stages(self) -> Mapping[str, Authenticate]:
-        """What a route's `auth` comes to."""
+        """The authenticate stage for each value of a route's `auth`."""
         return {
             "none": anonymous,
             "optional": Bearer(self.verifier, required=False),
@@ -57,10 +61,10 @@ def compile_authentication(
     debug: bool = False,
     before: Authentication | None = None,
 ) -> Authentication | None:
-    """Return what verifies tokens as `config` has it; None where nothing was configured.
+    """Return the verifier that `config` describes; None if neither keys nor introspection are configured.
 
-    The keys of a set are fetched once it is started; those that `before` has fetched from the same place
-    stay known.
+    A published key set is fetched after it is started, not here. `before` is the verifier of the configuration before
+    a reload: its key set is kept if `jwks_url` and `algorithms` are unchanged.
     """
     rules = Rules(
         issuers=frozenset(config.jwt.issuer),
@@ -69,16 +73,17 @@ def compile_authentication(
         scopes_claims=config.jwt.scopes_claim,
         roles_claims=config.jwt.roles_claim,
     )
-    asked: list[Upstream] = []
+    upstreams: list[Upstream] = []
 
-    def noted(address: Address, limit: int) -> Upstream:
-        asked.append(connect(address, limit))
-        return asked[-1]
+    def connect_and_record(address: Address, limit: int) -> Upstream:
+        upstreams.append(connect(address, limit))
+        return upstreams[-1]
 
     opaque = None
     if config.introspection.url is not None:
-        opaque = _introspection(config.introspection, config.introspection.url, noted, rules, clock)
-    source = _published(config, before) or _source(config, noted, debug=debug)
+        url = config.introspection.url
+        opaque = _introspection(config.introspection, url, connect_and_record, rules, clock)
+    source = _kept_key_set(config, before) or _source(config, connect_and_record, debug=debug)
     if source is None and opaque is None:
         return None
     verifier = Verifier(source, opaque, rules, revocations, clock)
@@ -86,12 +91,12 @@ def compile_authentication(
     if published is not None:
         published.on_change = verifier.forget
     if before is not None and published is not None and published is before.published:
-        asked.extend(published.upstreams)
-    return Authentication(verifier, published, tuple(asked))
+        upstreams.extend(published.upstreams)
+    return Authentication(verifier, published, tuple(upstreams))
 
 
-def _published(config: AuthConfig, before: Authentication | None) -> PublishedKeys | None:
-    """Return the set that is followed already, if it is the one that is wanted."""
+def _kept_key_set(config: AuthConfig, before: Authentication | None) -> PublishedKeys | None:
+    """Return the key set that is in use already, if it is still the configured one."""
     if before is None or before.published is None:
         return None
     known = before.published
@@ -120,11 +125,11 @@ def _introspection(
     rules: Rules,
     clock: Callable[[], float],
 ) -> Introspection:
-    site = Site(url, connect, _QUESTIONS)
+    site = Site(url, connect, _MAX_INTROSPECTIONS)
     secret = config.client_secret.get_secret_value() if config.client_secret is not None else ""
     identity = _basic(config.client_id, secret) if config.client_id is not None else b""
     ask = partial(_ask_about, site, identity)
-    return Introspection(ask, rules, remember=config.cache, clock=clock)
+    return Introspection(ask, rules, ttl=config.cache, clock=clock)
 
 
 async def _ask_about(site: Site, identity: bytes, token: bytes) -> Fetched:
@@ -140,6 +145,6 @@ async def _ask_about(site: Site, identity: bytes, token: bytes) -> Fetched:
 
 
 def _basic(name: str, secret: str) -> bytes:
-    """Return the line that says who we are; both parts are form-encoded first (RFC 6749, 2.3.1)."""
+    """Return the gateway's own credentials as a header line; both parts are form-encoded (RFC 6749, 2.3.1)."""
     pair = f"{quote_plus(name)}:{quote_plus(secret)}".encode("ascii")
     return b"\r\nAuthorization: Basic " + base64.b64encode(pair)

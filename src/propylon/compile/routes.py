@@ -1,13 +1,17 @@
-"""Compile what was written into what runs: the only bridge from `*Config` to the data plane."""
+"""Compile the routing table: the file's routes, the built-in endpoints, and CORS.
+
+Everything that can be decided when the file is read is decided here, once: header names become bytes, timeouts of route
+and service are merged, a route gets only the stages that it uses. A request decides nothing of that again.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, takewhile
 
+from propylon.compile.headers import Headers, compile_headers
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.endpoints import Access, Endpoint
 from propylon.config.models.schema import (
@@ -25,18 +29,22 @@ from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
-from propylon.proxy.route import NO_OVERRIDES, Authenticate, Before, HeaderOverrides, Pattern, Route
+from propylon.proxy.route import (
+    Authenticate,
+    Before,
+    Forwards,
+    Pattern,
+    Route,
+)
 from propylon.services import balance
 from propylon.services.service import Fleet, Instance, Service
 from propylon.upstream.ports import Timeouts, Upstream
-from propylon.wire.headers import render
 
 __all__ = ["BUILTIN_SERVICE", "Compiled", "Parts", "access_of", "compile_slowly", "compile_table"]
 
 _WILDCARD = "://*."
 # Routes that are made before the loop gets a turn: a fifth of a millisecond.
 _SLICE = 16
-
 
 _OPTIONAL = Privacy("optional")
 NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
@@ -48,26 +56,31 @@ NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a table is made of besides what was written.
+    """What a table needs besides the configuration.
 
-    `builtin` answers the `endpoints`, the gateway's own and those of a team. `stages` are what a route's
-    `auth` comes to. `policies` are what a
-    team has put before its routes, by their names. `override` is who everybody is, in a test.
+    - `forward`: sends requests on; see `Route.forward`.
+    - `builtin`: the FastAPI app in this process, as an upstream. It answers the `endpoints`.
+    - `endpoints`: the gateway's own endpoints, and those of a team.
+    - `stages`: the authenticate stage for each value of a route's `auth`.
+    - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
+    - `override`: in a test, the principal of every request; no token is verified then.
+    - `limit`: the rate limit of the token endpoint.
     """
 
     builtin: Upstream
+    forward: Forwards
     stages: Mapping[str, Authenticate] = field(default_factory=lambda: NOTHING_TO_VERIFY_WITH)
     endpoints: tuple[Endpoint, ...] = ()
-    policies: Mapping[str, Before] = field(default_factory=dict)
+    policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
     override: Principal | None = None
-    limit: Limit | None = None  # of the token endpoint
+    limit: Limit | None = None
 
     @property
     def authenticate(self) -> Mapping[str, Authenticate]:
-        """What a route's `auth` comes to."""
+        """The authenticate stage for each value of a route's `auth`; with `override`, a fixed principal."""
         if self.override is not None:
-            certain = always(self.override)
-            return {"none": anonymous, "optional": certain, "required": certain}
+            fixed = always(self.override)
+            return {"none": anonymous, "optional": fixed, "required": fixed}
         return self.stages
 
 
@@ -81,48 +94,39 @@ _ACCESS: dict[Access, tuple[str, Authorize]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Headers:
-    """What a route does to headers."""
-
-    request_remove: tuple[bytes, ...]
-    request_set: bytes
-    request_overrides: HeaderOverrides
-    response_remove: tuple[bytes, ...]
-    response_set: bytes
-    response_overrides: HeaderOverrides
-
-
 class _Compiler:
-    """Makes routes; what many of them say alike it makes once."""
+    """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
     def __init__(self, config: GatewayConfig, parts: Parts) -> None:
         self._max_body = config.server.max_body
         self._authenticate = parts.authenticate
         self._replaced = _replaced(config.cors)
         self._parts = parts
-        # The words of a configuration live as long as it does, so their addresses tell them apart.
-        self._headers: dict[int, _Headers] = {}
+        # The models of a configuration live as long as it does, so their addresses tell them apart.
+        self._headers: dict[int, Headers] = {}
         self._timeouts: dict[tuple[int, int], Timeouts] = {}
         self._authorize: dict[tuple[tuple[str, ...], tuple[str, ...]], Authorize] = {}
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
 
     @property
     def basis(self) -> tuple[object, ...]:
-        """What routes are made of besides their own words and their services."""
+        """What routes are made of besides what their configuration says, their services and their policies."""
         parts = self._parts
         return (
             self._max_body,
             self._authenticate,
             self._replaced,
             parts.builtin,
+            parts.forward,
             parts.endpoints,
             parts.limit,
         )
 
     def is_current(self, routes: Sequence[Route], written: RouteConfig, service: Service) -> bool:
-        """Whether these routes, made of the same words on the same basis, are what would be made again."""
-        return routes[0].service is service and routes[0].before is self._policy(written)
+        """Whether routes that were made of the same configuration and basis are what would be made again."""
+        route = routes[0]
+        # The same service has the same timeouts, so the route's are still what they were.
+        return route.service is service and route.before is self._policy(written, route.timeouts)
 
     def routes(self, written: RouteConfig, service: Service) -> Iterator[Route]:
         """Yield a route for each host."""
@@ -143,6 +147,7 @@ class _Compiler:
 
     def _template(self, written: RouteConfig, service: Service) -> Callable[..., Route]:
         headers = self._headers_of(written.headers)
+        timeouts = self._timeouts_of(written.timeouts, service.timeouts)
         return partial(
             Route,
             name=written.name or written.path,
@@ -150,7 +155,8 @@ class _Compiler:
             authenticate=self._authenticate[written.auth],
             authorize=self._authorization(written),
             circuit=written.circuit,
-            timeouts=self._timeouts_of(written.timeouts, service.timeouts),
+            forward=self._parts.forward,
+            timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
             replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
             request_remove=headers.request_remove,
@@ -161,11 +167,12 @@ class _Compiler:
             response_overrides=headers.response_overrides,
             privacy=self._privacy_of(written),
             privacy_applies=written.privacy == "required" or written.default_privacy is not None,
-            before=self._policy(written),
+            before=self._policy(written, timeouts),
         )
 
-    def _policy(self, written: RouteConfig) -> Before | None:
-        return self._parts.policies.get(written.name or written.path)
+    def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
+        policies = self._parts.policies.get(written.name or written.path)
+        return None if policies is None else policies(timeouts.total)
 
     def _authorization(self, written: RouteConfig) -> Authorize:
         key = (written.scopes, written.roles)
@@ -179,30 +186,19 @@ class _Compiler:
             known = self._privacy[key] = Privacy(*key)
         return known
 
-    def _headers_of(self, written: HeadersConfig) -> _Headers:
+    def _headers_of(self, written: HeadersConfig) -> Headers:
         if (known := self._headers.get(id(written))) is None:
-            known = self._headers[id(written)] = self._compiled_headers(written)
+            known = self._headers[id(written)] = compile_headers(written, self._replaced)
         return known
 
-    def _compiled_headers(self, written: HeadersConfig) -> _Headers:
-        request, response = written.request, written.response
-        return _Headers(
-            request_remove=_names(request.remove, request.set),
-            request_set=_lines(_split(request.set, protected=False)),
-            request_overrides=_overrides(request.set),
-            response_remove=(*_names(response.remove, response.set), *self._replaced),
-            response_set=_lines(_split(response.set, protected=False)),
-            response_overrides=_overrides(response.set),
-        )
-
-    def _timeouts_of(self, over: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
-        key = (id(over), id(base))
+    def _timeouts_of(self, own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
+        key = (id(own), id(base))
         if (known := self._timeouts.get(key)) is None:
-            known = self._timeouts[key] = _laid_over(over, base)
+            known = self._timeouts[key] = _merged(own, base)
         return known
 
     def builtin_routes(self) -> Iterable[Route]:
-        """Yield the routes to what is answered in this process."""
+        """Yield a route for each endpoint that the app in this process answers."""
         instance = Instance(
             id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self._parts.builtin
         )
@@ -223,6 +219,7 @@ class _Compiler:
             service=service,
             authenticate=self._authenticate[auth],
             authorize=authorize,
+            forward=self._parts.forward,
             timeouts=service.timeouts,
             max_body=self._max_body if largest is None else largest,
             response_remove=self._replaced,
@@ -241,7 +238,7 @@ class Compiled:
 
 
 def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Service]) -> Table:
-    """Return the table of all routes, the gateway's own among them."""
+    """Return the table of all routes, including those of the built-in endpoints."""
     return at_once(compile_slowly(config, parts, services)).table
 
 
@@ -251,9 +248,9 @@ def compile_slowly(
     services: Mapping[str, Service],
     before: Compiled | None = None,
 ) -> Generator[None, None, Compiled]:
-    """Make the same table in slices.
+    """Make the same table in slices; reuse the routes of `before` that would come out the same.
 
-    A route whose words are the very same object as `before`, over the same service, is the same route.
+    These are the routes whose configuration is the very same object, over the same service and with the same policy.
     """
     compiler = _Compiler(config, parts)
     basis = compiler.basis
@@ -279,7 +276,7 @@ def compile_slowly(
 def _made(
     before: Compiled | None,
 ) -> Generator[None, None, tuple[list[Route], dict[int, list[Route]]]]:
-    """Return the gateway's own routes, and the others by the address of their words."""
+    """Return the gateway's own routes, and the others by the addresses of their configurations."""
     made: dict[int, list[Route]] = {}
     if before is None:
         return [], made
@@ -293,10 +290,10 @@ def _made(
 
 
 def access_of(route: Route) -> Access:
-    """Return whom one of the gateway's own routes is for."""
-    found = (access for access, (_, rule) in _ACCESS.items() if rule is route.authorize)
+    """Return the access rule of a built-in route: the inverse of `_ACCESS`."""
+    matching = (access for access, (_, rule) in _ACCESS.items() if rule is route.authorize)
     if route.authorize is not anybody:
-        return next(found, "known")
+        return next(matching, "known")
     return "public" if route.authenticate is anonymous else "known"
 
 
@@ -307,8 +304,8 @@ def _cors(written: CorsConfig) -> Cors | None:
     below = (origin.split(_WILDCARD) for origin in written.origins if _WILDCARD in origin)
     return Cors(
         origins=frozenset(origin.encode("ascii") for origin in plain),
-        below=tuple((f"{scheme}://".encode(), f".{host}".encode()) for scheme, host in below),
-        anybody="*" in written.origins,
+        wildcards=tuple((f"{scheme}://".encode(), f".{host}".encode()) for scheme, host in below),
+        any_origin="*" in written.origins,
         methods=", ".join(written.methods).encode("ascii"),
         headers=", ".join(written.headers).encode("ascii"),
         exposed=", ".join(written.expose).encode("ascii"),
@@ -323,51 +320,27 @@ def _replaced(written: CorsConfig) -> tuple[bytes, ...]:
 
 
 def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
-    """Split a route's path; a slash at its end says nothing more, but where there is nothing else."""
+    """Split a route's path into segments; None is a `{name}`.
+
+    A final slash adds no segment. Only an exact route for `/` itself has one, empty segment.
+    """
     parts = path.strip("/").split("/") if exact or path.strip("/") else []
     return tuple(None if part.startswith("{") else part.encode("ascii") for part in parts)
-
-
-def _names(removed: Iterable[str], replaced: Iterable[str]) -> tuple[bytes, ...]:
-    return tuple(name.lower().encode("ascii") for name in (*removed, *replaced))
-
-
-# What the gateway says itself, to the upstream or to the client.
-_OURS = re.compile(
-    r"host|x-request-id|x-forwarded-.*|x-user-.*|trace(?:parent|state)|x-privacy-level|dnt|sec-gpc"
-    r"|max-forwards|x-error-source|vary|access-control-.*",
-    re.IGNORECASE,
-)
-
-
-def _split(pairs: Mapping[str, str], *, protected: bool) -> dict[str, str]:
-    return {
-        name: value for name, value in pairs.items() if bool(_OURS.fullmatch(name)) is protected
-    }
-
-
-def _overrides(pairs: Mapping[str, str]) -> HeaderOverrides:
-    ours = _split(pairs, protected=True)
-    return HeaderOverrides(_names((), ours), _lines(ours)) if ours else NO_OVERRIDES
-
-
-def _lines(pairs: dict[str, str]) -> bytes:
-    return render((name.encode("ascii"), value.encode("latin-1")) for name, value in pairs.items())
 
 
 def _replaces(written: RouteConfig) -> bool:
     return written.strip_prefix or written.rewrite is not None
 
 
-def _laid_over(over: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
+def _merged(own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
     return Timeouts(
-        connect=_either(over.connect, base.connect),
-        first_byte=_either(over.first_byte, base.first_byte),
-        idle=_either(over.idle, base.idle),
-        total=_either(over.total, base.total),
-        max_duration=_either(over.max_duration, base.max_duration),
+        connect=_or_default(own.connect, base.connect),
+        first_byte=_or_default(own.first_byte, base.first_byte),
+        idle=_or_default(own.idle, base.idle),
+        total=_or_default(own.total, base.total),
+        max_duration=_or_default(own.max_duration, base.max_duration),
     )
 
 
-def _either(over: float | None, base: float) -> float:
-    return base if over is None else over
+def _or_default(value: float | None, default: float) -> float:
+    return default if value is None else value

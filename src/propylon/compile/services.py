@@ -1,4 +1,8 @@
-"""Compile what was written of a service into what is asked, and the rules for when it fails."""
+"""Compile a service: its instances, and the rules for when they fail.
+
+A URL becomes one instance, or an instance for each address that its name has in DNS. Each instance gets a connection
+pool for requests and another for probes, so that an instance that is merely busy does not fail its probes.
+"""
 
 from __future__ import annotations
 
@@ -40,61 +44,64 @@ __all__ = [
     "upstream_tls",
 ]
 
-# How an address becomes something that can be asked: (address, most connections).
+# Make an upstream from an address and the most connections to it.
 Connect = Callable[[Address, int], Upstream]
 
-# Connections for probes, apart from the others: a busy instance is not an ill one. The limit is one more
-# than `max_connections` may be, which makes it a pool that requests never share; each probe has one.
-_PROBING = 65536
+# The limit of the pools for probes. Pools are shared by address and limit; this one is above the largest
+# `max_connections`, so requests and probes never share a pool.
+_PROBE_CONNECTIONS = 65536
 
 
 class Listeners(Protocol):
-    """Who hears of what becomes of services."""
+    """Hears what happens to services; the log implements it."""
 
     def circuit(self, service: str, old: State, new: State, event: Event) -> None:
-        """A breaker has moved."""
+        """A breaker has changed its state because of `event`."""
 
     def instance(
         self, service: str, instance: Instance, old: Condition, new: Condition, reason: str
     ) -> None:
-        """An instance has come, gone, fallen ill, recovered, or is left out."""
+        """An instance was added, removed or ejected, or its health changed; `reason` says why."""
 
 
-class _Nobody:
+class _NoListeners:
     def circuit(self, service: str, old: State, new: State, event: Event) -> None:
-        """Hear nothing."""
+        """Ignore the event."""
 
     def instance(
         self, service: str, instance: Instance, old: Condition, new: Condition, reason: str
     ) -> None:
-        """Hear nothing."""
+        """Ignore the event."""
 
 
-_NOBODY = _Nobody()
+_NO_LISTENERS = _NoListeners()
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What a service needs besides what was written: `clock` never jumps, `wall` is the time of day."""
+    """What a service needs besides its configuration.
+
+    `clock` is monotonic, `wall` is the time of day, both in seconds; `chance` returns a number from 0 to 1.
+    """
 
     connect: Connect
     chance: Callable[[], float]
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
-    listeners: Listeners = _NOBODY
-    resolver: Resolver | None = None  # None: names are looked up when they are connected to
+    listeners: Listeners = _NO_LISTENERS
+    resolver: Resolver | None = None  # None: a name is resolved at each connect
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A service, and the names that some of its instances come of and go with."""
+    """A service, and the DNS names (`members`) that its instances are updated from."""
 
     service: Service
     members: tuple[Members, ...] = ()
 
 
 def compile_service(name: str, written: ServiceConfig, dependencies: Dependencies) -> Compiled:
-    """Return the service, with nothing known of it yet."""
+    """Return a new service: its breaker is closed and its instances are not probed yet."""
     sites = [
         _Site.of(url, weight, written.max_connections, dependencies.connect)
         for url, weight in written.weighted
@@ -105,9 +112,9 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         if dependencies.resolver is None or not site.is_named:
             instances.append(site.instance(None))
             continue
-        found = Members(site.host, site.instance, srv=site.srv)
-        members.append(found)
-        instances.extend(found.start(dependencies.resolver))
+        named = Members(site.host, site.instance, srv=site.srv)
+        members.append(named)
+        instances.extend(named.start(dependencies.resolver))
     service = Service(
         name=name,
         fleet=Fleet(
@@ -137,7 +144,7 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """A URL of a service: one instance, or as many as its name has addresses."""
+    """A configured URL: one instance, or one for each address of its name."""
 
     host: str
     port: int
@@ -151,7 +158,7 @@ class _Site:
 
     @classmethod
     def of(cls, url: str, weight: int, limit: int, connect: Connect) -> _Site:
-        """Read the URL."""
+        """Parse the URL; the other arguments are the settings of its service."""
         parts = parse_upstream(url)
         netloc = urlsplit(url).netloc
         return cls(
@@ -168,13 +175,15 @@ class _Site:
 
     @property
     def is_named(self) -> bool:
-        """Whether DNS may have something to say of it."""
+        """Whether the host is a name, not an address."""
         return parse_address(self.host) is None
 
     def instance(self, key: MemberKey) -> Instance:
-        """Return the instance at an address of the name, or wherever the name leads."""
+        """Return the instance at `key`, an address or SRV target of the name; None: at the URL itself."""
         address, header, weight = Address(self.host, self.port, self.tls), self.header, self.weight
-        if isinstance(key, SrvTarget):  # a host of its own, with a certificate of its own
+        if isinstance(
+            key, SrvTarget
+        ):  # a target has its own host name, and a certificate for that name
             address = Address(key.host, key.port, self.tls)
             header, weight = address.authority.encode("ascii"), key.weight
         elif key is not None:
@@ -184,7 +193,7 @@ class _Site:
             host=header,
             base=self.base,
             upstream=self.connect(address, self.limit),
-            probe=self.connect(address, _PROBING),
+            probe=self.connect(address, _PROBE_CONNECTIONS),
             weight=weight,
             source="configured" if key is None else "dns",
         )
@@ -192,7 +201,7 @@ class _Site:
 
 @cache
 def upstream_tls() -> ssl.SSLContext:
-    """Return what upstreams are verified with: one for all, so that equal addresses share connections."""
+    """Return the TLS context for upstreams. All share one, so that equal addresses share a pool."""
     return ssl.create_default_context()
 
 
@@ -213,7 +222,7 @@ def _timeouts(written: ServiceTimeoutsConfig) -> Timeouts:
 
 
 def circuit_of(written: CircuitConfig) -> Circuit:
-    """Return the rules of a breaker."""
+    """Return the compiled rules of a breaker."""
     return Circuit(
         failure_threshold=written.failure_threshold,
         failure_window=written.failure_window,

@@ -1,7 +1,7 @@
-"""Build the FastAPI app that holds the gateway's own endpoints, and a team's.
+"""Build the FastAPI app that holds the gateway's own endpoints and a team's.
 
-FastAPI leaves two things to us: it refuses HEAD where it answers GET (RFC 9110, 9.3.2), and its document does not
-offer the password flow beside a bearer token.
+FastAPI falls short in two points, which this module fills. FastAPI refuses HEAD where it answers GET, against
+RFC 9110, 9.3.2. And its OpenAPI document cannot offer the password flow as an alternative to a bearer token.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from propylon.control.errors import enveloped
+from propylon.control.errors import install_error_handlers
 from propylon.control.identity import BEARER
 from propylon.control.schemas import Envelope
 
 __all__ = ["HeadAsGet", "create_app", "offer_password"]
 
-PASSWORD = "password"  # noqa: S105 — the scheme's name in the documentation
+PASSWORD = "password"  # noqa: S105 — the scheme's name in the OpenAPI document
 
 
 def create_app(version: str, routers: Iterable[APIRouter]) -> FastAPI:
-    """Return the app; its errors have the gateway's envelope."""
+    """Return the app with these routers. Its errors have the gateway's envelope."""
     app = FastAPI(
         title="Propylon",
         summary="The gateway's own API.",
@@ -32,21 +32,21 @@ def create_app(version: str, routers: Iterable[APIRouter]) -> FastAPI:
     )
     for router in routers:
         app.include_router(router)
-    enveloped(app)
+    install_error_handlers(app)
     app.add_middleware(HeadAsGet)
     return app
 
 
 class HeadAsGet:
-    """Middleware of a FastAPI app, whose GET endpoints would refuse HEAD."""
+    """ASGI middleware: answer HEAD by the GET endpoint, without the body (RFC 9110, 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before `app`."""
+        """Wrap `app`, which answers GET."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Ask what is meant for HEAD itself; otherwise what answers GET, less its body."""
-        if scope["type"] != "http" or scope["method"] != "HEAD" or _is_there(scope):
+        """Pass the request on; a HEAD that no endpoint answers itself goes to GET."""
+        if scope["type"] != "http" or scope["method"] != "HEAD" or _answers_head(scope):
             await self._app(scope, receive, send)
             return
 
@@ -58,21 +58,21 @@ class HeadAsGet:
         await self._app({**scope, "method": "GET"}, receive, send_head)
 
 
-def _is_there(scope: Scope) -> bool:
-    """Whether something on the app answers HEAD by itself."""
+def _answers_head(scope: Scope) -> bool:
+    """Whether an endpoint of the app is registered for HEAD itself."""
     return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].routes)
 
 
 def offer_password(app: FastAPI, token_url: str) -> None:
-    """Describe the password flow, beside a token, as a way into every operation that needs one."""
+    """Add the OAuth2 password flow to the OpenAPI document, as an alternative wherever a token is needed."""
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = describe()
         schemes = document.get("components", {}).get("securitySchemes", {})
         if BEARER in schemes and PASSWORD not in schemes:
-            needed = list(_alternatives(document))
-            flow = {"tokenUrl": token_url, "scopes": dict.fromkeys(sorted(set(needed)), "")}
+            scopes = sorted(set(_add_password(document)))
+            flow = {"tokenUrl": token_url, "scopes": dict.fromkeys(scopes, "")}
             schemes[PASSWORD] = {"type": "oauth2", "flows": {"password": flow}}
         return document
 
@@ -80,11 +80,11 @@ def offer_password(app: FastAPI, token_url: str) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _alternatives(document: dict[str, Any]) -> Iterator[str]:
-    """Add the alternative wherever a token is needed; yield the scopes."""
+def _add_password(document: dict[str, Any]) -> Iterator[str]:
+    """Add the password flow to each operation that needs a token; yield the scopes that it names."""
     for path in document.get("paths", {}).values():
         for operation in path.values():
-            asked = operation.get("security", []) if isinstance(operation, dict) else []
-            for one in [one for one in asked if BEARER in one]:
-                asked.append({PASSWORD: one[BEARER]})
-                yield from one[BEARER]
+            security = operation.get("security", []) if isinstance(operation, dict) else []
+            for requirement in [entry for entry in security if BEARER in entry]:
+                security.append({PASSWORD: requirement[BEARER]})
+                yield from requirement[BEARER]

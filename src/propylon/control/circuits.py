@@ -1,4 +1,4 @@
-"""Show the breakers of all services."""
+"""Serve `GET {prefix}/circuits`: the state of every circuit breaker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["CircuitState", "router"]
 
 
 class CircuitState(BaseModel):
-    """A breaker, as it stands in the worker that was asked."""
+    """The state of one breaker, in the worker that answers."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -29,19 +29,21 @@ class CircuitState(BaseModel):
         }
     )
 
-    state: State = Field(description="CLOSED: requests pass; OPEN: none; HALF_OPEN: a few probes.")
+    state: State = Field(
+        description="CLOSED: requests pass; OPEN: no request passes; HALF_OPEN: a few probes pass."
+    )
     failures: int = Field(
         description="Failures within failure_window, counted up to the threshold."
     )
-    opened_at: str | None = Field(description="When it opened; null while it is closed.")
+    opened_at: str | None = Field(description="When the breaker opened; null while it is closed.")
     retry_after: str | None = Field(
-        description="When the next probe may pass; null unless it is open."
+        description="When the next probe may pass; null unless the breaker is open."
     )
     probes_in_flight: int = Field(description="Probes that have not ended yet.")
 
 
 def router(prefix: str, services: Callable[[], Iterable[Service]]) -> APIRouter:
-    """Return the endpoint over whatever services there are when it is asked."""
+    """Return the endpoint. `services` is called for each request, because a reload replaces the services."""
     routes = APIRouter(tags=["services"])
 
     @routes.get(

@@ -1,4 +1,8 @@
-"""Find a team's own endpoints on the app, so that they are routed like the gateway's."""
+"""Find a team's own endpoints on the FastAPI app, so that the gateway routes them like its own.
+
+The gateway routes a request before FastAPI sees it. So each FastAPI route is translated into an `Endpoint` with a path,
+methods and an access rule. A route that states no access rule gets the strict one: the gateway asks for a token.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +15,35 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute, Mount, WebSocketRoute
 
 from propylon.config.models.endpoints import Access, Endpoint
-from propylon.control.identity import identity_of
+from propylon.control.identity import declared_access
 
-__all__ = ["endpoints_of"]
+__all__ = ["find_endpoints"]
 
-# `{path:path}` takes slashes too: the endpoint answers for everything below.
+# FastAPI's `{path:path}` matches slashes too, so the endpoint answers for every path below.
 _DEEP = re.compile(r"/[^/]*\{[^{}]*:path\}.*\Z")
-# Safe by default: who is asked for no identity by the endpoint is asked for a token by the gateway.
-_ACCESS: dict[str, Access] = {"checked": "checked", "public": "public", "unsaid": "known"}
-_STRICTER: tuple[Access, ...] = ("public", "checked", "known")
+# Safe by default: where the endpoint declares nothing, the gateway asks for a token.
+_ACCESS: dict[str, Access] = {"checked": "checked", "public": "public", "undeclared": "known"}
+_BY_STRICTNESS: tuple[Access, ...] = ("public", "checked", "known")
 
 
-def endpoints_of(app: FastAPI, own: Iterable[BaseRoute]) -> tuple[Endpoint, ...]:
-    """Return the endpoints of the app that are not among the gateway's `own`.
+def find_endpoints(app: FastAPI, builtin: Iterable[BaseRoute]) -> tuple[Endpoint, ...]:
+    """Return the endpoints of the app that are not among the gateway's own (`builtin`).
 
-    FastAPI takes the first endpoint that fits, the gateway the most specific one. Where several may answer
-    a request, the strictest of them says whom it is for, so that none is reached by way of another.
+    FastAPI takes the first endpoint that matches, the gateway the most specific one. So where two endpoints can match
+    the same request, both get the stricter access of the two. Otherwise a client could pass the gateway by the rule of
+    the open endpoint, and FastAPI would then run the guarded one.
     """
-    known = {id(route) for route in own}
-    theirs = [route for route in app.routes if id(route) not in known]
-    found = [one for one in map(_endpoint, iter_route_contexts(theirs)) if one is not None]
-    return tuple(
-        replace(one, access=max((o.access for o in found if _meet(one, o)), key=_STRICTER.index))
-        for one in found
-    )
+    known = {id(route) for route in builtin}
+    custom = [route for route in app.routes if id(route) not in known]
+    translated = map(_endpoint, iter_route_contexts(custom))
+    found = [endpoint for endpoint in translated if endpoint is not None]
+    return tuple(replace(endpoint, access=_strictest(endpoint, found)) for endpoint in found)
+
+
+def _strictest(endpoint: Endpoint, all_endpoints: Iterable[Endpoint]) -> Access:
+    """Return the strictest access among the endpoints that can match the same request."""
+    overlapping = (other.access for other in all_endpoints if _overlap(endpoint, other))
+    return max(overlapping, key=_BY_STRICTNESS.index)
 
 
 def _endpoint(route: RouteContext) -> Endpoint | None:
@@ -45,27 +54,29 @@ def _endpoint(route: RouteContext) -> Endpoint | None:
         return Endpoint(_path(written), None, "known", exact=False, max_body=None)
     methods = frozenset(route.methods) if route.methods else None
     if methods is not None and "GET" in methods:
-        methods |= {"HEAD"}  # the app answers it, too
+        methods |= {"HEAD"}  # the app answers HEAD by GET (HeadAsGet)
     path = _DEEP.sub("", written)
     return Endpoint(
-        _path(path), methods, _ACCESS[identity_of(route)], exact=path == written, max_body=None
+        _path(path), methods, _ACCESS[declared_access(route)], exact=path == written, max_body=None
     )
 
 
 def _path(written: str) -> str:
-    """Return the path as the gateway matches it: a segment with a parameter in it is any segment."""
+    """Return the path as the gateway matches it: a segment with a parameter matches any segment."""
     segments = written.strip("/").split("/")
     return "/" + "/".join("{}" if "{" in segment else segment for segment in segments)
 
 
-def _meet(one: Endpoint, other: Endpoint) -> bool:
-    """Whether there may be a request for both."""
-    if one.methods is not None and other.methods is not None and not one.methods & other.methods:
+def _overlap(left: Endpoint, right: Endpoint) -> bool:
+    """Whether one request can match both endpoints."""
+    if left.methods is not None and right.methods is not None and not left.methods & right.methods:
         return False
-    mine, theirs = one.path.strip("/").split("/"), other.path.strip("/").split("/")
-    mine, theirs = [part for part in mine if part], [part for part in theirs if part]
-    if any(a != b and "{}" not in (a, b) for a, b in zip(mine, theirs, strict=False)):
+    lefts, rights = _segments(left.path), _segments(right.path)
+    if any(a != b and "{}" not in (a, b) for a, b in zip(lefts, rights, strict=False)):
         return False
-    longer = one if len(mine) > len(theirs) else other
-    shorter = other if longer is one else one
-    return len(mine) == len(theirs) or not shorter.exact
+    shorter = right if len(lefts) > len(rights) else left
+    return len(lefts) == len(rights) or not shorter.exact
+
+
+def _segments(path: str) -> list[str]:
+    return [part for part in path.strip("/").split("/") if part]

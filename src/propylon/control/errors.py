@@ -1,4 +1,4 @@
-"""Give the errors of the endpoints the gateway's envelope."""
+"""Answer every error of the FastAPI app in the gateway's envelope."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from propylon.errors import GatewayError
 from propylon.proxy.refuse import PROBLEM, RETRY_AFTER, asks_for_problem, envelope, problem
 
-__all__ = ["code_of", "enveloped"]
+__all__ = ["code_of", "install_error_handlers"]
 
 _CODES = {
     400: "INVALID_REQUEST",
@@ -34,12 +34,12 @@ log = logging.getLogger(__name__)
 
 
 def code_of(status: int) -> str:
-    """Return the code that goes with a status."""
+    """Return the error code of the envelope for an HTTP status."""
     return _CODES.get(status, "INTERNAL_ERROR" if status >= _SERVER_ERROR else "INVALID_REQUEST")
 
 
-def enveloped(app: FastAPI) -> None:
-    """Have the app answer every error in the envelope."""
+def install_error_handlers(app: FastAPI) -> None:
+    """Make the app answer every error in the envelope, or as RFC 9457 problem details if asked."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -54,7 +54,7 @@ def enveloped(app: FastAPI) -> None:
 
     @app.exception_handler(GatewayError)
     async def failed(request: Request, error: GatewayError) -> JSONResponse:
-        if error.reason:  # what only the log is told
+        if error.reason:  # only the log gets the reason
             level = logging.ERROR if error.status >= _SERVER_ERROR else logging.INFO
             log.log(level, "%s: %s", error.message, error.reason)
         answer = _answer(request, error.status, error.message, dict(error.details), error.code)
@@ -64,7 +64,7 @@ def enveloped(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broke(request: Request, _: Exception) -> JSONResponse:
-        # Starlette sends this and raises again, which is how the traceback comes to the log.
+        # Starlette sends this answer and raises the exception again; so the traceback reaches the log.
         return _answer(request, 500, "An endpoint of the gateway failed", {})
 
 
@@ -78,24 +78,24 @@ def _answer(
     return JSONResponse(
         form(status, code or code_of(status), message, details, identity),
         status_code=status,
-        headers={"Cache-Control": "no-store", **_advice(status)},
+        headers={"Cache-Control": "no-store", **_default_headers(status)},
         media_type=kind,
     )
 
 
 def _field(item: dict[str, Any]) -> tuple[str, str]:
-    """Return which field does not fit, by its name in the request, and why."""
+    """Return the name of the invalid field in the request, and what is wrong with it."""
     place, kind = item["loc"], item["type"]
-    if kind == "json_invalid" and isinstance(place[-1], int):  # a position in the text
+    if kind == "json_invalid" and isinstance(place[-1], int):  # the position in the JSON text
         return "body", f"{item['msg']}: {item['ctx']['error']} at position {place[-1]}"
     if place == ("body",) and isinstance(item.get("input"), bytes):
-        # FastAPI leaves a body of another type as it came.
+        # FastAPI does not parse a body of another content type: the field is then the whole body.
         return "body", "must be JSON, sent with Content-Type: application/json"
     return ".".join(map(str, place[1:])) or str(place[0]), item["msg"]
 
 
-def _advice(status: int) -> dict[str, str]:
-    """Say what would let the client in, or when to come back; an error that knows better replaces it."""
+def _default_headers(status: int) -> dict[str, str]:
+    """Return the default challenge or `Retry-After`; the headers of the error itself replace them."""
     if status in (401, 403):
         return {"WWW-Authenticate": "Bearer"}
     return {"Retry-After": RETRY_AFTER.decode()} if status == 503 else {}

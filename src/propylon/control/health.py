@@ -1,4 +1,8 @@
-"""Say how the gateway is, and how the services behind it are: from real probes, run together."""
+"""Serve `/health`, `/livez` and `/readyz`.
+
+`/health` probes the instances of all services, concurrently. One round of probes serves all clients that ask within a
+second. An instance that background health checks cover is not probed again: their last result counts.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,16 @@ from propylon.services.service import Instance, Service
 
 __all__ = ["HealthState", "router"]
 
-_STOPPED = "5"  # seconds until another may have taken its place
-_SHARED_FOR = 1.0  # seconds: what many balancers ask for at once is found out once
+_RETRY_WHEN_DRAINING = "5"  # seconds; by then another gateway may have taken this one's place
+_SHARED_FOR = 1.0  # seconds that a round of probes is reused: several balancers may ask at once
 
 
 @dataclass(slots=True)
 class HealthState:
-    """What is known of the health of the gateway and its services.
+    """What the gateway knows of its own health and of its services'.
 
-    Each of `waiting` returns why the gateway cannot serve everything yet, or None; the public reads it.
+    Each function in `waiting` returns why the gateway cannot serve every route yet, or None. Any client can read that
+    text at `/readyz`.
     """
 
     version: str
@@ -37,54 +42,54 @@ class HealthState:
     _probed_at: float = -math.inf
 
     def reasons(self) -> list[str]:
-        """Return what the gateway waits for before it is ready."""
+        """Return what the gateway still waits for. Empty: it is ready."""
         answers = [reason() for reason in self.waiting]
         return [answer for answer in answers if answer is not None]
 
     async def probe(self) -> dict[str, ServiceHealth]:
-        """Return every service's health, about a second old at the most; one round at a time."""
+        """Return every service's health, at most about a second old. Only one round runs at a time."""
         probing = self._probing
         if probing is None or probing.cancelled() or (probing.done() and self._is_old()):
             self._probed_at = time.monotonic()
             probing = self._probing = spawn(_probe_all(self.services))
-        # Shielded: one impatient client must not cancel what others wait for.
+        # Shielded: a client that leaves must not cancel the round that other clients wait for.
         return await asyncio.shield(probing)
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._probed_at > _SHARED_FOR
 
     def overall(self, services: Iterable[ServiceHealth]) -> Status:
-        """Return how the gateway is as a whole."""
+        """Return the status of the gateway as a whole."""
         if self.draining:
             return "unhealthy"
-        # What it waits for may never be needed: a balancer that took it out would cut off the rest.
-        well = not self.reasons() and all(service.status == "healthy" for service in services)
-        return "healthy" if well else "degraded"
+        # Not ready is only degraded here: the routes that need no token work already.
+        healthy = not self.reasons() and all(service.status == "healthy" for service in services)
+        return "healthy" if healthy else "degraded"
 
 
 async def _probe_all(services: Iterable[Service]) -> dict[str, ServiceHealth]:
     known = tuple(services)
-    found = await asyncio.gather(*map(_probe_service, known))
-    return {service.name: health for service, health in zip(known, found, strict=True)}
+    results = await asyncio.gather(*map(_probe_service, known))
+    return {service.name: health for service, health in zip(known, results, strict=True)}
 
 
 async def _probe_service(service: Service) -> ServiceHealth:
     instances = service.instances
     if not instances:
         return ServiceHealth(status="unknown", latency_ms=None)
-    found = await asyncio.gather(*(_latency(service, instance) for instance in instances))
-    well = [latency for latency in found if latency is not None]
-    if not well:
+    results = await asyncio.gather(*(_latency(service, instance) for instance in instances))
+    latencies = [latency for latency in results if latency is not None]
+    if not latencies:
         return ServiceHealth(status="unhealthy", latency_ms=None)
-    fastest = round(min(well) * 1000, 3)
-    everybody = len(well) == len(instances)
-    return ServiceHealth(status="healthy" if everybody else "degraded", latency_ms=fastest)
+    fastest = round(min(latencies) * 1000, 3)
+    all_healthy = len(latencies) == len(instances)
+    return ServiceHealth(status="healthy" if all_healthy else "degraded", latency_ms=fastest)
 
 
 async def _latency(service: Service, instance: Instance) -> float | None:
-    """Return how fast the instance answered, in seconds; None if it is not well."""
+    """Return the latency of the instance in seconds; None if it is not healthy."""
     state = instance.state
-    # Who is probed in the background anyway is not asked again, once there is a verdict.
+    # Background health checks probe this instance already, and have a result: use it.
     if service.fleet.rules(instance) is not None and state.status != "starting":
         return state.latency if state.status == "healthy" else None
     result = await check(service.fleet, instance, clock=time.perf_counter, wall=time.time)
@@ -92,16 +97,16 @@ async def _latency(service: Service, instance: Instance) -> float | None:
 
 
 def router(state: HealthState) -> APIRouter:
-    """Return the endpoints over `state`."""
+    """Return the three endpoints, which answer from `state`."""
     routes = APIRouter(tags=["health"])
 
-    @routes.get("/health", summary="How the gateway and its services are")
+    @routes.get("/health", summary="Health of the gateway and its services")
     async def health(response: Response) -> Health:
         services = await state.probe()
         status = state.overall(services.values())
         if status == "unhealthy":
             response.status_code = 503
-            response.headers["Retry-After"] = _STOPPED
+            response.headers["Retry-After"] = _RETRY_WHEN_DRAINING
         response.headers["Cache-Control"] = "no-store"
         now = datetime.now(UTC).replace(microsecond=0)
         return Health(status=status, version=state.version, timestamp=now, services=services)
@@ -114,15 +119,17 @@ def router(state: HealthState) -> APIRouter:
         "/readyz",
         summary="Whether traffic should be sent here",
         response_model_exclude_none=True,
-        responses={503: {"model": Readiness, "description": "Not now, or no more."}},
+        responses={503: {"model": Readiness, "description": "Not ready yet, or draining."}},
     )
     async def readyz(response: Response) -> Readiness:
-        found = _readiness(state)
-        if found.status != "ready":
+        readiness = _readiness(state)
+        if readiness.status != "ready":
             response.status_code = 503
-            # A balancer asks again anyway; a stop takes longer than a start.
-            response.headers["Retry-After"] = _STOPPED if found.status == "draining" else "1"
-        return found
+            # A stopping gateway stays unready longer than a starting one.
+            response.headers["Retry-After"] = (
+                _RETRY_WHEN_DRAINING if readiness.status == "draining" else "1"
+            )
+        return readiness
 
     return routes
 

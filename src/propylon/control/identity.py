@@ -1,12 +1,12 @@
-"""Tell an endpoint who is asking: FastAPI dependencies, filled by the gateway in front of it.
+"""Give an endpoint its caller, by FastAPI dependencies: `current_principal`, `require_scopes`, `require_roles`, `public`.
 
-Who is asking travels in this process, in the scope's state: no header can forge it, and nothing is verified
-twice. An app that is called without the gateway in front knows nobody.
+The gateway has verified the token before it calls the app. It passes the principal on in the ASGI scope's state, inside
+this process. So no header can forge a principal, and no token is verified twice. If the app is called without the
+gateway in front, there is no principal, and `current_principal` answers 401.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -17,32 +17,30 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from propylon.proxy.challenge import insufficient, missing
-from propylon.proxy.principal import Principal
+from propylon.proxy.principal import Principal, is_listable, is_scope
 from propylon.upstream.inprocess import CONTEXT
 
 __all__ = [
     "BEARER",
-    "Asked",
+    "DeclaredAccess",
     "current_principal",
-    "identity_of",
+    "declared_access",
     "public",
     "require_roles",
     "require_scopes",
 ]
 
-Asked = Literal["checked", "public", "unsaid"]
+DeclaredAccess = Literal["checked", "public", "undeclared"]
 
-BEARER = "bearer"  # the scheme's name in the documentation
-# RFC 6749, 3.3: what else would break out of the quotes of a challenge.
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+BEARER = "bearer"  # the scheme's name in the OpenAPI document
 
-_UNKNOWN = "the endpoint needs to know who is asking"
-_NO_SCOPE = "The token's scopes do not reach"
-_NO_ROLE = "This needs another role"
+_ANONYMOUS = "the endpoint needs to know who is asking"
+_NO_SCOPE = "The token lacks a required scope"
+_NO_ROLE = "The token lacks a required role"
 
 
 class _Bearer(SecurityBase):
-    """Documents that a token is needed; the gateway has verified it by now."""
+    """Show in the OpenAPI document that a token is needed. The gateway has verified it already."""
 
     def __init__(self) -> None:
         self.model = HTTPBearer(
@@ -51,21 +49,21 @@ class _Bearer(SecurityBase):
         self.scheme_name = BEARER
 
     async def __call__(self) -> None:
-        """Do nothing."""
+        """Do nothing: the class exists for the document."""
 
 
-_documented = params.Depends(_Bearer())
+_in_document = params.Depends(_Bearer())
 
 
 class _Dependency(params.Security):
-    """A dependency that stands where `Depends(...)` does, and inside of it.
+    """A dependency that a team writes in place of `Depends(...)`, or inside it.
 
-    It is its own key in `dependency_overrides`, so there is only one of each: equal is what is the same.
+    It is also its own key in `dependency_overrides`, so two of them are equal only if they are the same object.
     """
 
     def __init__(self, name: str, scopes: tuple[str, ...] = ()) -> None:
         super().__init__(scopes=scopes)
-        # The class is frozen; FastAPI reads what to call from here.
+        # The base class is frozen. FastAPI calls what `dependency` names: this object.
         object.__setattr__(self, "dependency", self)
         object.__setattr__(self, "_name", name)
 
@@ -78,31 +76,31 @@ class _Dependency(params.Security):
 
 class _Current(_Dependency):
     async def __call__(
-        self, connection: HTTPConnection, _: Annotated[None, _documented]
+        self, connection: HTTPConnection, _: Annotated[None, _in_document]
     ) -> Principal:
-        """Return who is asking. Raises AuthError if nobody knows."""
+        """Return the caller. Raises AuthError if the caller is anonymous."""
         state = connection.scope.get("state") or {}
         principal = getattr(state.get(CONTEXT), "principal", None)
-        # Whatever else may stand there is not ours.
+        # Under a foreign server, another program may have put something else there.
         if not isinstance(principal, Principal) or not principal.known:
-            raise missing(_UNKNOWN)
+            raise missing(_ANONYMOUS)
         return principal
 
 
 class _Public(_Dependency):
     async def __call__(self) -> None:
-        """Ask nobody."""
+        """Let every caller pass."""
 
 
 current_principal: Any = _Current("current_principal")
-"""Who is asking: `me: Annotated[Principal, current_principal]`. Nobody known: 401."""
+"""The caller, as in `me: Annotated[Principal, current_principal]`. An anonymous caller gets 401."""
 
 public: Any = _Public("public")
-"""Marks an endpoint that is for everybody: `dependencies=[public]`."""
+"""Marks an endpoint that any client may call without a token: `dependencies=[public]`."""
 
 
 class _Requires(_Dependency):
-    """Lets those pass who are what `_check` asks for."""
+    """Let a caller pass if `_check` raises nothing."""
 
     _check: Callable[[Principal], None]
 
@@ -113,17 +111,21 @@ class _Requires(_Dependency):
         object.__setattr__(self, "_check", check)
 
     async def __call__(self, principal: Annotated[Principal, current_principal]) -> Principal:
-        """Return who is asking. Raises AuthError if nobody knows, Forbidden if they may not."""
-        if not principal.known:  # whatever stands in for `current_principal`
-            raise missing(_UNKNOWN)
+        """Return the caller. Raises AuthError if the caller is anonymous, Forbidden if `_check` refuses."""
+        if not principal.known:  # a test may have overridden `current_principal`
+            raise missing(_ANONYMOUS)
         self._check(principal)
         return principal
 
 
 def require_scopes(*scopes: str) -> Any:
-    """Return a dependency that needs all of these scopes: `dependencies=[require_scopes("read")]`."""
+    """Return a dependency that lets a caller pass who has all these scopes; others get 403.
+
+    `dependencies=[require_scopes("read")]`, or `me: Annotated[Principal, require_scopes("read")]`.
+    Raises ValueError for no scope, or a malformed one.
+    """
     needed = frozenset(scopes)
-    _written("require_scopes", scopes, all(map(_SCOPE.fullmatch, needed)))
+    _check_names("require_scopes", scopes, valid=all(map(is_scope, needed)))
 
     def check(principal: Principal) -> None:
         if not needed <= principal.scopes:
@@ -133,9 +135,13 @@ def require_scopes(*scopes: str) -> Any:
 
 
 def require_roles(*roles: str) -> Any:
-    """Return a dependency that needs any of these roles: `dependencies=[require_roles("admin")]`."""
+    """Return a dependency that lets a caller pass who has any of these roles; others get 403.
+
+    `dependencies=[require_roles("admin")]`, or `me: Annotated[Principal, require_roles("admin")]`.
+    Raises ValueError for no role, or an empty one.
+    """
     wanted = frozenset(roles)
-    _written("require_roles", roles, all(roles))
+    _check_names("require_roles", roles, valid=all(map(is_listable, wanted)))
 
     def check(principal: Principal) -> None:
         if wanted.isdisjoint(principal.roles):
@@ -144,29 +150,31 @@ def require_roles(*roles: str) -> Any:
     return _Requires(f"require_roles{roles}", check, ())
 
 
-def _written(name: str, words: tuple[str, ...], good: object) -> None:
-    # With none at all, one would let everybody pass, the other nobody: neither was meant.
-    if not words or not good:
-        msg = f'{name} takes one or more names without spaces and quotes, as in {name}("read")'
+def _check_names(function: str, names: tuple[str, ...], *, valid: bool) -> None:
+    # Without a name, require_scopes would let every caller pass, and require_roles none: neither was meant. With a
+    # name that no token can carry, the endpoint would refuse every client.
+    if not names or not valid:
+        msg = f'{function} takes one or more names without spaces, commas and quotes, as in {function}("read")'
         raise ValueError(msg)
 
 
-def identity_of(route: object) -> Asked:
-    """Say whether an endpoint asks who it is ("checked"), asks nobody ("public"), or does not say.
+def declared_access(route: object) -> DeclaredAccess:
+    """Return how an endpoint guards itself.
 
-    `route` is a FastAPI route, or what `fastapi.routing.iter_route_contexts` makes of one: there the
-    dependencies of the routers that include it are in it, too. Anything else does not say.
+    `checked`: it depends on `current_principal`, `require_scopes` or `require_roles`. `public`: it depends on
+    `public`. `undeclared`: neither, or `route` is no FastAPI route. The routes of
+    `fastapi.routing.iter_route_contexts` include the dependencies of their routers.
     """
     dependant = getattr(route, "dependant", None)
     if not isinstance(dependant, Dependant):
-        return "unsaid"
-    calls = list(_calls(dependant))
+        return "undeclared"
+    calls = list(_dependency_calls(dependant))
     if any(isinstance(call, _Current | _Requires) for call in calls):
         return "checked"
-    return "public" if any(isinstance(call, _Public) for call in calls) else "unsaid"
+    return "public" if any(isinstance(call, _Public) for call in calls) else "undeclared"
 
 
-def _calls(dependant: Dependant) -> Iterator[object]:
+def _dependency_calls(dependant: Dependant) -> Iterator[object]:
     for needed in dependant.dependencies:
         yield needed.call
-        yield from _calls(needed)
+        yield from _dependency_calls(needed)

@@ -1,4 +1,4 @@
-"""Explain a token to who may know (RFC 7662)."""
+"""Answer token introspection (RFC 7662)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["introspect"]
 
 
 async def introspect(verify: Verify, token: str) -> Introspected:
-    """Return what an access token says, as long as it is good.
+    """Return the claims of a valid access token; for any other token only `active: false`.
 
-    Of a refresh token nothing is told: who asks may look at `active` alone, and would take it for an
-    access token.
+    A refresh token is not active either. A resource server that looks at `active` alone would otherwise accept it as
+    an access token.
     """
     try:
         verified = await verify(token.encode("utf-8", "replace"))
     except AuthError:
         return Introspected(active=False)
-    return _told(verified)
+    return _introspected(verified)
 
 
-def _told(verified: Verified) -> Introspected:
+def _introspected(verified: Verified) -> Introspected:
     principal = verified.principal
     claims = principal.claims
     issuer, audience = claims.get("iss"), claims.get("aud")
@@ -35,9 +35,9 @@ def _told(verified: Verified) -> Introspected:
         sub=principal.subject,
         username=principal.subject,
         token_type="bearer",  # noqa: S106 — the name of a scheme
-        # As the token says it: the leeway, which `verified.expires` has in it, is our own business.
-        exp=_moment(claims, "exp"),
-        iat=_moment(claims, "iat"),
+        # The token's own `exp`: `verified.expires` includes the gateway's leeway.
+        exp=_numeric(claims, "exp"),
+        iat=_numeric(claims, "iat"),
         jti=verified.token_id,
         iss=issuer if isinstance(issuer, str) else None,
         aud=audience if isinstance(audience, str | list) else None,
@@ -45,6 +45,6 @@ def _told(verified: Verified) -> Introspected:
     )
 
 
-def _moment(claims: Mapping[str, object], name: str) -> int | float | None:
+def _numeric(claims: Mapping[str, object], name: str) -> int | float | None:
     value = claims.get(name)
     return value if isinstance(value, int | float) else None

@@ -13,7 +13,7 @@ __all__ = ["Issued", "Issuer"]
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """An access token, and what is known of it without reading it; it counts for `life` seconds at least."""
+    """A signed access token, its `jti` and its `exp`. It is valid for at least `life` seconds."""
 
     token: str = field(repr=False)
     token_id: str
@@ -23,10 +23,10 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Signs tokens with the secret that they are verified with.
+    """Signs access tokens with the secret that the gateway verifies them with.
 
-    `expires` is how long one counts, in seconds; `clock` is the wall's; `ids` returns an id that nobody else
-    has. `scopes_claim` and `roles_claim` must be among those that are read when the token comes back.
+    `expires` is the lifetime of a token in seconds. `clock` is the wall clock. `ids` returns a new unique id.
+    `scopes_claim` and `roles_claim` must be among the claims that the verifier reads scopes and roles from.
     """
 
     secret: bytes = field(repr=False)
@@ -48,10 +48,10 @@ class Issuer:
         email: str = "",
         after: float = -math.inf,
     ) -> Issued:
-        """Return a token; `after` is the moment before which tokens of this subject do not count."""
+        """Return a token. Tokens of this subject that were issued before `after` are revoked."""
         now = self.clock()
         issued = _issued_at(now, after)
-        # Rounded up: it counts at least as long as the client is told.
+        # Rounded up: the token is valid for at least as long as `expires_in` tells the client.
         expires = math.ceil(now + self.expires)
         token_id = self.ids()
         claims: dict[str, object] = {
@@ -67,17 +67,17 @@ class Issuer:
         return Issued(token, token_id, float(expires), self.expires)
 
     def _optional(self, email: str) -> dict[str, object]:
-        """Return the claims that are left out where there is nothing to say."""
+        """Return the claims that have a value; a token carries no empty ones."""
         audience = self.audience[0] if len(self.audience) == 1 else list(self.audience)
-        found = {"email": email, "iss": self.issuer, "aud": audience}
-        return {name: claim for name, claim in found.items() if claim}
+        claims = {"email": email, "iss": self.issuer, "aud": audience}
+        return {name: claim for name, claim in claims.items() if claim}
 
 
 def _issued_at(now: float, after: float) -> int | float:
-    """Return `iat`: whole seconds, which everybody can read.
+    """Return `iat`, in whole seconds, because some libraries cannot read fractions.
 
-    In the very second in which the subject's tokens were taken back, rounding down would make an old token
-    of a new one; there it is a fraction, which RFC 7519 (section 2, NumericDate) allows.
+    In the second in which the subject's tokens were revoked, rounding down would give a new token an `iat` before the
+    revocation. So `iat` is a fraction there, which RFC 7519 (section 2, NumericDate) allows.
     """
     whole = math.floor(now)
     return whole if whole >= after else now

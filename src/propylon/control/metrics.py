@@ -1,4 +1,4 @@
-"""Show the metrics to Prometheus."""
+"""Serve `GET /metrics` in the Prometheus text format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["router"]
 
 
 def router(render: Callable[[], bytes]) -> APIRouter:
-    """Return the endpoint over `render`, which returns the text of all metrics."""
+    """Return the endpoint. `render` returns the text of all metrics."""
     routes = APIRouter(tags=["monitoring"])
 
     @routes.get("/metrics", summary="Counters for Prometheus", response_class=Response)

@@ -1,4 +1,4 @@
-"""Name what the token endpoints need to know and to keep: whoever keeps it fits these shapes. Pure."""
+"""Declare the storage that the token endpoints need, as protocols. `stores` and `assembly` implement them. Pure."""
 
 from __future__ import annotations
 
@@ -11,90 +11,96 @@ from propylon.proxy.authenticate.revocation import Revocation
 __all__ = ["Account", "Accounts", "Grant", "Grants", "Revoker", "Verify"]
 
 Verify = Callable[[bytes], Awaitable[Verified]]
-"""Return what a token says; raise AuthError for any that is not good now."""
+"""Verify an access token: return what it says, or raise AuthError if it is not valid now."""
 
 
 class Account(Protocol):
-    """Somebody who may ask for tokens, and what these may say."""
+    """A user who may ask for tokens, and the most that these tokens may say."""
 
     @property
     def username(self) -> str:
-        """The name as it was given; the subject of tokens."""
+        """The name as it was registered. It is the subject of the user's tokens."""
 
     @property
     def email(self) -> str:
-        """Empty if none is known."""
+        """The email address; empty if unknown."""
 
     @property
     def full_name(self) -> str:
-        """Empty if none is known."""
+        """The email address; empty if unknown."""
 
     @property
     def scopes(self) -> frozenset[str]:
-        """The most that a token of theirs may say."""
+        """All scopes that a token of this user may have."""
 
     @property
     def roles(self) -> frozenset[str]:
-        """What a token of theirs says."""
+        """The roles that a token of this user has."""
 
     @property
     def disabled(self) -> bool:
-        """Whether they get no more tokens."""
+        """True: the user gets no new tokens."""
 
 
 class Accounts(Protocol):
-    """Who may ask for tokens. Every method raises ServiceUnavailable when nobody can tell."""
+    """The users. Every method raises ServiceUnavailable while the database is unavailable."""
 
     async def authenticate(self, username: str, password: str) -> Account | None:
-        """Return the account whose password this is; None for all others, after the same work."""
+        """Return the account if the password is right and the user is not disabled, else None.
+
+        The answer takes as long for an unknown name, so that a client cannot find out which names exist.
+        """
 
     async def find(self, username: str) -> Account | None:
-        """Return an account by name."""
+        """Return the account of this name, in any capitals; None if there is none."""
 
 
 class Grant(Protocol):
-    """What a refresh token stands for."""
+    """A refresh token, as the store knows it."""
 
     @property
     def family(self) -> str:
-        """What names the login that it came of."""
+        """The id of the login that the token belongs to."""
 
     @property
     def subject(self) -> str:
-        """The name of the account."""
+        """The username of the account."""
 
     @property
     def scopes(self) -> frozenset[str]:
-        """What was granted at the login."""
+        """The scopes that were granted at the login."""
 
     @property
     def current(self) -> bool:
-        """False: it was used before."""
+        """False: the token was exchanged already."""
 
 
 class Grants(Protocol):
-    """Refresh tokens. Every method raises ServiceUnavailable when nobody can tell."""
+    """The refresh tokens. Every method raises ServiceUnavailable while the database is unavailable."""
 
     async def begin(
         self, subject: str, scopes: frozenset[str], token_id: str, expires: float
     ) -> str:
-        """Return the first refresh token of a login, beside an access token with this id and `exp`."""
+        """Begin a login and return its first refresh token.
+
+        `token_id` and `expires` are the `jti` and `exp` of the access token that goes with it.
+        """
 
     async def find(self, token: str) -> Grant | None:
-        """Return what a refresh token stands for; None if nobody knows it, or it has expired."""
+        """Return the grant of a refresh token; None if the token is unknown or has expired."""
 
     async def renew(self, token: str, token_id: str, expires: float) -> str | None:
-        """Exchange a refresh token that was found for its successor; None if somebody was faster."""
+        """Exchange a refresh token for its successor; None if another request has just exchanged it."""
 
     async def end(self, family: str) -> None:
-        """End all that came of a login: its refresh token, and its access tokens."""
+        """End a login: revoke its refresh token and all its access tokens."""
 
 
 class Revoker(Protocol):
-    """Where tokens are taken back. Every method raises ServiceUnavailable when that cannot be done."""
+    """The store of revocations. Every method raises ServiceUnavailable while the database is unavailable."""
 
     async def revoke(self, revocation: Revocation) -> None:
-        """Take tokens back, and the logins that they came of where the revocation means many."""
+        """Revoke tokens; a revocation of many tokens also ends their logins."""
 
     async def since(self, subject: str) -> float:
-        """Return the moment before which no token of the subject counts; -inf if all do."""
+        """Return the moment before which all tokens of the subject are revoked; -inf if there is none."""

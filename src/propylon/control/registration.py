@@ -1,4 +1,4 @@
-"""Model what the registry's endpoints speak."""
+"""Define the request and response models of the registry's endpoints."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 _MAX_KEYS = 32
-_MAX_METADATA = 4096  # bytes of JSON: labels, not documents; it is kept in memory and listed
+_MAX_METADATA = 4096  # bytes as JSON: it is for labels; every worker keeps it in memory
 _MAX_PATH = 512
 _ID = "10.0.0.7:8001"
-_SHOWN: dict[str, Any] = {
+_REQUEST: dict[str, Any] = {
     "service_name": "orders",
     "host": "10.0.0.7",
     "port": 8001,
@@ -36,7 +36,7 @@ _SHOWN: dict[str, Any] = {
     "check_interval": 30,
     "metadata": {"version": "1.4.2", "zone": "a"},
 }
-_STANDING = {"instance_id": _ID, "status": "starting"}
+_ANSWER = {"instance_id": _ID, "status": "starting"}
 _ENTRY: dict[str, Any] = {
     "instance_id": _ID,
     "status": "healthy",
@@ -55,7 +55,7 @@ Status = Literal["starting", "healthy", "unhealthy", "failed", "stopped"]
 
 def _service(name: str) -> str:
     if name == BUILTIN_SERVICE:
-        msg = f'"{BUILTIN_SERVICE}" is what the gateway calls itself'
+        msg = f'"{BUILTIN_SERVICE}" is the name of the gateway itself'
         raise ValueError(msg)
     return name
 
@@ -69,11 +69,11 @@ def _metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
         msg = f"has more than {_MAX_KEYS} keys"
         raise ValueError(msg)
     try:
-        # NaN, half a surrogate pair and 2**64 can be read as JSON, and could not be written again.
+        # Python's parser takes NaN, lone surrogates and 2**64, but they could not be written as JSON again.
         json.dumps(metadata, allow_nan=False)
         size = len(orjson.dumps(metadata))
     except (ValueError, orjson.JSONEncodeError) as error:
-        msg = "has a number or a text in it that is no JSON for everybody"
+        msg = "contains a number or a text that not every JSON parser can read"
         raise ValueError(msg) from error
     if size > _MAX_METADATA:
         msg = f"has more than {_MAX_METADATA} bytes as JSON"
@@ -81,29 +81,29 @@ def _metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return metadata
 
 
-def _shown(example: dict[str, Any]) -> ConfigDict:
+def _with_example(example: dict[str, Any]) -> ConfigDict:
     return ConfigDict(frozen=True, json_schema_extra={"example": example})
 
 
 class RegistrationRequest(BaseModel):
     """An instance of a service, as it announces itself."""
 
-    model_config = _shown(_SHOWN)
+    model_config = _with_example(_REQUEST)
 
     service_name: Annotated[ServiceName, AfterValidator(_service)] = Field(
-        description="The service that it belongs to; one that is new gets no route of its own.",
+        description="The service that the instance belongs to. A service that is new here gets no route.",
         examples=["orders"],
     )
     host: Annotated[str, Field(min_length=1, max_length=253), AfterValidator(parse_host)] = Field(
-        description="Where it listens: a name or an IP address, which `registry.allow` has to name.",
+        description="Where the instance listens: a host name or an IP address. `registry.allow` must allow it.",
         examples=["10.0.0.7", "orders-1.internal"],
     )
     port: Annotated[Whole, Field(ge=1, le=65535)] = Field(
-        description="The port that it listens on, for plain HTTP.", examples=[8001]
+        description="The port that the instance listens on, for plain HTTP.", examples=[8001]
     )
     check_endpoint: Annotated[str, Field(max_length=_MAX_PATH), AfterValidator(_endpoint)] = Field(
         default="/health",
-        description="The path that is probed: a 2xx is healthy, and only then it gets requests.",
+        description="The path that the gateway probes. A 2xx answer is healthy; only a healthy instance gets requests.",
         examples=["/health"],
     )
     check_interval: Annotated[Whole, Field(ge=1, le=3600)] = Field(
@@ -111,79 +111,84 @@ class RegistrationRequest(BaseModel):
     )
     metadata: Annotated[dict[str, JsonValue], AfterValidator(_metadata)] = Field(
         default_factory=dict,
-        description=f"Whatever you want to see in the list of instances: {_MAX_KEYS} keys,"
-        f" {_MAX_METADATA} bytes.",
+        description=f"Labels of your own, shown in the list of instances: at most {_MAX_KEYS} keys,"
+        f" {_MAX_METADATA} bytes as JSON.",
         examples=[{"version": "1.4.2", "zone": "a"}],
     )
 
 
 class RegistrationAnswer(BaseModel):
-    """What became of a registration."""
+    """The result of a registration."""
 
-    model_config = _shown(_STANDING)
+    model_config = _with_example(_ANSWER)
 
-    instance_id: str = Field(
-        description="What the instance is called: `host:port`.", examples=[_ID]
-    )
+    instance_id: str = Field(description="The id of the instance: `host:port`.", examples=[_ID])
     status: Status = Field(
-        description="starting: not probed yet, so it is tried; failed: it answers no probe.",
+        description="starting: not probed yet, gets requests; healthy: gets requests; unhealthy: answers"
+        " probes, but not with 2xx; failed: answers no probe; stopped: has left.",
         examples=["starting"],
     )
 
 
 class Lease(RegistrationAnswer):
-    """How an instance stands after its heartbeat."""
+    """The status and the lease of an instance after a heartbeat."""
 
-    model_config = _shown({**_STANDING, "status": "healthy", "lease": 30.0})
+    model_config = _with_example({**_ANSWER, "status": "healthy", "lease": 30.0})
 
     lease: float | None = Field(
-        description="Seconds within which the next heartbeat is due; null when none is, because"
+        description="Seconds within which the next heartbeat is due. null: no heartbeat is needed, because"
         " `registry.ttl` is not set or the instance did not register.",
         examples=[30.0],
     )
 
 
 class InstanceEntry(Lease):
-    """An instance, as the gateway sees it."""
+    """The state of an instance, in the worker that answers."""
 
-    model_config = _shown(_ENTRY)
+    model_config = _with_example(_ENTRY)
 
     last_check: datetime | None = Field(
-        description="When it was last probed, UTC; null before the first time.",
+        description="When the instance was last probed, in UTC; null before the first probe.",
         examples=[_ENTRY["last_check"]],
     )
     latency_ms: float | None = Field(
-        description="Until it answered that probe; null when it did not.", examples=[1.8]
+        description="How long the last probe took to be answered; null if it was not.",
+        examples=[1.8],
     )
     ejected_until: datetime | None = Field(
-        description="Until when it is left out because requests to it failed; null: it is not.",
+        description="The instance gets no requests until then, because requests to it failed; null: it is not ejected.",
         examples=[None],
     )
     failures: int = Field(description="Failed requests in a row.", examples=[0])
-    weight: int = Field(description="Its share of the requests.", examples=[1])
-    source: Literal["configured", "registered", "dns"] = Field(
-        description="Who named it: the configuration, it itself, or DNS.", examples=["registered"]
+    weight: int = Field(
+        description="Its share of the requests, relative to the other instances.", examples=[1]
     )
-    metadata: dict[str, Any] = Field(description="As it was registered.", examples=[{}])
+    source: Literal["configured", "registered", "dns"] = Field(
+        description="configured: the file names it; registered: it registered itself; dns: DNS names it.",
+        examples=["registered"],
+    )
+    metadata: dict[str, Any] = Field(
+        description="The metadata that it registered with.", examples=[{}]
+    )
 
 
 class ServiceEntry(BaseModel):
     """A service and its instances."""
 
-    model_config = _shown({"name": "orders", "instances": [_ENTRY]})
+    model_config = _with_example({"name": "orders", "instances": [_ENTRY]})
 
-    name: str = Field(description="As routes and /health name it.", examples=["orders"])
+    name: str = Field(description="The name, as in routes and at /health.", examples=["orders"])
     instances: list[InstanceEntry] = Field(
-        description="Those that there are; maybe none.", examples=[[_ENTRY]]
+        description="All instances; the list may be empty.", examples=[[_ENTRY]]
     )
 
 
 class Services(BaseModel):
-    """Every service."""
+    """The list of all services."""
 
-    model_config = _shown({"services": [{"name": "orders", "instances": [_ENTRY]}]})
+    model_config = _with_example({"services": [{"name": "orders", "instances": [_ENTRY]}]})
 
     services: list[ServiceEntry] = Field(
-        description="Those of the configuration first.",
+        description="All services, those of the configuration first.",
         examples=[[{"name": "orders", "instances": [_ENTRY]}]],
     )

@@ -1,4 +1,7 @@
-"""Let services register over HTTP, keep their leases, and list what there is. For scope `admin`."""
+"""Serve `{prefix}/services`, for the scope `admin`.
+
+Instances register, renew their leases and leave; operators list the services. `services/registry.py` does the work.
+"""
 
 from __future__ import annotations
 
@@ -31,32 +34,38 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
     400: {"model": Envelope, "description": "This host may not be registered; `details` says why."}
 }
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"model": Envelope, "description": "There is no such instance."}
+    404: {
+        "model": Envelope,
+        "description": "No such instance, or its lease is over: register again.",
+    }
 }
 _NOT_REGISTERED: dict[int | str, dict[str, Any]] = {
-    400: {"model": Envelope, "description": "It did not register: the configuration names it."}
+    400: {
+        "model": Envelope,
+        "description": "The instance did not register: the configuration or DNS names it.",
+    }
 }
-_AGAIN: dict[int | str, dict[str, Any]] = {
-    200: {"model": RegistrationAnswer, "description": "It was registered already."}
+_ALREADY_REGISTERED: dict[int | str, dict[str, Any]] = {
+    200: {"model": RegistrationAnswer, "description": "The instance was registered already."}
 }
 
 
 def router(prefix: str, running: Callable[[], Registry | None]) -> APIRouter:
-    """Return the endpoints under `{prefix}/services`; `running` returns the registry, if there is one."""
+    """Return the endpoints. `running` returns the registry, or None while `registry.enabled` is false."""
     routes = APIRouter(
         prefix=f"{prefix}/services", tags=["registry"], dependencies=[require_scopes("admin")]
     )
 
     def registry() -> Registry:
-        found = running()
-        if found is None:
+        current = running()
+        if current is None:
             msg = "There is no registry here: registry.enabled is false"
             raise NotFound(msg)
-        return found
+        return current
 
     _add_list(routes, registry)
-    _add_coming(routes, registry)
-    _add_going(routes, registry)
+    _add_joining(routes, registry)
+    _add_leaving(routes, registry)
     return routes
 
 
@@ -68,13 +77,13 @@ def _add_list(routes: APIRouter, registry: Callable[[], Registry]) -> None:
         return Services(services=[_service(known, service) for service in known.services()])
 
 
-def _add_coming(routes: APIRouter, registry: Callable[[], Registry]) -> None:
+def _add_joining(routes: APIRouter, registry: Callable[[], Registry]) -> None:
     @routes.post(
         "",
         summary="Register an instance",
-        description="Again for one that is registered: brings it up to date and renews its lease.",
+        description="Registering again updates the instance and renews its lease.",
         status_code=_CREATED,
-        responses=_AGAIN | _REFUSED,
+        responses=_ALREADY_REGISTERED | _REFUSED,
     )
     async def register(request: RegistrationRequest, response: Response) -> RegistrationAnswer:
         done = await registry().register(_registration(request))
@@ -87,11 +96,11 @@ def _add_coming(routes: APIRouter, registry: Callable[[], Registry]) -> None:
         return _lease(registry().heartbeat(service, instance_id.lower()))
 
 
-def _add_going(routes: APIRouter, registry: Callable[[], Registry]) -> None:
+def _add_leaving(routes: APIRouter, registry: Callable[[], Registry]) -> None:
     @routes.delete(
         "/{service}/{instance_id}",
         summary="Deregister an instance",
-        description="It gets no more requests and no more probes; those under way are finished.",
+        description="The instance gets no new requests and no probes. Requests in flight complete.",
         status_code=204,
         responses=_UNKNOWN | _NOT_REGISTERED,
     )
@@ -122,23 +131,23 @@ def _service(registry: Registry, service: Service) -> ServiceEntry:
     return ServiceEntry(
         name=service.name,
         instances=[
-            _instance(found, registry.lease(service.name, found.id))
-            for found in service.fleet.snapshot()
+            _instance(snapshot, registry.lease(service.name, snapshot.id))
+            for snapshot in service.fleet.snapshot()
         ],
     )
 
 
-def _instance(found: InstanceSnapshot, lease: float | None) -> InstanceEntry:
+def _instance(snapshot: InstanceSnapshot, lease: float | None) -> InstanceEntry:
     return InstanceEntry(
-        instance_id=found.id,
-        status=found.status,
-        last_check=_moment(found.last_check),
-        latency_ms=found.latency_ms,
-        ejected_until=_moment(found.ejected_until),
-        failures=found.failures,
-        weight=found.weight,
-        source=found.source,
-        metadata=dict(found.metadata),
+        instance_id=snapshot.id,
+        status=snapshot.status,
+        last_check=_moment(snapshot.last_check),
+        latency_ms=snapshot.latency_ms,
+        ejected_until=_moment(snapshot.ejected_until),
+        failures=snapshot.failures,
+        weight=snapshot.weight,
+        source=snapshot.source,
+        metadata=dict(snapshot.metadata),
         lease=_seconds(lease),
     )
 

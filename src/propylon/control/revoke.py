@@ -1,10 +1,9 @@
-"""Take tokens back: who may, and which."""
+"""Revoke tokens (RFC 7009): check who may revoke which, and write the revocation."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 
 from propylon.control.ports import Grants, Revoker, Verify
@@ -13,45 +12,45 @@ from propylon.proxy.authenticate.revocation import of_all, of_subject, of_token
 from propylon.proxy.authenticate.verify import digest
 from propylon.proxy.challenge import insufficient
 from propylon.proxy.principal import Principal
+from propylon.wire.grammar import read_date_time
 
-__all__ = ["ADMIN", "UNFIT", "Revocation"]
+__all__ = ["ADMIN", "INVALID_FORM", "RevocationEndpoint"]
 
 ADMIN = "admin"
-UNFIT = "The request does not fit this endpoint"  # as FastAPI's own refusals of a form say it
+INVALID_FORM = (
+    "The request does not fit this endpoint"  # the message of control/errors.py for invalid forms
+)
 _FUTURE = "is in the future"
 _EPOCH = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
-_RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
-)
 _MOMENT = "must be like 2026-01-01T00:00:00Z (a + is sent as %2B), or seconds since 1970"
 
 
-class Revocation:
-    """Takes back a token of the caller's own; for admins, any, and many at once."""
+class RevocationEndpoint:
+    """Revokes the caller's own tokens; for a caller with the scope `admin`, any token, and many at once."""
 
     def __init__(
         self, verify: Verify, revoker: Revoker, grants: Grants | None, clock: Callable[[], float]
     ) -> None:
-        """Take back access tokens by `revoker`, refresh tokens by `grants`; `clock` is the wall's."""
+        """Revoke access tokens in `revoker` and refresh tokens in `grants`; `clock` is the wall clock."""
         self._verify = verify
         self._revoker = revoker
         self._grants = grants
         self._clock = clock
 
-    async def one(self, token: str, caller: Principal) -> None:
-        """Take back one token; one that is not good is none to take back (RFC 7009, 2.2).
+    async def revoke_token(self, token: str, caller: Principal) -> None:
+        """Revoke a token; do nothing for one that is not valid (RFC 7009, 2.2).
 
-        Raises Forbidden for a good one of somebody else's.
+        Raises Forbidden if another user owns the token and the caller has no scope `admin`.
         """
-        # What it is shows itself: a hint could only be wrong.
+        # The token itself shows its kind, so `token_type_hint` is not needed: it could only be wrong.
         grant = await self._grants.find(token) if self._grants is not None else None
         if self._grants is not None and grant is not None:
             _check_owner(caller, grant.subject)
             await self._grants.end(grant.family)
             return
-        await self._access_token(token.encode("utf-8", "replace"), caller)
+        await self._revoke_access_token(token.encode("utf-8", "replace"), caller)
 
-    async def _access_token(self, token: bytes, caller: Principal) -> None:
+    async def _revoke_access_token(self, token: bytes, caller: Principal) -> None:
         try:
             verified = await self._verify(token)
         except AuthError:
@@ -59,15 +58,20 @@ class Revocation:
         _check_owner(caller, verified.principal.subject)
         await self._revoker.revoke(of_token(verified, partial(digest, token)))
 
-    async def many(self, subject: str | None, issued_before: str | None, caller: Principal) -> None:
-        """Take back what was issued before a moment, by default now. Raises Forbidden, InvalidFields."""
+    async def revoke_many(
+        self, subject: str | None, issued_before: str | None, caller: Principal
+    ) -> None:
+        """Revoke all tokens, or all of a subject, that were issued before a moment; by default now.
+
+        Raises Forbidden if the caller has no scope `admin`, InvalidFields for a bad or future moment.
+        """
         if ADMIN not in caller.scopes:
             raise _not_allowed()
         now = self._clock()
-        moment = now if issued_before is None else _moment(issued_before)
+        moment = now if issued_before is None else _parse_moment(issued_before)
         if moment > now:
-            # It would lock everybody out until then, whoever made the mistake included.
-            raise _no_moment(_FUTURE)
+            # It would refuse every new token until then, the operator's own included.
+            raise _invalid_moment(_FUTURE)
         await self._revoker.revoke(
             of_all(moment) if subject is None else of_subject(subject, moment)
         )
@@ -79,19 +83,17 @@ def _check_owner(caller: Principal, subject: str) -> None:
 
 
 def _not_allowed() -> Forbidden:
-    return insufficient("Only an admin takes back tokens of others", (ADMIN,))
+    return insufficient("Only the scope admin may revoke the tokens of others", (ADMIN,))
 
 
-def _moment(text: str) -> float:
+def _parse_moment(text: str) -> float:
     if _EPOCH.fullmatch(text):
         return float(text)
-    if not _RFC3339.fullmatch(text):
-        raise _no_moment(_MOMENT)
     try:
-        return datetime.fromisoformat(text.upper()).timestamp()
-    except ValueError as error:  # the 31st of February
-        raise _no_moment(_MOMENT) from error
+        return read_date_time(text)
+    except ValueError as error:
+        raise _invalid_moment(_MOMENT) from error
 
 
-def _no_moment(said: str) -> InvalidFields:
-    return InvalidFields(UNFIT, details={"fields": {"issued_before": said}})
+def _invalid_moment(why: str) -> InvalidFields:
+    return InvalidFields(INVALID_FORM, details={"fields": {"issued_before": why}})

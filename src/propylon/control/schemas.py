@@ -1,4 +1,4 @@
-"""Model what the gateway's own API speaks."""
+"""Define the response models of the health endpoints, and the error envelope."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 
 
 class ServiceHealth(BaseModel):
-    """How one service answered the last probe."""
+    """The health of a service, by the last probes of its instances."""
 
     status: Literal["healthy", "degraded", "unhealthy", "unknown"] = Field(
-        description="healthy: every instance is well; degraded: some are; unhealthy: none is;"
-        " unknown: it has no instance."
+        description="healthy: every instance is healthy; degraded: some are; unhealthy: none is;"
+        " unknown: the service has no instance."
     )
     latency_ms: float | None = Field(
-        description="Of the fastest instance that is well; null when none is."
+        description="The latency of the fastest healthy instance; null if none is healthy."
     )
 
 
 class Health(BaseModel):
-    """How the gateway and the services behind it are."""
+    """The health of the gateway and the services behind it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -40,35 +40,46 @@ class Health(BaseModel):
     )
 
     status: Status = Field(
-        description="degraded: a service is not healthy, or the gateway is not ready for everything;"
-        " unhealthy: it is about to stop."
+        description="degraded: a service is not healthy, or the gateway cannot serve every route yet;"
+        " unhealthy: the gateway is draining, and will stop."
     )
-    version: str = Field(description="Of the gateway.")
-    timestamp: datetime = Field(description="When the probes ran, UTC.")
-    services: dict[str, ServiceHealth] = Field(description="By name; no addresses in it.")
+    version: str = Field(description="The version of the gateway.")
+    timestamp: datetime = Field(
+        description="The time of this answer, in UTC. The probes are at most about a second older."
+    )
+    services: dict[str, ServiceHealth] = Field(
+        description="The health of each service, by its name. It contains no addresses."
+    )
 
 
 class ErrorBody(BaseModel):
-    """What went wrong."""
+    """What went wrong, for programs and for people."""
 
-    code: str = Field(description="For programs.", examples=["NOT_FOUND"])
-    message: str = Field(description="For people.", examples=["No route matches this path"])
-    details: dict[str, Any] = Field(description="What else is known.", examples=[{}])
+    code: str = Field(description="A fixed word, for programs.", examples=["NOT_FOUND"])
+    message: str = Field(
+        description="A sentence, for people.", examples=["No route matches this path"]
+    )
+    details: dict[str, Any] = Field(
+        description="Further facts, such as the invalid fields.", examples=[{}]
+    )
 
 
 class Envelope(BaseModel):
-    """Every error of the gateway."""
+    """The form of every error answer of the gateway."""
 
     error: ErrorBody = Field(description="What went wrong.")
-    request_id: str = Field(description="As in X-Request-ID.", examples=["8f14e45fceea167a"])
+    request_id: str = Field(
+        description="The id of the request, as in X-Request-ID and in the log.",
+        examples=["8f14e45fceea167a"],
+    )
 
 
 class Readiness(BaseModel):
-    """Whether traffic should be sent here."""
+    """Whether a load balancer should send traffic here."""
 
     status: Literal["ready", "waiting", "draining"] = Field(
-        description="waiting: not everything can be served yet; draining: about to stop."
+        description="waiting: the gateway cannot serve every route yet; draining: the gateway will stop."
     )
     reasons: list[str] | None = Field(
-        default=None, serialization_alias="for", description="What it waits for."
+        default=None, serialization_alias="for", description="What the gateway still waits for."
     )

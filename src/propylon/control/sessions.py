@@ -1,4 +1,8 @@
-"""Give out tokens: for a password, or for a refresh token."""
+"""Issue tokens for a password or for a refresh token: the rules of logins.
+
+A login begins with a password. It goes on as long as its newest refresh token is exchanged in time. If a refresh token
+is used twice, the gateway cannot tell the thief from the owner, so it ends the whole login.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ _CHALLENGE = ((b"WWW-Authenticate", b"Bearer"),)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An access token, the refresh token beside it, and what was granted."""
+    """The tokens that a client gets, and the scopes that were granted."""
 
     access: Issued
     refresh: str
@@ -24,58 +28,66 @@ class Session:
 
 
 class Sessions:
-    """The logins: where they begin and how they go on."""
+    """Begins logins and renews them."""
 
     def __init__(
         self, accounts: Accounts, grants: Grants, revoker: Revoker, issuer: Issuer | None
     ) -> None:
-        """Give out what `issuer` signs, to whom `accounts` knows."""
+        """Issue tokens that `issuer` signs, to the users that `accounts` knows."""
         self._accounts = accounts
         self._grants = grants
         self._revoker = revoker
-        self.issuer = issuer  # may be replaced while it runs; None: nothing is given out
+        self.issuer = issuer  # a reload may replace it; None: no tokens are issued
 
     async def begin(
-        self, username: str, password: str, asked: frozenset[str] | None = None
+        self, username: str, password: str, requested: frozenset[str] | None = None
     ) -> Session:
-        """Return the tokens of a login. Raises AuthError, the same one whatever is wrong; or NotFound."""
+        """Return the first tokens of a login.
+
+        Raises AuthError, with the same message for an unknown name, a wrong password and a disabled user. Raises
+        NotFound if no tokens are issued here.
+        """
         issuer = self._signing()
         account = await self._accounts.authenticate(username, password)
         if account is None:
             msg = "Incorrect username or password"
             raise AuthError(msg, headers=_CHALLENGE, reason="wrong credentials")
-        scopes = _granted(account.scopes, asked)
+        scopes = _granted(account.scopes, requested)
         access = await self._issue(issuer, account, scopes)
         refresh = await self._grants.begin(
             account.username, scopes, access.token_id, access.expires
         )
         return Session(access, refresh, scopes)
 
-    async def renew(self, refresh: str, asked: frozenset[str] | None = None) -> Session:
-        """Return the next tokens of a login. Raises NotFound; AuthError, and ends what went wrong."""
+    async def renew(self, refresh: str, requested: frozenset[str] | None = None) -> Session:
+        """Return the next tokens of a login.
+
+        Raises AuthError if the token is unknown. Raises AuthError and ends the login if the token was used before, or
+        the user is gone or disabled. Raises NotFound if no tokens are issued here.
+        """
         issuer = self._signing()
         grant = await self._grants.find(refresh)
         if grant is None:
             raise _refused(_UNKNOWN)
         if not grant.current:
-            raise await self._ended(grant, "refresh token used twice: the login ends")
+            raise await self._end_login(grant, "refresh token used twice: the login ends")
         account = await self._accounts.find(grant.subject)
         if account is None or account.disabled or account.username != grant.subject:
-            raise await self._ended(grant, "no such user any more: the login ends")
-        # What was taken from the user since then is gone; what they got since then takes a new login.
-        scopes = _granted(account.scopes & grant.scopes, asked)
+            raise await self._end_login(grant, "no such user any more: the login ends")
+        # Scopes that the user has lost since the login are gone. New scopes take a new login.
+        scopes = _granted(account.scopes & grant.scopes, requested)
         access = await self._issue(issuer, account, scopes)
         successor = await self._grants.renew(refresh, access.token_id, access.expires)
         if successor is None:
-            raise await self._ended(grant, "refresh token used twice at once: the login ends")
+            raise await self._end_login(grant, "refresh token used twice at once: the login ends")
         return Session(access, successor, scopes)
 
     def _signing(self) -> Issuer:
-        """Return what signs. Before all else: nobody's password is looked at for nothing."""
+        """Return the issuer. Called first, so that no password is verified in vain. Raises NotFound."""
         if self.issuer is None:
-            msg = "No tokens are given out here"
+            msg = "No tokens are issued here"
             raise NotFound(
-                msg, reason="auth.tokens.enabled is false, or there is no secret any more"
+                msg, reason="auth.tokens.enabled is false, or auth.jwt.secret was removed"
             )
         return self.issuer
 
@@ -88,14 +100,14 @@ class Sessions:
             after=await self._revoker.since(account.username),
         )
 
-    async def _ended(self, grant: Grant, reason: str) -> AuthError:
+    async def _end_login(self, grant: Grant, reason: str) -> AuthError:
         await self._grants.end(grant.family)
         return _refused(reason)
 
 
-def _granted(theirs: frozenset[str], asked: frozenset[str] | None) -> frozenset[str]:
-    """Return what was asked for and may be given; all that may be given where nothing was asked for."""
-    return theirs if asked is None else theirs & asked
+def _granted(allowed: frozenset[str], requested: frozenset[str] | None) -> frozenset[str]:
+    """Return the requested scopes that are allowed; all allowed ones if none were requested."""
+    return allowed if requested is None else allowed & requested
 
 
 def _refused(reason: str) -> AuthError:

@@ -1,4 +1,7 @@
-"""Give out, take back and explain tokens: RFC 6749 (4.3, 6), RFC 7009 and RFC 7662, as a FastAPI router."""
+"""Serve `{prefix}/auth`: issue tokens (RFC 6749, 4.3 and 6), revoke them (RFC 7009), introspect them (RFC 7662).
+
+The endpoints check the form; `sessions`, `revoke` and `introspect` do the work.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from fastapi import APIRouter, Form, Request, Response
 from propylon.control.identity import current_principal, require_scopes
 from propylon.control.introspect import introspect
 from propylon.control.ports import Grants, Revoker, Verify
-from propylon.control.revoke import ADMIN, UNFIT, Revocation
+from propylon.control.revoke import ADMIN, INVALID_FORM, RevocationEndpoint
 from propylon.control.sessions import Session, Sessions
 from propylon.control.token_schemas import (
     Introspected,
@@ -25,7 +28,8 @@ from propylon.proxy.principal import Principal
 
 __all__ = ["router"]
 
-_MISSING = "Field required"
+_ONE_OR_MANY = "send a token, or subject and issued_before: not both"
+_MISSING = "Field required"  # pydantic's words
 
 
 def router(
@@ -37,14 +41,14 @@ def router(
     sessions: Sessions | None = None,
     grants: Grants | None = None,
 ) -> APIRouter:
-    """Return the endpoints under `{prefix}/auth`; the one that gives out tokens only where it has `sessions`.
+    """Return the endpoints under `{prefix}/auth`; without `sessions` there is no token endpoint.
 
-    `verify` says what a token means; `clock` is the wall's.
+    `verify` verifies access tokens; `clock` is the wall clock.
     """
     routes = APIRouter(prefix=f"{prefix}/auth", tags=["tokens"])
     if sessions is not None:
         _add_token(routes, sessions)
-    _add_revoke(routes, Revocation(verify, revoker, grants, clock))
+    _add_revoke(routes, RevocationEndpoint(verify, revoker, grants, clock))
     _add_introspect(routes, verify)
     return routes
 
@@ -56,7 +60,7 @@ def _add_token(routes: APIRouter, sessions: Sessions) -> None:
     ) -> TokenAnswer:
         await _check_once(request)
         session = await _session(sessions, form)
-        _unstored(response)
+        _no_store(response)
         return TokenAnswer(
             access_token=session.access.token,
             expires_in=int(session.access.life),
@@ -66,20 +70,20 @@ def _add_token(routes: APIRouter, sessions: Sessions) -> None:
 
 
 async def _session(sessions: Sessions, form: TokenForm) -> Session:
-    asked = None if form.scope is None else frozenset(form.scope.split())
+    requested = None if form.scope is None else frozenset(form.scope.split())
     if form.grant_type == "refresh_token":
-        (refresh,) = _given(refresh_token=form.refresh_token)
-        return await sessions.renew(refresh, asked)
-    username, password = _given(username=form.username, password=form.password)
-    return await sessions.begin(username, password, asked)
+        (refresh,) = _required(refresh_token=form.refresh_token)
+        return await sessions.renew(refresh, requested)
+    username, password = _required(username=form.username, password=form.password)
+    return await sessions.begin(username, password, requested)
 
 
-def _add_revoke(routes: APIRouter, revocation: Revocation) -> None:
+def _add_revoke(routes: APIRouter, revocation: RevocationEndpoint) -> None:
     @routes.post(
         "/revoke",
-        summary="Take a token back, or many",
-        description="Your own token; with scope `admin`, any, or all of a subject or before a moment."
-        " One that is unknown or not valid is no error.",
+        summary="Revoke a token, or many",
+        description="Revokes a token of your own. With the scope `admin` it revokes any token, all tokens of a"
+        " subject, or all that were issued before a moment. An unknown or invalid token is no error.",
         response_class=Response,
     )
     async def revoke(
@@ -90,49 +94,49 @@ def _add_revoke(routes: APIRouter, revocation: Revocation) -> None:
         await _check_once(request)
         if form.subject is not None or form.issued_before is not None:
             if form.token is not None:
-                raise _unfit(token="one token, or many: not both")  # noqa: S106 — no password
-            await revocation.many(form.subject, form.issued_before, caller)
+                raise _invalid_form(token=_ONE_OR_MANY)
+            await revocation.revoke_many(form.subject, form.issued_before, caller)
         else:
-            (token,) = _given(token=form.token)
-            await revocation.one(token, caller)
-        return _unstored(Response())
+            (token,) = _required(token=form.token)
+            await revocation.revoke_token(token, caller)
+        return _no_store(Response())
 
 
 def _add_introspect(routes: APIRouter, verify: Verify) -> None:
     @routes.post(
         "/introspect",
-        summary="Explain a token",
+        summary="Introspect a token",
         dependencies=[require_scopes(ADMIN)],
         response_model_exclude_none=True,
     )
-    async def explain(
+    async def introspect_token(
         request: Request, response: Response, form: Annotated[IntrospectionForm, Form()]
     ) -> Introspected:
         await _check_once(request)
-        _unstored(response)
+        _no_store(response)
         return await introspect(verify, form.token)
 
 
 async def _check_once(request: Request) -> None:
-    """Refuse a form that says anything twice: which of the two would count? (RFC 6749, 3.2)."""
-    form = await request.form()  # read by now
+    """Refuse a form with a repeated field: two parsers could take different values (RFC 6749, 3.2)."""
+    form = await request.form()  # FastAPI has read it already
     times = Counter(name for name, _ in form.multi_items())
-    if twice := {name: "is there more than once" for name, count in times.items() if count > 1}:
-        raise _unfit(**twice)
+    if twice := {name: "is repeated" for name, count in times.items() if count > 1}:
+        raise _invalid_form(**twice)
 
 
-def _given(**fields: str | None) -> tuple[str, ...]:
-    """Return the values in order, if all of them are there."""
+def _required(**fields: str | None) -> tuple[str, ...]:
+    """Return the values in order. Raises InvalidFields for those that are missing."""
     if missing := {name: _MISSING for name, value in fields.items() if value is None}:
-        raise _unfit(**missing)
+        raise _invalid_form(**missing)
     return tuple(value for value in fields.values() if value is not None)
 
 
-def _unfit(**fields: str) -> InvalidFields:
-    return InvalidFields(UNFIT, details={"fields": fields})
+def _invalid_form(**fields: str) -> InvalidFields:
+    return InvalidFields(INVALID_FORM, details={"fields": fields})
 
 
-def _unstored(response: Response) -> Response:
+def _no_store(response: Response) -> Response:
     # RFC 6749, 5.1: no cache may keep a token.
     response.headers["Cache-Control"] = "no-store"
     response.headers["Pragma"] = "no-cache"

@@ -1,4 +1,4 @@
-"""Tell users about themselves."""
+"""Serve `GET {prefix}/users/me`: the caller's own user record."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ["router"]
 
 
 def router(prefix: str, accounts: Accounts | None) -> APIRouter:
-    """Return the endpoints under `{prefix}/users`; without accounts, they know what tokens say."""
+    """Return the endpoints under `{prefix}/users`. Without accounts they answer from the token's claims."""
     routes = APIRouter(prefix=f"{prefix}/users", tags=["users"])
 
-    @routes.get("/me", summary="Who is asking")
+    @routes.get("/me", summary="The user who is asking")
     async def me(response: Response, principal: Annotated[Principal, require_scopes("read")]) -> Me:
         response.headers["Cache-Control"] = "no-store"
         account = None if accounts is None else await accounts.find(principal.subject)
-        # Names are looked up however they are capitalised, but the subject of another issuer's token that
-        # only looks alike is somebody else.
+        # Names are looked up in any capitals. So a token of another issuer, for "Ann", must not get the record
+        # of our user "ann".
         if account is None or account.username != principal.subject:
-            return _claimed(principal)
-        return _known(account)
+            return _from_claims(principal)
+        return _from_account(account)
 
     return routes
 
 
-def _known(account: Account) -> Me:
+def _from_account(account: Account) -> Me:
     if account.disabled:
         msg = "This user is disabled"
         raise Forbidden(msg)
@@ -46,8 +46,8 @@ def _known(account: Account) -> Me:
     )
 
 
-def _claimed(principal: Principal) -> Me:
-    """Return what the token says: its issuer knows more than we do."""
+def _from_claims(principal: Principal) -> Me:
+    """Return what the token says. Another issuer signed it, so the gateway has no record of the user."""
     return Me(
         username=principal.subject,
         email=principal.email or None,

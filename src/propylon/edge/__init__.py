@@ -1,10 +1,11 @@
-"""LISTEN: one thin adapter per way in.
+"""LISTEN: accept a client's request and send the answer; one adapter for each way in.
 
-- `protocol`: the fast path, our own protocol class under uvicorn; `http1`: its `Downstream`.
-- `asgi`: the portable path, the same core as an ASGI app.
-- `turn`: step an exchange's coroutine without a task; both edges' `Downstream` are turns.
+- `protocol`: the fast edge, an `asyncio.Protocol` under uvicorn; `http1`: its `Downstream`.
+- `linger`: how that edge closes while the client is still sending.
+- `asgi`: the portable edge, the same pipeline as an ASGI app.
+- `turn`: step an exchange's coroutine without a task; what both edges' `Downstream` must count.
 - `body`: a request's body while it comes in.
-- `trust`: who the client really is.
-- `state`: what all connections of a worker share.
-- `sockets`: what a transport's socket knows and asyncio does not say.
+- `trust`: the client's address behind trusted proxies.
+- `state`: what all client connections of a worker share.
+- `sockets`: a reset, and the unsent bytes of a socket.
 """

@@ -1,8 +1,13 @@
-"""The portable path: the same core as an ASGI app, for any server and for mounting.
+"""The portable edge: the same pipeline as an ASGI app, for any ASGI server and for mounting in another app.
 
-There the server owns the framing. What it hands over is written down as a head again and read by the
-same code as on the fast path, so that both edges refuse the same requests and no server's leniency
-becomes ours.
+Here the server parses and frames the messages. The edge writes the scope as a request head again and reads it with the
+same code as the fast edge. So both edges refuse the same requests, even if the server is lenient.
+
+    server ── scope ────► head ───► pipeline ──► respond, start, write ──► _queue ──► send ──► server
+           ── receive ──► Body ───► upstream
+
+The exchange is stepped without a task (`edge.turn`). Two coroutines serve it: `deliver` runs in the server's task and
+sends what the exchange queues; `_receive_body` has a task of its own, which starts only when it is needed.
 """
 
 from __future__ import annotations
@@ -38,35 +43,35 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# What may lie between an upstream and a server whose `send` is slow.
+# Bytes queued for a slow `send` before the upstream is paused: the high-water mark of asyncio and uvicorn.
 _HIGH_WATER = 64 * 1024
-# ASGI tells of a client that left only to those who ask, and asking takes a task: not for exchanges
-# that are over before it would start.
-_WATCH_AFTER = 0.25
-_ORIGINS = 1024
-# Methods whose request has a body even if no header says so: HTTP/2 needs neither of the two.
+# An ASGI app learns that the client has left only by calling `receive`, and that takes a task. Most exchanges are over
+# sooner than this, in seconds, and never start one.
+_WATCH_DISCONNECT_AFTER = 0.25
+_MAX_ORIGINS = 1024  # remembered peers: a bound, so that many clients cannot fill the memory
+# An HTTP/2 or HTTP/3 request needs no header to announce its body. One with these methods is taken to have one.
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BODILESS = frozenset({204, 304})
 _NOT_MODIFIED = 304
 
 
 class AnswerCut(ConnectionAbortedError):
-    """The answer broke off: raised into the server so that it cuts the connection."""
+    """The answer was broken off. Raised into the server, so that it cuts the connection."""
 
 
 async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> None:
-    """Carry one ASGI HTTP request through the pipeline."""
+    """Serve one ASGI HTTP request. Raises AnswerCut."""
     http1 = scope.get("http_version", "1.1")[0] == "1"
     turn = _AsgiTurn(edge, _origin(edge, scope), receive, http1=http1)
     try:
-        request = _request(edge, scope)
+        request = _read_request(edge, scope)
     except GatewayError as error:
         edge.pipeline.reject(error, turn)
         turn.over = True
     else:
         if turn.origin.trusted:
             turn.origin = edge.trust.refine(turn.origin, request)
-        turn.expect(request)
+        turn.expect_body(request)
         turn.run(edge.pipeline.handle(request, turn))
     await turn.deliver(send)
 
@@ -76,25 +81,26 @@ def _origin(edge: EdgeState, scope: Scope) -> Origin:
     key = (str(client[0]) if client else "", scope.get("scheme", "http"))
     origin = edge.origins.get(key)
     if origin is None:
-        if len(edge.origins) >= _ORIGINS:
+        if len(edge.origins) >= _MAX_ORIGINS:
             edge.origins.clear()
         origin = edge.origins[key] = edge.trust.origin(*key)
     return origin
 
 
-def _request(edge: EdgeState, scope: Scope) -> Request:
-    """Write the scope down as a head and read that. Raises what `parse_request` raises."""
+def _read_request(edge: EdgeState, scope: Scope) -> Request:
+    """Write the scope as a request head, and parse that. Raises what `parse_request` raises."""
     method = scope["method"]
     target = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
     root = scope.get("root_path", "").encode()
-    if root and (target + b"/").startswith(root + b"/"):
+    if root and (target + b"/").startswith(root + b"/"):  # not every server has it in raw_path
         target = target[len(root) :] or b"/"
     if query := scope.get("query_string"):
         target = b"%b?%b" % (target, query)
     version = scope.get("http_version", "1.1")
     lines = b"".join([b"\r\n%b: %b" % pair for pair in scope["headers"]])
     if lines.count(b"\n") != len(scope["headers"]):
-        msg = "A header holds a line end"  # no parser lets that pass; a server's own code might
+        # Header injection. No HTTP/1 parser lets it pass, but HTTP/2 can carry it, and a middleware can add it.
+        msg = "A header holds a line end"
         raise InvalidRequest(msg)
     if version[0] in "23" and method in _WITH_BODY and b"\r\ncontent-length:" not in lines:
         lines += b"\r\ntransfer-encoding: chunked"
@@ -106,23 +112,26 @@ def _request(edge: EdgeState, scope: Scope) -> Request:
 
 
 class _AsgiTurn(Turn):
-    """One exchange behind a server: its `Downstream`, and what its body comes from."""
+    """One exchange behind an ASGI server: its `Downstream`, and the `Flow` that its request's body comes from.
+
+    `deadline` is first the moment to start watching for a disconnect, then the end of the client's time for its body.
+    """
 
     __slots__ = (
+        "_client_gone",
+        "_content_length",
         "_cut",
         "_edge",
         "_flow",
-        "_gone",
+        "_flow_paused",
         "_http1",
-        "_length",
         "_method",
-        "_news",
-        "_out",
-        "_out_size",
-        "_paused",
-        "_pump_task",
+        "_output_ready",
+        "_queue",
+        "_queued_bytes",
+        "_reading_resumed",
         "_receive",
-        "_room",
+        "_receive_task",
         "body",
         "bytes_out",
         "closes",
@@ -145,187 +154,190 @@ class _AsgiTurn(Turn):
         self._receive = receive
         self._http1 = http1
         self._method = ""
-        self._length = -1
-        self._flow: Flow | None = None
-        self._out: deque[Message] = deque()
-        self._out_size = 0
-        self._news: asyncio.Future[None] | None = None  # somebody waits for something to send
-        self._room: Signal[None] | None = None  # the pump waits for the upstream
-        self._paused = False
-        self._pump_task: asyncio.Task[None] | None = None
+        # The answer: queued by the exchange, sent by `deliver`
+        self._content_length = -1  # negative: not announced
+        self._flow: Flow | None = None  # what streams the answer's body
+        self._flow_paused = False
+        self._queue: deque[Message] = deque()
+        self._queued_bytes = 0
+        self._output_ready: asyncio.Future[None] | None = None  # `deliver` waits for it
         self._cut = False
-        self._gone = False  # nobody is left whom a cut could tell anything
+        self._client_gone = False  # then no cut is needed
+        # The request's body: received by a task
+        self._receive_task: asyncio.Task[None] | None = None
+        # Not None while the upstream has paused the body; the receiving task waits for it.
+        self._reading_resumed: Signal[None] | None = None
 
-    def expect(self, request: Request) -> None:
-        """Prepare for the request's body, if there will be one."""
+    def expect_body(self, request: Request) -> None:
+        """Prepare for the request's body, if it has one."""
         self._method = request.method
         if request.length > 0 or request.length == CHUNKED:
             self.body = Body(request.length, self, None)
 
     async def deliver(self, send: Send) -> None:
-        """Send what the exchange produces until it is over. Raises AnswerCut."""
+        """Send what the exchange queues, until it is over. Raises AnswerCut."""
         edge = self._edge
         if not self.over:
             edge.ticker.watch(self)
             if self.deadline == NEVER:
-                self.deadline = edge.ticker.now + _WATCH_AFTER
+                self.deadline = edge.ticker.now + _WATCH_DISCONNECT_AFTER
         try:
             while True:
                 await self._send_all(send)
                 if self.over or self._cut:
                     break
-                self._news = edge.loop.create_future()
-                await self._news
+                self._output_ready = edge.loop.create_future()
+                await self._output_ready
         except OSError:
             # ASGI 2.4: `send` raises it when the client has left.
-            self._leave()
+            self._client_left()
         finally:
             edge.ticker.forget(self)
-            # Cancelled from outside (the server stops): the upstream must not go on alone.
+            # If the server cancels this task, because it stops, the upstream request has to end too.
             self.throw(ClientGone("The server cancelled the request"))
-            if self._pump_task is not None:
-                self._pump_task.cancel()
-        if self._cut and not self._gone:
+            if self._receive_task is not None:
+                self._receive_task.cancel()
+        if self._cut and not self._client_gone:
             msg = "the answer broke off"
             raise AnswerCut(msg)
 
     async def _send_all(self, send: Send) -> None:
-        out = self._out
-        while out:
-            message = out.popleft()
+        queue = self._queue
+        while queue:
+            message = queue.popleft()
             await send(message)
-            if self._out_size:
-                self._out_size -= len(message.get("body", b""))
-                self._make_room()
+            if self._queued_bytes:
+                self._queued_bytes -= len(message.get("body", b""))
+                self._resume_flow_if_drained()
 
-    def _make_room(self) -> None:
-        if self._paused and not self._out_size and self._flow is not None:
-            self._paused = False
+    def _resume_flow_if_drained(self) -> None:
+        if self._flow_paused and not self._queued_bytes and self._flow is not None:
+            self._flow_paused = False
             self._flow.resume()
 
-    def _leave(self) -> None:
-        self._gone = True
+    def _client_left(self) -> None:
+        self._client_gone = True
         self.throw(ClientGone("The client closed the connection"))
 
     # Downstream
 
     def respond(self, head: Response, block: bytes, body: bytes) -> None:
-        """Send a whole answer."""
+        """Queue a whole answer, without its body where the client expects none."""
         if head.status in _BODILESS or self._method == "HEAD":
             body = b""
         self.started = self.complete = True
         self.bytes_out = len(body)
         if head.status == _NOT_MODIFIED:
-            # Allowed by RFC 9110, 15.4.5, but servers would wait for that many bytes.
+            # RFC 9110, 8.6 allows it, but the server would wait for that many bytes.
             block = without(block, [b"content-length"])
         if self.closes and self._http1:
-            # Servers obey it; what was pipelined behind a refusal must not be answered.
+            # The server obeys it: a request that was pipelined behind a refusal must not be answered.
             block += b"\r\nConnection: close"
-        self._out.append(_start(head, block))
-        self._put({"type": "http.response.body", "body": body, "more_body": False})
+        self._queue.append(_start(head, block))
+        self._enqueue({"type": "http.response.body", "body": body, "more_body": False})
 
     def start(self, head: Response, block: bytes) -> None:
-        """Send the head; how the body is framed is up to the server."""
+        """Queue the head; the server chooses how the body is framed."""
         self.started = True
-        self._length = head.length
-        self._put(_start(head, block))
+        self._content_length = head.length
+        self._enqueue(_start(head, block))
 
     def attach(self, flow: Flow) -> None:
         """Pause `flow` while `send` is slow."""
         self._flow = flow
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body."""
+        """Queue a piece of the body, and pause the upstream if too much is queued."""
         if not data:
             return
         self.bytes_out += len(data)
-        self._out_size += len(data)
-        self._put({"type": "http.response.body", "body": data, "more_body": True})
-        if self._out_size > _HIGH_WATER and self._flow is not None and not self._paused:
-            self._paused = True
+        self._queued_bytes += len(data)
+        self._enqueue({"type": "http.response.body", "body": data, "more_body": True})
+        if self._queued_bytes > _HIGH_WATER and self._flow is not None and not self._flow_paused:
+            self._flow_paused = True
             self._flow.pause()
 
-    def finish(self) -> None:
-        """End the body; an answer that is not as long as it said is cut instead."""
+    def finish(self, trailers: bytes = b"") -> None:  # noqa: ARG002 — dropped: RFC 9110, 6.5.1
+        """End the body; cut the connection if the answer is not as long as its Content-Length."""
         self._flow = None
-        if self._length >= 0 and self._length != self.bytes_out:
+        if self._content_length >= 0 and self._content_length != self.bytes_out:
             self.abort()
             return
         self.complete = True
-        self._put({"type": "http.response.body", "body": b"", "more_body": False})
+        self._enqueue({"type": "http.response.body", "body": b"", "more_body": False})
 
     def interim(self, head: Response) -> None:
-        """Drop 1xx answers: ASGI has no message for them."""
+        """Drop the 1xx answer: ASGI has no message for it."""
 
     def abort(self) -> None:
-        """Have the server cut the connection."""
+        """Make the server cut the connection: `deliver` will raise AnswerCut."""
         self._cut = True
         self._flow = None
-        self._wake()
+        self._wake_deliver()
 
-    def _put(self, message: Message) -> None:
-        self._out.append(message)
-        self._wake()
+    def _enqueue(self, message: Message) -> None:
+        self._queue.append(message)
+        self._wake_deliver()
 
-    def _wake(self) -> None:
-        news, self._news = self._news, None
-        if news is not None and not news.done():
-            news.set_result(None)
+    def _wake_deliver(self) -> None:
+        ready, self._output_ready = self._output_ready, None
+        if ready is not None and not ready.done():
+            ready.set_result(None)
 
     # Turn
 
     def ended(self) -> None:
-        """Let `deliver` come to its end."""
+        """Let `deliver` return, or raise AnswerCut if the answer is not complete."""
         if not self.complete:
             self._cut = True
-        self._wake()
+        self._wake_deliver()
 
     def crashed(self) -> None:
-        """Have the server cut the connection."""
+        """Make the server cut the connection: how much of the answer was sent is unknown."""
         self.abort()
 
-    # Where the request's body comes from
+    # Flow: the request's body
 
     def expire(self) -> None:
-        """Start asking whether the client is still there; end a body that does not come."""
-        if self._pump_task is not None and self.body is not None and not self.body.complete:
+        """Act on the deadline: the body did not come in time, or it is time to watch for a disconnect."""
+        if self._receive_task is not None and self.body is not None and not self.body.complete:
             self.throw(RequestTimeout("The body of the request did not arrive in time"))
-        self._pump_on()
+        self._start_receiving()
 
     def pause(self) -> None:
-        """Ask the server for no more of the body."""
-        if self._room is None:
-            self._room = Signal()
+        """Stop calling `receive`: the upstream cannot take more of the body."""
+        if self._reading_resumed is None:
+            self._reading_resumed = Signal()
             self.deadline = NEVER
 
     def resume(self) -> None:
-        """Ask the server for more."""
-        room, self._room = self._room, None
-        if room is not None:
-            room.set(None)
-        self._pump_on()
-        self._await_body()
+        """Call `receive` again: the upstream can take more of the body."""
+        resumed, self._reading_resumed = self._reading_resumed, None
+        if resumed is not None:
+            resumed.set(None)
+        self._start_receiving()
+        self._set_deadline()
 
-    def _await_body(self) -> None:
-        if self._room is not None:
+    def _set_deadline(self) -> None:
+        if self._reading_resumed is not None:
             self.deadline = NEVER  # the upstream is slow, not the client
         elif self.body is not None and not self.body.complete:
             self.deadline = self._edge.loop.time() + self._edge.body_timeout
-        elif self._pump_task is not None:
+        elif self._receive_task is not None:
             self.deadline = NEVER
 
-    def _pump_on(self) -> None:
-        if self._pump_task is None and not self.over:
-            self._pump_task = spawn(self._pump())
+    def _start_receiving(self) -> None:
+        if self._receive_task is None and not self.over:
+            self._receive_task = spawn(self._receive_body())
 
-    async def _pump(self) -> None:
-        """Hand on what the server receives; notice when the client leaves."""
+    async def _receive_body(self) -> None:
+        """Feed the body with what the server receives, and end the exchange when the client leaves."""
         while not self.over:
-            if self._room is not None:
-                await self._room
+            if self._reading_resumed is not None:
+                await self._reading_resumed
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self._leave()
+                self._client_left()
                 return
             body = self.body
             if body is None or body.complete:
@@ -334,13 +346,13 @@ class _AsgiTurn(Turn):
                 body.feed(message.get("body", b""))
                 if not message.get("more_body", False):
                     body.end()
-                self._await_body()
+                self._set_deadline()
             except GatewayError as error:
                 self.throw(error)
 
 
 def _start(head: Response, block: bytes) -> Message:
-    """Render the head for ASGI; what the upstream said is taken apart once for as long as it stays."""
+    """Return the head as an ASGI message. The header lines of a remembered upstream head are split only once."""
     if block.startswith(head.block):
         if head.pairs is None:
             head.pairs = _pairs(head.block)

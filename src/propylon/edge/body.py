@@ -1,4 +1,8 @@
-"""Hold a request's body while it comes in: pushed on, or kept until somebody wants it."""
+"""Receive a request's body: push it to the upstream, and keep a copy for a retry while it is small.
+
+Push, not pull: a piece that comes in is written to the upstream in the same call. Back-pressure goes the other way: an
+upstream that is slow pauses the body, and the body pauses the client.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,26 @@ from propylon.upstream.ports import BodySink, Flow
 
 __all__ = ["Body"]
 
-# What is kept so that an attempt can be repeated, and what may wait for a sink. 64 KiB covers every
-# form and JSON call; uploads are not repeated.
-_KEPT = 64 * 1024
+# The largest body that can be sent again in a retry, and the most that is read before an upstream is chosen. 64 KiB
+# holds almost every form and JSON call; uploads are not repeated. HAProxy repeats what fits in one buffer (16 KiB),
+# Envoy 1 MiB.
+_MAX_REPLAY = 64 * 1024
 
 
 class Body:
     """The body of one request (`propylon.proxy.exchange.IncomingBody`).
 
-    `flow` is where it comes from. `wanted` is called once, when somebody first asks for the body: that
-    is when a client that waits for `100 Continue` is told to go on.
+    `flow` is what the body comes from: it is paused when the client has to wait. `send_continue` is called when an
+    upstream first asks for the body and none of it has come: it sends the `100 Continue` that the client waits for
+    (RFC 9110, 10.1.1). A refused request asks for no body, so its client never sends it.
     """
 
     __slots__ = (
         "_flow",
-        "_kept",
-        "_paused",
+        "_replay_buffer",
+        "_send_continue",
         "_sink",
-        "_wanted",
+        "_sink_paused",
         "complete",
         "length",
         "limit",
@@ -34,7 +40,7 @@ class Body:
         "started",
     )
 
-    def __init__(self, length: int, flow: Flow, wanted: Callable[[], None] | None) -> None:
+    def __init__(self, length: int, flow: Flow, send_continue: Callable[[], None] | None) -> None:
         """Expect `length` bytes, or CHUNKED."""
         self.length = length
         self.limit: int | None = None  # set by the route before the first `pipe`
@@ -42,12 +48,12 @@ class Body:
         self.complete = False
         self.started = False
         self._flow = flow
-        self._wanted = wanted
-        self._kept: list[bytes] | None = []
-        self._paused = False  # by the sink
+        self._send_continue = send_continue
+        self._replay_buffer: list[bytes] | None = []  # all that has come in; None: too much to keep
         self._sink: BodySink | None = None
+        self._sink_paused = False
 
-    # What the edge says
+    # What the edge calls
 
     def feed(self, data: bytes) -> None:
         """Take the next piece. Raises PayloadTooLarge, InvalidRequest."""
@@ -58,77 +64,78 @@ class Body:
         if 0 <= self.length < self.received:
             msg = "The body is longer than its Content-Length"
             raise InvalidRequest(msg)
-        if self._kept is not None:
+        if self._replay_buffer is not None:
             self._keep(data, has_sink=sink is not None)
         if sink is not None:
             sink.body_data(data)
 
-    def end(self) -> None:
-        """Note that the body is complete. Raises InvalidRequest if it is not.
+    def end(self, trailers: bytes = b"") -> None:
+        """Mark the body as complete, with the trailers behind it. Raises InvalidRequest if bytes are missing.
 
-        Our own edge counts; a server, or what somebody put between it and us, may not.
+        `GatewayProtocol` has counted them. An ASGI server, or a middleware in front of the gateway, may not have; a
+        shorter body on a kept-alive upstream connection would be filled up with the next request.
         """
         if 0 <= self.length != self.received:
             msg = "The body is shorter than its Content-Length"
             raise InvalidRequest(msg)
         self.complete = True
         if self._sink is not None:
-            self._sink.body_end()
+            self._sink.body_end(trailers)
 
-    # What the upstream says
+    # What the upstream calls
 
     @property
     def replayable(self) -> bool:
-        """Whether everything that came in so far is still here."""
-        return self._kept is not None
+        """Whether the body can still be sent from its first byte."""
+        return self._replay_buffer is not None
 
     def pipe(self, sink: BodySink) -> None:
         """Push the body to `sink` from its first byte."""
-        if self._kept is None:
+        if self._replay_buffer is None:
             msg = "the body has gone out already and was too large to keep"
             raise RuntimeError(msg)
         if self.limit is not None and self.received > self.limit:
             self._too_large()
         self._sink = sink
         self.started = True
-        for data in list(self._kept):
+        for data in list(self._replay_buffer):
             sink.body_data(data)
-        if self.received > _KEPT:
-            self._kept = None
+        if self.received > _MAX_REPLAY:
+            self._replay_buffer = None
         if self.complete:
             sink.body_end()
             return
-        if self._wanted is not None and not self.received:
-            self._wanted()
-        self._wanted = None
-        if not self._paused:
+        if self._send_continue is not None and not self.received:
+            self._send_continue()
+        self._send_continue = None
+        if not self._sink_paused:
             self._flow.resume()
 
     def unpipe(self) -> None:
-        """Push no more: what comes in is kept, as far as that goes."""
+        """Stop pushing: the attempt is over. What comes in from now on is kept for the next attempt, if it fits."""
         self._sink = None
-        self._paused = False
+        self._sink_paused = False
 
     def pause(self) -> None:
-        """Have the client wait."""
+        """Stop reading from the client: the upstream cannot take more."""
         if not self.complete:
-            self._paused = True
+            self._sink_paused = True
             self._flow.pause()
 
     def resume(self) -> None:
-        """Let the client go on."""
-        self._paused = False
+        """Read from the client again."""
+        self._sink_paused = False
         if not self.complete:
             self._flow.resume()
 
     def _keep(self, data: bytes, *, has_sink: bool) -> None:
-        if self._kept is None:
+        if self._replay_buffer is None:
             return
-        if self.received <= _KEPT or not has_sink:
-            self._kept.append(data)
-        if self.received > _KEPT:
+        if self.received <= _MAX_REPLAY or not has_sink:
+            self._replay_buffer.append(data)
+        if self.received > _MAX_REPLAY:
             if has_sink:
-                self._kept = None
+                self._replay_buffer = None
             else:
                 self._flow.pause()
 

@@ -1,4 +1,4 @@
-"""Answer over a connection of our own: the `Downstream` of the fast path."""
+"""Answer one request over a client's HTTP/1 connection: the `Downstream` of the fast edge."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from propylon.upstream.ports import Flow
 from propylon.wire.framing import LAST_CHUNK, chunk
 from propylon.wire.message import Request, Response
 
-__all__ = ["Client", "FastTurn"]
+__all__ = ["ClientConnection", "Http1Turn"]
 
-_BODILESS = frozenset({204, 304})
+_BODILESS = frozenset({204, 304})  # RFC 9112, 6.3: their answers end with the head
 
 
-class Client(Protocol):
-    """The connection that a turn answers over."""
+class ClientConnection(Protocol):
+    """The connection that a turn answers over (`GatewayProtocol`)."""
 
-    congested: bool  # the client reads more slowly than we write
-    last: bool  # the connection ends with the exchange in flight
+    congested: bool  # the client reads more slowly than the gateway writes
+    last: bool  # the connection closes after the exchange in flight
 
     def send(self, data: bytes) -> None:
-        """Write."""
+        """Write `data` to the client, unless the client has left."""
 
     def cut(self, *, reset: bool) -> None:
-        """Close at once."""
+        """Close at once, with a TCP reset if `reset` is true."""
 
-    def turn_over(self, turn: FastTurn) -> None:
+    def exchange_ended(self, turn: Http1Turn) -> None:
         """Go on to the next request, or close."""
 
 
-class FastTurn(Turn):
-    """One exchange on a connection: its `Downstream`."""
+class Http1Turn(Turn):
+    """One exchange on an HTTP/1 connection, and its `Downstream`."""
 
     __slots__ = (
         "_chunked",
-        "_client",
+        "_connection",
+        "_content_length",
         "_flow",
-        "_rest",
         "body",
         "bytes_out",
         "closes",
@@ -49,109 +49,120 @@ class FastTurn(Turn):
         "started",
     )
 
-    def __init__(self, client: Client, origin: Origin, request: Request | None) -> None:
-        """Begin with nothing sent."""
+    def __init__(
+        self, connection: ClientConnection, origin: Origin, request: Request | None
+    ) -> None:
+        """Answer `request` over `connection`; `request` is None if its head could not be read."""
         super().__init__()
         self.origin = origin
         self.body: Body | None = None
         self.started = False
         self.bytes_out = 0
         self.request = request
-        self.complete = False  # the answer has been sent whole
+        self.complete = False
         self.closes = request is None or not request.keep_alive
-        self._client = client
-        self._flow: Flow | None = None
+        self._connection = connection
+        self._flow: Flow | None = None  # what streams the answer's body
         self._chunked = False
-        self._rest = -1  # bytes that the announced length still demands
+        self._content_length = -1  # of the answer that is being streamed; negative: not announced
 
     # Downstream
 
     def respond(self, head: Response, block: bytes, body: bytes) -> None:
-        """Send a whole answer in one write."""
+        """Send a whole answer in one write, without its body where the client expects none."""
         request = self.request
         if head.status in _BODILESS or (request is not None and request.method == "HEAD"):
             body = b""
         self.started = self.complete = True
         self.bytes_out = len(body)
-        self._client.send(
-            b"HTTP/1.1%b%b%b\r\n\r\n%b" % (head.reason, block, self._connection(), body)
+        self._connection.send(
+            b"HTTP/1.1%b%b%b\r\n\r\n%b" % (head.reason, block, self._connection_line(), body)
         )
 
     def start(self, head: Response, block: bytes) -> None:
-        """Send the head."""
+        """Send the head, and choose how the body is framed: by its length, in chunks, or by the close."""
         self.started = True
-        self._rest = head.length
+        self._content_length = head.length
         framing = b""
         if head.length < 0:
             if self.request is not None and self.request.version == 0:
-                self.closes = True  # close-delimited: HTTP/1.0 has nothing else
+                self.closes = True  # HTTP/1.0 has no chunks: only the close ends this body
             else:
                 self._chunked = True
                 framing = b"\r\nTransfer-Encoding: chunked"
-        connection = self._connection()
-        self._client.send(b"HTTP/1.1%b%b%b%b\r\n\r\n" % (head.reason, block, framing, connection))
+        connection = self._connection_line()
+        self._connection.send(
+            b"HTTP/1.1%b%b%b%b\r\n\r\n" % (head.reason, block, framing, connection)
+        )
 
     def attach(self, flow: Flow) -> None:
         """Pause `flow` while the client reads slowly."""
         self._flow = flow
-        if self._client.congested:
+        if self._connection.congested:
             flow.pause()
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body."""
+        """Send a piece of the body, as one chunk if the body is chunked."""
         if data:
             self.bytes_out += len(data)
-            self._client.send(chunk(data) if self._chunked else data)
+            self._connection.send(chunk(data) if self._chunked else data)
 
-    def finish(self) -> None:
-        """End the body; an answer that is not as long as it said is cut instead."""
+    def finish(self, trailers: bytes = b"") -> None:  # noqa: ARG002 — dropped: RFC 9110, 6.5.1
+        """End the body; cut the connection if the answer is not as long as its Content-Length."""
         self._flow = None
         if self._chunked:
-            self._client.send(LAST_CHUNK)
-        elif self._rest >= 0 and self._rest != self.bytes_out:
+            self._connection.send(LAST_CHUNK)
+        elif self._content_length >= 0 and self._content_length != self.bytes_out:
             self.abort()
             return
         self.complete = True
 
     def interim(self, head: Response) -> None:
-        """Send a 1xx answer; HTTP/1.0 knows none (RFC 9110, 15.2)."""
+        """Send a 1xx answer, but not to an HTTP/1.0 client, which knows none (RFC 9110, 15.2)."""
         if not self.started and self.request is not None and self.request.version == 1:
-            self._client.send(b"HTTP/1.1%b%b\r\n\r\n" % (head.reason, head.block))
+            self._connection.send(b"HTTP/1.1%b%b\r\n\r\n" % (head.reason, head.block))
 
     def abort(self) -> None:
-        """Cut the connection, with a reset where a plain close would look like the end."""
-        self.closes = True
-        delimited_by_close = self._rest < 0 and not self._chunked and not self.complete
-        self._client.cut(reset=delimited_by_close)
+        """Cut the connection, by a reset if a plain close would look like the end of the answer.
 
-    def _connection(self) -> bytes:
-        """Decide whether the connection stays, and say so."""
+        The client notices a missing last chunk or a short Content-Length. A body that ends with the close looks whole.
+        """
+        self.closes = True
+        delimited_by_close = self._content_length < 0 and not self._chunked and not self.complete
+        self._connection.cut(reset=delimited_by_close)
+
+    def _connection_line(self) -> bytes:
+        """Decide whether the connection is kept alive, and return the header line that says so (RFC 9112, 9.3).
+
+        An answer that comes before the request's body has ended closes the connection: otherwise the rest of the body
+        would be read as the next request.
+        """
         body = self.body
-        if self.closes or self._client.last or (body is not None and not body.complete):
+        if self.closes or self._connection.last or (body is not None and not body.complete):
             self.closes = True
             return b"\r\nConnection: close"
         if self.request is not None and self.request.version == 0:
             return b"\r\nConnection: keep-alive"
         return b""
 
-    # Flow control, as the protocol hears of it
+    # Flow control: the connection tells the turn how fast the client reads
 
     def pause(self) -> None:
-        """Have the upstream wait."""
+        """Stop the upstream: the client reads slowly."""
         if self._flow is not None:
             self._flow.pause()
 
     def resume(self) -> None:
-        """Let the upstream go on."""
+        """Let the upstream go on: the client has read enough."""
         if self._flow is not None:
             self._flow.resume()
 
     # Turn
 
     def ended(self) -> None:
-        """Make room for the next request."""
-        self._client.turn_over(self)
+        """Let the connection serve the next request."""
+        self._connection.exchange_ended(self)
 
     def crashed(self) -> None:
-        """Leave the connection in a known state: closed."""
-        self._client.cut(reset=True)
+        """Cut the connection: how much of the answer was sent is unknown."""
+        self._connection.cut(reset=True)

@@ -1,10 +1,34 @@
-"""The fast path: our own protocol class under uvicorn (`Config(http=GatewayProtocol)`).
+"""The fast edge: one client's HTTP/1 connection, run by uvicorn (`Config(http=GatewayProtocol)`).
 
-    bytes ─┬► head ──► Turn ──► pipeline        one exchange at a time; pipelined requests wait
-           └► body ──► Body ──► upstream
+    IDLE ──first byte──► HEAD ──empty line──► BODY ──last byte──► ANSWER       (no body: HEAD ──► ANSWER)
+     ▲                    │ refused            │ answered early     │ answered, or broken off
+     │                    ▼                    ▼                    ▼
+     │              ┌───────────────────── exchange_ended ─────────────────────┐
+     └─ kept alive ─┘                  must close │                 broken off └──► cut
+                                                  └──► LINGER ──► closed
 
-The contract with uvicorn: the constructor's four arguments, `shutdown()`, the sets in `server_state`;
-the core arrives through the lifespan state.
+    state    how to tell                      `deadline`                            when it has passed
+    IDLE     no `_turn`, no byte of a head    `idle_timeout`; at first, as in HEAD  close
+    HEAD     no `_turn`, a part of a head     `header_timeout` from its first byte  408
+    BODY     `_turn` and `_body`              `body_timeout` from the last piece    408; cut if the answer has begun
+    ANSWER   `_turn`, no `_body`              none: the upstream has its timeouts
+    LINGER   `_lingering`, or closing         `body_timeout`                        cut, unless the client reads
+
+- One exchange at a time. What the client sends behind it is pipelined: it waits as bytes in `_pipelined`.
+- `last`: the process stops. The exchange in flight, or else the next one, answers `Connection: close` and is the last.
+- `congested`: the client reads more slowly than the gateway writes. The upstream is paused and no pipelined request
+  begins. The deadline is a slow reader's in every state: `body_timeout`, renewed as long as the client reads.
+- `_reading` is False while the upstream is too slow for the body (no deadline then), or too much is pipelined.
+- `_half_closed`: the client has sent a FIN. It may still wait for its answer.
+- `deadline` is a time of the loop's clock. The ticker sets it to NEVER before it calls `expire`.
+
+Re-entrance. `turn.run` and `turn.throw` step the pipeline, which may answer at once: `exchange_ended` is then called
+before they return, and may begin the next exchange. So they come last in each method. `turn.run`, `body.feed` and
+`body.end` call the upstream, which may call `pause` and `resume`. `send` may call `pause_writing`. A transport never
+calls `data_received` or `connection_lost` while we call it.
+
+uvicorn's contract: the constructor's arguments, `shutdown()`, membership in `server_state.connections`. The pipeline
+comes with the lifespan state.
 """
 
 from __future__ import annotations
@@ -14,7 +38,8 @@ from functools import partial
 from typing import Any, cast
 
 from propylon.edge.body import Body
-from propylon.edge.http1 import FastTurn
+from propylon.edge.http1 import Http1Turn
+from propylon.edge.linger import LingeringClose
 from propylon.edge.sockets import reset_on_close, unsent
 from propylon.edge.state import STATE_KEY, EdgeState
 from propylon.errors import ClientGone, GatewayError, InvalidRequest, RequestTimeout
@@ -27,37 +52,38 @@ from propylon.wire.request import HeadReader
 
 __all__ = ["GatewayProtocol"]
 
-# What may wait behind an exchange in flight before the socket is no longer read.
-_PIPELINE_LIMIT = 64 * 1024
-_BURST = 16  # pipelined requests that are answered before others on the loop get a turn
-# After an early refusal: how much, and how long, is read and thrown away so that the answer is not
-# lost to a reset (RFC 9112, 9.6). nginx's lingering_time is longer; its purpose is the same.
-_LINGER_BYTES = 1024 * 1024
-_LINGER_TIME = 2.0
-# A client that has shut down its sending side, but whose answer has not begun: gone, most likely.
+# Pipelined bytes at which the socket is no longer read: the high-water mark of asyncio and uvicorn.
+_MAX_PIPELINED = 64 * 1024
+# Pipelined requests that are served before the loop runs other callbacks. Without a bound, one client's burst of cheap
+# requests starves the other connections (Envoy: `http.max_requests_per_io_cycle`).
+_MAX_PIPELINED_AT_ONCE = 16
+# Seconds in which the answer to a half-closed client has to begin. nginx takes the FIN for an abort (499), which it
+# mostly is; but `printf … | nc` half-closes too, and waits for its answer.
 _HALF_CLOSED_TIME = 1.0
+# Seconds that an idle connection stays open in a stop. A request that is already on its way would meet a reset
+# (RFC 9112, 9.5; nginx: `keepalive_min_timeout`).
+_SHUTDOWN_GRACE = 0.1
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_LAST_CALL = 0.1  # how long an idle connection stays open in a stop, for a request on its way
 
 
 class GatewayProtocol(asyncio.Protocol):
-    """One client's connection."""
+    """One client's connection: reads requests, hands them to the pipeline, and keeps the connection's rules."""
 
     __slots__ = (
-        "_advancing",
         "_body",
+        "_body_reader",
         "_edge",
-        "_eof",
-        "_framing",
-        "_heads",
+        "_half_closed",
+        "_head_buffer",
+        "_head_reader",
         "_lingering",
         "_loop",
         "_origin",
         "_outbox",
         "_pipelined",
-        "_reader",
         "_reading",
         "_server_state",
+        "_serving_pipelined",
         "_transport",
         "_turn",
         "_unsent",
@@ -73,51 +99,51 @@ class GatewayProtocol(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Take uvicorn's four arguments."""
+        """Take the arguments that uvicorn passes to a protocol class."""
         self._edge: EdgeState = app_state[STATE_KEY]
         self._server_state = server_state
         self._loop = _loop or asyncio.get_event_loop()
         self._outbox = self._edge.outbox
         # Per connection
-        self._reader = HeadReader()
-        self._heads = HeadBuffer(self._edge.max_header)
-        self._transport: asyncio.Transport | None = None
+        self._head_reader = HeadReader()
+        self._head_buffer = HeadBuffer(self._edge.max_header)
+        self._transport: asyncio.Transport | None = None  # None: not connected yet, or lost
         self._origin = Origin("", "", "http", b"")
         self.deadline = NEVER
-        self.congested = False  # the client reads more slowly than we write
-        self.last = self._edge.draining  # the connection ends with the exchange in flight
+        self.congested = False
+        self.last = self._edge.draining
         self._reading = True
-        self._eof = False
-        self._unsent = 0  # bytes, when it was last looked at
-        self._lingering = 0  # bytes still thrown away; 0: not lingering
-        self._advancing = False
-        # Per request
-        self._pipelined = bytearray()  # what came behind the exchange in flight
-        self._turn: FastTurn | None = None
-        self._body: Body | None = None
-        self._framing = BodyReader(0)
+        self._half_closed = False
+        self._unsent = 0  # bytes, when the slow reader was last checked
+        self._lingering: LingeringClose | None = None
+        self._pipelined = bytearray()
+        self._serving_pipelined = False  # `_serve_pipelined` is on the stack
+        # Per exchange
+        self._turn: Http1Turn | None = None
+        self._body: Body | None = None  # while it comes in
+        self._body_reader = BodyReader(0)
 
     def __repr__(self) -> str:
         """Tell what it is doing, for logs and tests."""
         return f"<GatewayProtocol {self._origin.peer} {self._turn and self._turn.request}>"
 
-    # asyncio.Protocol: the connection
+    # The connection: asyncio and uvicorn call
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Find out who is there, and start the clock for the first head."""
-        # uvloop's transports are no subclass of asyncio's, but have all it has.
+        """Find the peer's address, and start the time for the first head."""
+        # uvloop's transports are no subclass of asyncio's, but have the same methods.
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
         self._server_state.connections.add(self)
         peer = transport.get_extra_info("peername")
         name = str(peer[0]) if isinstance(peer, tuple) else ""
         scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        self._origin = self._edge.trust.origin(name.partition("%")[0], scheme)
+        self._origin = self._edge.trust.origin(name.partition("%")[0], scheme)  # no IPv6 zone
         self._edge.ticker.watch(self)
         self.deadline = self._loop.time() + self._edge.header_timeout
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Cancel what was under way: nobody is left to read it."""
+        """Cancel the exchange in flight: the client cannot read its answer."""
         self._transport = None
         self._edge.ticker.forget(self)
         self._server_state.connections.discard(self)
@@ -127,37 +153,36 @@ class GatewayProtocol(asyncio.Protocol):
             turn.throw(ClientGone("The client closed the connection"))
 
     def eof_received(self) -> bool:
-        """Keep a half-closed client for a moment: `printf … | nc` wants its answer, too."""
-        self._eof = True
+        """Return True if the half-closed client may still get its answer; a TLS transport closes anyway."""
+        self._half_closed = True
         if self._body is not None:
-            return False  # half a request: nothing can come of it
+            return False  # the request will never be complete
         turn = self._turn
         if turn is not None and not turn.started:
-            self._loop.call_later(_HALF_CLOSED_TIME, self._give_up, turn)
+            self._loop.call_later(_HALF_CLOSED_TIME, self._cancel_unless_started, turn)
         return turn is not None or bool(self._pipelined)
 
-    def _give_up(self, turn: FastTurn) -> None:
+    def _cancel_unless_started(self, turn: Http1Turn) -> None:
         if turn is self._turn and not turn.started:
             turn.throw(ClientGone("The client closed the connection"))
 
     def shutdown(self) -> None:
-        """Close when the exchange in flight is over; soon, if there is none.
-
-        Not at once: a request may be on its way already, and a close would answer it with a reset.
-        """
+        """Close when the exchange in flight has ended, or after a short grace if the connection is idle."""
         self.last = True
-        self._loop.call_later(_LAST_CALL, self._close_if_idle)
+        self._loop.call_later(_SHUTDOWN_GRACE, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
-        if self._turn is None and not self._lingering and self._transport is not None:
+        if self._turn is None and self._lingering is None and self._transport is not None:
             self._transport.close()
 
+    # Deadlines: the ticker calls
+
     def expire(self) -> None:
-        """Act on the silence of a head, a body, a reader, or nobody."""
+        """Act on the deadline that has passed: of a slow reader, a head, an idle connection, or a body."""
         turn = self._turn
         if self.congested or self._transport is None or self._transport.is_closing():
-            self._expire_reader()
-        elif turn is None and self._heads.pending:
+            self._expire_slow_reader()
+        elif turn is None and self._head_buffer.pending:
             self._reject(RequestTimeout("The head of the request did not arrive in time"))
         elif turn is None:
             self._transport.close()
@@ -165,19 +190,18 @@ class GatewayProtocol(asyncio.Protocol):
             turn.throw(RequestTimeout("The body of the request did not arrive in time"))
 
     def _set_deadline(self) -> None:
-        """Wait for what is due now: a reader, a body, nothing of the client's, a head, a request."""
         edge = self._edge
         if self.congested or (self._body is not None and self._reading):
             self.deadline = edge.ticker.now + edge.body_timeout
         elif self._turn is not None:
             self.deadline = NEVER
-        elif self._heads.pending:
+        elif self._head_buffer.pending:
             self.deadline = edge.ticker.now + edge.header_timeout
         else:
             self.deadline = edge.ticker.now + edge.idle_timeout
 
-    def _expire_reader(self) -> None:
-        """Cut a client that reads nothing; one that reads slowly has more time."""
+    def _expire_slow_reader(self) -> None:
+        """Cut a client that has read nothing since the last check (nginx: `send_timeout`); else give it more time."""
         transport = self._transport
         if transport is None:
             return
@@ -190,101 +214,84 @@ class GatewayProtocol(asyncio.Protocol):
         else:
             self.cut(reset=False)
 
-    # asyncio.Protocol: input
+    # Input: heads and bodies
 
     def data_received(self, data: bytes) -> None:
-        """Read on: a head, a body, or what has to wait."""
+        """Take what the client sent: a piece of a body or a head, or what has to wait or is thrown away."""
         if self._body is not None:
             self._receive_body(self._body, data)
-        elif self._lingering:
-            self._discard(data)
+        elif self._lingering is not None:
+            self._lingering.discard(data)
         elif self._turn is None and not self.congested and not self._pipelined:
-            again = not self._heads.pending and len(data) <= self._edge.max_header
-            request = self._reader.again(data) if again else None
+            # The fast path: one whole head with the same header lines as the last one.
+            alone = not self._head_buffer.pending and len(data) <= self._edge.max_header
+            request = self._head_reader.again(data) if alone else None
             if request is None:
                 self._receive_head(data)
             else:
-                self._serve(request, b"")
+                self._begin_exchange(request, b"")
         else:
             self._pipelined += data
-            if len(self._pipelined) > _PIPELINE_LIMIT:
+            if len(self._pipelined) > _MAX_PIPELINED:
                 self._pause_reading()
 
     def _receive_head(self, data: bytes) -> None:
-        """Read on in a head; the clock for it starts with its first byte."""
-        begins = not self._heads.pending
+        begins = not self._head_buffer.pending
         try:
-            found = self._heads.feed(data)
+            found = self._head_buffer.feed(data)
         except GatewayError as error:
             self._reject(error)
             return
         if found is not None:
-            self._begin(*found)
+            self._read_head(*found)
         elif begins:
+            # For the whole head: a client that sends it byte by byte (slowloris) gains no time.
             end = self._loop.time() + self._edge.header_timeout
             self.deadline = min(self.deadline, end)
 
-    # The exchange
-
-    def _begin(self, head: bytes, rest: bytes) -> None:
-        """Start an exchange with a complete head; `rest` came behind it."""
+    def _read_head(self, head: bytes, rest: bytes) -> None:
         try:
-            request = self._reader.read(head)
+            request = self._head_reader.read(head)
         except GatewayError as error:
             self._reject(error)
         else:
-            self._serve(request, rest)
+            self._begin_exchange(request, rest)
 
-    def _serve(self, request: Request, rest: bytes) -> None:
-        self.deadline = NEVER
-        origin = self._origin
-        if origin.trusted:
-            origin = self._edge.trust.refine(origin, request)
-        self._turn = turn = FastTurn(self, origin, request)
-        if request.length not in (NO_BODY, 0):
-            body = self._expect_body(turn, request)
-            if rest:
-                self._receive_body(body, rest)
-        elif rest:
-            self._pipelined += rest
-        if turn.complete:
-            self.turn_over(turn)
-        else:
-            turn.run(self._edge.pipeline.handle(request, turn))
-
-    def _expect_body(self, turn: FastTurn, request: Request) -> Body:
-        wanted = partial(self.send, _CONTINUE) if request.expects_continue else None
-        self._body = turn.body = body = Body(request.length, self, wanted)
-        self._framing = BodyReader(request.length)
-        self.deadline = self._loop.time() + self._edge.body_timeout
-        return body
+    def _reject(self, error: GatewayError) -> None:
+        """Answer a head that could not be read, and close: where the next request begins is unknown."""
+        self._head_buffer.clear()
+        self._turn = turn = Http1Turn(self, self._origin, None)
+        self._edge.pipeline.reject(error, turn)
+        self.exchange_ended(turn)
 
     def _receive_body(self, body: Body, data: bytes) -> None:
         self.deadline = self._edge.ticker.now + self._edge.body_timeout
-        framing = self._framing
+        reader = self._body_reader
         try:
-            piece = framing.feed(data)
+            piece = reader.feed(data)
             if piece:
                 body.feed(piece)
-            if framing.done:
-                self._end_body(body, framing.rest)
+            if reader.done:
+                self._end_body(body, reader)
         except FramingError as error:
-            self._fail(InvalidRequest("The body of the request is malformed", reason=str(error)))
+            self._fail_body(
+                InvalidRequest("The body of the request is malformed", reason=str(error))
+            )
         except GatewayError as error:
-            self._fail(error)
+            self._fail_body(error)
 
-    def _end_body(self, body: Body, rest: bytes) -> None:
+    def _end_body(self, body: Body, reader: BodyReader) -> None:
+        rest = reader.rest
         self._body = None
         self._set_deadline()
         self._pipelined += rest
-        if len(rest) > _PIPELINE_LIMIT:
+        if len(rest) > _MAX_PIPELINED:
             self._pause_reading()
         else:
             self._resume_reading()
-        body.end()
+        body.end(reader.trailers)
 
-    def _fail(self, error: GatewayError) -> None:
-        """End the exchange in flight because of its own body."""
+    def _fail_body(self, error: GatewayError) -> None:
         turn = self._turn
         self._body = None
         if turn is None:
@@ -293,18 +300,38 @@ class GatewayProtocol(asyncio.Protocol):
         if turn.begun:
             turn.throw(error)
         else:
-            # The body's beginning came with the head, and is wrong: nothing goes to an upstream.
+            # The first piece came with the head, and is wrong: no upstream is asked.
             self._edge.pipeline.reject(error, turn, turn.request)
 
-    def _reject(self, error: GatewayError) -> None:
-        """Answer what is no request, and close: where the next one begins is unknown."""
-        self._heads.clear()
-        self._turn = turn = FastTurn(self, self._origin, None)
-        self._edge.pipeline.reject(error, turn)
-        self.turn_over(turn)
+    # The exchange: from its head to the next one
 
-    def turn_over(self, turn: FastTurn) -> None:
-        """Close, or go on to the next request."""
+    def _begin_exchange(self, request: Request, rest: bytes) -> None:
+        """Hand the request to the pipeline; `rest` came behind its head."""
+        self.deadline = NEVER
+        origin = self._origin
+        if origin.trusted:
+            origin = self._edge.trust.refine(origin, request)
+        self._turn = turn = Http1Turn(self, origin, request)
+        if request.length not in (NO_BODY, 0):
+            body = self._expect_body(turn, request)
+            if rest:
+                self._receive_body(body, rest)
+        elif rest:
+            self._pipelined += rest
+        if turn.complete:  # refused by `_fail_body`
+            self.exchange_ended(turn)
+        else:
+            turn.run(self._edge.pipeline.handle(request, turn))
+
+    def _expect_body(self, turn: Http1Turn, request: Request) -> Body:
+        send_continue = partial(self.send, _CONTINUE) if request.expects_continue else None
+        self._body = turn.body = body = Body(request.length, self, send_continue)
+        self._body_reader = BodyReader(request.length)
+        self.deadline = self._loop.time() + self._edge.body_timeout
+        return body
+
+    def exchange_ended(self, turn: Http1Turn) -> None:
+        """Cut the connection if the answer was broken off; else close it, or go on to the next request."""
         if turn is not self._turn:
             return
         self._turn = None
@@ -312,100 +339,93 @@ class GatewayProtocol(asyncio.Protocol):
             return
         if not turn.complete:
             self.cut(reset=True)
-        elif turn.closes or self.last or (self._eof and not self._pipelined):
-            self._close_gently(turn)
+        elif turn.closes or self.last or (self._half_closed and not self._pipelined):
+            self._close_after_answer(turn)
         else:
             self._set_deadline()
             if self._pipelined:
-                self._advance()
+                self._serve_pipelined()
             elif not self._reading:
                 self._resume_reading()
 
-    def _advance(self) -> None:
-        """Answer what was pipelined, a few at a time."""
-        if self._advancing:
-            return  # the loop below is already on the stack
-        self._advancing = True
-        for _ in range(_BURST):
+    def _serve_pipelined(self) -> None:
+        """Serve pipelined requests until one has to wait; after a few, let other connections have their turn."""
+        if self._serving_pipelined:
+            return  # an exchange ended at once: the loop below goes on, instead of a recursion
+        self._serving_pipelined = True
+        for _ in range(_MAX_PIPELINED_AT_ONCE):
             if self._turn is not None or not self._pipelined or self._transport is None:
                 break
             if self.congested:
-                break  # answers that nobody reads must not pile up
+                break  # the client does not read: its answers must not pile up in memory
             data = bytes(self._pipelined)
             self._pipelined.clear()
             self._receive_head(data)
         else:
-            self._loop.call_soon(self._advance)
-        self._advancing = False
-        if self._turn is None and self._eof and not self._pipelined:
-            self.shutdown()  # half a head, and nothing more to come
+            self._loop.call_soon(self._serve_pipelined)
+        self._serving_pipelined = False
+        if self._turn is None and self._half_closed and not self._pipelined:
+            self.shutdown()  # the client has sent half a head and a FIN
         elif self._turn is None:
             self._resume_reading()
 
-    # Output
+    # Output and the close
 
     def send(self, data: bytes) -> None:
-        """Write, if there is anybody to read it."""
+        """Write `data` to the client, unless the client has left."""
         if self._transport is not None:
             self._outbox.write(self._transport, data)
 
     def cut(self, *, reset: bool) -> None:
-        """Close at once; `reset` tells the client that what it has is not all."""
+        """Close at once; with `reset` the client sees that the answer is not complete."""
         transport = self._transport
         if transport is None:
             return
-        self._outbox.flush()  # what the client was told so far stands
+        self._outbox.flush()  # an answer that is already queued still goes out
         if reset:
             reset_on_close(transport)
         transport.abort()
 
-    def _close_gently(self, turn: FastTurn) -> None:
-        """Close so that the answer arrives: while input keeps coming, a plain close is a reset."""
+    def _close_after_answer(self, turn: Http1Turn) -> None:
+        """Close; linger first if the client may still be sending, so that a reset does not destroy the answer."""
         transport = self._transport
         if transport is None:
             return
         self._outbox.flush()
-        self._pipelined.clear()  # whatever was pipelined behind is never answered
+        self._pipelined.clear()  # RFC 9112, 9.6: after `Connection: close` no request is processed
         unread = turn.request is None or (turn.body is not None and not turn.body.complete)
         self._body = None
         self._unsent = unsent(transport)
         self.deadline = self._loop.time() + self._edge.body_timeout
-        if not unread or self._eof or not transport.can_write_eof():
+        # A TLS transport cannot half-close, so it cannot linger.
+        if not unread or self._half_closed or not transport.can_write_eof():
             transport.close()
             return
-        transport.write_eof()
-        self._lingering = _LINGER_BYTES
+        self._lingering = LingeringClose(transport, self._loop)
         self._resume_reading()
-        self._loop.call_later(_LINGER_TIME, transport.close)
 
-    def _discard(self, data: bytes) -> None:
-        self._lingering -= len(data)
-        if self._lingering <= 0 and self._transport is not None:
-            self._lingering = -1
-            self._transport.close()
-
-    # Flow control
+    # Flow control: the transport calls when the client reads slowly, the body when the upstream does
 
     def pause_writing(self) -> None:
-        """Have the upstream wait for this client, though not for ever."""
+        """Pause the upstream until the client has read some of the answer, or its time is over."""
         self.congested = True
-        self._loop.call_soon(self._look)  # when all of this turn has been written
+        self._loop.call_soon(self._record_unsent)  # once the outbox has written everything
         self._set_deadline()
         if self._turn is not None:
             self._turn.pause()
 
-    def _look(self) -> None:
+    def _record_unsent(self) -> None:
         if self._transport is not None:
             self._unsent = unsent(self._transport)
 
     def resume_writing(self) -> None:
-        """Let the upstream go on."""
+        """Let the upstream go on, or the pipelined requests."""
         self.congested = False
         self._set_deadline()
         if self._turn is not None:
             self._turn.resume()
         else:
-            self._advance()
+            self._serve_pipelined()
 
     def pause(self) -> None:
         """Stop reading the request's body: the upstream is slow."""
@@ -413,7 +433,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._set_deadline()
 
     def resume(self) -> None:
-        """Go on reading the request's body."""
+        """Read the request's body again."""
         self._resume_reading()
         self._set_deadline()
 

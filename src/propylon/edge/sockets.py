@@ -1,4 +1,4 @@
-"""Ask of a transport's socket what asyncio has no words for."""
+"""Ask a transport's socket for two things that asyncio has no API for: a reset, and the size of the send queue."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ import termios
 
 __all__ = ["reset_on_close", "unsent"]
 
-_RESET = struct.pack("ii", 1, 0)
+# `struct linger`: on, with a timeout of 0. The kernel then sends RST instead of FIN.
+_LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:
-    """Have the close tell the other end that what it has is not all."""
+    """Make the close a reset (RST), so that the peer sees that its data is not complete.
+
+    With a FIN, an answer that is delimited by the close would look whole (RFC 9112, 8).
+    """
     sock = transport.get_extra_info("socket")
     if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
 
 
 def unsent(transport: asyncio.Transport) -> int:
-    """Return how many bytes the other end has not taken yet, the kernel's included.
+    """Return how many bytes the peer has not acknowledged yet: the transport's buffer and the kernel's queue.
 
-    The kernel wakes a writer only when a third of its buffer is free, which for a slow reader can be
-    longer than any timeout: what it still holds is the only sign of progress.
+    The kernel reports a socket as writable only when a third of its send buffer is free. With a slow reader that can
+    take longer than any timeout, so the size of the kernel's queue is the only sign of progress.
     """
     waiting = transport.get_write_buffer_size()
     sock = transport.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""Hold what all connections of a worker share."""
+"""Hold what all client connections of one worker share."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from propylon.wire.request import FieldsMemory
 
 __all__ = ["STATE_KEY", "EdgeState"]
 
-# Under this name the state travels from the app's lifespan to the protocol.
+# The key of the lifespan state under which the app hands `EdgeState` to the protocol.
 STATE_KEY = "propylon"
 
 
 @dataclass(slots=True)
 class EdgeState:
-    """The core, and the limits of the edge. Sizes in bytes, times in seconds.
+    """The pipeline, and the limits that the edge enforces. Sizes in bytes, times in seconds.
 
-    `ticker` watches connections, which have seconds to spare; `draining` is True from the moment a
-    stop was asked for: answers close their connections then.
+    - `ticker` watches the deadlines of the connections. It is coarse: these timeouts are seconds long.
+    - `header_timeout` is for a whole head, so that a slowloris client that sends a byte now and then gains nothing.
+    - `body_timeout` is the longest silence: of a client that sends its body, or that should read its answer.
+    - `draining` is True from the moment that a stop was requested: answers then close their connections.
     """
 
     pipeline: Pipeline
@@ -36,6 +38,6 @@ class EdgeState:
     idle_timeout: float
     body_timeout: float
     draining: bool = False
+    # Parsed header lines and peers' origins, for the ASGI edge: it sees no connections to keep them on. Both bounded.
     memory: FieldsMemory = field(default_factory=FieldsMemory)
-    # Origins of peers that connect directly, for the edge that knows no connections; bounded.
     origins: dict[tuple[str, str], Origin] = field(default_factory=dict)

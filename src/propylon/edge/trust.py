@@ -1,4 +1,8 @@
-"""Say who the client really is: which peers are believed when they speak for somebody else."""
+"""Find the client's address behind trusted proxies, and what to tell the upstream of it (X-Forwarded-*).
+
+Any client can send X-Forwarded-For. It counts only if the peer, at the other end of the socket, is a proxy that the
+operator trusts. Otherwise a client could choose its own address, and get past an allow list or a rate limit with it.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +10,44 @@ import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from propylon.errors import InvalidRequest
 from propylon.proxy.exchange import Origin
+from propylon.wire.grammar import OWS
 from propylon.wire.message import Request
+from propylon.wire.target import host_name
 
 __all__ = ["Trust"]
 
 Network = IPv4Network | IPv6Network
 
 _PROTO = re.compile(rb"https?|wss?")
-_HOST = re.compile(rb"[A-Za-z0-9._~:\[\]-]{1,255}")
 
 
 class Trust:
-    """The networks whose X-Forwarded-* is believed; everybody else speaks for themselves."""
+    """The trusted proxies: networks whose X-Forwarded-* is believed. Any other peer is the client itself."""
 
     __slots__ = ("_networks",)
 
     def __init__(self, networks: Sequence[Network]) -> None:
-        """Believe peers in these networks; none by default."""
+        """Trust the peers in `networks`; none if it is empty."""
         self._networks = tuple(networks)
 
     def origin(self, peer: str, scheme: str) -> Origin:
-        """Return what is true for every request of a connection from `peer`."""
+        """Return the origin of a connection: that of all its requests, unless the peer is trusted."""
         forwarded = _block(peer.encode(), scheme.encode())
         return Origin(
             client=peer,
             peer=peer,
             scheme=scheme,
             forwarded=forwarded,
-            trusted=self._believes(peer),
+            trusted=self._is_trusted(peer),
         )
 
     def refine(self, origin: Origin, request: Request) -> Origin:
-        """Return the origin of one request that came through a trusted peer."""
+        """Return the origin of one request that a trusted peer has forwarded."""
         special = request.special
         chain = b", ".join(special.get(b"x-forwarded-for", ()))
-        scheme = _one(special.get(b"x-forwarded-proto"), _PROTO) or origin.scheme.encode()
+        scheme = _scheme(special.get(b"x-forwarded-proto")) or origin.scheme.encode()
         listed = chain + b", " + origin.peer.encode() if chain else origin.peer.encode()
         rest = b"".join(
             b"\r\n%b: %b" % (name.title(), value)
@@ -54,22 +60,26 @@ class Trust:
             peer=origin.peer,
             scheme=scheme.decode(),
             forwarded=_block(listed, scheme) + rest,
-            host=_one(special.get(b"x-forwarded-host"), _HOST),
+            host=_host(special.get(b"x-forwarded-host")),
             trusted=True,
         )
 
     def _client(self, chain: bytes, peer: str) -> str:
-        """Return the rightmost address that is not one of ours: what is left of it is hearsay."""
+        """Return the rightmost address in the chain that is not a trusted proxy.
+
+        Each proxy appends the address that it was called from. What stands to the left of the first untrusted address
+        was sent by that client, which may have made it up (nginx: `real_ip_recursive on`).
+        """
         for entry in reversed(chain.split(b",")):
             address = _address(entry.strip().decode("latin-1"))
             if address is None:
                 break
-            if not self._believes(address):
+            if not self._is_trusted(address):
                 return address
             peer = address
         return peer
 
-    def _believes(self, peer: str) -> bool:
+    def _is_trusted(self, peer: str) -> bool:
         if not self._networks:
             return False
         address = _parsed(peer)
@@ -85,12 +95,24 @@ def _block(chain: bytes, scheme: bytes) -> bytes:
     return b"\r\nX-Forwarded-For: " + chain + b"\r\nX-Forwarded-Proto: " + scheme
 
 
-def _one(values: list[bytes] | None, pattern: re.Pattern[bytes]) -> bytes | None:
-    """Return the header's value; of several the last, which the nearest proxy wrote."""
-    if not values:
+def _last(values: list[bytes] | None) -> bytes:
+    """Return the last of a header's values: the nearest proxy wrote that."""
+    return values[-1].split(b",")[-1].strip(OWS) if values else b""
+
+
+def _scheme(values: list[bytes] | None) -> bytes | None:
+    value = _last(values)
+    return value if _PROTO.fullmatch(value) else None
+
+
+def _host(values: list[bytes] | None) -> bytes | None:
+    """Return the host that a proxy was asked for, if it could be a Host; else ours is passed on."""
+    value = _last(values)
+    try:
+        host_name(value)
+    except InvalidRequest:
         return None
-    value = values[-1].split(b",")[-1].strip()
-    return value if pattern.fullmatch(value) else None
+    return value
 
 
 def _address(text: str) -> str | None:
@@ -108,5 +130,6 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
         address = ip_address(text)
     except ValueError:
         return None
+    # A dual-stack listener sees IPv4 peers as ::ffff:a.b.c.d; operators write their networks as a.b.c.d.
     mapped = getattr(address, "ipv4_mapped", None)
     return mapped or address

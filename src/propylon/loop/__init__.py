@@ -1,8 +1,8 @@
-"""What we do otherwise than asyncio, because each of these is on every request's path.
+"""Replace the parts of asyncio that are too slow, or too forgetful, for the path of every request.
 
 - `signal`: wait without a future.
-- `ticker`: deadlines without a timer each.
-- `outbox`: write at the end of the loop's turn, everything at once.
-- `slices`: long work, a millisecond at a time.
+- `ticker`: deadlines without a timer for each.
+- `outbox`: collect writes, and make them at the end of the loop's turn.
+- `slices`: do long work a millisecond at a time, between the requests.
 - `tasks`: the one place that creates tasks.
 """

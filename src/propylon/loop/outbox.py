@@ -1,8 +1,10 @@
-"""Write at the end of a turn of the loop, everything at once.
+"""Collect the writes of one turn of the loop, and make them at its end.
 
-A write on its own wakes whoever sleeps at the other end, and waking costs more than writing. While a
-busy loop works through its events the other end would be woken for each of them; written in one go,
-the first write wakes it and the others find it awake. Measured: a seventh of the gateway's time.
+Facts. A write to a socket wakes the process at the other end if it sleeps, and waking it costs more than the write.
+A busy loop works through many events in one turn; if it writes after each, it wakes the other end each time.
+
+Strategy. The loop handles all its events first and then makes all writes together. The first one wakes the other end,
+the others find it awake. That saves a seventh of the gateway's time (measured).
 """
 
 from __future__ import annotations
@@ -11,23 +13,28 @@ import asyncio
 
 __all__ = ["Outbox"]
 
-# Bytes. A fast upstream is read 8 MiB at a time; a slow client must be heard of before that.
+# Bytes. uvloop reads up to 8 MiB from a fast upstream in one turn. They must reach the transport
+# before, because only the transport says that the client is slow (back-pressure), and memory would
+# fill until then.
 _LIMIT = 256 * 1024
 
 
 class Outbox:
-    """What is to be written when the events of this turn have been dealt with, in order."""
+    """The writes to make at the end of this turn of the loop, in the order in which they were asked for."""
 
     __slots__ = ("_loop", "_queue", "_size")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Flush by `loop`."""
+        """Flush by a callback of `loop`; the outbox is shared by all transports of that loop."""
         self._loop = loop
         self._queue: list[tuple[asyncio.Transport, bytes]] = []
         self._size = 0
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write `data` soon; flush before closing a transport that something was written to."""
+        """Write `data` to `transport` at the end of this turn.
+
+        A caller that closes the transport in the same turn calls `flush` first: the data would be lost otherwise.
+        """
         if not self._queue:
             self._loop.call_soon(self.flush)
         self._queue.append((transport, data))
@@ -36,7 +43,7 @@ class Outbox:
             self.flush()
 
     def flush(self) -> None:
-        """Write now. What is closing already gets nothing more."""
+        """Make all writes now; skip transports that are closing."""
         queue, self._queue, self._size = self._queue, [], 0
         written = 0
         try:
@@ -45,6 +52,7 @@ class Outbox:
                 if not transport.is_closing():
                     transport.write(data)
         finally:
-            if written < len(queue):  # one transport's fault is not the others'
+            # A transport that raises must not lose the writes to the others.
+            if written < len(queue):
                 self._queue[:0] = queue[written:]
                 self._loop.call_soon(self.flush)

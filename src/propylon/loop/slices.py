@@ -17,10 +17,10 @@ __all__ = ["at_once", "beside_requests", "in_slices"]
 
 T = TypeVar("T")
 
-# A request waits for one slice at each of its few steps, so a slice is a small part of what anybody would notice.
+# A request waits for one slice at each of its few steps: for some milliseconds in all.
 _SLICE = 0.001
-# How long a thread keeps the interpreter while the loop waits for it. Python's own 5 ms are 20 for a request that is
-# read, sent on, answered and handed back.
+# How long a thread keeps the interpreter while the loop waits for it. A request waits up to four times: it is read,
+# sent on, answered and handed back. With Python's own 5 ms that is 20 ms.
 _SWITCH = 0.0005
 # New objects before the young ones are searched for garbage: half a millisecond's search. By default it is after 700,
 # and every hundredth time all objects are searched, new and old, which takes longer the more have been made.
@@ -39,7 +39,7 @@ def at_once(work: Generator[None, None, T]) -> T:
 
 
 async def in_slices(work: Generator[None, None, T]) -> T:
-    """Do the work bit by bit; the loop serves requests in between."""
+    """Do the work in slices; the loop serves requests in between."""
     while True:
         end = time.perf_counter() + _SLICE
         try:
@@ -53,7 +53,10 @@ async def in_slices(work: Generator[None, None, T]) -> T:
 
 @contextmanager
 def beside_requests() -> Iterator[None]:
-    """Let nothing hold the interpreter for long: no other thread, and no search for garbage among all objects."""
+    """Let nothing hold the interpreter for long: no other thread, and no search for garbage among all objects.
+
+    This concerns the whole process, so the gateway must own it.
+    """
     switch, threshold = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(min(switch, _SWITCH))
     gc.set_threshold(_YOUNG, _NEVER, _NEVER)

@@ -1,8 +1,8 @@
-"""Names and addresses.
+"""Resolve host names, and decide which addresses may be asked.
 
-- `resolve`: remember what names stand for, and ask again when that is over.
-- `lookup`: where a name is looked up: hosts file, name servers, system.
-- `nameserver`: ask name servers, with the TTL of the answer.
-- `getaddrinfo`: ask the system, in threads of our own.
-- `addresses`: which hosts and addresses may be asked.
+- `resolve`: cache what names resolve to, and refresh it by TTL.
+- `lookup`: look a name up where this host would: hosts file, name servers, system.
+- `nameserver`: query name servers, and return the TTL with the answer.
+- `getaddrinfo`: ask the system's resolver, in threads of our own.
+- `addresses`: which hosts and addresses may be registered and asked (SSRF).
 """

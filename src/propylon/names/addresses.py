@@ -1,8 +1,15 @@
-"""Say which hosts may be registered, and to which addresses a connection may be made. Pure.
+"""Decide which hosts may be registered, and to which addresses the gateway may connect. Pure.
 
-Whatever is registered is asked from inside the network. A registry that takes any host is a way to the
-cloud's metadata service and its credentials (server-side request forgery), so the operator lists what may
-be registered; and some addresses are never asked, whatever the list says.
+Facts. The gateway stands inside the network. A client that may register any host can have it ask the cloud's metadata
+service for the machine's credentials: server-side request forgery (SSRF).
+
+Rules.
+
+1. The operator lists what may be registered (`registry.allow`); without a list, nothing may.
+2. Link-local, metadata, multicast and tunnel addresses are refused whatever the list says.
+3. The gateway's own host counts only if the list names it: `*` and `0.0.0.0/0` do not.
+4. What counts is the address that is connected to, not the name that was registered: a name may resolve to another
+   address a moment later (DNS rebinding). `upstream.dial` asks `admits` for each address.
 """
 
 from __future__ import annotations
@@ -37,14 +44,17 @@ Network = IPv4Network | IPv6Network
 AddressFilter = Callable[[str], bool]
 
 _LOCALHOST = "localhost"
+# RFC 1035, 2.3.4: a label has at most 63 characters, a name 253 as text.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-# Underscores are no host names, but Compose and Docker give them to containers.
+# RFC 952 has no underscores in host names, but Docker Compose gives them to containers.
 _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
-# WHATWG URL, "ends in a number": inet_aton, and so getaddrinfo, reads 127.1, 0x7f000001, 017700000001
-# and 2852039166 as IPv4 addresses. Here an address has one spelling.
+# WHATWG URL, "ends in a number": inet_aton, and so getaddrinfo, reads 127.1, 0x7f000001,
+# 017700000001 and 2852039166 as IPv4 addresses. An attacker spells 169.254.169.254 that way, past a
+# list. Here an address has one spelling.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _GLOB = re.compile(r"[a-z0-9_.*-]{1,253}")
-# `10.*` is meant for addresses; 10.example.com is somebody's name.
+# `10.*` is meant for addresses; 10.example.com is a name, and its owner may point it at any
+# address.
 _NUMERIC_GLOB = re.compile(r"[0-9.*]*[0-9][0-9.*]*")
 
 _LOOPBACK_4 = IPv4Network("127.0.0.0/8")
@@ -67,15 +77,15 @@ _NEVER: tuple[Network, ...] = tuple(
         "fec0::/10",  # site-local, withdrawn (RFC 3879)
         "ff00::/8",  # multicast
         "2001::/32",  # Teredo and
-        "2002::/16",  # 6to4 carry any IPv4 address; nobody runs them any more (RFC 7526)
-        "64:ff9b:1::/48",  # translation of local use: where the IPv4 address stands is anybody's guess
+        "2002::/16",  # 6to4 carry any IPv4 address; both are out of use (RFC 7526)
+        "64:ff9b:1::/48",  # local translation (RFC 8215): its operator chooses where the IPv4 address stands
         "fd00:ec2::/32",  # AWS's metadata, time and DNS over IPv6
         "fd00:c1::a9fe:a9fe/128",  # Oracle Cloud's
         "fd00:42::42/128",  # Scaleway's
         "fd20:ce::254/128",  # Google Cloud's
     )
 )
-# Their addresses are forbidden anyway; but inside a cloud its DNS may answer with others one day.
+# The addresses behind these names are forbidden, but a cloud may move its service to another one.
 _METADATA_NAMES = frozenset(
     {
         "instance-data",
@@ -94,7 +104,7 @@ _METADATA_NAMES = frozenset(
 
 
 def parse_address(text: str) -> Address | None:
-    """Read an IP address in its usual spelling; an IPv4 address mapped into IPv6 is that IPv4 address."""
+    """Return the IP address that a text spells, or None; an IPv4-mapped IPv6 address is returned as IPv4."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -106,8 +116,10 @@ def parse_address(text: str) -> Address | None:
 def parse_host(text: str) -> str:
     """Return a host as it is compared: a name in lower case, or an address in its one spelling.
 
-    Raises ValueError for what is neither: a URL, a port, a user, a space.
+    Raises ValueError for anything else: a URL, a port, a user, a space.
     """
+    # Without `%`: a zone of a link-local address (RFC 4007) means another interface on another
+    # host.
     if ":" in text and "%" not in text:
         address = parse_address(text)
         if address is not None:
@@ -120,27 +132,28 @@ def parse_host(text: str) -> str:
 
 
 def looks_numeric(host: str) -> bool:
-    """Whether resolvers may read this host as an IPv4 address although it is not spelled like one."""
+    """Whether a resolver may read this host as an IPv4 address although it is not spelled like one."""
     return _NUMERIC.fullmatch(host) is not None and parse_address(host) is None
 
 
 def is_metadata_name(host: str) -> bool:
-    """Whether this is what a cloud calls its metadata service."""
+    """Whether this is a name under which a cloud offers its metadata service."""
     return host in _METADATA_NAMES
 
 
 def is_loopback(address: Address) -> bool:
-    """Whether this address is the gateway's own host."""
+    """Whether this is a loopback address: 127.0.0.0/8 (RFC 1122) or ::1 (RFC 4291)."""
     return address in _LOOPBACK_4 or address in _LOOPBACK_6
 
 
 def is_forbidden(address: Address) -> bool:
-    """Whether nothing may ever be asked there; loopback is for `AllowList` to decide."""
+    """Whether the gateway must never connect there; for loopback addresses `AllowList` decides."""
     if isinstance(address, IPv6Address):
         if address == IPv6Address("::1"):
             return False
-        carried = _carried(address)
-        if carried is not None and (is_forbidden(carried) or is_loopback(carried)):
+        # 64:ff9b::a9fe:a9fe reaches 169.254.169.254 through a translator.
+        embedded = _embedded(address)
+        if embedded is not None and (is_forbidden(embedded) or is_loopback(embedded)):
             return True
         # Most of ::/8 is reserved, translated addresses (RFC 6052) are the exception.
         if address.is_reserved and address not in _NAT64:
@@ -148,8 +161,8 @@ def is_forbidden(address: Address) -> bool:
     return address.is_unspecified or any(address in network for network in _NEVER)
 
 
-def _carried(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that a translator or tunnel on the way would go to."""
+def _embedded(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address to which a translator (NAT64) or a tunnel (ISATAP) would connect, if there is one."""
     value = int(address)
     if address in _NAT64 or (value >> 32) & 0xFFFF_FFFF in _ISATAP:
         return IPv4Address(value & 0xFFFF_FFFF)
@@ -157,9 +170,9 @@ def _carried(address: IPv6Address) -> IPv4Address | None:
 
 
 def parse_rule(text: str) -> Network | str:
-    """Read one entry of an allow list: a network, an address, or a host glob in lower case.
+    """Return one entry of an allow list: a network (an address is one of itself), or a host glob in lower case.
 
-    Raises ValueError that says what to write instead.
+    Raises ValueError, whose message tells the operator what to write instead.
     """
     address = parse_address(text)
     if "/" in text or address is not None:
@@ -176,12 +189,12 @@ def parse_rule(text: str) -> Network | str:
 
 
 class AllowList:
-    """What the operator lets in: networks, and globs of hosts in which `*` stands for anything."""
+    """The hosts and networks that may be registered: in a glob, `*` stands for any characters."""
 
     __slots__ = ("_addresses", "_local", "_localhost", "_names", "_networks")
 
     def __init__(self, rules: Iterable[str]) -> None:
-        """Compile the rules; none lets nobody in. Raises ValueError, as `parse_rule` does."""
+        """Compile the rules; without one, nothing may be registered. Raises what `parse_rule` raises."""
         parsed = [parse_rule(rule) for rule in rules]
         globs = [rule for rule in parsed if isinstance(rule, str)]
         self._networks = tuple(rule for rule in parsed if not isinstance(rule, str))
@@ -189,34 +202,34 @@ class AllowList:
         self._addresses = _patterns(
             glob for glob in globs if _NUMERIC_GLOB.fullmatch(glob) or not glob.strip("*")
         )
-        # What runs beside the gateway often trusts its own host. Who means it says so by name:
-        # 0.0.0.0/0 and `*` do not.
+        # Programs beside the gateway often trust all connections from their own host. An operator
+        # who wants those registered names them: 127.0.0.1, 127.0.0.0/8, ::1 or localhost.
         self._local = tuple(network for network in self._networks if _is_local(network))
         self._localhost = _LOCALHOST in globs
 
     def __bool__(self) -> bool:
-        """Whether anybody may register at all."""
+        """Whether anything may be registered."""
         return bool(self._networks or self._names or self._addresses)
 
-    def names(self, host: str) -> bool:
-        """Whether a glob lets this host in; its addresses are a question of their own."""
+    def matches_name(self, host: str) -> bool:
+        """Whether a glob matches this host; `admits` still has to look at its addresses."""
         address = parse_address(host)
         patterns = self._names if address is None else self._addresses
         return any(pattern.fullmatch(host) for pattern in patterns)
 
     def may_lead(self, host: str) -> bool:
-        """Whether `host` can be let in at all, depending on its addresses."""
-        return bool(self._networks) or self.names(host)
+        """Whether `host` may be registered, provided that its addresses are admitted."""
+        return bool(self._networks) or self.matches_name(host)
 
     def admits(self, host: str, address: str) -> bool:
-        """Whether a connection to `address`, which `host` stands for, may be made."""
+        """Whether the gateway may connect to `address`, to which `host` resolves."""
         parsed = parse_address(address)
         if parsed is None or is_forbidden(parsed):
             return False
         if is_loopback(parsed):
             named = any(parsed in network for network in self._local)
             return named or (self._localhost and host == _LOCALHOST)
-        return self.names(host) or any(parsed in network for network in self._networks)
+        return self.matches_name(host) or any(parsed in network for network in self._networks)
 
 
 def _is_local(network: Network) -> bool:

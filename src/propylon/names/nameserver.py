@@ -1,6 +1,6 @@
-"""Ask name servers: addresses and services (SRV) with the time that they hold.
+"""Query the name servers of this host for addresses (A, AAAA) and services (SRV), with the TTL of the answer.
 
-Imported when there is a name to ask about: dnspython takes a tenth of a second to load.
+`lookup` imports this module when the first name is looked up: dnspython takes a tenth of a second to load.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ import dns.rdtypes.IN.SRV
 import dns.resolver
 
 from propylon.errors import ConnectFailed
-from propylon.names.resolve import Found, SrvTarget, unresolved
+from propylon.names.resolve import LookupResult, SrvTarget, unresolved
 
 __all__ = ["NameServers"]
 
-# How long all tries of one question may take: less than a connection may, so that what the system
-# knows besides DNS can still be asked within the same connect timeout.
+# Seconds for all tries of one query. Less than `timeouts.connect` (5 s), so that the system's
+# resolver can still be asked within it.
 _LIFETIME = 3.0
 
 
 class NameServers:
-    """The name servers of this host, asked as its own resolver would ask them."""
+    """The name servers of this host, queried as its own resolver would: with its search list, ndots and retries."""
 
     def __init__(self, resolver: dns.asyncresolver.Resolver) -> None:
-        """Ask by `resolver`; its search list applies."""
+        """Query by `resolver`, which `of_system` makes."""
         self._resolver = resolver
         self._backend = dns.asyncbackend.get_backend("asyncio")
 
     @classmethod
     def of_system(cls) -> Self | None:
-        """Return those that resolv.conf lists, if it lists any."""
+        """Return the name servers that resolv.conf lists, or None if it lists none."""
         try:
             resolver = dns.asyncresolver.Resolver()
         except dns.resolver.NoResolverConfiguration:
@@ -48,10 +48,14 @@ class NameServers:
         resolver.lifetime = _LIFETIME
         return cls(resolver)
 
-    async def addresses(self, name: str) -> Found[str]:
-        """Return the addresses of a name, IPv4 first; none: there are none. Raises ConnectFailed."""
-        # IPv4 first: a network without IPv6 whose names have AAAA records is the commoner mistake.
-        found = await asyncio.gather(self._try(name, "A"), self._try(name, "AAAA"))
+    async def addresses(self, name: str) -> LookupResult[str]:
+        """Return the addresses of a name, IPv4 first; none: there is no such name. Raises ConnectFailed."""
+        # RFC 6724 would have IPv6 first, and Happy Eyeballs (RFC 8305) try both. Addresses are
+        # tried in order here, and a network without IPv6 whose names have AAAA records is a
+        # commoner mistake than the reverse.
+        found = await asyncio.gather(
+            self._query_or_error(name, "A"), self._query_or_error(name, "AAAA")
+        )
         answers = [answer for answer in found if not isinstance(answer, ConnectFailed)]
         addresses = tuple(
             record.address
@@ -60,18 +64,22 @@ class NameServers:
             if isinstance(record, dns.rdtypes.IN.A.A | dns.rdtypes.IN.AAAA.AAAA)
         )
         for failure in found:
-            # The failure of one of the two leaves open whether there is an address.
+            # With one failure and no address, the name may have one: this is no "no such name".
             if isinstance(failure, ConnectFailed) and not addresses:
                 raise failure
-        return Found(addresses, min(one.ttl for one in answers if one.values or not addresses))
+        # The TTL of an empty answer counts only if both are empty: it is the zone's negative TTL.
+        return LookupResult(
+            addresses, min(one.ttl for one in answers if one.values or not addresses)
+        )
 
-    async def targets(self, name: str) -> Found[SrvTarget]:
-        """Return where a service is (RFC 2782): the targets of the best priority."""
-        answer = await self._ask(name, "SRV")
+    async def targets(self, name: str) -> LookupResult[SrvTarget]:
+        """Return the targets of an SRV record that have the best priority (RFC 2782). Raises ConnectFailed."""
+        answer = await self._query(name, "SRV")
         records = [
             record
             for record in answer.values
-            # A target of "." says that there is no such service; at port 0 nobody can be asked.
+            # RFC 2782: a target of "." says that there is no such service. Nothing listens on port
+            # 0.
             if isinstance(record, dns.rdtypes.IN.SRV.SRV)
             and record.target != dns.name.root
             and record.port != 0
@@ -82,42 +90,47 @@ class NameServers:
             for record in sorted(records, key=lambda record: (record.target, record.port))
             if record.priority == best
         )
-        return Found(_weighed(targets), answer.ttl)
+        return LookupResult(_scaled(targets), answer.ttl)
 
-    async def _try(self, name: str, kind: str) -> Found[dns.rdata.Rdata] | ConnectFailed:
+    async def _query_or_error(
+        self, name: str, kind: str
+    ) -> LookupResult[dns.rdata.Rdata] | ConnectFailed:
         try:
-            return await self._ask(name, kind)
+            return await self._query(name, kind)
         except ConnectFailed as error:
             return error
 
-    async def _ask(self, name: str, kind: str) -> Found[dns.rdata.Rdata]:
-        """Ask one question; no values: there is no such name. Raises ConnectFailed."""
+    async def _query(self, name: str, kind: str) -> LookupResult[dns.rdata.Rdata]:
+        """Return the records of one kind; none: there is no such name. Raises ConnectFailed."""
         try:
-            return await self._answer(name, kind)
+            return await self._resolve(name, kind)
         except (dns.exception.DNSException, OSError) as error:
             raise unresolved(name, f"{kind}: {error}") from error
 
-    async def _answer(self, name: str, kind: str) -> Found[dns.rdata.Rdata]:
+    async def _resolve(self, name: str, kind: str) -> LookupResult[dns.rdata.Rdata]:
         try:
             answer = await self._resolver.resolve(
                 name, kind, search=True, raise_on_no_answer=False, backend=self._backend
             )
         except dns.resolver.NXDOMAIN as error:
             responses: dict[dns.name.Name, dns.message.QueryMessage] = error.kwargs["responses"]
-            return Found((), min(map(_ttl, responses.values()), default=0.0))
-        return Found(tuple(answer.rrset or ()), _ttl(answer.response))
+            return LookupResult((), min(map(_ttl, responses.values()), default=0.0))
+        return LookupResult(tuple(answer.rrset or ()), _ttl(answer.response))
 
 
 def _ttl(answer: dns.message.QueryMessage) -> float:
-    """Return how long all of the answer holds, the aliases on the way included.
+    """Return the seconds for which an answer holds: the smallest TTL in it, those of aliases (CNAME) included.
 
-    That there is nothing holds as long as the zone's SOA says (RFC 2308, 5).
+    An answer without records holds as long as the zone's SOA says (RFC 2308, 5).
     """
     return float(answer.resolve_chaining().minimum_ttl)
 
 
-def _weighed(targets: tuple[tuple[str, int, int], ...]) -> tuple[SrvTarget, ...]:
-    """Scale the weights down: only their proportions count. Zero is "hardly ever", which is one."""
+def _scaled(targets: tuple[tuple[str, int, int], ...]) -> tuple[SrvTarget, ...]:
+    """Return the targets with their weights divided by the common divisor: only proportions count.
+
+    RFC 2782: weight 0 is for targets that should get hardly any requests; here it counts as 1.
+    """
     weights = [max(1, weight) for _, _, weight in targets]
     divisor = reduce(math.gcd, weights, 0) or 1
     return tuple(

@@ -1,11 +1,14 @@
-"""Turn names into addresses, again and again: as often as their TTL says, and hardly ever in a request's way.
+"""Cache what names resolve to, and refresh it by TTL, so that requests seldom wait for DNS.
 
-    pool ─── addresses(host) ───► what is remembered ─── nothing, or too old ───► a source
-                                        ▲                                        (`lookup`)
-    follow(host, changed) ──────────────┘ asked again in the background when the TTL is over
+    pool ─── addresses(host) ───► cache ─── no entry, or expired ───► a `Source` (`lookup`)
+                                    ▲
+    follow(host, on_change) ────────┘ refreshes the entry in the background when its TTL is over
 
-Who cannot be asked is not believed to be gone: while DNS fails, the last known addresses stay. That there are
-none is remembered as well, for a few seconds (RFC 2308).
+Rules.
+
+1. While DNS fails, the last known addresses stay: a name server that does not answer says nothing about the upstream.
+2. "No such name" is an answer. It is cached for a few seconds (RFC 2308), and after half a minute the old addresses go.
+3. A name is looked up once at a time, however many callers wait. While it is looked up, the expired answer is used.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from propylon.loop.tasks import spawn
 from propylon.names.addresses import is_loopback, parse_address
 
 __all__ = [
-    "Found",
+    "LookupResult",
     "Names",
     "Resolver",
     "Source",
@@ -35,21 +38,26 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# A TTL of 0 must not become a busy loop. Docker says 600 s of names that may move at any moment, and
-# nginx's users write `valid=10s` against it: asking once a minute costs nothing.
+# Seconds. A TTL of 0 must not become a busy loop.
 _LEAST_TTL = 1.0
+# Docker gives a TTL of 600 s for names that may move at any moment, and nginx's users write
+# `valid=10s` against that. A query each minute costs nothing.
 _MOST_TTL = 60.0
-# How long a name keeps its addresses after it was said not to exist any more: HAProxy's `hold nx`.
+# Seconds for which a name keeps its addresses after name servers say that it does not exist:
+# HAProxy's `hold nx`.
 _HOLD = 30.0
-# Seconds until a question that nobody answered is asked again. RFC 2308 allows five minutes of it, and hours
-# for a name that does not exist; but a container that has just been started is waited for.
+# Seconds until a query that failed is made again. RFC 2308, 7 allows up to five minutes, and
+# section 5 up to hours for a name that does not exist; but an operator who starts a container waits
+# for its name.
 _RETRY = 5.0
+# Entries of a cache. Names come from the configuration and from registrations, so this is far above
+# what is in use.
 _MAX_NAMES = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[T]):
-    """An answer, and for how many seconds it holds; no values: there is no such name, for so long."""
+class LookupResult(Generic[T]):
+    """An answer and its TTL in seconds; without values: there is no such name."""
 
     values: tuple[T, ...]
     ttl: float
@@ -57,7 +65,7 @@ class Found(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class SrvTarget:
-    """Where a service is, as an SRV record says."""
+    """One target of an SRV record (RFC 2782), and its share of the requests."""
 
     host: str
     port: int
@@ -65,56 +73,58 @@ class SrvTarget:
 
 
 class Names(Protocol):
-    """Who knows the addresses of names."""
+    """What a pool asks for the addresses of its host."""
 
     async def addresses(self, host: str) -> Sequence[str]:
-        """Return the addresses of `host`, one at least. Raises ConnectFailed."""
+        """Return the addresses of `host`, one at least, in the order to try them. Raises ConnectFailed."""
 
     def mark_stale(self, host: str) -> None:
-        """Note that nobody was there: what is remembered of `host` may be out of date."""
+        """Expire the cached addresses of `host`, because no connection to them could be opened."""
 
 
 class Source(Protocol):
-    """Who is asked about names."""
+    """What a `Resolver` asks when an answer has expired."""
 
-    async def addresses(self, name: str) -> Found[str]:
-        """Return the addresses of a name. Raises ConnectFailed if nobody could say."""
+    async def addresses(self, name: str) -> LookupResult[str]:
+        """Return the addresses of a name; none: there is no such name. Raises ConnectFailed if the lookup fails."""
 
-    async def targets(self, name: str) -> Found[SrvTarget]:
-        """Return where a service is. Raises ConnectFailed if nobody could say."""
+    async def targets(self, name: str) -> LookupResult[SrvTarget]:
+        """Return the targets of an SRV record; none: there is no such record. Raises ConnectFailed likewise."""
 
 
 def unresolved(name: str, why: object) -> ConnectFailed:
-    """Return the error for a name whose addresses nobody could say; clients are not told the name."""
+    """Return the error for a name that could not be looked up; the name and `why` are for the log only."""
     return _failed(f"name lookup of {name}: {why}")
 
 
 def no_such_name(name: str) -> ConnectFailed:
-    """Return the error for a name that has no addresses."""
+    """Return the error for a name that does not exist, or has no addresses."""
     return unresolved(name, "no such name")
 
 
 def _failed(reason: str) -> ConnectFailed:
+    # Names inside the network are no business of a client.
     msg = "The upstream's name does not resolve"
     return ConnectFailed(msg, reason=reason)
 
 
 def split(addresses: Iterable[str]) -> tuple[str, ...]:
-    """Return the addresses that are instances of their own; none: the name is one instance.
+    """Return the addresses that count as separate instances; none: the name is one instance.
 
-    A host with addresses of both families is one host: IPv4 counts, IPv6 where there is no other.
+    A host that has an IPv4 and an IPv6 address is one instance: only IPv4 addresses count, or only IPv6 ones if there
+    are no others.
     """
     parsed = [address for address in map(parse_address, addresses) if address is not None]
     if all(is_loopback(address) for address in parsed):
         return ()
     family = min(address.version for address in parsed)
-    # In the order of their numbers: name servers rotate theirs.
+    # Sorted, because name servers rotate the order, and a new order is no new set of instances.
     chosen = sorted({address for address in parsed if address.version == family}, key=int)
     return tuple(map(str, chosen)) if len(chosen) > 1 else ()
 
 
 class Resolver:
-    """Remember what names stand for, and ask `source` again when that is over."""
+    """The cache of names: `Names` for the pools, and addresses to follow for `services.discovery`."""
 
     def __init__(
         self,
@@ -124,36 +134,39 @@ class Resolver:
         least_ttl: float = _LEAST_TTL,
         most_ttl: float = _MOST_TTL,
     ) -> None:
-        """Take a monotonic clock, in seconds, and the bounds that a TTL is kept within."""
+        """Ask `source`; `clock` is monotonic, in seconds; TTLs are kept between the two bounds."""
         ttls = (least_ttl, most_ttl)
-        self._addresses: _Memory[str] = _Memory(source.addresses, clock, ttls)
-        self._targets: _Memory[SrvTarget] = _Memory(source.targets, clock, ttls)
+        self._addresses: _Cache[str] = _Cache(source.addresses, clock, ttls)
+        self._targets: _Cache[SrvTarget] = _Cache(source.targets, clock, ttls)
         self._following: set[asyncio.Task[None]] = set()
 
     async def addresses(self, host: str) -> tuple[str, ...]:
-        """Return the addresses of a name. Raises ConnectFailed if none is known."""
+        """Return the addresses of a name, from the cache or by a lookup. Raises ConnectFailed if there are none."""
         return await self._addresses.get(host)
 
     def known(self, host: str) -> tuple[str, ...]:
-        """Return the last known addresses, without asking; none, if none are known."""
+        """Return the cached addresses, expired or not, without a lookup; empty if there are none."""
         return self._addresses.known(host)
 
     def known_targets(self, name: str) -> tuple[SrvTarget, ...]:
-        """Return the last known targets of an SRV record, as `known` does addresses."""
+        """Return the cached targets of an SRV record, as `known` returns addresses."""
         return self._targets.known(name)
 
     def mark_stale(self, host: str) -> None:
-        """Look `host` up at its next use, unless that was done a moment ago."""
+        """Expire the addresses of `host`, unless they were looked up less than `least_ttl` ago."""
         self._addresses.mark_stale(host)
 
     def follow(self, host: str, on_change: Callable[[tuple[str, ...]], None]) -> asyncio.Task[None]:
-        """Tell the addresses of a name now and whenever its TTL is over; cancel the task to stop."""
+        """Look a name up now and whenever its TTL is over, and call `on_change` each time.
+
+        The caller cancels the returned task to stop.
+        """
         return self._follow(self._addresses.follow(host, on_change))
 
     def follow_service(
         self, name: str, on_change: Callable[[tuple[SrvTarget, ...]], None]
     ) -> asyncio.Task[None]:
-        """Tell the targets of an SRV record, as `follow` tells addresses."""
+        """Look an SRV record up repeatedly, as `follow` does a name."""
         return self._follow(self._targets.follow(name, on_change))
 
     def _follow(self, following: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -163,137 +176,141 @@ class Resolver:
         return task
 
     def close(self) -> None:
-        """Follow nothing any more, and give up what is being asked."""
+        """Cancel all following and all lookups."""
         for task in list(self._following):
             task.cancel()
         self._addresses.close()
         self._targets.close()
 
 
-def _heard(asking: asyncio.Task[Any]) -> None:
-    if not asking.cancelled():
-        asking.exception()
+def _mark_retrieved(lookup: asyncio.Task[Any]) -> None:
+    """Look at a task's exception, so that asyncio does not log it as never retrieved."""
+    if not lookup.cancelled():
+        lookup.exception()
 
 
 @dataclass(slots=True)
-class _Known(Generic[T]):
-    """What is remembered of one name; times are the clock's."""
+class _Entry(Generic[T]):
+    """What the cache holds of one name; times are of its clock."""
 
     values: tuple[T, ...] = ()
     expires: float = 0.0
-    asked: float = 0.0
-    missing: float | None = None  # since when it is said not to exist
-    failure: str = ""  # why the last question brought no values
-    silent: bool = False  # nobody answers, and the log has said so
-    asking: asyncio.Task[tuple[T, ...]] | None = None
+    asked: float = 0.0  # when the last lookup began
+    missing: float | None = None  # when name servers first said that it does not exist
+    failure: str = ""  # why the last lookup brought no values
+    warned: bool = False  # lookups fail, and the log says so already
+    lookup: asyncio.Task[tuple[T, ...]] | None = None
 
 
-class _Memory(Generic[T]):
-    """The last answers to one kind of question."""
+class _Cache(Generic[T]):
+    """The answers to one kind of query, by name."""
 
     def __init__(
         self,
-        ask: Callable[[str], Awaitable[Found[T]]],
+        ask: Callable[[str], Awaitable[LookupResult[T]]],
         clock: Callable[[], float],
         ttls: tuple[float, float],
     ) -> None:
         self._ask = ask
         self._clock = clock
         self._least_ttl, self._most_ttl = ttls
-        self._known: dict[str, _Known[T]] = {}
+        self._entries: dict[str, _Entry[T]] = {}
 
     async def get(self, name: str) -> tuple[T, ...]:
-        """Return the last answer, if it still holds. Raises ConnectFailed."""
-        known = self._entry(name)
-        # While it is looked up, what was known is good enough: nobody waits but the first.
-        if known.asking is not None or self._clock() < known.expires:
-            if known.values:
-                return known.values
-            if known.failure:
-                raise _failed(known.failure)
-        return await self._renew(name, known)
+        """Return the cached answer, or a new one if it has expired. Raises ConnectFailed."""
+        entry = self._entry(name)
+        # While a lookup is under way, callers get the expired answer: only the first one waits.
+        if entry.lookup is not None or self._clock() < entry.expires:
+            if entry.values:
+                return entry.values
+            if entry.failure:
+                raise _failed(entry.failure)
+        return await self._refresh(name, entry)
 
     def known(self, name: str) -> tuple[T, ...]:
-        """Return the last answer, whether it still holds or not."""
-        known = self._known.get(name)
-        return known.values if known is not None else ()
+        """Return the cached answer, expired or not."""
+        entry = self._entries.get(name)
+        return entry.values if entry is not None else ()
 
     async def follow(self, name: str, on_change: Callable[[tuple[T, ...]], None]) -> None:
-        """Tell each answer, for ever; an empty one when the name is gone or was never found."""
+        """Pass each answer to `on_change`, for ever; an empty one if the name is gone or was never found."""
         while True:
-            known = self._entry(name)
+            entry = self._entry(name)
             try:
-                on_change(await self._renew(name, known))
+                on_change(await self._refresh(name, entry))
             except ConnectFailed:
                 on_change(())
-            await asyncio.sleep(max(self._least_ttl, known.expires - self._clock()))
+            await asyncio.sleep(max(self._least_ttl, entry.expires - self._clock()))
 
     def mark_stale(self, name: str) -> None:
-        """Let the answer count no longer, unless it is new."""
-        known = self._known.get(name)
-        if known is not None and known.values and self._clock() - known.asked >= self._least_ttl:
-            known.expires = 0.0
+        """Expire the answer, unless its lookup began less than the least TTL ago."""
+        # An upstream that is down is connected to many times a second. Not each failure may cause a
+        # query.
+        entry = self._entries.get(name)
+        if entry is not None and entry.values and self._clock() - entry.asked >= self._least_ttl:
+            entry.expires = 0.0
 
     def close(self) -> None:
-        """Give up what is being asked."""
-        for known in self._known.values():
-            if known.asking is not None:
-                known.asking.cancel()
+        """Cancel the lookups that are under way."""
+        for entry in self._entries.values():
+            if entry.lookup is not None:
+                entry.lookup.cancel()
 
-    def _entry(self, name: str) -> _Known[T]:
-        known = self._known.get(name)
-        if known is None:
-            if len(self._known) >= _MAX_NAMES:
-                del self._known[next(iter(self._known))]
-            known = self._known[name] = _Known()
-        return known
+    def _entry(self, name: str) -> _Entry[T]:
+        entry = self._entries.get(name)
+        if entry is None:
+            if len(self._entries) >= _MAX_NAMES:
+                del self._entries[next(iter(self._entries))]
+            entry = self._entries[name] = _Entry()
+        return entry
 
-    async def _renew(self, name: str, known: _Known[T]) -> tuple[T, ...]:
-        """Ask, once for all who want to know. Raises ConnectFailed if nothing is known."""
-        if known.asking is None:
-            known.asking = spawn(self._answer(name, known))
-            # When all who asked have given up, nobody is left to hear of a failure.
-            known.asking.add_done_callback(_heard)
-        # Shielded: one impatient request must not cancel what others wait for.
-        return await asyncio.shield(known.asking)
+    async def _refresh(self, name: str, entry: _Entry[T]) -> tuple[T, ...]:
+        """Look the name up, once for all callers. Raises ConnectFailed if there is no answer, old or new."""
+        if entry.lookup is None:
+            entry.lookup = spawn(self._look_up(name, entry))
+            # When all callers have given up, no code awaits the task, and asyncio would log its
+            # failure.
+            entry.lookup.add_done_callback(_mark_retrieved)
+        # Shielded: a caller that is cancelled must not cancel what the others wait for.
+        return await asyncio.shield(entry.lookup)
 
-    async def _answer(self, name: str, known: _Known[T]) -> tuple[T, ...]:
-        known.asked = self._clock()
+    async def _look_up(self, name: str, entry: _Entry[T]) -> tuple[T, ...]:
+        entry.asked = self._clock()
         try:
-            self._remember(name, known, await self._ask(name))
+            self._store(name, entry, await self._ask(name))
         except ConnectFailed as error:
-            self._miss(name, known, error.reason)
+            self._note_failure(name, entry, error.reason)
         finally:
-            known.asking = None
-        if not known.values:
-            raise _failed(known.failure)
-        return known.values
+            entry.lookup = None
+        if not entry.values:
+            raise _failed(entry.failure)
+        return entry.values
 
-    def _miss(self, name: str, known: _Known[T], reason: str) -> None:
-        """Note that nobody answered; say so once, and not again before somebody has."""
-        known.expires = self._clock() + _RETRY
-        known.failure = reason
-        if known.silent:
+    def _note_failure(self, name: str, entry: _Entry[T], reason: str) -> None:
+        """Schedule the next try; warn once, and not again before a lookup has succeeded."""
+        entry.expires = self._clock() + _RETRY
+        entry.failure = reason
+        if entry.warned:
             return
-        known.silent = True
-        if known.values:
+        entry.warned = True
+        if entry.values:
             log.warning("%s is not looked up anew, its last addresses stay: %s", name, reason)
         else:
             log.warning("%s is not found, and is asked for again and again: %s", name, reason)
 
-    def _remember(self, name: str, known: _Known[T], found: Found[T]) -> None:
+    def _store(self, name: str, entry: _Entry[T], found: LookupResult[T]) -> None:
         now = self._clock()
-        if known.silent:
-            known.silent = False
+        if entry.warned:
+            entry.warned = False
             log.warning("%s is looked up again: %s", name, found.values or "no such name")
         most = self._most_ttl if found.values else _RETRY
-        known.expires = now + min(max(found.ttl, self._least_ttl), most)
+        entry.expires = now + min(max(found.ttl, self._least_ttl), most)
         if found.values:
-            known.values, known.missing, known.failure = found.values, None, ""
+            entry.values, entry.missing, entry.failure = found.values, None, ""
             return
-        known.failure = no_such_name(name).reason
-        if known.missing is None:
-            known.missing = now
-        if known.values and now - known.missing >= _HOLD:
+        entry.failure = no_such_name(name).reason
+        if entry.missing is None:
+            entry.missing = now
+        if entry.values and now - entry.missing >= _HOLD:
             log.warning("%s does not exist any more", name)
-            known.values = ()
+            entry.values = ()

@@ -4,6 +4,7 @@
 
 - `pipeline`: the whole life of a request, on one screen.
 - `exchange`: one request and its answer in flight; the port that every edge fills, and what observes exchanges.
+- `trace`: the trace that the request belongs to.
 - `cors`: which web pages may read an answer; preflights.
 - `match`: which route, and is everyone going to read its path alike; `route`: one compiled route.
 - `privacy`: what the client wants kept of its request.

@@ -1,4 +1,4 @@
-"""AUTHORIZE: may they. Pure."""
+"""AUTHORIZE: decide whether a principal may use a route, by scopes and roles. Pure."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ Authorize = Callable[[Principal, str], None]
 
 
 def anybody(principal: Principal, client: str) -> None:
-    """Let everybody pass who was let in."""
+    """Let every authenticated request pass: the route asks for neither scopes nor roles."""
 
 
 def permitted(scopes: Iterable[str], roles: Iterable[str]) -> Authorize:
-    """Return the rule that asks for all of the scopes, and for any of the roles if there are some."""
-    needed, either = frozenset(scopes), frozenset(roles)
-    if not needed and not either:
+    """Return the rule of a route: all of `scopes`, and any of `roles` if there are some.
+
+    All of the scopes, as FastAPI's Security(scopes=...) has it: they say what a client may do, and a route may
+    need several permissions. Any of the roles: they say what a user is, and either one will do.
+    """
+    # A rule without scopes and roles is a function of its own, so that such routes do no set arithmetic.
+    needed, any_of = frozenset(scopes), frozenset(roles)
+    if not needed and not any_of:
         return anybody
 
     def authorize(principal: Principal, client: str) -> None:  # noqa: ARG001
-        if needed <= principal.scopes and (not either or not either.isdisjoint(principal.roles)):
+        if needed <= principal.scopes and (not any_of or not any_of.isdisjoint(principal.roles)):
             return
         raise _refusal(principal, needed)
 
@@ -33,29 +38,33 @@ def permitted(scopes: Iterable[str], roles: Iterable[str]) -> Authorize:
 
 
 def loopback_or(scope: str) -> Authorize:
-    """Return the rule that lets pass who asks from this machine, or has the scope."""
+    """Return the rule for /metrics: clients on this machine pass, others need the scope.
+
+    A Prometheus beside the gateway needs no token then. A reverse proxy on this machine must be among the
+    `trusted_proxies`, or all of its clients look local.
+    """
 
     def authorize(principal: Principal, client: str) -> None:
-        if scope in principal.scopes or _is_here(client):
+        if scope in principal.scopes or _is_loopback(client):
             return
         raise _refusal(principal, frozenset({scope}))
 
     return authorize
 
 
-def _is_here(client: str) -> bool:
-    """Whether an address is this machine's own loopback; a client without an address is not."""
+def _is_loopback(client: str) -> bool:
+    """Tell whether an address is loopback; a client without an address is not."""
     try:
         address = ip_address(client)
-    except ValueError:  # a Unix socket, or a test
+    except ValueError:  # a Unix socket, or a test client
         return False
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped  # a listener for both protocols sees IPv4 so
+        address = address.ipv4_mapped  # a dual-stack socket shows 127.0.0.1 as ::ffff:127.0.0.1
     return address.is_loopback
 
 
 def _refusal(principal: Principal, scopes: frozenset[str]) -> AuthError:
-    """Ask those who are not known to say who they are (401); refuse the others (403, RFC 6750, 3.1)."""
+    """Return 401 for an anonymous principal, which may log in, and 403 for others (RFC 6750, 3.1)."""
     if not principal.known:
         return missing()
     return insufficient("The token does not permit this", scopes)

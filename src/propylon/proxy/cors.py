@@ -1,21 +1,27 @@
-"""CORS: say which web pages may read an answer, and answer their browsers' preflights. Pure.
+"""CORS: tell browsers which web pages may read an answer, and answer preflights (the Fetch standard, 3.2). Pure.
 
-The Fetch standard, section 3.2. A preflight carries no token and none is asked of it; it says nothing
-but what the configuration and the routes allow, and never reaches an upstream.
+A preflight carries no token, and needs none: its answer repeats only what the configuration and the routes allow.
+It never reaches an upstream, which would have to know the gateway's rules to answer it.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from propylon.errors import InvalidRequest
+from propylon.wire.grammar import OWS, TOKEN
 from propylon.wire.headers import render
 from propylon.wire.message import NO_BODY, Request, Response
 
 __all__ = ["REPLACED", "Cors"]
 
-# What an upstream says of these is replaced where the gateway answers for them.
+# Facts:
+# - CORS protects users, not the gateway: only browsers obey it. Authentication does not rely on it.
+# - Without credentials a page reads what anyone could read. With credentials it reads what its visitor may read, so
+#   an origin is then an identity, and is compared exactly.
+
+# Where the gateway does CORS, an upstream's own headers are removed: two Access-Control-Allow-Origin lines make
+# every browser refuse the answer.
 REPLACED = (
     b"access-control-allow-origin",
     b"access-control-allow-credentials",
@@ -26,65 +32,68 @@ REPLACED = (
 _EXPOSE = b"access-control-expose-headers"
 _METHOD = b"access-control-request-method"
 _HEADERS = b"access-control-request-headers"
-# RFC 9110, 5.6.2: what else is asked for is no name of a header.
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARY = b"\r\nVary: Origin"
 _VARY_PREFLIGHT = b"\r\nVary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
 
 @dataclass(frozen=True, slots=True)
 class Cors:
-    """Which origins, methods and headers; compiled. Origins are `scheme://host[:port]`, lower-case."""
+    """The compiled rules of `cors`. Origins are `scheme://host[:port]` in lower case, as browsers send them."""
 
     origins: frozenset[bytes]
-    # (`https://`, `.example.com`): any host below, by that scheme.
-    below: tuple[tuple[bytes, bytes], ...] = ()
-    anybody: bool = False
-    methods: bytes = b""  # empty: those of the route
-    headers: bytes = b""  # empty: those asked for
+    # For https://*.example.com: (b"https://", b".example.com").
+    wildcards: tuple[tuple[bytes, bytes], ...] = ()
+    any_origin: bool = False
+    methods: bytes = b""  # empty: the methods of the route
+    headers: bytes = b""  # empty: the headers that the preflight asks for
     exposed: bytes = b""
     credentials: bool = False
     max_age: int = 600
 
     @property
     def replaced(self) -> tuple[bytes, ...]:
-        """The headers of an upstream's answer that do not pass."""
+        """The headers that are removed from an upstream's answer."""
         return (*REPLACED, _EXPOSE) if self.exposed else REPLACED
 
     def block(self, request: Request) -> bytes:
-        """Return the lines for any answer to the request, refusals included."""
+        """Return the CORS headers for the answer to this request.
+
+        Errors get them, too: a page that may not read a 401 sees a network error instead of an expired token.
+        """
         allowed = self._allowed(request)
         if not allowed:
+            # Vary also without permission: a cache must not give this answer to a page that has one.
             return _VARY
         if self.exposed:
             allowed += b"\r\nAccess-Control-Expose-Headers: " + self.exposed
-        return allowed if self.anybody else allowed + _VARY
+        return allowed if self.any_origin else allowed + _VARY
 
     def _allowed(self, request: Request) -> bytes:
-        if self.anybody:
-            # To everybody alike, whether they sent an origin or not: caches keep one answer.
+        if self.any_origin:
+            # Sent to requests without Origin, too: then the answer does not vary, and caches keep one copy.
             return b"\r\nAccess-Control-Allow-Origin: *"
         sent = request.special.get(b"origin")
         if sent is None or len(sent) != 1:
-            return b""  # two origins are nobody's: no browser sends them
+            return b""  # no browser sends two origins
         origin = sent[0]
-        if not self._knows(origin):
+        if not self._allows(origin):
             return b""
         lines = b"\r\nAccess-Control-Allow-Origin: " + origin
         return lines + b"\r\nAccess-Control-Allow-Credentials: true" if self.credentials else lines
 
-    def _knows(self, origin: bytes) -> bool:
-        # Byte for byte: browsers send origins in lower case, and no other client has one.
+    def _allows(self, origin: bytes) -> bool:
+        # Byte for byte. Browsers send origins in lower case, and for other clients CORS means nothing.
         if origin in self.origins:
             return True
-        for scheme, suffix in self.below:
+        # The suffix begins with a dot, so that evil-example.com does not pass for a subdomain.
+        for scheme, suffix in self.wildcards:
             host = origin[len(scheme) :]
-            if origin.startswith(scheme) and host.endswith(suffix) and _is_host(host):
+            if origin.startswith(scheme) and host.endswith(suffix) and _is_plain_host(host):
                 return True
         return False
 
     def is_preflight(self, request: Request) -> bool:
-        """Whether a browser asks if it may ask."""
+        """Whether a browser asks in advance if a page may send a request."""
         return (
             request.method == "OPTIONS"
             and b"origin" in request.special
@@ -92,23 +101,24 @@ class Cors:
         )
 
     def preflight(self, request: Request, allow: bytes) -> Response:
-        """Answer a preflight; `allow` are the methods of the routes on that path.
+        """Answer a preflight; `allow` lists the methods of the routes on that path.
 
-        The browser compares: what is not allowed is simply not among what is told. Raises InvalidRequest
-        for a preflight that asks twice.
+        A page that is not allowed gets a 204 without permissions, and its browser then sends nothing. Raises
+        InvalidRequest for a preflight with two origins or two methods.
         """
         if any(len(request.special.get(name, ())) > 1 for name in (b"origin", _METHOD)):
-            msg = "A preflight asks one thing of one origin"
+            msg = "A preflight has one Origin and one Access-Control-Request-Method"
             raise InvalidRequest(msg)
+        # OPTIONS is not cacheable (RFC 9110, 9.3.7), but some CDNs cache it all the same: hence the long Vary.
         allowed = self._allowed(request)
         block = _VARY_PREFLIGHT
         if allowed:
-            block = allowed + render(self._permits(request, allow)) + block
+            block = allowed + render(self._permission_lines(request, allow)) + block
         return Response(204, b" 204 No Content", block, NO_BODY, keep_alive=True)
 
-    def _permits(self, request: Request, allow: bytes) -> list[tuple[bytes, bytes]]:
+    def _permission_lines(self, request: Request, allow: bytes) -> list[tuple[bytes, bytes]]:
         names = b",".join(request.special.get(_HEADERS, ())).split(b",")
-        asked = b", ".join(name for raw in names if _TOKEN.fullmatch(name := raw.strip(b" \t")))
+        asked = b", ".join(name for raw in names if TOKEN.fullmatch(name := raw.strip(OWS)))
         permits = [(b"Access-Control-Allow-Methods", self.methods or allow)]
         if headers := self.headers or asked:
             permits.append((b"Access-Control-Allow-Headers", headers))
@@ -116,6 +126,9 @@ class Cors:
         return permits
 
 
-def _is_host(host: bytes) -> bool:
-    """Whether there is nothing but a host and a port: no path, no userinfo, no second scheme."""
+def _is_plain_host(host: bytes) -> bool:
+    """Tell whether this is a host with or without a port, and no path, userinfo or second scheme.
+
+    Else `https://evil.test/.example.com` would end with an allowed suffix.
+    """
     return not any(mark in host for mark in b"/@\\?# ,") and not host.startswith(b".")

@@ -1,4 +1,8 @@
-"""Hold what is known of one request and its answer in flight, and name the port every edge fills. Pure."""
+"""Hold what is known of one request and its answer in flight, and declare the port that every edge fills. Pure.
+
+A field of `Exchange` has one writer: the stage that finds the fact out. Stages read what earlier stages wrote, and
+observers read everything when the exchange has ended.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Protocol
 from propylon.errors import GatewayError
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import NO_PREFERENCE, PrivacyPreference, Route
+from propylon.proxy.trace import SAMPLED
 from propylon.services.breaker import Permit
 from propylon.services.service import Instance
 from propylon.upstream.ports import Flow, RequestBody
@@ -19,11 +24,11 @@ __all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin"]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request comes from, as far as we believe it.
+    """Where a request comes from, as far as the gateway believes it.
 
-    `client` is the address of the client itself, `peer` that of whoever holds the other end of the
-    socket: the same, unless the peer is a proxy that the operator trusts. `forwarded` is the block
-    that tells the upstream; `host` is the client's Host as a trusted proxy reported it.
+    `peer` is the address at the other end of the socket. `client` is the address of the client: the same, unless the
+    peer is a proxy that the operator trusts. `forwarded` is the block that tells the upstream (X-Forwarded-*);
+    `host` is the client's Host as a trusted proxy reported it.
     """
 
     client: str
@@ -44,7 +49,7 @@ class IncomingBody(RequestBody, Protocol):
 class Downstream(Protocol):
     """The client's side of an exchange: all that an edge has to provide.
 
-    Calls never block: an edge that cannot send tells the attached flow to pause.
+    Calls never block. An edge that cannot send tells the attached flow to pause (back-pressure).
     """
 
     origin: Origin
@@ -68,8 +73,8 @@ class Downstream(Protocol):
     def write(self, data: bytes) -> None:
         """Send a piece of the body; an empty one is nothing."""
 
-    def finish(self) -> None:
-        """End the body."""
+    def finish(self, trailers: bytes = b"") -> None:
+        """End the body; `trailers` is the block that the upstream sent behind it."""
 
     def interim(self, head: Response) -> None:
         """Send a 1xx answer, if the client can take one."""
@@ -81,21 +86,22 @@ class Downstream(Protocol):
 class Exchange:
     """One request and its answer in flight: what the stages found out, for the record.
 
-    `request` is None when not even the head could be read. `entropy` is 80 hexadecimal digits that
-    nobody can guess: ids are cut from it, because asking for chance once costs less than thrice.
-    Times are in seconds, on the clock of the pipeline.
+    `request` is None when not even the head could be read. `entropy` is 80 random hexadecimal digits: the request id,
+    the trace id and the span are cut from it, because one call of the generator costs less than three. Times are in
+    seconds, on the clock of the pipeline.
     """
 
     __slots__ = (
         "attempts",
         "began",
-        "cors",
         "downstream",
         "ended",
         "entropy",
         "error",
         "flags",
+        "held",
         "instance",
+        "lines",
         "permit",
         "principal",
         "privacy",
@@ -103,7 +109,9 @@ class Exchange:
         "request_id",
         "route",
         "status",
+        "trace_flags",
         "trace_id",
+        "trace_state",
         "upstream_began",
         "upstream_status",
     )
@@ -111,20 +119,29 @@ class Exchange:
     def __init__(
         self, request: Request | None, downstream: Downstream, entropy: bytes, began: float
     ) -> None:
-        """Begin."""
+        """Begin with nothing found out; `began` is the time now."""
         self.request = request
         self.downstream = downstream
         self.entropy = entropy
         self.request_id = entropy[:32]
-        self.trace_id = b""
+        # Of the trace that the exchange belongs to: one that begins here, unless the client sent one.
+        self.trace_id = entropy[32:64]
+        self.trace_flags = SAMPLED
+        self.trace_state = (
+            False  # whether the client's tracestate goes on: only with a valid traceparent
+        )
         self.began = began
         self.ended = began
         self.route: Route | None = None
         self.principal: Principal = ANONYMOUS
-        self.privacy: PrivacyPreference = NO_PREFERENCE  # what the client wants to be kept of this
-        self.cors = b""  # the block that lets a web page read the answer
+        self.privacy: PrivacyPreference = (
+            NO_PREFERENCE  # what the client lets the gateway keep of this
+        )
+        # What the gateway says in any answer, a refusal included: a block. Each stage appends its own (CORS today).
+        self.lines = b""
         self.instance: Instance | None = None
         self.permit: Permit | None = None  # of the breaker, to be given back at the end
+        self.held = 0.0  # seconds that the policies took: `timeouts.total` covers them
         self.attempts = 0
         self.upstream_began = began
         self.upstream_status = 0
@@ -134,5 +151,5 @@ class Exchange:
 
 
 # OBSERVE: called once for each exchange, whatever happened, synchronously and after it has ended. An observer must be
-# quick and must not raise: there is nobody left to tell.
+# quick and must not raise: there is no client left to tell.
 Observer = Callable[[Exchange], None]

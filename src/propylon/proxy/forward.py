@@ -1,8 +1,14 @@
-"""FORWARD: ask an instance of the service, and another one while nothing has reached the client.
+"""FORWARD: send the request to an instance of the service, and to another one while nothing has reached the client.
 
-A request is sent again only while that cannot be noticed, or does no harm: when no byte of it was sent
-(the connection was never made), when its method is idempotent (RFC 9110, 9.2.2), or when the operator
-says so. A POST of which a byte was written never leaves twice otherwise.
+    breaker: may it go out at all? → balance: which instance → send → retry: again, elsewhere, after a pause
+
+A request is sent again only where the upstream cannot notice, or where a second time does no harm: when no byte of it
+was sent (the connection was never made), when its method is idempotent (RFC 9110, 9.2.2), or when the operator says
+so. A POST of which a byte was written never leaves twice otherwise.
+
+Nearly all requests need one attempt, so the first one is written out in `Forward.__call__`, with the insides of
+breaker, budget and fleet inlined; each such place names the method that it inlines. What comes after a failure is in
+`_again`, where calls are calls.
 """
 
 from __future__ import annotations
@@ -10,7 +16,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from propylon.errors import (
     GatewayError,
@@ -24,13 +29,14 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.outgoing import address, hops, outgoing
 from propylon.proxy.route import Route
 from propylon.services.breaker import Outcome, Permit, judge
-from propylon.services.retry import asked_pause
+from propylon.services.retry import retry_after_seconds
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Answer, Outgoing
 from propylon.upstream.reply import Reply
+from propylon.wire.grammar import date_time
 from propylon.wire.message import NO_BODY, Request, Response
 
-__all__ = ["Forward"]
+__all__ = ["Forward", "settle"]
 
 Clock = Callable[[], float]
 
@@ -38,7 +44,7 @@ _SERVER_ERROR = 500
 
 
 class Forward:
-    """The loop that uses breaker, balance, retry and upstream."""
+    """Sends requests on, by the breaker, the balance, the retry rules and the instances of their service."""
 
     __slots__ = ("_chance", "_clock", "_loop_time")
 
@@ -60,17 +66,19 @@ class Forward:
         service = route.service
         breaker, budget, fleet = service.breaker, service.budget, service.fleet
         if breaker is not None and route.circuit:
+            # Inlined from `Breaker.admit`: while CLOSED, `permit` is one object that all exchanges share.
             exchange.permit = breaker.permit or breaker.admit()
             if exchange.permit.probe:
                 exchange.permit.body = exchange.downstream.body
-        # Attributes rather than calls: each is a hundredth of the time that a request takes.
+        # Inlined from `Budget.note_request`: within the second that is being counted it is one addition.
         if now < budget.end:
             budget.requests += 1
         else:
             budget.note_request(now)
         common = sent.block
-        # The first attempt, and the only one of nearly all requests.
+        # Inlined from `Fleet.candidates`: `due` is None while no instance is ejected.
         candidates = fleet.present if fleet.due is None else fleet.candidates()
+        # Inlined from `_chosen`: a single instance needs no balance.
         instance = candidates[0] if len(candidates) == 1 else _chosen(service, candidates)
         exchange.instance = instance
         exchange.attempts = 1
@@ -117,7 +125,7 @@ class Forward:
     def _pause(
         self, attempts: _Attempts, answer: Answer | None, error: GatewayError | None
     ) -> float | None:
-        """Note the failure; return how long to wait before the next attempt, None if there is to be none."""
+        """Note the failure; return the seconds to wait before the next attempt, None where there is none."""
         service = attempts.route.service
         if not isinstance(error, UpstreamBusy):
             _failed(service, attempts.instance)
@@ -126,48 +134,52 @@ class Forward:
         if permit is not None and permit.probe:
             if answer is not None and judge(None, answer.head.status) is Outcome.FAILURE:
                 _found_out(service, permit, Outcome.FAILURE)
-            return None  # a probe is one request: it is to find out, not to succeed
+            return None  # a probe of the breaker is one request: it finds out, it need not succeed
         if attempts.number >= retry.attempts or not attempts.repeatable(error):
             return None
         asked = 0.0
         if answer is not None:
-            asked = asked_pause(answer.head.block)
+            asked = retry_after_seconds(answer.head.block)
             wanted = retry.triggered_by_status(answer.head.status, asked)
         else:
             wanted = error is not None and retry.triggered_by(error)
         if not wanted:
             return None
-        # Nobody was reached, and there is somebody else: nothing is gained by waiting.
+        # The instance was not reached, and there is another one: waiting gains nothing.
         at_once = error is not None and error.unsent and attempts.others()
         pause = 0.0 if at_once else retry.pause(attempts.number, self._chance, asked)
         if self._loop_time() + pause >= attempts.deadline(self._loop_time()):
             return None
-        # Last: only what is sent again is counted.
+        # Asked last: the budget counts only what is really sent again.
         return pause if service.budget.take(self._clock()) else None
 
-    def settle(self, exchange: Exchange) -> None:
-        """Tell fleet and breaker what came of the exchange: only its end shows whether the body was whole."""
-        error, status, permit = exchange.error, exchange.upstream_status, exchange.permit
-        route, instance = exchange.route, exchange.instance
-        if route is None:
-            return
-        if status and instance is not None:
-            _note(route.service, instance, error, status)
-        breaker = route.service.breaker
-        if permit is None or breaker is None:
-            return
-        if permit.counts or error is not None or status >= _SERVER_ERROR:
-            breaker.settle(permit, judge(error, status))
+
+def settle(exchange: Exchange) -> None:
+    """Tell fleet and breaker how the exchange ended: only its end shows whether the body was whole."""
+    error, status, permit = exchange.error, exchange.upstream_status, exchange.permit
+    route, instance = exchange.route, exchange.instance
+    if route is None:
+        return
+    if status and instance is not None:
+        _note(route.service, instance, error, status)
+    breaker = route.service.breaker
+    if permit is None or breaker is None:
+        return
+    if permit.counts or error is not None or status >= _SERVER_ERROR:
+        breaker.settle(permit, judge(error, status))
 
 
 def _found_out(service: Service, permit: Permit, outcome: Outcome = Outcome.SUCCESS) -> None:
-    """Let a probe end with the head: how long the body takes is up to the client; a stream has no end."""
+    """End a probe of the breaker with the answer's head.
+
+    How long the body takes is up to the client, and a stream may never end.
+    """
     if service.breaker is not None:
         service.breaker.settle(permit, outcome)
 
 
 def _note(service: Service, instance: Instance, error: GatewayError | None, status: int) -> None:
-    """Note how an answer that had begun ended; what failed before that has been noted already."""
+    """Note how an answer that had begun has ended; a failure before that was noted when it happened."""
     if status >= _SERVER_ERROR:
         return  # noted with its head, and a failure counts once
     if error is None:
@@ -179,7 +191,7 @@ def _note(service: Service, instance: Instance, error: GatewayError | None, stat
 
 
 def _failed(service: Service, instance: Instance) -> None:
-    """Note a failure; what an instance did that is left out from now on says nothing of the others."""
+    """Note a failure. Where it ejects the instance, the breaker forgets: the others did not fail."""
     if service.fleet.failed(instance) and service.breaker is not None:
         service.breaker.forgive()
 
@@ -231,22 +243,22 @@ class _Attempts:
         return tuple(one for one in candidates if one not in self.tried)
 
     def come_free(self, error: GatewayError | None) -> bool:
-        """Whether what comes next is no retry, since what went before was no failure of an instance."""
+        """Tell whether the next attempt is no retry, because the last one was no failure of an instance."""
         if isinstance(error, UpstreamBusy):
             return self._pass_over(error)
         return isinstance(error, StaleConnection) and self._reconnect()
 
     def _pass_over(self, error: UpstreamBusy) -> bool:
-        """Leave out an instance that has no room, for one that may have: it has not been asked."""
+        """Go on to an instance that may have a free connection: this one had none, and was not asked."""
         if not self.others() or not self.repeatable(error):
             return False
         self.number -= 1
         return True
 
     def _reconnect(self) -> bool:
-        """Replace a kept-alive connection that was closed meanwhile: nothing was received.
+        """Replace a kept-alive connection that the upstream had closed: nothing was received.
 
-        Once: those that were idle for as long are closed with it, so the next one is new or proven.
+        Once: the pool closes those that were idle for as long, so the next connection is new or proven.
         """
         if self.reconnected or not self.repeatable(None):
             return False
@@ -257,7 +269,7 @@ class _Attempts:
         return True
 
     def repeatable(self, error: GatewayError | None) -> bool:
-        """Whether the request can be sent again, and does no harm if it arrives twice."""
+        """Tell whether the request can be sent again, and does no harm if it arrives twice."""
         unsent = error is not None and error.unsent
         if not self.route.service.retry.allows(self.request.method, unsent=unsent):
             return False
@@ -272,11 +284,7 @@ def _chosen(service: Service, candidates: tuple[Instance, ...]) -> Instance:
     if candidates:
         return service.balance(candidates)
     checked = service.fleet.last_check
-    last = (
-        None
-        if checked is None
-        else datetime.fromtimestamp(int(checked), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    )
+    last = None if checked is None else date_time(checked)
     what = "no healthy instance" if service.instances else "no instance"
     msg = f'The service "{service.name}" has {what}'
     raise ServiceUnavailable(msg, details={"service": service.name, "last_check": last})
@@ -292,7 +300,7 @@ def _outcome(service: Service, answer: Answer | None, error: GatewayError | None
 
 
 def _last_hop(route: Route) -> Answer:
-    """Answer OPTIONS here: it may go no further (RFC 9110, 7.6.2)."""
+    """Answer OPTIONS with `Max-Forwards: 0` here: it may go no further (RFC 9110, 7.6.2)."""
     methods = sorted(route.pattern.methods or ())
     allow = b"\r\nAllow: " + ", ".join(methods).encode() if methods else b""
     head = Response(204, b" 204 No Content", allow, NO_BODY, keep_alive=True)

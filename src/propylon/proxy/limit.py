@@ -1,81 +1,51 @@
-"""LIMIT: a token bucket by GCRA: one timestamp per key, no counters, no windows. Pure.
+"""LIMIT: make the key that a request is counted by, and refuse it when the counters have nothing left. Pure.
 
-A key's timestamp is its theoretical arrival time (TAT): when the bucket would be full again. A request may
-pass if that lies no further ahead than the burst allows (ATM Forum TM 4.0, 4.4.2; the arithmetic of
-redis-cell and of Envoy's and Stripe's limiters).
+How keys are counted is up to what fills the port `Counters`: `stores.buckets` in this worker.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
+from typing import Protocol
 
 from propylon.errors import RateLimited
 from propylon.proxy.principal import Principal
 from propylon.wire.message import Request
 
-__all__ = ["Buckets", "Limit", "by_client", "by_route", "subnet"]
+__all__ = ["Counters", "Limit", "by_client", "by_route", "subnet"]
 
-# Keys held at a time; an attacker with a botnet makes the oldest leave, and that is all.
-_KEYS = 100_000
-_IPV6_BITS = 64  # one customer of an internet provider has at least that many addresses
+# An internet provider gives each customer a /64 or more (RFC 6177). By single addresses, a client would have 2^64
+# buckets to choose from.
+_IPV6_BITS = 64
 
 KeyOf = Callable[[Request, Principal, str], str]
 
 
-@dataclass(slots=True)
-class Buckets:
-    """The buckets of one limit: `rate` per second, `burst` at once; bounded."""
-
-    rate: float
-    burst: int
-    clock: Callable[[], float]
-    keys: int = _KEYS
-    _arrivals: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+class Counters(Protocol):
+    """What one limit counts in: the port that a store fills."""
 
     def take(self, key: str) -> float:
-        """Take one from the key's bucket; return 0, or how many seconds are missing."""
-        now = self.clock()
-        interval = 1 / self.rate
-        arrival = max(self._arrivals.get(key, now), now)
-        missing = arrival + interval - self.burst * interval - now
-        # Half a nanosecond: the difference of two clock readings is not exact.
-        if missing > 5e-10:
-            return missing
-        self._note(key, arrival + interval, now)
-        return 0.0
-
-    def _note(self, key: str, arrival: float, now: float) -> None:
-        """Put the key last: the order is that of use, and two leave for each that comes, at the most."""
-        arrivals = self._arrivals
-        arrivals.pop(key, None)
-        arrivals[key] = arrival
-        for _ in range(2):
-            oldest = next(iter(arrivals))
-            # Full again: nothing is lost. Else only where there is no room.
-            if arrivals[oldest] > now and len(arrivals) <= self.keys:
-                break
-            if oldest != key:
-                del arrivals[oldest]
+        """Take one from what the key has left; return 0, or the seconds until there is one."""
 
 
 class Limit:
-    """How often who may."""
+    """The limit stage of a route."""
 
-    __slots__ = ("_buckets", "_key_of")
+    __slots__ = ("_counters", "_key_of")
 
-    def __init__(self, buckets: Buckets, key_of: KeyOf) -> None:
-        """Count in `buckets`, by what `key_of` makes of request, principal and client."""
-        self._buckets = buckets
+    def __init__(self, counters: Counters, key_of: KeyOf) -> None:
+        """`key_of` makes the key of a request from the request, its principal and its client address."""
+        self._counters = counters
         self._key_of = key_of
 
     async def __call__(self, request: Request, principal: Principal, client: str) -> None:
-        """Let the request pass, or raise RateLimited with Retry-After."""
-        missing = self._buckets.take(self._key_of(request, principal, client))
-        if missing > 0:
-            wait = max(1, math.ceil(missing))
+        """Count the request. Raises RateLimited, with Retry-After, if it is one too many."""
+        shortfall = self._counters.take(self._key_of(request, principal, client))
+        if shortfall > 0:
+            # Retry-After has whole seconds (RFC 9110, 10.2.3). Rounded up, or the client comes too early.
+            wait = max(1, math.ceil(shortfall))
             msg = "Too many requests"
             raise RateLimited(
                 msg,
@@ -85,17 +55,17 @@ class Limit:
 
 
 def by_client(request: Request, principal: Principal, client: str) -> str:  # noqa: ARG001
-    """Count by the client's address; an IPv6 one by its network."""
+    """Return the client's address as the key; IPv6 clients count by their /64."""
     return subnet(client)
 
 
 def by_route(request: Request, principal: Principal, client: str) -> str:  # noqa: ARG001
-    """Count everybody together."""
+    """Return one key for all requests of the route."""
     return ""
 
 
 def subnet(client: str) -> str:
-    """Return what stands for one client: the address, or for IPv6 its /64."""
+    """Return the address, or for IPv6 the /64, that stands for one client."""
     if ":" not in client:
         return client
     try:
@@ -103,6 +73,7 @@ def subnet(client: str) -> str:
     except ValueError:
         return client
     if isinstance(address, IPv6Address):
+        # A dual-stack socket shows IPv4 clients so. By their /64 they would all share one bucket.
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
         return f"{address.packed[: _IPV6_BITS // 8].hex()}/{_IPV6_BITS}"

@@ -52,12 +52,12 @@ class Leaf:
         return self._by_method.get(method, self._any)
 
     def holds(self, routes: Sequence[Route]) -> bool:
-        """Whether these very routes stand here."""
+        """Return whether this leaf holds these very routes."""
         return _same(sorted(routes, key=_rank), self.routes)
 
 
 def _same(some: Sequence[Route], others: Sequence[Route]) -> bool:
-    """Whether these are the very same routes, in the same order."""
+    """Return whether these are the very same routes, in the same order."""
     return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
@@ -132,14 +132,14 @@ class _Node:
         return self.prefix
 
     def put(self, leaf: Leaf, *, exact: bool) -> None:
-        """Have the leaf stand here."""
+        """Put the leaf at this node."""
         if exact:
             self.exact = (*self.exact, leaf)
         else:
             self.prefix = (*self.prefix, leaf)
 
     def below(self) -> Iterator[_Node]:
-        """Yield the nodes right below this one."""
+        """Yield the nodes one segment below this one."""
         yield from self.literal.values()
         if self.wildcard is not None:
             yield self.wildcard
@@ -161,7 +161,7 @@ class _Tree:
             self.folded.grow(_folded(pattern)).put(leaf, exact=pattern.exact)
 
     def part(self) -> None:
-        """Grow a tree of its own for folded segments; before anything is planted."""
+        """Make a second tree for folded segments; before the first leaf is added."""
         if self.folded is self.sent:
             self.folded = _Node()
 
@@ -172,7 +172,7 @@ def _folded(pattern: Pattern) -> Iterator[bytes | None]:
 
 
 def _folds(pattern: Pattern) -> bool:
-    """Whether a careless reader reads one of the segments otherwise than it is written."""
+    """Return whether a careless reader would read one of the segments otherwise than it is written."""
     return not is_plain(b"/" + b"/".join([segment or b"-" for segment in pattern.segments]))
 
 
@@ -227,7 +227,7 @@ class Table:
         cors: Answers | None,
         before: Table | None = None,
     ) -> Generator[None, None, Table]:
-        """Make the same table in slices, with whatever of the one `before` it did not change."""
+        """Make the same table in slices; reuse the leaves of `before` that have not changed."""
         table = cls((), services, cors)
         table.routes = tuple(routes)
         if before is not None and _same(table.routes, before.routes):
@@ -238,7 +238,7 @@ class Table:
         return table
 
     def _take_over(self, before: Table) -> None:
-        """Go on with the same places, those that are remembered included: all routes are the same."""
+        """Take the trees of `before`, and its remembered paths: all routes are the same."""
         self._hosts, self._below, self._anywhere = before._hosts, before._below, before._anywhere
         self._leaves, self._known, self._hostless = before._leaves, before._known, before._hostless
 
@@ -265,11 +265,11 @@ class Table:
                 yield
 
     def leaf(self, place: _Place) -> Leaf | None:
-        """Return what stands at a place."""
+        """Return the leaf at a place."""
         return self._leaves.get(place)
 
     def parts(self) -> Iterator[object]:
-        """Yield what the table is made of, each before what it holds: for who lets go of it bit by bit."""
+        """Yield the parts of the table, each before the parts that it holds, so that they can be dropped in slices."""
         nodes = [
             node
             for tree in (*self._hosts.values(), *self._below.values(), self._anywhere)

@@ -1,27 +1,27 @@
-"""FORWARD, first half: put together what goes to the upstream."""
+"""FORWARD, first half: put together what goes to the upstream.
+
+    the client's block, less what does not pass → X-Forwarded-*, request id, trace, identity, privacy → the route's own
+
+What the client sent of the headers that the gateway vouches for has been taken out when the head was read
+(`wire.request`); this module only adds. The block is bytes from end to end: no dict of headers, no call per header.
+"""
 
 from __future__ import annotations
-
-import re
 
 from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.services.service import Instance
 from propylon.upstream.ports import Outgoing
-from propylon.wire.headers import render, without
-from propylon.wire.message import CHUNKED, Request
+from propylon.wire.grammar import MAX_FORWARDS
+from propylon.wire.headers import render, without, without_lookalikes
+from propylon.wire.message import Request
 
 __all__ = ["address", "hops", "outgoing"]
 
-_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_NO_TRACE = b"0" * 32
-_NO_SPAN = b"0" * 16
-_MAX_HOPS = re.compile(rb"[0-9]{1,3}")
-
 
 def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> Outgoing:
-    """Prepare what every instance gets; `address` adds what differs. `now` is the loop's time.
+    """Prepare what every instance gets; `address` adds what differs between them. `now` is the loop's time.
 
     Raises PayloadTooLarge.
     """
@@ -33,7 +33,16 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
     block = _block(exchange, request, route)
-    return Outgoing(request.method, b"", block, body, timeouts, now + timeouts.total, exchange)
+    return Outgoing(
+        request.method,
+        b"",
+        block,
+        body,
+        timeouts,
+        now + timeouts.total - exchange.held,
+        exchange,
+        request.length,
+    )
 
 
 def address(
@@ -51,31 +60,32 @@ def address(
 
 
 def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
-    """Put together what passes, and what the gateway itself vouches for."""
+    """Join what passes of the client's block and what the gateway vouches for."""
     origin = exchange.downstream.origin
     block = request.block
     if not route.service.forward_token and b"authorization" in request.special:
         block = _tokenless(request)
     if route.request_remove:
         block = without(block, route.request_remove)
+    vouched = b""
+    if request.vouched is not None:  # by a policy: in place of what the client sent under that name
+        block = without_lookalikes(block, request.vouched)
+        vouched = render(request.vouched.values())
     host = origin.host or request.host
-    block = b"%b%b%b\r\nX-Request-ID: %b%b%b%b%b" % (
+    block = b"%b%b%b\r\nX-Request-ID: %b\r\ntraceparent: 00-%b-%b-%b%b%b%b%b" % (
         block,
         origin.forwarded,
         b"\r\nX-Forwarded-Host: " + host if host else b"",
         exchange.request_id,
-        _trace(exchange, request),
+        exchange.trace_id,
+        exchange.entropy[64:],  # our span: the parent of whatever the upstream does
+        exchange.trace_flags,
         exchange.principal.block,
         exchange.privacy.block,
+        vouched,
         route.request_set,
     )
-    if not request.plain:
-        block += _special(exchange, request)
-    if request.length >= 0:
-        return block + b"\r\nContent-Length: %d" % request.length
-    if request.length == CHUNKED:
-        return block + b"\r\nTransfer-Encoding: chunked"
-    return block
+    return block if request.plain else block + _special(exchange, request)
 
 
 def _tokenless(request: Request) -> bytes:
@@ -87,9 +97,11 @@ def _tokenless(request: Request) -> bytes:
 
 
 def _special(exchange: Exchange, request: Request) -> bytes:
-    """Put back the few special headers that pass after all."""
+    """Return the special headers that pass after all."""
     special = request.special
     passing: list[tuple[bytes, bytes]] = []
+    if exchange.trace_state:  # W3C Trace Context, 3.3: only with a valid traceparent
+        passing.extend((b"tracestate", value) for value in special.get(b"tracestate", ()))
     left = hops(request)
     if left is not None:
         # RFC 9110, 7.6.2: counted for OPTIONS (and TRACE, which never passes); others keep theirs.
@@ -101,24 +113,8 @@ def _special(exchange: Exchange, request: Request) -> bytes:
     return render(passing)
 
 
-def _trace(exchange: Exchange, request: Request) -> bytes:
-    """Continue the client's trace (W3C Trace Context), or begin one."""
-    span = exchange.entropy[64:]
-    if b"traceparent" not in request.special:
-        trace = exchange.trace_id = exchange.entropy[32:64]
-        return b"\r\ntraceparent: 00-%b-%b-01" % (trace, span)
-    sent = request.special[b"traceparent"]
-    match = _TRACEPARENT.fullmatch(sent[0]) if len(sent) == 1 else None
-    if match is None or match[1] == _NO_TRACE or match[2] == _NO_SPAN:
-        trace = exchange.trace_id = exchange.entropy[32:64]
-        return b"\r\ntraceparent: 00-%b-%b-01" % (trace, span)
-    exchange.trace_id = match[1]
-    # Only with a valid traceparent: W3C Trace Context, 3.3.
-    state = [(b"tracestate", value) for value in request.special.get(b"tracestate", ())]
-    return b"\r\ntraceparent: 00-%b-%b-%b" % (match[1], span, match[3]) + render(state)
-
-
-# What a trusted proxy may say besides X-Forwarded-*; from anybody else these would be believed.
+# What a trusted proxy may say besides X-Forwarded-*. From any other peer they are dropped: frameworks believe them, and
+# X-Original-URL or X-HTTP-Method-Override would walk round the rules of a route.
 _TRUSTED = (
     b"Forwarded",
     b"X-Real-IP",
@@ -129,11 +125,11 @@ _TRUSTED = (
 
 
 def hops(request: Request) -> int | None:
-    """Return how far the request may still go, if it says."""
+    """Return the request's Max-Forwards, None where it has none. Raises InvalidRequest (RFC 9110, 7.6.2)."""
     sent = request.special.get(b"max-forwards")
     if sent is None:
         return None
-    if len(sent) != 1 or _MAX_HOPS.fullmatch(sent[0]) is None:
+    if len(sent) != 1 or MAX_FORWARDS.fullmatch(sent[0]) is None:
         msg = "Max-Forwards must be one small number"
         raise InvalidRequest(msg)
     return int(sent[0])  # at most three digits, says the pattern

@@ -1,19 +1,24 @@
 """The life of a request, on one screen.
 
-listen → match → authenticate → authorize → limit → forward (balance, break, retry) → relay → observe
+listen → cors (preflight) → match → privacy → authenticate → authorize → policies → limit → forward → relay → observe
+
+`handle` is the whole of it. A stage returns what the next one needs, or raises a GatewayError, which is the answer.
+The table is read once: the exchange sees one consistent set of routes, whatever a reload does meanwhile. The last
+stage, observe, runs for every exchange, whatever happened.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from propylon.errors import ClientGone, GatewayError, InternalError
 from propylon.proxy.exchange import Downstream, Exchange, Observer
-from propylon.proxy.forward import Forward
+from propylon.proxy.forward import settle
 from propylon.proxy.match import Table
 from propylon.proxy.refuse import refusal
 from propylon.proxy.relay import relay
+from propylon.proxy.trace import continued
+from propylon.wire.grammar import REQUEST_ID
 from propylon.wire.message import Request
 
 __all__ = ["Pipeline"]
@@ -21,11 +26,9 @@ __all__ = ["Pipeline"]
 Clock = Callable[[], float]
 
 _SERVER_ERROR = 500
-# Said by a proxy of its client: there is one then, even if nobody told us that it may be believed.
-_HEARSAY = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
-
-# What a client may choose as its request id: safe in a header, a log line and a URL.
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
+# A proxy says these of its client. Where one is present, there is a proxy in between, trusted or not, and the address
+# of the socket is the proxy's: it must not open what is for this machine only.
+_PROXY_HEADERS = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 
 
 class Pipeline:
@@ -34,7 +37,6 @@ class Pipeline:
     def __init__(
         self,
         table: Table,
-        forward: Forward,
         observers: tuple[Observer, ...],
         *,
         clock: Clock,
@@ -45,7 +47,6 @@ class Pipeline:
         `clock` counts seconds for durations; `chance(bits)` returns random bits for request ids.
         """
         self.table = table
-        self._forward = forward
         self._observers = observers
         self._clock = clock
         self._chance = chance
@@ -64,16 +65,18 @@ class Pipeline:
                 exchange.privacy = route.privacy(request)
             principal = exchange.principal = await route.authenticate(request)
             origin = downstream.origin
-            # Where a proxy speaks for somebody, believed or not, the socket's address proves nothing.
+            # Where a proxy forwards, the socket's address says nothing about the client.
             direct = origin.client == origin.peer and (
-                request.plain or _HEARSAY.isdisjoint(request.special)
+                request.plain or _PROXY_HEADERS.isdisjoint(request.special)
             )
             route.authorize(principal, origin.client if direct else "")
             if route.before is not None:
+                began = self._clock()
                 await route.before(request, principal)
+                exchange.held = self._clock() - began
             if route.limit is not None:
                 await route.limit(request, principal, origin.client)
-            answer = await self._forward(exchange, request, route)
+            answer = await route.forward(exchange, request, route)
             await relay(exchange, answer, route)
         except GatewayError as error:
             self._refuse(exchange, error)
@@ -96,10 +99,13 @@ class Pipeline:
             return exchange
         if b"x-request-id" in request.special:
             sent = request.special[b"x-request-id"]
-            if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
+            if len(sent) == 1 and REQUEST_ID.fullmatch(sent[0]):
                 exchange.request_id = sent[0]
+        if b"traceparent" in request.special and (trace := continued(request)) is not None:
+            exchange.trace_id, exchange.trace_flags = trace
+            exchange.trace_state = True
         if self.table.cors is not None:
-            exchange.cors = self.table.cors.block(request)
+            exchange.lines = self.table.cors.block(request)
         return exchange
 
     def _answered(self, exchange: Exchange, request: Request) -> bool:
@@ -128,11 +134,12 @@ class Pipeline:
         exchange.status = error.status
         downstream.closes = downstream.closes or error.closes
         head, body = refusal(error, exchange.request, exchange.request_id)
-        downstream.respond(head, head.block + exchange.cors, body)
+        downstream.respond(head, head.block + exchange.lines, body)
 
     def _observe(self, exchange: Exchange) -> None:
         exchange.ended = self._clock()
-        # Most exchanges end well, and then nobody need be told. Written out: a call would be a hundredth.
+        # Inlined from `settle`: what it would find nothing to do for. Most exchanges end well, and the call would be a
+        # hundredth of the time that a request takes.
         instance, permit = exchange.instance, exchange.permit
         if (
             exchange.error is not None
@@ -140,7 +147,7 @@ class Pipeline:
             or (permit is not None and permit.counts)
             or (instance is not None and (instance.state.failures or instance.state.ejections))
         ):
-            self._forward.settle(exchange)
+            settle(exchange)
         for observer in self._observers:
             observer(exchange)
 

@@ -1,28 +1,34 @@
-"""Say who is asking. Pure."""
+"""Define the principal, and render the identity headers that upstreams get. Pure.
+
+Upstreams trust these headers blindly, so no claim of a token may break out of its header line, read as two
+values, or lose characters on the way.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-__all__ = ["ANONYMOUS", "Principal", "identify", "is_line", "is_listable"]
+from propylon.wire.grammar import SCOPE_TEXT
 
-# What ends a line for any reader that there is: C0 and C1 (NEL is one), and Unicode's own separators.
-# Lone surrogates have no UTF-8.
+__all__ = ["ANONYMOUS", "Principal", "identify", "is_line", "is_listable", "is_scope"]
+
+# Whatever any reader takes for the end of a line: C0 and C1 controls (NEL among them) and Unicode's separators.
+# Lone surrogates cannot be encoded as UTF-8.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Principal:
-    """Who is asking: subject, scopes, roles and the claims they came from."""
+    """Who sends the request: subject, scopes, roles and the claims that they come from."""
 
     subject: str
     email: str
     scopes: frozenset[str]
     roles: frozenset[str]
     claims: Mapping[str, object]
-    # The identity headers, rendered once for as long as the principal is remembered.
+    # The identity headers, rendered once and cached with the principal.
     block: bytes
 
     def __init__(
@@ -34,8 +40,9 @@ class Principal:
         claims: Mapping[str, object] | None = None,
         block: bytes = b"",
     ) -> None:
-        """Take scopes and roles in any collection. Raises TypeError for one that is none of texts."""
-        put = object.__setattr__  # the class is frozen
+        """Accept scopes and roles as any collection of str. Raises TypeError for anything else."""
+        # Written out for a frozen class, because fields take any collection and keep a frozenset.
+        put = object.__setattr__
         put(self, "subject", subject)
         put(self, "email", email)
         put(self, "scopes", _names("scopes", scopes))
@@ -45,20 +52,21 @@ class Principal:
 
     @property
     def known(self) -> bool:
-        """Whether anybody vouched for them."""
+        """Whether the request was authenticated."""
         return bool(self.subject)
 
     def __str__(self) -> str:
-        """Return the subject, as logs name it."""
+        """Return the subject, as logs show it."""
         return self.subject or "anonymous"
 
 
 def _names(what: str, given: Iterable[str]) -> frozenset[str]:
-    # Rules compare sets: a list or a tuple would be a 500 when somebody asks, and of a text each
-    # letter would be a scope.
+    # Rules compare sets. A list would fail with a 500 at the first request, and a single str would be taken for a
+    # collection of letters: "admin" would grant "a".
     if isinstance(given, str):
         msg = f'{what} must be a collection of str, such as {what}=["read"], and not one str'
         raise TypeError(msg)
+    # Any collection is accepted: policies and tests write lists.
     names = frozenset(given)
     if not all(isinstance(name, str) for name in names):
         msg = f"{what} must be a collection of str, and nothing else in it"
@@ -70,44 +78,51 @@ ANONYMOUS = Principal()
 
 
 def is_line(value: str) -> bool:
-    """Say whether a value can stand in a header and come out of it as it was.
+    """Tell whether a value can be sent in a header and is read as the same value.
 
-    Space at the ends would be trimmed on the way (RFC 9110, 5.5): "admin " must not arrive as "admin".
+    Spaces at the ends are trimmed on the way (RFC 9110, 5.5): the subject "admin " must not arrive as "admin".
     """
     return bool(value) and value == value.strip() and _CONTROL.search(value) is None
 
 
 def is_listable(value: str) -> bool:
-    """Say whether a value can stand in a comma-joined header, and stays one value."""
+    """Tell whether a value stays one value in a comma-joined header."""
     return "," not in value and is_line(value)
 
 
-def identify(principal: Principal) -> Principal:
-    """Return the principal with its identity headers rendered; a header without a value is left out.
+def is_scope(value: str) -> bool:
+    """Say whether a value is a scope, which is stricter than a role: tokens and challenges hold it too."""
+    return SCOPE_TEXT.fullmatch(value) is not None
 
-    Raises ValueError for a value that would make another header, or another value.
+
+def identify(principal: Principal) -> Principal:
+    """Return the principal with its identity headers rendered; empty ones are left out.
+
+    Raises ValueError for a value that would inject a header, or be read as another value.
     """
     pairs = (
-        (b"X-User-Id", _line(principal.subject)),
-        (b"X-User-Email", _line(principal.email)),
-        (b"X-User-Roles", _list(principal.roles)),
-        (b"X-User-Scopes", _list(principal.scopes)),
+        (b"X-User-Id", _checked_line(principal.subject)),
+        (b"X-User-Email", _checked_line(principal.email)),
+        (b"X-User-Roles", _checked_list(principal.roles, is_listable)),
+        (b"X-User-Scopes", _checked_list(principal.scopes, is_scope)),
     )
+    # An empty header is left out: upstreams would have to tell "no email" from "email is empty".
     lines = [b"\r\n%b: %b" % (name, value.encode()) for name, value in pairs if value]
     return replace(principal, block=b"".join(lines))
 
 
-def _line(value: str) -> str:
+def _checked_line(value: str) -> str:
     if value and not is_line(value):
         msg = "a subject or email with control characters, or with space at an end"
         raise ValueError(msg)
     return value
 
 
-def _list(values: Iterable[str]) -> str:
-    if not all(map(is_listable, values)):
+def _checked_list(values: Iterable[str], fits: Callable[[str], bool]) -> str:
+    if not all(map(fits, values)):
         msg = (
-            "a role or scope that is empty, or with a comma, control characters or space at an end"
+            "a role or scope that is empty, or with a comma, control characters or space at an end;"
+            " or a scope with a quote, a backslash or anything but visible ASCII"
         )
         raise ValueError(msg)
     return ",".join(sorted(values))

@@ -1,4 +1,4 @@
-"""REFUSE: an error as the client sees it: the envelope, or RFC 9457 for those who ask for it. Pure."""
+"""REFUSE: turn an error into the answer that the client gets: the envelope, or RFC 9457 on request. Pure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from propylon.wire.message import Request, Response
 __all__ = ["PROBLEM", "RETRY_AFTER", "asks_for_problem", "envelope", "problem", "refusal"]
 
 PROBLEM = b"application/problem+json"
-RETRY_AFTER = b"5"  # seconds: long enough not to be a load, short enough not to be an outage
-_ASKED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})  # who they are
+# Seconds. Short, so that clients are back soon after a deployment; not shorter, so that waiting clients are no load.
+RETRY_AFTER = b"5"
+# RFC 9110, 11.6.1: a 401 must carry WWW-Authenticate. RFC 6750, 3 allows it on a 403, too.
+_CHALLENGED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _EXACT = re.compile(rb"application/problem\+json(?:\s*;|\s*,|\s*\Z)")
 
 
 def refusal(
     error: GatewayError, request: Request | None, request_id: bytes
 ) -> tuple[Response, bytes]:
-    """Return head and body of the answer to a request that ends with `error`."""
+    """Return head and body of the answer to a request that ended with `error`.
+
+    Only what `error` says to clients goes out; its `reason` and its cause are for the log.
+    """
     identity = request_id.decode("ascii")
     kind, form = b"application/json", envelope
     if request is not None and asks_for_problem(values(request.block, b"accept")):
@@ -33,8 +38,10 @@ def refusal(
         [
             (b"Content-Type", kind),
             (b"Content-Length", b"%d" % len(body)),
+            # A 404 or 410 may be cached without any header (RFC 9110, 15.1), and the next user would get it.
             (b"Cache-Control", b"no-store"),
             (b"X-Request-ID", request_id),
+            # Tells a client whether the gateway or the service refused it; `relay` sets "upstream".
             (b"X-Error-Source", b"gateway"),
             *error.headers,
             *_challenge(error),
@@ -46,21 +53,21 @@ def refusal(
 
 
 def _challenge(error: GatewayError) -> tuple[tuple[bytes, bytes], ...]:
-    """Say what would let the client in, where the error does not know better (RFC 9110, 11.6.1)."""
-    # A team's policy refuses with a status of its choice, and an error of no class of ours.
-    if error.status not in _ASKED or _says(error, b"www-authenticate"):
+    """Return a plain challenge for a 401 or 403 that has none (RFC 9110, 11.6.1)."""
+    # Our own errors bring theirs. A team's policy may raise any GatewayError with status 401.
+    if error.status not in _CHALLENGED or _has_header(error, b"www-authenticate"):
         return ()
     return ((b"WWW-Authenticate", b"Bearer"),)
 
 
 def _retry_after(error: GatewayError) -> tuple[tuple[bytes, bytes], ...]:
-    """Say when to come back, where the error does not know better."""
-    if error.status != HTTPStatus.SERVICE_UNAVAILABLE or _says(error, b"retry-after"):
+    """Return Retry-After for a 503 that has none: without it clients choose their own pace."""
+    if error.status != HTTPStatus.SERVICE_UNAVAILABLE or _has_header(error, b"retry-after"):
         return ()
     return ((b"Retry-After", RETRY_AFTER),)
 
 
-def _says(error: GatewayError, lower: bytes) -> bool:
+def _has_header(error: GatewayError, lower: bytes) -> bool:
     return any(name.lower() == lower for name, _ in error.headers)
 
 
@@ -68,13 +75,13 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def _phrase(status: int) -> str:
-    return _PHRASES.get(status, "Refused")  # a team's policy may make one up
+    return _PHRASES.get(status, "Refused")  # a team's policy may use a status without a name
 
 
 def envelope(
     status: int, code: str, message: str, details: Details, request_id: str  # noqa: ARG001
 ) -> dict[str, object]:
-    """Return the error as everybody gets it."""
+    """Return the error as the JSON that clients get by default."""
     return {
         "error": {"code": code, "message": message, "details": details},
         "request_id": request_id,
@@ -84,7 +91,7 @@ def envelope(
 def problem(
     status: int, code: str, message: str, details: Details, request_id: str
 ) -> dict[str, object]:
-    """Return it as RFC 9457 has it; `type` is about:blank, so `title` is the status phrase (4.2.1)."""
+    """Return the error as RFC 9457; `type` is about:blank, so `title` is the status phrase (4.2.1)."""
     return {
         "type": "about:blank",
         "title": _phrase(status),
@@ -97,5 +104,8 @@ def problem(
 
 
 def asks_for_problem(accepted: Iterable[bytes]) -> bool:
-    """Whether one of the Accept lines names the type."""
+    """Tell whether Accept names application/problem+json.
+
+    `*/*` does not count: nearly all clients send it, and would get another format than the documented one.
+    """
     return any(_EXACT.search(value.lower()) for value in accepted)

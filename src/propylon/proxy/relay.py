@@ -1,4 +1,8 @@
-"""RELAY: pass the answer on, as it is, while it comes."""
+"""RELAY: pass the upstream's answer on as it comes, with the gateway's own headers in its block.
+
+Nothing is assembled: a body that did not come with its head is pushed from socket to socket, and the client's slowness
+pauses the upstream.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ _FIRST_ERROR_STATUS = 400
 async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     """Send the answer to the client, with the gateway's own headers; return when it has ended.
 
-    Raises UpstreamReset, BadResponse or UpstreamTimeout when the body breaks off: the client has
-    its head by then, so all that is left is to cut the connection.
+    Raises UpstreamReset, BadResponse or UpstreamTimeout when the body breaks off. The client has the head by then, so
+    the pipeline cuts the connection: a broken answer must not look whole.
     """
     head = answer.head
     status = head.status
@@ -29,7 +33,7 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     block = b"%b\r\nX-Request-ID: %b%b%b" % (
         block,
         exchange.request_id,
-        exchange.cors,
+        exchange.lines,
         route.response_set,
     )
     if route.response_overrides is not NO_OVERRIDES:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from propylon.proxy.principal import Principal
 from propylon.services.service import Service
-from propylon.upstream.ports import Timeouts
+from propylon.upstream.ports import Answer, Timeouts
 from propylon.wire.headers import without
 from propylon.wire.message import Request
 
@@ -18,6 +18,7 @@ __all__ = [
     "Authenticate",
     "Authorize",
     "Before",
+    "Forwards",
     "HeaderOverrides",
     "Level",
     "Limited",
@@ -33,14 +34,14 @@ Level = Literal["strict", "standard", "permissive"]
 
 @dataclass(frozen=True, slots=True)
 class PrivacyPreference:
-    """What the client wishes: a level, if any, and the block that tells the upstream."""
+    """What the client lets others keep of its request: a level, if it sent one, and the block that tells the upstream."""
 
     level: Level | None
     block: bytes
 
     @property
     def strict(self) -> bool:
-        """Whether nothing that tells who asked may be kept."""
+        """Whether the gateway may keep nothing that identifies the client."""
         return self.level == "strict"
 
 
@@ -49,7 +50,11 @@ NO_PREFERENCE = PrivacyPreference(None, b"")
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What a request must look like: `host` is lower-case, None for any, `*.` in front for below."""
+    """What a request must look like to match.
+
+    `host` is in lower case; None matches any host, and `*.example.com` every host below example.com. `methods` None
+    matches any method.
+    """
 
     segments: tuple[bytes | None, ...]  # None: any one segment
     exact: bool = False
@@ -61,19 +66,22 @@ class Pattern:
 Authenticate = Callable[[Request], Awaitable[Principal]]
 Authorize = Callable[[Principal, str], None]
 Before = Callable[[Request, Principal], Awaitable[None]]
+# Sends the request on and returns the final answer's head: (exchange, request, route). `proxy.forward` is the usual
+# one; what answers without an upstream, or before one, is another. Its exchange is defined to the left of this module.
+Forwards = Callable[..., Awaitable[Answer]]
 Limited = Callable[[Request, Principal, str], Awaitable[None]]
 ReadPrivacy = Callable[[Request], PrivacyPreference]
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderOverrides:
-    """Lines that stand for the gateway's own: their lower-case names, and a block."""
+    """Headers that the operator sets in place of the gateway's: their lower-case names, and their lines as a block."""
 
     names: tuple[bytes, ...] = ()
     block: bytes = b""
 
     def put(self, block: bytes) -> bytes:
-        """Return the finished block with these lines in it."""
+        """Return the finished block with these lines in place of the gateway's."""
         return without(block, self.names) + self.block
 
 
@@ -81,7 +89,7 @@ NO_OVERRIDES = HeaderOverrides()
 
 
 def ignore_privacy(request: Request) -> PrivacyPreference:  # noqa: ARG001 — the shared null object
-    """Ignore what the client wishes to be kept."""
+    """Stand for the privacy stage on a route without one."""
     return NO_PREFERENCE
 
 
@@ -89,12 +97,15 @@ def ignore_privacy(request: Request) -> PrivacyPreference:  # noqa: ARG001 — t
 class Route:
     """What matches, which service gets it, under which rules: compiled, immutable.
 
-    The stages that a route uses are values of it, composed when the table is compiled; one that it
-    does not use is a shared null object. `authenticate` says who is asking, or raises AuthError, or
-    ServiceUnavailable when nobody can tell; `authorize` lets the principal at a client's address
-    pass, or raises Forbidden; `privacy` reads what the client wishes to be kept, or raises
-    InvalidRequest. `before` are the policies of a team, each of which may raise what it likes of the
-    tree of errors; `limit` counts, by the client's address or who it is, and raises RateLimited.
+    The stages that a route uses are values of it, composed when the table is compiled. A stage that it does not use is
+    None or a shared null object, so a route pays only for what it uses.
+
+    - `privacy` reads the client's preference, or raises InvalidRequest.
+    - `authenticate` returns the principal, or raises AuthError, or ServiceUnavailable while keys are missing.
+    - `authorize` lets the principal at a client's address pass, or raises Forbidden.
+    - `before` runs the team's policies, which may raise any GatewayError.
+    - `limit` counts by the client's address or principal, and raises RateLimited.
+    - `forward` sends the request on, and raises what the last attempt raised.
     """
 
     name: str
@@ -104,6 +115,7 @@ class Route:
     authorize: Authorize
     timeouts: Timeouts
     max_body: int
+    forward: Forwards
     circuit: bool = True  # whether the service's breaker is asked, and told
     # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
     replaced: int = 0
@@ -112,18 +124,18 @@ class Route:
     request_set: bytes = b""  # a block
     response_remove: tuple[bytes, ...] = ()
     response_set: bytes = b""  # a block
-    # What the operator sets in the place of what the gateway itself would say: seldom, so not in the way.
+    # What the operator sets in place of the gateway's own headers: seldom, so kept apart from the usual ones.
     request_overrides: HeaderOverrides = NO_OVERRIDES
     response_overrides: HeaderOverrides = NO_OVERRIDES
     privacy: ReadPrivacy = ignore_privacy
     privacy_applies: bool = (
-        False  # whether `privacy` has something to say where the client wishes for nothing
+        False  # `privacy` has something to say even where the client sent nothing
     )
     before: Before | None = None
     limit: Limited | None = None
 
     def line(self, request: Request, base: bytes) -> bytes:
-        """Return the request line that the upstream gets: the one that was sent, if nothing changes."""
+        """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it."""
         if not self.replaced and not base and request.version == 1:
             return request.line
         return b"%b %b HTTP/1.1" % (request.method.encode(), self._target(request, base))

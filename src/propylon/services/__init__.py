@@ -1,11 +1,12 @@
-"""A service, its instances and their fate.
+"""Model a service and its instances: which instance is asked, how often, and when none is.
 
 - `service`, `instance`: the nouns.
-- `fleet`: the instances of one service: who may be asked now.
-- `balance`: which of them is asked.
-- `breaker`: refuse at once what would fail anyway; `window`: count what happened lately.
-- `retry`: whether, when and how often to try again.
-- `health`: have instances probed.
+- `fleet`: the instances of one service, and which of them may be asked now (health, ejection).
+- `balance`: choose one of them: round robin, random, least connections.
+- `breaker`: the circuit breaker of a service; `window`: count the events of the last seconds.
+- `retry`: whether and when to try again; the retry budget.
+- `health`: active health checks.
 - `discovery`: instances that follow a DNS name.
-- `registry`: instances that register themselves; `registration`: what they say; `admission`: who may.
+- `registry`: instances that register themselves; `registration`: what a registration says;
+  `admission`: which hosts may register.
 """

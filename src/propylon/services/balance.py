@@ -1,7 +1,7 @@
-"""BALANCE: choose an instance. Pure: chance is an argument.
+"""BALANCE: choose the instance that gets the next attempt. Pure: chance is an argument.
 
-The candidates may change from call to call: some are ill, some ejected, one has just failed this very
-request. A candidate's share is its weight among those that stood beside it, call by call.
+The candidates differ from call to call: an instance is unhealthy or ejected, or it has just failed this
+request. So weights are applied call by call, among the candidates of that call, and not over a fixed list.
 """
 
 from __future__ import annotations
@@ -15,78 +15,87 @@ from propylon.services.service import Balance, Instance
 
 __all__ = ["least_connections", "random", "round_robin"]
 
-# What one choice is worth: divisible by all numbers up to 20, so that usual weights leave no rest.
-_ONE = 232_792_560
-# After so many choices among changing candidates, those that are gone are forgotten.
-_MEMORY = 256
+# Strategy (smooth weighted round robin, as in nginx since 1.3.1): every call grants each candidate its share
+# of one choice in credit. The candidate with most credit is chosen and pays for the whole choice. Weights of
+# 5, 1 and 1 give AABACAA. The plain algorithm gives AAAAABC, which is a burst on A.
+
+# Credit is counted in integers: rounding errors of floats would accumulate over days. This number (the least
+# common multiple of 1 to 20) is divisible by the usual sums of weights, so their shares are exact.
+_CREDIT_PER_CHOICE = 232_792_560
+# Instances that register and leave all day must not fill the memory. After this number of choices the
+# credit of instances that are gone is dropped.
+_PRUNE_EVERY = 256
 
 
 class _Rotation:
-    """Smooth weighted round robin, as nginx has it: 5:1:1 is AABACAA, not AAAAABC.
+    """Smooth weighted round robin, with a fast path for candidates that do not change."""
 
-    Each choice grants every candidate its share of one in credit, and takes one from whoever has
-    most: so credit is what a candidate is owed, whoever stood beside it meanwhile.
-    """
-
-    __slots__ = ("_credit", "_home", "_last", "_left", "_turns")
+    __slots__ = ("_credit", "_previous", "_steady", "_turns", "_until_prune")
 
     def __init__(self) -> None:
         self._credit: dict[Instance, int] = {}
-        self._left = _MEMORY
-        self._last: Sequence[Instance] = ()
-        # The candidates as they are when nothing changes: the same tuple each time, never empty.
-        self._home: Sequence[Instance] | None = None
+        self._until_prune = _PRUNE_EVERY
+        self._previous: Sequence[Instance] = ()
+        # Fast path: the candidates for which the turns are computed in advance. The fleet returns the same
+        # tuple as long as nothing changes, so comparing identities is enough.
+        self._steady: Sequence[Instance] | None = None
         self._turns: Iterator[Instance] = iter(())
 
     def choose(self, instances: Sequence[Instance]) -> Instance:
-        """Take the candidate whose turn it is."""
-        if instances is self._home:
+        """Return the candidate whose turn it is."""
+        if instances is self._steady:
             return next(self._turns)
-        chosen = self.owed(instances, instances)
-        # What is left for a second attempt is a tuple of its own: it does not come twice.
-        if instances is self._last and isinstance(instances, tuple):
-            self._settle(instances, chosen)
-        self._last = instances
+        chosen = self.choose_by_credit(instances, instances)
+        # Only candidates seen twice in a row are worth the fast path. The rest that is left for a second
+        # attempt is a new tuple each time.
+        if instances is self._previous and isinstance(instances, tuple):
+            self._enter_fast_path(instances, chosen)
+        self._previous = instances
         return chosen
 
-    def owed(self, candidates: Sequence[Instance], known: Sequence[Instance]) -> Instance:
-        """Take the candidate that is owed most; the first among equals. `known` are remembered."""
+    def choose_by_credit(
+        self, candidates: Sequence[Instance], known: Sequence[Instance]
+    ) -> Instance:
+        """Return the candidate with most credit, the first among equals.
+
+        Credit is kept for the instances in `known` when the others' is pruned.
+        """
         credit = self._credit
         shares = _shares(candidates)
         for candidate, share in zip(candidates, shares, strict=True):
             credit[candidate] = credit.get(candidate, 0) + share
         chosen = max(candidates, key=credit.__getitem__)
         credit[chosen] -= sum(shares)
-        self._left -= 1
-        if not self._left:
-            self._forget(known)
+        self._until_prune -= 1
+        if not self._until_prune:
+            self._prune(known)
         return chosen
 
-    def _settle(self, instances: tuple[Instance, ...], chosen: Instance) -> None:
-        """Expect these candidates from now on, so that a turn costs little."""
-        self._forget(instances)
-        self._home = instances
+    def _enter_fast_path(self, instances: tuple[Instance, ...], chosen: Instance) -> None:
+        """Compute the turns of these candidates in advance, starting after `chosen`."""
+        self._prune(instances)
+        self._steady = instances
         if len({instance.weight for instance in instances}) == 1:
             following = instances.index(chosen) + 1
             self._turns = cycle(instances[following:] + instances[:following])
         else:
-            self._turns = _smooth(instances, [self._credit[one] for one in instances])
+            self._turns = _smooth_turns(instances, [self._credit[one] for one in instances])
 
-    def _forget(self, known: Sequence[Instance]) -> None:
-        """Keep no credit of whoever is gone; one that comes back begins like a new one."""
+    def _prune(self, known: Sequence[Instance]) -> None:
+        """Drop the credit of instances that are not in `known`: one that returns starts at zero."""
         credit = self._credit
         self._credit = {instance: credit[instance] for instance in known if instance in credit}
-        self._left = _MEMORY
+        self._until_prune = _PRUNE_EVERY
 
 
 def _shares(instances: Sequence[Instance]) -> list[int]:
     weights = [instance.weight for instance in instances]
     total = sum(weights)
-    return [weight * _ONE // total for weight in weights]
+    return [weight * _CREDIT_PER_CHOICE // total for weight in weights]
 
 
-def _smooth(instances: Sequence[Instance], credit: list[int]) -> Iterator[Instance]:
-    """Yield the instances in turn, for ever; `credit` is what each is owed so far."""
+def _smooth_turns(instances: Sequence[Instance], credit: list[int]) -> Iterator[Instance]:
+    """Yield the instances in smooth weighted order, forever; `credit` is where each of them starts."""
     shares = _shares(instances)
     granted = sum(shares)
     while True:
@@ -97,30 +106,34 @@ def _smooth(instances: Sequence[Instance], credit: list[int]) -> Iterator[Instan
 
 
 def round_robin() -> Balance:
-    """Take the instances in turn, heavy ones more often."""
+    """Take the instances in turn; an instance of weight 3 gets three turns where others get one."""
     return _Rotation().choose
 
 
 def random(chance: Callable[[], float]) -> Balance:
-    """Draw two instances, heavy ones more often, and take the one with less in hand for its weight.
+    """Draw two instances at random, weighted, and take the less busy one for its weight.
 
-    `chance` returns numbers in [0, 1). Two choices are what keeps the longest queue short
-    (Mitzenmacher, 1996); among equally busy ones the first draw counts, so weights hold there, too.
+    The power of two choices (Mitzenmacher, 1996) keeps the longest queue nearly as short as comparing all
+    instances would, and does not send all workers to the one idle instance at once. Envoy's least_request
+    and nginx's `random two` do the same. `chance` returns numbers in [0, 1).
     """
 
     def choose(instances: Sequence[Instance]) -> Instance:
-        first = _drawn(instances, chance())
+        first = _weighted_draw(instances, chance())
         others = [instance for instance in instances if instance is not first]
         if not others:
             return first
-        second = _drawn(others, chance())
+        second = _weighted_draw(others, chance())
+        # On a tie the first draw counts: among idle instances, where all loads are zero, the weights of the draw
+        # must still hold.
         less = second.upstream.busy * first.weight < first.upstream.busy * second.weight
         return second if less else first
 
     return choose
 
 
-def _drawn(instances: Sequence[Instance], chance: float) -> Instance:
+def _weighted_draw(instances: Sequence[Instance], chance: float) -> Instance:
+    # A walk over the weights. random.choices would build a list of cumulative weights for every request.
     point = chance * sum([instance.weight for instance in instances])
     for instance in instances[:-1]:
         point -= instance.weight
@@ -130,13 +143,14 @@ def _drawn(instances: Sequence[Instance], chance: float) -> Instance:
 
 
 def least_connections() -> Balance:
-    """Take the instance that would have least in hand for its weight; among equals, in turn."""
+    """Take the instance with the fewest requests in flight for its weight; equals take turns."""
     rotation = _Rotation()
 
     def choose(instances: Sequence[Instance]) -> Instance:
         least = math.inf
         tied: list[Instance] = []
         for instance in instances:
+            # With this request counted in: else all idle instances are equal, whatever their weight.
             load = (instance.upstream.busy + 1) / instance.weight
             if load < least:
                 least = load
@@ -145,8 +159,9 @@ def least_connections() -> Balance:
                 tied.append(instance)
         if len(tied) == 1:
             return tied[0]
+        # Equals take turns. Always the first of them would get every request of a quiet service.
         if len(tied) == len(instances):
             return rotation.choose(instances)
-        return rotation.owed(tied, instances)
+        return rotation.choose_by_credit(tied, instances)
 
     return choose

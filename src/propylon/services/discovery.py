@@ -1,8 +1,7 @@
-"""Keep the instances of a service in step with what DNS says of their name.
+"""Follow DNS: change the instances of a service whenever its name resolves to other addresses.
 
-A name with one address is one instance, which is connected to wherever the name leads. A name with several
-is an instance each, so that balancing, probes and ejection see them singly. An SRV record lists its
-instances itself.
+A name with one address is one instance. A name with several addresses is one instance for each, so that
+balancing, health checks and ejection treat them singly. An SRV record lists the instances and their ports.
 """
 
 from __future__ import annotations
@@ -16,67 +15,73 @@ from propylon.services.instance import Instance
 
 __all__ = ["Discovery", "MemberKey", "Members"]
 
-# What an instance is made of: an address of the name, a target of its SRV record, or the name itself.
+# What distinguishes the instances of one name: an address, an SRV target, or None for the name as a whole.
+# None stands for a name with a single address. Its pool resolves the name for each new connection, so the
+# instance stays the same when the address changes.
 MemberKey = str | SrvTarget | None
 
 
 class Members:
-    """The instances that one name stands for."""
+    """The instances behind one DNS name."""
 
     def __init__(
         self, name: str, make: Callable[[MemberKey], Instance], *, srv: bool = False
     ) -> None:
-        """Take a name without its port, or that of an SRV record; `make` gives each its connections."""
+        """Take a host name, or that of an SRV record (`srv`). `make` returns the instance for a key."""
         self._name = name
         self._make = make
         self._srv = srv
-        self._mine: dict[MemberKey, Instance] = {}
+        self._members: dict[MemberKey, Instance] = {}
 
     def start(self, resolver: Resolver) -> tuple[Instance, ...]:
-        """Return the instances by the last known answer, for a fleet to begin with. Asks nobody."""
+        """Return the instances of the last known answer, for a new fleet. Makes no DNS query."""
         known = self._known(resolver)
-        self._mine = {key: self._make(key) for key in known}
-        return tuple(self._mine.values())
+        self._members = {key: self._make(key) for key in known}
+        return tuple(self._members.values())
 
     def follow(
         self, resolver: Resolver, fleet: Fleet, retire: Callable[[Instance], None]
     ) -> asyncio.Task[None]:
-        """Change the fleet whenever the answer does; cancel the task to stop.
+        """Follow the name and change the fleet with each new answer; cancel the task to stop.
 
-        `retire` is given each instance that leaves, to close its connections.
+        `retire` is called with each instance that leaves, to close its connections.
         """
         if self._srv:
             return resolver.follow_service(
                 self._name, lambda targets: self._update(targets, fleet, retire)
             )
         return resolver.follow(
-            self._name, lambda found: self._update(_of_addresses(found), fleet, retire)
+            self._name, lambda found: self._update(_member_keys(found), fleet, retire)
         )
 
     def _known(self, resolver: Resolver) -> Iterable[MemberKey]:
         if self._srv:
             return resolver.known_targets(self._name)
-        return _of_addresses(resolver.known(self._name))
+        return _member_keys(resolver.known(self._name))
 
     def _update(
         self, keys: Iterable[MemberKey], fleet: Fleet, retire: Callable[[Instance], None]
     ) -> None:
+        # A dict keeps the order of the answer; a set would shuffle the instances with each answer.
         wanted = dict.fromkeys(keys)
-        before = self._mine
+        before = self._members
         gone = [instance for key, instance in before.items() if key not in wanted]
+        # Most answers change nothing. The fleet is asked, too: a registered instance with our id may have left it.
         if not gone and len(wanted) == len(before) and all(map(fleet.find, _ids(before.values()))):
             return
+        # Instances that left are going away. Requests in flight finish; idle connections are closed.
         for instance in gone:
             retire(instance)
-        self._mine = {key: before.get(key) or self._make(key) for key in wanted}
-        # The fleet may have copied ours; and one of the same id may have registered itself.
+        self._members = {key: before.get(key) or self._make(key) for key in wanted}
+        # The fleet may hold copies of our instances (same id and upstream, other state). And an instance with
+        # the id of ours may have registered itself: that one stays, and ours is left out.
         ours = {(instance.id, instance.upstream) for instance in before.values()}
         others = [one for one in fleet.instances if (one.id, one.upstream) not in ours]
         taken = _ids(others)
-        fleet.replace((*others, *(one for one in self._mine.values() if one.id not in taken)))
+        fleet.replace((*others, *(one for one in self._members.values() if one.id not in taken)))
 
 
-def _of_addresses(addresses: tuple[str, ...]) -> tuple[MemberKey, ...]:
+def _member_keys(addresses: tuple[str, ...]) -> tuple[MemberKey, ...]:
     return split(addresses) or (None,)
 
 
@@ -85,17 +90,18 @@ def _ids(instances: Iterable[Instance]) -> set[str]:
 
 
 class Discovery:
-    """Follows every name of the services in force."""
+    """Follows the names of all services in force."""
 
     def __init__(self, resolver: Resolver, retire: Callable[[Instance], None]) -> None:
-        """`retire` is given each instance that leaves because of DNS."""
+        """`retire` is called with each instance that leaves because of DNS."""
         self._resolver = resolver
         self._retire = retire
         self._following: dict[Members, asyncio.Task[None]] = {}
 
     def follow(self, named: Iterable[tuple[Fleet, Members]]) -> None:
-        """Follow these names and no others, each for its fleet; who is followed already goes on."""
+        """Follow exactly these names, each for its fleet. Names that are followed already are not restarted."""
         wanted = {members: fleet for fleet, members in named}
+        # A task that goes on keeps its schedule: a reload every second must not become a DNS query every second.
         for members in self._following.keys() - wanted.keys():
             self._following.pop(members).cancel()
         for members, fleet in wanted.items():
@@ -104,5 +110,5 @@ class Discovery:
                 self._following[members] = task
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Stop following all names."""
         self.follow(())

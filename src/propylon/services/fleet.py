@@ -1,7 +1,7 @@
-"""Hold the instances of a service and what is known of them. Pure: clocks are arguments.
+"""Hold the instances of one service and decide which of them may be asked now. Pure: clocks are arguments.
 
-Instances come and go (a registry, DNS, a reload), fall ill and recover (probes), fail and are left out for
-a while (ejection). Whoever forwards sees only the outcome: those that may be asked now.
+Instances come and go (registry, DNS, reload). Health checks and ejection (outlier detection) take an instance
+out and put it back. The proxy sees only the result: `candidates`.
 """
 
 from __future__ import annotations
@@ -37,29 +37,39 @@ __all__ = [
 ]
 
 Clock = Callable[[], float]
-# Hears of every change: (service, instance, what it was, what it is, why).
+
+# Strategy: `candidates` is on the path of every request, so everything is computed when it changes, and a
+# request reads one tuple. Only the end of an ejection comes with time: `due` is when the next one is.
+#
+# Fact: health and ejection are independent. Health is what probes say. Ejection is what real requests say, and
+# it sees what a probe cannot: a /health that answers 200 in front of a broken database.
+#
+# Rule: an `InstanceState` belongs to one fleet, the one that has it in `_members`. A report about any other
+# state is late (the instance was removed, or a reload replaced the fleet) and is ignored.
+
+# Called after each change with: service, instance, condition before, condition after, reason.
 Listener = Callable[[str, Instance, Condition, Condition, str], None]
 
-_AT_ONCE = HealthRules()
+_DEFAULT_RULES = HealthRules()
 
 
 class Watcher(Protocol):
-    """Whoever probes instances and tells their fleet by `checked`."""
+    """Probes instances and reports the results to their fleet by `checked`."""
 
     def watch(self, fleet: Fleet, instance: Instance, rules: HealthRules) -> None:
-        """Probe the instance from now on."""
+        """Probe the instance every `rules.interval` seconds until `forget`."""
 
     def forget(self, instance: Instance) -> None:
-        """Probe it no more; that it was never probed is no mistake."""
+        """Stop probing the instance. One that was never probed is no error."""
 
 
-def _still() -> float:
-    """Stand in for a clock where nothing is ejected, so that none is needed."""
+def _no_clock() -> float:
+    """Stand in for a clock in fleets without ejection, which need none."""
     return 0.0
 
 
 class Fleet:
-    """The instances of one service; `candidates` are those that may be asked now."""
+    """The instances of one service; `candidates` returns those that may be asked now."""
 
     __slots__ = (
         "_clock",
@@ -82,17 +92,17 @@ class Fleet:
         *,
         health: HealthRules | None = None,
         ejection: Ejection | None = None,
-        clock: Clock = _still,
-        wall: Clock = _still,
+        clock: Clock = _no_clock,
+        wall: Clock = _no_clock,
         listener: Listener | None = None,
     ) -> None:
-        """Start with the instances that were written down.
+        """Start with the configured instances.
 
-        `health`: probes govern who is asked; without it they only inform. `clock` is monotonic,
-        `wall` counts seconds since 1970.
+        `health`: probes decide which instances are asked; None: probes only inform `/health`. `clock` is
+        monotonic. `wall` returns seconds since 1970.
         """
-        if ejection is not None and _still in (clock, wall):
-            msg = "ejection needs clocks: without them nobody would come back"
+        if ejection is not None and _no_clock in (clock, wall):
+            msg = "ejection needs clocks: without them an ejected instance never comes back"
             raise ValueError(msg)
         self.name = name
         self.health = health
@@ -102,60 +112,65 @@ class Fleet:
         self._wall = wall
         self._listener = listener
         self._watcher: Watcher | None = None
-        # Who may be asked, as long as `due` is None; else ask `candidates`.
+        # The candidates, valid while `due` is None. The hot path reads both attributes to save a call.
         self.present = self.instances
-        # By what is known of them: who was replaced by another with its id still stands for that.
+        # The current instance for each state. An exchange may report about an older Instance object with the
+        # same state (a registration was renewed meanwhile), and means the current one.
         self._members: dict[InstanceState, Instance] = {}
-        self.due: float | None = None  # when the next ejection ends; None: nobody is ejected
+        self.due: float | None = None  # when the next ejection ends; None: no instance is ejected
         self._refresh()
 
-    # On every request's path
+    # Hot path
 
     def candidates(self) -> tuple[Instance, ...]:
-        """Return the instances that may be asked now; the same tuple as long as nothing changes."""
+        """Return the instances that may be asked now: the same tuple as long as nothing changes."""
         if self.due is not None:
             self._readmit()
         return self.present
 
     def succeeded(self, instance: Instance) -> None:
-        """Note that an attempt went well."""
+        """Count a successful attempt: it ends the row of failures."""
         state = instance.state
         if state.failures or state.ejections:
             self._recover(instance)
 
     def failed(self, instance: Instance) -> bool:
-        """Note that an attempt failed: no connection, a broken answer, a 5xx; tell whether that ejected it."""
+        """Count a failed attempt (no connection, broken response, 5xx); tell whether it ejected the instance."""
         state = instance.state
         member = self._members.get(state)
         if state.ejected_until is not None or member is None:
-            return False  # it began before the instance was left out, or removed
+            return False  # the attempt began before the instance was ejected or removed
+        # Counted without rules, too: operators see the number, and a reload may turn ejection on.
         state.failures += 1
         rules = self._ejection
         if rules is None or state.failures < rules.failures:
             return False
         return self._eject(member, rules)
 
-    # What is known
+    # Health checks, and what operators see
 
     @property
     def last_check(self) -> float | None:
-        """When the newest probe of any instance ended, in seconds since 1970."""
+        """When the newest probe of any instance ended, in seconds since 1970; None before the first."""
         checks = [instance.state.last_check for instance in self.instances]
         return max((check for check in checks if check is not None), default=None)
 
     def rules(self, instance: Instance) -> HealthRules | None:
-        """Return the rules by which probes govern whether it is asked; None if they do not."""
+        """Return the health rules of an instance; None if probes do not decide whether it is asked.
+
+        An instance that registered brings its own path and interval.
+        """
         return instance.health or self.health
 
     def find(self, instance_id: str) -> Instance | None:
-        """Return the instance with that id."""
+        """Return the instance with that id, or None."""
         return next((one for one in self.instances if one.id == instance_id), None)
 
     def snapshot(self) -> tuple[InstanceSnapshot, ...]:
-        """Return every instance as an operator sees it."""
+        """Return the state of every instance for operators."""
         self._readmit()
-        ahead = self._wall() - self._clock()
-        return tuple(InstanceSnapshot.of(instance, ahead) for instance in self.instances)
+        clock_offset = self._wall() - self._clock()
+        return tuple(InstanceSnapshot.of(instance, clock_offset) for instance in self.instances)
 
     def checked(
         self,
@@ -167,25 +182,26 @@ class Fleet:
         latency: float,
         reason: str,
     ) -> None:
-        """Note how a probe ended: `at` seconds since 1970, `latency` seconds after it began."""
+        """Apply the result of a probe that ended at `at` (seconds since 1970) and took `latency` seconds."""
         state = instance.state
         member = self._members.get(state)
         if member is None:
-            return  # it was removed meanwhile
+            return  # the instance was removed while the probe was in flight
         state.last_check = at
-        rules = self.rules(member) or _AT_ONCE
+        # Without rules probes only inform `/health`, so a single result is shown at once.
+        rules = self.rules(member) or _DEFAULT_RULES
         old, new = state.status, rules.verdict(state, ok=ok, answered=answered)
         if answered or new == "failed":
             state.latency = latency if answered else None
         if old != new:
             state.status = new
             self._refresh()
-            self._tell(member, old, new, reason)
+            self._notify(member, old, new, reason)
 
-    # Who is there
+    # Membership
 
     def add(self, instance: Instance) -> None:
-        """Take in an instance, in place of one with its id: then what is known of that stays."""
+        """Add an instance. If one has its id already, replace it and keep the state: health, failures."""
         known = self.find(instance.id)
         if known is None:
             self.replace((*self.instances, instance))
@@ -193,11 +209,11 @@ class Fleet:
             self.replace(instance if one is known else one for one in self.instances)
 
     def remove(self, instance: Instance) -> None:
-        """Let an instance go: nobody asks or probes it any more."""
+        """Remove an instance: it gets no more requests and no more probes. Requests in flight go on."""
         self.replace(one for one in self.instances if one.id != instance.id)
 
     def replace(self, instances: Iterable[Instance]) -> None:
-        """Let these be all; what is known of those that stay, by their id, stays."""
+        """Set the list of instances. Those that stay, by their id, keep their state."""
         before = self.instances
         self._set_instances(instances, before)
         was, now = set(before), set(self.instances)
@@ -209,15 +225,16 @@ class Fleet:
                 self._watch(instance)
 
     def carry_over(self, old: Fleet, *, keep: Collection[Source] = ()) -> None:
-        """Go on where `old`, of the same service, stands: a reload made this one.
+        """Take over the state of `old`, the fleet of the same service before a reload.
 
-        Instances of the sources in `keep` come along, though this fleet was made without them. What
-        `old` is told from now on, by exchanges that began before, it ignores.
+        Instances of the sources in `keep` are taken over too, since no configuration lists them. From now on
+        `old` ignores what exchanges that began before the reload report.
         """
+        # Probes are moved, not doubled: two fleets that probe one instance would double its `streak`.
         watcher = self._watcher or old._watcher
         old.watch(None)
         self.watch(None)
-        # What is known is known to both: only one of them may judge by it.
+        # Both fleets share the state objects now. Only one may change them, or failures would count twice.
         old._members = {}
         old.due = None
         mine = {instance.id for instance in self.instances}
@@ -226,7 +243,7 @@ class Fleet:
         self.watch(watcher)
 
     def watch(self, watcher: Watcher | None) -> None:
-        """Have every instance that has rules probed, now and whoever comes; None ends it."""
+        """Have all instances that have rules probed by `watcher`, later ones too; None stops all probes."""
         if watcher is self._watcher:
             return
         for instance in self.instances:
@@ -236,27 +253,27 @@ class Fleet:
             self._watch(instance)
 
     def _set_instances(self, instances: Iterable[Instance], known: tuple[Instance, ...]) -> None:
-        """Let `instances` be all, and tell who came and who went; `known` were there before."""
+        """Set the list of instances and notify about arrivals and departures; `known` is the list before."""
         present = set(known)
         gone = {instance.id: instance for instance in known}
         found: list[Instance] = []
         added: list[Instance] = []
         for instance in instances:
             old = gone.pop(instance.id, None)
-            found.append(_carry(instance, instance if instance in present else old))
+            found.append(_with_known_state(instance, instance if instance in present else old))
             if old is None and instance not in present:
                 added.append(found[-1])
         self.instances = tuple(found)
-        self._keep_the_share()
+        self._enforce_max_ejected()
         for instance in gone.values():
             self._stop(instance)
         for instance in added:
-            self._tell(instance, "stopped", instance.state.status, "added")
+            self._notify(instance, "stopped", instance.state.status, "added")
 
     def _stop(self, instance: Instance) -> None:
         state = instance.state
         old, state.status = state.status, "stopped"
-        self._tell(instance, old, "stopped", "removed")
+        self._notify(instance, old, "stopped", "removed")
 
     def _watch(self, instance: Instance) -> None:
         rules = self.rules(instance)
@@ -267,89 +284,98 @@ class Fleet:
         if self._watcher is not None:
             self._watcher.forget(instance)
 
-    # Ejection
+    # Ejection (outlier detection)
 
     def _eject(self, instance: Instance, rules: Ejection) -> bool:
         self._readmit()
         state = instance.state
         asked = [one.state for one in self.present]
-        # Whoever probes keep away is away already, and the only one left is the breaker's business.
+        # An unhealthy instance gets no requests already. And the last one that is asked is never ejected:
+        # whether to refuse all requests is the breaker's decision.
         if state not in asked or len(asked) == 1:
             return False
-        if len(self._ejected()) >= rules.most(len(self.instances)):
+        # When many instances fail at once, the cause is likely what they share (a database, the network). Ejecting
+        # them all would move the load to the rest and bring those down, too.
+        if len(self._ejected()) >= rules.max_ejected(len(self.instances)):
             return False
         reason = f"{state.failures} failures in a row"
         rules.eject(state, self._clock())
         self._refresh()
-        self._tell(instance, state.status, "ejected", reason)
+        self._notify(instance, state.status, "ejected", reason)
         return True
 
     def _recover(self, instance: Instance) -> None:
         state = instance.state
         if state.ejected_until is not None or state not in self._members:
-            return  # it began before the instance was left out, or removed
+            return  # the attempt began before the instance was ejected or removed
         state.failures = 0
         if self._ejection is None:
-            state.ejections = 0  # from before a reload that ended ejection
+            state.ejections = 0  # left over from before a reload that turned ejection off
         elif state.ejections:
-            self._ejection.forgive(state, self._clock())
+            self._ejection.decay(state, self._clock())
 
     def _readmit(self) -> None:
-        """Let everyone back whose time is over."""
+        """End the ejections whose time is over."""
         now = self._clock()
         if self.due is None or now < self.due:
             return
         for instance, until in self._ejected():
             if until <= now:
-                self._let_back(instance, until, "its time is over")
+                self._end_ejection(instance, until, "its time is over")
 
-    def _keep_the_share(self) -> None:
-        """Let back those whose time ends first, while too many are left out for how many there are."""
+    def _enforce_max_ejected(self) -> None:
+        """End ejections, the shortest remaining first, while more are ejected than the share allows.
+
+        Instances that leave make the share smaller: three of six may be ejected, but only one of two.
+        """
         self._refresh()
-        most = 0 if self._ejection is None else self._ejection.most(len(self.instances))
+        allowed = 0 if self._ejection is None else self._ejection.max_ejected(len(self.instances))
         ejected = sorted(self._ejected(), key=lambda one: one[1])
-        for instance, _ in ejected[: max(0, len(ejected) - most)]:
-            self._let_back(instance, self._clock(), "too few others are left")
+        for instance, _ in ejected[: max(0, len(ejected) - allowed)]:
+            self._end_ejection(instance, self._clock(), "too few others are left")
 
-    def _let_back(self, instance: Instance, since: float, reason: str) -> None:
+    def _end_ejection(self, instance: Instance, since: float, reason: str) -> None:
         state = instance.state
+        # The count of ejections stays: an instance that fails again at once is ejected for longer.
         state.ejected_until = None
-        state.since = since
+        state.decayed_at = since
         self._refresh()
-        self._tell(instance, "ejected", state.status, reason)
+        self._notify(instance, "ejected", state.status, reason)
 
     def _ejected(self) -> list[tuple[Instance, float]]:
-        """Return who is left out, and until when."""
+        """Return the ejected instances, each with the time when its ejection ends."""
         return [
             (instance, instance.state.ejected_until)
             for instance in self.instances
             if instance.state.ejected_until is not None
         ]
 
-    # What follows from it all
+    # Derived state
 
     def _refresh(self) -> None:
-        well = tuple(instance for instance in self.instances if self._is_well(instance))
-        asked = tuple(one for one in well if one.state.ejected_until is None)
-        # When only those are well that are left out, a bad answer is better than none.
-        candidates = asked or well
+        healthy = tuple(instance for instance in self.instances if self._is_healthy(instance))
+        asked = tuple(one for one in healthy if one.state.ejected_until is None)
+        # If all healthy instances are ejected, ask them all the same: an instance that fails some requests
+        # is better than none (Envoy's panic threshold, YARP's HealthyOrPanic).
+        candidates = asked or healthy
+        # Only a real change makes a new tuple: round robin recognises its candidates by identity.
         if candidates != self.present:
             self.present = self.instances if candidates == self.instances else candidates
         self._members = {instance.state: instance for instance in self.instances}
         self.due = min((until for _, until in self._ejected()), default=None)
 
-    def _is_well(self, instance: Instance) -> bool:
+    def _is_healthy(self, instance: Instance) -> bool:
         return self.rules(instance) is None or instance.state.status in ("starting", "healthy")
 
-    def _tell(self, instance: Instance, old: Condition, new: Condition, reason: str) -> None:
+    def _notify(self, instance: Instance, old: Condition, new: Condition, reason: str) -> None:
         if self._listener is not None:
             self._listener(self.name, instance, old, new, reason)
 
 
-def _carry(instance: Instance, old: Instance | None) -> Instance:
-    """Return the instance with what is known of it: by `old`, or nothing yet."""
+def _with_known_state(instance: Instance, old: Instance | None) -> Instance:
+    """Return the instance with the state of `old`, the one with its id before; a new state if it had left."""
     if old is not None and instance.state is not old.state:
         return replace(instance, state=old.state)
     if old is None and instance.state.status == "stopped":
-        return replace(instance, state=InstanceState())  # it was here before, and begins anew
+        return replace(instance, state=InstanceState())  # it was removed before, and starts afresh
     return instance

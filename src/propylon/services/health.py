@@ -1,4 +1,4 @@
-"""CHECK: have the instances of a fleet probed, and tell it what came of it."""
+"""CHECK: have the instances of a fleet probed (active health checks) and report the results to it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,29 @@ __all__ = ["Checks", "check"]
 
 Clock = Callable[[], float]
 
-# What is asked where the operator said nothing: then any answer but a 5xx will do.
-_UNSAID = HealthRules()
-# Whoever asks how an instance is now is not kept waiting for longer, whatever probes are granted.
-_PATIENCE = 1.0
+# Rule: probes use the same HTTP client as requests, so TLS, DNS and time limits of a probe are those of a request. A
+# probe that takes another way could call an instance healthy that no request reaches.
+
+# Probes of services without a `health` section. Then any answer but a 5xx is good, because the gateway does
+# not know the service's health path, and a 404 from it still shows that the service runs.
+_DEFAULT_RULES = HealthRules()
+# Seconds. A load balancer that asks `/health` gives up after a few of them, so one slow instance must not hold
+# the answer back, however long the timeout of its regular probes is.
+_ON_DEMAND_TIMEOUT = 1.0
 
 
 class Checks:
-    """The watcher of all fleets of a gateway."""
+    """Keeps the probes of all fleets of a gateway going; the `Watcher` of each fleet."""
 
     __slots__ = ("_prober", "_targets")
 
     def __init__(self, prober: Prober) -> None:
-        """Have `prober` ask."""
+        """Schedule the probes on `prober`."""
         self._prober = prober
         self._targets: dict[Instance, ProbeTarget] = {}
 
     def watch(self, fleet: Fleet, instance: Instance, rules: HealthRules) -> None:
-        """Probe the instance from now on."""
+        """Probe the instance every `rules.interval` seconds until `forget`."""
         self.forget(instance)
         report = partial(_report, fleet, instance)
         target = ProbeTarget(_probe(instance, rules), rules.interval, report)
@@ -39,21 +44,22 @@ class Checks:
         self._prober.watch(target)
 
     def forget(self, instance: Instance) -> None:
-        """Probe it no more."""
+        """Stop probing the instance, if it is probed."""
         target = self._targets.pop(instance, None)
         if target is not None:
             self._prober.forget(target)
 
 
 async def check(fleet: Fleet, instance: Instance, *, clock: Clock, wall: Clock) -> Result:
-    """Probe the instance now, because somebody wants to know: for a second at the most.
+    """Probe the instance once, on demand of `/health`, for one second at most.
 
-    Where probes govern routing, those that come in time judge alone: who asks often must not make
-    an instance ill sooner.
+    Where health checks decide about routing, the result is returned but not counted. Else a client that
+    asks `/health` often could reach `unhealthy_after` sooner than the operator meant.
     """
+    # The caller shares one result for a second, so a flood on /health is one probe a second for each instance.
     rules = fleet.rules(instance)
     probe = _probe(instance, rules)
-    probe = replace(probe, timeout=min(probe.timeout, _PATIENCE))
+    probe = replace(probe, timeout=min(probe.timeout, _ON_DEMAND_TIMEOUT))
     result = await ask(probe, clock=clock, wall=wall)
     if rules is None:
         _report(fleet, instance, result)
@@ -61,12 +67,14 @@ async def check(fleet: Fleet, instance: Instance, *, clock: Clock, wall: Clock) 
 
 
 def _probe(instance: Instance, rules: HealthRules | None) -> Probe:
-    said = rules or _UNSAID
+    effective = rules or _DEFAULT_RULES
     return Probe(
         upstream=instance.probe or instance.upstream,
-        line=b"GET " + instance.base + said.path,
+        # The base path and Host of requests: a probe of another virtual host would prove nothing. User-Agent,
+        # so that a service can leave probes out of its log, as it does kube-probe's.
+        line=b"GET " + instance.base + effective.path,
         block=b"\r\nHost: " + instance.host + b"\r\nUser-Agent: propylon-health",
-        timeout=said.timeout,
+        timeout=effective.timeout,
         strict=rules is not None,
     )
 

@@ -1,4 +1,4 @@
-"""Name an instance, what is known of it, and the rules by which that is judged. Pure."""
+"""Define an instance, its state, and the rules of health checks and ejection. Pure."""
 
 from __future__ import annotations
 
@@ -19,60 +19,66 @@ __all__ = [
     "Status",
 ]
 
-# starting: no verdict yet, so it is tried; unhealthy: it answers probes, but not well; failed: it
-# answers none; stopped: it was removed.
+# starting: no verdict yet; the instance is asked, or a deployment would have no instance until the first probe.
+# unhealthy: it answers probes badly. failed: it does not answer. stopped: it was removed.
 Status = Literal["starting", "healthy", "unhealthy", "failed", "stopped"]
-# What a listener is told: ejection is beside the status, and comes and goes without changing it.
+# What listeners are told. An ejection begins and ends without changing the status.
 Condition = Literal["starting", "healthy", "unhealthy", "failed", "stopped", "ejected"]
 Source = Literal["configured", "registered", "dns"]
 
-# An ejection grows up to so many times its first length, as Envoy's: 30 s, and 300 s at the most.
-_LONGEST = 10
+# The longest ejection, as a multiple of the first: 30 s and 300 s, Envoy's base_ejection_time and
+# max_ejection_time.
+_MAX_MULTIPLIER = 10
 
 
 class InstanceState:
-    """What is known of an instance now. Only its fleet changes it."""
+    """What the gateway knows of an instance. Only the instance's fleet changes it."""
 
     __slots__ = (
+        "decayed_at",
         "ejected_until",
         "ejections",
         "failures",
         "last_check",
         "latency",
-        "since",
         "status",
         "streak",
     )
 
     def __init__(self) -> None:
-        """Know nothing yet: a new instance is tried before its first probe."""
-        # By probes
+        """Start as a new instance, which is asked before its first probe."""
+        # From health checks
         self.status: Status = "starting"
-        self.streak = 0  # of probes in a row: those that went well, or minus those that did not
+        self.streak = 0  # successful probes in a row, or minus the failed ones in a row
         self.last_check: float | None = None  # seconds since 1970
-        self.latency: float | None = None  # of the last answer to a probe, in seconds
-        # By what was asked of it
+        self.latency: float | None = None  # of the last answered probe, in seconds
+        # From requests
         self.failures = 0  # in a row
-        self.ejections = 0  # the record: how often it was left out lately
-        self.ejected_until: float | None = None  # on the fleet's clock; None: it is not left out
-        self.since = 0.0  # when it came back, or when its record was last shortened
+        self.ejections = 0  # grows with each ejection and decays while the instance works
+        self.ejected_until: float | None = None  # on the fleet's clock; None: not ejected
+        self.decayed_at = 0.0  # when the last ejection ended, or when `ejections` last decayed
 
 
 @dataclass(frozen=True, slots=True)
 class HealthRules:
-    """How instances are probed, and how many probes in a row make a verdict. Seconds."""
+    """How instances are probed, and how many results in a row make a verdict; times in seconds."""
 
+    # One result decides, as in nginx Plus. HAProxy and Kubernetes want two or three: a choice between fast
+    # failover and tolerance of single lost packets, which is the operator's.
     healthy_after: int = 1
     unhealthy_after: int = 1
+    # AWS load balancers also probe every 30 s. One second for the answer is Kubernetes' timeoutSeconds: a health
+    # endpoint that needs longer is as good as down.
     path: bytes = b"/health"
     interval: float = 30.0
     timeout: float = 1.0
 
     def verdict(self, state: InstanceState, *, ok: bool, answered: bool) -> Status:
-        """Count one more probe; return what the instance is now."""
+        """Count the result of a probe; return the status that follows from it."""
         state.streak = max(state.streak, 0) + 1 if ok else min(state.streak, 0) - 1
         if ok:
             return "healthy" if state.streak >= self.healthy_after else state.status
+        # An instance that is out already changes between unhealthy and failed at once: no request depends on it.
         if state.status in ("unhealthy", "failed") or -state.streak >= self.unhealthy_after:
             return "unhealthy" if answered else "failed"
         return state.status
@@ -80,58 +86,62 @@ class HealthRules:
 
 @dataclass(frozen=True, slots=True)
 class Ejection:
-    """When an instance is left out because what is asked of it fails.
+    """When an instance is ejected because requests to it fail (outlier detection).
 
-    After `failures` in a row, for `time` seconds (growing while that goes on), and never more than
-    `share` of the instances at a time.
+    After `failures` in a row, for `time` seconds the first time and longer each further time. Never more than
+    `share` of the instances at once.
     """
 
+    # Five in a row and 30 s are Envoy's defaults (consecutive_5xx, base_ejection_time). Envoy's share is 10 %; of
+    # the two or three instances of a small service that would be none.
     failures: int = 5
     time: float = 30.0
     share: float = 0.5
 
-    def most(self, instances: int) -> int:
-        """Return how many of so many may be left out: never the only one, never the last one."""
-        # The share is a percentage: 29 % of 100 is 28.999999999999996 in floating point.
+    def max_ejected(self, instances: int) -> int:
+        """Return how many of `instances` instances may be ejected at once; at least one always stays."""
+        # The share was written as a percentage: 29 % of 100 is 28.999999999999996 in floating point.
         return max(0, min(int(self.share * instances + 1e-9), instances - 1))
 
     def eject(self, state: InstanceState, now: float) -> None:
-        """Leave the instance out, each further time for longer."""
-        state.ejections = min(state.ejections + 1, _LONGEST)
+        """Eject the instance, each further time for longer."""
+        state.ejections = min(state.ejections + 1, _MAX_MULTIPLIER)
         state.ejected_until = now + self.time * state.ejections
         state.failures = 0
 
-    def forgive(self, state: InstanceState, now: float) -> None:
-        """Shorten the record of an instance that works, by one for each `time` it has been back.
+    def decay(self, state: InstanceState, now: float) -> None:
+        """Lower `ejections` by one for each `time` that a working instance has been back.
 
-        Not by one for each success: an instance that fails every other request has many, too.
+        By time, as Envoy does, and not by one for each success: an instance that fails every other request
+        has many successes, too.
         """
-        if now - state.since >= self.time:
+        if now - state.decayed_at >= self.time:
             state.ejections -= 1
-            state.since = now
+            state.decayed_at = now
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
-    """One `host:port` of a service; `base` is the path in front of what it is asked for."""
+    """One `host:port` of a service. `base` is the base path of its URL, which precedes each request's path."""
 
     id: str
-    host: bytes  # as it goes into the Host header
+    host: bytes  # the value of the Host header
     base: bytes
     upstream: Upstream
     weight: int = 1
     state: InstanceState = field(default_factory=InstanceState)
     source: Source = "configured"
     metadata: Mapping[str, object] = field(default_factory=dict)
-    # Its own rules, where it registered with some; else those of its fleet.
+    # Rules of its own, if it registered with a health path; else the fleet's rules apply.
     health: HealthRules | None = None
-    # What it is probed over; None: over what everything else is asked over.
+    # The connections for probes; None: the same as for requests. Probes have their own where they can, so that a
+    # pool full of requests does not make a busy instance look dead.
     probe: Upstream | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceSnapshot:
-    """An instance as an operator sees it: `last_check` and `ejected_until` in seconds since 1970."""
+    """An instance as operators see it; `last_check` and `ejected_until` are seconds since 1970."""
 
     id: str
     status: Status
@@ -144,8 +154,8 @@ class InstanceSnapshot:
     metadata: Mapping[str, object]
 
     @classmethod
-    def of(cls, instance: Instance, ahead: float) -> InstanceSnapshot:
-        """Return what is known now; `ahead` is from the fleet's clock to the seconds since 1970."""
+    def of(cls, instance: Instance, clock_offset: float) -> InstanceSnapshot:
+        """Return the state now; add `clock_offset` to a time of the fleet's clock for seconds since 1970."""
         state = instance.state
         until = state.ejected_until
         return cls(
@@ -153,7 +163,7 @@ class InstanceSnapshot:
             status=state.status,
             last_check=state.last_check,
             latency_ms=None if state.latency is None else round(state.latency * 1000, 3),
-            ejected_until=None if until is None else until + ahead,
+            ejected_until=None if until is None else until + clock_offset,
             failures=state.failures,
             weight=instance.weight,
             source=instance.source,

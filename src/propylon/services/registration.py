@@ -1,4 +1,4 @@
-"""Name what a service says of its instances, and what the registry needs to take one in."""
+"""Define a registration and what the registry needs to act on it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Closable", "Connect", "Registered", "Registration"]
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What a service says of one of its instances."""
+    """What a service says about one of its instances when it registers it."""
 
     service: str
-    host: str  # as `parse_host` returns it
+    host: str  # checked and normalised by `parse_host`
     port: int
     check_endpoint: str = "/health"
     check_interval: float = 30.0
@@ -27,16 +27,16 @@ class Registration:
 
     @property
     def address(self) -> Address:
-        """Where the instance listens."""
+        """Host and port of the instance."""
         return Address(self.host, self.port)
 
     @property
     def id(self) -> str:
-        """What the instance is called within its service."""
+        """`host:port`, which identifies the instance within its service."""
         return self.address.authority
 
     def rules(self, others: HealthRules | None) -> HealthRules:
-        """Return how it is probed; what it does not say is as for `others` of its service."""
+        """Return the health rules: path and interval as registered, the rest as for `others` of the service."""
         return replace(
             others or HealthRules(),
             path=self.check_endpoint.encode("ascii"),
@@ -46,7 +46,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """How an instance stands; `lease` is how many seconds are left of it, if there is one."""
+    """The answer to a registration or heartbeat; `lease` is the seconds left of it, None without a ttl."""
 
     instance: Instance
     lease: float | None
@@ -54,21 +54,24 @@ class Registered:
 
     @property
     def status(self) -> Status:
-        """What is known of its health."""
+        """The health of the instance as the gateway knows it."""
         return self.instance.state.status
 
 
 class Closable(Upstream, Protocol):
-    """An upstream with connections of its own."""
+    """An upstream with a connection pool of its own."""
 
     def close(self) -> None:
-        """Close what is idle now, and whatever becomes idle later."""
+        """Close idle connections now, and the others when they become idle."""
 
 
 class Connect(Protocol):
-    """Whoever makes connections to what has registered."""
+    """Makes the connection pools of registered instances."""
 
     def __call__(
         self, service: str, address: Address, permit: AddressFilter, *, probing: bool
     ) -> Closable:
-        """Return an upstream that nobody else has; it connects only to what `permit` admits."""
+        """Return a new pool that connects only to addresses that `permit` admits.
+
+        `permit` is asked for each connection, after DNS: that defeats DNS rebinding.
+        """

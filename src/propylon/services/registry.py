@@ -1,9 +1,9 @@
-"""Let services register their instances while the gateway runs, and let go of those that fall silent.
+"""Let services register their instances while the gateway runs; remove instances whose lease expires.
 
-    register ──► may this host? ──► its fleet: probed, asked ──► deregister, or no heartbeat in time
+    register ──► admission ──► its fleet: probed, asked ──► deregister, or no heartbeat within the ttl
 
-What is registered is asked from inside the network: the operator's allow list says what may be, and every
-connection checks again where its name leads (`upstream.dial`).
+A registered instance is asked from inside the operator's network. So `admission` checks the host against the
+operator's allow list, and each connection is checked again after DNS (`upstream.dial`).
 """
 
 from __future__ import annotations
@@ -25,50 +25,57 @@ __all__ = ["SWEEP_EVERY", "Registry", "keep_sweeping"]
 
 log = logging.getLogger(__name__)
 
+# Rules:
+# - A lease is renewed by heartbeats and by registering again, never by probes: a process that answers /health but
+#   has lost its way (an old version, a split network) is to leave. Without a ttl, health checks alone decide.
+# - Admission is checked when an instance registers, after each reload, and for each connection.
+# - The configuration wins over a registration of the same instance.
+# Fact: each worker has its own registry. `assembly.gossip` passes registrations and leases between workers.
+
 SWEEP_EVERY = 1.0
-"""Seconds between two looks at the leases: no ttl is shorter."""
-# Far more than one gateway serves: a client that registers new names in a loop must not fill the memory.
+"""Seconds between two sweeps for expired leases. No ttl is shorter."""
+# Far more than one gateway serves. A client that registers new names in a loop must not fill the memory.
 _MAX_INSTANCES = 4096
 
 
 @dataclass(slots=True)
 class _Entry:
-    """A registration in force."""
+    """A registration in force, with its connections and its lease."""
 
-    said: Registration
-    addresses: tuple[str, ...]  # where its host led when it registered
-    ask: Closable
+    registration: Registration
+    addresses: tuple[str, ...]  # what its host resolved to when it registered
+    upstream: Closable
     probe: Closable
     expires: float | None
 
     def instance(self, fleet: Fleet, base: bytes) -> Instance:
-        """Return the instance as it is said to be now, below the base path of its service."""
-        said = self.said
-        # RFC 9110, 7.2: a default port may be left out, and some applications know no other form.
-        host = said.id.removesuffix(":80") if said.port == 80 else said.id
+        """Return the instance that this registration describes, below the base path of its service."""
+        registration = self.registration
+        # RFC 9110, 7.2: the default port may be left out of Host. Some applications know only that form.
+        host = registration.id.removesuffix(":80") if registration.port == 80 else registration.id
         return Instance(
-            id=said.id,
+            id=registration.id,
             host=host.encode("ascii"),
             base=base,
-            upstream=self.ask,
+            upstream=self.upstream,
             source="registered",
-            metadata=said.metadata,
-            health=said.rules(fleet.health),
+            metadata=registration.metadata,
+            health=registration.rules(fleet.health),
             probe=self.probe,
         )
 
     def close(self) -> None:
-        """Close its connections as they become idle."""
-        self.ask.close()
+        """Close the connections as they become idle."""
+        self.upstream.close()
         self.probe.close()
 
 
-def _no_base(_service: str) -> bytes:
+def _no_base_path(_service: str) -> bytes:
     return b""
 
 
 class Registry:
-    """The instances that registered themselves, and the services that only they know of."""
+    """The registered instances, and the services that exist only because instances registered for them."""
 
     def __init__(
         self,
@@ -79,12 +86,12 @@ class Registry:
         create: Callable[[str], Service],
         on_change: Callable[[tuple[Service, ...]], None],
         ttl: float | None = None,
-        base: Callable[[str], bytes] = _no_base,
+        base: Callable[[str], bytes] = _no_base_path,
     ) -> None:
-        """Start empty; `apply` brings the services that were written down.
+        """Start empty; `apply` brings the configured services.
 
-        `create` makes a service that nobody wrote down; `on_change` hears of all services whenever one
-        of these comes or goes. `clock` is monotonic. `base` is what a service's paths begin with.
+        `create` makes a service that is not configured. `on_change` is called with all services whenever one
+        of those is created or removed. `clock` is monotonic. `base` returns the base path of a service.
         """
         self._base = base
         self._admission = admission
@@ -93,75 +100,88 @@ class Registry:
         self._connect = connect
         self._create = create
         self._on_change = on_change
-        self._written: dict[str, Service] = {}
-        self._unwritten: dict[str, Service] = {}
+        self._configured: dict[str, Service] = {}
+        self._dynamic: dict[str, Service] = {}
         self._entries: dict[tuple[str, str], _Entry] = {}
 
     def services(self) -> tuple[Service, ...]:
-        """Return all services, those that were written down first."""
-        return (*self._written.values(), *self._unwritten.values())
+        """Return all services, the configured ones first."""
+        return (*self._configured.values(), *self._dynamic.values())
 
     def registrations(self) -> tuple[Registration, ...]:
-        """Return what was said of every instance that is registered."""
-        return tuple(entry.said for entry in self._entries.values())
+        """Return every registration in force."""
+        return tuple(entry.registration for entry in self._entries.values())
 
     def lease(self, service: str, instance_id: str) -> float | None:
-        """Return how many seconds an instance has left to send a heartbeat; None: it need not."""
+        """Return the seconds left of an instance's lease; None if it has no lease."""
         entry = self._entries.get((service, instance_id))
         if entry is None or entry.expires is None:
             return None
         return max(0.0, entry.expires - self._clock())
 
     def shorten(self, service: str, instance_id: str, seconds: float) -> None:
-        """Leave an instance no more than so many seconds of its lease."""
+        """Leave an instance at most `seconds` seconds of its lease.
+
+        For an instance that registered at another worker: it got a full lease here, and that one is the real one.
+        """
         entry = self._entries.get((service, instance_id))
         if entry is not None and entry.expires is not None:
             entry.expires = min(entry.expires, self._clock() + seconds)
 
     def prolong(self, service: str, instance_id: str, seconds: float) -> None:
-        """Leave an instance no less than so many seconds of its lease."""
+        """Leave an instance at least `seconds` seconds of its lease: another worker got its heartbeat."""
         entry = self._entries.get((service, instance_id))
         if entry is not None and entry.expires is not None:
             entry.expires = max(entry.expires, self._clock() + seconds)
 
-    async def register(self, said: Registration) -> Registered:
-        """Take in an instance; one that is there already is brought up to date.
+    async def register(self, registration: Registration) -> Registered:
+        """Add an instance, or update it if it is registered already.
 
-        Raises InvalidRequest, with the field, for one that may not be registered.
+        Raises InvalidRequest, with the field that is wrong, for a host that may not register.
         """
+        # Again, if a reload replaced the rules while DNS was asked: the new ones may be stricter.
         admission = None
-        while admission is not self._admission:  # a reload meanwhile may have made it stricter
+        while admission is not self._admission:
             admission = self._admission
-            addresses = await admission.admit(said.host, said.port)
-        return self._enter(said, addresses)
+            addresses = await admission.admit(registration.host, registration.port)
+        return self._enter(registration, addresses)
 
-    def _enter(self, said: Registration, addresses: tuple[str, ...]) -> Registered:
-        """Take in what may register. Nothing waits here: of two that register the same, one finds the other's."""
-        entry = self._entries.get((said.service, said.id))
+    def _enter(self, registration: Registration, addresses: tuple[str, ...]) -> Registered:
+        """Add or update an admitted instance.
+
+        There is no await in here, so two clients that register the same instance cannot add it twice.
+        """
+        entry = self._entries.get((registration.service, registration.id))
         if entry is not None:
-            self._renew(entry, said, addresses)
-            return self._registered(said.service, said.id)
-        service = self._service(said.service)
-        if service is not None and service.fleet.find(said.id) is not None:
-            return self._registered(said.service, said.id)  # written down, or found by DNS
+            self._renew(entry, registration, addresses)
+            return self._registered(registration.service, registration.id)
+        service = self._service(registration.service)
+        if service is not None and service.fleet.find(registration.id) is not None:
+            # Configured, or found by DNS. That is no error: the service does not know the operator's file.
+            return self._registered(registration.service, registration.id)
+        # After the look-ups, so that those who are registered can renew while the registry is full.
         if len(self._entries) >= _MAX_INSTANCES:
             raise refused(host=f"there are {_MAX_INSTANCES} registered instances already")
-        self._take_in(said, addresses)
-        return self._registered(said.service, said.id, created=True)
+        self._add(registration, addresses)
+        return self._registered(registration.service, registration.id, created=True)
 
     def heartbeat(self, service: str, instance_id: str) -> Registered:
-        """Renew the lease of an instance. Raises NotFound."""
+        """Renew the lease of an instance. Raises NotFound.
+
+        An instance that did not register has no lease to renew; its heartbeat is accepted all the same, so
+        that a service need not know whether the operator also lists it.
+        """
         registered = self._registered(service, instance_id)
         entry = self._entries.get((service, instance_id))
         if entry is None:
             return registered
-        entry.expires = self._until()
+        entry.expires = self._lease_end()
         return replace(registered, lease=self.lease(service, instance_id))
 
     def deregister(self, service: str, instance_id: str) -> None:
-        """Let an instance go; what it has in hand, it finishes.
+        """Remove an instance; it finishes the requests that it has.
 
-        Raises NotFound, and InvalidRequest for one that did not register.
+        Raises NotFound, and InvalidRequest for an instance that did not register.
         """
         registered = self._registered(service, instance_id)
         if (service, instance_id) not in self._entries:
@@ -170,83 +190,97 @@ class Registry:
         self._remove(service, instance_id)
 
     def extend(self, seconds: float) -> None:
-        """Give every lease so much longer: the gateway was not there to hear the heartbeats."""
+        """Prolong every lease: the gateway itself was stopped for so long and could read no heartbeats."""
         for entry in self._entries.values():
             if entry.expires is not None:
                 entry.expires += seconds
 
     def sweep(self) -> None:
-        """Let go of every instance whose lease is over; call it every `SWEEP_EVERY` seconds."""
+        """Remove the instances whose lease has expired; to be called every `SWEEP_EVERY` seconds."""
         now = self._clock()
         for (service, instance_id), entry in list(self._entries.items()):
             if entry.expires is not None and entry.expires <= now:
-                log.warning("%s of %s sent no heartbeat and leaves", instance_id, service)
+                log.warning(
+                    'instance %s of "%s" is removed: it sent no heartbeat in time',
+                    instance_id,
+                    service,
+                )
                 self._remove(service, instance_id)
 
     def apply(self, services: Iterable[Service], admission: Admission, ttl: float | None) -> None:
-        """Go on with the services and the rules of a configuration, the first or a new one.
+        """Apply the services and rules of a configuration, at the start and after each reload.
 
-        Their fleets should have adopted the old ones before. What the rules do not admit leaves.
+        The new fleets must have taken over the old ones (`Fleet.carry_over`). Instances that the new rules do
+        not admit are removed: an operator who narrows the allow list means those that are there, too.
         """
         self._admission = admission
         self._ttl = ttl
-        self._written = {service.name: service for service in services}
-        for name in self._unwritten.keys() & self._written.keys():
-            self._unwritten.pop(name).fleet.watch(None)
+        self._configured = {service.name: service for service in services}
+        # A service that was created by a registration and is configured now has a new fleet, which is probed.
+        for name in self._dynamic.keys() & self._configured.keys():
+            self._dynamic.pop(name).fleet.watch(None)
         for (service, instance_id), entry in list(self._entries.items()):
-            if not admission.still(entry.said.host, entry.said.port, entry.addresses):
-                log.warning("%s of %s may no longer register and leaves", instance_id, service)
+            if not admission.still_admits(
+                entry.registration.host, entry.registration.port, entry.addresses
+            ):
+                log.warning(
+                    'instance %s of "%s" is removed: registry.allow does not name it now',
+                    instance_id,
+                    service,
+                )
                 self._remove(service, instance_id)
             else:
-                self._carry(entry)
+                self._reattach(entry)
         self._on_change(self.services())
 
     def close(self) -> None:
-        """Close every connection to what has registered."""
+        """Close the connections to all registered instances."""
         for entry in self._entries.values():
             entry.close()
 
-    # Coming
+    # Adding
 
-    def _take_in(self, said: Registration, addresses: tuple[str, ...]) -> None:
-        permit = partial(self._may_ask, said.host, said.port)
-        entry = self._entries[said.service, said.id] = _Entry(
-            said,
+    def _add(self, registration: Registration, addresses: tuple[str, ...]) -> None:
+        permit = partial(self._still_admits, registration.host, registration.port)
+        entry = self._entries[registration.service, registration.id] = _Entry(
+            registration,
             addresses,
-            self._connect(said.service, said.address, permit, probing=False),
-            self._connect(said.service, said.address, permit, probing=True),
-            self._until(),
+            self._connect(registration.service, registration.address, permit, probing=False),
+            self._connect(registration.service, registration.address, permit, probing=True),
+            self._lease_end(),
         )
-        fleet = self._home(said.service).fleet
-        fleet.add(entry.instance(fleet, self._base(said.service)))
+        fleet = self._service_or_create(registration.service).fleet
+        fleet.add(entry.instance(fleet, self._base(registration.service)))
 
-    def _may_ask(self, host: str, port: int, address: str) -> bool:
-        # By the rules of now: a reload may have made them stricter.
-        return self._admission.still(host, port, (address,))
+    def _still_admits(self, host: str, port: int, address: str) -> bool:
+        # Asked for each connection, and so always by the rules of the latest reload.
+        return self._admission.still_admits(host, port, (address,))
 
-    def _renew(self, entry: _Entry, said: Registration, addresses: tuple[str, ...]) -> None:
-        before, entry.said = entry.said, said
+    def _renew(self, entry: _Entry, registration: Registration, addresses: tuple[str, ...]) -> None:
+        before, entry.registration = entry.registration, registration
         entry.addresses = addresses
-        entry.expires = self._until()
-        if said != before:
-            fleet = self._home(said.service).fleet
-            fleet.add(entry.instance(fleet, self._base(said.service)))
+        entry.expires = self._lease_end()
+        # A new Instance object restarts the probes, and a restarted probe is sent soon. Services that register
+        # again every few seconds, instead of sending heartbeats, would be probed as often.
+        if registration != before:
+            fleet = self._service_or_create(registration.service).fleet
+            fleet.add(entry.instance(fleet, self._base(registration.service)))
 
-    def _until(self) -> float | None:
+    def _lease_end(self) -> float | None:
         return None if self._ttl is None else self._clock() + self._ttl
 
     def _service(self, name: str) -> Service | None:
-        return self._written.get(name) or self._unwritten.get(name)
+        return self._configured.get(name) or self._dynamic.get(name)
 
-    def _home(self, name: str) -> Service:
-        """Return the service; one that nobody wrote down begins with its first instance."""
+    def _service_or_create(self, name: str) -> Service:
+        """Return the service. One that is not configured is created with its first instance."""
         service = self._service(name)
         if service is None:
-            service = self._unwritten[name] = self._create(name)
+            service = self._dynamic[name] = self._create(name)
             self._on_change(self.services())
         return service
 
-    # Staying
+    # Updating
 
     def _registered(self, service: str, instance_id: str, *, created: bool = False) -> Registered:
         found = self._service(service)
@@ -256,44 +290,50 @@ class Registry:
             raise NotFound(msg, details={"service": service, "instance_id": instance_id})
         return Registered(instance, self.lease(service, instance_id), created)
 
-    def _carry(self, entry: _Entry) -> None:
-        """Bring a registration into the fleet that its service has now."""
-        said = entry.said
-        fleet = self._home(said.service).fleet
-        there = fleet.find(said.id)
+    def _reattach(self, entry: _Entry) -> None:
+        """Bring a registration into the new fleet of its service after a reload."""
+        registration = entry.registration
+        fleet = self._service_or_create(registration.service).fleet
+        there = fleet.find(registration.id)
         if there is not None and there.source != "registered":
-            # The configuration names it now, and what it says goes.
-            del self._entries[said.service, said.id]
+            # The configuration lists this instance now, and the configuration wins over the registration.
+            del self._entries[registration.service, registration.id]
             entry.close()
             return
-        base = self._base(said.service)
-        if there is None or there.health != said.rules(fleet.health) or there.base != base:
-            fleet.add(entry.instance(fleet, self._base(said.service)))
-        until = self._until()
+        # As in `_renew`: the instance is replaced, and its probes restarted, only if something changed.
+        base = self._base(registration.service)
+        if there is None or there.health != registration.rules(fleet.health) or there.base != base:
+            fleet.add(entry.instance(fleet, self._base(registration.service)))
+        # A shorter ttl applies at once, a longer one from the next heartbeat on: an instance that is dead does not
+        # stay longer because of a reload.
+        until = self._lease_end()
         entry.expires = (
             until if until is None or entry.expires is None else min(until, entry.expires)
         )
 
-    # Going
+    # Removing
 
     def _remove(self, name: str, instance_id: str) -> None:
+        # First out of the fleet, then closed: no new request may get a connection that is about to close.
         entry = self._entries.pop((name, instance_id))
         service = self._service(name)
         if service is not None:
             there = service.fleet.find(instance_id)
             if there is not None and there.source == "registered":
                 service.fleet.remove(there)
-            if name in self._unwritten and not service.instances:
-                del self._unwritten[name]
+            # A service that is not configured ends with its last instance. Else made-up names would accumulate.
+            if name in self._dynamic and not service.instances:
+                del self._dynamic[name]
                 self._on_change(self.services())
         entry.close()
 
 
 async def keep_sweeping(registry: Registry) -> None:
-    """Sweep for ever.
+    """Remove expired leases forever.
 
-    After a pause (a stopped process, a machine that was suspended or overloaded) the heartbeats are still
-    in the sockets: whoever sent them must not be let go before they are read.
+    If the process was suspended or overloaded, heartbeats that arrived in time are still unread in the
+    sockets. The leases are extended by the pause first, so that a slow gateway does not remove instances that
+    are well. (Eureka's self-preservation answers the same problem: the registry may be what is broken.)
     """
     loop = asyncio.get_running_loop()
     while True:

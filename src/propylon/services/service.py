@@ -1,6 +1,6 @@
-"""Name the upstreams: a service, its instances, and how long to wait for them. Pure.
+"""Define a service: its name, its instances, and the rules by which the gateway asks them. Pure.
 
-Which instance is asked is `balance`; how one is asked is the instance's own business (`upstream`).
+`balance` chooses an instance; how it is asked is the business of the instance's `upstream`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ Balance = Callable[[Sequence[Instance]], Instance]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
-    """A named upstream with zero or more instances, which its fleet holds."""
+    """A named upstream; its fleet holds zero or more instances, and without any it answers 503."""
 
     name: str
     fleet: Fleet
     balance: Balance
     timeouts: Timeouts = field(default_factory=Timeouts)
+    # True, as an API gateway's services usually read the token themselves. For a third party's service it must be
+    # false: Authorization would give it the user's credentials.
     forward_token: bool = True
     breaker: Breaker | None = None
+    # No retries by default: a service without a configuration is the gateway's own endpoints.
     retry: Retry = field(default_factory=lambda: Retry(attempts=1))
     budget: Budget = field(default_factory=lambda: Budget(0.0))
-    # The gateway's own endpoints: their errors are the gateway's, not an upstream's.
+    # True for the gateway's own endpoints. Their errors are marked `X-Error-Source: gateway`, not `upstream`.
     builtin: bool = False
 
     @property
     def instances(self) -> tuple[Instance, ...]:
-        """All instances, whether they may be asked now or not."""
+        """All instances, also those that may not be asked now."""
         return self.fleet.instances

@@ -1,6 +1,7 @@
-"""Be the border to SQL: whatever goes wrong behind it is a `ServiceUnavailable` in front of it.
+"""Connect to the SQL database, run transactions, create the schema, and translate the driver's errors.
 
-Reading never creates a database: where there is none, there is nothing in it. Writing does.
+Whatever fails in here is a `ServiceUnavailable` for the callers. Reading never creates a database: where there is
+none, there are no users. Writing creates it, so that the first `propylon user add` needs no other command.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from propylon.stores.tables import METADATA
 
 __all__ = ["CannotUseDatabase", "Database"]
 
-# Seconds that a request waits for the database, all in all; and for other writers, if it is SQLite.
-_PATIENCE = 10.0
-_BUSY = 5.0
+# Seconds. The first bounds the whole wait of a request; the second a wait for another writer (SQLite) or for a
+# connection. The second is shorter, so that its clearer error comes first.
+_REQUEST_TIMEOUT = 10.0
+_LOCK_TIMEOUT = 5.0
 _RETRY_AFTER = ((b"Retry-After", b"5"),)
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -33,35 +35,37 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
-# Any number will do that nobody else locks: the letters of "propylon".
-_CREATION = int.from_bytes(b"propylon")
+# The key of an advisory lock in PostgreSQL: any number that no other application uses. The letters of "propylon".
+_SCHEMA_LOCK = int.from_bytes(b"propylon")
 
 
 class CannotUseDatabase(Exception):
-    """The URL leads to no database that we can use; the message is one clear sentence."""
+    """The URL names no database that the gateway can use; the message says what to write instead."""
 
 
 class Database:
-    """A database, its schema and its transactions."""
+    """A database: its connections, its schema, its transactions."""
 
     def __init__(self, url: str) -> None:
-        """Open nothing yet. Raises CannotUseDatabase."""
-        self._url = _understood(url)
+        """Parse the URL; connect later. Raises CannotUseDatabase."""
+        self._url = _parsed(url)
         self._engine = _engine(self._url)
         self._sqlite = self._engine.dialect.name == "sqlite"
-        self._ready = False  # the schema is there, as far as we know
+        self._ready = (
+            False  # True once the schema was seen; nothing removes it while the gateway runs
+        )
 
     @property
     def name(self) -> str:
-        """How to call it in a message: the file, or the URL without its password."""
-        return _described(self._url)
+        """The database in messages: the path of the file, or the URL without its password."""
+        return _display_name(self._url)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection | None]:
-        """Connect for reading; None where there is no database yet. Raises ServiceUnavailable."""
-        async with _translated():
+        """Connect for reading; yields None if there is no database yet. Raises ServiceUnavailable."""
+        async with _translating_errors():
             if self._is_missing():
-                yield None  # connecting would create it
+                yield None  # SQLite would create the file on connecting
                 return
             async with self._engine.connect() as connection:
                 self._ready = self._ready or await connection.run_sync(_is_complete)
@@ -69,8 +73,11 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Begin a transaction that commits at the end; create what is missing. Raises ServiceUnavailable."""
-        async with _translated():
+        """Begin a transaction and commit it at the end; create the schema first if it is missing.
+
+        An exception inside the block rolls the transaction back. Raises ServiceUnavailable.
+        """
+        async with _translating_errors():
             if not self._ready:
                 await self._create()
                 self._ready = True
@@ -80,39 +87,41 @@ class Database:
                 await connection.commit()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         await self._engine.dispose()
 
     async def _begin(self, connection: AsyncConnection) -> None:
-        # SQLite takes the write lock with the first write otherwise, and one that has read before would be
-        # refused at once instead of waiting for its turn.
+        # By default SQLite takes the write lock with the first write. A transaction that has read before it then
+        # fails at once (SQLITE_BUSY) instead of waiting for its turn, since its snapshot may be outdated.
         if self._sqlite:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     async def _create(self) -> None:
-        """Create the tables, however many workers do it at the same time."""
+        """Create the schema; several workers may do so at the same time."""
         if self._sqlite:
-            # It holds the hashes of passwords: nobody else's to read. Its side files inherit the mode.
+            # Mode 600: the file holds password hashes. SQLite gives its -wal and -shm files the same mode.
             if self._is_missing():
-                with suppress(FileExistsError):  # never opened if it is there: see _is_missing
+                with suppress(
+                    FileExistsError
+                ):  # another worker was first; see _is_missing for O_EXCL
                     os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            await self._log_ahead()
+            await self._enable_wal()
         async with self._engine.connect() as connection:
             await self._begin(connection)
             if not self._sqlite:
-                # IF NOT EXISTS alone fails where two look at the same moment.
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CREATION})")
+                # CREATE TABLE IF NOT EXISTS fails if two workers find the table missing at the same moment.
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
             await connection.run_sync(METADATA.create_all)
             await connection.commit()
 
-    async def _log_ahead(self) -> None:
-        """Switch to write-ahead logging, once for the life of the file: readers do not wait for writers."""
+    async def _enable_wal(self) -> None:
+        """Switch the file to write-ahead logging, once in its life: then readers do not wait for writers."""
         async with self._engine.connect() as connection:
             while True:
                 try:
                     await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
                 except DBAPIError as error:
-                    # Two who switch at once exclude each other, and SQLite does not wait here.
+                    # Two workers that switch at once exclude each other, and SQLite's timeout does not apply.
                     if "locked" not in str(error.orig):
                         raise
                     await asyncio.sleep(0.01)
@@ -120,15 +129,16 @@ class Database:
                     return
 
     def _is_missing(self) -> bool:
-        """Say whether there is no file. Raises OSError for one that cannot be read."""
+        """Tell whether the SQLite file is missing. Raises OSError for a directory or an unreadable file."""
         if not self._sqlite or self._ready:
             return False
         try:
             found = Path(self._file).stat()
         except FileNotFoundError:
             return True
-        # SQLite says no more than "unable to open", and the driver's thread may outlive the loop then. It is not
-        # opened to find out: closing a file ends every lock of this process on it, SQLite's own among them.
+        # SQLite's own error is only "unable to open", and the driver's thread may outlive the loop then. The file is
+        # not opened to find out: POSIX drops all locks of a process on a file when any descriptor of it is
+        # closed, and SQLite's locks would be among them.
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self._file)
         if not os.access(self._file, os.R_OK):
@@ -144,13 +154,13 @@ def _is_complete(connection: Connection) -> bool:
     return METADATA.tables.keys() <= set(inspect(connection).get_table_names())
 
 
-def _described(url: URL) -> str:
+def _display_name(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return str(Path(url.database or "").absolute())
     return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
-def _understood(text: str) -> URL:
+def _parsed(text: str) -> URL:
     try:
         url = make_url(text)
     except ArgumentError as error:
@@ -168,15 +178,17 @@ def _understood(text: str) -> URL:
 
 
 def _engine(url: URL) -> AsyncEngine:
-    # The transactions are our own business: the driver has none of its own opinions about when they begin.
-    sqlite = {"isolation_level": None, "timeout": _BUSY}
+    # No implicit transactions of the driver (isolation_level None): `writing` begins them itself.
+    sqlite = {"isolation_level": None, "timeout": _LOCK_TIMEOUT}
     try:
         return create_async_engine(
             url,
-            hide_parameters=True,  # errors go into the log; hashes and digests do not
-            pool_pre_ping=True,  # a database that was restarted is no error
-            pool_timeout=_BUSY,
-            connect_args=sqlite if url.drivername.startswith("sqlite") else {"timeout": _BUSY},
+            hide_parameters=True,  # errors are logged, and the parameters are hashes and digests
+            pool_pre_ping=True,  # reconnects after a restart of the database
+            pool_timeout=_LOCK_TIMEOUT,
+            connect_args=(
+                sqlite if url.drivername.startswith("sqlite") else {"timeout": _LOCK_TIMEOUT}
+            ),
         )
     except ModuleNotFoundError as error:
         msg = f"{url.get_backend_name()} needs {error.name}: pip install 'propylon[postgres]'"
@@ -184,9 +196,9 @@ def _engine(url: URL) -> AsyncEngine:
 
 
 @asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def _translating_errors() -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_REQUEST_TIMEOUT):
             yield
     except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
         original = error.orig if isinstance(error, DBAPIError) else error

@@ -1,8 +1,8 @@
-"""Keep refresh tokens: each is good once, and one that is used twice ends all that came of its login.
+"""Store refresh tokens: each can be used once, and using one twice ends its whole family (RFC 9700, 4.14.2).
 
-A refresh token is the name of its family, which begins with a login, and a secret. Only the newest secret is
-good, and only its digest is kept; every other one of the family must be an old one, and was stolen, or its
-successor was.
+A refresh token is the id of its family and a secret. A family begins with a login. Each use replaces the secret, and
+only the digest of the newest one is stored. So a secret that does not match is an old one: either a thief uses it,
+or the owner does after a thief has used it. The gateway cannot tell which, and ends the login for both.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from propylon.proxy.authenticate.claims import MOST_LEEWAY
 from propylon.proxy.authenticate.revocation import Kind, Revocation
 from propylon.stores import tables
 from propylon.stores.database import Database
@@ -23,17 +24,15 @@ from propylon.stores.journal import RevocationJournal
 
 __all__ = ["Grant", "Grants"]
 
-_NAME = 16  # bytes
-_SECRET = 32
+_FAMILY_SIZE = 16  # bytes of the family's id
+_SECRET_SIZE = 32
 _TOKEN = re.compile(r"([0-9a-f]{32})([0-9a-f]{64})")
-_PRUNE_EVERY = 3600.0  # seconds
-# The longest `leeway` that can be configured: for so long after its `exp` a token may still count.
-_LEEWAY = 600.0
+_PRUNE_EVERY = 3600.0  # seconds between two clean-ups of expired rows
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a refresh token stands for; `current` if it is the newest of its family."""
+    """What a refresh token stands for; `current`: it is the newest of its family."""
 
     family: str
     subject: str
@@ -42,7 +41,7 @@ class Grant:
 
 
 class Grants:
-    """The refresh tokens in one database."""
+    """The families of refresh tokens in one database."""
 
     def __init__(
         self,
@@ -53,9 +52,9 @@ class Grants:
         clock: Callable[[], float],
         secret: Callable[[int], bytes],
     ) -> None:
-        """Let a login last `expires` seconds, however often it is renewed.
+        """A login lasts `expires` seconds, however often it is refreshed.
 
-        `clock` is the wall's; `secret(size)` returns bytes that nobody can guess.
+        `clock` returns seconds since 1970. `secret(size)` returns that many unpredictable bytes.
         """
         self._database = database
         self._journal = journal
@@ -67,9 +66,9 @@ class Grants:
     async def begin(
         self, subject: str, scopes: frozenset[str], token_id: str, expires: float
     ) -> str:
-        """Begin a family with an access token; return the refresh token."""
-        family, now = self._secret(_NAME).hex(), self._clock()
-        token = family + self._secret(_SECRET).hex()
+        """Begin a family with its first access token; return the first refresh token."""
+        family, now = self._secret(_FAMILY_SIZE).hex(), self._clock()
+        token = family + self._secret(_SECRET_SIZE).hex()
         values = {
             "id": family,
             "subject": subject,
@@ -80,12 +79,12 @@ class Grants:
         }
         async with self._database.writing() as connection:
             await connection.execute(insert(tables.families).values(values))
-            await _note(connection, family, token_id, expires)
+            await _record_access_token(connection, family, token_id, expires)
             await self._prune(connection, now)
         return token
 
     async def find(self, token: str) -> Grant | None:
-        """Return what a refresh token stands for; None if nobody knows it, or it has expired."""
+        """Return what a refresh token stands for; None if its family is unknown or has expired."""
         match = _TOKEN.fullmatch(token)
         if match is None:
             return None
@@ -101,10 +100,10 @@ class Grants:
         return Grant(row.id, row.subject, frozenset(row.scopes.split()), current)
 
     async def renew(self, token: str, token_id: str, expires: float) -> str | None:
-        """Exchange a refresh token for its successor; None if somebody else was faster."""
-        family, families, now = token[: 2 * _NAME], tables.families, self._clock()
-        successor = family + self._secret(_SECRET).hex()
-        # Of two who come at once, one finds the digest that it knows.
+        """Replace a refresh token by its successor; None if another request has replaced it already."""
+        family, families, now = token[: 2 * _FAMILY_SIZE], tables.families, self._clock()
+        successor = family + self._secret(_SECRET_SIZE).hex()
+        # The condition on the digest makes this a compare-and-swap: of two requests with one token, one wins.
         newest = (families.c.id == family) & (families.c.digest == _digest(token))
         exchange = update(families).where(newest).values(digest=_digest(successor))
         async with self._database.writing() as connection:
@@ -112,16 +111,16 @@ class Grants:
             if not done.rowcount:
                 return None
             access = tables.access_tokens
-            expired = (access.c.family == family) & (access.c.expires < now - _LEEWAY)
+            expired = (access.c.family == family) & (access.c.expires < now - MOST_LEEWAY)
             await connection.execute(delete(access).where(expired))
-            await _note(connection, family, token_id, expires)
+            await _record_access_token(connection, family, token_id, expires)
         return successor
 
     async def end(self, family: str) -> None:
-        """End a family: its refresh token, and the access tokens that came of it."""
+        """End a family: delete its refresh token and revoke its access tokens."""
         families, access = tables.families, tables.access_tokens
         async with self._database.writing() as connection:
-            # First, because it waits for a renewal that is under way, whose access token is seen after it.
+            # The delete comes first: it waits for a refresh in progress, whose access token the select then sees.
             await connection.execute(delete(families).where(families.c.id == family))
             found = await connection.execute(select(access).where(access.c.family == family))
             ended = [Revocation(Kind.ID, row.id, row.expires) for row in found]
@@ -130,16 +129,18 @@ class Grants:
         self._journal.apply(ended)
 
     async def _prune(self, connection: AsyncConnection, now: float) -> None:
-        """Remove what has expired, now and then."""
+        """Delete expired rows, once an hour."""
         if now < self._prune_at:
             return
         self._prune_at = now + _PRUNE_EVERY
         for table in (tables.families, tables.access_tokens):
-            await connection.execute(delete(table).where(table.c.expires < now - _LEEWAY))
+            await connection.execute(delete(table).where(table.c.expires < now - MOST_LEEWAY))
         await self._journal.prune(connection)
 
 
-async def _note(connection: AsyncConnection, family: str, token_id: str, expires: float) -> None:
+async def _record_access_token(
+    connection: AsyncConnection, family: str, token_id: str, expires: float
+) -> None:
     values = {"id": token_id, "family": family, "expires": expires}
     await connection.execute(insert(tables.access_tokens).values(values))
 

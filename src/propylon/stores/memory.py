@@ -1,4 +1,4 @@
-"""Keep what was revoked in this process, for as long as it makes a difference."""
+"""Hold the revocations that are in force in this process, for as long as they can matter."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ from collections.abc import Callable
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.authenticate.revocation import Kind, Revocation
 
-__all__ = ["LONGEST_TOKEN", "MOST_LEEWAY", "MemoryRevocations"]
+__all__ = ["LONGEST_TOKEN", "MemoryRevocations"]
 
-# Whoever else issues tokens may let them last for years: "all of a subject" must hold as long. It is one
-# number for each subject.
+# Other issuers may give out tokens that last for years, and "all tokens of a subject" must be remembered as long. It
+# costs one number for each subject.
 LONGEST_TOKEN = 10 * 366 * 86400.0
-# The longest `leeway` that can be configured, by a reload too.
-MOST_LEEWAY = 600.0
 
-# Each call lets a few leave, so that none has to wait for many.
-_AT_ONCE = 4
-# Seconds: `iat` may have been rounded down to a whole one, and `exp` up.
+# Expired entries are dropped a few with each call, so that no single request pays for a thousand of them.
+_EXPIRED_PER_CALL = 4
+# Seconds. An issuer may have rounded `iat` down to a whole second, and `exp` up.
 _ROUNDING = 2.0
-_MANY = frozenset({Kind.SUBJECT, Kind.ALL})
-_EVERYBODY = ""  # no subject is empty
+_BY_ISSUE_TIME = frozenset({Kind.SUBJECT, Kind.ALL})
+_ALL_SUBJECTS = ""  # the key for "all tokens"; no subject is empty
 
 
 class MemoryRevocations:
-    """The tokens that were taken back: by id, by digest, or all that were issued before a moment.
+    """The revoked tokens: by id, by digest, or all that were issued before a moment.
 
-    An entry for one token costs whoever makes it a token that somebody signed, and leaves when that one
-    would have expired anyway: how many there can be is bounded by how many tokens are given out.
+    Memory is bounded by the number of tokens: only a token with a good signature can be revoked, and its entry is
+    dropped when it would have expired anyway. A client cannot fill the list with made-up tokens.
     """
 
     def __init__(
@@ -41,25 +39,25 @@ class MemoryRevocations:
     ) -> None:
         """Start empty.
 
-        `clock` is the wall's, as the times in tokens are. `longest` is the longest life of a token:
-        revocations by the time of issue are kept for it. `leeway` is how long after its `exp` a token
-        still counts, so how much longer it must be known that it does not.
+        `clock` returns seconds since 1970. `longest` is the longest life of a token in seconds; a revocation of
+        all tokens before a moment is kept for it. `leeway`: a token is accepted for so long after its `exp`, so
+        its revocation is kept for so much longer.
         """
         self.active = False
         self._clock = clock
         self._longest = longest
         self._leeway = leeway
-        # By id and by digest: when each may be forgotten.
+        # By id and by digest: when the entry may be dropped.
         self._ids: dict[str, float] = {}
         self._digests: dict[str, float] = {}
-        self._before: dict[str, float] = {}  # subject → the moment; everybody's under ""
-        self._leaving: list[tuple[float, Kind, str]] = []  # a heap
+        self._before: dict[str, float] = {}  # by subject; "" is for all subjects
+        self._expiries: list[tuple[float, Kind, str]] = []  # a heap: the next to expire comes first
 
     def revoked(self, verified: Verified, digest: Callable[[], str]) -> bool:
-        """Say whether the token was taken back."""
+        """Tell whether the token is revoked; `digest` is called only for a token without an id."""
         if not self.active:
             return False
-        self._forget()
+        self._drop_expired()
         if self._before and self._issued_too_early(verified):
             return True
         if verified.token_id is not None:
@@ -67,38 +65,38 @@ class MemoryRevocations:
         return bool(self._digests) and digest() in self._digests
 
     def _issued_too_early(self, verified: Verified) -> bool:
-        # Most issuers write whole seconds. A token of the second in which the revocation came may be from
-        # before it or from after it: it is refused, because taking back is what was asked for. Our own
-        # issuer writes a fraction then (see `since`), so that whoever logs in again is not refused.
-        # Without `iat` nobody knows: it counts as issued at the beginning of time.
+        # Most issuers write `iat` in whole seconds. A token of the second in which the revocation was made may be
+        # from before or after it, and is refused: revoking was what the user asked for. Our own issuer writes
+        # a fraction in that case (see `since`), so that a user who logs in again at once is not refused. A token
+        # without `iat` counts as issued before everything.
         issued = -math.inf if verified.issued is None else verified.issued
         return issued < self._since(verified.principal.subject)
 
     def _since(self, subject: str) -> float:
         before = self._before
-        everybody = before.get(_EVERYBODY, -math.inf)
-        return max(everybody, before.get(subject, -math.inf))
+        all_subjects = before.get(_ALL_SUBJECTS, -math.inf)
+        return max(all_subjects, before.get(subject, -math.inf))
 
     def until(self, revocation: Revocation) -> float:
-        """Return when a revocation may be forgotten: no token that it means is good by then."""
-        if revocation.kind in _MANY:
+        """Return when a revocation may be dropped: all tokens that it covers have expired by then."""
+        if revocation.kind in _BY_ISSUE_TIME:
             return revocation.moment + self._longest + self._leeway + _ROUNDING
         return revocation.moment + self._leeway
 
     def apply(self, revocation: Revocation) -> None:
-        """Take it into force; one that is known already changes nothing."""
+        """Put a revocation into force. Repeating it changes nothing."""
         until = self.until(revocation)
         if until <= self._clock():
             return
-        self._forget()
-        if self._noted(revocation, until):
-            heapq.heappush(self._leaving, (until, revocation.kind, revocation.value))
+        self._drop_expired()
+        if self._record(revocation, until):
+            heapq.heappush(self._expiries, (until, revocation.kind, revocation.value))
             self.active = True
 
-    def _noted(self, revocation: Revocation, until: float) -> bool:
-        """Note it, unless one is known that goes as far."""
+    def _record(self, revocation: Revocation, until: float) -> bool:
+        """Store it; tell whether it adds anything to what is stored."""
         value = revocation.value
-        if revocation.kind in _MANY:
+        if revocation.kind in _BY_ISSUE_TIME:
             if self._before.get(value, -math.inf) >= revocation.moment:
                 return False
             self._before[value] = revocation.moment
@@ -109,19 +107,19 @@ class MemoryRevocations:
         tokens[value] = until
         return True
 
-    def _forget(self) -> None:
-        """Let a few leave whose time has come."""
+    def _drop_expired(self) -> None:
+        """Drop a few expired entries."""
         now = self._clock()
-        for _ in range(_AT_ONCE):
-            if not self._leaving or self._leaving[0][0] > now:
+        for _ in range(_EXPIRED_PER_CALL):
+            if not self._expiries or self._expiries[0][0] > now:
                 break
-            _, kind, value = heapq.heappop(self._leaving)
-            self._drop(kind, value, now)
-        self.active = bool(self._leaving)
+            _, kind, value = heapq.heappop(self._expiries)
+            self._drop_entry(kind, value, now)
+        self.active = bool(self._expiries)
 
-    def _drop(self, kind: Kind, value: str, now: float) -> None:
-        # It may have been renewed meanwhile; then it leaves later.
-        if kind in _MANY:
+    def _drop_entry(self, kind: Kind, value: str, now: float) -> None:
+        # The entry may have been extended since this expiry was noted; then a later expiry drops it.
+        if kind in _BY_ISSUE_TIME:
             moment = self._before.get(value, math.inf)
             if self.until(Revocation(kind, value, moment)) <= now:
                 del self._before[value]
@@ -131,9 +129,9 @@ class MemoryRevocations:
             del tokens[value]
 
     async def since(self, subject: str) -> float:
-        """Return the moment before which no token of the subject counts; -inf if all do."""
+        """Return the moment before which no token of the subject is valid; -inf if there is none."""
         return self._since(subject)
 
     async def revoke(self, revocation: Revocation) -> None:
-        """Take tokens back, in this process only: see `RevocationJournal` for several."""
+        """Revoke tokens in this process only. `RevocationJournal` does it for several."""
         self.apply(revocation)

@@ -1,10 +1,17 @@
-"""Hash and verify passwords with argon2id: costly on purpose, so off the event loop and few at a time."""
+"""Hash and verify passwords with argon2id, in threads, a few at a time.
+
+A hash takes 64 MiB and tens of milliseconds on purpose. On the event loop it would stop every other request; without
+a limit, a flood of logins would fill the memory.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import secrets
+import sys
+import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,16 +28,17 @@ __all__ = ["LONGEST_PASSWORD", "Cost", "Passwords"]
 
 T = TypeVar("T")
 
-LONGEST_PASSWORD = 1024  # bytes: more is no password, but work for whoever hashes it
+LONGEST_PASSWORD = 1024  # bytes; a longer text only makes the gateway hash more
 _VERSION = 19  # of argon2: 1.3
 _SALT = 16  # bytes
 _DIGEST = 32  # bytes
+_NICE = 10
 _RETRY_AFTER = ((b"Retry-After", b"2"),)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a hash takes: rounds, KiB of memory, lanes. RFC 9106, section 4, second recommendation."""
+    """The cost of a hash: rounds, KiB of memory, lanes. The second recommendation of RFC 9106, section 4."""
 
     time: int = 3
     memory: int = 64 * 1024
@@ -38,37 +46,39 @@ class Cost:
 
 
 class Passwords:
-    """Hashes passwords in threads of its own."""
+    """Hashes and verifies passwords in threads of its own."""
 
     def __init__(self, cost: Cost | None = None, *, threads: int = 2, waiting: int = 32) -> None:
-        """Hash `threads` passwords at a time, and let as many as `waiting` wait for it.
+        """`threads` passwords are hashed at a time, and at most `waiting` more wait.
 
-        Memory is bounded by `threads`: at the default cost, two take 128 MiB. The threads are started
-        with the first password.
+        `threads` bounds the memory: at the default cost two threads take 128 MiB. They start with the first
+        password.
         """
         cost = cost or Cost()
         self._hash = PasswordHash((Argon2Hasher(cost.time, cost.memory, cost.lanes),))
         self._dummy = _dummy(cost)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="propylon-passwords")
+        self._pool = ThreadPoolExecutor(
+            threads, thread_name_prefix="propylon-passwords", initializer=_yield_to_requests
+        )
         self._limit = threads + waiting
         self._busy = 0
 
     async def hash(self, password: str) -> str:
-        """Return the hash of a password. Raises ServiceUnavailable when too many wait."""
-        text = _prepared(password)
+        """Return the hash of a password. Raises ServiceUnavailable if too many are waiting."""
+        text = _normalised(password)
         return await self._run(lambda: self._hash.hash(text))
 
     async def verify(self, password: str, known: str | None) -> tuple[bool, str | None]:
-        """Say whether it is the password; also return a new hash, where the parameters have changed.
+        """Tell whether `known` is the hash of the password; also return a new hash if the parameters have changed.
 
-        Where no hash is known, it takes just as long, so that nobody learns who has an account. Raises
-        ServiceUnavailable when too many wait.
+        Without a known hash a dummy is verified, so that the time does not tell which users exist (CWE-208).
+        Raises ServiceUnavailable if too many are waiting.
         """
-        text = _prepared(password)
+        text = _normalised(password)
         return await self._run(lambda: self._verify(text, known))
 
     def close(self) -> None:
-        """End the threads; nobody waits for them."""
+        """Stop the threads without waiting for them."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, text: bytes, known: str | None) -> tuple[bool, str | None]:
@@ -76,7 +86,7 @@ class Passwords:
             try:
                 return self._hash.verify_and_update(text, known)
             except UnknownHashError:
-                known = None  # written by somebody else: no password fits it
+                known = None  # a hash of another program: no password matches it
         self._hash.verify(text[:LONGEST_PASSWORD], self._dummy)
         return False, None
 
@@ -86,21 +96,33 @@ class Passwords:
             raise ServiceUnavailable(msg, headers=_RETRY_AFTER, reason="password threads are busy")
         self._busy += 1
         try:
-            # Whoever leaves is taken out of the queue; what a thread has begun, it ends.
+            # A client that leaves cancels a waiting job. A job that a thread has begun runs to its end.
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
             self._busy -= 1
 
 
-def _prepared(password: str) -> bytes:
-    """Return the bytes that are hashed: one form for what looks the same (RFC 8265, 4.2.1)."""
+def _yield_to_requests() -> None:
+    """Lower the priority of this thread, so that a flood of logins does not slow down proxied requests.
+
+    argon2 gives up the interpreter, but not the processor: two hashes of four lanes are eight threads. Linux has a
+    priority for each thread, and the lanes inherit it. Nice 10 is a tenth of a normal thread's share: logins become
+    slower where the processor is full, and never starve.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
+def _normalised(password: str) -> bytes:
+    """Return the bytes to hash: NFC, so that both spellings of "é" are one password (RFC 8265, 4.2.1)."""
     return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
 
 def _dummy(cost: Cost) -> str:
-    """Return a hash that no password has, with the parameters of all others.
+    """Return a hash that no password matches, with the parameters of real ones.
 
-    Put together, not computed: the first unknown user would wait twice as long as all others.
+    It is assembled, not computed: computing it with the first unknown user would double that answer's time, which
+    tells that the user is unknown.
     """
     parts = (
         "",

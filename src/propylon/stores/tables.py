@@ -1,4 +1,4 @@
-"""Lay out what is kept in SQL. Pure."""
+"""Define the tables of the SQL database. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sqlalchemy import (
 __all__ = ["METADATA", "access_tokens", "families", "revocations", "users"]
 
 METADATA = MetaData()
-# All times are seconds since 1970, as in tokens. Lists are kept as texts, joined by spaces: neither a scope
-# nor a role has one in it.
+# Times are seconds since 1970, as in tokens. Lists of scopes and roles are one text, joined by spaces: neither may
+# contain a space.
 
 users = Table(
     "users",
     METADATA,
-    Column("folded", String(512), primary_key=True),  # what a name is looked up by
-    Column("username", String(128), nullable=False),  # as it was written
+    Column("folded", String(512), primary_key=True),  # the name for look-ups: NFKC, case folded
+    Column("username", String(128), nullable=False),  # the name as the user writes it
     Column("email", String(254), nullable=False),
     Column("full_name", String(256), nullable=False),
     Column("password_hash", Text, nullable=False),
@@ -34,20 +34,22 @@ users = Table(
     Column("created", Double, nullable=False),
 )
 
-# A login, and all refresh tokens that came of it one after the other. Only the newest is good, and of that one
-# only the SHA-256 is kept. A family that ended is deleted.
+# A family of refresh tokens: all that descend from one login, one after the other. Only the newest is valid, and
+# only its SHA-256 is stored, so that a stolen database yields no tokens. A family that ended is deleted.
 families = Table(
     "refresh_families",
     METADATA,
     Column("id", String(32), primary_key=True),
     Column("subject", String(512), nullable=False, index=True),
-    Column("scopes", Text, nullable=False),  # what was granted; a refresh never gets more
+    Column(
+        "scopes", Text, nullable=False
+    ),  # granted at login; a refresh never grants more (RFC 6749, 6)
     Column("digest", String(64), nullable=False),
     Column("begun", Double, nullable=False),
     Column("expires", Double, nullable=False, index=True),
 )
 
-# The access tokens of a family that may still be good: they end with it.
+# The unexpired access tokens of each family, which are revoked when it ends.
 access_tokens = Table(
     "access_tokens",
     METADATA,
@@ -56,9 +58,8 @@ access_tokens = Table(
     Column("expires", Double, nullable=False, index=True),
 )
 
-# A journal: rows are added, and leave when they make no difference any more. AUTOINCREMENT, because SQLite
-# would give the number of a row that left to the next one, and whoever reads from the last number on would
-# miss it.
+# A journal: workers add rows and read on from the last id that they know. AUTOINCREMENT, because SQLite would
+# otherwise give the id of a pruned row to the next one, and the workers would not see that one.
 revocations = Table(
     "revocations",
     METADATA,

@@ -1,8 +1,7 @@
-"""Keep the users who may ask for tokens."""
+"""Store the users who may ask for tokens, and check their passwords."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,36 +10,37 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from propylon.proxy.principal import is_scope
 from propylon.stores import tables
 from propylon.stores.database import Database
 from propylon.stores.passwords import LONGEST_PASSWORD, Passwords
 
 __all__ = ["InvalidUser", "NoUser", "User", "UserExists", "Users"]
 
-SHORTEST_PASSWORD = 8  # characters: NIST SP 800-63B, 5.1.1.2
+SHORTEST_PASSWORD = (
+    8  # characters: NIST SP 800-63B, 5.1.1.2, which also advises against further rules
+)
 _LONGEST_NAME = 128
 _LONGEST_FOLDED = 512
-_LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
+_LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 _LONGEST_FULL_NAME = 256
-# RFC 6749, 3.3, without the comma: the upstream gets them joined by commas.
-_TOKEN = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,128}")
 
 
 class InvalidUser(Exception):
-    """Something about the user will not do; the message is one clear sentence."""
+    """A property of the user is not acceptable; the message says which, and what is."""
 
 
 class UserExists(Exception):
-    """There is a user of this name already."""
+    """A user of this name exists already."""
 
 
 class NoUser(Exception):
-    """There is no user of this name."""
+    """No user has this name."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who may ask for tokens, and what these may say."""
+    """A user, and what the tokens of this user say."""
 
     username: str
     email: str = ""
@@ -51,18 +51,22 @@ class User:
 
 
 class Users:
-    """The users of one database."""
+    """The users in one database."""
 
     def __init__(
         self, database: Database, passwords: Passwords, clock: Callable[[], float]
     ) -> None:
-        """Keep users in `database`; `clock` is the wall's."""
+        """`clock` returns seconds since 1970."""
         self._database = database
         self._passwords = passwords
         self._clock = clock
 
     async def authenticate(self, username: str, password: str) -> User | None:
-        """Return the user whose password this is; None for all others, after the same work."""
+        """Return the user, or None for an unknown name, a wrong password or a disabled user.
+
+        All three take the time of one password hash, so that the time does not tell which names exist
+        (CWE-208). A hash with outdated parameters is replaced.
+        """
         row = await self._row(username)
         known = None if row is None else row.password_hash
         fits, renewed = await self._passwords.verify(password, known)
@@ -73,12 +77,12 @@ class Users:
         return _user(row)
 
     async def find(self, username: str) -> User | None:
-        """Return a user by name, however it is capitalised."""
+        """Return the user of that name, in any capitalisation, or None."""
         row = await self._row(username)
         return None if row is None else _user(row)
 
     async def all(self) -> list[User]:
-        """Return every user, by name."""
+        """Return all users, sorted by name."""
         async with self._database.reading() as connection:
             if connection is None:
                 return []
@@ -99,11 +103,11 @@ class Users:
                 raise UserExists(user.username) from error
 
     async def disable(self, username: str, *, disabled: bool = True) -> None:
-        """Give the user no more tokens; or again, with `disabled=False`. Raises NoUser."""
+        """Disable the user, who gets no more tokens, or enable it again. Raises NoUser."""
         await self._update(username, {"disabled": disabled})
 
     async def set_password(self, username: str, password: str) -> None:
-        """Replace the password. Raises InvalidUser and NoUser."""
+        """Set a new password. Raises InvalidUser and NoUser."""
         _check_password(password)
         renewed = await self._passwords.hash(password)
         await self._update(username, {"password_hash": renewed})
@@ -137,7 +141,7 @@ class Users:
                 raise NoUser(username)
 
     async def _rehash(self, folded: str, old: str, renewed: str) -> None:
-        """Keep the hash with the new parameters, unless the password was changed meanwhile."""
+        """Store the hash with the new parameters, unless the password was changed meanwhile."""
         users = tables.users
         unchanged = (users.c.folded == folded) & (users.c.password_hash == old)
         async with self._database.writing() as connection:
@@ -146,8 +150,9 @@ class Users:
 
 
 def _fold(username: str) -> str | None:
-    """Return what a name is looked up by; None if nobody can be called that."""
-    # No control character, no space: the name becomes a header, and the subject of tokens.
+    """Return the name in the form for look-ups; None if no user can have it."""
+    # The name becomes a header and the subject of tokens, so it has no control characters and no spaces. Folding
+    # makes "Ann" and "ann" one user, and NFKC makes lookalikes such as full-width letters one user, too.
     if not username.isprintable() or " " in username or not 0 < len(username) <= _LONGEST_NAME:
         return None
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
@@ -181,19 +186,20 @@ def _check(user: User) -> None:
     if _fold(user.username) is None:
         msg = f"a username has 1 to {_LONGEST_NAME} characters, and no spaces among them"
         raise InvalidUser(msg)
-    _check_words("scope", user.scopes)
-    _check_words("role", user.roles)
+    _check_tokens("scope", user.scopes)
+    _check_tokens("role", user.roles)
     if " " in user.email or not user.email.isprintable() or len(user.email) > _LONGEST_EMAIL:
-        msg = "this is no email address"
+        msg = f"an email address has no spaces, and at most {_LONGEST_EMAIL} characters"
         raise InvalidUser(msg)
     if not user.full_name.isprintable() or len(user.full_name) > _LONGEST_FULL_NAME:
         msg = f"a full name has at most {_LONGEST_FULL_NAME} characters, all of them visible"
         raise InvalidUser(msg)
 
 
-def _check_words(what: str, words: Iterable[str]) -> None:
+def _check_tokens(what: str, words: Iterable[str]) -> None:
     for word in words:
-        if not _TOKEN.fullmatch(word):
+        # A role may have spaces elsewhere; here both are kept as texts that are joined by spaces.
+        if not is_scope(word):
             msg = f'a {what} is visible ASCII without spaces, commas, quotes or backslashes, not "{word}"'
             raise InvalidUser(msg)
 

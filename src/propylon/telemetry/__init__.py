@@ -1,8 +1,9 @@
-"""Sinks for `observe`: the access log and the metrics.
+"""Observe exchanges: write the access log and count for Prometheus.
 
-- `writer`: lines to a file descriptor, in batches, off the loop.
-- `record`: one exchange as a mapping.
-- `access_log`: records as JSON, or as text for a terminal.
-- `metrics`: counters that Prometheus reads.
-- `logs`: everything else that is logged, in the same form, to the same place.
+- `record`: describe one exchange as a mapping.
+- `access_log`: write records as JSON, or as text for a terminal.
+- `metrics`: count exchanges for Prometheus.
+- `events`: log changes of breakers and instances.
+- `logs`: send Python's logging to the same output in the same form.
+- `writer`: write lines in batches, in a thread.
 """

@@ -1,4 +1,4 @@
-"""Log what becomes of services: breakers that open, instances that fall ill and recover."""
+"""Log the events of services: breakers that open and close, instances that fail, recover, come and go."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["Events"]
 
 log = logging.getLogger(__name__)
 
-_WELL = frozenset({"starting", "healthy", "stopped"})
+_NORMAL = frozenset({"starting", "healthy", "stopped"})
 
 
 class Events:
-    """Who hears of it: a line each, at the level that it deserves."""
+    """The listener of breakers and fleets: logs one line for each event, at a level that fits it."""
 
     def circuit(self, service: str, old: State, new: State, event: Event) -> None:
-        """A breaker has moved."""
+        """Log a transition of a breaker: an error when it opens, since requests are refused from then on."""
         level = logging.ERROR if new is State.OPEN else logging.WARNING
         log.log(level, 'circuit of "%s": %s -> %s (%s)', service, old, new, event)
 
     def instance(
         self, service: str, instance: Instance, old: Condition, new: Condition, reason: str
     ) -> None:
-        """An instance has come, gone, fallen ill, recovered, or is left out."""
-        level = logging.INFO if new in _WELL else logging.WARNING
+        """Log a change of an instance: a warning when it is out, info when it is back."""
+        level = logging.INFO if new in _NORMAL else logging.WARNING
         log.log(level, 'instance %s of "%s": %s -> %s (%s)', instance.id, service, old, new, reason)

@@ -1,4 +1,9 @@
-"""Send what Python's logging gets to the same writer, in the same form as the records."""
+"""Send what Python's logging gets to the same writer, in the same form as the records.
+
+In a process of its own (`propylon run`) the gateway has the logger `propylon` for itself. Embedded in an application
+it is a guest: where the host has configured logging, the host's handlers and levels hold; where it has not, the
+gateway adds its handler for as long as it runs. What it found is restored at the stop either way.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +13,21 @@ from typing import Any
 from propylon.telemetry.access_log import Format, Stamp
 from propylon.telemetry.writer import LineWriter
 
-__all__ = ["WriterHandler"]
+__all__ = ["LogOutput", "WriterHandler"]
 
 
 class WriterHandler(logging.Handler):
-    """A logging handler over a LineWriter."""
+    """A handler for Python's logging that writes to a LineWriter."""
 
     def __init__(self, writer: LineWriter, render: Format) -> None:
-        """Render each record with `render` and write it."""
+        """`render` turns the fields of a record into a line."""
         super().__init__()
         self._writer = writer
         self._render = render
         self._stamp = Stamp()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record."""
+        """Render the record and hand it to the writer."""
         fields: dict[str, Any] = {
             "time": self._stamp(),
             "level": record.levelname.lower(),
@@ -32,3 +37,31 @@ class WriterHandler(logging.Handler):
         if record.exc_info:
             fields["traceback"] = logging.Formatter().formatException(record.exc_info)
         self._writer.write(self._render(fields))
+
+
+class LogOutput:
+    """The logger `propylon` while a gateway runs."""
+
+    def __init__(self, handler: logging.Handler, *, exclusive: bool) -> None:
+        """Add `handler`. `exclusive`: the process is the gateway's own, and nothing goes to the root's handlers."""
+        self._logger = logging.getLogger("propylon")
+        self._handler = handler
+        self._before = (self._logger.level, self._logger.propagate)
+        self._guest = not exclusive and self._logger.hasHandlers()
+        if self._guest:
+            return
+        self._logger.addHandler(handler)
+        if exclusive:
+            self._logger.propagate = False
+
+    def set_level(self, level: int) -> None:
+        """Let lines of at least this level through, unless the host decides that."""
+        if not self._guest:
+            self._logger.setLevel(level)
+
+    def close(self) -> None:
+        """Leave the logger as it was found."""
+        if not self._guest:
+            self._logger.removeHandler(self._handler)
+            self._logger.setLevel(self._before[0])
+            self._logger.propagate = self._before[1]

@@ -1,14 +1,15 @@
-"""Count exchanges, for Prometheus.
+"""Count exchanges for Prometheus.
 
-Counting is one dictionary look-up and a few additions; prometheus-client's own counters take a lock
-for each. Its registry asks for the sums only when it is scraped. Labels come from the configuration
-and from llhttp's list of methods: what a client sends cannot create a series.
+Counting an exchange is one look-up in a dict and a few additions. prometheus-client's own counters take a lock for
+each increment; here its registry asks for the sums only when it is scraped. Labels come from the configuration and
+from llhttp's list of methods, so that no client can create time series with made-up paths or methods.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -19,102 +20,108 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "Sums"]
 
-# Seconds. A gateway adds well under a millisecond; the services behind it take anything.
+# Seconds. The gateway itself adds less than a millisecond, so the buckets start there; a slow report may take 30 s.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LABELS = ("route", "service", "method", "status")
-_NOWHERE = ("", "")
-_Place = tuple[str, str]
-# A route of the table in force, or the name and service of one that is gone.
-_Key = tuple[Route | _Place | None, str, int]
+# A count for each bucket and one for slower exchanges, the seconds, and the bytes of request and response bodies.
+_WIDTH = len(_BUCKETS) + 4
+_NO_ROUTE = ("", "")
+_RouteLabels = tuple[str, str]
+_Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
+
+
+class Sums(Protocol):
+    """Rows of numbers that add up over the workers, each under its labels: the port that a store fills."""
+
+    def row(self, labels: tuple[str, ...], width: int) -> MutableSequence[float]:
+        """Return the row of these labels, the same one each time. The caller adds to its numbers in place."""
+
+    def rows(self) -> Iterable[tuple[tuple[str, ...], Sequence[float]]]:
+        """Return all rows with their labels."""
 
 
 class Metrics(Collector):
-    """The sink that counts, and what Prometheus reads."""
+    """The observer that counts exchanges, and the collector that Prometheus reads."""
 
-    def __init__(self) -> None:
-        """Start at zero."""
-        # By route, method and status: a count for each bucket and one above them, the seconds, and
-        # the bytes of bodies in and out.
-        self._sums: dict[_Key, list[float]] = {}
+    def __init__(self, sums: Sums) -> None:
+        """Count in `sums`."""
+        self._sums = sums
+        # Rows that were looked up already. Routes may share a name (one for each host), and each reload makes new
+        # Route objects: they share a row.
+        self._rows: dict[_Key, MutableSequence[float]] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
+    def count_in(self, sums: Sums) -> None:
+        """Count in other sums from now on."""
+        self._sums = sums
+        self._rows.clear()
+
     def __call__(self, exchange: Exchange) -> None:
-        """Count the exchange."""
+        """Count an exchange that has ended."""
         request = exchange.request
         key = (exchange.route, "" if request is None else request.method, exchange.status)
-        sums = self._sums.get(key)
-        if sums is None:
-            sums = self._sums[key] = [0.0] * (len(_BUCKETS) + 4)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = self._row(*key)
         seconds = exchange.ended - exchange.began
-        sums[bisect_left(_BUCKETS, seconds)] += 1
-        sums[-3] += seconds
+        row[bisect_left(_BUCKETS, seconds)] += 1
+        row[-3] += seconds
         downstream = exchange.downstream
-        sums[-1] += downstream.bytes_out
+        row[-1] += downstream.bytes_out
         body = downstream.body
         if body is not None:
-            sums[-2] += body.received
+            row[-2] += body.received
+
+    def _row(self, route: Route | None, method: str, status: int) -> MutableSequence[float]:
+        labels = _NO_ROUTE if route is None else (route.name, route.service.name)
+        return self._sums.row((*labels, method, str(status)), _WIDTH)
 
     def settle(self, table: Table) -> None:
-        """Let go of routes that are not in the table: their sums go on under their names."""
-        present = set(table.routes)
-        for key, sums in list(self._sums.items()):
-            route, method, status = key
-            if isinstance(route, Route) and route not in present:
-                del self._sums[key]
-                self._add((_place(route), method, status), sums)
+        """Release the routes that a reload removed; their counts go on under their names.
 
-    def _add(self, key: _Key, sums: list[float]) -> None:
-        known = self._sums.get(key)
-        if known is not None:
-            sums = [left + right for left, right in zip(known, sums, strict=True)]
-        self._sums[key] = sums
+        A counter that disappears would read as a reset.
+        """
+        present = {None, *table.routes}
+        self._rows = {key: row for key, row in self._rows.items() if key[0] in present}
 
     def collect(self) -> Iterable[Metric]:
-        """Return the sums."""
+        """Return the metrics, summed by labels."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
-        counts: dict[tuple[str, str, str, str], float] = {}
-        places: dict[tuple[str, str], list[float]] = {}
-        # Several routes may bear one name (one for each host), and a reload makes new ones.
-        for (route, method, status), sums in list(self._sums.items()):
-            place = _place(route)
-            labels = (*place, method, str(status))
-            counts[labels] = counts.get(labels, 0) + sum(sums[:-3])
-            total = places.setdefault(place, [0.0] * len(sums))
-            places[place] = [left + right for left, right in zip(total, sums, strict=True)]
-        for labels, count in counts.items():
-            requests.add_metric(labels, count)
+        by_route: dict[_RouteLabels, list[float]] = {}
+        for (route, service, method, status), row in self._sums.rows():
+            requests.add_metric((route, service, method, status), sum(row[:-3]))
+            total = by_route.setdefault((route, service), [0.0] * _WIDTH)
+            by_route[route, service] = [
+                left + right for left, right in zip(total, row, strict=True)
+            ]
         yield requests
-        yield from _per_place(places)
+        yield from _per_route(by_route)
 
     def render(self) -> bytes:
-        """Return the text that Prometheus scrapes."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
-def _place(route: Route | _Place | None) -> _Place:
-    if isinstance(route, Route):
-        return (route.name, route.service.name)
-    return route or _NOWHERE
-
-
-def _per_place(places: Mapping[tuple[str, str], list[float]]) -> Iterable[Metric]:
+def _per_route(by_route: Mapping[_RouteLabels, list[float]]) -> Iterable[Metric]:
     names = ("route", "service")
     received = CounterMetricFamily(
-        "propylon_request_body_bytes", "Of request bodies.", labels=names
+        "propylon_request_body_bytes", "Bytes of request bodies.", labels=names
     )
-    sent = CounterMetricFamily("propylon_response_body_bytes", "Of answers' bodies.", labels=names)
+    sent = CounterMetricFamily(
+        "propylon_response_body_bytes", "Bytes of response bodies.", labels=names
+    )
     durations = HistogramMetricFamily(
         "propylon_request_duration_seconds",
         "From the head of the request to the end of the answer.",
         labels=names,
     )
-    for place, sums in places.items():
-        received.add_metric(place, sums[-2])
-        sent.add_metric(place, sums[-1])
-        durations.add_metric(place, _cumulative(sums[:-3]), sums[-3])
+    for route_labels, sums in by_route.items():
+        received.add_metric(route_labels, sums[-2])
+        sent.add_metric(route_labels, sums[-1])
+        durations.add_metric(route_labels, _cumulative(sums[:-3]), sums[-3])
     yield from (received, sent, durations)
 
 

@@ -1,4 +1,4 @@
-"""Describe an exchange that has ended: one mapping, the same fields always."""
+"""Describe an exchange that has ended as one mapping, always with the same fields."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CLIENT_ERROR = 400
 
 
 def level_of(exchange: Exchange) -> str:
-    """Return the level that the outcome deserves.
+    """Return the log level of an exchange.
 
-    error: somebody has to look (5xx, an answer cut off). warning: the gateway refused. info: the rest,
-    an upstream's 4xx included: those are its own affair.
+    error: an operator has to look (5xx, or a response that was cut off). warning: the gateway refused the request.
+    info: the rest, also the 4xx of upstreams, which are part of normal traffic.
     """
     if exchange.status >= _ERROR or "cut" in exchange.flags:
         return "error"
@@ -28,7 +28,7 @@ def level_of(exchange: Exchange) -> str:
 
 
 def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
-    """Return the record; never a query, a header or a body: those hold secrets."""
+    """Return the record. It holds no query, header or body: those contain tokens and personal data."""
     request, route, downstream = exchange.request, exchange.route, exchange.downstream
     instance, body, ended = exchange.instance, downstream.body, exchange.ended
     fields: dict[str, Any] = {
@@ -44,7 +44,7 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
         "route": None,
         "service": None,
         "instance": None if instance is None else instance.id,
-        # Who wishes for the strictest privacy is not named.
+        # With `X-Privacy-Level: strict` the log does not name the user.
         "principal": (
             "private"
             if exchange.privacy.level == "strict"
@@ -54,7 +54,7 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
         "upstream_status": exchange.upstream_status or None,
         "bytes_in": 0 if body is None else body.received,
         "bytes_out": downstream.bytes_out,
-        # Integers divide faster than floats round.
+        # Milliseconds with three digits. Integer division is faster than round().
         "duration_ms": int((ended - exchange.began) * 1e6) / 1000,
         "upstream_ms": None,
         "attempts": exchange.attempts,
@@ -82,6 +82,6 @@ def _add_error(fields: dict[str, Any], error: GatewayError) -> None:
 
 
 def _describe(error: GatewayError) -> str:
-    """Say code, class, message and what only the operator may know."""
+    """Return code, class and message of an error, with the reason that only operators may see."""
     text = f"{error.code} {type(error).__name__}: {error.message}"
     return f"{text} ({error.reason})" if error.reason else text

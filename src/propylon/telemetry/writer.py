@@ -1,38 +1,72 @@
-"""Write lines to a file descriptor without ever making the loop wait for it.
+"""Write lines without ever making the loop wait for the reader.
 
-A pipe whose reader is stuck blocks `write`; the gateway must not stop for it. Lines are collected for
-a moment, then a thread writes them. What would not fit into memory is dropped and counted.
+A pipe whose reader is stuck blocks `write`, and the gateway must not stop for it. Lines are collected for a moment,
+then a thread writes them to an output. What would not fit into memory is dropped and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
 
 import orjson
 
-__all__ = ["LineWriter"]
+__all__ = ["LineWriter", "Output", "to_descriptor", "to_stdout"]
 
-# Often enough that a batch is written in a fraction of a millisecond: on one core the thread's work
-# is the loop's pause.
-_INTERVAL = 0.02
-# A few seconds of full load; more than that is a log nobody reads.
-_LIMIT = 16 * 1024 * 1024
+# Seconds. Short, so that a batch is written in a fraction of a millisecond: on one core the thread's work is the
+# loop's pause.
+_BATCH_INTERVAL = 0.02
+# Bytes: a few seconds of lines under full load. A reader that is further behind will not catch up.
+_MAX_WAITING = 16 * 1024 * 1024
+
+
+# Writes a batch of whole lines and returns when they are out, or when their reader has gone; called in a thread.
+Output = Callable[[bytes], None]
+
+
+def to_descriptor(descriptor: int) -> Output:
+    """Return the output that writes to an open file descriptor, which stays the caller's to close."""
+
+    def write(batch: bytes) -> None:
+        view = memoryview(batch)
+        while view:
+            try:
+                view = view[os.write(descriptor, view) :]
+            except BlockingIOError:
+                threading.Event().wait(0.01)  # another process made the descriptor non-blocking
+            except OSError:
+                return  # the reader has gone: there is no place left to say so
+
+    return write
+
+
+def to_stdout(batch: bytes) -> None:
+    """Write to what `sys.stdout` is at this moment: in a host's process it may be a capture or a file of the host's."""
+    stream = sys.stdout
+    if stream is None:  # a process without a console
+        return
+    try:
+        stream.write(batch.decode("utf-8"))
+        stream.flush()
+    except (OSError, ValueError):
+        return  # the reader has gone, or the host has closed the stream
 
 
 class LineWriter:
-    """Collect lines, and hand them to a thread in batches."""
+    """Collects lines and hands them to a thread in batches."""
 
-    def __init__(self, descriptor: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Write to an open file descriptor, which stays the caller's to close."""
-        self._descriptor = descriptor
+    def __init__(self, output: Output, loop: asyncio.AbstractEventLoop) -> None:
+        """Write to `output`; `loop` is the one that lines come from."""
+        self._output = output
         self._loop = loop
         self._lines: list[bytes] = []
         self._handle: asyncio.TimerHandle | None = None
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        # Bytes; each is changed by one thread only.
+        # Bytes. Each counter is changed by one thread only, so no lock is needed.
         self._handed_over = 0
         self._written = 0
         self._dropped = 0
@@ -41,24 +75,24 @@ class LineWriter:
 
     @property
     def waiting(self) -> int:
-        """Bytes that the thread has not written yet."""
+        """Bytes that were handed to the thread and are not written yet."""
         return self._handed_over - self._written
 
     def write(self, line: bytes) -> None:
-        """Take a line with its newline; it is out well within 200 ms."""
+        """Take a line with its newline; it is written within 200 ms unless the reader hangs."""
         self._lines.append(line)
         if self._handle is None:
-            self._handle = self._loop.call_later(_INTERVAL, self.flush)
+            self._handle = self._loop.call_later(_BATCH_INTERVAL, self.flush)
 
     def flush(self) -> None:
-        """Hand what has been collected to the thread."""
+        """Hand the collected lines to the thread."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
         lines, self._lines = self._lines, []
         if not lines:
             return
-        if self.waiting > _LIMIT:
+        if self.waiting > _MAX_WAITING:
             self._dropped += len(lines)
             return
         if self._dropped:
@@ -69,7 +103,7 @@ class LineWriter:
         self._queue.put(batch)
 
     def close(self) -> None:
-        """Write what is left, as long as the reader takes it within a second."""
+        """Write the remaining lines, if the reader takes them within a second."""
         self.flush()
         if self._dropped:
             self._queue.put(_dropped(self._dropped))
@@ -78,14 +112,7 @@ class LineWriter:
 
     def _run(self) -> None:
         while (batch := self._queue.get()) is not None:
-            view = memoryview(batch)
-            while view:
-                try:
-                    view = view[os.write(self._descriptor, view) :]
-                except BlockingIOError:
-                    threading.Event().wait(0.01)  # somebody made the descriptor non-blocking
-                except OSError:
-                    break  # the reader has gone: there is no place left to say so
+            self._output(batch)
             self._written += len(batch)
 
 

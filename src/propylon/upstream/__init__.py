@@ -1,10 +1,10 @@
-"""An HTTP client: it knows HTTP, and nothing of gateways.
+"""Send requests to upstreams: an HTTP/1.1 client that knows HTTP, and nothing of gateways.
 
-- `ports`: the nouns `Outgoing` and `Answer`, and the ports `Upstream`, `RequestBody` and `Sink`.
-- `connection`: one socket, one exchange at a time; `reply`: its answer.
-- `pool`: the kept-alive connections of one instance; decides synchronously. `pools`: the pools of a process.
-- `dial`: from a name to a socket; `strays`: close connections whose name now leads elsewhere.
-- `inprocess`: an ASGI app that is asked like any upstream.
-- `probe`: ask again and again whether an upstream is well.
-- `fetch`: one small document; `site`: a URL that the gateway itself asks.
+- `ports`: the values `Outgoing` and `Answer`, and the ports `Upstream`, `RequestBody` and `Sink`.
+- `connection`: one socket, one exchange at a time; `reply`: the answer to that exchange.
+- `pool`: the kept-alive connections of one instance; `pools`: the pools of a process, by address.
+- `dial`: from a host name to an open socket; `strays`: find connections whose name now resolves elsewhere.
+- `inprocess`: an ASGI app in this process as an upstream.
+- `probe`: health checks: ask an upstream periodically.
+- `fetch`: request one small document; `site`: a URL that the gateway itself requests.
 """

@@ -3,11 +3,19 @@
     begin() ──► HEAD ──(final head)──► BODY ──(complete)──► idle again, or closed
                  │  ▲                   │
                  │  └─ 1xx              └─ cut short, silent, or abort(): closed
-                 └─ closed, silent, nonsense: the signal fails
+                 └─ closed, silent, malformed: the signal fails
 
-Rules. What could be read in two ways is a 502 and a closed connection. Bytes that come when none are
-due (an unsolicited 408, a second answer) close it, too: they must never be paired with the next
-request. It goes back to its pool only when both messages have ended, and cleanly.
+Facts. On a kept-alive connection the next client's answer comes after this client's answer. A byte too many or too few
+here is an answer for the wrong client.
+
+Rules.
+
+1. An answer that could be read in two ways is a 502, and the connection is closed.
+2. Bytes that arrive when no answer is due (an unsolicited 408, a second answer) close the connection: they must never
+   be paired with the next request (response queue poisoning).
+3. The connection goes back to its pool only when request and answer have both ended as their framing says.
+4. An answer that ends early is never passed on as a whole one: the sink is not told `finish`.
+5. Each direction has back-pressure: a slow client pauses reading here, a slow upstream pauses the client's body.
 """
 
 from __future__ import annotations
@@ -30,42 +38,50 @@ from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER, Ticker
 from propylon.upstream.ports import Answer, Outgoing, RequestBody, Sink
 from propylon.upstream.reply import Reply
-from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, chunk
+from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, announced, chunk
 from propylon.wire.message import CHUNKED, NO_BODY, Response
 from propylon.wire.response import ResponseReader
 
-__all__ = ["Connection", "Keeper"]
+__all__ = ["Connection", "Owner"]
 
-_MAX_HEAD = 64 * 1024  # as a client's by default; nginx allows an upstream a quarter of it
-# Nobody sends more than a few; an endless stream of 1xx is an upstream that never answers.
+# Bytes, as `server.max_header` allows a client by default. nginx allows an upstream 4 or 8 KiB
+# (`proxy_buffer_size`), HAProxy 16 KiB (`tune.bufsize`), Envoy 60 KiB; an endless head must not
+# fill the memory.
+_MAX_HEAD = 64 * 1024
+# RFC 9110, 15.2: a client must be able to parse one or more 1xx answers. Upstreams send a few; one
+# that sends them without end never answers, and each of them would count as a sign of life.
 _MAX_INTERIM = 100
-# An SSH or SMTP banner is not waited behind until the timeout.
+# Whatever does not begin like this (the banner of an SSH or SMTP server, HTTP/0.9) is refused at
+# its first bytes, and not only at the timeout.
 _HTTP = b"HTTP/1."
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL_STATUS = 200
 _CONTINUE = 100
 
 
-class Keeper(Protocol):
-    """Who owns the connection between exchanges."""
+class Owner(Protocol):
+    """What owns a connection between exchanges: its pool."""
 
     def release(self, connection: Connection) -> None:
-        """Take back a connection that is clean and open."""
+        """Take back an open connection whose exchange has ended cleanly."""
 
     def discard(self, connection: Connection) -> None:
-        """Note that the connection is gone."""
+        """Drop a connection that is closed."""
 
-    def distrust(self, since: float) -> None:
-        """Note that one that was idle since then was dead, without a word from the upstream."""
+    def close_idle_since(self, since: float) -> None:
+        """Close the connections that have been idle since then or longer: one of them turned out to be dead.
+
+        `since` is a time of the loop's clock.
+        """
 
 
 class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection to an upstream."""
 
-    def __init__(self, keeper: Keeper, ticker: Ticker, outbox: Outbox) -> None:
-        """Belong to `keeper`; `ticker` watches `deadline` while the connection is open."""
+    def __init__(self, owner: Owner, ticker: Ticker, outbox: Outbox) -> None:
+        """Belong to `owner`; write by `outbox`; `ticker` watches `deadline` while the connection is open."""
         # Per connection
-        self._keeper = keeper
+        self._owner = owner
         self._ticker = ticker
         self._outbox = outbox
         self._transport: asyncio.Transport | None = None
@@ -73,25 +89,25 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.uses = 0
         self._paused = False
-        self._held_back = False  # by the sink
-        self._loss: Exception | None = None
+        self._paused_by_sink = False  # the sink has called `pause`
+        self._loss: Exception | None = None  # what ended the connection before `pipe`
         self._heads = ResponseReader()
         # Per exchange
         self._outgoing: Outgoing | None = None
-        self._answered: Signal[Answer] | None = None  # set while the head is awaited
-        self._reply: Reply | None = None  # set while the body is awaited
+        self._answered: Signal[Answer] | None = None  # not None while the head is awaited
+        self._reply: Reply | None = None  # not None while the body is awaited
         self._ended: Signal[None] | None = None
         self._sink: Sink | None = None
         self._body: RequestBody | None = None
-        self._sent = True  # the request has gone out whole
-        self._buffer = b""
-        self._held: list[bytes] = []
+        self._sent = True  # the whole request has been sent
+        self._buffer = b""  # the beginning of a head
+        self._early_body: list[bytes] = []  # what arrived of the body before `pipe`
         self._reader: BodyReader | None = None
-        self._interims = 0
-        self._end = NEVER
+        self._interims = 0  # 1xx answers so far
+        self._max_deadline = NEVER  # when `max_duration` is over
 
     def __repr__(self) -> str:
-        """Tell the state in a word, for logs and tests."""
+        """Show the state and the number of exchanges, for logs and tests."""
         state = "idle" if self._transport is not None else "closed"
         if self._answered is not None:
             state = "awaiting head"
@@ -101,16 +117,22 @@ class Connection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether the next exchange may begin here, as far as anyone can know."""
+        """Whether an exchange may begin here, as far as the gateway knows."""
+        # The upstream may have closed it just now, and the FIN may be on its way: RFC 9112, 9.5.
         return self._transport is not None and not self._transport.is_closing()
 
     # The exchange
 
     def begin(self, outgoing: Outgoing, sink: Sink) -> Signal[Answer]:
-        """Send the request; the signal brings the final answer's head. Raises ConnectFailed."""
+        """Send the request; the signal is set with the final answer, when its head has arrived.
+
+        `sink` gets the 1xx answers. Raises ConnectFailed if the connection is closed: the request was not sent, so
+        the caller may try another instance whatever the method.
+        """
         transport = self._transport
         if transport is None:
-            # It spoke before it was asked, or hung up between two turns of the loop.
+            # The upstream sent bytes before the request, or closed the connection between two turns
+            # of the loop.
             msg = "The upstream closed the connection before it was asked"
             raise ConnectFailed(msg)
         self.uses += 1
@@ -118,123 +140,142 @@ class Connection(asyncio.Protocol):
         self._sink = sink
         answered: Signal[Answer] = Signal(self._abandoned)
         self._answered = answered
-        self._outbox.write(transport, outgoing.line + outgoing.block + HEAD_END)
+        # One write for the whole head: a head in two segments costs an upstream two reads.
+        if outgoing.length == NO_BODY:
+            self._outbox.write(transport, outgoing.line + outgoing.block + HEAD_END)
+        else:
+            framing = announced(outgoing.length)
+            self._outbox.write(transport, outgoing.line + outgoing.block + framing + HEAD_END)
         timeouts = outgoing.timeouts
         now = self._ticker.now
-        self._end = now + timeouts.max_duration
+        self._max_deadline = now + timeouts.max_duration
         body = outgoing.body
         if body is None:
-            self.deadline = min(now + timeouts.first_byte, outgoing.deadline, self._end)
+            self.deadline = min(now + timeouts.first_byte, outgoing.deadline, self._max_deadline)
         else:
+            # `first_byte` and `total` begin at the end of the body: until then the client may be
+            # slow.
             self._sent = False
             self._body = body
-            self.deadline = self._end
+            self.deadline = self._max_deadline
             outgoing.begin_sending()
             self._pipe(body)
         return answered
 
     def _pipe(self, body: RequestBody) -> None:
+        """Have the request's body pushed here. Raises what `RequestBody.pipe` raises."""
         piped = False
         try:
             body.pipe(self)
             piped = True
         finally:
             if not piped:
-                self.abort()  # too large, it turns out: half a request must not stay here
+                # The body is too large, say. A part of a request must not stay in the connection:
+                # the upstream would wait for the rest, and take the next request for it.
+                self.abort()
 
     def pipe(self, sink: Sink) -> Signal[None]:
-        """Push the body of the answer to `sink`, what was held first."""
+        """Push the body of the answer to `sink`, first what has arrived already.
+
+        The signal is set at the end of the body, or fails if the body breaks off.
+        """
         reply = self._reply
         ended: Signal[None] = Signal(lambda _: reply.abort() if reply is not None else None)
         self._ended = ended
         self._sink = sink
-        self._touch()
-        held, self._held = self._held, []
+        self._restart_idle_timeout()
+        held, self._early_body = self._early_body, []
         for data in held:
             self._receive_body(data)
         if self._reply is None or ended.done:
             return ended
         if self._transport is None:
-            self._lost_body(self._loss)
-        elif not self._held_back:
-            self._read_on()
+            self._body_lost(self._loss)
+        elif not self._paused_by_sink:
+            self._resume_reading()
         return ended
 
     def pause(self) -> None:
-        """Stop reading, as long as the client is slow."""
-        self._held_back = True
-        self._stop_reading()
+        """Stop reading from the upstream, because the client is slow (back-pressure)."""
+        self._paused_by_sink = True
+        self._pause_reading()
 
     def resume(self) -> None:
-        """Go on reading."""
-        self._held_back = False
-        self._read_on()
+        """Read from the upstream again."""
+        self._paused_by_sink = False
+        self._resume_reading()
 
-    def _stop_reading(self) -> None:
+    def _pause_reading(self) -> None:
         if (transport := self._transport) is not None and not transport.is_closing():
             self._paused = True
             transport.pause_reading()
-            self.deadline = self._end  # silence is not the upstream's fault meanwhile
+            # While we do not read, silence is not the upstream's fault.
+            self.deadline = self._max_deadline
 
-    def _read_on(self) -> None:
+    def _resume_reading(self) -> None:
         if (transport := self._transport) is not None and not transport.is_closing():
             self._paused = False
             transport.resume_reading()
-            self._touch()
+            self._restart_idle_timeout()
 
     def _abandoned(self, answer: Answer | None) -> None:
-        """Close: whoever waited for the head has given up, or never took the answer."""
+        """Close the connection, because the waiter gave up, before the answer came or without taking it."""
         if answer is None:
             self.abort()
         else:
             answer.abort()
 
     def abort(self) -> None:
-        """Close at once, without waiting for what is in flight."""
-        self._clear()
+        """Close the connection at once, without waiting for the bytes in flight."""
+        # The owner is told here and not by `connection_lost`, which comes in a later turn of the
+        # loop: a pool must not hand out this connection meanwhile.
+        self._reset()
         transport, self._transport = self._transport, None
         if transport is not None:
             self._ticker.forget(self)
-            self._keeper.discard(self)
+            self._owner.discard(self)
             transport.abort()
 
     def expire(self) -> None:
-        """End what has taken too long: an exchange, or an idle connection's life.
-
-        What the client is slow at must not look like the upstream's failure: the breaker would open for all.
-        """
-        if self._answered is not None and self._is_still_sent_by_client():
+        """Fail the exchange whose deadline has passed; close a connection that was idle for too long."""
+        # What the client delayed must not count as a failure of the upstream: a few slow clients
+        # would open the breaker for all clients.
+        if self._answered is not None and self._waits_for_client():
             self._fail(RequestTimeout("The request did not arrive in time", reason="max_duration"))
         elif self._answered is not None:
             self._fail(UpstreamTimeout("The upstream did not answer in time"))
-        elif self._held_back:
+        elif self._paused_by_sink:
             self._fail(ClientGone("The client reads its answer too slowly", reason="max_duration"))
         elif self._reply is not None:
             self._fail(UpstreamTimeout("The upstream fell silent in the middle of its answer"))
         else:
             self.abort()
 
-    def _is_still_sent_by_client(self) -> bool:
-        """Whether all that has come of the request has gone on, and more is to come."""
+    def _waits_for_client(self) -> bool:
+        """Whether the upstream has got all of the request that has arrived, and more of it is to come."""
         body, transport = self._body, self._transport
         if body is None or body.complete or transport is None:
             return False
         return transport.get_write_buffer_size() == 0
 
-    def _touch(self) -> None:
+    def _restart_idle_timeout(self) -> None:
         if self._outgoing is not None:
-            self.deadline = min(self._ticker.now + self._outgoing.timeouts.idle, self._end)
+            self.deadline = min(self._ticker.now + self._outgoing.timeouts.idle, self._max_deadline)
 
     # BodySink: the request's body on its way out
 
     def body_data(self, data: bytes) -> None:
-        """Send the next piece."""
+        """Send the next piece of the request's body to the upstream."""
+        # An empty chunk would end the body (RFC 9112, 7.1).
         if self._transport is not None and self._body is not None and data:
             data = chunk(data) if self._body.length == CHUNKED else data
             self._outbox.write(self._transport, data)
 
-    def body_end(self) -> None:
-        """Note that the request has gone out whole: from now on the upstream is waited for."""
+    def body_end(
+        self,
+        trailers: bytes = b"",  # noqa: ARG002 — dropped, as RFC 9110, 6.5.1 allows
+    ) -> None:
+        """Complete the request: from now on the gateway waits for the upstream, and its timeouts run."""
         body, outgoing = self._body, self._outgoing
         if self._transport is None or body is None or outgoing is None:
             return
@@ -245,64 +286,71 @@ class Connection(asyncio.Protocol):
         if self._answered is not None:
             now = self._ticker.now
             first_byte = now + outgoing.timeouts.first_byte
-            self.deadline = min(first_byte, outgoing.begin_waiting(now), self._end)
+            self.deadline = min(first_byte, outgoing.begin_waiting(now), self._max_deadline)
 
     def pause_writing(self) -> None:
-        """Have the client wait: the upstream reads slowly. It may not stop for ever."""
+        """Pause the client's body, because the upstream reads slowly (back-pressure)."""
+        # The idle timeout runs meanwhile: an upstream that stops reading for good must not hold the
+        # client for ever.
         if self._body is not None:
             self._body.pause()
-            self._touch()
+            self._restart_idle_timeout()
 
     def resume_writing(self) -> None:
-        """Let the client go on."""
+        """Resume the client's body; the idle timeout stops, because now the client may be slow."""
         if self._body is not None:
-            self.deadline = self._end
+            self.deadline = self._max_deadline
             self._body.resume()
 
     # asyncio.Protocol: the answer on its way in
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        # uvloop's transports are no subclass of asyncio's, but have all it has.
+        """Take the transport, and have the ticker watch the deadline."""
+        # uvloop's transports do not inherit from asyncio.Transport, but have all its methods.
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
         self._ticker.watch(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, wherever the answer stands."""
+        """Read the head or the body of the answer, whichever is due; close the connection if neither is."""
         answered = self._answered
         if answered is not None:
             try:
+                # Joined anew for each piece, which is quadratic, but bounded by `_MAX_HEAD`.
                 self._receive_head(answered, self._buffer + data if self._buffer else data)
             except GatewayError as error:
                 self._fail(error)
         elif self._reply is not None:
             self._receive_body(data)
         else:
-            # Nothing is due: an unsolicited answer, or more than the last one announced.
+            # Rule 2: an unsolicited answer, or more bytes than the last answer announced.
             self.abort()
 
     def eof_received(self) -> bool:
-        """Let the transport close: an upstream that is done talking is done."""
+        """Let the transport close the connection, after a half-close by the upstream."""
+        # RFC 9112, 9.6: a server that closes its side sends no more. Keeping our side open, as True
+        # would, leaves a connection over which no answer can come.
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Drop the connection, and fail or complete the exchange that is under way."""
         if self._transport is not None:
             self._transport = None
             self._ticker.forget(self)
-            self._keeper.discard(self)
+            self._owner.discard(self)
         if self._answered is not None:
-            error = self._lost_head(exc)
+            error = self._head_lost(exc)
+            # What has been idle for as long, or longer, is very likely dead in the same way.
             if isinstance(error, StaleConnection):
-                self._keeper.distrust(self.idle_since)
+                self._owner.close_idle_since(self.idle_since)
             self._fail(error)
         elif self._reply is not None:
-            self._lost_body(exc)
+            self._body_lost(exc)
 
     # Reading the head
 
     def _receive_head(self, answered: Signal[Answer], data: bytes) -> None:
+        """Read heads up to the final one. Raises BadResponse."""
         method = self._outgoing.method if self._outgoing is not None else ""
         known = self._heads.again(data, method)
         if known is not None:
@@ -327,49 +375,62 @@ class Connection(asyncio.Protocol):
                 return
             self._receive_interim(head)
             if self._answered is not answered:
-                return  # given up by whoever took the interim answer
+                return  # the sink aborted the exchange in `interim`
 
     def _receive_interim(self, head: Response) -> None:
         self._interims += 1
+        # RFC 9110, 15.2.2: 101 only answers an Upgrade. The gateway sends none, and a tunnel that
+        # it did not ask for would carry requests past all stages.
         if head.status == _SWITCHING_PROTOCOLS or self._interims > _MAX_INTERIM:
             msg = "The upstream changed the protocol, or never came to its answer"
             raise BadResponse(msg, reason=f"status {head.status}, {self._interims} interim answers")
+        # 100 is between the gateway and the upstream: the edge has sent its own to a client that
+        # waits for one.
         if head.status != _CONTINUE and self._sink is not None:
             self._sink.interim(head)
 
     def _receive_final(self, head: Response, data: bytes, answered: Signal[Answer]) -> None:
         length = head.length
-        if length == len(data):  # most often: the whole answer, and nothing else
-            self._conclude(head, clean=True)
+        # The exchange ends before the waiter resumes: what the waiter does next (a retry, the next
+        # request of the same client) may use this connection.
+        if length == len(data):  # nearly always: the whole answer, and nothing else
+            self._end_exchange(head, clean=True)
             answered.set(Reply(head, data, None))
             return
+        # Bytes after the answer close the connection (rule 2); the answer itself is sound.
         if length == NO_BODY or 0 <= length < len(data):
             body = data[:length] if length >= 0 else b""
-            self._conclude(head, clean=len(data) == len(body))
+            self._end_exchange(head, clean=len(data) == len(body))
             answered.set(Reply(head, body, None))
             return
         self._answered = None
         self._reader = BodyReader(length)
         self._reply = reply = Reply(head, None, self)
-        self._touch()
+        self._restart_idle_timeout()
         if data:
-            self._held.append(data)
+            self._early_body.append(data)
         answered.set(reply)
         if self._reply is reply and self._ended is None:
-            # Until somebody pipes, which may take a turn of the loop: memory is bounded.
-            self._stop_reading()
+            # No sink yet: the waiter may resume in a later turn of the loop, and memory must be
+            # bounded until then.
+            self._pause_reading()
 
     def _fail(self, error: GatewayError) -> None:
-        """Close, and tell whoever waits for the head or for the end of the body."""
+        """Close the connection, and fail the signal for the head or for the end of the body."""
         waiting: Signal[Answer] | Signal[None] | None = self._answered or self._ended
         self.abort()
         if waiting is not None:
             waiting.fail(error)
 
-    def _lost_head(self, exc: Exception | None) -> GatewayError:
+    def _head_lost(self, exc: Exception | None) -> GatewayError:
+        """Return the error for a connection that closed while the head was awaited."""
+        # RFC 9112, 9.3.1: an upstream may close an idle connection just as the next request is
+        # sent. On a connection that has served before, and without one byte of an answer, that is
+        # no failure, and the request may be sent again if it is idempotent.
         if self.uses > 1 and not self._buffer and not self._interims:
             msg = "The upstream had closed the connection"
             return StaleConnection(msg, reason=repr(exc))
+        # An orderly close in mid-head is a broken upstream (502), a reset may be a restart of it.
         if self._buffer and exc is None:
             msg = "The upstream's answer ended in the middle of its head"
             return BadResponse(msg)
@@ -383,14 +444,16 @@ class Connection(asyncio.Protocol):
         if reader is None:
             return
         if self._ended is None or sink is None:
-            self._held.append(data)
+            self._early_body.append(data)
             return
-        self._touch()
+        self._restart_idle_timeout()
         try:
             piece = reader.feed(data)
         except FramingError as error:
             self._fail(BadResponse("The upstream's answer is malformed", reason=str(error)))
             return
+        # The end and the data before it arrive together as a rule. The data goes first, since
+        # `finish` is the last call that a sink gets.
         if piece:
             sink.write(piece)
         if reader.done:
@@ -400,16 +463,19 @@ class Connection(asyncio.Protocol):
         sink, ended, reply = self._sink, self._ended, self._reply
         if reply is None:
             return  # the sink aborted us in its `write`
-        self._conclude(reply.head, clean=clean)
+        trailers = b"" if self._reader is None else self._reader.trailers
+        self._end_exchange(reply.head, clean=clean)
         if sink is not None:
-            sink.finish()
+            sink.finish(trailers)
         if ended is not None:
             ended.set(None)
 
-    def _lost_body(self, exc: Exception | None) -> None:
+    def _body_lost(self, exc: Exception | None) -> None:
         if self._ended is None or self._reader is None:
             self._loss = exc
-            return  # `pipe` will find out
+            return  # `pipe` raises it, after what has arrived
+        # RFC 9112, 8: only an orderly close ends a body without a length. A reset is an incomplete
+        # message.
         if self._reader.until_close and exc is None:
             self._complete(clean=False)
             return
@@ -418,23 +484,26 @@ class Connection(asyncio.Protocol):
 
     # Between exchanges
 
-    def _conclude(self, head: Response, *, clean: bool) -> None:
-        """Give the connection back if both messages have ended cleanly, else close it."""
+    def _end_exchange(self, head: Response, *, clean: bool) -> None:
+        """Give the connection back to its owner if request and answer have ended cleanly, else close it (rule 3)."""
+        # An answer that comes before the end of the request (413, say) leaves the rest of the body
+        # unsent: the upstream would take the next request for it.
         transport = self._transport
         reusable = clean and self._sent and head.keep_alive
-        self._clear()
+        self._reset()
         if reusable and transport is not None and not transport.is_closing():
             self.idle_since = self._ticker.now
-            self._keeper.release(self)
+            self._owner.release(self)
         else:
             self.abort()
 
-    def _clear(self) -> None:
-        """Forget the exchange."""
+    def _reset(self) -> None:
+        """Reset the state of the exchange, and detach its body and its reply from this connection."""
         self._answered = None
         self._outgoing = None
         self._sink = None
         self._interims = 0
+        # A client that still sends its body must not write into the next exchange.
         if self._body is not None:
             self._body.unpipe()
             self._body = None
@@ -442,11 +511,13 @@ class Connection(asyncio.Protocol):
         if self._buffer:
             self._buffer = b""
         if self._reply is not None:
-            self._reply.let_go()
+            self._reply.detach()
             self._reply = None
             self._ended = None
             self._reader = None
-            self._held = []
-        self._held_back = False
+            self._early_body = []
+        # The pause of a slow client must not hold up the next exchange, nor hide that the upstream
+        # closes the connection: a transport that does not read sees no FIN.
+        self._paused_by_sink = False
         if self._paused:
-            self._read_on()  # a slow reader's pause is not the next one's
+            self._resume_reading()

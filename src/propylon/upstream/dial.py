@@ -1,7 +1,11 @@
-"""Open a connection to an instance: from its name to addresses, from an address to a socket.
+"""Open a connection to an instance: resolve its name, check the addresses, connect to one of them.
 
-A name is looked up once, its addresses are checked, and exactly these are connected to, by address: a name
-that leads elsewhere a moment later (DNS rebinding) leads nobody find_strays.
+Facts. An attacker who owns a name can have it resolve to a permitted address when it is checked, and to 169.254.169.254
+when it is connected to (DNS rebinding).
+
+Strategy. The name is resolved once. Its addresses are checked, and exactly these are connected to, by address. They are
+tried one after the other, and not in parallel as by Happy Eyeballs (RFC 8305): upstreams would see connections that are
+reset unused.
 """
 
 from __future__ import annotations
@@ -23,10 +27,10 @@ __all__ = ["Address", "Dialer"]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an instance listens; `tls` is what to verify it with, for https.
+    """Where an instance listens; `tls` verifies its certificate, for https.
 
-    `name` is whose certificate it has to show, where that is not `host`: one of several addresses
-    of a name shows the name's.
+    `name` is the name that its certificate must have, if that is not `host`: an instance that is one of several addresses
+    of a name has the certificate of the name.
     """
 
     host: str
@@ -41,7 +45,7 @@ class Address:
 
 
 class Dialer:
-    """Open connections; `names` knows addresses, `permit` says which of them may be asked."""
+    """Opens the connections of one pool."""
 
     __slots__ = ("_loop", "_names", "_peers", "_permit")
 
@@ -51,10 +55,15 @@ class Dialer:
         names: Names = SYSTEM,
         permit: AddressFilter | None = None,
     ) -> None:
-        """Without `permit`, every address may be asked: what the operator wrote down is meant."""
+        """Resolve hosts by `names`, and connect only to addresses that `permit` admits.
+
+        Without `permit`, every address is admitted: the operator wrote the host down.
+        """
         self._loop = loop
         self._names = names
         self._permit = permit
+        # By connection, the address that it was opened to. Weak: a connection outlives its pool's
+        # interest in it by a turn of the loop, and must not stay because of this.
         self._peers: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
 
     async def open(
@@ -63,29 +72,37 @@ class Dialer:
         make: Callable[[], Connection],
         timeout: float,  # noqa: ASYNC109 — translated here
     ) -> Connection:
-        """Return an open connection. Raises ConnectFailed or ConnectTimeout; nothing is left behind."""
+        """Return an open connection, which `make` creates, within `timeout` seconds, the name lookup included.
+
+        Raises ConnectFailed or ConnectTimeout, and closes what it has opened.
+        """
         found: Sequence[str] = ()
         try:
+            # One timeout for the lookup and all attempts: a client waits for their sum.
             async with asyncio.timeout(timeout):
                 found = await self._candidates(address.host)
                 return await self._open(found, address, make)
         except TimeoutError as error:
             raise self._too_late(address.host, found, error) from error
         except OSError as error:
+            # The host may have moved: the next attempt looks the name up again.
             self._names.mark_stale(address.host)
             msg = "No connection to the upstream"
             raise ConnectFailed(msg, reason=str(error)) from error
 
     async def find_strays(self, host: str, connections: Collection[Connection]) -> list[Connection]:
-        """Return those of the connections that go where the name leads no longer."""
+        """Return those of the connections whose address is no longer among those of the name."""
         try:
             found = await self._names.addresses(host)
         except ConnectFailed:
-            return []  # who cannot be asked is not believed to be gone
-        return [one for one in connections if self._peers.get(one) not in found]
+            return []  # a name server that does not answer says nothing about the upstream
+        return [
+            connection for connection in connections if self._peers.get(connection) not in found
+        ]
 
     def _too_late(self, host: str, found: Sequence[str], error: TimeoutError) -> ConnectTimeout:
         msg = "No connection to the upstream in time"
+        # Before there were addresses, the name server was slow, not the upstream: nothing is stale.
         if not found:
             return ConnectTimeout(msg, reason=f"name lookup of {host}: it has not ended")
         self._names.mark_stale(host)
@@ -94,7 +111,7 @@ class Dialer:
     async def _open(
         self, hosts: Sequence[str], address: Address, make: Callable[[], Connection]
     ) -> Connection:
-        """Try the addresses in their order. Raises OSError."""
+        """Try the addresses in their order. Raises OSError, with the reason for each of them."""
         failures: list[OSError] = []
         reasons: list[str] = []
         for host in hosts:
@@ -103,16 +120,21 @@ class Dialer:
             except OSError as error:
                 failures.append(error)
                 reasons.append(f"{host}: {error}")
-        # The system's own patience may be shorter than ours: that is a timeout, too.
+        # The system's own connect timeout may be shorter than ours. It raises ETIMEDOUT, which is a
+        # timeout to clients, too.
         late = all(isinstance(failure, TimeoutError) for failure in failures)
         raise (TimeoutError if late else OSError)("; ".join(reasons))
 
     async def _candidates(self, host: str) -> Sequence[str]:
+        """Return the addresses to try, in order. Raises ConnectFailed if there are none, or none that is admitted."""
+        # RFC 3986, 3.2.2: an address is not a name. A resolver may still look it up, and answer.
         literal = parse_address(host) is not None
         found = [host] if literal else await self._names.addresses(host)
         permit = self._permit
         if permit is None:
             return found
+        # All addresses that are not admitted are dropped, and not only the first one checked: a
+        # name with a public and an internal address is how a list is passed.
         allowed = [address for address in found if permit(address)]
         if not allowed:
             msg = "The upstream's address is not one that may be asked"
@@ -120,6 +142,8 @@ class Dialer:
         return allowed
 
     async def _connect(self, host: str, address: Address, connection: Connection) -> Connection:
+        # RFC 6066, 3, and RFC 9110, 4.3.4: SNI and the certificate are for the name in the URL,
+        # though the connection is to an address.
         name = address.name or address.host
         opened = False
         try:
@@ -134,6 +158,7 @@ class Dialer:
             opened = True
         finally:
             if not opened:
-                # Cancelled at the last moment, uvloop closes the socket without telling anybody.
+                # When it is cancelled at the last moment, uvloop closes the socket without calling
+                # `connection_lost`.
                 connection.abort()
         return connection

@@ -1,7 +1,8 @@
-"""Fetch a small document from an upstream, whole: what the gateway itself asks of others.
+"""Fetch one small document from an upstream: a key set, an introspection answer, a service's OpenAPI document.
 
-No redirect is followed: an answer must come from where the operator said (a key set that moves to
-another host is an attack, or a mistake that somebody should see).
+Rules. The answer is bounded in time and size: a key set endpoint that is taken over must not fill the memory. No redirect
+is followed: the operator named the host, and a key set that moves to another one is an attack, or a mistake that the
+operator should see.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["Fetched", "fetch"]
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An answer, read to its end."""
+    """An answer that was read to its end: its status, header block and whole body."""
 
     status: int
     block: bytes
@@ -35,29 +36,28 @@ async def fetch(
     within: float,
     limit: int,
 ) -> Fetched:
-    """Send one request (`line` without the version) and read the answer, in `within` seconds at most.
+    """Send one request and return the whole answer, within `within` seconds.
 
-    `block` is the finished header block, without the framing of `body`. Must run in a task. Raises
-    what `Upstream.send` raises, BadResponse for a body of more than `limit` bytes, and
-    UpstreamTimeout.
+    `line` is the request line without the version; `block` the header block without the framing of `body`. Must run in a
+    task. Raises what `Upstream.send` raises, BadResponse for a body of more than `limit` bytes, and UpstreamTimeout.
     """
-    given = None if body is None else _Given(body)
-    if body is not None:
-        block += b"\r\nContent-Length: %d" % len(body)
+    request_body = None if body is None else _BytesBody(body)
     outgoing = Outgoing(
         line.split(b" ", 1)[0].decode("ascii"),
         line + b" HTTP/1.1",
         block,
-        given,
+        request_body,
         Timeouts(within, within, within, within, within),
         asyncio.get_running_loop().time() + within,
+        length=NO_BODY if body is None else len(body),
     )
     try:
         async with asyncio.timeout(within):
             try:
                 answer = await upstream.send(outgoing, _Collector(limit))
             except StaleConnection:
-                # Closed between two questions: that is no failure, and asking changes nothing there.
+                # The upstream closed the connection between two requests. That is no failure, and
+                # what is fetched here changes nothing there: it may be sent again.
                 answer = await upstream.send(outgoing, _Collector(limit))
             return await _read(answer, limit)
     except TimeoutError as error:
@@ -81,7 +81,7 @@ def _too_large(limit: int) -> BadResponse:
 
 
 class _Collector:
-    """A sink that keeps a bounded body, and nobody's 1xx answers."""
+    """A sink that collects a body of at most `limit` bytes, and drops 1xx answers."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -91,40 +91,46 @@ class _Collector:
         self._ended: Signal[None] | None = None
 
     async def collect(self, answer: Answer) -> bytes:
-        """Return the body. Raises BadResponse as soon as it is too large."""
+        """Return the body of the answer. Raises BadResponse as soon as it is too large."""
         self._answer = answer
+        # `pipe` may push all of the body before it returns, so the limit is checked again below.
         self._ended = answer.pipe(self)
         self._check()
         await self._ended
-        if self._size > self._limit:  # it was all there at once
+        if (
+            self._size > self._limit
+        ):  # it arrived in one piece, and the signal was set before `_check` could fail it
             raise _too_large(self._limit)
         return b"".join(self._pieces)
 
     def interim(self, head: Response) -> None:
-        """Drop it."""
+        """Ignore a 1xx answer: the final one follows."""
 
     def write(self, data: bytes) -> None:
-        """Keep a piece."""
+        """Collect a piece, unless the body is too large by now."""
         self._size += len(data)
         if self._size <= self._limit:
             self._pieces.append(data)
         else:
             self._check()
 
-    def finish(self) -> None:
-        """Nothing to do: the signal says so, too."""
+    def finish(self, trailers: bytes = b"") -> None:
+        """Do nothing: the signal that `collect` awaits is set at the same time."""
 
     def _check(self) -> None:
-        """Stop reading what is too large, once it can be said to whoever waits."""
+        """Abort an answer that is too large, once there is a signal that can carry the error."""
         if self._size > self._limit and self._answer is not None and self._ended is not None:
+            # What is held is freed at once, and the connection closed: the rest of a body without
+            # end need not be read to be dropped.
             self._pieces.clear()
             self._answer.abort()
             self._ended.fail(_too_large(self._limit))
 
 
-class _Given:
-    """A request body that is there from the start."""
+class _BytesBody:
+    """A request body that is complete from the start."""
 
+    # As `RequestBody` has them. It can be sent again as often as `fetch` tries.
     started = True
     complete = True
     replayable = True
@@ -134,15 +140,15 @@ class _Given:
         self._data = data
 
     def pipe(self, sink: BodySink) -> None:
-        """Push all of it."""
+        """Push the whole body to `sink`."""
         sink.body_data(self._data)
         sink.body_end()
 
     def unpipe(self) -> None:
-        """Nothing is left to push."""
+        """Do nothing: `pipe` has pushed all of it."""
 
     def pause(self) -> None:
-        """Nothing is left to push."""
+        """Do nothing: `pipe` has pushed all of it."""
 
     def resume(self) -> None:
-        """Nothing is left to push."""
+        """Do nothing: `pipe` has pushed all of it."""

@@ -1,7 +1,15 @@
-"""Keep connections to one instance alive, and decide synchronously which one is used next.
+"""Keep connections to one instance alive (keep-alive), and choose one for each request.
 
-Last in, first out: the connection used last is the least likely to have been closed meanwhile, and
-the others can grow old and go. Deciding costs O(1) whatever the number of connections.
+Facts. An upstream may close an idle connection at any moment, also just as the next request is sent over it. A connection
+that was in use a moment ago is the least likely to be closed.
+
+Rules.
+
+1. There are at most `limit` connections, those that are being opened included. A request beyond that waits in a queue
+   that is as long again; one more is refused at once (503).
+2. The choice is synchronous: no other request can come in between. Only opening a connection and waiting take a turn.
+3. Last in, first out: the freshest connection is used, the others grow old and are closed. O(1) for any number of them.
+4. A request that must not be sent twice gets a connection that was in use within the last second, or a new one.
 """
 
 from __future__ import annotations
@@ -25,29 +33,32 @@ from propylon.upstream.strays import StrayCheck
 
 __all__ = ["IDEMPOTENT", "Address", "Pool"]
 
-# RFC 9110, 9.2.2. Sending one of these twice is the same as sending it once.
+# RFC 9110, 9.2.2: sending one of these twice has the same effect as sending it once.
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 
-# nginx keeps idle upstream connections for 60 s.
+# Seconds. nginx keeps idle upstream connections for 60 s (`keepalive_timeout`).
 _IDLE_LIMIT = 60.0
-# Uvicorn and Node close idle connections after 5 s, Gunicorn after 2 s. A request that must not be
-# sent twice goes over a connection only if it was in use a moment ago, else over a new one.
+# Seconds. Uvicorn and Node close idle connections after 5 s, Gunicorn after 2 s. A POST that is
+# sent as the upstream closes has failed, and the gateway cannot know whether it was handled (RFC
+# 9112, 9.3.1).
 _FRESH = 1.0
 
 
-class _Place(Signal[Connection]):
-    """A place in the queue for a connection, given up after a while."""
+class _Waiter(Signal[Connection]):
+    """A request in the queue for a connection, until its deadline in seconds of the loop's clock."""
 
-    __slots__ = ("deadline", "given")
+    __slots__ = ("connection", "deadline")
 
     def __init__(self, deadline: float) -> None:
         super().__init__()
         self.deadline = deadline
-        self.given: Connection | None = None
+        # What was handed over: the request may give up before it resumes, and the connection must
+        # not be lost then.
+        self.connection: Connection | None = None
 
-    def give(self, connection: Connection) -> None:
-        """Hand over a connection."""
-        self.given = connection
+    def hand_over(self, connection: Connection) -> None:
+        """Give the request its connection."""
+        self.connection = connection
         self.set(connection)
 
     def expire(self) -> None:
@@ -56,7 +67,7 @@ class _Place(Signal[Connection]):
 
 
 class Pool:
-    """The connections to one instance: at most `limit`, idle ones reused, the rest queue."""
+    """The connections to one instance, and the queue of the requests that wait for one."""
 
     def __init__(
         self,
@@ -69,7 +80,10 @@ class Pool:
         names: Names = SYSTEM,
         permit: AddressFilter | None = None,
     ) -> None:
-        """Start empty; nothing is connected before it is needed, nor to where `permit` forbids."""
+        """Start without a connection: the first request opens one.
+
+        `limit` is the most connections (`max_connections`); `names` resolves the host; `permit` admits addresses.
+        """
         self._dialer = Dialer(loop, names, permit)
         self._outbox = outbox
         self.address = address
@@ -78,15 +92,15 @@ class Pool:
         self._loop = loop
         self._connections: set[Connection] = set()
         self._connecting = 0
-        self._idle: list[Connection] = []
-        self._queue: deque[_Place] = deque()
+        self._idle: list[Connection] = []  # the freshest last
+        self._queue: deque[_Waiter] = deque()
         self._closing = False
-        # In use, but the name leads elsewhere by now: none of them is used again.
+        # In use, though the name resolves to other addresses now: closed when their exchange ends.
         self._strays: set[Connection] = set()
         self._stray_check = StrayCheck(self._close_strays, ticker, loop)
 
     def __repr__(self) -> str:
-        """Tell how full it is, for logs and tests."""
+        """Show how many connections are open and idle, and how many requests queue, for logs and tests."""
         return (
             f"<Pool {self.address.host}:{self.address.port}"
             f" open={self.open} idle={len(self._idle)} queued={len(self._queue)}>"
@@ -94,43 +108,45 @@ class Pool:
 
     @property
     def open(self) -> int:
-        """How many connections there are, those that are coming about included."""
+        """How many connections there are, those that are being opened included."""
         return len(self._connections) + self._connecting
 
     @property
     def busy(self) -> int:
-        """How many exchanges the instance has in hand, those that queue included."""
+        """How many exchanges are under way, those in the queue included; `least_connections` compares it."""
         return self.open - len(self._idle) + len(self._queue)
 
     def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
-        """Ask the instance; see `Upstream.send`."""
-        connection = self._take(outgoing.method)
+        """Send a request to the instance; see `Upstream.send`."""
+        # No coroutine where a connection is idle: that is the hot path.
+        connection = self._take_idle(outgoing.method)
         if connection is not None:
             return connection.begin(outgoing, sink)
         return self._send_later(outgoing, sink)
 
     async def _send_later(self, outgoing: Outgoing, sink: Sink) -> Answer:
-        connection = await self._obtain(outgoing)
+        connection = await self._acquire(outgoing)
         return await connection.begin(outgoing, sink)
 
     def close(self) -> None:
-        """Close what is idle now and whatever becomes idle later."""
+        """Close idle connections now, and the others when their exchange ends; requests may still be sent."""
         self._closing = True
         for connection in list(self._idle):
             connection.abort()
 
-    # Keeper
+    # Owner
 
     def release(self, connection: Connection) -> None:
-        """Take back a clean connection: hand it to the next in the queue, or keep it."""
+        """Take back a clean connection: hand it to the first request in the queue, or keep it idle."""
+        # First come, first served: a newer request would be lucky, and the oldest would time out.
         if self._strays and connection in self._strays:
             connection.abort()
             return
         while self._queue:
-            place = self._leave_queue()
-            if not place.done:
+            waiter = self._pop_waiter()
+            if not waiter.done:
                 connection.deadline = NEVER
-                place.give(connection)
+                waiter.hand_over(connection)
                 return
         if self._closing:
             connection.abort()
@@ -139,33 +155,32 @@ class Pool:
         self._idle.append(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Note that a connection is gone; somebody in the queue may open another."""
+        """Drop a closed connection; the first request in the queue may open another in its place."""
+        # A search through the list, but only for connections that were closed while they were idle.
         if connection in self._idle:
             self._idle.remove(connection)
         self._connections.discard(connection)
         self._strays.discard(connection)
-        self._make_room()
+        self._connect_for_queue()
 
-    def distrust(self, since: float) -> None:
-        """Close what has been idle at least as long as a connection that turned out to be dead.
-
-        Where nobody says so (a firewall forgot them, the host was replaced), the others are dead as well.
-        """
+    def close_idle_since(self, since: float) -> None:
+        """Close the connections that have been idle as long as one that turned out to be dead, or longer."""
+        # A firewall that forgets idle connections, or a host that was replaced, sends no FIN: the
+        # others are dead, too, and each would cost one request its first attempt.
         suspect = [connection for connection in self._idle if connection.idle_since <= since]
         self._idle = [connection for connection in self._idle if connection.idle_since > since]
         for connection in suspect:
             connection.abort()
 
-    def _make_room(self) -> None:
-        """Open a connection for somebody in the queue, if there may be another.
-
-        Closing ends no exchange: whoever is in the queue by then is still served.
-        """
+    def _connect_for_queue(self) -> None:
+        """Open a connection for the first request in the queue, if the limit allows another one."""
+        # A closed pool does so, too: a reload must not fail the requests that were in its queue.
         if self._queue and self.open < self.limit:
-            spawn(self._replace(), self._loop)
+            spawn(self._connect_for_waiter(), self._loop)
 
     async def _close_strays(self) -> bool:
-        """Let go of what goes where the name leads no longer, when it is idle; False: nothing is left."""
+        """Close connections whose name now resolves elsewhere, if need be later; return False if none is open."""
+        # One that is in use finishes its exchange: the old host is leaving, it is not gone.
         for connection in await self._dialer.find_strays(self.address.host, self._connections):
             if connection in self._idle:
                 connection.abort()
@@ -175,109 +190,121 @@ class Pool:
 
     # Choosing
 
-    def _take(self, method: str) -> Connection | None:
+    def _take_idle(self, method: str) -> Connection | None:
+        """Return an idle connection that is good for this method, or None."""
         idle = self._idle
         while idle:
             connection = idle.pop()
             if method not in IDEMPOTENT and self._ticker.now - connection.idle_since > _FRESH:
+                # The freshest is too old, so all are. They stay for requests that may be repeated.
                 idle.append(connection)
                 return None
             if connection.usable:
                 return connection
         return None
 
-    async def _obtain(self, outgoing: Outgoing) -> Connection:
+    async def _acquire(self, outgoing: Outgoing) -> Connection:
+        """Return a new connection, or wait for one. Raises ConnectFailed, ConnectTimeout, UpstreamBusy."""
         if self.open < self.limit:
             return await self._connect(outgoing)
         if self._idle:
-            # At the limit with idle ones that are too old for this request: make room.
+            # All connections are open, and the idle ones are too old for this request. The oldest
+            # makes room.
             self._idle[0].abort()
             return await self._connect(outgoing)
-        return await self._wait(outgoing)
+        return await self._wait_in_queue(outgoing)
 
-    async def _wait(self, outgoing: Outgoing) -> Connection:
+    async def _wait_in_queue(self, outgoing: Outgoing) -> Connection:
+        # Envoy's defaults: 1024 connections and as many pending requests. A longer queue helps no
+        # client: with all connections in use, the last request in it would time out.
         if len(self._queue) >= self.limit:
             msg = "All connections to the upstream are in use"
             raise UpstreamBusy(msg, reason="max_connections and as many waiting")
-        place = _Place(min(self._loop.time() + outgoing.timeouts.connect, outgoing.deadline))
-        self._ticker.watch(place)
-        self._queue.append(place)
+        waiter = _Waiter(min(self._loop.time() + outgoing.timeouts.connect, outgoing.deadline))
+        self._ticker.watch(waiter)
+        self._queue.append(waiter)
         connection = None
         try:
-            connection = await place
+            connection = await waiter
         finally:
-            self._ticker.forget(place)
+            self._ticker.forget(waiter)
             if connection is None:
-                self._withdraw(place)
+                self._withdraw(waiter)
         return connection
 
-    def _withdraw(self, place: _Place) -> None:
-        """Leave the queue; a connection that was handed over meanwhile goes to the next."""
-        if place in self._queue:
-            self._queue.remove(place)
-        elif place.given is not None:
-            self._give_back(place.given)
-        place.done = True  # whoever is still connecting for it keeps what comes
+    def _withdraw(self, waiter: _Waiter) -> None:
+        """Take a request that gave up out of the queue; pass on a connection that was handed to it already."""
+        if waiter in self._queue:
+            self._queue.remove(waiter)
+        elif waiter.connection is not None:
+            self._release_unused(waiter.connection)
+        # `_connect_for_waiter` may be opening a connection for it, and must see that it has left.
+        waiter.done = True
 
-    def _give_back(self, connection: Connection) -> None:
+    def _release_unused(self, connection: Connection) -> None:
         if connection.usable:
             self.release(connection)
 
-    def _leave_queue(self) -> _Place:
-        place = self._queue.popleft()
-        self._ticker.forget(place)
-        return place
+    def _pop_waiter(self) -> _Waiter:
+        waiter = self._queue.popleft()
+        self._ticker.forget(waiter)
+        return waiter
 
     # Connecting
 
     async def _connect(self, outgoing: Outgoing) -> Connection:
-        """Open a connection within the request's limits; never leave one behind unused."""
+        """Open a connection within the request's timeouts; one that comes too late for it stays in the pool."""
+        # In a task: when the request gives up in the very turn in which the connection is open, the
+        # connection must not be lost, nor counted twice.
         left = max(0.0, outgoing.deadline - self._loop.time())
-        task = self._attempt(min(outgoing.timeouts.connect, left))
+        task = self._start_connecting(min(outgoing.timeouts.connect, left))
         connection = None
         try:
             connection = await task
         finally:
             if connection is None:
-                self._give_up(task)
+                self._abandon_connecting(task)
         return connection
 
-    def _attempt(self, timeout: float) -> asyncio.Task[Connection]:
+    def _start_connecting(self, timeout: float) -> asyncio.Task[Connection]:
+        """Open a connection in a task, and count it from now on."""
         self._connecting += 1
         task = spawn(self._open(timeout), self._loop)
-        # Not in the coroutine: one that is cancelled before its first step has no `finally`.
-        task.add_done_callback(self._attempted)
+        # Counted down here and not in the coroutine: one that is cancelled before its first step
+        # runs no `finally`.
+        task.add_done_callback(self._connecting_ended)
         return task
 
-    def _attempted(self, task: asyncio.Task[Connection]) -> None:
+    def _connecting_ended(self, task: asyncio.Task[Connection]) -> None:
         self._connecting -= 1
         if task.cancelled() or task.exception() is not None:
-            self._make_room()
+            self._connect_for_queue()
         elif task.result().usable:
             self._connections.add(task.result())
+            # An address in the configuration cannot resolve to another one.
             if parse_address(self.address.host) is None:
                 self._stray_check.start()
 
-    def _give_up(self, task: asyncio.Task[Connection]) -> None:
+    def _abandon_connecting(self, task: asyncio.Task[Connection]) -> None:
         if task.done() and not task.cancelled() and task.exception() is None:
-            self._give_back(task.result())  # came too late for this request
+            self._release_unused(task.result())  # it was opened too late for this request
         else:
             task.cancel()
 
-    async def _replace(self) -> None:
-        """Open a connection for the first in the queue."""
+    async def _connect_for_waiter(self) -> None:
+        """Open a connection, and hand it to the request that is first in the queue now."""
         if self.open >= self.limit or not self._queue:
             return
-        place = self._leave_queue()
+        waiter = self._pop_waiter()
         try:
-            connection = await self._attempt(max(0.0, place.deadline - self._loop.time()))
+            connection = await self._start_connecting(max(0.0, waiter.deadline - self._loop.time()))
         except GatewayError as error:
-            place.fail(error)
+            waiter.fail(error)
             return
-        if place.done:
-            self._give_back(connection)
+        if waiter.done:
+            self._release_unused(connection)
         else:
-            place.give(connection)
+            waiter.hand_over(connection)
 
     async def _open(self, timeout: float) -> Connection:  # noqa: ASYNC109 — the dialer's business
         def make() -> Connection:

@@ -1,4 +1,4 @@
-"""Keep the pools of a process: one for each address, found again after a reload."""
+"""Keep the pools of a process, one for each address, so that a reload finds its connections again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Pools"]
 
 
 class Pools:
-    """Makes pools that share a loop, its ticker, its outbox, and whoever knows the addresses of names."""
+    """Creates pools that share a loop, its ticker, its outbox and its resolver."""
 
     def __init__(
         self,
@@ -27,22 +27,26 @@ class Pools:
         outbox: Outbox,
         names: Names = SYSTEM,
     ) -> None:
-        """Start with none."""
+        """Start without a pool; `names` resolves the hosts of all pools."""
         self._loop = loop
         self._ticker = ticker
         self._outbox = outbox
         self._names = names
+        # By address and limit: services that share an address with another limit are meant to be
+        # kept apart.
         self._shared: dict[tuple[Address, int], Pool] = {}
 
     def connect(self, address: Address, limit: int) -> Pool:
-        """Return the pool of an address, the same to whoever asks for it."""
+        """Return the shared pool of an address, with at most `limit` connections; create it if there is none."""
         pool = self._shared.get((address, limit))
         if pool is None:
             pool = self._shared[address, limit] = self.fresh(address, limit)
         return pool
 
     def fresh(self, address: Address, limit: int, permit: AddressFilter | None = None) -> Pool:
-        """Return a pool that nobody else has, and that nobody but its owner closes."""
+        """Return a new pool that is not shared, and connects only to what `permit` admits; the caller closes it."""
+        # For probes, which must not wait in the queue of the requests, and for registered
+        # instances, whose addresses come from clients.
         return Pool(
             address,
             limit=limit,
@@ -54,17 +58,18 @@ class Pools:
         )
 
     def drop(self, pool: Upstream) -> None:
-        """Close a shared pool; who still has it may finish, who asks for the address gets a new one."""
-        self.keep(one for one in self._shared.values() if one is not pool)
+        """Close a shared pool; exchanges under way may end, and the next `connect` creates a new pool."""
+        self.keep(other for other in self._shared.values() if other is not pool)
 
     def keep(self, used: Iterable[Upstream]) -> None:
-        """Close every shared pool but these: a reload left nobody who would ask it."""
-        kept = {id(one) for one in used}
+        """Close every shared pool but these, after a reload that leaves the others unused."""
+        # By identity: two pools of one address may differ in their limit, and both may be in use.
+        kept = {id(pool) for pool in used}
         for key, pool in list(self._shared.items()):
             if id(pool) not in kept:
                 del self._shared[key]
                 pool.close()
 
     def close(self) -> None:
-        """Close every shared pool."""
+        """Close every shared pool, for the stop."""
         self.keep(())

@@ -1,7 +1,8 @@
-"""Name what goes to an upstream and what comes back, and the ports in between.
+"""Define what goes to an upstream (`Outgoing`), what comes back (`Answer`), and the ports between the two sockets.
 
-Bodies are pushed, never pulled: a chunk travels from one socket to the other in one call, without a
-task, a queue or a future. Whoever cannot take more says `pause` to where the chunks come from.
+Strategy. Bodies are pushed, never pulled: a chunk travels from one socket to the other in one call, without a task, a
+queue or a future. The receiver that cannot take more calls `pause` on the source of the chunks (back-pressure), as
+transports of asyncio do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Protocol
 
 from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER
-from propylon.wire.message import Response
+from propylon.wire.message import NO_BODY, Response
 
 __all__ = [
     "Answer",
@@ -27,66 +28,77 @@ __all__ = [
 
 
 class Flow(Protocol):
-    """Where chunks come from: can be told to wait."""
+    """The source of a body's chunks, which can be paused (back-pressure)."""
 
     def pause(self) -> None:
-        """Send no more for now."""
+        """Stop pushing chunks; a few that were read already may still come."""
 
     def resume(self) -> None:
-        """Go on."""
+        """Push chunks again, after `pause`."""
+
+
+# The calls of a sink, in order: any number of `interim`, then any number of `write`, then `finish`
+# or nothing. A body that breaks off is told by the signal of `Answer.pipe`, because a sink that
+# took an error for an end would make a cut answer look whole.
 
 
 class Sink(Protocol):
-    """Where chunks go to."""
+    """The receiver of an answer: of its 1xx answers and of its body."""
 
     def write(self, data: bytes) -> None:
-        """Take the next piece; an empty one is nothing."""
+        """Take the next piece of the body, without the chunked coding; an empty piece means nothing."""
 
-    def finish(self) -> None:
-        """Note that the body is complete."""
+    def finish(self, trailers: bytes = b"") -> None:
+        """Take the end of the body, and the trailers behind it as a block; not called for a body that breaks off."""
 
     def interim(self, head: Response) -> None:
-        """Take a 1xx answer; more will follow."""
+        """Take a 1xx answer (RFC 9110, 15.2); the final answer, or another 1xx, follows."""
 
 
 class RequestBody(Flow, Protocol):
-    """The body of a request, while it comes in."""
+    """The body of a request, while it arrives from the client."""
 
-    length: int
-    complete: bool
-    started: bool
+    # A body of unknown length goes out in the chunked coding, whatever it came in (RFC 9112, 7.1).
+    length: int  # bytes, or CHUNKED
+    complete: bool  # all of it has arrived
+    started: bool  # `pipe` was called: the client was told to go on (100), if it waited for that
 
     def pipe(self, sink: BodySink) -> None:
-        """Push what has come in and what will to `sink`, from the start.
+        """Push what has arrived, from the first byte on, and then what arrives, to `sink`.
 
-        Can be called again, for another attempt, as long as `replayable` is true.
+        May be called again for another attempt while `replayable` is true. Raises PayloadTooLarge.
         """
 
     def unpipe(self) -> None:
-        """Push no more: the attempt is over."""
+        """Stop pushing, because the attempt is over."""
 
     @property
     def replayable(self) -> bool:
-        """Whether `pipe` can still start at the first byte."""
+        """Whether the body is still held from its first byte on, so that another attempt can be made."""
 
 
 class BodySink(Protocol):
-    """Where a request body goes to."""
+    """The receiver of a request's body: an upstream."""
 
     def body_data(self, data: bytes) -> None:
-        """Take the next piece."""
+        """Take the next piece of the body, without the chunked coding."""
 
-    def body_end(self) -> None:
-        """Note that the body is complete."""
+    def body_end(self, trailers: bytes = b"") -> None:
+        """Take the end of the body, and the trailers behind it as a block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long is waited, in seconds.
+    """How long the gateway waits for an upstream, in seconds.
 
-    `total` runs until the final answer's head, retries included, from the moment the request is
-    complete; `idle` is silence in a body; `max_duration` bounds one attempt, body included, if set.
+    `connect` is for one connection, the name lookup included; `first_byte` for the head of the answer, from the end of
+    the request; `idle` for silence in a body. `total` runs from the end of the request to the head of the final answer,
+    retries included. `max_duration`, if set, bounds one attempt with its body.
     """
+
+    # Envoy: 5 s to connect, 15 s for a route (`total`), no limit for a body. nginx: 60 s each. An
+    # idle timeout does not cut long uploads and downloads that make progress, which a limit for the
+    # whole exchange does.
 
     connect: float = 5.0
     first_byte: float = 30.0
@@ -96,16 +108,15 @@ class Timeouts:
 
 
 class Outgoing:
-    """A request on its way out: everything an upstream needs, and the limits it has to keep.
+    """A request to an upstream, complete, with the limits that the upstream's adapter has to keep.
 
-    `line` is the request line; `block` the finished header block, Host and framing included.
-    `deadline` is on the loop's clock and holds until the final answer's head. It is NEVER while
-    the request's body is going out as it comes in: how long that takes is up to the client, and `total`
-    is counted from its end (as Envoy's route timeout is). `context` is for upstreams in this process
-    that may know more than what is sent: it never leaves it.
+    `line` is the request line; `block` the header block, Host included. How the body is framed (`length`: bytes,
+    NO_BODY or CHUNKED) is written by the connection: only it knows whether it will be used again. `deadline` is a time
+    of the loop's clock for the head of the final answer; it is NEVER while the client still sends the body. `context` is
+    for an ASGI app in this process, which may know who is asking; it is never sent.
     """
 
-    __slots__ = ("block", "body", "context", "deadline", "line", "method", "timeouts")
+    __slots__ = ("block", "body", "context", "deadline", "length", "line", "method", "timeouts")
 
     def __init__(
         self,
@@ -116,8 +127,9 @@ class Outgoing:
         timeouts: Timeouts,
         deadline: float,
         context: object = None,
+        length: int = NO_BODY,
     ) -> None:
-        """Take the parts."""
+        """Take the parts; `block` and `line` may be replaced for each attempt."""
         self.method = method
         self.line = line
         self.block = block
@@ -125,43 +137,49 @@ class Outgoing:
         self.timeouts = timeouts
         self.deadline = deadline
         self.context = context
+        self.length = length
 
     def begin_sending(self) -> None:
-        """Suspend `total` if the request has not come in whole: from here on the client is waited for."""
+        """Suspend `total` while the client sends the body: that may take as long as the client needs."""
+        # As Envoy's route timeout, which begins when the request is complete.
         if self.body is not None and not self.body.complete:
             self.deadline = NEVER
 
     def begin_waiting(self, now: float) -> float:
-        """Start `total`, once, when the request has come in whole; return the deadline."""
+        """Start `total` at `now`, if it was suspended, because the request is complete; return the deadline."""
+        # Once: a second attempt sends a body that is complete, and must not get the time again.
         if self.deadline == NEVER:
             self.deadline = now + self.timeouts.total
         return self.deadline
 
 
 class Answer(Flow, Protocol):
-    """An upstream's answer: its head, and its body now or later."""
+    """An upstream's answer: its head, and its body, which may still be arriving."""
 
     head: Response
-    # The whole body, when it came with the head; else None, and `pipe` it.
+    # The whole body, if it arrived with the head; None if it has to be piped.
     body: bytes | None
 
     def pipe(self, sink: Sink) -> Signal[None]:
-        """Push the body to `sink`; the signal is set when it has ended, or fails with its error."""
+        """Push the body to `sink`.
+
+        The signal is set at its end; it fails with UpstreamReset, BadResponse, UpstreamTimeout or ClientGone.
+        """
 
     def abort(self) -> None:
-        """Want no more of it: the connection is closed, the upstream's work cancelled."""
+        """Cancel the answer: close its connection, or cancel the app's task; a no-op after its end."""
 
 
 class Upstream(Protocol):
-    """Anything that can be asked."""
+    """What a request can be sent to: a pool of connections, or an app in this process."""
 
     @property
     def busy(self) -> int:
-        """How many exchanges it has in hand, those that wait for a connection included."""
+        """How many exchanges are under way, those that wait for a connection included."""
 
     def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
-        """Send the request; what is awaited brings the final answer's head.
+        """Send the request; awaiting the result returns the final answer, when its head has arrived.
 
-        1xx answers go to `sink` meanwhile. Raises ConnectFailed, ConnectTimeout, StaleConnection,
-        UpstreamReset, BadResponse or UpstreamTimeout; giving up waiting closes the connection.
+        `sink` gets the 1xx answers meanwhile. A caller that stops awaiting closes the connection. Raises ConnectFailed,
+        ConnectTimeout, UpstreamBusy, StaleConnection, UpstreamReset, BadResponse, UpstreamTimeout or RequestTimeout.
         """

@@ -1,7 +1,7 @@
-"""Ask upstreams again and again whether they are well.
+"""Probe upstreams periodically: health checks.
 
-Each has a task of its own, so that one that hangs delays nobody, and asks at times of its own, so that
-many gateways that started together do not ask together.
+Strategy. Each target has its own task, so that one that hangs delays no other. Intervals are spread by chance, so that
+many gateways and workers that started together do not probe together.
 """
 
 from __future__ import annotations
@@ -20,32 +20,37 @@ __all__ = ["Probe", "ProbeTarget", "Prober", "Result", "ask"]
 
 Clock = Callable[[], float]
 
-# An equal spread of ±10 %, as HAProxy's spread-checks recommends.
+# ±10 %, evenly spread. HAProxy has `spread-checks`, and recommends 2 to 5 %; Envoy has
+# `interval_jitter`. More spread parts gateways sooner that started together.
 _SPREAD = 0.1
-# The first probe comes at once, but not of a thousand instances in one turn of the loop.
+# Seconds. The first probes are soon, but not those of a thousand instances in one turn of the loop.
 _FIRST_WITHIN = 0.5
+# Healthy where the operator configured `health`. HAProxy and Kubernetes accept 3xx, too; a redirect
+# to a login page is no sign of health.
 _SUCCESS = range(200, 300)
+# Healthy where the operator did not: the path is a guess then, and a 404 or a 401 shows that the
+# service answers.
 _NO_SERVER_ERROR = range(200, 500)
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What is asked: `line` without the version, `block` the finished header block.
+    """One health check: `line` is the request line without the version, `block` the header block, `timeout` in seconds.
 
-    The connections of `upstream` should serve nothing else. Where all that it may have are in use, a
-    probe would wait in their queue, and a busy upstream would look like an ill one.
+    `upstream` should be a pool of its own. In the pool of the requests, a probe would wait in the queue when all
+    connections are in use, and a busy upstream would look unhealthy.
     """
 
     upstream: Upstream
     line: bytes
     block: bytes
     timeout: float
-    strict: bool  # True: well is a 2xx; False: anything under 500
+    strict: bool  # True: a 2xx is healthy; False: any status under 500
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a probe ended: with a status, or with an error."""
+    """How a probe ended: with a status or with an error, one of which is None."""
 
     ok: bool
     at: float  # seconds since 1970
@@ -55,12 +60,12 @@ class Result:
 
     @property
     def answered(self) -> bool:
-        """Whether anything came back, even if it was no HTTP."""
+        """Whether the upstream sent anything, even if it was not HTTP."""
         return self.status is not None or isinstance(self.error, BadResponse)
 
     @property
     def reason(self) -> str:
-        """What to tell an operator; not for the public, there may be an address in it."""
+        """The reason for the log; not for /health, because it may hold an address of the network inside."""
         if self.error is None:
             return f"status {self.status}"
         return f"{self.error.message} ({self.error.reason})".removesuffix(" ()")
@@ -68,7 +73,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProbeTarget:
-    """Something to probe every `interval` seconds, and who is told."""
+    """A probe to repeat every `interval` seconds, and the function that gets each result."""
 
     probe: Probe
     interval: float
@@ -76,37 +81,37 @@ class ProbeTarget:
 
 
 class Prober:
-    """Whoever asks, in the background."""
+    """Repeats the probes of all targets in background tasks."""
 
     __slots__ = ("_chance", "_clock", "_tasks", "_wall")
 
     def __init__(self, *, clock: Clock, wall: Clock, chance: Clock) -> None:
-        """Measure by `clock`, date by `wall` (seconds since 1970); `chance` is in [0, 1)."""
+        """Measure by the monotonic `clock`, date by `wall` (seconds since 1970); `chance` returns [0, 1)."""
         self._clock = clock
         self._wall = wall
         self._chance = chance
         self._tasks: dict[ProbeTarget, asyncio.Task[None]] = {}
 
     def watch(self, target: ProbeTarget) -> None:
-        """Probe the target from now on; does nothing the second time. Needs a running loop."""
+        """Probe the target from now on; a no-op if it is being probed. Must run in the loop."""
         if target in self._tasks:
             return
         task = self._tasks[target] = spawn(self._keep_asking(target))
         task.add_done_callback(partial(self._ended, target))
 
     def forget(self, target: ProbeTarget) -> None:
-        """Probe it no more, and report nothing any more; does nothing the second time."""
+        """Stop probing the target, without a further report; a no-op if it is not being probed."""
         task = self._tasks.pop(target, None)
         if task is not None:
             task.cancel()
 
     def _ended(self, target: ProbeTarget, task: asyncio.Task[None]) -> None:
-        """Hold a task no longer that a report's bug has ended: then asyncio logs the bug."""
+        """Drop a task that an exception of `report` has ended: asyncio logs the exception only of a dropped task."""
         if self._tasks.get(target) is task:
             del self._tasks[target]
 
     def close(self) -> None:
-        """Forget them all; their tasks end in the loop's next turns."""
+        """Stop probing all targets; their tasks end in the next turns of the loop."""
         for target in tuple(self._tasks):
             self.forget(target)
 
@@ -115,13 +120,13 @@ class Prober:
         while True:
             began = self._clock()
             target.report(await ask(target.probe, clock=self._clock, wall=self._wall))
-            # From start to start: one that takes its time to fail is not asked less often.
+            # From start to start: a target that is slow to fail is not probed less often.
             pause = target.interval * (1 + _SPREAD * (2 * self._chance() - 1))
             await asyncio.sleep(max(0.0, began + pause - self._clock()))
 
 
 async def ask(probe: Probe, *, clock: Clock, wall: Clock) -> Result:
-    """Ask once. The head of the answer decides; its body is nobody's business."""
+    """Probe once, and return the result; the status decides, and the body is not read."""
     began = clock()
     status: int | None = None
     error: GatewayError | None = None
@@ -132,15 +137,16 @@ async def ask(probe: Probe, *, clock: Clock, wall: Clock) -> Result:
         error = UpstreamTimeout("No answer in time")
     except GatewayError as failure:
         error = failure
-    well = _SUCCESS if probe.strict else _NO_SERVER_ERROR
-    return Result(status in well, wall(), clock() - began, status, error)
+    healthy = _SUCCESS if probe.strict else _NO_SERVER_ERROR
+    return Result(status in healthy, wall(), clock() - began, status, error)
 
 
 async def _status(probe: Probe) -> int:
     try:
         return await _exchange(probe)
     except StaleConnection:
-        # It was asked to close and did not, and then did: that is no illness.
+        # The upstream kept the connection open despite `Connection: close`, and then closed it:
+        # that is no failure.
         return await _exchange(probe)
 
 
@@ -149,25 +155,26 @@ async def _exchange(probe: Probe) -> int:
     outgoing = Outgoing(
         probe.line.split(b" ", 1)[0].decode("ascii"),
         probe.line + b" HTTP/1.1",
-        # A new connection each time shows that connections are still accepted.
+        # A new connection each time shows that the upstream accepts connections. An upstream that
+        # hangs in `accept` may well answer over those that it has.
         probe.block + b"\r\nConnection: close",
         None,
         Timeouts(seconds, seconds, seconds, seconds, seconds),
         asyncio.get_running_loop().time() + seconds,
     )
-    answer = await probe.upstream.send(outgoing, _Nobody())
+    answer = await probe.upstream.send(outgoing, _DiscardingSink())
     answer.abort()
     return answer.head.status
 
 
-class _Nobody:
-    """A sink for 1xx answers that nobody waits for, and for bodies that nobody reads."""
+class _DiscardingSink:
+    """A sink that discards 1xx answers and the body: the status is all that a probe needs."""
 
     def interim(self, head: Response) -> None:
-        """Drop it."""
+        """Discard a 1xx answer."""
 
     def write(self, data: bytes) -> None:
-        """Drop it."""
+        """Discard a piece of the body."""
 
-    def finish(self) -> None:
-        """Nothing to do."""
+    def finish(self, trailers: bytes = b"") -> None:
+        """Do nothing at the end of the body."""

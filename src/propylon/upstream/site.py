@@ -1,6 +1,6 @@
-"""Ask one URL of somebody else's: a key set, an introspection endpoint, a service's document.
+"""Request one URL that the operator configured for the gateway itself: a key set, an introspection endpoint.
 
-Each question goes over the site's own pool, in a bounded time, and brings a bounded answer.
+Each request goes over the site's own pool, so that a slow identity provider takes no connection from a service.
 """
 
 from __future__ import annotations
@@ -16,26 +16,30 @@ from propylon.wire.headers import render
 
 __all__ = ["Connect", "Site"]
 
-# Returns an upstream at an address, with so many connections at the most.
+# Returns an upstream at an address, with at most so many connections.
 Connect = Callable[[Address, int], Upstream]
 
 _PORTS = {"http": 80, "https": 443}
 
 
 class Site:
-    """A URL that the gateway itself asks."""
+    """A URL that the gateway itself requests, and the upstream behind it."""
 
     def __init__(self, url: str, connect: Connect, connections: int) -> None:
-        """Take a checked http or https URL; at most `connections` questions go out at a time."""
+        """Take a checked http or https URL; at most `connections` requests are under way at a time."""
         parts = urlsplit(url)
+        # The system's trust store, and host names are checked. There is no option to switch that
+        # off: a key set from the wrong host is every token forged.
         tls = ssl.create_default_context() if parts.scheme == "https" else None
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         self.upstream = connect(Address(host, port, tls), connections)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        # RFC 9110, 7.2: Host has no userinfo; a password in it would stand in the access log of the
+        # site.
         self._host = parts.netloc.rpartition("@")[2].encode("ascii")
 
     async def get(self, accept: bytes, *, within: float, limit: int) -> Fetched:
-        """Fetch the document. Raises what `fetch` raises."""
+        """GET the document, with `accept` as the media types. Raises what `fetch` raises."""
         return await fetch(
             self.upstream, self._line("GET"), self._head(accept), within=within, limit=limit
         )
@@ -43,7 +47,7 @@ class Site:
     async def post_form(
         self, form: bytes, accept: bytes, lines: bytes = b"", *, within: float, limit: int
     ) -> Fetched:
-        """Send a form, with `lines` as further headers. Raises what `fetch` raises."""
+        """POST a form, with the block `lines` as further headers. Raises what `fetch` raises."""
         head = self._head(accept) + lines
         head += b"\r\nContent-Type: application/x-www-form-urlencoded"
         return await fetch(
@@ -54,4 +58,6 @@ class Site:
         return f"{method} {self._target}".encode("ascii")
 
     def _head(self, accept: bytes) -> bytes:
+        # RFC 9110, 10.1.5: a user agent should name itself. Some identity providers refuse requests
+        # that do not.
         return render([(b"Host", self._host), (b"Accept", accept), (b"User-Agent", b"propylon")])

@@ -1,6 +1,10 @@
-"""Look now and then whether a name still leads where its connections go.
+"""Close pooled connections whose host name now resolves to other addresses.
 
-Under load a kept-alive connection is never closed, and the host that the name has left would be asked for ever.
+Facts. Under load a kept-alive connection is never idle for long enough to be closed. Without a check, the host that a name
+has left would get requests for ever: after a blue-green deployment, or when a cloud moves a load balancer.
+
+Strategy. While a pool has connections by name, the addresses are compared every two seconds. The resolver's cache answers,
+so that this causes no query of its own.
 """
 
 from __future__ import annotations
@@ -13,42 +17,46 @@ from propylon.loop.ticker import NEVER, Ticker
 
 __all__ = ["StrayCheck"]
 
-# Names are asked for as often as their TTL says; this is how soon after that their connections follow.
+# Seconds. Names are looked up as often as their TTL says. So much later, at the most, their
+# connections follow.
 _INTERVAL = 2.0
 
 
 class StrayCheck:
-    """Calls `look` every few seconds, once at a time, until it says that there is nothing to look at."""
+    """Calls `check` every two seconds, one call at a time, until it returns False: nothing is left to check."""
 
-    __slots__ = ("_at_work", "_check", "_loop", "_ticker", "deadline")
+    __slots__ = ("_active", "_check", "_loop", "_ticker", "deadline")
 
     def __init__(
         self, check: Callable[[], Awaitable[bool]], ticker: Ticker, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Begin when told so."""
+        """Wait for `start`; `ticker` and `loop` are the pool's."""
         self._check = check
         self._ticker = ticker
         self._loop = loop
-        self._at_work = False
+        self._active = False
         self.deadline = NEVER
 
     def start(self) -> None:
-        """There is something to look at."""
-        if not self._at_work:
-            self._at_work = True
-            self._wait()
+        """Begin to check periodically; a no-op if that is under way."""
+        if not self._active:
+            self._active = True
+            self._schedule()
             self._ticker.watch(self)
 
     def expire(self) -> None:
-        """Look: it is time to."""
-        spawn(self._go_on(), self._loop)
+        """Check now, in a task."""
+        # The name may be in no cache any more, and looking it up takes a while. `deadline` stays
+        # NEVER until the check has ended, so that there is one at a time.
+        spawn(self._run_check(), self._loop)
 
-    async def _go_on(self) -> None:
+    async def _run_check(self) -> None:
         if await self._check():
-            self._wait()
+            self._schedule()
         else:
-            self._at_work = False
+            # No connection is left. The next one that is opened starts the check again.
+            self._active = False
             self._ticker.forget(self)
 
-    def _wait(self) -> None:
+    def _schedule(self) -> None:
         self.deadline = self._loop.time() + _INTERVAL

@@ -1,11 +1,12 @@
-r"""HTTP/1.1 itself, without I/O; used by both edges and by the upstream side.
+r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out, for both edges and for `upstream`.
 
-- `message`: the nouns `Request` and `Response`, heads that were checked.
-- `request`, `response`: bytes of a head → a checked noun. The only modules that know the parser.
-- `buffer`: a stream of bytes → whole heads.
-- `headers`: rules on raw header blocks: find, remove, render.
+- `grammar`: each rule of the RFCs once, by its name. All other packages ask it.
+- `message`: the values `Request` and `Response`, heads that were checked.
+- `request`, `response`: from the bytes of a head to one of these. The only modules that know the parser.
+- `buffer`: from a stream of bytes to whole heads.
+- `headers`: find, remove and render lines of a header block.
 - `framing`: how long a body is, and the chunked coding.
-- `target`: what a request target may be, and how a careless upstream would read it.
+- `target`: what a host and a path may be, and how a careless upstream would read a path.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.
 A request line or a status line, a block and `\r\n\r\n` make a head; blocks join by `+`.

@@ -1,4 +1,11 @@
-"""Cut a stream of bytes into heads, however they are sliced. Pure."""
+"""Cut a stream of bytes into request heads, in whatever pieces the bytes arrive. Pure.
+
+Facts. Nearly every head arrives whole, in one piece. The client chooses the pieces, so a hostile client sends
+single bytes (Slowloris).
+
+Strategy. A head that arrives whole is cut without a copy. Other heads are collected; the search for their end goes
+on where it stopped, so that a head in single bytes costs no more than its length.
+"""
 
 from __future__ import annotations
 
@@ -10,65 +17,67 @@ from propylon.wire.request import HeadProbe
 
 __all__ = ["HeadBuffer"]
 
-# RFC 9112, 2.2: empty lines before a request line are ignored.
+# RFC 9112, 2.2: a server should ignore at least one empty line before a request line. Old clients
+# send a CRLF behind the body of a POST. Only CRLF counts: a bare LF is refused, because other
+# readers end lines there.
 _LINE_ENDS = re.compile(rb"(?:\r\n)*")
 
 
 class HeadBuffer:
-    """Collect a request head until its empty line has come.
-
-    Looking for the end resumes where it stopped, so that a head sent byte by byte costs no more than
-    its length.
-    """
+    """Collect the bytes of one request head until its empty line has arrived."""
 
     __slots__ = ("_buffer", "_limit", "_probe")
 
     def __init__(self, limit: int) -> None:
-        """Hold at most `limit` bytes."""
+        """Collect at most `limit` bytes (`server.max_header`)."""
         self._limit = limit
         self._buffer = bytearray()
         self._probe: HeadProbe | None = None
 
     @property
     def pending(self) -> bool:
-        """Whether a head has begun and not ended."""
+        """Whether a part of a head has arrived; the client then has `timeouts.header` to send the rest."""
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Take the next bytes; return a whole head and what follows it, None if there is none yet.
+        """Take the next bytes; return a whole head and the bytes after it, or None while it is incomplete.
 
-        Raises HeadersTooLarge, or InvalidRequest as soon as the bytes cannot be a head.
+        Raises HeadersTooLarge (431); InvalidRequest (400) as soon as no further bytes could make a head.
         """
         buffer = self._buffer
         if not buffer:
             if data[:1] == b"\r":
-                data = data[_blank(data) :]
+                data = data[_empty_lines(data) :]
             end = data.find(HEAD_END)
             if 0 <= end <= self._limit:
                 return data[: end + 4], data[end + 4 :]
+        # The end has four bytes, three of which may have arrived before.
         searched = max(0, len(buffer) - 3)
         buffer += data
-        if blank := _blank(buffer):
-            del buffer[:blank]  # an empty line that came in two pieces
+        if blank := _empty_lines(buffer):
+            del buffer[:blank]  # an empty line that arrived in two pieces
             searched, data = 0, bytes(buffer)
         end = buffer.find(HEAD_END, searched)
+        # The limit holds for a head that has no end yet, too: an endless head must not fill the
+        # memory.
         if end > self._limit or (end < 0 and len(buffer) > self._limit):
             msg = f"The head of a request may have {self._limit} bytes at the most"
             raise HeadersTooLarge(msg)
         if end < 0:
-            self._look(data)
+            self._check_partial(data)
             return None
         head, rest = bytes(buffer[: end + 4]), bytes(buffer[end + 4 :])
         self.clear()
         return head, rest
 
     def clear(self) -> None:
-        """Forget what has come in."""
+        """Drop the incomplete head, for the next request or because the connection ends."""
         self._buffer.clear()
         self._probe = None
 
-    def _look(self, data: bytes) -> None:
-        """Let the probe see what came in, once the line ends before the request line are past."""
+    def _check_partial(self, data: bytes) -> None:
+        """Have the probe read the new bytes, once the empty lines before the request line are past."""
+        # A lone CR may be half of an empty line.
         if not self._buffer or self._buffer == b"\r":
             return
         if self._probe is None:
@@ -77,7 +86,7 @@ class HeadBuffer:
         self._probe.feed(data)
 
 
-def _blank(data: bytes | bytearray) -> int:
+def _empty_lines(data: bytes | bytearray) -> int:
     """Return how many bytes of empty lines the data begins with."""
     match = _LINE_ENDS.match(data)
     return match.end() if match is not None else 0

@@ -1,14 +1,23 @@
-"""Say where a body ends: Content-Length, the chunked coding, and what may be believed. Pure.
+"""Find where a body ends: by Content-Length, by the chunked coding, or by the end of the connection. Pure.
 
-Strict on purpose: every leniency that a parser grants is a place where two parsers disagree, and
-that is what request smuggling is made of. No number from the wire reaches `int` before a pattern
-has said that it holds digits only: `int` takes `+5`, `5_0` and ` 5`.
+Facts. Request smuggling needs two parsers that see the end of a body at different places. Every leniency of a parser
+is such a place.
+
+Rules. What RFC 9112, 6 and 7 lets a recipient accept or refuse is refused. Extensions and trailers are checked and
+dropped, never passed on. All numbers have gone through `grammar` before they reach `int`.
 """
 
 from __future__ import annotations
 
 import re
 
+from propylon.wire.grammar import (
+    CHUNK_LINE,
+    CONTENT_LENGTH,
+    PARTIAL_CHUNK_LINE,
+    PARTIAL_TRAILER_LINE,
+    TRAILER_LINE,
+)
 from propylon.wire.message import CHUNKED, UNTIL_CLOSE
 
 __all__ = [
@@ -17,67 +26,76 @@ __all__ = [
     "BodyReader",
     "ChunkDecoder",
     "FramingError",
+    "announced",
     "chunk",
     "content_length",
 ]
 
 HEAD_END = b"\r\n\r\n"
+# The chunk of size zero and an empty trailer section (RFC 9112, 7.1).
 LAST_CHUNK = b"0\r\n\r\n"
 
-# 18 digits stay under 2**63: nobody's integer overflows, ours or the upstream's.
-_LENGTH = re.compile(rb"[0-9]{1,18}")
-# At most 15 hexadecimal digits, for the same reason. Extensions are read and dropped; no BWS.
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n")
-# One size line with its extension, and all trailers together: 16 KiB, as Apache's and Go's limits.
+# Bytes of one size line with its extension, and of all trailers together: 16 KiB, as Apache and Go
+# allow for extensions. Without a limit, an extension of a gigabyte is a body that no `max_body`
+# counts.
 _LINE_LIMIT = 16 * 1024
 
 
 class FramingError(ValueError):
     """The bytes cannot be a body in the coding that was announced.
 
-    No GatewayError: whether it is the client's fault or the upstream's, each side says itself.
+    This is no GatewayError, because it may be the client's fault (400) or the upstream's (502). The caller knows.
     """
 
 
 def content_length(lines: list[bytes]) -> int:
-    """Return the one Content-Length; raise FramingError for two, a list, a sign or a blank.
+    """Return the length that the Content-Length lines of a message give.
 
-    RFC 9112, 6.3 lets a recipient accept `5, 5`; refusing it is allowed too, and safer.
+    Raises FramingError for two lines, a list, a sign or a blank. RFC 9112, 6.3 lets a recipient read `5, 5` as 5, or
+    refuse it. A recipient that takes the first and one that takes the last disagree on `5, 6`.
     """
-    if len(lines) != 1 or _LENGTH.fullmatch(lines[0]) is None:
+    if len(lines) != 1 or CONTENT_LENGTH.fullmatch(lines[0]) is None:
         msg = "Content-Length must be one decimal number"
         raise FramingError(msg)
     return int(lines[0])
 
 
+def announced(length: int) -> bytes:
+    """Return the header line that announces a body: of `length` bytes, CHUNKED, or none for NO_BODY (RFC 9112, 6)."""
+    if length >= 0:
+        return b"\r\nContent-Length: %d" % length
+    return b"\r\nTransfer-Encoding: chunked" if length == CHUNKED else b""
+
+
 def chunk(data: bytes) -> bytes:
-    """Encode one non-empty chunk (an empty one would end the body)."""
+    """Encode one chunk of data, which must not be empty: an empty chunk ends the body (RFC 9112, 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class ChunkDecoder:
-    """Decode a chunked body (RFC 9112, 7.1) fed in any pieces.
+    """Decode a chunked body (RFC 9112, 7.1) that is fed in pieces of any size.
 
-    `feed` returns the data of all chunks in the piece, joined: a million one-byte chunks must not
-    become a million writes. When `done`, `rest` holds what came after the body. Extensions and
-    trailers are checked and dropped: RFC 9112, 7.1.2 leaves them to the recipient, and a trailer
-    must never become a header.
+    When `done` is true, `rest` holds the bytes after the body. Trailers are checked and kept apart, as a block in
+    `trailers`: a trailer must never become a header (RFC 9110, 6.5.1), and whether it may go on is decided by what
+    knows the other side.
     """
 
-    __slots__ = ("_closing", "_pending", "_remaining", "_trailing", "done", "rest")
+    __slots__ = ("_closing", "_pending", "_remaining", "_trailing", "done", "rest", "trailers")
 
     def __init__(self) -> None:
-        """Start before the first size line."""
+        """Expect the first size line."""
         self.done = False
         self.rest = b""
+        self.trailers = b""
         self._pending = b""  # a control line that has not ended yet
         self._remaining = 0  # data bytes left in the current chunk
-        self._closing = False  # the CRLF after the data of a chunk is due
-        self._trailing = -1  # bytes of trailers seen, once the last chunk was
+        self._closing = False  # the CRLF after a chunk's data comes next
+        self._trailing = -1  # bytes of trailers so far; -1 before the last chunk
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next piece; return the data in it. Raises FramingError."""
+        """Take the next piece; return the data of all chunks in it, joined. Raises FramingError."""
+        # Joined, because a million chunks of one byte must not become a million writes. aiohttp kept
+        # a list of chunks, which cost time with each (CVE-2025-69229).
         if self._pending:
             data = self._pending + data
             self._pending = b""
@@ -98,35 +116,41 @@ class ChunkDecoder:
         if self.done:
             self.rest = data[position:]
         elif position < end:
-            self._hold(data[position:])
+            self._keep(data[position:])
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _hold(self, partial: bytes) -> None:
+    def _keep(self, partial: bytes) -> None:
+        """Keep the beginning of a control line for the next piece."""
         if len(partial) > _LINE_LIMIT:
             msg = "a chunk's size line or a trailer is too long"
             raise FramingError(msg)
         self._pending = partial
 
     def _control(self, data: bytes, position: int) -> int:
-        """Read one control line at `position`; return where it ends, 0 if it is not all there."""
+        """Read one control line at `position`; return where it ends, 0 while it is incomplete."""
         if self._closing:
             return self._close_chunk(data, position)
         if self._trailing >= 0:
             return self._trailer(data, position)
-        match = _SIZE.match(data, position)
+        match = CHUNK_LINE.match(data, position)
         if match is None:
-            _refuse_unless_partial(data, position, _PARTIAL_SIZE, "a chunk's size is malformed")
+            _refuse_unless_partial(
+                data, position, PARTIAL_CHUNK_LINE, "a chunk's size is malformed"
+            )
             return 0
+        # `_keep` bounds the lines that arrive in pieces, this the others.
         if match.end() - position > _LINE_LIMIT:
             msg = "a chunk's extension is too long"
             raise FramingError(msg)
-        # The pattern admits hexadecimal digits only.
+        # 7.1.1: a recipient must ignore extensions that it does not know. Propylon knows none.
         self._remaining = int(match[1], 16)
         if not self._remaining:
             self._trailing = 0
         return match.end()
 
     def _close_chunk(self, data: bytes, position: int) -> int:
+        # A reader that skips two bytes here, whatever they are, lets a client hide a chunk from it
+        # (CVE-2025-43859 in h11).
         found = data[position : position + 2]
         if found == b"\r\n":
             self._closing = False
@@ -137,30 +161,33 @@ class ChunkDecoder:
         raise FramingError(msg)
 
     def _trailer(self, data: bytes, position: int) -> int:
+        # RFC 9110, 6.5.1: trailers may be dropped, and must not be merged into the headers, where
+        # an `Authorization` among them would count.
         if data.startswith(b"\r\n", position):
             self.done = True
             return position + 2
-        match = _TRAILER.match(data, position)
+        match = TRAILER_LINE.match(data, position)
         if match is None:
-            _refuse_unless_partial(data, position, _PARTIAL_TRAILER, "a trailer is malformed")
+            _refuse_unless_partial(data, position, PARTIAL_TRAILER_LINE, "a trailer is malformed")
             return 0
         self._trailing += match.end() - position
         if self._trailing > _LINE_LIMIT:
             msg = "the trailers are too long"
             raise FramingError(msg)
+        self.trailers += b"\r\n" + match[0][:-2]  # a block's lines have their CRLF in front
         return match.end()
 
 
 class BodyReader:
-    """Read a body that ends where its framing says: after so many bytes, chunked, or never.
+    """Read the body of a message to its end, which its framing gives.
 
-    `feed` returns what is the body's; when `done`, `rest` holds what came after it.
+    When `done` is true, `rest` holds the bytes after the body.
     """
 
     __slots__ = ("_decoder", "_remaining", "done", "rest")
 
     def __init__(self, length: int) -> None:
-        """Expect `length` bytes, or CHUNKED, or UNTIL_CLOSE."""
+        """Expect a body of `length` bytes, or CHUNKED, or UNTIL_CLOSE."""
         self._decoder = ChunkDecoder() if length == CHUNKED else None
         self._remaining = length
         self.done = False
@@ -168,11 +195,16 @@ class BodyReader:
 
     @property
     def until_close(self) -> bool:
-        """Whether only the end of the connection ends the body."""
+        """Whether only the end of the connection ends the body (RFC 9112, 6.3, rule 8)."""
         return self._remaining == UNTIL_CLOSE
 
+    @property
+    def trailers(self) -> bytes:
+        """The trailers that came behind a chunked body, as a block."""
+        return b"" if self._decoder is None else self._decoder.trailers
+
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; return the body's part of them. Raises FramingError."""
+        """Take the next bytes; return those that belong to the body. Raises FramingError."""
         decoder = self._decoder
         if decoder is not None:
             decoded = decoder.feed(data)
@@ -190,15 +222,12 @@ class BodyReader:
         return data
 
 
-_PARTIAL_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t\x20-\x7e\x80-\xff]*)?\r?")
-_PARTIAL_TRAILER = re.compile(
-    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)"
-)
-
-
 def _refuse_unless_partial(
     data: bytes, position: int, partial: re.Pattern[bytes], message: str
 ) -> None:
-    """Raise unless the rest of the data may still become the line that is expected."""
+    """Raise FramingError unless further bytes could complete the line that begins at `position`.
+
+    So a malformed line is refused at its first wrong byte: the client need not be waited for.
+    """
     if partial.fullmatch(data, position) is None:
         raise FramingError(message)

@@ -1,17 +1,23 @@
 r"""Find, remove and render header lines in raw blocks. Pure.
 
-Facts. A block reaches these functions only after llhttp has accepted it: names are tokens, a colon
-follows at once, values hold no CR, LF or NUL, no line is folded. So a search for `\r\nname:` cannot
-be fooled by a value, and taking a match out leaves whole lines.
+Facts. A block reaches these functions after llhttp has accepted it: names are tokens, a colon follows at once, values
+hold no CR, LF or NUL, no line is folded. So no value can look like the beginning of a line (`\r\nname:`), and a block
+without one of its matches still consists of whole lines.
 
-Lookups run on a lower-case copy (`bytes.lower` is 0.2 µs for a browser's head) with case-sensitive
-patterns: case-insensitive alternation costs three times that.
+Rules. The lines that stay are passed on byte for byte, in their order and with their spelling. Nothing is merged:
+two `Set-Cookie` lines joined by a comma are one broken cookie (RFC 9110, 5.3).
+
+Strategy. No dict of headers is made: most requests need three of twenty headers. The lookup runs on a lower-case copy
+(`bytes.lower` takes 0.2 µs for a browser's head) with case-sensitive patterns; an alternation that ignores case
+takes three times as long.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+
+from propylon.wire.grammar import OWS
 
 __all__ = [
     "MAX_FIELDS",
@@ -22,56 +28,73 @@ __all__ = [
     "tokens",
     "values",
     "without",
+    "without_lookalikes",
 ]
 
-# Values of the headers that mean something to a gateway, by lower-case name.
+# Values of the headers that mean something to a gateway, by lower-case name, in the order of the
+# lines.
 Special = dict[bytes, list[bytes]]
 
-# Envoy allows 100, Node 2,000; browsers send about 20, long proxy chains about 60.
+# Envoy and Apache allow 100 header fields, HAProxy 101, Node 2,000; browsers send about 20, long
+# proxy chains about 60. Without a bound, a head of 64 KiB may have 16,000 fields, and everything
+# that looks at each of them is an attack.
 MAX_FIELDS = 256
-_BLANK = b" \t"
 
 
 def fields(block: bytes) -> list[tuple[bytes, bytes]]:
-    """Split a block into (name, value) pairs, in order, names as sent, values trimmed."""
+    """Split a block into (name, value) pairs: in order, names as sent, values without OWS (RFC 9110, 5.5)."""
     pairs = []
     for line in block.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        pairs.append((name, value.strip(b" \t")))
+        pairs.append((name, value.strip(OWS)))
     return pairs
 
 
 def render(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Join (name, value) pairs into a block."""
+    """Join (name, value) pairs into a block; the caller has checked both against `grammar`."""
     return b"".join([b"\r\n%b: %b" % pair for pair in pairs])
 
 
 def values(block: bytes, name: bytes) -> list[bytes]:
-    """Return every value of the header with that lower-case name."""
+    """Return the value of each line that has this name, which is given in lower case."""
     return [value for key, value in fields(block) if key.lower() == name]
 
 
 def without(block: bytes, names: Iterable[bytes]) -> bytes:
-    """Return the block without the lines that bear one of the lower-case names."""
-    # No pattern is made of them: they may come from a client, fifteen thousand at a time.
+    """Return the block without the lines that have one of these names, which are given in lower case."""
+    # No pattern is made of the names: a client may list fifteen thousand of them in `Connection`,
+    # and patterns are slow to compile and stay in the cache of `re`.
     wanted = frozenset(names)
     lines = block.split(b"\r\n")
     return b"\r\n".join([line for line in lines if line.partition(b":")[0].lower() not in wanted])
 
 
+def without_lookalikes(block: bytes, names: Container[bytes]) -> bytes:
+    """Return the block without the lines whose name is one of the lower-case names, also when it is spelled with `_`.
+
+    CGI, WSGI and many frameworks read `X_Tenant` and `X-Tenant` as one name: a client could add a second value.
+    """
+    lines = block.split(b"\r\n")
+    return b"\r\n".join(
+        [line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") not in names]
+    )
+
+
 def tokens(lines: Iterable[bytes]) -> list[bytes]:
-    """Split comma lists (RFC 9110, 5.6.1) into lower-case elements; empty ones are dropped."""
+    """Split comma lists (RFC 9110, 5.6.1) into their elements, in lower case and without empty ones.
+
+    5.6.1.2: a recipient must ignore a reasonable number of empty elements.
+    """
     joined = b",".join(lines).lower()
-    return [stripped for part in joined.split(b",") if (stripped := part.strip(b" \t"))]
+    return [stripped for part in joined.split(b",") if (stripped := part.strip(OWS))]
 
 
 def take(
     block: bytes, pattern: re.Pattern[bytes], kept: frozenset[bytes] = frozenset()
 ) -> tuple[bytes, Special]:
-    """Return the block without the lines that match, and their values by lower-case name.
+    """Return the block without the lines that match `pattern`, and the values of these by lower-case name.
 
-    A name spelled with `_` is taken out too, and not recorded: it never had a right to a meaning.
-    The names in `kept` are recorded and stay where they are.
+    The lines whose names are in `kept` stay in the block, and their values are returned, too.
     """
     special: Special = {}
     pieces = []
@@ -79,10 +102,12 @@ def take(
     for match in pattern.finditer(block.lower()):
         name, value = match.groups()
         start, end = match.span()
+        # `x_user_id` is removed with `x-user-id`, because CGI and WSGI read both as one variable.
+        # Its value counts for nothing here: nginx drops such names by default, too.
         if b"_" not in name:
             value = block[end - len(value) : end]
-            if value[-1:] in _BLANK:
-                value = value.rstrip(_BLANK)
+            if value[-1:] in OWS:
+                value = value.rstrip(OWS)
             if name in special:
                 special[name].append(value)
             else:

@@ -1,7 +1,10 @@
-"""Hold what a head said, once it has been checked. Pure."""
+"""Define the values that a checked head becomes: `Request`, with its `Fields`, and `Response`. Pure."""
 
 from __future__ import annotations
 
+import re
+
+from propylon.wire.grammar import FIELD_VALUE_TEXT, TOKEN_TEXT
 from propylon.wire.headers import Special
 from propylon.wire.headers import fields as split
 
@@ -13,7 +16,8 @@ CHUNKED = -2
 UNTIL_CLOSE = -3
 
 
-# Special headers of a request that stay in its block all the same.
+# Headers of a request that the gateway reads and that stay in its block: the upstream may want
+# them, too. The other special ones are removed, and put back by the stage that decides about them.
 LOOKED_AT = frozenset(
     {
         b"authorization",
@@ -23,16 +27,21 @@ LOOKED_AT = frozenset(
     }
 )
 _PRIVACY = frozenset({b"x-privacy-level", b"dnt", b"sec-gpc"})
+# Framing and hop-by-hop headers (RFC 9112, 6; RFC 9110, 7.6.1), and what the gateway says of the client, the user, the
+# request and the trace.
+_WRITTEN_BY_US = re.compile(
+    r"connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|content-length|upgrade|expect|host|max-forwards"
+    r"|forwarded|x-forwarded-.*|x-real-ip|x-user-.*|x-client-cert-.*|x-request-id|traceparent|tracestate"
+)
 _ORDINARY = LOOKED_AT | _PRIVACY | {b"host", b"connection"}
 
 
 class Fields:
-    """The header lines of a request, taken apart; shared by requests that repeat them.
+    """The header lines of a request, taken apart; requests on one connection that repeat them share one.
 
-    `block` holds the lines that may go to the upstream, in order and byte for byte. `special` maps
-    the lower-case names of the others (those with a meaning for a gateway) to their values.
-    `length` is the body's length in bytes, or `NO_BODY` or `CHUNKED`. `host` is the authority as
-    sent; `authority` is lower-case and without a port, for matching.
+    `block` holds the lines that may go to the upstream, in order and byte for byte. `special` maps the lower-case names
+    of the headers with a meaning for a gateway to their values. `length` is the body's length in bytes, or `NO_BODY` or
+    `CHUNKED`. `host` is the authority as the client sent it; `authority` is lower-case and without a port, for matching.
     """
 
     __slots__ = (
@@ -52,27 +61,30 @@ class Fields:
     )
 
     def __init__(self, block: bytes, special: Special, version: int) -> None:
-        """Start with the plainest reading; `version` is the minor one, HTTP/1.0 or HTTP/1.1."""
+        """Start as a request without a body; `version` is the minor version, 0 or 1. The reader fills in the rest."""
         self.block = block
         self.special = special
         self.version = version
         self.host = b""
         self.authority = b""
         self.length = NO_BODY
-        self.keep_alive = version == 1
+        self.keep_alive = version == 1  # RFC 9112, 9.3: 1.1 persists unless it says `close`
         self.expects_continue = False
         self.upgrade = b""
-        self.plain = special.keys() <= _ORDINARY  # no header has to be put back
-        self.private = not special.keys().isdisjoint(_PRIVACY)  # a wish for privacy is among them
-        # The block without the token, once somebody has needed that.
+        # Two questions of the hot path, answered once for all requests that share these lines.
+        # `plain`: no header has to be put back. `private`: a header about privacy is among them.
+        self.plain = special.keys() <= _ORDINARY
+        self.private = not special.keys().isdisjoint(_PRIVACY)
+        # The block without `Authorization`, made when a service with `forward_token: false` first
+        # needs it.
         self.tokenless: bytes | None = None
-        self.remembered = False  # may be taken for the next request, too
+        self.remembered = False  # the next request may share them
 
 
 class Request:
-    """A request head as it came in: validated, with the lines that do not pass already taken out.
+    """A request head: validated, and without the header lines that must not pass.
 
-    `line` is the request line in origin form, byte for byte as sent but for an absolute form's
+    `line` is the request line in origin form (RFC 9112, 3.2.1), as the client sent it; an absolute form has lost its
     authority. The other attributes are those of `Fields`.
     """
 
@@ -93,15 +105,17 @@ class Request:
         "special",
         "upgrade",
         "version",
+        "vouched",
     )
 
     def __init__(self, method: str, line: bytes, path: bytes, query: bytes, fields: Fields) -> None:
-        """Take the parts of the request line, and what the header lines said."""
+        """Take the parts of the request line, and the header lines; `query` includes its `?`, or is empty."""
         self.method = method
         self.line = line
         self.path = path
-        self.query = query  # with its "?", or empty
+        self.query = query
         self.fields = fields
+        # Copied, because a stage may change them for this request alone.
         self.block = fields.block
         self.plain = fields.plain
         self.private = fields.private
@@ -113,10 +127,12 @@ class Request:
         self.keep_alive = fields.keep_alive
         self.expects_continue = fields.expects_continue
         self.upgrade = fields.upgrade
+        # What policies say to the upstream: by the lower-case name, the line's name and value.
+        self.vouched: dict[bytes, tuple[bytes, bytes]] | None = None
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """Every header field that is known of, names in lower case; for policies, not for speed."""
+        """All header fields, names in lower case, those that do not pass among them; slow, for policies."""
         special = [
             (name, value)
             for name, sent in self.special.items()
@@ -127,20 +143,38 @@ class Request:
         return [(name.decode("ascii"), value.decode("latin-1")) for name, value in special + found]
 
     def header(self, name: str) -> str | None:
-        """Return the first value of a header, whatever the case of its name."""
+        """Return the first value of a header, or None; the name in any case (RFC 9110, 5.1)."""
         wanted = name.lower()
         return next((value for key, value in self.headers if key == wanted), None)
 
+    def set_header(self, name: str, value: str) -> None:
+        """Tell the upstream something that the gateway vouches for; for policies.
+
+        The line replaces what the client sent under that name, in any case and with `_` for `-`. Raises ValueError for
+        a name or a value that is none (RFC 9110, 5.1 and 5.5), and for headers that frame the message or that the
+        gateway writes itself.
+        """
+        if TOKEN_TEXT.fullmatch(name) is None or FIELD_VALUE_TEXT.fullmatch(value) is None:
+            msg = f"{name!r} with this value is no header field"
+            raise ValueError(msg)
+        plain = name.lower().replace("_", "-")
+        if _WRITTEN_BY_US.fullmatch(plain):
+            msg = f"{name} is written by the gateway itself"
+            raise ValueError(msg)
+        if self.vouched is None:
+            self.vouched = {}
+        self.vouched[plain.encode("ascii")] = (name.encode("ascii"), value.encode("latin-1"))
+
     def __repr__(self) -> str:
-        """Show the request line, never a header: those may hold secrets."""
+        """Show method and path, and no header and no query: those may hold secrets."""
         return f"<Request {self.method} {self.path!r}>"
 
 
 class Response:
-    """A response head as the upstream sent it: validated, hop-by-hop lines taken out.
+    """A response head: validated, and without the hop-by-hop lines (RFC 9110, 7.6.1).
 
-    `reason` is everything between the version and the line's end (` 200 OK`), so that it can pass
-    as it is. `length` is the body's length in bytes, or `NO_BODY`, `CHUNKED` or `UNTIL_CLOSE`.
+    `reason` is the status line without the version (` 200 OK`), so that it passes as the upstream sent it. `length`
+    is the body's length in bytes, or `NO_BODY`, `CHUNKED` or `UNTIL_CLOSE`.
     """
 
     __slots__ = ("block", "keep_alive", "length", "pairs", "reason", "status")
@@ -148,13 +182,13 @@ class Response:
     def __init__(
         self, status: int, reason: bytes, block: bytes, length: int, *, keep_alive: bool
     ) -> None:
-        """Take the parts; nothing has a default, because nothing is safe to guess."""
+        """Take the parts; none has a default, because a wrong guess about framing is request smuggling."""
         self.status = status
         self.reason = reason
         self.block = block
         self.length = length
         self.keep_alive = keep_alive
-        # The block taken apart, once somebody has needed that.
+        # The block as pairs, made when an ASGI server first needs them.
         self.pairs: list[tuple[bytes, bytes]] | None = None
 
     def __repr__(self) -> str:

@@ -1,34 +1,40 @@
-"""Read request heads: bytes → a checked `Request`. Pure.
+"""Read request heads: from bytes to a checked `Request`. Pure.
 
-llhttp validates a head whole: names, values, line ends, Content-Length against Transfer-Encoding;
-no leniency is switched on. It is given no callback per header, which is worth a quarter of the
-gateway's speed: what it accepted is then searched for the few names that matter, with one pattern.
-Bodies never pass through llhttp: `framing` reads them, so that the end of a message is known to the
-byte and the next head can be handed over whole.
+Facts. llhttp (Node's parser, by httptools) checks names, values and line ends, and Content-Length against
+Transfer-Encoding. It lets through (httptools 0.9.0) a missing, repeated or malformed Host, two spaces in the request
+line, `GET *`, Transfer-Encoding in HTTP/1.0 or other than `chunked`, and two equal Content-Lengths.
 
-What llhttp lets through and is refused here (measured on httptools 0.9.0): a missing, doubled or
-malformed Host, two spaces in the request line, `GET *`, Transfer-Encoding in HTTP/1.0 or other
-than `chunked`, Content-Length spelled twice.
+Rules.
+
+1. llhttp sees every head, whole, with no leniency switched on. What it lets through and an upstream could read in
+   another way is refused here.
+2. Bodies never go through llhttp. `framing` reads them, so that the end of a message is known to the byte.
+
+Strategy. llhttp gets no callback for each header, which saves a quarter of the gateway's time. The head that it accepted
+is searched for the few names that matter, with one pattern. Clients on kept-alive connections repeat their header
+lines; lines that equal the last ones are not read again.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 import httptools
 
 from propylon.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed, UnknownExpectation
+from propylon.wire import grammar
 from propylon.wire.framing import HEAD_END, FramingError, content_length
 from propylon.wire.headers import MAX_FIELDS, take, tokens, without
 from propylon.wire.message import CHUNKED, LOOKED_AT, NO_BODY, Fields, Request
-from propylon.wire.target import ORIGIN_FORM
+from propylon.wire.target import host_name
 
 __all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request"]
 
-# Every request header with a meaning for a gateway; `_` for `-` counts, because CGI, WSGI and PHP
-# read `X_User_Id` and `X-User-Id` as one variable (CVE-2025-64484). These lines are taken out of the
-# block; what may pass on is put back by whoever decides it. A few are only looked at.
+# Every request header with a meaning for a gateway: hop-by-hop (RFC 9110, 7.6.1), about the client
+# (X-Forwarded-*, Forwarded), about the user (X-User-*), and those that make a framework see another
+# URL or method. These lines are removed; the stage that decides about one puts it back. Those of
+# LOOKED_AT stay. `_` counts as `-`, because CGI, WSGI and PHP read `X_User_Id` and `X-User-Id` as
+# one variable: a client could name itself (CVE-2025-64484).
 _SPECIAL = re.compile(
     rb"\r\n("
     rb"host|connection|content[-_]length|transfer[-_]encoding|te|trailer|upgrade|expect|keep[-_]alive"
@@ -38,71 +44,67 @@ _SPECIAL = re.compile(
     rb"|rewrite[-_]url|http[-_]method[-_]override|privacy[-_]level)"
     rb"):[ \t]*([^\r]*)"
 )
-# No percent-encoding: RFC 3986 has it, no browser sends it, and who decodes it sees another host.
-_HOST = re.compile(
-    rb"(?P<name>[A-Za-z0-9._~!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5})?)?"
-)
-_ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]*)(?P<rest>.*)", re.IGNORECASE)
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
-_LINE = re.compile(rb"([A-Z]+) (/[!\"$->@-~]*)(\?[!\"$-~]*)? HTTP/1\.1")
-_ANY_LINE = re.compile(rb"[!-~]+ [!-\xff]+ HTTP/1\.[01]")
 _MALFORMED = "The request is malformed"
 _NO_LINE = "The request line is not METHOD SP target SP HTTP/1.1"
-_MAX_PORT = 65535
+# A head that is shorter than so many of these has no more fields than that: nearly all need no
+# counting.
 _SHORTEST_FIELD = len(b"a:\r\n")
 _KEEP_ALIVE = [b"keep-alive"]
-# Sets of header lines; a browser's are about 700 bytes, so this is a megabyte at the most usual.
+# Sets of header lines that `FieldsMemory` keeps. A browser's lines are about 700 bytes, so that is
+# about a megabyte for each worker, with what was read from them.
 _REMEMBERED = 512
-_REMEMBERED_SIZE = 4096  # bytes: what is idle must not hold a large head
-# The methods that most requests have; llhttp knows 30 more, which take the longer way.
+# Bytes of one set. Ten thousand idle connections that keep 64 KiB each would be 640 MB.
+_REMEMBERED_SIZE = 4096
+# Methods that nearly all requests have. llhttp knows 30 more; a request with one takes the longer
+# way.
 _COMMON = {
     method.encode(): method
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 }
 
 
-class _Silent:
-    """What llhttp reports to: nothing is asked of it but to accept or to refuse."""
+class _NoCallbacks:
+    """The object that llhttp would report to. It has no methods: llhttp only accepts or refuses."""
 
 
-_SILENT = _Silent()
+_NO_CALLBACKS = _NoCallbacks()
 
 
 class HeadReader:
-    """Read the heads of one connection, remembering the header lines of the last one.
+    """Read the heads of one connection, and keep the last one's header lines for a request that repeats them.
 
-    Clients that keep a connection open send the same lines again and again; what was checked and
-    taken apart once need not be again. Only the request line is looked at then. What is remembered
-    is bounded: one block a connection.
+    Only whole lines are compared, byte for byte, and they were checked together. The request line is read each time.
     """
 
     __slots__ = ("_fields", "_tail")
 
     def __init__(self) -> None:
-        """Remember nothing yet."""
+        """Start with no lines kept."""
         self._tail = b""
         self._fields: Fields | None = None
 
     def again(self, data: bytes) -> Request | None:
-        """Return the request if `data` is one whole head with the same header lines as the last."""
+        """Return the request if `data` is exactly one head whose header lines repeat the last ones; else None."""
         end = data.find(b"\r\n")
         fields = self._fields
         if fields is None or data[end:] != self._tail:
             return None
-        usual = _usual(data, end)
-        if usual is None:
+        common = _read_common(data, end)
+        if common is None:
             return None
-        method, path, query = usual
+        method, path, query = common
         return Request(method, data[:end], path, query, fields)
 
     def read(self, head: bytes) -> Request:
-        """Return the request of a head that ends at its first empty line.
+        """Return the request of a whole head, which the caller has cut at its first empty line.
 
         Raises what `parse_request` raises.
         """
         request = _parse(head)
         fields = request.fields
         end = head.find(b"\r\n")
+        # HTTP/1.0 keeps no connection alive unless it says so: there is seldom a next request.
         if request.version == 1 and fields.remembered and len(head) - end <= _REMEMBERED_SIZE:
             self._tail = head[end:]
             self._fields = fields
@@ -110,32 +112,35 @@ class HeadReader:
 
 
 class FieldsMemory:
-    """Remember what header lines said, for those who know nothing of connections (ASGI).
+    """Keep header lines that were read, for the ASGI edge, which does not see connections.
 
-    The key is every byte of the lines; what is remembered is bounded.
+    The key is every byte of the lines: a client can only find what it sent itself.
     """
 
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        """Remember nothing yet."""
+        """Start with no lines kept."""
         self._known: dict[bytes, Fields] = {}
 
     def read(self, line: bytes, lines: bytes) -> Request:
-        """Return the request of a request line and header lines (CRLF in front of each).
+        """Return the request of a request line and a block of header lines.
 
         Raises what `parse_request` raises.
         """
         fields = self._known.get(lines)
-        usual = _usual(line, len(line))
-        if fields is not None and usual is not None:
-            method, path, query = usual
+        common = _read_common(line, len(line))
+        if fields is not None and common is not None:
+            method, path, query = common
             return Request(method, line, path, query, fields)
-        if _ANY_LINE.fullmatch(line) is None:
-            raise InvalidRequest(_NO_LINE)  # a line end in it would hide header lines from the key
+        # A line end within the request line would make header lines that are not part of the key.
+        if grammar.REQUEST_LINE.fullmatch(line) is None:
+            raise InvalidRequest(_NO_LINE)
         request = parse_request(line + lines + HEAD_END)
         small = len(lines) <= _REMEMBERED_SIZE
         if small and request.version == 1 and request.fields.remembered:
+            # Emptied as a whole: cheaper than an LRU, and the lines in use are back after one
+            # request each.
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[lines] = request.fields
@@ -143,13 +148,14 @@ class FieldsMemory:
 
 
 def parse_request(head: bytes) -> Request:
-    """Read a request head, from the request line to the empty line.
+    """Read one request head, from the request line to the empty line.
 
-    Raises InvalidRequest (400) for anything malformed or ambiguous, MethodNotAllowed (405) for CONNECT,
+    Raises InvalidRequest (400) for a head that is malformed or ambiguous, MethodNotAllowed (405) for CONNECT,
     HeadersTooLarge (431) for too many fields, UnknownExpectation (417).
     """
     if head.find(HEAD_END) != len(head) - len(HEAD_END):
-        # Not from our own edge, which cuts there: a server whose header values hold line ends.
+        # Our own edge cuts heads there. An ASGI server that passes line ends in values is caught
+        # here.
         raise InvalidRequest(_MALFORMED, reason="more than one head")
     return _parse(head)
 
@@ -157,17 +163,17 @@ def parse_request(head: bytes) -> Request:
 def _parse(head: bytes) -> Request:
     _validate(head)
     line_end = head.find(b"\r\n")
-    usual = _usual(head, line_end)
-    if usual is not None:
-        method, path, query = usual
+    common = _read_common(head, line_end)
+    if common is not None:
+        method, path, query = common
         fields = _fields(head[line_end:-4], 1, None)
         return Request(method, head[:line_end], path, query, fields)
-    return _parse_unusual(head, line_end)
+    return _parse_uncommon(head, line_end)
 
 
-def _usual(head: bytes, line_end: int) -> tuple[str, bytes, bytes] | None:
-    """Read a request line of the kind that nearly all are; None if it is of another."""
-    match = _LINE.fullmatch(head, 0, line_end)
+def _read_common(head: bytes, line_end: int) -> tuple[str, bytes, bytes] | None:
+    """Return method, path and query of a common request line (origin form, HTTP/1.1); None for any other."""
+    match = grammar.PLAIN_REQUEST_LINE.fullmatch(head, 0, line_end)
     if match is None:
         return None
     name, path, query = match.groups()
@@ -175,19 +181,24 @@ def _usual(head: bytes, line_end: int) -> tuple[str, bytes, bytes] | None:
     return None if method is None else (method, path, query or b"")
 
 
-def _parse_unusual(head: bytes, line_end: int) -> Request:
+def _parse_uncommon(head: bytes, line_end: int) -> Request:
     line = head[:line_end]
-    # llhttp skips line ends before the method, and allows more than one space.
-    if _ANY_LINE.fullmatch(line) is None:
+    # RFC 9112, 3: one space each. llhttp skips line ends before the method, and allows more than
+    # one space; readers that split on any white space take `GET /a b HTTP/1.1` for two different
+    # targets.
+    if grammar.REQUEST_LINE.fullmatch(line) is None:
         raise InvalidRequest(_NO_LINE)
     parts = line.split(b" ")
     version = _VERSIONS[parts[2]]
     method = parts[0].decode("ascii")
+    # RFC 9110, 9.3.6: a tunnel to any host and port; an open proxy reaches the inside of the
+    # network.
     if method == "CONNECT":
         msg = "CONNECT is not allowed: this is no forward proxy"
         raise MethodNotAllowed(msg)
     path, query, authority = _target(parts[1])
     fields = _fields(head[line_end:-4], version, authority)
+    # RFC 9112, 3.2.1: a request to an origin server has the origin form.
     if authority is not None:
         line = b"%b %b%b %b" % (parts[0], path, query, parts[2])
     return Request(method, line, path, query, fields)
@@ -195,10 +206,10 @@ def _parse_unusual(head: bytes, line_end: int) -> Request:
 
 def _validate(head: bytes) -> None:
     try:
-        httptools.HttpRequestParser(_SILENT).feed_data(head)
+        httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(head)
     except httptools.HttpParserUpgrade:
-        # Raised at the end of the head: llhttp stops where another protocol would begin. We decide
-        # on upgrades ourselves.
+        # Raised at the end of a sound head: llhttp stops where another protocol would begin.
+        # Whether the client may change the protocol is for `_upgrade` and the route to decide.
         pass
     except httptools.HttpParserError as error:
         raise InvalidRequest(_MALFORMED, reason=str(error)) from error
@@ -208,17 +219,21 @@ def _validate(head: bytes) -> None:
 
 
 def _target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
-    """Split a target into path, query and, for the absolute form, its authority."""
+    """Split a target into path, query and, for the absolute form, its authority.
+
+    Raises InvalidRequest for `*` and the authority form (RFC 9112, 3.2.3 and 3.2.4): no route matches them.
+    """
     authority = None
     if not target.startswith(b"/"):
-        match = _ABSOLUTE.fullmatch(target)
+        match = grammar.ABSOLUTE_FORM.fullmatch(target)
         if match is None:
             msg = "The request target is not a path"
             raise InvalidRequest(msg)
         authority = match["authority"]
         rest = match["rest"]
+        # RFC 9110, 4.2.3: an empty path is `/`.
         target = rest if rest.startswith(b"/") else b"/" + rest
-    if ORIGIN_FORM.fullmatch(target) is None:
+    if grammar.ORIGIN_FORM.fullmatch(target) is None:
         msg = "The request target holds a byte that does not belong there"
         raise InvalidRequest(msg)
     path, mark, query = target.partition(b"?")
@@ -226,7 +241,7 @@ def _target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
 
 
 def _fields(lines: bytes, version: int, authority: bytes | None) -> Fields:
-    """Take the header lines apart and judge what they say together."""
+    """Take the header lines apart and check them against each other. Raises InvalidRequest, UnknownExpectation."""
     block, special = take(lines, _SPECIAL, LOOKED_AT)
     fields = Fields(block, special, version)
     _host(fields, authority)
@@ -237,54 +252,41 @@ def _fields(lines: bytes, version: int, authority: bytes | None) -> Fields:
         _connection(fields, connection)
     if b"expect" in special:
         _expect(fields)
+    # Lines that were checked against an absolute form's authority say nothing for the next request.
     fields.remembered = authority is None
     return fields
 
 
 def _host(fields: Fields, authority: bytes | None) -> None:
-    """Fix the authority that the request is for (RFC 9112, 3.2; RFC 9110, 7.2)."""
+    """Set the authority that the request is for (RFC 9112, 3.2; RFC 9110, 7.2). Raises InvalidRequest."""
     hosts = fields.special.get(b"host")
     if hosts is None:
-        # HTTP/1.0 knows no Host; load balancers still check health that way.
+        # RFC 9112, 3.2: HTTP/1.1 must have one, or 400. HTTP/1.0 knows none, and load balancers
+        # check health with it.
         if fields.version == 1:
             msg = "The Host header is missing"
             raise InvalidRequest(msg)
         if authority is None:
             return
         hosts = [authority]
+    # RFC 9112, 3.2: more than one is 400. The gateway would route by one and the upstream by the
+    # other.
     if len(hosts) != 1:
         msg = "The Host header stands more than once"
         raise InvalidRequest(msg)
     host = hosts[0]
-    name = _host_name(host)
+    name = host_name(host)
     if authority is not None and authority.lower() != host.lower():
-        # RFC 9112, 3.2.2 would have the target win; a request that names two hosts is refused
-        # instead, because an upstream may let the other one win.
+        # RFC 9112, 3.2.2 lets the target win. A request that names two hosts is refused instead,
+        # because an upstream may let the other one win.
         msg = "The request target and the Host header name different hosts"
         raise InvalidRequest(msg)
     fields.host = host
     fields.authority = name
 
 
-@lru_cache(maxsize=256)
-def _host_name(host: bytes) -> bytes:
-    """Return the lower-case name in a Host, without its port. Raises InvalidRequest."""
-    match = _HOST.fullmatch(host)
-    # The pattern admits at most five digits.
-    if match is None or (match["port"] and int(match["port"]) > _MAX_PORT):
-        msg = "The Host header is malformed"
-        raise InvalidRequest(msg)
-    # RFC 1034, 3.1: with the dot at its end it is the same name.
-    name = match["name"].lower().removesuffix(b".")
-    # An empty label is nobody's name (RFC 1035, 2.3.1); who drops it would see the host of another route.
-    if not name or b".." in b".%b." % name:
-        msg = "The Host header is malformed"
-        raise InvalidRequest(msg)
-    return name
-
-
 def _body(fields: Fields) -> None:
-    """Decide how long the body is (RFC 9112, 6.3)."""
+    """Set the length of the body (RFC 9112, 6.3). Raises InvalidRequest for what is ambiguous or unknown."""
     lengths = fields.special.get(b"content-length")
     codings = fields.special.get(b"transfer-encoding")
     if codings is None:
@@ -293,6 +295,9 @@ def _body(fields: Fields) -> None:
         except FramingError as error:
             raise InvalidRequest(str(error)) from error
         return
+    # 6.3, rule 3: both headers together ought to be an error: CL.TE smuggling. 6.1:
+    # Transfer-Encoding in HTTP/1.0 is faulty framing. 7: a coding that we do not know would hide
+    # where the body ends.
     if lengths is not None or fields.version == 0 or [c.lower() for c in codings] != [b"chunked"]:
         msg = "The framing of the body is ambiguous or unknown"
         raise InvalidRequest(msg)
@@ -300,7 +305,7 @@ def _body(fields: Fields) -> None:
 
 
 def _connection(fields: Fields, lines: list[bytes]) -> None:
-    """Obey `Connection`: what it names does not pass (RFC 9110, 7.6.1)."""
+    """Remove the headers that `Connection` names: they are for this hop alone (RFC 9110, 7.6.1)."""
     if lines == _KEEP_ALIVE:  # what browsers send
         fields.keep_alive = True
         return
@@ -313,16 +318,20 @@ def _connection(fields: Fields, lines: list[bytes]) -> None:
         fields.block = without(fields.block, rest)
 
 
-# Not headers of their own; and the token, without which the upstream would see somebody else.
+# Options of the connection that are no headers. And `Authorization`, which a client must not be
+# able to remove after the gateway has read it: the upstream would see an anonymous request.
+# `X-User-*` and the other headers about the client are out of reach, because the gateway adds them
+# later (CVE-2024-45410 in Traefik).
 _NEVER_NAMED = frozenset({b"keep-alive", b"close", b"upgrade", b"authorization"})
 
 
 def _upgrade(fields: Fields) -> None:
-    """Note what the client would rather speak; whether it may is decided by the route.
+    """Set the protocol that the client asks for (RFC 9110, 7.8); the route decides whether it may have it.
 
-    A body before the switch is refused: uvicorn drops it, nghttpx and others left it in the
-    connection to be read as the next request (CVE-2026-58055).
+    Raises InvalidRequest for a request with a body.
     """
+    # uvicorn drops a body before the switch; nghttpx left it in the connection, to be read as the
+    # next request (CVE-2026-58055).
     fields.upgrade = b",".join(fields.special.get(b"upgrade", [])).strip().lower()
     if fields.upgrade and fields.length not in (NO_BODY, 0):
         msg = "A request with a body cannot change the protocol"
@@ -330,8 +339,10 @@ def _upgrade(fields: Fields) -> None:
 
 
 def _expect(fields: Fields) -> None:
+    # RFC 9110, 10.1.1: a server must ignore it from an HTTP/1.0 client, and may answer 417 to what
+    # it does not know.
     if fields.version == 0:
-        return  # RFC 9110, 10.1.1: ignored from HTTP/1.0
+        return
     if tokens(fields.special[b"expect"]) != [b"100-continue"]:
         msg = "The expectation is not known"
         raise UnknownExpectation(msg)
@@ -339,21 +350,21 @@ def _expect(fields: Fields) -> None:
 
 
 class HeadProbe:
-    """Look at a request head while it trickles in, so that nonsense is refused at its first byte.
+    """Check a request head while it arrives in pieces, so that a malformed one is refused at its first wrong byte.
 
-    Otherwise a client that never sends an empty line (bare LF, HTTP/0.9, a TLS handshake on a plain
-    port) would be waited for until the header timeout. What passes is still read whole at the end.
+    A client that never sends an empty line (bare LF, HTTP/0.9, a TLS handshake on a plain port) would otherwise hold
+    its connection until the header timeout. `parse_request` reads a head that passes once more, as a whole.
     """
 
     __slots__ = ("_line", "_parser")
 
     def __init__(self) -> None:
-        """Start before the request line."""
-        self._parser = httptools.HttpRequestParser(_SILENT)
-        self._line: bytes | None = b""  # until it is complete
+        """Expect the request line."""
+        self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
+        self._line: bytes | None = b""  # None once it is complete
 
     def feed(self, data: bytes) -> None:
-        """Take the next piece of the head; raise InvalidRequest as soon as it cannot be one."""
+        """Take the next piece of the head. Raises InvalidRequest as soon as no further bytes could make a head."""
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -362,5 +373,5 @@ class HeadProbe:
             return
         line, mark, _ = (self._line + data).partition(b"\n")
         self._line = None if mark else line
-        if mark and (line[-1:] != b"\r" or _ANY_LINE.fullmatch(line[:-1]) is None):
+        if mark and (line[-1:] != b"\r" or grammar.REQUEST_LINE.fullmatch(line[:-1]) is None):
             raise InvalidRequest(_NO_LINE)

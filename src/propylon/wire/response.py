@@ -1,7 +1,11 @@
-"""Read response heads: bytes → a checked `Response`. Pure.
+"""Read response heads: from bytes to a checked `Response`. Pure.
 
-llhttp validates the head whole, as in `request`; what it lets through and could still be read in two
-ways is refused here.
+Facts. The upstream's answer and the client's view of it must end at the same byte; else the next client on the
+connection gets a part of this answer (response splitting, cache poisoning). An upstream is trusted no more than a
+client there: what it sends may be what an attacker made it send.
+
+Rules. llhttp checks every head, as in `request`. What it lets through and a client could read in another way is a 502,
+and the connection is closed.
 """
 
 from __future__ import annotations
@@ -12,19 +16,24 @@ import httptools
 
 from propylon.errors import BadResponse
 from propylon.wire.framing import FramingError, content_length
+from propylon.wire.grammar import STATUS_LINE
 from propylon.wire.headers import MAX_FIELDS, Special, take, tokens, without
 from propylon.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Response
 
 __all__ = ["ResponseReader", "parse_response"]
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\r\n]*)?")
+# Headers for this hop alone (RFC 9110, 7.6.1), and those that the gateway itself sends with every
+# answer. They do not pass. `Proxy-Authenticate` is for the gateway, and asking the client for a
+# proxy password is phishing.
 _SPECIAL = re.compile(
     rb"\r\n("
     rb"connection|content-length|transfer-encoding|te|trailer|upgrade|keep-alive"
     rb"|proxy-(?:authenticate|authentication-info|connection)|x-request-id|x-error-source"
     rb"):[ \t]*([^\r]*)"
 )
+# It passes: the client may need it where there is no body (HEAD, 304; RFC 9110, 8.6).
 _LOOKED_AT = frozenset({b"content-length"})
+# RFC 9110, 15: looked up, not computed, on the hot path.
 _STATUSES = {b"%d" % status: status for status in range(100, 600)}
 _OK = 200
 _NO_CONTENT = 204
@@ -32,38 +41,40 @@ _NOT_MODIFIED = 304
 _MALFORMED = "The upstream's answer is malformed"
 
 
-class _Silent:
-    """What llhttp reports to: nothing is asked of it but to accept or to refuse."""
+class _NoCallbacks:
+    """The object that llhttp would report to. It has no methods: llhttp only accepts or refuses."""
 
 
-_SILENT = _Silent()
+_NO_CALLBACKS = _NoCallbacks()
 
 
 class ResponseReader:
-    """Read the heads of one connection, remembering the last final one.
+    """Read the heads of one connection, and keep the last final one for an answer that repeats it.
 
-    An upstream that gives the same answer again, within the second that its Date shows, sends the same
-    bytes again; what was checked and taken apart once need not be again.
+    An upstream that gives the same answer twice within one second, which is what its Date shows, sends the same bytes
+    twice.
     """
 
     __slots__ = ("_head", "_method", "_response", "size")
 
     def __init__(self) -> None:
-        """Remember nothing yet."""
+        """Start with no head kept."""
         self._head = b""
         self._method = ""
         self._response: Response | None = None
-        self.size = 0  # of the head that is remembered
+        self.size = 0  # bytes of the head that is kept
 
     def again(self, data: bytes, method: str) -> Response | None:
-        """Return the response if `data` begins with the same head as the last one's."""
+        """Return the response if `data` begins with the last final head and the method is the same; else None."""
         if self._response is None or not data.startswith(self._head) or method != self._method:
             return None
         return self._response
 
     def read(self, head: bytes, method: str) -> Response:
-        """Return the response of a whole head. Raises BadResponse."""
+        """Return the response of a whole head. Raises BadResponse (502)."""
         response = parse_response(head, method)
+        # An interim head is followed by another one: keeping it would evict the final head each
+        # time.
         if response.status >= _OK:
             self._head, self._method, self._response = head, method, response
             self.size = len(head)
@@ -71,33 +82,40 @@ class ResponseReader:
 
 
 def parse_response(head: bytes, method: str) -> Response:
-    """Read a response head to a request with that method.
+    """Read one response head to a request with this method.
 
-    Raises BadResponse (502) for anything malformed or ambiguous.
+    Raises BadResponse (502) for a head that is malformed or ambiguous.
     """
     try:
-        httptools.HttpResponseParser(_SILENT).feed_data(head)
+        httptools.HttpResponseParser(_NO_CALLBACKS).feed_data(head)
     except httptools.HttpParserUpgrade:
-        pass  # 101: whoever asked decides
+        pass  # 101: the caller knows whether it asked for another protocol
     except httptools.HttpParserError as error:
         raise BadResponse(_MALFORMED, reason=str(error)) from error
     line_end = head.find(b"\r\n")
-    line = _STATUS_LINE.fullmatch(head, 0, line_end)
+    line = STATUS_LINE.fullmatch(head, 0, line_end)
     if line is None or (len(head) > MAX_FIELDS and head.count(b"\n") > MAX_FIELDS):
         raise BadResponse(_MALFORMED, reason="status line or number of fields")
     version, digits, reason = line.groups()
     status = _STATUSES[digits]
     block, special = take(head[line_end:-4], _SPECIAL, kept=_LOOKED_AT)
+    # RFC 9112, 6.3, rule 1: interim answers, 204, 304 and answers to HEAD end with their head,
+    # whatever they say.
     if status < _OK or status == _NO_CONTENT:
-        if b"content-length" in special:  # RFC 9110, 8.6: neither has one
+        if (
+            b"content-length" in special
+        ):  # RFC 9110, 8.6: must not be sent; a client could wait for a body
             block = without(block, [b"content-length"])
         length = NO_BODY
     else:
         length = _length(special, version)
     keep_alive = version == b"1" and length != UNTIL_CLOSE
+    # After `_length`: an ambiguous framing is a 502 even where there is no body, since the upstream
+    # is confused.
     if method == "HEAD" or status == _NOT_MODIFIED:
         length, keep_alive = NO_BODY, version == b"1"
     connection = special.get(b"connection")
+    # RFC 9112, 9.3: when the connection persists. What `Connection` names is for this hop alone.
     if connection is not None and (connection != [b"keep-alive"] or version == b"0"):
         named = tokens(connection)
         framed = length != UNTIL_CLOSE
@@ -110,16 +128,19 @@ def parse_response(head: bytes, method: str) -> Response:
     return Response(status, b" " + digits + (reason or b" "), block, length, keep_alive=keep_alive)
 
 
-# Not headers of their own, or framing, which no `Connection` may take away.
+# Options of the connection that are no headers; and Content-Length: without it the client could not
+# tell a whole answer from one that was cut short.
 _NEVER_NAMED = frozenset({b"keep-alive", b"close", b"content-length"})
 
 
 def _length(special: Special, version: bytes) -> int:
-    """Decide how long the body is (RFC 9112, 6.3); what could be read in two ways is refused."""
+    """Return the length of the body (RFC 9112, 6.3). Raises BadResponse for what is ambiguous or unknown."""
     lengths = special.get(b"content-length")
     codings = special.get(b"transfer-encoding")
     message = "The upstream's answer has no certain length"
     if codings is not None:
+        # 6.3, rule 3: a proxy must remove Content-Length beside it; an upstream that sends both is
+        # confused, or under attack. 6.1: HTTP/1.0 has no codings.
         if lengths is not None or version == b"0" or [c.lower() for c in codings] != [b"chunked"]:
             raise BadResponse(message, reason="Transfer-Encoding")
         return CHUNKED

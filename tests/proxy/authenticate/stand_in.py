@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from propylon.proxy.authenticate.claims import Rules, Verified
 from propylon.proxy.authenticate.keys import KeySet, from_secret
-from propylon.proxy.authenticate.verify import FixedKeys, KeySource, Opaque, Verifier
+from propylon.proxy.authenticate.verify import FixedKeys, Introspector, KeySource, Verifier
 from tests.support.jose import hs, token
 
 NOW = 1_800_000_000.0
@@ -46,7 +46,7 @@ class Keys(FixedKeys):
         self.keys = keys
         self.wanted = 0
 
-    def unknown(self) -> None:
+    def note_unknown_key(self) -> None:
         """Count."""
         self.wanted += 1
 
@@ -58,7 +58,7 @@ def one_secret() -> KeySet:
 
 def verifier(
     source: KeySource | None = None,
-    opaque: Opaque | None = None,
+    opaque: Introspector | None = None,
     *,
     rules: Rules | None = None,
     taken: Taken | None = None,

@@ -116,7 +116,7 @@ def test_expired_is_the_last_thing_to_be_said() -> None:
 @pytest.mark.parametrize("value", [None, True, False, "1800000060", [1800000060], {}, b"1"])
 def test_times_are_numbers(name: str, value: object) -> None:
     """A time that is no number is refused; to Python, True is 1."""
-    assert refused(**{name: value}) == f"its {name} is no number"
+    assert refused(**{name: value}) == f"its {name} is not a number"
 
 
 @pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
@@ -127,7 +127,7 @@ def test_times_are_numbers(name: str, value: object) -> None:
 )
 def test_times_are_in_range(name: str, value: float) -> None:
     """A time before 1970, after the year 9999 (milliseconds are), or that is nowhere is refused."""
-    assert refused(**{name: value}) == f"its {name} is no moment in seconds since 1970"
+    assert refused(**{name: value}) == f"its {name} is not a time in seconds since 1970"
 
 
 # ------------------------------------------------------------------------------------- for whom

@@ -28,7 +28,7 @@ from tests.support.virtual import run
 
 TOKEN = b"kQ3-opaque-7vX2"
 ACTIVE = {"active": True, "sub": "42", "scope": "read write", "exp": NOW + 600}
-REMEMBER = 30.0
+TTL = 30.0
 
 
 def said(answer: object, status: int = 200) -> Fetched:
@@ -60,11 +60,11 @@ def asker(
     source: Source,
     *,
     rules: Rules | None = None,
-    remember: float = REMEMBER,
+    ttl: float = TTL,
     clock: Callable[[], float] | None = None,
 ) -> Introspection:
     """Whoever asks this source."""
-    return Introspection(source.post, rules or Rules(), remember=remember, clock=clock or Wall())
+    return Introspection(source.post, rules or Rules(), ttl=ttl, clock=clock or Wall())
 
 
 async def verdict(introspection: Introspection, token: bytes = TOKEN) -> str:
@@ -208,10 +208,10 @@ def test_an_answer_is_remembered_for_a_while() -> None:
             assert await verdict(introspection) == "42"
             assert await verdict(introspection, b"bad") == "401"
         assert source.asked == [TOKEN, b"bad"]
-        wall.now = NOW + REMEMBER - 0.001
+        wall.now = NOW + TTL - 0.001
         assert await verdict(introspection) == "42"
         assert len(source.asked) == 2
-        wall.now = NOW + REMEMBER
+        wall.now = NOW + TTL
         source.says = {"active": False}
         assert await verdict(introspection) == "401"
         assert source.asked == [TOKEN, b"bad", TOKEN]
@@ -240,7 +240,7 @@ def test_nothing_is_remembered_where_the_operator_says_so(exp: dict[str, float])
 
     async def main() -> None:
         source = Source({"active": True, "sub": "42", **exp})
-        introspection = asker(source, remember=0.0)
+        introspection = asker(source, ttl=0.0)
         assert [await verdict(introspection) for _ in range(3)] == ["42"] * 3
         assert len(source.asked) == 3
 
@@ -259,7 +259,7 @@ def test_a_token_without_an_end_is_asked_about_again() -> None:
             return ticks[0]
 
         source = Source({"active": True, "sub": "42"})
-        introspection = asker(source, clock=clock, remember=1.0)
+        introspection = asker(source, clock=clock, ttl=1.0)
         verdicts = [await verdict(introspection) for _ in range(3000)]
         assert set(verdicts) == {"42"}
         assert 3 <= len(source.asked) <= 10
@@ -276,7 +276,7 @@ def test_one_question_for_many() -> None:
     async def main() -> None:
         source = Source(ACTIVE)
         source.gate.clear()
-        introspection = asker(source, remember=0.0)
+        introspection = asker(source, ttl=0.0)
         waiting = [asyncio.create_task(verdict(introspection)) for _ in range(50)]
         other = asyncio.create_task(verdict(introspection, b"other"))
         await asyncio.sleep(1)
@@ -284,7 +284,7 @@ def test_one_question_for_many() -> None:
         source.gate.set()
         assert [await one for one in waiting] == ["42"] * 50
         assert await other == "42"
-        assert introspection._asking == {}
+        assert introspection._in_flight == {}
 
     run(main())
 
@@ -300,7 +300,7 @@ def test_one_failure_for_many() -> None:
         await asyncio.sleep(1)
         source.gate.set()
         assert [await one for one in waiting] == ["503"] * 5
-        assert introspection._asking == {}
+        assert introspection._in_flight == {}
         assert source.asked == [TOKEN]
 
     run(main())
@@ -331,7 +331,7 @@ def test_whoever_leaves_takes_nothing_from_the_others(answer: object) -> None:
         last.cancel()
         source.gate.set()
         await asyncio.sleep(1)
-        assert introspection._asking == {}
+        assert introspection._in_flight == {}
         assert await verdict(introspection, b"other") == expected
         assert source.asked.count(b"other") == (1 if answer is ACTIVE else 2)
 
@@ -353,7 +353,7 @@ def test_a_token_is_remembered_by_its_whole_self() -> None:
 
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever makes tokens up pushes out what was remembered, and holds no memory."""
-    monkeypatch.setattr(module, "_REMEMBERED", 10)
+    monkeypatch.setattr(module, "_MAX_CACHED", 10)
 
     async def main() -> None:
         source = Source({"active": False})
@@ -361,7 +361,7 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(100):
             assert await verdict(introspection, b"made-up-%d" % number) == "401"
         assert len(introspection._verdicts) == 10
-        assert introspection._asking == {}
+        assert introspection._in_flight == {}
 
     run(main())
 

@@ -130,7 +130,7 @@ def test_private_keys(member: str) -> None:
     for jwk in (rsa_jwk(), ec_jwk(), okp_jwk()):
         for value in ("AQAB", None, []):
             assert refused({**jwk, member: value}) == (
-                "its private part is published with it: whoever read that can sign tokens"
+                "its private part is published, too, so everyone can sign tokens with it"
             )
 
 

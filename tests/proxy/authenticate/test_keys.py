@@ -117,7 +117,7 @@ def test_unusable_keys_are_left_out() -> None:
         "key 1 of 5: its use is not sig",
         "key 3 of 5: no JSON object",
         "key 4 of 5: its kty is none that verifies signatures",
-        "key 5 of 5: its private part is published with it: whoever read that can sign tokens",
+        "key 5 of 5: its private part is published, too, so everyone can sign tokens with it",
     )
 
 

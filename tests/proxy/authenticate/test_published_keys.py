@@ -312,7 +312,7 @@ def test_what_did_not_change_is_not_read_again() -> None:
         await asyncio.sleep(1000)
         assert len(followed.times) == 4
         assert followed.keys.keys is keys
-        assert followed.verifier.remembered(OF_OLD) is not None
+        assert followed.verifier.cached(OF_OLD) is not None
 
     follow(published(OLD), script)
 

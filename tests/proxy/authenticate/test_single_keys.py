@@ -95,7 +95,7 @@ def test_a_token_names_what_is_no_key(key_id: str) -> None:
     """Under a good signature, too: a path, a query or a command is nobody's key (threats of `kid`)."""
     for keys, sign, algorithm in single():
         error = refused(keys, signed(sign, alg=algorithm, kid=key_id))
-        assert error.reason == "it names what is no name of a key (kid)"
+        assert error.reason == "its kid cannot be the id of a key"
         assert type(error) is BadToken
 
 

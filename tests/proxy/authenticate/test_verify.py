@@ -83,7 +83,7 @@ def test_bad_tokens(sent: bytes, reason: str) -> None:
         error = refused(judge, sent)
         assert reason in error.reason
         assert error.message == "The token is not valid"
-    assert judge.remembered(sent) is None
+    assert judge.cached(sent) is None
     assert len(judge._cache) == 0
 
 
@@ -102,7 +102,7 @@ def test_a_token_is_verified_once() -> None:
     verified = run(judge.verify(signed()))
     source.keys = None
     assert run(judge.verify(signed())) is verified
-    assert judge.remembered(signed()) is verified
+    assert judge.cached(signed()) is verified
 
 
 def test_remembered_until_it_ends() -> None:
@@ -112,9 +112,9 @@ def test_remembered_until_it_ends() -> None:
     sent = signed()
     run(judge.verify(sent))
     wall.now = NOW + 64.999
-    assert judge.remembered(sent) is not None
+    assert judge.cached(sent) is not None
     wall.now = NOW + 65
-    assert judge.remembered(sent) is None
+    assert judge.cached(sent) is None
     assert len(judge._cache) == 0
     error = refused(judge, sent)
     assert (error.message, error.reason) == ("Token has expired", "expired")
@@ -128,18 +128,18 @@ def test_only_the_same_bytes_are_remembered() -> None:
     other = b"A" if sent[-2:-1] != b"A" else b"B"
     forged = (sent[:-2] + other + sent[-1:], sent + b"=", sent + b" ", sent.rpartition(b".")[0])
     for one in forged:
-        assert judge.remembered(one) is None
+        assert judge.cached(one) is None
         refused(judge, one)
 
 
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is given many tokens pushes out the oldest; those are verified again."""
-    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    monkeypatch.setattr(module, "_MAX_CACHED", 3)
     judge = verifier()
     sent = [signed(str(number)) for number in range(5)]
     for one in sent:
         run(judge.verify(one))
-    assert [judge.remembered(one) is not None for one in sent] == [False, False, True, True, True]
+    assert [judge.cached(one) is not None for one in sent] == [False, False, True, True, True]
     assert run(judge.verify(sent[0])).principal.subject == "0"
 
 
@@ -151,7 +151,7 @@ def test_forgetting() -> None:
     source.keys = from_secret(OTHER, ["HS256"])
     assert run(judge.verify(signed())).principal.known  # nobody has said so yet
     judge.forget()
-    assert judge.remembered(signed()) is None
+    assert judge.cached(signed()) is None
     refused(judge, signed())
 
 
@@ -179,7 +179,7 @@ def test_nothing_is_revoked() -> None:
     run(judge.verify(signed()))
     taken.asked = 0
     for _ in range(3):
-        assert judge.remembered(signed()) is not None
+        assert judge.cached(signed()) is not None
     assert taken.asked == 0
 
 
@@ -258,7 +258,7 @@ def test_an_opaque_token_is_asked_about() -> None:
     for _ in range(2):
         assert run(judge.verify(b"good-1")).principal.subject == "good-1"
     assert issuer.asked == [b"good-1", b"good-1"]
-    assert judge.remembered(b"good-1") is None
+    assert judge.cached(b"good-1") is None
     refused(judge, b"bad")
     with pytest.raises(ServiceUnavailable):
         run(judge.verify(b"down"))

@@ -1,5 +1,5 @@
-"""The demonstration.
+"""Run a demonstration: the gateway in front of small real services.
 
-- `demo`: the gateway, and the `curl` lines to try.
-- `services`: the small services behind it.
+- `demo`: start the gateway, and print `curl` lines to try.
+- `services`: run the services behind it.
 """

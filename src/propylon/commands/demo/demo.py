@@ -1,4 +1,4 @@
-"""Show the gateway at work in front of small real services, with curl lines to try."""
+"""Run the gateway in front of small real services, and print curl lines to try."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 
 from propylon.assembly.gateway import Gateway
 from propylon.commands import user
-from propylon.commands.demo.services import running
+from propylon.commands.demo.services import running_services
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import Places
@@ -29,10 +29,10 @@ from propylon.stores.users import User
 __all__ = ["SECTIONS", "Example", "demo"]
 
 PORT = 8000
-_ANY = 0
+_ANY_PORT = 0
 _HOST = "127.0.0.1"
 _CANNOT_LISTEN = 1
-_DRAIN = 2.0
+_DRAIN = 2.0  # seconds
 
 _FILE = """\
 services:
@@ -73,20 +73,20 @@ _USER = User(
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Something to try: a line for a shell, the status that it gets (0: it shows none), and what for."""
+    """A curl line to try, the status that it gets (0: the line prints none), and what it shows."""
 
     text: str
     status: int
     shows: str
 
     def line(self, base: str, password: str) -> str:
-        """Return the line to copy."""
+        """Return the line to copy into a shell."""
         login = f"-d username={_NAME} -d password={password}"
         return self.text.format(base=base, login=login, header=_HEADER)
 
     @property
     def title(self) -> str:
-        """What stands above the line."""
+        """The comment above the line."""
         return f"{self.status}: {self.shows}" if self.status else self.shows
 
 
@@ -99,45 +99,59 @@ _PROXY = (
         200,
         "what the service gets: no forged identity, no hop-by-hop header, one true X-Forwarded-For",
     ),
-    Example("curl -i {base}/orders/7", 200, "two instances: ask again, and the other one answers"),
-    Example("curl -i -X DELETE {base}/orders/7", 405, "not allowed here, and Allow says what is"),
-    Example("curl -iN {base}/clock/ticks", 200, "a stream: each line arrives when it is sent"),
     Example(
-        "curl -i --path-as-is {base}/echo/../admin", 400, "a dot segment is refused, not guessed at"
+        "curl -i {base}/orders/7", 200, "two instances: ask again, and the other instance answers"
     ),
-    Example("curl -i {base}/echo/%61dmin", 400, "so is a path that reads as another route's"),
-    Example("curl -i {base}/echo/a%2Fb", 200, "and what is safe passes byte for byte"),
+    Example(
+        "curl -i -X DELETE {base}/orders/7",
+        405,
+        "this method is not allowed; Allow lists those that are",
+    ),
+    Example(
+        "curl -iN {base}/clock/ticks", 200, "a stream: each line arrives when the service sends it"
+    ),
+    Example(
+        "curl -i --path-as-is {base}/echo/../admin",
+        400,
+        "a dot segment is refused: an upstream might resolve it",
+    ),
+    Example(
+        "curl -i {base}/echo/%61dmin",
+        400,
+        "so is a path that an upstream may read as another route's",
+    ),
+    Example("curl -i {base}/echo/a%2Fb", 200, "a path that is safe passes byte for byte"),
 )
 _TOKENS = (
-    Example(
-        "curl -i {base}/private", 401, "no token, no entry; WWW-Authenticate says what to bring"
-    ),
+    Example("curl -i {base}/private", 401, "a token is required; WWW-Authenticate says so"),
     Example(
         "curl -i {base}/api/v1/auth/token {login}",
         200,
-        "a token for a password, and one to refresh it",
+        "an access token for a password, and a refresh token",
     ),
     Example(
         "TOKEN=$(curl -s {base}/api/v1/auth/token {login}"
         """ | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')""",
         0,
-        "another one, kept for the lines below",
+        "an access token, kept in $TOKEN for the lines below",
     ),
     Example(
         "curl -i {base}/private -H {header}",
         200,
-        "who is asking, as the service is told: X-User-Id, X-User-Email, X-User-Roles, X-User-Scopes",
+        "the service learns who asks: X-User-Id, X-User-Email, X-User-Roles, X-User-Scopes",
     ),
-    Example("curl -i {base}/private/admin -H {header}", 403, "known, but the scope does not reach"),
+    Example(
+        "curl -i {base}/private/admin -H {header}", 403, "the user is known, but lacks the scope"
+    ),
     Example(
         "curl -i {base}/api/v1/users/me -H {header}", 200, "what the gateway knows about its user"
     ),
     Example(
         "curl -i {base}/api/v1/auth/revoke -H {header} -d token=$TOKEN",
         200,
-        "logging out: taken back",
+        "log out: the token is revoked",
     ),
-    Example("curl -i {base}/private -H {header}", 401, "and refused from then on"),
+    Example("curl -i {base}/private -H {header}", 401, "a revoked token is refused"),
 )
 _BROWSERS = (
     Example(
@@ -149,38 +163,44 @@ _BROWSERS = (
     Example(
         "curl -i {base}/echo -H 'X-Privacy-Level: hidden'",
         400,
-        "a wish for privacy that cannot be understood is refused, not disregarded",
+        "an unknown privacy level is refused, not ignored",
     ),
 )
 _FAILURES = (
-    Example("curl -i {base}/clock/slow", 504, "a service that does not answer within its second"),
+    Example(
+        "curl -i {base}/clock/slow", 504, "a service that does not answer within its timeout of 1 s"
+    ),
     Example(
         "curl -i {base}/shaky/7",
         200,
-        "one of its two instances always fails: the other one is asked, and nobody notices",
+        "one of two instances always fails: the gateway retries with the other instance",
     ),
-    Example("curl -i {base}/broken", 502, "a service that fails; its answer passes as it is"),
+    Example("curl -i {base}/broken", 502, "a service that fails: its answer passes unchanged"),
     Example(
-        "curl -i {base}/broken", 503, "now its breaker refuses at once; after 10 s a probe may pass"
+        "curl -i {base}/broken",
+        503,
+        "its breaker is open and refuses at once; after 10 s a probe may pass",
     ),
-    Example("curl -i {base}/nowhere", 404, "every error of the gateway has this envelope"),
+    Example("curl -i {base}/nowhere", 404, "every error of the gateway has this form"),
 )
-_OWN = (
-    Example("curl -i {base}/health", 200, "how the gateway and its services are, from real probes"),
-    Example("curl -i {base}/metrics", 200, "for Prometheus"),
-    Example("curl -i {base}/docs", 200, "the gateway's own API, better in a browser"),
+_BUILTIN = (
+    Example(
+        "curl -i {base}/health", 200, "the health of the gateway and its services, from real probes"
+    ),
+    Example("curl -i {base}/metrics", 200, "metrics for Prometheus"),
+    Example("curl -i {base}/docs", 200, "the gateway's own API; open it in a browser"),
 )
 SECTIONS = (
-    ("Requests pass as they are, or not at all", _PROXY),
-    ("Who is asking", _TOKENS),
-    ("What browsers ask and wish", _BROWSERS),
+    ("Requests pass unchanged, or not at all", _PROXY),
+    ("Tokens and users", _TOKENS),
+    ("Browsers: CORS and privacy", _BROWSERS),
     ("When a service fails", _FAILURES),
-    ("The gateway itself", _OWN),
+    ("The gateway's own endpoints", _BUILTIN),
 )
 
 
 def demo(port: int | None) -> int:
-    """Run the services and the gateway until told to stop; return the exit status."""
+    """Run the services and the gateway until a signal stops them; return the exit status."""
     exit_quietly()
     try:
         sockets = listen(_HOST, PORT if port is None else port)
@@ -188,14 +208,15 @@ def demo(port: int | None) -> int:
         if port is not None:
             sys.stderr.write(f"propylon: {error}\n")
             return _CANNOT_LISTEN
-        sockets = listen(_HOST, _ANY)  # the usual port is somebody else's, and nobody asked for it
+        sockets = listen(_HOST, _ANY_PORT)  # the default port is in use, and the user named no port
     bound = sockets[0].getsockname()[1]
-    # A secret that is published would let anybody sign: each run has its own, and so has the user.
+    # Each run makes its own secret and password: a published secret would let any reader sign tokens.
     password = secrets.token_urlsafe(9)
-    with running() as addresses, TemporaryDirectory(prefix="propylon-demo-") as folder:
+    with running_services() as addresses, TemporaryDirectory(prefix="propylon-demo-") as folder:
         loaded = _loaded(addresses, bound, Path(folder))
         user.add(loaded, _USER, password)
         gateway = Gateway(loaded)
+        gateway.own_process()
         _greet(f"http://{_HOST}:{bound}", addresses, password)
         hooks = Hooks(drain=gateway.drain, reload=gateway.reload)
         serve_sockets(gateway.asgi, sockets, ServerOptions(_DRAIN, 0.0), hooks)
@@ -217,7 +238,7 @@ def _greet(base: str, addresses: dict[str, str], password: str) -> None:
     lines += [f"  {name.lower():<10} {url}" for name, url in addresses.items()]
     lines += [
         "",
-        f'Its user "{_NAME}" has the password {password}, until it stops.',
+        f'Its user "{_NAME}" has the password {password}, until the demo stops.',
         "",
         "Try, in another terminal:",
     ]
@@ -225,6 +246,6 @@ def _greet(base: str, addresses: dict[str, str], password: str) -> None:
         lines += ["", f"  ## {title}"]
         for example in examples:
             lines += ["", f"  # {example.title}", f"  {example.line(base, password)}"]
-    lines += ["", "Ctrl-C stops everything. What is asked for is logged below.", ""]
+    lines += ["", "Ctrl-C stops everything. Each request is logged below.", ""]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Be the services of the demo: small ASGI apps on real sockets, in one thread with a loop of its own."""
+"""Run the services of the demo: small ASGI apps on real sockets, in a thread with its own event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import uvicorn
 
 from propylon.process.server import listen
 
-__all__ = ["APPS", "running"]
+__all__ = ["APPS", "running_services"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -22,14 +22,13 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _TICKS = 5
-_BETWEEN_TICKS = 0.3
-# Longer than any client of the demo waits; the gateway gives up after a second.
-_SLOW = 20.0
-_STOP = 5.0
+_BETWEEN_TICKS = 0.3  # seconds
+_SLOW = 20.0  # seconds: longer than `first_byte: 1s` of the demo's file
+_STOP = 5.0  # seconds that a stop waits for the thread
 
 
 async def echo(scope: Message, receive: Receive, send: Send) -> None:
-    """Answer with what arrived: the request line, every header, the body."""
+    """Answer with the request as it arrived: method, target, every header, body."""
     body = await _body(receive)
     headers = [(b"%b: %b" % (name, value)).decode("latin-1") for name, value in scope["headers"]]
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
@@ -39,14 +38,14 @@ async def echo(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def orders(scope: Message, receive: Receive, send: Send) -> None:
-    """Answer with one order, and say which instance it was."""
+    """Answer with an order, and with the address of the instance that answers."""
     await _body(receive)
     number = scope["path"].rpartition("/")[2]
     await _answer(send, {"order": number, "answered_by": f"127.0.0.1:{scope['server'][1]}"})
 
 
 async def clock(scope: Message, receive: Receive, send: Send) -> None:
-    """Tick slowly in a body without a length, or do not answer at all (`/slow`)."""
+    """Stream some lines with pauses (`/ticks`), or do not answer (`/slow`)."""
     await receive()
     if scope["path"] == "/slow":
         await _wait(receive)
@@ -61,13 +60,13 @@ async def clock(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def broken(scope: Message, receive: Receive, send: Send) -> None:
-    """Fail, but say to be well: what probes cannot see, the requests themselves have to tell."""
+    """Fail every request but health probes: only the requests themselves can show the fault."""
     await _body(receive)
     status = 200 if scope["path"] == "/health" else 502
     await _answer(send, {"answered_by": "the instance that always fails"}, status)
 
 
-# By the name that the gateway's file uses for the address: two instances of one, one of the others.
+# Each app by the placeholder of its URL in the demo's file. `orders` runs twice: two instances.
 APPS: dict[str, App] = {
     "ECHO": echo,
     "ORDERS_1": orders,
@@ -78,7 +77,7 @@ APPS: dict[str, App] = {
 
 
 async def _wait(receive: Receive) -> None:
-    """Let the caller wait until it gives up."""
+    """Wait until the caller has closed the connection."""
     try:
         async with asyncio.timeout(_SLOW):
             while (await receive())["type"] != "http.disconnect":
@@ -110,10 +109,10 @@ def _start(kind: bytes, *more: tuple[bytes, bytes], status: int = 200) -> Messag
 
 
 @contextmanager
-def running() -> Iterator[dict[str, str]]:
-    """Run every app on a port of its own; yield their URLs by name; stop them all."""
-    # Not socket.create_server: its sockets name no protocol, and asyncio then leaves Nagle's algorithm
-    # on, which costs an answer in two writes 40 ms.
+def running_services() -> Iterator[dict[str, str]]:
+    """Run every app on its own port; yield their URLs by name; at the end stop them."""
+    # Not socket.create_server: its sockets have no protocol number, so asyncio does not switch Nagle's algorithm
+    # off. That would delay each answer of two writes by 40 ms.
     sockets = {name: listen("127.0.0.1", 0)[0] for name in APPS}
     servers = {name: _server(APPS[name]) for name in APPS}
     thread = threading.Thread(

@@ -1,4 +1,9 @@
-"""Send one request through the real pipeline, with a recorder in the place of every upstream."""
+"""Send a sample request through the real pipeline, with a recorder in the place of every upstream.
+
+The table, the stages and the forwarding are those of the data plane, so the explanation cannot differ from what the
+gateway does. Each stage of a route is wrapped, and the wrapper notes what the stage says. Only a published key set is
+really fetched, and an introspection endpoint really asked; no request reaches a service.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,6 @@ from propylon.errors import GatewayError
 from propylon.loop.outbox import Outbox
 from propylon.loop.ticker import Ticker
 from propylon.proxy.exchange import Exchange, IncomingBody
-from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
@@ -30,10 +34,11 @@ from propylon.stores.memory import MemoryRevocations
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Answer, Flow, Outgoing, Sink
 from propylon.upstream.reply import Reply
+from propylon.wire.framing import announced
 from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
 from propylon.wire.request import parse_request
 
-__all__ = ["Asked", "DryRun", "Verdict", "dry_run"]
+__all__ = ["DryRun", "SampleRequest", "Verdict", "dry_run"]
 
 Stage = Literal["read", "match", "privacy", "authenticate", "authorize", "forward"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -42,8 +47,8 @@ _TICK = 0.025
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The request in question: a method, a path or a whole URL, headers, and who sends it."""
+class SampleRequest:
+    """The request to explain: a method, a path or a whole URL, headers, and the client's address."""
 
     method: str
     url: str
@@ -52,11 +57,11 @@ class Asked:
 
     @property
     def scheme(self) -> str:
-        """`https` if the URL says so."""
+        """`https` if the URL begins with it, else `http`."""
         return "https" if self.url.lower().startswith("https://") else "http"
 
     def head(self, host: str) -> bytes:
-        """Return the head as a client would write it; `host` is where a bare path is asked for."""
+        """Return the head as a client would send it; `host` is the `Host` for a bare path."""
         target = self.url
         if target.lower().startswith(("http://", "https://")):
             parts = urlsplit(target)
@@ -66,13 +71,13 @@ class Asked:
         if not any(name.lower() == "host" for name, _ in self.headers):
             lines.append(f"Host: {host}")
         lines += [f"{name}: {value}" for name, value in self.headers]
-        # Bytes that are no UTF-8 reach us as surrogates, and leave as the bytes that they were.
+        # Python reads arguments that are no UTF-8 into surrogates; this turns them into the same bytes again.
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one stage said."""
+    """What a stage said: whether it let the request pass, and why."""
 
     stage: Stage
     passed: bool
@@ -81,7 +86,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class DryRun:
-    """What became of the request: each stage's verdict, the route, what an upstream would get."""
+    """The result: each stage's verdict, the route, and the bytes that the upstream would get (`sent`)."""
 
     entries: list[Entry] = field(default_factory=list)
     table: Table = field(default_factory=lambda: Table(()))
@@ -92,51 +97,49 @@ class DryRun:
 
     @property
     def route(self) -> Route | None:
-        """The route that matched."""
+        """The route that matched; None if none did."""
         return self.exchange.route if self.exchange is not None else None
 
     @property
     def error(self) -> GatewayError | None:
-        """What the client would be refused with."""
+        """The error that the client would get; None if the request passed."""
         return self.exchange.error if self.exchange is not None else None
 
     def note(self, stage: Stage, verdict: str | GatewayError) -> None:
-        """Record what a stage said."""
+        """Add the verdict of a stage: a text if it let the request pass, else the error."""
         if isinstance(verdict, str):
             self.verdicts.append(Verdict(stage, passed=True, text=verdict))
         else:
-            self.verdicts.append(Verdict(stage, passed=False, text=_said(verdict)))
+            self.verdicts.append(Verdict(stage, passed=False, text=_error_text(verdict)))
 
 
-def dry_run(loaded: Loaded, asked: Asked) -> DryRun:
-    """Carry the request from the head to the upstream's door, as the data plane does."""
-    return asyncio.run(_send(loaded, asked))
+def dry_run(loaded: Loaded, sample: SampleRequest) -> DryRun:
+    """Run the request through the pipeline up to the upstream, and return the result."""
+    return asyncio.run(_send(loaded, sample))
 
 
-async def _send(loaded: Loaded, asked: Asked) -> DryRun:
+async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
     run = DryRun()
     recorder = _Recorder(run)
     stages = await _stages(loaded)
     run.entries = [
-        replace(entry, route=_noted(entry.route, run))
+        replace(entry, route=_recorded(entry.route, run))
         for entry in entries(loaded, recorder, stages=stages)
     ]
     run.table = Table(entry.route for entry in run.entries)
-    # The same ids whenever it is asked: an example, not a secret.
+    # A fixed seed: the ids are examples, and the output of the command is the same each time.
     chance = random.Random(0).getrandbits  # noqa: S311
-    pipeline = Pipeline(
-        run.table, Forward(_still, _still, _still), (recorder.ended,), clock=_still, chance=chance
-    )
-    await _receive(run, pipeline, loaded, asked)
+    pipeline = Pipeline(run.table, (recorder.ended,), clock=_frozen_clock, chance=chance)
+    await _receive(run, pipeline, loaded, sample)
     _judge_match(run)
     _judge_forward(run)
     return run
 
 
 async def _stages(loaded: Loaded) -> Mapping[str, Authenticate]:
-    """Return what a route's `auth` comes to; keys that are published are fetched first, as the gateway does.
+    """Return the authenticate stage for each `auth`. A published key set is fetched first, as the gateway does.
 
-    What was revoked while a gateway ran is not known here.
+    Revocations are in the gateway's memory and database, so they are not known here.
     """
     loop = asyncio.get_running_loop()
     ticker, outbox = Ticker(loop, _TICK), Outbox(loop)
@@ -146,26 +149,26 @@ async def _stages(loaded: Loaded) -> Mapping[str, Authenticate]:
 
     config = loaded.config
     nothing = MemoryRevocations(time.time, longest=0.0)
-    found = compile_authentication(config.auth, connect, nothing, time.time, debug=config.debug)
-    if found is None:
+    compiled = compile_authentication(config.auth, connect, nothing, time.time, debug=config.debug)
+    if compiled is None:
         return NOTHING_TO_VERIFY_WITH
-    if found.published is not None:
-        await found.published.refresh()
-    return found.stages
+    if compiled.published is not None:
+        await compiled.published.refresh()
+    return compiled.stages
 
 
-def _still() -> float:
-    """Be a clock that stands: nothing becomes due here, and nothing is measured."""
+def _frozen_clock() -> float:
+    """Return 0.0, always: no deadline passes in a dry run, and nothing is measured."""
     return 0.0
 
 
-async def _receive(run: DryRun, pipeline: Pipeline, loaded: Loaded, asked: Asked) -> None:
-    """Do what an edge does with a head: read it, say who sent it, hand it on."""
+async def _receive(run: DryRun, pipeline: Pipeline, loaded: Loaded, sample: SampleRequest) -> None:
+    """Do what an edge does with a head: parse it, find the client's address, call the pipeline."""
     server = loaded.config.server
     trust = Trust([ip_network(network, strict=False) for network in server.trusted_proxies])
-    downstream = _Onlooker(trust, asked)
+    downstream = _DiscardingClient(trust, sample)
     try:
-        request = parse_request(asked.head(f"localhost:{server.port}"))
+        request = parse_request(sample.head(f"localhost:{server.port}"))
     except GatewayError as error:
         run.note("read", error)
         pipeline.reject(error, downstream)
@@ -176,17 +179,17 @@ async def _receive(run: DryRun, pipeline: Pipeline, loaded: Loaded, asked: Asked
     await pipeline.handle(request, downstream)
 
 
-def _noted(route: Route, run: DryRun) -> Route:
-    """Return the route with stages that also record what they say."""
+def _recorded(route: Route, run: DryRun) -> Route:
+    """Return the route with stages that also note their verdicts in `run`."""
 
     def privacy(request: Request) -> PrivacyPreference:
         try:
-            wish = route.privacy(request)
+            preference = route.privacy(request)
         except GatewayError as error:
             run.note("privacy", error)
             raise
-        run.note("privacy", wish.level or "nothing is wished for")
-        return wish
+        run.note("privacy", preference.level or "the client states no preference")
+        return preference
 
     async def authenticate(request: Request) -> Principal:
         try:
@@ -203,7 +206,7 @@ def _noted(route: Route, run: DryRun) -> Route:
         except GatewayError as error:
             run.note("authorize", error)
             raise
-        run.note("authorize", f"{principal} may")
+        run.note("authorize", f"{principal} is allowed")
 
     return replace(
         route, privacy=privacy, privacy_applies=True, authenticate=authenticate, authorize=authorize
@@ -211,7 +214,7 @@ def _noted(route: Route, run: DryRun) -> Route:
 
 
 def _judge_match(run: DryRun) -> None:
-    """Say what the matching came to: it has no value of a route to be recorded in."""
+    """Note the verdict of `match`. It is no stage of a route, so it cannot be wrapped like the others."""
     if run.request is None:
         return
     verdict: str | GatewayError | None = run.error
@@ -219,13 +222,13 @@ def _judge_match(run: DryRun) -> None:
         verdict = f'route "{run.route.name}"'
     if verdict is not None:
         run.note("match", verdict)
-        run.verdicts.insert(1, run.verdicts.pop())  # it came second, after the reading
+        run.verdicts.insert(1, run.verdicts.pop())  # second, after `read`
 
 
 def _judge_forward(run: DryRun) -> None:
-    """Say where it went, unless an earlier stage refused it."""
+    """Note where the request went, unless an earlier stage refused it."""
     exchange, route = run.exchange, run.route
-    if exchange is None or route is None or not all(one.passed for one in run.verdicts):
+    if exchange is None or route is None or not all(verdict.passed for verdict in run.verdicts):
         return
     if exchange.error is not None:
         run.note("forward", exchange.error)
@@ -234,18 +237,18 @@ def _judge_forward(run: DryRun) -> None:
     elif route.service.builtin:
         run.note("forward", "the gateway's own endpoint, in this process")
     else:
-        among = [instance.id for instance in route.service.instances]
-        listed = f", one of {', '.join(among)}" if len(among) > 1 else ""
-        run.note("forward", f'service "{route.service.name}" at {exchange.instance.id}{listed}')
+        ids = [instance.id for instance in route.service.instances]
+        choice = f", one of {', '.join(ids)}" if len(ids) > 1 else ""
+        run.note("forward", f'service "{route.service.name}" at {exchange.instance.id}{choice}')
 
 
-def _said(error: GatewayError) -> str:
+def _error_text(error: GatewayError) -> str:
     text = f"{error.status} {error.code}: {error.message}"
     return f"{text} ({error.reason})" if error.reason else text
 
 
 class _Recorder:
-    """An upstream that writes down what it would get."""
+    """An upstream that keeps the bytes of the request instead of sending them."""
 
     busy = 0
 
@@ -253,56 +256,57 @@ class _Recorder:
         self._run = run
 
     async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
-        """Take the request; answer 204 without having asked anybody."""
-        self._run.sent = b"%b%b\r\n\r\n" % (outgoing.line, outgoing.block)
+        """Keep the request, and answer 204."""
+        framing = announced(outgoing.length)
+        self._run.sent = b"%b%b%b\r\n\r\n" % (outgoing.line, outgoing.block, framing)
         head = Response(204, b" 204 No Content", b"", NO_BODY, keep_alive=True)
         return Reply(head, b"", None)
 
     def ended(self, exchange: Exchange) -> None:
-        """Keep the exchange: the pipeline's last stage."""
+        """Keep the exchange. The pipeline calls this at its end, as an observer."""
         self._run.exchange = exchange
 
 
-class _Onlooker:
-    """A client's side that only has an address: whatever it is sent is dropped."""
+class _DiscardingClient:
+    """The client's side of the exchange: it has an address, and drops every answer."""
 
-    def __init__(self, trust: Trust, asked: Asked) -> None:
-        self.origin = trust.origin(asked.client, asked.scheme)
+    def __init__(self, trust: Trust, sample: SampleRequest) -> None:
+        self.origin = trust.origin(sample.client, sample.scheme)
         self.body: IncomingBody | None = None
         self.started = False
         self.closes = False
         self.bytes_out = 0
 
     def expect(self, trust: Trust, request: Request) -> None:
-        """Do as the edge does once it knows the head: whom to believe, and whether a body comes."""
+        """Do what the edge does after the head: apply trusted headers, and expect a body if there is one."""
         if self.origin.trusted:
             self.origin = trust.refine(self.origin, request)
         if request.length > 0 or request.length == CHUNKED:
             self.body = Body(request.length, self, None)
 
     def respond(self, head: Response, block: bytes, body: bytes) -> None:
-        """Drop it."""
+        """Drop a whole answer."""
 
     def start(self, head: Response, block: bytes) -> None:
-        """Drop it."""
+        """Drop the head of a streamed answer."""
 
     def attach(self, flow: Flow) -> None:
-        """Never be slow."""
+        """Take no part in back-pressure."""
 
     def write(self, data: bytes) -> None:
-        """Drop it."""
+        """Drop a piece of the body."""
 
-    def finish(self) -> None:
-        """Nothing was kept."""
+    def finish(self, trailers: bytes = b"") -> None:
+        """Do nothing: the answer was dropped."""
 
     def interim(self, head: Response) -> None:
-        """Drop it."""
+        """Drop a 1xx answer."""
 
     def abort(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
     def pause(self) -> None:
-        """No body comes."""
+        """Do nothing: no body arrives."""
 
     def resume(self) -> None:
-        """No body comes."""
+        """Do nothing: no body arrives."""

@@ -1,50 +1,51 @@
-"""Explain one request: which route, why not the others, each stage's verdict, what the upstream gets."""
+"""Put the explanation of a request together, as text for people and as data for JSON."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from propylon.commands.explain.dry_run import STAGES, Asked, DryRun, dry_run
-from propylon.commands.explain.losers import Loss, losses, misreading
+from propylon.commands.explain.dry_run import STAGES, DryRun, SampleRequest, dry_run
+from propylon.commands.explain.losers import LostRoute, lost_routes, misreading
 from propylon.commands.offline import Entry
 from propylon.config.reading.load import Loaded
 
 __all__ = ["Explanation", "explain"]
 
 _CREDENTIALS = re.compile(r"(?im)^((?:authorization|cookie|proxy-authorization):)[^\r\n]*")
-# With thousands of routes the near losers are what somebody wants to see.
-_SHOWN_FAR = 10
+# A file may have thousands of routes: of those whose paths do not match, show only so many.
+_MAX_UNRELATED = 10
 
 
 class Explanation:
-    """One request's way through the gateway, to be shown to people or to programs."""
+    """The explanation of a request: the result of its dry run, and why each other route lost."""
 
-    def __init__(self, asked: Asked, run: DryRun) -> None:
-        """Look into a run that has ended."""
-        self._asked = asked
-        self._trial = run
-        self._losses: list[Loss] = []
+    def __init__(self, sample: SampleRequest, run: DryRun) -> None:
+        """Take the request and the result of its dry run."""
+        self._sample = sample
+        self._run = run
+        self._lost: list[LostRoute] = []
         self._note = ""
         if run.request is not None:
-            self._losses = losses(run.entries, run.table, run.request, run.route)
+            self._lost = lost_routes(run.entries, run.table, run.request, run.route)
         if run.request is not None and run.route is None:
             self._note = misreading(run.table, run.request)
 
     def as_data(self) -> dict[str, Any]:
-        """Return everything for a program; the upstream's request is Latin-1, byte for byte."""
-        run, error = self._trial, self._trial.error
+        """Return the explanation for JSON. Each character of the upstream's request is a byte (Latin-1)."""
+        run, error = self._run, self._run.error
         winner = self._winner()
         instance = run.exchange.instance if run.exchange is not None else None
         return {
             "request": {
-                "method": self._asked.method,
-                "url": self._asked.url,
-                "client": self._asked.client,
+                "method": self._sample.method,
+                "url": self._sample.url,
+                "client": self._sample.client,
             },
-            "route": _named(winner) if winner is not None else None,
+            "route": _described(winner) if winner is not None else None,
             "lost": [
-                {**_named(loss.entry), "why": loss.why, "text": loss.text} for loss in self._losses
+                {**_described(lost.entry), "why": lost.why, "text": lost.text}
+                for lost in self._lost
             ],
             "note": self._note or None,
             "stages": self._stages(),
@@ -65,72 +66,72 @@ class Explanation:
         }
 
     def as_text(self) -> str:
-        """Return it for people."""
-        asked = self._asked
-        lines = [f"{asked.method} {asked.url} from {asked.client}", ""]
-        lines += self._said_stages()
+        """Return the explanation as text for people."""
+        sample = self._sample
+        lines = [f"{sample.method} {sample.url} from {sample.client}", ""]
+        lines += self._stage_lines()
         if self._note:
             lines += ["", self._note]
-        lines += self._said_losses()
-        if self._trial.sent:
+        lines += self._lost_lines()
+        if self._run.sent:
             lines += ["", "The upstream would get (the ids are examples):", ""]
-            lines += ["  " + line for line in _shown(self._trial.sent).split("\r\n")[:-2]]
+            lines += ["  " + line for line in _shown(self._run.sent).split("\r\n")[:-2]]
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
     def _winner(self) -> Entry | None:
-        route = self._trial.route
-        return next((entry for entry in self._trial.entries if entry.route is route), None)
+        route = self._run.route
+        return next((entry for entry in self._run.entries if entry.route is route), None)
 
     def _stages(self) -> list[dict[str, Any]]:
-        said = {one.stage: one for one in self._trial.verdicts}
+        verdicts = {verdict.stage: verdict for verdict in self._run.verdicts}
         return [
             (
-                {"stage": stage, "passed": said[stage].passed, "text": said[stage].text}
-                if stage in said
+                {"stage": stage, "passed": verdicts[stage].passed, "text": verdicts[stage].text}
+                if stage in verdicts
                 else {"stage": stage, "passed": None, "text": "not reached"}
             )
             for stage in STAGES
         ]
 
-    def _said_stages(self) -> list[str]:
+    def _stage_lines(self) -> list[str]:
         marks = {True: "ok", False: "refused", None: ""}
         winner = self._winner()
         where = f" {winner.path} ({winner.place})" if winner is not None else ""
         return [
-            f"  {one['stage']:<13} {marks[one['passed']]:<8} {one['text']}"
-            + (where if one["stage"] == "match" else "")
-            for one in self._stages()
+            f"  {stage['stage']:<13} {marks[stage['passed']]:<8} {stage['text']}"
+            + (where if stage["stage"] == "match" else "")
+            for stage in self._stages()
         ]
 
-    def _said_losses(self) -> list[str]:
-        # The gateway's own endpoints are beside the point where they do not even match.
+    def _lost_lines(self) -> list[str]:
+        # A built-in endpoint is shown only if its path matches.
         shown = [
-            loss for loss in self._losses if loss.why != "path" or loss.entry.written is not None
+            lost for lost in self._lost if lost.why != "path" or lost.entry.written is not None
         ]
-        near = [loss for loss in shown if loss.why != "path"]
-        far = shown[len(near) :]
+        related = [lost for lost in shown if lost.why != "path"]
+        unrelated = shown[len(related) :]
         if not shown:
             return []
-        names = [
-            f"  {loss.entry.route.name:<24} {loss.why}: {loss.text}"
-            for loss in [*near, *far[:_SHOWN_FAR]]
+        lines = [
+            f"  {lost.entry.route.name:<24} {lost.why}: {lost.text}"
+            for lost in [*related, *unrelated[:_MAX_UNRELATED]]
         ]
-        if len(far) > _SHOWN_FAR:
-            names.append(f"  and {len(far) - _SHOWN_FAR} more whose paths do not match")
-        return ["", "Why the others lost:", "", *names]
+        if len(unrelated) > _MAX_UNRELATED:
+            lines.append(f"  and {len(unrelated) - _MAX_UNRELATED} more whose paths do not match")
+        return ["", "Why the others lost:", "", *lines]
 
 
-def explain(loaded: Loaded, asked: Asked) -> Explanation:
-    """Try the request out."""
-    return Explanation(asked, dry_run(loaded, asked))
+def explain(loaded: Loaded, sample: SampleRequest) -> Explanation:
+    """Run the request dry, and return the explanation."""
+    return Explanation(sample, dry_run(loaded, sample))
 
 
 def _shown(sent: bytes) -> str:
-    """Return the request as text, without what nobody should find in a terminal's history."""
+    """Return the request as text, without credentials: the output may end up in a log or a ticket."""
     return _CREDENTIALS.sub(r"\1 (not shown)", sent.decode("latin-1"))
 
 
-def _named(entry: Entry) -> dict[str, Any]:
+def _described(entry: Entry) -> dict[str, Any]:
     host = entry.route.pattern.host
     return {
         "name": entry.route.name,

@@ -1,4 +1,4 @@
-"""Say why every other route lost, by asking the matcher about each of them alone. Pure."""
+"""Find out why every other route lost, by matching the request against each route alone. Pure."""
 
 from __future__ import annotations
 
@@ -12,57 +12,60 @@ from propylon.proxy.route import Route
 from propylon.wire.message import Request
 from propylon.wire.target import careless, is_plain
 
-__all__ = ["Loss", "losses", "misreading"]
+__all__ = ["LostRoute", "lost_routes", "misreading"]
 
 Why = Literal["host", "path", "less specific", "method", "priority", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """A route that did not get the request, and why not."""
+class LostRoute:
+    """A route that did not get the request, and why."""
 
     entry: Entry
     why: Why
     text: str
 
 
-def losses(
+def lost_routes(
     entries: list[Entry], table: Table, request: Request, winner: Route | None
-) -> list[Loss]:
-    """Return a loss for each entry that is not the winner's, the near ones first."""
+) -> list[LostRoute]:
+    """Return every route but the winner; those whose paths do not match come last."""
     reached = table.find(request.authority, request.path)
-    found = [
-        _loss(entry, request, reached, winner) for entry in entries if entry.route is not winner
+    lost = [
+        _lost(entry, request, reached, winner) for entry in entries if entry.route is not winner
     ]
-    return sorted(found, key=lambda loss: loss.why == "path")
+    return sorted(lost, key=lambda one: one.why == "path")
 
 
-def _loss(entry: Entry, request: Request, reached: Leaf | None, winner: Route | None) -> Loss:
+def _lost(entry: Entry, request: Request, reached: Leaf | None, winner: Route | None) -> LostRoute:
     route = entry.route
-    if not _leads(route, request):
+    if not _matches(route, request):
         anywhere = replace(route, pattern=replace(route.pattern, host=None))
-        if _leads(anywhere, request):
+        if _matches(anywhere, request):
             host = (route.pattern.host or b"").decode()
-            return Loss(entry, "host", f"it is for {host}, not {request.authority.decode()}")
-        return Loss(entry, "path", "its path does not match")
+            return LostRoute(entry, "host", f"it is for {host}, not {request.authority.decode()}")
+        return LostRoute(entry, "path", "its path does not match")
     if reached is None or route not in reached.routes:
         better = f'"{reached.routes[0].name}"' if reached is not None else "another route"
-        return Loss(entry, "less specific", f"{better} matches more specifically")
+        return LostRoute(entry, "less specific", f"{better} matches more specifically")
     if Leaf((route,)).choose(request.method) is None:
         taken = ", ".join(sorted(route.pattern.methods or ())) or "all that are safe to pass"
-        return Loss(entry, "method", f"it takes {taken}, not {request.method}")
+        return LostRoute(entry, "method", f"it takes {taken}, not {request.method}")
     if winner is None:
-        return Loss(entry, "refused", "it would match, but the request is refused")
+        return LostRoute(entry, "refused", "it matches, but the request is refused")
     priorities = f"priority {route.pattern.priority} against {winner.pattern.priority}"
-    return Loss(entry, "priority", priorities)
+    return LostRoute(entry, "priority", priorities)
 
 
-def _leads(route: Route, request: Request) -> bool:
+def _matches(route: Route, request: Request) -> bool:
     return Table((route,)).find(request.authority, request.path) is not None
 
 
 def misreading(table: Table, request: Request) -> str:
-    """Say how a careless upstream would read the path, and whose path that is; empty if as sent."""
+    """Return how a careless upstream would read the path, and which route has that path.
+
+    Empty if every upstream reads the path as it was sent.
+    """
     if is_plain(request.path):
         return ""
     try:
@@ -70,5 +73,5 @@ def misreading(table: Table, request: Request) -> str:
     except InvalidRequest:
         return ""
     leaf = table.find(request.authority, read)
-    whose = f'the path of route "{leaf.routes[0].name}"' if leaf is not None else "no route's path"
-    return f"read carelessly it is {read.decode()}: {whose}"
+    owner = f'the path of route "{leaf.routes[0].name}"' if leaf is not None else "no route's path"
+    return f"an upstream may read the path as {read.decode()}: {owner}"

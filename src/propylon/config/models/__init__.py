@@ -1,9 +1,9 @@
-"""What may be written: pydantic models with defaults and descriptions. The reference is generated from them.
+"""Define what an operator may write: pydantic models, from which the reference and the JSON schema are generated.
 
-- `schema`: the whole file; `json_schema`: its description for editors.
-- `server`, `auth`, `cors`, `services`, `resilience`, `routes`: its parts.
-- `inherit`: what routes have from `defaults`.
-- `endpoints`: the built-in endpoints: paths, methods, who may ask.
-- `base`: what all models share; `syntax`, `origins`, `units`, `keys`: rules for the values in them.
-- `spelling`: the known word nearest to a misspelt one.
+- `schema`: the whole file; `json_schema`: the JSON schema for editors.
+- `server`, `auth`, `cors`, `services`, `resilience`, `routes`: its sections.
+- `inherit`: fill in what routes take from `defaults`.
+- `endpoints`: the gateway's own endpoints: paths, methods, who may call them.
+- `base`: what all models share; `syntax`, `origins`, `units`, `keys`: check and convert single values.
+- `spelling`: suggest the known word nearest to a misspelt one.
 """

@@ -1,4 +1,4 @@
-"""Model what tokens count, who says so, and how the gateway gives out its own."""
+"""Define the section `auth`: which tokens are accepted, and how the gateway issues its own."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,10 +11,11 @@ from pydantic import (
     field_validator,
 )
 
-from propylon.config.models.base import OneOrMany, Written, blank_is_nothing, listed
-from propylon.config.models.keys import check_secret, fitting
+from propylon.config.models.base import ConfigModel, OneOrMany, as_list, blank_to_none
+from propylon.config.models.keys import check_secret, fitting_algorithms
 from propylon.config.models.syntax import check_document_url
 from propylon.config.models.units import Duration, Rate, Timeout, Whole, WrittenRate
+from propylon.proxy.authenticate.claims import MOST_LEEWAY
 
 __all__ = [
     "ASYMMETRIC",
@@ -53,7 +54,7 @@ def _secret(secret: SecretStr) -> SecretStr:
 
 
 def _public_key(text: str) -> str:
-    fitting(text, ASYMMETRIC)
+    fitting_algorithms(text, ASYMMETRIC)
     return text
 
 
@@ -69,17 +70,17 @@ def _database(url: SecretStr) -> SecretStr:
 
 
 def _default_algorithms(data: dict[str, Any]) -> tuple[Algorithm, ...]:
-    # A public key says which algorithms are possible, and those of a set may be of any kind; none
-    # of them is a weak one, and each key is bound to the kind that it is of. HMAC is never among
-    # them: a public key would then pass for the secret (CVE-2016-10555).
+    # A public key determines its algorithms. The keys of a set may be of any kind, and each is bound to the
+    # algorithms of its kind. HMAC is never among the defaults beside public keys: the public key would then be
+    # used as the secret (CVE-2016-10555).
     if data.get("public_key") is not None:
-        fit = fitting(data["public_key"], ASYMMETRIC)
+        fit = fitting_algorithms(data["public_key"], ASYMMETRIC)
         return tuple(name for name in ASYMMETRIC if name in fit)
     return SYMMETRIC[:1] if data.get("jwks_url") is None else ASYMMETRIC
 
 
 _DATABASES = ("sqlite:///", "sqlite+aiosqlite:///", "postgresql://", "postgresql+asyncpg://")
-Blank = BeforeValidator(blank_is_nothing)
+Blank = BeforeValidator(blank_to_none)
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 DocumentUrl = Annotated[
@@ -87,51 +88,49 @@ DocumentUrl = Annotated[
 ]
 Algorithms = Annotated[
     tuple[Algorithm, ...],
-    BeforeValidator(listed, json_schema_input_type=Algorithm | list[Algorithm]),
+    BeforeValidator(as_list, json_schema_input_type=Algorithm | list[Algorithm]),
 ]
 
 
-class JwtConfig(Written):
-    """How signed tokens are verified: with a secret, a public key, or a published set of keys."""
+class JwtConfig(ConfigModel):
+    """How signed tokens are verified: with a secret, a public key, or a published key set."""
 
     secret: Annotated[Secret | None, Blank] = Field(
         default=None,
-        description="For HS256 and its kin, at least 32 bytes; the gateway signs its own tokens"
-        " with it. From the environment: ${JWT_SECRET_KEY}.",
+        description="Shared secret for HS256, HS384 and HS512, at least 32 bytes. The gateway also signs its own"
+        " tokens with it. Better in the environment: ${JWT_SECRET_KEY}.",
     )
     public_key: Annotated[PublicKey | None, Blank] = Field(
         default=None,
-        description="Instead: a public key or a certificate, PEM, or the path of a file that"
-        " holds one.",
+        description="Instead of a secret: a public key or certificate in PEM, or the path of a file with one.",
     )
     jwks_url: Annotated[DocumentUrl | None, Blank] = Field(
-        default=None, description="Instead: where an identity provider publishes its keys."
+        default=None,
+        description="Instead of a secret: the URL where an identity provider publishes its keys.",
     )
     algorithms: Algorithms = Field(
         default_factory=_default_algorithms,
-        description="Which a token may be signed with; when not set, HS256 beside a secret, else"
-        " those that fit the key. Never a token's own choice.",
+        description="Algorithms that a token may be signed with. When not set: HS256 for a secret, else those that"
+        " fit the key.",
     )
     issuer: OneOrMany = Field(
-        default=(), description="Who may have issued a token, one or a list; anybody when not set."
+        default=(), description="Accepted values of the claim iss, one or a list; any when not set."
     )
     audience: OneOrMany = Field(
         default=(),
-        description="Whom a token must be meant for, one of these; anybody when not set.",
+        description="Accepted values of the claim aud; a token must have one of them. Any when not set.",
     )
-    # RFC 7519, 4.1.4: "usually no more than a few minutes, to account for clock skew".
-    leeway: Annotated[Duration, Field(le=600.0)] = Field(
-        default=0.0, description="How far the clocks of issuer and gateway may differ."
+    leeway: Annotated[Duration, Field(le=MOST_LEEWAY)] = Field(
+        default=0.0,
+        description="How far the clocks of issuer and gateway may differ; applies to exp, nbf and iat.",
     )
     scopes_claim: OneOrMany = Field(
         default=("scope", "scopes"),
-        description="Claims that hold the scopes, scope and scopes when not set; the first that a token"
-        " has counts.",
+        description="Claims with the scopes; the first one that a token has counts. When not set: scope, scopes.",
     )
     roles_claim: OneOrMany = Field(
         default=("roles",),
-        description="Claims that hold the roles, roles when not set; realm_access.roles is one inside"
-        " another.",
+        description="Claims with the roles; realm_access.roles is a claim inside another. When not set: roles.",
     )
 
     @field_validator("public_key", "jwks_url")
@@ -139,7 +138,9 @@ class JwtConfig(Written):
     def _one_key(cls, value: str | None, info: ValidationInfo) -> str | None:
         others = [key for key in ("secret", "public_key") if info.data.get(key) is not None]
         if value is not None and others:
-            msg = f"tokens are verified with one of secret, public_key, jwks_url: {others[0]} is set too"
+            msg = (
+                f"only one of secret, public_key, jwks_url can be set, and {others[0]} is set, too"
+            )
             raise ValueError(msg)
         return value
 
@@ -161,28 +162,31 @@ def _check_fit(algorithms: tuple[str, ...], keys: dict[str, Any]) -> None:
         msg = f"{others[0]} needs a public key; with a secret write {', '.join(SYMMETRIC)}"
         raise ValueError(msg)
     if hmac and (others or public_key is not None or keys.get("jwks_url") is not None):
-        msg = f"{hmac[0]} goes with a secret only: beside public keys, everybody could sign"
+        msg = f"{hmac[0]} needs a secret: with a public key for one, everyone could sign tokens"
         raise ValueError(msg)
-    possible = others if public_key is None else fitting(public_key, ASYMMETRIC)
+    possible = others if public_key is None else fitting_algorithms(public_key, ASYMMETRIC)
     for name in others:
         if name not in possible:
             msg = f"{name} does not fit the public key; write one of {', '.join(possible)}"
             raise ValueError(msg)
 
 
-class IntrospectionConfig(Written):
-    """Whom to ask about tokens that are not signed (RFC 7662)."""
+class IntrospectionConfig(ConfigModel):
+    """The endpoint that is asked about opaque tokens (token introspection, RFC 7662)."""
 
     url: Annotated[DocumentUrl | None, Blank] = Field(
-        default=None, description="The endpoint that tells of a token; off when not set."
+        default=None, description="URL of the introspection endpoint; off when not set."
     )
     client_id: Annotated[str | None, Blank] = Field(
-        default=None, description="Who the gateway is there."
+        default=None, description="Client id of the gateway at the endpoint."
     )
     client_secret: Annotated[SecretStr | None, Blank] = Field(
-        default=None, description="What proves it."
+        default=None, description="Client secret of the gateway at the endpoint."
     )
-    cache: Duration = Field(default=30.0, description="How long an answer counts; 0s asks always.")
+    cache: Duration = Field(
+        default=30.0,
+        description="How long an answer is cached; 0s: not at all. A token revoked by its issuer is accepted for so long.",
+    )
 
     @field_validator("client_secret")
     @classmethod
@@ -193,67 +197,69 @@ class IntrospectionConfig(Written):
         return secret
 
 
-class TokenRateLimitConfig(Written):
-    """How often somebody may ask for a token: every time costs a password's hash."""
+class TokenRateLimitConfig(ConfigModel):
+    """How often a client may ask for a token: each time costs the hash of a password."""
 
     rate: WrittenRate = Field(
         default=Rate(10, 60.0),
-        description="How often, in the long run.",
+        description="Requests in a time, on average.",
         json_schema_extra={"default": "10/m"},
     )
     burst: Annotated[Whole, Field(ge=1, le=1_000_000)] = Field(
-        default=10, description="How often at once."
+        default=10, description="Requests at once."
     )
     key: Literal["ip", "route"] = Field(
-        default="ip", description="Counted for each address, or for all together."
+        default="ip",
+        description="ip: counted for each client address; route: for all clients together.",
     )
 
 
-class TokensConfig(Written):
-    """The gateway's own tokens, and the users who get them."""
+class TokensConfig(ConfigModel):
+    """The gateway's own tokens, and the database of its users."""
 
     enabled: bool | None = Field(
         default=None,
-        description="Whether there is a token endpoint; when not set, where there is a secret.",
+        description="Whether there is a token endpoint. When not set: if there is a secret to sign with.",
     )
     expires: Annotated[Timeout, Field(ge=1.0)] = Field(
-        default=1800.0, description="How long an access token counts."
+        default=1800.0, description="Lifetime of an access token."
     )
     refresh_expires: Annotated[Timeout, Field(ge=1.0)] = Field(
         default=30 * 86400.0,
-        description="How long a refresh token counts.",
+        description="Lifetime of a login: no refresh token is accepted after it.",
         json_schema_extra={"default": "30d"},
     )
     database: Annotated[SecretStr, AfterValidator(_database)] = Field(
         default=SecretStr("sqlite:///propylon.db"),
-        description="Where users and refresh tokens are kept: SQLite or PostgreSQL.",
+        description="Database of users and refresh tokens: SQLite or PostgreSQL.",
         json_schema_extra={"default": "sqlite:///propylon.db", "format": "uri"},
     )
     rate_limit: TokenRateLimitConfig = Field(
-        default=TokenRateLimitConfig(), description="How often somebody may ask for a token."
+        default=TokenRateLimitConfig(), description="How often a client may ask for a token."
     )
 
 
-class AuthConfig(Written):
-    """Who is asking: what tokens count, and who gives them out."""
+class AuthConfig(ConfigModel):
+    """Which tokens are accepted, and how the gateway issues its own."""
 
     jwt: JwtConfig = Field(default=JwtConfig(), description="How signed tokens are verified.")
     introspection: IntrospectionConfig = Field(
-        default=IntrospectionConfig(), description="Whom to ask about tokens that are not signed."
+        default=IntrospectionConfig(), description="The endpoint that is asked about opaque tokens."
     )
     tokens: TokensConfig = Field(
-        default=TokensConfig(), description="The gateway's own tokens, and the users who get them."
+        default=TokensConfig(),
+        description="The gateway's own tokens, and the database of its users.",
     )
 
     @property
     def verifies(self) -> bool:
-        """Whether there is anything to verify tokens with."""
+        """Whether there is a key or an introspection endpoint to verify tokens with."""
         jwt = self.jwt
         keys = (jwt.secret, jwt.public_key, jwt.jwks_url)
         return self.introspection.url is not None or any(key is not None for key in keys)
 
     @property
     def issues(self) -> bool:
-        """Whether the gateway gives out tokens: on by default where there is a key to sign with."""
+        """Whether the gateway issues tokens: by default if there is a secret to sign with."""
         enabled = self.tokens.enabled
         return self.jwt.secret is not None and (enabled is None or enabled)

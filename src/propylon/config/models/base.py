@@ -1,4 +1,4 @@
-"""Say what all models of the configuration have in common, and the kinds of text in them."""
+"""Define the base of all configuration models, and the kinds of text in them."""
 
 from typing import Annotated, Any, Self
 
@@ -15,6 +15,7 @@ from propylon.config.models.syntax import (
 )
 
 __all__ = [
+    "ConfigModel",
     "HeaderName",
     "HeaderValue",
     "Hostname",
@@ -24,16 +25,15 @@ __all__ = [
     "PlainPath",
     "RoutePath",
     "Url",
-    "Written",
-    "blank_is_nothing",
-    "listed",
+    "as_list",
+    "blank_to_none",
 ]
 
 
-class Written(BaseModel):
-    """A mapping of the file; a key without a value counts as not written."""
+class ConfigModel(BaseModel):
+    """A mapping of the file. A key without a value counts as not written."""
 
-    # What was written may be a secret, and pydantic would put it into the message.
+    # pydantic quotes the rejected input in its messages, and the input may be a secret.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
@@ -53,13 +53,13 @@ class Written(BaseModel):
         return self
 
 
-def blank_is_nothing(value: object) -> object:
-    """Take a text of nothing, as an empty variable in quotes leaves it, for a key without a value."""
+def blank_to_none(value: object) -> object:
+    """Return None for blank text: `"${SECRET:-}"` with an unset variable counts as a key without a value."""
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def listed(value: object) -> object:
-    """Take one text for a list of it, and a text of nothing for an empty list."""
+def as_list(value: object) -> object:
+    """Return a list for a single text, and an empty list for blank text."""
     if not isinstance(value, str):
         return value
     return [value] if value.strip() else []
@@ -83,6 +83,6 @@ HeaderName = Annotated[str, AfterValidator(check_header_name)]
 HeaderValue = Annotated[str, AfterValidator(check_header_value)]
 Word = Annotated[str, Field(min_length=1)]
 OneOrMany = Annotated[
-    tuple[Word, ...], BeforeValidator(listed, json_schema_input_type=str | list[str])
+    tuple[Word, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])
 ]
-"""A list of texts; one alone needs no brackets."""
+"""A list of texts; a single one needs no brackets."""

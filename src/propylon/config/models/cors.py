@@ -1,10 +1,10 @@
-"""Model which pages of other origins may read the answers."""
+"""Define the section `cors`: which pages of other origins may read the answers."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from propylon.config.models.base import Method, Written, listed
+from propylon.config.models.base import ConfigModel, Method, as_list
 from propylon.config.models.origins import ANY, check_origin
 from propylon.config.models.syntax import check_token
 from propylon.config.models.units import Duration
@@ -18,26 +18,26 @@ def _header(text: str) -> str:
 
 def _cors_method(text: str) -> str:
     if text == "WEBSOCKET":
-        msg = "WEBSOCKET is no method of a page's request: browsers open those without asking"
+        msg = "WEBSOCKET cannot stand here: CORS does not apply to WebSockets; take it out"
         raise ValueError(msg)
     return text
 
 
-def _any_is_unsaid(value: object) -> object:
-    # What FastAPI's users write for "all" is what an empty list means here.
-    said = value == ANY or (isinstance(value, list | tuple) and ANY in value)
-    return [] if said else value
+def _any_to_empty(value: object) -> object:
+    # An empty list allows everything here. FastAPI's users write ["*"] for that.
+    has_any = value == ANY or (isinstance(value, list | tuple) and ANY in value)
+    return [] if has_any else value
 
 
 Origin = Annotated[str, AfterValidator(check_origin)]
 Origins = Annotated[
-    tuple[Origin, ...], BeforeValidator(listed, json_schema_input_type=str | list[str])
+    tuple[Origin, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])
 ]
 Header = Annotated[str, AfterValidator(_header)]
 CorsMethod = Annotated[Method, AfterValidator(_cors_method)]
 
 
-class CorsConfig(Written):
+class CorsConfig(ConfigModel):
     """Which pages of other origins may read the answers (the Fetch standard, 3.2)."""
 
     credentials: bool = Field(
@@ -45,30 +45,31 @@ class CorsConfig(Written):
     )
     origins: Origins = Field(
         default=(),
-        description="Origins of those pages: [https://app.example.com, 'https://*.example.com'],"
-        " or '*' for all; none: CORS is off.",
+        description="Origins of those pages: [https://app.example.com, 'https://*.example.com'], or '*' for all."
+        " When empty, CORS is off.",
     )
-    methods: Annotated[tuple[CorsMethod, ...], BeforeValidator(_any_is_unsaid)] = Field(
-        default=(), description="Methods that pages may use; the route's when not set."
+    methods: Annotated[tuple[CorsMethod, ...], BeforeValidator(_any_to_empty)] = Field(
+        default=(), description="Methods that pages may use; those of the route when not set."
     )
-    headers: Annotated[tuple[Header, ...], BeforeValidator(_any_is_unsaid)] = Field(
-        default=(), description="Headers that pages may send; those asked for when not set."
+    headers: Annotated[tuple[Header, ...], BeforeValidator(_any_to_empty)] = Field(
+        default=(), description="Headers that pages may send; any when not set."
     )
     expose: tuple[Header, ...] = Field(
-        default=(), description="Headers of answers that pages may read beside the harmless ones."
+        default=(),
+        description="Headers of answers that pages may read, besides those that they may read anyway.",
     )
     max_age: Duration = Field(
-        default=600.0, description="How long a browser may remember what it may send."
+        default=600.0, description="How long a browser may cache the answer to a preflight."
     )
 
     @field_validator("origins")
     @classmethod
-    def _not_everybodys_cookies(
+    def _no_credentials_with_any_origin(
         cls, origins: tuple[str, ...], info: ValidationInfo
     ) -> tuple[str, ...]:
         if ANY in origins and info.data.get("credentials"):
-            # Browsers refuse it, and an answer that names whoever asks would hand every page
-            # on the web what its visitor may read.
+            # Browsers refuse this combination. The usual way around it, repeating the origin of each request,
+            # would let every page on the web read what its visitor may read.
             msg = "'*' and `credentials: true` exclude each other: list the origins one by one"
             raise ValueError(msg)
         if ANY in origins and len(origins) > 1:
@@ -80,7 +81,7 @@ class CorsConfig(Written):
     @classmethod
     def _named(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if ANY in names and info.data.get("credentials"):
-            # The Fetch standard, 3.2.5: beside credentials it is a header with this name.
+            # The Fetch standard, 3.2.5: with credentials, `*` is not a wildcard but the name of a header.
             msg = "with `credentials: true` '*' means nothing: list the headers one by one"
             raise ValueError(msg)
         return names

@@ -1,4 +1,4 @@
-"""Name the gateway's own endpoints: what is routed, for whom, and what no route may stand on."""
+"""List the gateway's own endpoints: their paths, their methods, who may call them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,29 +7,29 @@ from propylon.config.models.auth import AuthConfig
 
 __all__ = ["UNDER_PREFIX", "Access", "Endpoint", "all_paths", "builtin_endpoints"]
 
-# public: nobody is asked · checked: a token that is there is verified, the endpoint decides · known: a
-# token is required · local: this machine, or `admin` · the others: a scope.
+# public: without a token · checked: a token is verified if there is one, and the endpoint decides · known: any
+# good token · local: from this machine, or with `admin` · read, admin: a token with that scope.
 Access = Literal["public", "checked", "known", "local", "read", "admin"]
 
 _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
-# Forms with a name, a password and some scopes.
+# Bytes: a form with a name, a password and some scopes.
 _FORM = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint in this process: its path (`{name}` is one segment), and who may ask."""
+    """An endpoint in this process; `{name}` in its path stands for one segment."""
 
     path: str
     methods: frozenset[str] | None = _GET
     access: Access = "public"
     exact: bool = True
-    max_body: int | None = 0  # None: the server's
-    limited: bool = False  # by `auth.tokens.rate_limit`
+    max_body: int | None = 0  # bytes; None: `server.max_body`
+    limited: bool = False  # whether `auth.tokens.rate_limit` applies
 
     def below(self, prefix: str) -> "Endpoint":
-        """Return the endpoint under the prefix."""
+        """Return the endpoint with the prefix before its path."""
         return Endpoint(
             prefix + self.path, self.methods, self.access, self.exact, self.max_body, self.limited
         )
@@ -45,9 +45,9 @@ _OWN = (
     Endpoint("/openapi.json"),
     Endpoint("/metrics", access="local"),
 )
-# Under the prefix.
-_ISSUES = (Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),)
-_VERIFIES = (
+# Below the prefix.
+_ISSUING = (Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),)
+_VERIFYING = (
     Endpoint("/users/me", access="read"),
     Endpoint("/auth/revoke", _POST, "known", max_body=_FORM),
     Endpoint("/auth/introspect", _POST, "admin", max_body=_FORM),
@@ -60,7 +60,7 @@ _UNDER_PREFIX = (
         "/services/{service}/{instance_id}/heartbeat", frozenset({"PUT"}), "admin", max_body=_FORM
     ),
 )
-# Kept free for what the design puts there; `{}` stands for one segment.
+# Paths that no route may take, also those of endpoints that a later version adds; `{}` stands for one segment.
 UNDER_PREFIX = (
     "/auth/token",
     "/auth/revoke",
@@ -75,15 +75,15 @@ UNDER_PREFIX = (
 
 
 def all_paths(prefix: str) -> set[str]:
-    """Return the paths of all endpoints there can be, as they are compared with routes'."""
+    """Return the paths of all possible endpoints, in the form in which routes' paths are compared."""
     return {*(endpoint.path for endpoint in _OWN), *(prefix + path for path in UNDER_PREFIX)}
 
 
 def builtin_endpoints(prefix: str, auth: AuthConfig) -> tuple[Endpoint, ...]:
-    """Return the gateway's own endpoints; those of tokens only where it has to do with them."""
+    """Return the gateway's endpoints; those about tokens only if the gateway issues or verifies tokens."""
     under = (
-        *(_ISSUES if auth.issues else ()),
-        *(_VERIFIES if auth.verifies else ()),
+        *(_ISSUING if auth.issues else ()),
+        *(_VERIFYING if auth.verifies else ()),
         *_UNDER_PREFIX,
     )
     return (*_OWN, *(endpoint.below(prefix) for endpoint in under))

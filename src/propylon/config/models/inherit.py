@@ -1,14 +1,14 @@
-"""Give routes what `defaults` says for those that do not say otherwise. Pure."""
+"""Fill in the keys that routes take from `defaults`. Pure."""
 
 from typing import Any
 
 from propylon.config.models.routes import DefaultsConfig
 
-__all__ = ["overlaid", "with_defaults"]
+__all__ = ["deep_merged", "with_defaults"]
 
 
 def with_defaults(data: Any) -> Any:
-    """Give each route of a raw configuration the keys of `defaults` that it does not have."""
+    """Return the raw configuration with `defaults` filled in: each route gets the keys that it does not set."""
     if not isinstance(data, dict):
         return data
     defaults, routes = data.get("defaults"), data.get("routes")
@@ -16,31 +16,31 @@ def with_defaults(data: Any) -> Any:
         return data
     known = DefaultsConfig.model_fields
     rules = {key: value for key, value in defaults.items() if key in known}
-    return {**data, "routes": [_filled(route, rules) for route in routes]}
+    return {**data, "routes": [_with_rules(route, rules) for route in routes]}
 
 
-def _filled(route: Any, defaults: dict[str, Any]) -> Any:
+def _with_rules(route: Any, defaults: dict[str, Any]) -> Any:
     if not isinstance(route, dict):
         return route
     rules = dict(defaults)
-    # Either of the two replaces the other, wherever it was said.
+    # `rewrite` and `strip_prefix` exclude each other, so setting one overrides a default for the other.
     if route.get("rewrite") is not None or route.get("strip_prefix") is not None:
         rules.pop("rewrite", None)
         rules.pop("strip_prefix", None)
-    # Whoever opens one route says that nobody need be anybody there.
+    # A route that is opened with `auth: none` looks at no token, so default scopes and roles cannot apply.
     if route.get("auth") == "none":
         rules.pop("scopes", None)
         rules.pop("roles", None)
-    return overlaid(rules, route)
+    return deep_merged(rules, route)
 
 
-def overlaid(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay one mapping over another: mappings merge, anything else replaces, nothing keeps."""
-    merged = dict(under)
-    for key, value in over.items():
+def deep_merged(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `overlay` over it: mappings are merged, other values replaced, None changes nothing."""
+    merged = dict(base)
+    for key, value in overlay.items():
         below = merged.get(key)
         if isinstance(below, dict) and isinstance(value, dict):
-            merged[key] = overlaid(below, value)
+            merged[key] = deep_merged(below, value)
         elif value is not None or key not in merged:
             merged[key] = value
     return merged

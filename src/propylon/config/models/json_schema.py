@@ -1,4 +1,4 @@
-"""Describe the file to editors: the JSON schema of what may be written. Pure."""
+"""Generate the JSON schema of the configuration file, for editors. Pure."""
 
 import json
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from propylon.config.models.schema import GatewayConfig
 
 _BOUNDS = {"ge": "minimum", "le": "maximum"}
-# A scalar may come from the environment, and a key without a value counts as not written.
+# A scalar may be written as `${VAR}`, and a key may be left without a value.
 _VARIABLE = {"type": "string", "pattern": r"\$\{"}
-_NOTHING = {"type": "null"}
-_SAID = ("title", "description", "examples", "default")
+_NULL = {"type": "null"}
+_ANNOTATIONS = ("title", "description", "examples", "default")
 
 
 def json_schema() -> dict[str, Any]:
@@ -18,7 +18,7 @@ def json_schema() -> dict[str, Any]:
     for model in (schema, *schema["$defs"].values()):
         required = model.get("required", ())
         for key, described in model.get("properties", {}).items():
-            model["properties"][key] = _as_written(described, optional=key not in required)
+            model["properties"][key] = _as_editable(described, optional=key not in required)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -27,20 +27,22 @@ def json_schema_text() -> str:
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _as_written(described: dict[str, Any], *, optional: bool) -> dict[str, Any]:
-    said = {key: described[key] for key in _SAID if key in described}
-    # The defaults of a whole section stand at its keys, and none is a default for "all".
-    if isinstance(said.get("default"), dict | list) or said.get("default", 0) is None:
-        del said["default"]
-    value = {_BOUNDS.get(key, key): part for key, part in described.items() if key not in _SAID}
-    kinds = [part for part in value.pop("anyOf", [value]) if part and part != _NOTHING]
+def _as_editable(described: dict[str, Any], *, optional: bool) -> dict[str, Any]:
+    annotations = {key: described[key] for key in _ANNOTATIONS if key in described}
+    # The default of a section is not shown, as those of its keys are; and None mostly means "all".
+    if isinstance(annotations.get("default"), dict | list) or annotations.get("default", 0) is None:
+        del annotations["default"]
+    value = {
+        _BOUNDS.get(key, key): part for key, part in described.items() if key not in _ANNOTATIONS
+    }
+    kinds = [part for part in value.pop("anyOf", [value]) if part and part != _NULL]
     if value and value not in kinds:
         kinds = [{**kind, **_bounds_for(kind, value)} for kind in kinds]
     if any(_is_scalar(kind) for kind in kinds) and {"type": "string"} not in kinds:
         kinds.append(_VARIABLE)
     if optional:
-        kinds.append(_NOTHING)
-    return {**said, "anyOf": kinds} if len(kinds) > 1 else {**said, **kinds[0]}
+        kinds.append(_NULL)
+    return {**annotations, "anyOf": kinds} if len(kinds) > 1 else {**annotations, **kinds[0]}
 
 
 def _bounds_for(kind: dict[str, Any], bounds: dict[str, Any]) -> dict[str, Any]:

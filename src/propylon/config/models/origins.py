@@ -1,4 +1,4 @@
-"""Check what an origin of a web page looks like. Pure."""
+"""Check the origins in `cors.origins`. Pure."""
 
 import re
 
@@ -17,17 +17,15 @@ _WILDCARD = "*."
 
 
 def check_origin(text: str) -> str:
-    """Accept an origin, and return it as browsers send it (RFC 6454, 6.1: in lower case)."""
+    """Check an origin; return it as browsers send it: lower case, no default port (RFC 6454, 6.1)."""
     if text == ANY:
         return text
     if text.lower() == "null":
-        # Every sandboxed frame, data: page and local file sends it, an attacker's too.
-        msg = (
-            '"null" is what every sandboxed page says it is, an attacker\'s too; name real origins'
-        )
+        # Every sandboxed frame, data: page and local file has the origin "null", so it is also an attacker's.
+        msg = '"null" is the origin of all sandboxed pages, an attacker\'s too; write real origins'
         raise ValueError(msg)
     if "@" in text:
-        # First of all, since the other messages repeat parts of what was written.
+        # Checked first, because the other messages repeat parts of the text, and this may be a password.
         msg = "must be an origin without a user and a password"
         raise ValueError(msg)
     match = _ORIGIN.fullmatch(text.strip().lower())
@@ -43,19 +41,19 @@ def check_origin(text: str) -> str:
 
 def _host(text: str) -> str:
     if not text.isascii():
-        # What browsers send of an international name is its ASCII form.
+        # Browsers send international names in their ASCII form, and origins are compared byte for byte.
         msg = f'"{text}" must be written as browsers send it, in ASCII (xn--...)'
         raise ValueError(msg)
     if not text.startswith(_WILDCARD):
-        return _named(text)
-    host = _named(text.removeprefix(_WILDCARD))
+        return _hostname(text)
+    host = _hostname(text.removeprefix(_WILDCARD))
     if "." not in host:
         msg = f"{text} is a whole top-level domain; write one label more: *.example.{host}"
         raise ValueError(msg)
     return _WILDCARD + host
 
 
-def _named(text: str) -> str:
+def _hostname(text: str) -> str:
     if "*" in text:
         msg = f'"{text}": a * stands alone for every origin, or as the first label of a host:'
         msg += " https://*.example.com"
@@ -67,8 +65,8 @@ def _port(scheme: str, text: str | None) -> str:
     if text is None:
         return ""
     if text == "*":
-        msg = "must have a port in numbers, or none; a * cannot stand for it"
+        msg = 'must have a number as its port, or no port; "*" is not supported there'
         raise ValueError(msg)
     check_port(text)
-    # Browsers leave a default port out, and so it would never be equal.
+    # Browsers leave out the default port, so an origin with it would match nothing.
     return "" if _DEFAULT_PORTS.get(scheme) == text else f":{text}"

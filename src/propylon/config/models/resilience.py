@@ -1,16 +1,16 @@
-"""Model what a service is spared and spares its clients: retries, breaker, probes, ejection."""
+"""Define how a service fails well: retries, circuit breaker, health checks, ejection."""
 
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from propylon.config.models.base import PlainPath, Written
+from propylon.config.models.base import ConfigModel, PlainPath
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.models.units import Duration, Share, Timeout, Whole, parse_whole
 
 __all__ = ["TRIGGERS", "CircuitConfig", "EjectionConfig", "HealthConfig", "RetryConfig"]
 
-# A timeout is not among the defaults: whoever waited 30 s has seldom patience for 30 more.
+# `timeout` is not among the defaults: a client that has waited 30 s seldom waits for 30 more.
 TRIGGERS = ("connect-failure", "reset", "timeout")
 
 
@@ -21,7 +21,7 @@ def _trigger(value: object) -> str | int:
         status = parse_whole(value)
     except ValueError:
         status = 0
-    # A 4xx says that the request is wrong, and it would be just as wrong elsewhere.
+    # A 4xx means that the request is wrong, and every instance would say so.
     if not 500 <= status <= 599:
         hint = did_you_mean(value, TRIGGERS) if isinstance(value, str) else ""
         msg = f"must be one of {', '.join(TRIGGERS)}, or a status from 500 to 599{hint}"
@@ -35,26 +35,28 @@ AtLeastOne = Annotated[Whole, Field(ge=1, le=1_000_000_000)]
 SecondOrMore = Annotated[Duration, Field(ge=1.0)]
 
 
-class RetryConfig(Written):
-    """When a request is sent again. Only before a byte of the answer has reached the client."""
+class RetryConfig(ConfigModel):
+    """When a request is sent again; only before a byte of the answer has reached the client."""
 
     attempts: Annotated[Whole, Field(ge=1, le=10)] = Field(
-        default=3, description="How often a request is sent at most, the first time counted."
+        default=3, description="Most attempts of a request, the first one included."
     )
     backoff: Timeout = Field(default=0.1, description="The pause before the second attempt.")
-    max_backoff: Timeout = Field(default=2.0, description="The longest pause; they double.")
+    max_backoff: Timeout = Field(
+        default=2.0, description="The longest pause. The pauses double, and half of each is random."
+    )
     on: tuple[Trigger, ...] = Field(
         default=("connect-failure", "reset", 502, 503, 504),
-        description="What is tried again: connect-failure, reset, timeout, or a 5xx status; when not set,"
+        description="What is retried: connect-failure, reset, timeout, or a 5xx status. When not set:"
         " connect-failure, reset, 502, 503, 504.",
     )
     budget: Share = Field(
         default=0.2,
-        description="Most retries, as a share of the last ten seconds' requests; ten more are free.",
+        description="Retry budget: most retries as a share of the requests of the last ten seconds, plus ten.",
     )
     non_idempotent: bool = Field(
         default=False,
-        description="True: POST and PATCH too, though an instance may have acted already.",
+        description="True: POST and PATCH are retried, too, although an instance may have acted on them already.",
     )
 
     @field_validator("max_backoff")
@@ -67,49 +69,51 @@ class RetryConfig(Written):
 
     @property
     def statuses(self) -> frozenset[int]:
-        """The statuses of an upstream that are tried again."""
+        """The statuses in `on`."""
         return frozenset(trigger for trigger in self.on if isinstance(trigger, int))
 
     @property
     def kinds(self) -> frozenset[str]:
-        """The failures to get an answer that are tried again."""
+        """The other triggers in `on`: connect-failure, reset, timeout."""
         return frozenset(trigger for trigger in self.on if isinstance(trigger, str))
 
 
-class CircuitConfig(Written):
-    """When a service's requests are refused at once, because those before them failed."""
+class CircuitConfig(ConfigModel):
+    """The circuit breaker: when requests to a failing service are refused at once."""
 
     failure_threshold: AtLeastOne = Field(
         default=5, description="Failures within failure_window that open the breaker."
     )
-    failure_window: SecondOrMore = Field(default=120.0, description="How long a failure counts.")
+    failure_window: SecondOrMore = Field(
+        default=120.0, description="How long a failure is counted."
+    )
     min_throughput: AtLeastOne = Field(
-        default=5, description="Requests within failure_window below which it stays closed."
+        default=5, description="With fewer requests within failure_window the breaker stays closed."
     )
     recovery_timeout: SecondOrMore = Field(
-        default=60.0, description="How long it stays open before it lets probes pass."
+        default=60.0, description="How long the breaker stays open before probes may pass."
     )
     half_open_timeout: SecondOrMore = Field(
-        default=30.0, description="A probe that has not been answered by then has failed."
+        default=30.0, description="A probe that takes longer has failed."
     )
     probes: AtLeastOne = Field(
-        default=1, description="Requests that must succeed before it closes again."
+        default=1, description="Requests that must succeed as probes before the breaker closes."
     )
 
 
-class HealthConfig(Written):
-    """How instances are probed."""
+class HealthConfig(ConfigModel):
+    """Active health checks: how instances are probed."""
 
     path: PlainPath = Field(
         default="/health",
-        description="The path that is asked for with GET. Where `health` is written, a 2xx is"
-        " healthy, and only healthy instances get requests; elsewhere probes inform /health only.",
+        description="The path of the probe, a GET. If the section `health` is written, 2xx is healthy, and only"
+        " healthy instances get requests. Without it, probes only inform /health.",
     )
-    # A probe is a request like any other to the instance: a hundred a second are an attack.
+    # To the instance a probe is a request like any other: more than a hundred a second would be an attack.
     interval: Annotated[Timeout, Field(ge=0.01)] = Field(
-        default=30.0, description="From one probe of an instance to the next."
+        default=30.0, description="Time between two probes of an instance."
     )
-    timeout: Timeout = Field(default=1.0, description="How long an answer may take.")
+    timeout: Timeout = Field(default=1.0, description="How long the answer to a probe may take.")
     healthy_after: AtLeastOne = Field(
         default=1, description="Probes in a row that must succeed before an instance is healthy."
     )
@@ -118,16 +122,17 @@ class HealthConfig(Written):
     )
 
 
-class EjectionConfig(Written):
-    """When an instance that fails while others work is left out for a while."""
+class EjectionConfig(ConfigModel):
+    """Ejection (outlier detection): when a failing instance gets no requests for a while."""
 
     failures: AtLeastOne = Field(
-        default=5, description="Failures in a row after which an instance is left out."
+        default=5, description="Failed requests in a row after which an instance is ejected."
     )
     time: Timeout = Field(
-        default=30.0, description="For how long, the first time; each further time longer."
+        default=30.0,
+        description="How long the first ejection lasts; each further one is longer, up to ten times.",
     )
     max: Share = Field(
         default=0.5,
-        description="Share of the instances that may be left out at a time; 0% is none.",
+        description="Share of the instances that may be ejected at once; 0% switches ejection off.",
     )

@@ -1,17 +1,17 @@
-"""Model a route: what it matches, and the rules that `defaults` may set for all of them."""
+"""Define routes, and `defaults`, which may set the same rules for all routes."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from propylon.config.models.base import (
+    ConfigModel,
     HeaderName,
     HeaderValue,
     Hostname,
     Method,
     PlainPath,
     RoutePath,
-    Written,
 )
 from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.units import Size, Timeout, Whole
@@ -29,27 +29,31 @@ Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
 
 
-class RouteTimeoutsConfig(Written):
-    """What a route waits instead; what it does not say is the service's."""
+class RouteTimeoutsConfig(ConfigModel):
+    """Timeouts of a route; those that are not set are the service's."""
 
-    connect: Timeout | None = Field(default=None, description="For a connection.")
+    connect: Timeout | None = Field(default=None, description="For connecting.")
     first_byte: Timeout | None = Field(default=None, description="For the head of the response.")
-    idle: Timeout | None = Field(default=None, description="Longest silence in a body.")
-    total: Timeout | None = Field(default=None, description="Until the final response's head.")
-    max_duration: Timeout | None = Field(default=None, description="For the whole exchange.")
+    idle: Timeout | None = Field(default=None, description="Longest silence within a body.")
+    total: Timeout | None = Field(
+        default=None, description="Until the head of the final response, retries included."
+    )
+    max_duration: Timeout | None = Field(
+        default=None, description="For the whole exchange, body included."
+    )
 
 
-class HeaderRulesConfig(Written):
-    """What is done to the headers of a message."""
+class HeaderRulesConfig(ConfigModel):
+    """Changes to the headers of a message."""
 
     set: dict[HeaderName, HeaderValue] = Field(
-        default_factory=dict, description="Headers to set, in place of any that are there."
+        default_factory=dict, description="Headers to set; they replace headers of the same name."
     )
     remove: tuple[HeaderName, ...] = Field(default=(), description="Headers to remove.")
 
 
-class HeadersConfig(Written):
-    """What is done to headers, both ways."""
+class HeadersConfig(ConfigModel):
+    """Changes to headers, in both directions."""
 
     request: HeaderRulesConfig = Field(
         default=HeaderRulesConfig(), description="On the way to the service."
@@ -59,53 +63,56 @@ class HeadersConfig(Written):
     )
 
 
-class RouteRules(Written):
-    """Everything that a route may say and `defaults` may say for it."""
+class RouteRules(ConfigModel):
+    """The keys that both a route and `defaults` may have."""
 
     exact: bool = Field(
         default=False, description="True: matches the path itself and nothing below it."
     )
     methods: tuple[Method, ...] = Field(
-        default=(), min_length=1, description="Methods, WEBSOCKET among them; all when not set."
+        default=(), min_length=1, description="Methods; WEBSOCKET is one of them. All when not set."
     )
     hosts: tuple[Hostname, ...] = Field(
-        default=(), min_length=1, description="Hosts, without a port; any when not set."
+        default=(), min_length=1, description="Host names without a port. Any when not set."
     )
     strip_prefix: bool = Field(
-        default=False, description="True: the matched path is cut off what reaches the service."
+        default=False, description="True: the service gets the path without the part that matched."
     )
     rewrite: PlainPath | None = Field(
-        default=None, description="What replaces the matched path instead."
+        default=None, description="Instead: a path that replaces the part that matched."
     )
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = Field(
-        default=0, description="The higher wins where two routes match equally well."
+        default=0, description="If two routes match equally well, the higher priority wins."
     )
     auth: Literal["required", "optional", "none"] = Field(
         default="required",
-        description="Whether a token is required, looked at if there, or not looked at.",
+        description="required: 401 without a good token; optional: a bad token is refused, none is accepted; none:"
+        " tokens are not looked at.",
     )
     scopes: tuple[Scope, ...] = Field(
-        default=(), description="Scopes that a token must have, all of them; else 403."
+        default=(), description="Scopes; a token must have all of them, else 403."
     )
     roles: tuple[Role, ...] = Field(
-        default=(), description="Roles of which a token must have one; else 403."
+        default=(), description="Roles; a token must have one of them, else 403."
     )
     circuit: bool = Field(
-        default=True, description="False: this route neither asks nor tells the service's breaker."
+        default=True,
+        description="False: this route ignores the service's breaker and is not counted by it.",
     )
     privacy: Literal["ignored", "optional", "required"] = Field(
         default="optional",
-        description="Whether X-Privacy-Level, DNT and Sec-GPC pass as they are, are checked if"
-        " there, or X-Privacy-Level must be there; else 400.",
+        description="ignored: X-Privacy-Level, DNT and Sec-GPC pass as sent; optional: a malformed one is 400;"
+        " required: a request without X-Privacy-Level is 400, too.",
     )
     default_privacy: Literal["strict", "standard", "permissive"] | None = Field(
-        default=None, description="The X-Privacy-Level of a request that sends none."
+        default=None, description="X-Privacy-Level of requests that send none."
     )
     timeouts: RouteTimeoutsConfig = Field(
-        default=RouteTimeoutsConfig(), description="What the route waits instead of the service's."
+        default=RouteTimeoutsConfig(), description="Timeouts that replace the service's."
     )
     max_body: Size | None = Field(
-        default=None, description="Largest request body of this route; the server's when not set."
+        default=None,
+        description="Largest request body of this route; server.max_body when not set.",
     )
     headers: HeadersConfig = Field(
         default=HeadersConfig(), description="Headers to set and to remove."
@@ -121,10 +128,10 @@ class RouteRules(Written):
 
     @field_validator("scopes", "roles")
     @classmethod
-    def _of_somebody(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _need_a_token(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if names and info.data.get("auth") == "none":
             msg = (
-                f"with `auth: none` no token is looked at, so nobody would have {info.field_name};"
+                f"with `auth: none` no token is read, so no request would have {info.field_name};"
                 " write `auth: required`"
             )
             raise ValueError(msg)
@@ -132,17 +139,19 @@ class RouteRules(Written):
 
 
 class DefaultsConfig(RouteRules):
-    """What holds for every route that does not say otherwise."""
+    """Values for all routes that do not set the key themselves."""
 
 
 class RouteConfig(RouteRules):
-    """What matches a request, which service gets it, under which rules."""
+    """A route: which requests it matches, which service gets them, under which rules."""
 
     name: str = Field(
-        default="", min_length=1, description="For policies, logs, metrics; else the path."
+        default="",
+        min_length=1,
+        description="Name for policies, logs and metrics; the path when not set.",
     )
     path: RoutePath = Field(
-        description="Matches itself and everything below it; {name} stands for one segment."
+        description="Path that is matched with everything below it; {name} stands for one segment."
     )
     service: str = Field(description="The service that gets the request.")
 

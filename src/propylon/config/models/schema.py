@@ -1,4 +1,4 @@
-"""Model what the operator may write, with its defaults and its meaning: the whole of the file."""
+"""Define the whole configuration file from its sections."""
 
 from typing import Annotated, Any
 
@@ -11,9 +11,9 @@ from propylon.config.models.auth import (
     TokenRateLimitConfig,
     TokensConfig,
 )
-from propylon.config.models.base import Written, blank_is_nothing
+from propylon.config.models.base import ConfigModel, blank_to_none
 from propylon.config.models.cors import CorsConfig
-from propylon.config.models.inherit import overlaid, with_defaults
+from propylon.config.models.inherit import with_defaults
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
@@ -37,13 +37,14 @@ from propylon.config.models.services import (
     ServiceName,
     ServiceTimeoutsConfig,
 )
-from propylon.config.models.syntax import check_path
+from propylon.config.models.syntax import DEFAULT_PREFIX, check_prefix
 
 __all__ = [
     "BUILTIN_SERVICE",
     "NOT_BUILT",
     "AuthConfig",
     "CircuitConfig",
+    "ConfigModel",
     "CorsConfig",
     "DefaultsConfig",
     "EdgeTimeoutsConfig",
@@ -67,48 +68,44 @@ __all__ = [
     "TlsConfig",
     "TokenRateLimitConfig",
     "TokensConfig",
-    "Written",
-    "overlaid",
     "with_defaults",
 ]
 
 BUILTIN_SERVICE = "propylon"  # what logs and metrics call the gateway's own endpoints
 
-# Keys of the design that a later version builds. They are refused rather than ignored: a gateway
-# that reads `rate_limit` and does not limit would be open where its operator believes it is not.
-# Whoever builds one adds its model and takes its name off this list.
+# Keys that a later version will have. They are refused, not ignored: a gateway that accepts `rate_limit` and limits
+# nothing is open where its operator believes that it is protected. A change that builds a key removes it here.
 NOT_BUILT: dict[str, frozenset[str]] = {
     "GatewayConfig": frozenset({"redis"}),
     "RouteRules": frozenset({"rate_limit"}),
 }
 
 
-def _without_blanks(data: Any) -> Any:
-    """Leave out what is not built and says nothing: `redis: ${REDIS_URL:-}` means memory, which there is."""
+def _without_blank_unbuilt(data: Any) -> Any:
+    """Return the mapping without blank keys of a later version: `redis: ${REDIS_URL:-}` asks for nothing."""
     if not isinstance(data, dict):
         return data
     unbuilt = NOT_BUILT["GatewayConfig"]
     return {
         key: value
         for key, value in data.items()
-        if key not in unbuilt or blank_is_nothing(value) is not None
+        if key not in unbuilt or blank_to_none(value) is not None
     }
 
 
-def _prefix(text: str) -> str:
-    return check_path(text, names=False).rstrip("/")
-
-
-class GatewayConfig(Written):
+class GatewayConfig(ConfigModel):
     """The configuration of a Propylon gateway."""
 
     server: ServerConfig = Field(default=ServerConfig(), description="Where the gateway listens.")
-    prefix: Annotated[str, AfterValidator(_prefix)] = Field(
-        default="/api/v1", description="Path before the gateway's own endpoints."
+    prefix: Annotated[str, AfterValidator(check_prefix)] = Field(
+        default=DEFAULT_PREFIX, description="Path in front of the gateway's own endpoints."
     )
-    debug: bool = Field(default=False, description="Tells more in errors; never for production.")
+    debug: bool = Field(
+        default=False,
+        description="Accepts weak and published secrets, to try things out. Never in production.",
+    )
     tls: TlsConfig = Field(default=TlsConfig(), description="The certificate that clients see.")
-    auth: AuthConfig = Field(default=AuthConfig(), description="Who is asking: what tokens count.")
+    auth: AuthConfig = Field(default=AuthConfig(), description="Which tokens are accepted.")
     cors: CorsConfig = Field(
         default=CorsConfig(), description="Which pages of other origins may read the answers."
     )
@@ -116,9 +113,11 @@ class GatewayConfig(Written):
         default_factory=dict, description="The upstreams, by name."
     )
     defaults: DefaultsConfig = Field(
-        default=DefaultsConfig(), description="For all routes that do not say otherwise."
+        default=DefaultsConfig(), description="Values for all routes that do not set the key."
     )
-    routes: tuple[RouteConfig, ...] = Field(default=(), description="What is routed where.")
+    routes: tuple[RouteConfig, ...] = Field(
+        default=(), description="Which requests go to which service."
+    )
     registry: RegistryConfig = Field(
         default=RegistryConfig(), description="Services that register themselves."
     )
@@ -127,4 +126,4 @@ class GatewayConfig(Written):
     @model_validator(mode="before")
     @classmethod
     def _apply_defaults(cls, data: Any) -> Any:
-        return with_defaults(_without_blanks(data))
+        return with_defaults(_without_blank_unbuilt(data))

@@ -1,11 +1,11 @@
-"""Model the services: their instances, how they are asked, and who may register more."""
+"""Define the services: their instances, how they are asked, and which hosts may register."""
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from propylon.config.models.base import Url, Written
+from propylon.config.models.base import ConfigModel, Url
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
@@ -25,35 +25,35 @@ __all__ = [
 ]
 
 
-class ServiceTimeoutsConfig(Written):
+class ServiceTimeoutsConfig(ConfigModel):
     """How long the gateway waits for a service."""
 
-    connect: Timeout = Field(default=5.0, description="For a connection.")
+    connect: Timeout = Field(default=5.0, description="For connecting.")
     first_byte: Timeout = Field(default=30.0, description="For the head of the response.")
-    idle: Timeout = Field(default=30.0, description="Longest silence in a body.")
+    idle: Timeout = Field(default=30.0, description="Longest silence within a body.")
     total: Timeout = Field(
-        default=60.0, description="Until the final response's head, retries included."
+        default=60.0, description="Until the head of the final response, retries included."
     )
     max_duration: Timeout | None = Field(
         default=None, description="For the whole exchange, body included; unlimited when not set."
     )
 
 
-class InstanceConfig(Written):
+class InstanceConfig(ConfigModel):
     """One instance of a service, and its share of the requests."""
 
-    url: Url = Field(description="Its URL; a base path is kept.")
+    url: Url = Field(description="URL of the instance; its path is put in front of the request's.")
     weight: Annotated[Whole, Field(ge=1, le=1000)] = Field(
-        default=1, description="Its share: with 3 it gets three times what one with 1 gets."
+        default=1, description="Share of the requests: 3 gets three times as many as 1."
     )
 
 
 def _instance(value: object) -> object:
-    # Here, so that what is wrong with a plain URL is said of the item, not of a key it lacks.
+    # Checked here, so that the problem of a plain URL is shown at the item, not at a key `url` that it does not have.
     return {"url": check_url(value)} if isinstance(value, str) else value
 
 
-def _nothing_is_empty(value: object) -> object:
+def _none_to_empty(value: object) -> object:
     return {} if value is None else value
 
 
@@ -62,39 +62,46 @@ Instance = Annotated[
 ]
 
 
-class ServiceConfig(Written):
+class ServiceConfig(ConfigModel):
     """A named upstream; without an instance it answers 503."""
 
-    url: Url | None = Field(default=None, description="Its only instance; a base path is kept.")
+    url: Url | None = Field(
+        default=None,
+        description="URL of the only instance; its path is put in front of the request's.",
+    )
     instances: tuple[Instance, ...] = Field(
         default=(),
-        description="Its instances, instead of url: [http://a:8000, http://b:8000], or"
-        " {url: http://a:8000, weight: 3} for one that gets more.",
+        description="Instead of url: the instances, [http://a:8000, http://b:8000], or with weights,"
+        " [{url: http://a:8000, weight: 3}].",
     )
     balance: Literal["round_robin", "random", "least_connections"] = Field(
-        default="round_robin", description="How an instance is chosen."
+        default="round_robin", description="How an instance is chosen for each request."
     )
     timeouts: ServiceTimeoutsConfig = Field(
         default=ServiceTimeoutsConfig(), description="How long the gateway waits for the service."
     )
     max_connections: Annotated[Whole, Field(ge=1, le=65535)] = Field(
-        default=1024, description="Most connections to one instance at a time, in each worker."
+        default=1024, description="Most connections of one worker to one instance."
     )
-    forward_token: bool = Field(default=True, description="Whether Authorization is passed on.")
+    forward_token: bool = Field(
+        default=True, description="Whether the service gets the header Authorization."
+    )
 
     retry: RetryConfig = Field(
-        default=RetryConfig(), description="When a request is sent again; `attempts: 1` is never."
+        default=RetryConfig(), description="When a request is sent again; `attempts: 1`: never."
     )
     circuit: CircuitConfig = Field(
-        default=CircuitConfig(), description="When requests are refused because the others failed."
+        default=CircuitConfig(),
+        description="When requests are refused because those before them failed.",
     )
     health: HealthConfig | None = Field(
         default=None,
-        description="How instances are probed. Said: a 2xx is healthy, and only those get"
-        " requests. Not said: the probe only informs /health.",
+        description="How instances are probed. If set, only instances that answer 2xx get requests. When not set,"
+        " probes only inform /health.",
     )
     ejection: EjectionConfig = Field(
-        default=EjectionConfig(), description="When an instance that fails is left out for a while."
+        default=EjectionConfig(),
+        description="When a failing instance gets no requests for a while.",
     )
 
     @field_validator("instances")
@@ -105,7 +112,7 @@ class ServiceConfig(Written):
         if info.data.get("url") is not None:
             msg = "a service has a url or instances, not both"
             raise ValueError(msg)
-        # It is known by its host and port, whatever the path: failures and probes are counted for them.
+        # Host and port identify an instance, whatever the path: failures and probes are counted for them.
         places = [parse_upstream(instance.url) for instance in instances]
         if len({(at.host, at.port, at.srv) for at in places}) != len(places):
             msg = "the same instance is listed twice: each needs a host or a port of its own"
@@ -114,42 +121,42 @@ class ServiceConfig(Written):
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The URLs of the instances, however they were written."""
+        """The URLs of the instances, from `url` or `instances`."""
         return tuple(url for url, _ in self.weighted)
 
     @property
     def weighted(self) -> tuple[tuple[str, int], ...]:
-        """The instances with their weights, however they were written."""
+        """URL and weight of each instance, from `url` or `instances`."""
         if self.url is not None:
             return ((self.url, 1),)
         return tuple((instance.url, instance.weight) for instance in self.instances)
 
 
-class RegistryConfig(Written):
+class RegistryConfig(ConfigModel):
     """Services that register themselves while the gateway runs."""
 
-    enabled: bool = Field(default=True, description="Whether there are endpoints to register at.")
+    enabled: bool = Field(default=True, description="Whether the registry's endpoints exist.")
     allow: tuple[Annotated[str, AfterValidator(check_registrable)], ...] = Field(
         default=(),
-        description="Networks and host names that may be registered: [10.0.0.0/8,"
-        " '*.svc.cluster.local']; none: nobody. Link-local addresses never.",
+        description="Networks and host names that may register: [10.0.0.0/8, '*.svc.cluster.local']. When empty,"
+        " no host may. Link-local addresses never may.",
     )
     ttl: Annotated[Duration, Field(ge=1.0)] | None = Field(
         default=None,
-        description="How long a registration lasts without a heartbeat; when not set, probes"
-        " alone decide.",
+        description="How long a registration lasts without a heartbeat. When not set, it does not expire, and health"
+        " checks alone decide.",
     )
 
     @property
     def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The networks among what may be registered."""
+        """The networks in `allow`."""
         return tuple(ip_network(text) for text in self.allow if is_network(text))
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The host names among what may be registered, in lower case; `*` stands for anything."""
+        """The host names in `allow`, in lower case; `*` stands for anything."""
         return tuple(text for text in self.allow if not is_network(text))
 
 
-Service = Annotated[ServiceConfig, BeforeValidator(_nothing_is_empty)]
+Service = Annotated[ServiceConfig, BeforeValidator(_none_to_empty)]
 ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]

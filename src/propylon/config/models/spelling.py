@@ -1,4 +1,4 @@
-"""Suggest the known word that a misspelt one is nearest to. Pure."""
+"""Suggest the known word that is nearest to a misspelt one. Pure."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,6 +7,6 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suggest the known word that is nearest, as the end of a sentence; nothing when none is."""
+    """Return `; did you mean "…"?` with the nearest known word, or nothing if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""

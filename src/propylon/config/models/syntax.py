@@ -1,16 +1,26 @@
-"""Check what a path, a host, a method, a URL, a network, a header may look like. Pure."""
+"""Check the syntax of paths, hosts, methods, URLs, networks, headers, scopes and roles. Pure.
+
+Each check returns the value in the form that is used, or raises ValueError with a message for the operator. No
+message repeats a password.
+"""
 
 import ipaddress
 import re
 from dataclasses import dataclass, replace
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-# RFC 3986 pchar without `%`, which must start an escape, and `{}`, which name a segment here.
-_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
-# RFC 3986, 3.4.
-_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
+from propylon.names.addresses import parse_rule
+from propylon.proxy.principal import is_listable, is_scope
+from propylon.wire.grammar import (
+    MAX_PORT,
+    QUERY_TEXT,
+    SEGMENT_TEXT,
+    TOKEN_TEXT,
+    VISIBLE_VALUE_TEXT,
+    read_port,
+)
+
 _NAMED = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
-# What nearly all paths look like: one look at the whole instead of one at each segment.
+# Nearly all paths look like this. One match of the whole path is cheaper than one for each segment.
 _USUAL = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
 _USUAL_NAMED = re.compile(rf"(?:/(?:[A-Za-z0-9_-]+|{_NAMED.pattern}))+")
 _NAME_OF_SEGMENT = re.compile(r"(?<![^/])\{[^/]*")
@@ -18,19 +28,18 @@ _USUAL_METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
 )
 _DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
-# Underscores are no host names, but Compose and Docker give them to containers.
+# Underscores are not allowed in host names, but Docker and Compose put them into the names of containers.
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _GLOB = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_*](?:[A-Za-z0-9_.*-]*[A-Za-z0-9_*])?")
 _NUMBERS = re.compile(r"[0-9.*]*[0-9][0-9.*]*")
-_SCOPE = re.compile(r"[!#-+\--\[\]-~]+")
 _SRV = "srv+"
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<base>[^?#]*)(?P<rest>.*)",
     re.DOTALL,
 )
 _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>.*))?", re.DOTALL)
-_PORT = re.compile(r"[0-9]{1,5}")
-# What says where a message ends or how it travels is the gateway's: set by hand, it is smuggling.
+# These headers frame the message or control the connection. Set by hand, they would let one request be read as two
+# (request smuggling).
 FRAMING = frozenset(
     {
         "connection",
@@ -43,22 +52,24 @@ FRAMING = frozenset(
         "upgrade",
     }
 )
+# Of the gateway's own endpoints, where the operator names none.
+DEFAULT_PREFIX = "/api/v1"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamUrl:
-    """The parts of an instance's URL; `base` is "" or starts with a slash and ends without one."""
+    """The parts of an instance's URL; `base` is empty, or starts with a slash and ends without one."""
 
     scheme: str
     host: str
     port: int
     base: str
-    srv: bool = False  # the host is that of an SRV record, which knows the ports
+    srv: bool = False  # the host is the name of an SRV record, which has the ports
 
 
 def parse_upstream(text: str) -> UpstreamUrl:
-    """Take the URL of a service apart: as `parse_url`, or srv+http://_http._tcp.orders.example."""
+    """Parse the URL of an instance: as `parse_url`, or with SRV as in srv+http://_http._tcp.orders.example."""
     if not text.lower().startswith(_SRV):
         return parse_url(text)
     url = parse_url(text[len(_SRV) :])
@@ -70,7 +81,7 @@ def parse_upstream(text: str) -> UpstreamUrl:
 
 
 def parse_url(text: str) -> UpstreamUrl:
-    """Take an upstream's URL apart; ValueError says what is wrong and never repeats a password."""
+    """Parse an http or https URL without userinfo, query and fragment. Raises ValueError."""
     match = _URL.fullmatch(text)
     if match is None or match["scheme"].lower() not in DEFAULT_PORTS:
         msg = "must be a URL that starts with http:// or https://"
@@ -111,34 +122,35 @@ def _host(text: str) -> str:
 
 
 def check_port(text: str) -> int:
-    """Read a port."""
-    if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
-        msg = f'"{text}" is no port: a number from 1 to 65535'
+    """Return the port as a number. Raises ValueError."""
+    port = read_port(text)
+    if not port:  # nothing can listen on port 0
+        msg = f'"{text}" is no port: a number from 1 to {MAX_PORT}'
         raise ValueError(msg)
-    return int(text)
+    return port
 
 
 def check_url(text: str) -> str:
-    """Accept an upstream's URL as it stands."""
+    """Check the URL of an instance; return it unchanged."""
     parse_upstream(text)
     return text
 
 
 def check_document_url(text: str) -> str:
-    """Accept the URL of something that the gateway fetches itself; it may have a query."""
+    """Check the URL of a document that the gateway fetches; a query is allowed. Return it unchanged."""
     address, mark, query = text.partition("?")
     if "#" in query:
         msg = "must be a URL without a fragment"
         raise ValueError(msg)
     parse_url(address)
-    if mark and not _QUERY.fullmatch(query):
+    if mark and not QUERY_TEXT.fullmatch(query):
         msg = "has a character in its query that cannot stand there as it is"
         raise ValueError(msg)
     return text
 
 
 def check_path(text: str, *, names: bool, what: str = "the path") -> str:
-    """Accept a path that a request could have; `{name}` only where names may stand."""
+    """Check a path: absolute, no empty or dot segments, only valid characters; `{name}` only if `names`."""
     if (_USUAL_NAMED if names else _USUAL).fullmatch(text):
         return text
     if not text.startswith("/"):
@@ -152,8 +164,24 @@ def check_path(text: str, *, names: bool, what: str = "the path") -> str:
     return text
 
 
+def check_prefix(text: str) -> str:
+    """Accept what the gateway's own endpoints are below, without a last slash; "" is the root."""
+    return check_path(text, names=False).rstrip("/")
+
+
+def prefix_of(written: object) -> str:
+    """Return the prefix that was written; the default where it is missing or wrong.
+
+    For checks that go on after a mistake, so that one wrong prefix is one problem.
+    """
+    try:
+        return check_prefix(written) if isinstance(written, str) else DEFAULT_PREFIX
+    except ValueError:
+        return DEFAULT_PREFIX
+
+
 def _check_segment(segment: str, *, names: bool, what: str) -> None:
-    if _SEGMENT.fullmatch(segment):
+    if SEGMENT_TEXT.fullmatch(segment):
         if _DOTS.fullmatch(segment):
             msg = f'{what} has the segment "{segment}", which no request may have'
             raise ValueError(msg)
@@ -161,8 +189,8 @@ def _check_segment(segment: str, *, names: bool, what: str) -> None:
     if "{" in segment or "}" in segment:
         _check_named(segment, names=names, what=what)
         return
-    wrong = next(char for char in segment if not _SEGMENT.fullmatch(char))
-    msg = f"{what} has {_said(wrong)}, which cannot stand there as it is"
+    wrong = next(char for char in segment if not SEGMENT_TEXT.fullmatch(char))
+    msg = f"{what} has {_quoted(wrong)}, which cannot stand there as it is"
     raise ValueError(msg)
 
 
@@ -175,7 +203,7 @@ def _check_named(segment: str, *, names: bool, what: str) -> None:
         raise ValueError(msg)
 
 
-def _said(char: str) -> str:
+def _quoted(char: str) -> str:
     if char == "%":
         return '"%" without two hexadecimal digits after it'
     if char.isprintable() and char != " ":
@@ -184,12 +212,12 @@ def _said(char: str) -> str:
 
 
 def shape(path: str) -> str:
-    """Write a route's path without its names and a last slash: what two routes must not share."""
+    """Return a route's path without the names in `{}` and without a last slash, to compare it with others'."""
     return _NAME_OF_SEGMENT.sub("{}", path.rstrip("/"))
 
 
 def check_method(text: str) -> str:
-    """Accept a method, in upper case as it is sent, or WEBSOCKET."""
+    """Check a method in upper case, or WEBSOCKET."""
     if text in _USUAL_METHODS:
         return text
     check_token(text, "method")
@@ -197,14 +225,14 @@ def check_method(text: str) -> str:
         msg = f"methods are written in upper case: {text.upper()}"
         raise ValueError(msg)
     if text in {"CONNECT", "TRACE"}:
-        # CONNECT would make an open proxy, TRACE reads headers back to scripts.
+        # CONNECT would make the gateway an open proxy. TRACE returns the request's headers, cookies included.
         msg = f"{text} is never forwarded"
         raise ValueError(msg)
     return text
 
 
 def check_hostname(text: str) -> str:
-    """Accept the name of a host without a port, in lower case."""
+    """Check a host name or address without a port; return it in lower case."""
     if "*" in text:
         msg = "must be one host name; wildcards are not supported"
         raise ValueError(msg)
@@ -217,7 +245,7 @@ def check_hostname(text: str) -> str:
 
 
 def check_network(text: str) -> str:
-    """Accept a network in CIDR notation, or one address."""
+    """Check a network in CIDR notation, or a single address."""
     try:
         return str(ipaddress.ip_network(text))
     except ValueError:
@@ -231,7 +259,7 @@ def check_network(text: str) -> str:
 
 
 def is_network(text: str) -> bool:
-    """Tell a network, or an address, from the name of a host."""
+    """Tell whether a text is a network or an address, and not a host name."""
     try:
         ipaddress.ip_network(text, strict=False)
     except ValueError:
@@ -240,11 +268,11 @@ def is_network(text: str) -> bool:
 
 
 def check_registrable(text: str) -> str:
-    """Accept a network or the name of a host, in lower case, where `*` stands for anything."""
+    """Check a network, or a host name in which `*` stands for anything; return names in lower case."""
     if is_network(text):
         network = check_network(text)
         if ipaddress.ip_network(network).is_link_local:
-            # Where clouds answer with the machine's own credentials.
+            # 169.254.169.254 is the metadata service of clouds, which gives out the machine's credentials.
             msg = f"{text} is link-local, and such addresses are never registered"
             raise ValueError(msg)
         return network
@@ -254,38 +282,39 @@ def check_registrable(text: str) -> str:
     if _NUMBERS.fullmatch(text):
         msg = f'"{text}": networks are written as 10.0.0.0/8, without a *'
         raise ValueError(msg)
+    parse_rule(text)  # what reads the list when the gateway starts
     return text.lower()
 
 
 def check_scope(text: str) -> str:
-    """Accept one scope (RFC 6749, 3.3), without the comma that would make two of it in a header."""
+    """Check a scope (RFC 6749, 3.3) without a comma: upstreams get scopes joined by commas."""
     if " " in text.strip():
-        msg = f"is one scope an item: write [{', '.join(text.split())}]"
+        msg = f"must be one scope for each item: write [{', '.join(text.split())}]"
         raise ValueError(msg)
-    if not _SCOPE.fullmatch(text):
+    if not is_scope(text):
         msg = "must be a scope of visible ASCII characters, without a space, a comma, a quote, a backslash"
         raise ValueError(msg)
     return text
 
 
 def check_role(text: str) -> str:
-    """Accept the name of a role, without the comma that would make two of it in a header."""
-    if not text.strip() or "," in text or not text.isprintable():
-        msg = "must be the name of a role, without a comma and without control characters"
+    """Check a role: any printable text without a comma, since upstreams get roles joined by commas."""
+    if not is_listable(text):
+        msg = "must be the name of a role, without a comma, control characters or space at an end"
         raise ValueError(msg)
     return text
 
 
 def check_token(text: str, what: str) -> str:
-    """Accept a token (RFC 9110, 5.6.2): what a header's name or a method is made of."""
-    if not _TOKEN.fullmatch(text):
+    """Check a token (RFC 9110, 5.6.2): the characters of methods and header names."""
+    if not TOKEN_TEXT.fullmatch(text):
         msg = f'"{text}" is no {what}'
         raise ValueError(msg)
     return text
 
 
 def check_header_name(text: str) -> str:
-    """Accept a header's name, unless it is one that frames the message."""
+    """Check the name of a header that the operator sets or removes: not one that frames the message."""
     check_token(text, "name of a header")
     if text.lower().replace("_", "-") in FRAMING:
         msg = f"{text} is the gateway's own and cannot be set or removed"
@@ -294,8 +323,8 @@ def check_header_name(text: str) -> str:
 
 
 def check_header_value(text: str) -> str:
-    """Accept a header's value: visible ASCII, spaces and tabs (RFC 9110, 5.5)."""
-    if any(not (" " <= char <= "~" or char == "\t") for char in text) or text != text.strip():
+    """Check a header value: visible ASCII, spaces and tabs, no spaces at the ends (RFC 9110, 5.5)."""
+    if not VISIBLE_VALUE_TEXT.fullmatch(text):
         msg = "must be a value of visible ASCII characters, without spaces around it"
         raise ValueError(msg)
     return text

@@ -1,4 +1,8 @@
-"""Read durations, sizes, rates, shares and whole numbers as operators write them. Pure."""
+"""Parse durations, sizes, rates, shares and whole numbers as operators write them. Pure.
+
+Numbers of the environment arrive as text, so each function accepts text, too. All raise ValueError with a message
+for the operator.
+"""
 
 import math
 import re
@@ -25,20 +29,20 @@ BYTES = {
     "MiB": 2**20,
     "GiB": 2**30,
 }
-# Twelve digits hold a terabyte and thirty thousand years; the bound keeps conversion linear.
+# Twelve digits are a terabyte, or thirty thousand years. The bound keeps the conversion of long digits cheap.
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
 _DURATION = re.compile(rf"({_NUMBER})(ms|s|m|h|d)?")
 _SIZE = re.compile(rf"({_NUMBER})({'|'.join(BYTES)})?")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _RATE = re.compile(r"([0-9]{1,9})/(s|m|h|d)")
 _SHARE = re.compile(rf"({_NUMBER})(%)?")
-# A century: whoever writes more has lost a unit.
-_LONGEST = 100 * 366 * 86400.0
-_LARGEST = 2**50
+# A century. A longer duration is a mistake in the unit.
+_MAX_DURATION = 100 * 366 * 86400.0
+_MAX_SIZE = 2**50
 
 
 def parse_duration(value: object) -> float:
-    """Read seconds, or text such as "500ms", "10s", "5m", "1h"; ValueError says what is wrong."""
+    """Return seconds for a number of seconds, or text such as "500ms", "10s", "5m", "1h", "30d"."""
     seconds = _number(value)
     if seconds is None:
         match = _DURATION.fullmatch(value) if isinstance(value, str) else None
@@ -46,14 +50,14 @@ def parse_duration(value: object) -> float:
             msg = 'must be a duration: seconds, or text such as "500ms", "10s", "5m", "1h"'
             raise ValueError(msg)
         seconds = float(Decimal(match[1]) * SECONDS[match[2] or "s"])
-    if not 0 <= seconds <= _LONGEST:
+    if not 0 <= seconds <= _MAX_DURATION:
         msg = "must be a duration of zero or more, and at most a century"
         raise ValueError(msg)
     return seconds
 
 
 def parse_timeout(value: object) -> float:
-    """Read a duration that is longer than zero."""
+    """Return seconds for a duration longer than zero."""
     seconds = parse_duration(value)
     if seconds <= 0:
         msg = "must be a duration longer than zero"
@@ -62,7 +66,7 @@ def parse_timeout(value: object) -> float:
 
 
 def parse_size(value: object) -> int:
-    """Read bytes, or text such as "10MB", "1MiB", "64KiB"; ValueError says what is wrong."""
+    """Return bytes for a number of bytes, or text such as "10MB", "1MiB", "64KiB"."""
     if isinstance(value, int) and not isinstance(value, bool):
         size = Decimal(value)
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value)) is not None:
@@ -70,14 +74,14 @@ def parse_size(value: object) -> int:
     else:
         msg = 'must be a size: bytes, or text such as "10MB", "1MiB", "64KiB"'
         raise ValueError(msg)
-    if not 0 <= size <= _LARGEST or size != size.to_integral_value():
+    if not 0 <= size <= _MAX_SIZE or size != size.to_integral_value():
         msg = "must be a size of zero or more whole bytes, and at most 1 PiB"
         raise ValueError(msg)
     return int(size)
 
 
 def parse_whole(value: object) -> int:
-    """Read a whole number, or text that is one (a quoted `"${PORT}"`); never a boolean."""
+    """Return a whole number, also for text that is one (a quoted `"${PORT}"`); booleans are refused."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and _WHOLE.fullmatch(value):
@@ -88,19 +92,19 @@ def parse_whole(value: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many in so many seconds."""
+    """`amount` events in `seconds` seconds."""
 
     amount: int
     seconds: float
 
     def __str__(self) -> str:
-        """As an operator writes it: `10/m`."""
+        """Return the rate as an operator writes it: `10/m`."""
         units = {float(seconds): unit for unit, seconds in SECONDS.items()}
         return f"{self.amount}/{units.get(self.seconds, f'{self.seconds:g}s')}"
 
 
 def parse_rate(value: object) -> Rate:
-    """Read a rate such as "10/s", "600/m", "5/h"; ValueError says what is wrong."""
+    """Return the rate for text such as "10/s", "600/m", "5/h"."""
     if isinstance(value, Rate):
         return value
     match = _RATE.fullmatch(value) if isinstance(value, str) else None
@@ -111,13 +115,13 @@ def parse_rate(value: object) -> Rate:
 
 
 def parse_share(value: object) -> float:
-    """Read a share such as "20%" or 0.2; ValueError says what is wrong."""
+    """Return a number from 0 to 1 for text such as "20%", or a number such as 0.2."""
     match = _SHARE.fullmatch(value) if isinstance(value, str) else None
     if match is not None:
         share: float | None = float(Decimal(match[1]) / (100 if match[2] else 1))
     else:
         share = _number(value)
-    # A bare 20 is no share: whoever wrote it meant 20%, and would get everything.
+    # A bare 20 is refused: the operator means 20 %, and 20 as a share would be everything.
     if share is None or not 0 <= share <= 1:
         msg = 'must be a share: text such as "20%", or a number from 0 to 1'
         raise ValueError(msg)
@@ -125,28 +129,28 @@ def parse_share(value: object) -> float:
 
 
 def is_true(value: object) -> bool:
-    """Read a boolean as the models do, from a variable too; whatever is none is not true."""
+    """Return the boolean that the models would read, also from text; False for anything else."""
     return str(value).lower() in {"true", "t", "yes", "y", "on", "1"}
 
 
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # Beyond 2**53 an int may not even fit a float: compare it before it is converted.
+    # An int beyond 2**53 may not fit a float. It is compared before it is converted.
     if isinstance(value, int):
         return float(value) if abs(value) < 2**53 else -1.0
     return value if math.isfinite(value) else -1.0
 
 
-def _written(pattern: str, examples: list[str | int], said: str) -> WithJsonSchema:
+def _number_or_text(pattern: str, examples: list[str | int], title: str) -> WithJsonSchema:
     anyone = [{"type": "number", "minimum": 0}, {"type": "string", "pattern": pattern}]
-    return WithJsonSchema({"anyOf": anyone, "examples": examples, "title": said})
+    return WithJsonSchema({"anyOf": anyone, "examples": examples, "title": title})
 
 
-_DURATION_SCHEMA = _written(
+_DURATION_SCHEMA = _number_or_text(
     rf"^{_NUMBER}(ms|s|m|h|d)?$", ["500ms", "10s", "5m", "1h", 30], "Duration"
 )
-_SIZE_SCHEMA = _written(rf"^{_NUMBER}({'|'.join(BYTES)})?$", ["10MB", "1MiB", 65536], "Size")
+_SIZE_SCHEMA = _number_or_text(rf"^{_NUMBER}({'|'.join(BYTES)})?$", ["10MB", "1MiB", 65536], "Size")
 _SHARE_SCHEMA = WithJsonSchema(
     {
         "anyOf": [
@@ -173,10 +177,10 @@ Timeout = Annotated[float, BeforeValidator(parse_timeout), _DURATION_SCHEMA]
 Size = Annotated[int, BeforeValidator(parse_size), _SIZE_SCHEMA]
 """Bytes."""
 Share = Annotated[float, BeforeValidator(parse_share), _SHARE_SCHEMA]
-"""A part of a whole, from 0 to 1."""
+"""A number from 0 to 1, written as 20% or 0.2."""
 WrittenRate = Annotated[Rate, BeforeValidator(parse_rate), _RATE_SCHEMA]
-"""So many in so many seconds."""
+"""Events in a time, written as 10/s."""
 Whole = Annotated[int, BeforeValidator(parse_whole)]
-"""A whole number."""
+"""A whole number, also as text."""
 Port = Annotated[Whole, Field(ge=0, le=65535)]
-"""A port to listen on; 0 takes any free one."""
+"""A port to listen on; 0 takes any free port."""

@@ -1,9 +1,11 @@
-"""From file, environment and command line to a checked configuration, with every problem and its place.
+"""Read the configuration from file, environment and command line, and report every problem with its place.
 
-- `load`: all of it, in order.
-- `document`: YAML with the line of every key; `expand`: variables in values.
-- `environment`: what variables and `.env` say; `keyfile`: a public key in a file.
-- `check`: what is wrong between the parts; `credentials`: secrets that are none.
-- `warnings`: what may be written and is hardly meant.
-- `messages`: pydantic's errors in plain words; `problems`: a problem and its place.
+- `load`: read all of it, in order.
+- `document`: read YAML with the line of every key; `expand`: replace `${VAR}` in values.
+- `plain`: read routes that are written plainly without the YAML parser; `as_json`: read JSON without it.
+- `lines`: know the line of each value; they are counted when a problem asks for them.
+- `environment`: read variables and `.env`; `keyfile`: read a public key from its file.
+- `check`: find conflicts between the parts; `credentials`: find weak and published secrets.
+- `warnings`: find what is valid and probably not meant.
+- `messages`: put pydantic's errors into plain words; `problems`: a problem and its place.
 """

@@ -1,4 +1,4 @@
-"""Find what is wrong between the parts of a configuration: names, duplicates, paths. Pure."""
+"""Find conflicts between parts of a configuration: unknown services, duplicate names, colliding routes. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from propylon.config.models.endpoints import all_paths
 from propylon.config.models.schema import BUILTIN_SERVICE, with_defaults
 from propylon.config.models.spelling import did_you_mean
-from propylon.config.models.syntax import shape
+from propylon.config.models.syntax import prefix_of, shape
 from propylon.config.models.units import is_true, parse_whole
 from propylon.config.reading.credentials import credential_findings
 from propylon.config.reading.problems import Finding, Path
@@ -20,7 +20,7 @@ _ANY = "any of them"
 
 
 class _Matcher(NamedTuple):
-    """What of a raw route decides which requests it matches; whatever is ill-typed is left out."""
+    """The keys of a raw route that decide which requests it matches, without values of a wrong type."""
 
     at: int
     name: str
@@ -37,7 +37,7 @@ class _Matcher(NamedTuple):
 
 
 def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
-    """Yield each finding in a raw configuration, be it otherwise valid or not."""
+    """Yield every conflict in a raw configuration, whether it is valid otherwise or not."""
     yield from credential_findings(written)
     whole = with_defaults(written)
     if not isinstance(whole, dict) or not isinstance(whole.get("routes"), list):
@@ -107,8 +107,7 @@ def _same_names(
 
 
 def _own_paths(matchers: list[_Matcher], prefix: object) -> Iterator[Finding]:
-    base = prefix.rstrip("/") if isinstance(prefix, str) else "/api/v1"
-    own = all_paths(base)
+    own = all_paths(prefix_of(prefix))
     for one in matchers:
         if one.shape in own:
             yield (

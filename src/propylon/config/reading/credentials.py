@@ -1,4 +1,4 @@
-"""Find secrets that are none, and what needs one. No message ever holds a secret. Pure."""
+"""Find secrets that are weak, published or missing. No message contains a secret. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -13,10 +13,10 @@ SECRET: Path = ("auth", "jwt", "secret")
 ADVICE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(48))"'
 # RFC 7518, 3.2: "A key of the same size as the hash output or larger MUST be used."
 _HASHES = {"HS256": 32, "HS384": 48, "HS512": 64}
-# What the documentation of others gives for an example, and what is put in until there is one.
+# Secrets that documentation and tutorials publish as examples. An attacker tries them first.
 _PUBLISHED = frozenset(
     {
-        # jwt.io, before and now.
+        # jwt.io, its old and its new examples.
         "your-256-bit-secret",
         "your-384-bit-secret",
         "your-512-bit-secret",
@@ -29,7 +29,7 @@ _PUBLISHED = frozenset(
         "super-secret-jwt-token-with-at-least-32-characters-long",
         "3ek6fd+o0+c7tzbnvfjpmkndi2yaraakzqlk8o2ikoxqu4nf7edah8s3twphwrdwt6r",
         "reallyreallyreallyreallyverysafe",
-        # From everywhere.
+        # Common to many.
         *(
             "secret",
             "secret-key",
@@ -49,7 +49,7 @@ _PUBLISHED = frozenset(
         *("not-so-secret", "notasecret", "not-a-secret", "keyboard cat", "shhhhh", "foobar"),
     }
 )
-# Or tells its reader what to do about it.
+# Placeholders that tell the reader to replace them.
 _INSTRUCTION = re.compile(
     r"your.*(?:secret|key|token|password)"
     r"|(?:change|replace|rename|regenerate)[-_ ]?(?:me|it|this|the|with|in|for|before)(?![a-z])"
@@ -61,26 +61,26 @@ _INSTRUCTION = re.compile(
     re.DOTALL,
 )
 
-# What chance gives 32 characters of has a dozen different ones, even where it is written in hex.
-_DISTINCT = 8
-# What many an example says of itself, and nothing that was made by chance.
-_CONFESSION = re.compile(r"insecure|for[-_ ]?(?:development|testing)|at[-_ ]least")
+# Random text of 32 characters has at least a dozen different ones, even if it is hexadecimal.
+_MIN_DISTINCT = 8
+# Words by which examples describe themselves, and which no random text contains.
+_SELF_DESCRIBED = re.compile(r"insecure|for[-_ ]?(?:development|testing)|at[-_ ]least")
 
 
 def suspicion(secret: str) -> str:
-    """Say why a secret that may be used is hardly one; "" if nothing speaks against it."""
-    if len(set(secret)) < _DISTINCT:
-        return f"has fewer than {_DISTINCT} different characters, and can be guessed; {ADVICE}"
-    if _CONFESSION.search(secret.casefold()):
-        return f"says itself that it is an example, and may be a published one; {ADVICE}"
+    """Return why a usable secret is suspicious; empty if it is not."""
+    if len(set(secret)) < _MIN_DISTINCT:
+        return f"has fewer than {_MIN_DISTINCT} different characters, and can be guessed; {ADVICE}"
+    if _SELF_DESCRIBED.search(secret.casefold()):
+        return f"describes itself as an example, and may be published; {ADVICE}"
     return ""
 
 
 def weakness(secret: str, algorithms: Iterable[str]) -> str:
-    """Say why nobody should sign with a secret by these algorithms; "" if anybody may."""
+    """Return why a secret must not be used with these algorithms; empty if it may."""
     plain = secret.strip().casefold()
     if plain in _PUBLISHED or _INSTRUCTION.search(plain):
-        return f"is a placeholder that is published, so that anybody could sign tokens; {ADVICE}"
+        return f"is a published placeholder, so an attacker could sign tokens; {ADVICE}"
     longest = max((name for name in algorithms if name in _HASHES), default="HS256")
     size, needed = len(secret.encode()), _HASHES[longest]
     if size < needed:
@@ -89,23 +89,25 @@ def weakness(secret: str, algorithms: Iterable[str]) -> str:
 
 
 def credential_findings(written: object) -> Iterator[Finding]:
-    """Yield what is wrong with the secrets of a raw configuration, be it otherwise valid or not."""
-    secret = _at(SECRET, written)
+    """Yield problems with the secrets of a raw configuration, whether the rest of it is valid or not."""
+    secret = _value_at(SECRET, written)
     if isinstance(secret, str) and secret.strip():
-        if not is_true(_at(("debug",), written)) and (why := weakness(secret, _listed(written))):
+        if not is_true(_value_at(("debug",), written)) and (
+            why := weakness(secret, _algorithms(written))
+        ):
             yield SECRET, why
-    elif is_true(_at(("auth", "tokens", "enabled"), written)):
+    elif is_true(_value_at(("auth", "tokens", "enabled"), written)):
         msg = "needs a secret to sign with: set auth.jwt.secret, or JWT_SECRET_KEY"
         yield ("auth", "tokens", "enabled"), msg
 
 
-def _listed(written: object) -> list[str]:
-    names: Any = _at(("auth", "jwt", "algorithms"), written)
+def _algorithms(written: object) -> list[str]:
+    names: Any = _value_at(("auth", "jwt", "algorithms"), written)
     found = [names] if isinstance(names, str) else names
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
-def _at(path: Path, tree: object) -> object:
+def _value_at(path: Path, tree: object) -> object:
     for part in path:
         tree = tree.get(str(part)) if isinstance(tree, dict) else None
     return tree

@@ -1,4 +1,4 @@
-"""Read YAML text into plain values, and note the line of each. Pure."""
+"""Parse YAML into plain values, and note the line of each value. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,17 +24,17 @@ _TEXT = {_TAG + name for name in ("str", "timestamp", "value")}
 
 
 class Unreadable(ValueError):
-    """The text is no YAML that can be read any further."""
+    """The text cannot be parsed any further: invalid YAML, too deep, too many aliases."""
 
     def __init__(self, line: int, message: str) -> None:
-        """Keep the line, counted from 1, and the sentence."""
+        """Keep the line, counted from 1, and the message."""
         self.line, self.message = line, message
         super().__init__(message)
 
 
 @dataclass(slots=True)
 class Document:
-    """What the text says, the line of each value in the order of the text, and what is wrong."""
+    """The values of a text, the line of each, and the problems that were found."""
 
     value: object = field(default=None, repr=False)  # there are secrets in it
     lines: Lines = field(default_factory=Lines)
@@ -42,41 +42,41 @@ class Document:
     failed: set[Path] = field(default_factory=set)
 
     def fail(self, path: Path, message: str) -> None:
-        """Note a value that could not be read, so that nobody complains about it twice."""
+        """Note a problem with the value at a path, so that later checks do not report the value again."""
         self.problems.append((path, message))
         self.failed.add(path)
 
 
 def read(text: str, environ: Mapping[str, str]) -> Document:
-    """Read one YAML document, with the environment's variables put into its values."""
+    """Parse one YAML document and replace `${VAR}` in its values. Raises Unreadable."""
     value = read_json(text, environ, DEEPEST)
     if value is not None:
         count = count_lines if "\n" in text.rstrip("\n") else all_on_one
         return Document(value, Lines(hidden=None, count=partial(count, text)))
-    return _read_around(text, environ) or _Reading(Plain(text), environ).document()
+    return _read_around(text, environ) or _Reader(Plain(text), environ).document()
 
 
 def count_lines(text: str) -> Lines:
     """Return the line of each value of a document that has been read already."""
-    return _Reading(Plain(text), {}).document().lines
+    return _Reader(Plain(text), {}).document().lines
 
 
 def _read_around(text: str, environ: Mapping[str, str]) -> Document | None:
-    """Read a document without its plain routes, and put them in, if nothing is wrong with it.
+    """Parse a document without its plain routes, and put them in; None if there is any problem with it.
 
-    What is wrong is said by who reads all of it: the words and the line must not depend on how routes are written.
+    The caller then parses the whole text: messages and lines must not depend on how routes are written.
     """
     plain = take_plain(text)
     if not plain.runs:
         return None
-    reading = _Reading(plain, environ)
+    reader = _Reader(plain, environ)
     try:
-        document = reading.document()
+        document = reader.document()
     except Unreadable:
         return None
     if plain.runs or document.problems:
         return None
-    document.lines = Lines(reading.lines, tuple(reading.hidden), partial(count_lines, text))
+    document.lines = Lines(reader.lines, tuple(reader.hidden), partial(count_lines, text))
     return document
 
 
@@ -120,8 +120,8 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> Unreadable:
     return Unreadable(line, f"not valid YAML:{context} {problem}")
 
 
-class _Reading:
-    """Turns nodes into values; sees each alias, and counts what it costs."""
+class _Reader:
+    """Turns nodes into values, and counts the nodes that are reached through aliases."""
 
     def __init__(self, plain: Plain, environ: Mapping[str, str]) -> None:
         """Read what is left of a text, and put in what was taken out of it."""
@@ -135,13 +135,13 @@ class _Reading:
         self.hidden: list[range] = []  # routes of which only the first line is known
 
     def document(self) -> Document:
-        """Read it all. Raises Unreadable."""
+        """Read all of it. Raises Unreadable."""
         node = _composed(self._plain.text)
         self._document.value = None if node is None else self._value(node, ())
         return self._document
 
     def _value(self, node: yaml.Node, path: Path) -> object:
-        """Read a node."""
+        """Return the value of a node, with those inside it."""
         self.lines.setdefault(path, _line(node.start_mark))
         self._count(node)
         if isinstance(node, yaml.ScalarNode):

@@ -1,4 +1,4 @@
-"""Read what the environment says about the configuration. Pure, but for the `.env` file."""
+"""Read the environment variables and the `.env` file that set keys of the configuration. Pure, but for `.env`."""
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -15,17 +15,18 @@ from propylon.config.reading.problems import ConfigError, Path, Problem
 PREFIX = "PROPYLON_"
 FILE_VARIABLE = "PROPYLON_CONFIG"
 SECRET_VARIABLES = ("SECRET_KEY", "JWT_SECRET_KEY")  # the later one wins
-OTHER_KEYS: tuple[Path, ...] = (("auth", "jwt", "public_key"), ("auth", "jwt", "jwks_url"))
-# Taken as they are: a secret may begin with a bracket, and is no list for that.
+PUBLIC_KEYS: tuple[Path, ...] = (("auth", "jwt", "public_key"), ("auth", "jwt", "jwks_url"))
+# The text of these is taken as it is. Elsewhere a text that begins with a bracket is read as a list, but a secret may
+# begin with one.
 VERBATIM: tuple[Path, ...] = (
     SECRET,
     ("auth", "introspection", "client_id"),
     ("auth", "introspection", "client_secret"),
     ("auth", "tokens", "database"),
 )
-# Names of the design that a later version obeys. They may stand there for another program, so they are no
-# reason not to start; but whoever believes that they limit anything has to be told.
-# Not REDIS_PORT: beside a service called redis, Kubernetes sets it for everybody.
+# Variables that a later version will obey. They may be meant for another program, so they are no problem; but an
+# operator who believes that they limit requests has to be warned. REDIS_PORT is not among them: beside a service
+# called redis, Kubernetes sets it in every pod.
 NOT_BUILT = ("RATE_LIMIT_PER_SECOND", "REDIS_URL", "REDIS_HOST")
 _SERVICE_URL = re.compile(r"([A-Z][A-Z0-9_]*)_SERVICE_URL")
 _INDEX = re.compile(r"[0-9]{1,5}")
@@ -33,7 +34,7 @@ _INDEX = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key that is set from outside the file, and by what."""
+    """A key of the configuration that is set outside the file; `place` names the variable or command line."""
 
     path: Path
     value: object = field(repr=False)  # it may be a secret
@@ -41,12 +42,12 @@ class Setting:
 
 
 def read_dotenv(directory: FilePath) -> dict[str, str]:
-    """Read the directory's `.env`, if there is one."""
+    """Return the variables of the directory's `.env` file; none if there is no file. Raises ConfigError."""
     path = directory / ".env"
     if not path.is_file():
         return {}
     try:
-        # What `$` means in it is for the file that refers to it to say.
+        # `${}` in it is left alone; only the configuration file's references are expanded.
         values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
@@ -54,44 +55,46 @@ def read_dotenv(directory: FilePath) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def settings(environ: Mapping[str, str], passed_over: Container[str] = ()) -> Iterator[Setting]:
-    """Yield the keys that variables set: the few plain names first, `PROPYLON_A__B` over them."""
+def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterator[Setting]:
+    """Yield the keys that variables set: first those with plain names, then `PROPYLON_A__B`, which win."""
     for name, (path, read_text) in PLAIN.items():
-        if environ.get(name) and name not in passed_over:
+        if environ.get(name) and name not in ignored:
             yield Setting(path, read_text(environ[name]), name)
     for name in sorted(environ):
-        path = _named(name)
+        path = _path_of(name)
         if path:
             text = environ[name]
             yield Setting(path, (text or None) if path in VERBATIM else _value(text), name)
 
 
-def not_for_us(environ: Mapping[str, str], written: object) -> Container[str]:
-    """Name the variables that say something, but not to this gateway.
+def ignored_secrets(environ: Mapping[str, str], written: object) -> Container[str]:
+    """Return the secret variables that do not set the gateway's secret.
 
-    Whoever verifies tokens with public keys may have a SECRET_KEY for another program.
+    With a public key configured, SECRET_KEY belongs to another program. And JWT_SECRET_KEY wins over SECRET_KEY.
     """
-    set_by_name = {_named(name) for name, text in environ.items() if text}
-    if any(path in set_by_name or _at(path, written) for path in OTHER_KEYS):
+    set_by_name = {_path_of(name) for name, text in environ.items() if text}
+    if any(path in set_by_name or _value_at(path, written) for path in PUBLIC_KEYS):
         return SECRET_VARIABLES
     return SECRET_VARIABLES[:1] if environ.get(SECRET_VARIABLES[1]) else ()
 
 
-def unheard(environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield a doubt for each variable that would mean something to a later version."""
+def unbuilt_warnings(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a warning for each variable that only a later version obeys."""
     for name in NOT_BUILT:
         if environ.get(name, "").strip():
-            msg = "is set, but not built in this version of Propylon: nothing is limited or shared by it"
+            msg = (
+                "is set, but this version of Propylon does not use it: it limits and shares nothing"
+            )
             yield Problem(name, "", msg)
 
 
-def _named(name: str) -> Path:
+def _path_of(name: str) -> Path:
     key = name.removeprefix(PREFIX)
-    # Kubernetes sets PROPYLON_PORT=tcp://... beside a service called propylon.
+    # Only names with `__` are keys: beside a service called propylon, Kubernetes sets PROPYLON_PORT=tcp://...
     return tuple(key.lower().split("__")) if key != name and "__" in key else ()
 
 
-def _at(path: Path, tree: object) -> object:
+def _value_at(path: Path, tree: object) -> object:
     for part in path:
         tree = _child(tree, part)
     return tree
@@ -120,6 +123,7 @@ def _origins(text: str) -> object:
 PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "PORT": (("server", "port"), read_variable),
     "WEB_CONCURRENCY": (("server", "workers"), read_variable),
+    "PROPYLON_STATE_DIR": (("server", "state_dir"), read_variable),
     "LOG_LEVEL": (("log", "level"), read_variable),
     "DEBUG": (("debug",), read_variable),
     "API_V1_PREFIX": (("prefix",), read_variable),
@@ -130,7 +134,7 @@ PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
 
 
 def services(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, object], list[Setting]]:
-    """Make a service and a route of every `NAME_SERVICE_URL`; `_` in a name becomes `-`."""
+    """Return a service and a route for each `NAME_SERVICE_URL`; `_` in a name becomes `-`."""
     named = sorted(
         (match[1].lower().replace("_", "-"), variable)
         for variable in environ
@@ -149,7 +153,7 @@ def services(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, object]
 
 
 def locate(path: Path, tree: object) -> Path:
-    """Find which keys of the tree a variable's words mean: `my_service` may be `my-service`."""
+    """Return the path of the keys that a variable's words mean: `my_service` may stand for `my-service`."""
     found: Path = ()
     for word in path:
         part = _matching(str(word), tree)

@@ -1,4 +1,4 @@
-"""Put environment variables into values, and read scalars as YAML means them. Pure."""
+"""Replace environment variables in values, and read plain scalars by YAML 1.2. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ Scalar = str | int | float | bool | None
 _REFERENCE = re.compile(
     r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<bad>\$\{)"
 )
-# YAML 1.2's core schema: 1.1 would read `on` as true, 010 as 8 and 1:30 as ninety.
+# YAML 1.2's core schema. YAML 1.1 reads `on` as true, 010 as 8 and 1:30 as ninety, which surprises operators.
 _INT = re.compile(r"0|[-+]?[1-9][0-9]{0,17}")
 _FLOAT = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]{1,15}")
 _WORDS: Mapping[str, bool | None] = {
@@ -27,7 +27,7 @@ _WORDS: Mapping[str, bool | None] = {
 
 
 def read_scalar(text: str) -> Scalar:
-    """Read a plain scalar: nothing, true or false, a decimal number, or else text."""
+    """Return what a plain scalar means: None, a boolean, a decimal number, or the text itself."""
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
@@ -38,18 +38,18 @@ def read_scalar(text: str) -> Scalar:
 
 
 def read_variable(text: str) -> str | None:
-    """Read what a variable holds: nothing, or text.
+    """Return the text of a variable; None if it is empty or `null`.
 
-    It stays text: the models read numbers from text too, and a secret of digits is no number.
+    Numbers stay text, which the models can read: a secret that consists of digits must not become a number.
     """
     return None if text in _WORDS and _WORDS[text] is None else text
 
 
 def expand(text: str, environ: Mapping[str, str], *, plain: bool) -> str | None:
-    """Replace `${VAR}` and `${VAR:-default}`; `$$` is a dollar; ValueError names what is missing.
+    """Replace `${VAR}` and `${VAR:-default}` in a text; `$$` is a dollar sign.
 
-    A plain scalar that is one reference and nothing else may turn out to be nothing, so that
-    `url: ${URL:-}` counts as not written.
+    A plain scalar that is only one reference may become None, so that `url: ${URL:-}` counts as not written.
+    Raises ValueError for a variable that is not set and has no default.
     """
     alone = _REFERENCE.fullmatch(text)
     if alone is not None and alone["name"] and plain:
@@ -63,7 +63,7 @@ def _value(match: re.Match[str], environ: Mapping[str, str]) -> str:
     if match["bad"]:
         msg = "write ${NAME} or ${NAME:-default} for a variable, and $$ for a dollar"
         raise ValueError(msg)
-    # As in a shell, `:-` also stands in for a variable that is set but empty.
+    # As in a shell, `:-` also replaces a variable that is set but empty.
     value = environ.get(match["name"])
     if match["default"] is not None:
         return value or match["default"]

@@ -1,18 +1,18 @@
-"""Know on which line each value stands; of what was read without the parser, once somebody asks. Pure."""
+"""Know the line of each value. Lines that the parser did not note are counted when they are asked for. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = ["Lines", "Path"]
 
 Path = tuple[str | int, ...]
-"""Where a value stands in the configuration: `("routes", 2, "service")`."""
+"""The keys and indices that lead to a value: `("routes", 2, "service")`."""
 
 
 class Lines(Mapping[Path, int]):
     """The line of each value, counted from 1, in the order of the text.
 
-    Only problems and doubts ask for them, and a file seldom has any. So the lines of what was read without the parser,
-    which would take longer to note than the values take to be read, are counted when the first of them is asked for.
+    Only problems and warnings ask for them, and a file seldom has any. To note the lines of what was read without the
+    parser would take longer than to read it. So they are counted when the first of them is asked for.
     """
 
     def __init__(
@@ -23,8 +23,8 @@ class Lines(Mapping[Path, int]):
     ) -> None:
         """Begin with the lines that are known.
 
-        None is known within the routes whose numbers are `hidden`; where that is None, none at all. `count` counts
-        all lines.
+        Of the routes whose numbers are `hidden` only the first line is known; if `hidden` is None, no line is known.
+        `count` counts all lines.
         """
         self._known = {} if known is None else known
         self._hidden = hidden

@@ -10,17 +10,18 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from propylon.config.models.schema import GatewayConfig
+from propylon.config.models.syntax import prefix_of
 from propylon.config.reading.check import cross_check
 from propylon.config.reading.document import Document, Unreadable, read
 from propylon.config.reading.environment import (
     FILE_VARIABLE,
     Setting,
+    ignored_secrets,
     locate,
-    not_for_us,
     read_dotenv,
     services,
     settings,
-    unheard,
+    unbuilt_warnings,
 )
 from propylon.config.reading.keyfile import read_key_file
 from propylon.config.reading.messages import findings
@@ -36,7 +37,7 @@ NOTHING: Mapping[str, object] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A valid configuration, the file that it came from, where in it each value stands, and doubts."""
+    """A valid configuration: its values, its file, the place of each value, and the warnings."""
 
     config: GatewayConfig
     path: FilePath | None
@@ -45,17 +46,19 @@ class Loaded:
 
     @property
     def positions(self) -> Mapping[Path, int]:
-        """The line of each value that the file has, counted from 1."""
+        """The line of each value in the file, counted from 1."""
         return self.places.lines
 
 
 def load(
     path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[str, object] = NOTHING
 ) -> Loaded:
-    """Load the configuration; overrides are keyed `server.port`, and None overrides nothing.
+    """Load the configuration from the file at `path`, the environment and `overrides`.
+
+    Overrides have keys such as `server.port`; one that is None overrides nothing.
 
     Raises:
-        ConfigError: it cannot be used; every reason is in it.
+        ConfigError: the configuration cannot be used; it holds every problem.
     """
     dotenv = read_dotenv(FilePath.cwd())
     everything = {**dotenv, **environ}
@@ -63,7 +66,7 @@ def load(
     name = "" if path is None else str(path)
     document = Document(value={}) if path is None else _document(path, everything)
     sources = _Sources(document, Places(name, document.lines))
-    passed_over = not_for_us(everything, document.value)
+    passed_over = ignored_secrets(everything, document.value)
     sources.apply(settings(dotenv, passed_over))
     sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))
@@ -71,7 +74,7 @@ def load(
         sources.add_services(everything)
     read_key_file(document, FilePath() if path is None else path.parent)
     config = _validated(document, sources.places)
-    warnings = (*sources.places.ordered(find_warnings(config)), *unheard(everything))
+    warnings = (*sources.places.ordered(find_warnings(config)), *unbuilt_warnings(everything))
     return Loaded(config, path, sources.places, warnings)
 
 
@@ -125,7 +128,7 @@ def _overridden(overrides: Mapping[str, object]) -> Iterator[Setting]:
 
 
 class _Sources:
-    """Lays what is set outside the file over what is in it, and remembers what came from where."""
+    """Applies the settings from outside the file, and notes where each came from."""
 
     def __init__(self, document: Document, places: Places) -> None:
         self._document = document
@@ -133,7 +136,7 @@ class _Sources:
         self.places = Places(places.file, places.lines, self._others)
 
     def apply(self, layer: Iterator[Setting]) -> None:
-        """Lay one source over all before it."""
+        """Apply one source; it wins over those before it."""
         for setting in layer:
             path = locate(setting.path, self._document.value)
             self._forget(path)
@@ -143,12 +146,9 @@ class _Sources:
                 self._document.fail(path, msg)
 
     def add_services(self, environ: Mapping[str, str]) -> None:
-        """Add what the environment alone describes; keys that are set already stay."""
+        """Add services and routes from `NAME_SERVICE_URL`; configured keys win."""
         tree: Any = self._document.value
-        prefix = tree.get("prefix")
-        sound = isinstance(prefix, str) and prefix.startswith("/")
-        base = prefix.rstrip("/") if sound else "/api/v1"
-        written, places = services(environ, base)
+        written, places = services(environ, prefix_of(tree.get("prefix")))
         for setting in places:
             self._others.setdefault(setting.path, setting.place)
         tree["services"] = {**_mapping(written["services"]), **_mapping(tree.get("services"))}

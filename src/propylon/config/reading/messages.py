@@ -1,4 +1,4 @@
-"""Say in plain words what pydantic found wrong. Pure."""
+"""Put pydantic's validation errors into plain words for the operator. Pure."""
 
 import types
 import typing
@@ -24,27 +24,27 @@ _KINDS: Mapping[type, str] = {
 
 
 def findings(error: ValidationError, written: object) -> Iterator[tuple[Path, str]]:
-    """Yield the path and the message of each finding, once, where the operator wrote it."""
+    """Yield path and message of each error once, at the place where the operator wrote the value."""
     for detail in error.errors(include_url=False):
         path = detail["loc"]
         if path and path[-1] == "[key]":
             path = path[:-1]
-        # Items that are wrong are not counted, and a list of them is not empty for that.
+        # pydantic does not count invalid items, and so calls a list of them too short.
         miscounted = detail["type"] == "too_short" and detail["input"]
-        # A default that follows from other keys waits for them to be right.
+        # A default that depends on other keys could not be computed, since those are wrong: one message is enough.
         implied = detail["type"] == "default_factory_not_called"
         if not miscounted and not implied and not _comes_from_defaults(path, written):
             yield path, _message(detail, path)
 
 
 def _comes_from_defaults(path: Path, written: object) -> bool:
-    # Validation fills routes from `defaults`, which have been complained about already.
-    if len(path) < 3 or path[0] != "routes" or _stands(path, written):
+    # Each route repeats the values of `defaults`, so an error in `defaults` would be reported for each route.
+    if len(path) < 3 or path[0] != "routes" or _exists(path, written):
         return False
-    return _stands(("defaults", *path[2:]), written)
+    return _exists(("defaults", *path[2:]), written)
 
 
-def _stands(path: Path, written: Any) -> bool:
+def _exists(path: Path, written: Any) -> bool:
     for part in path:
         mapped = isinstance(written, dict) and part in written
         listed = isinstance(written, list) and isinstance(part, int) and part < len(written)
@@ -55,7 +55,7 @@ def _stands(path: Path, written: Any) -> bool:
 
 
 def _message(detail: ErrorDetails, path: Path) -> str:
-    say = _SAYINGS.get(detail["type"])
+    say = _SENTENCES.get(detail["type"])
     return detail["msg"] if say is None else say(detail, path)
 
 
@@ -97,15 +97,15 @@ def _list(detail: ErrorDetails, path: Path) -> str:
 
 
 def _bound(words: str, key: str) -> Callable[[ErrorDetails, Path], str]:
-    return lambda detail, _: f"must be {words} {_said(detail['ctx'][key])}"
+    return lambda detail, _: f"must be {words} {_with_unit(detail['ctx'][key])}"
 
 
-def _said(bound: object) -> str:
-    # The only numbers with a fraction that are bounded are durations.
+def _with_unit(bound: object) -> str:
+    # The only bounds that are floats are those of durations.
     return f"{bound:g} s" if isinstance(bound, float) else str(bound)
 
 
-_SAYINGS: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
+_SENTENCES: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
     "extra_forbidden": _unknown,
     "missing": lambda _, __: "is missing",
     "literal_error": _choice,
@@ -118,7 +118,7 @@ _SAYINGS: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
     "model_attributes_type": _must_be("a mapping of keys to values"),
     "greater_than_equal": _bound("at least", "ge"),
     "less_than_equal": _bound("at most", "le"),
-    "too_short": lambda _, __: "is empty; leave it out if every one is meant",
+    "too_short": lambda _, __: "is empty; leave the key out to match all",
     "string_too_short": lambda _, __: "must not be empty",
     "string_pattern_mismatch": lambda _, __: (
         "must be a name of letters, digits, and any of . _ - after the first"

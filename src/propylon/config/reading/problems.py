@@ -1,4 +1,4 @@
-"""Say what is wrong with a configuration, where, all of it at once. Pure."""
+"""Define problems of a configuration: what is wrong, and where. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,46 +8,46 @@ from propylon.config.reading.lines import Lines, Path
 __all__ = ["ConfigError", "Finding", "Path", "Places", "Problem", "dotted"]
 
 Finding = tuple[Path, str]
-"""Something about the value at a path, in a sentence."""
+"""A path, and a sentence about the value there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: its place, the key that it concerns, and what to do about it."""
+    """One problem: its place, the key that it is about, and what to write instead."""
 
     place: str
     where: str
     message: str
 
     def __str__(self) -> str:
-        """`propylon.yaml:14 routes[2].service: no service "oders"; did you mean "orders"?`."""
+        """Return e.g. `propylon.yaml:14 routes[2].service: no service "oders"; did you mean "orders"?`."""
         subject = " ".join(part for part in (self.place, self.where) if part)
         return f"{subject}: {self.message}" if subject else self.message
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` holds every reason, in the order of the file."""
+    """The configuration cannot be used; `problems` holds every problem, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        """Keep the problems."""
+        """Keep all problems: an operator fixes them in one go."""
         self.problems = tuple(problems)
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        """One problem a line."""
+        """Return one problem a line."""
         return "\n".join(map(str, self.problems))
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where each value was written: a line of the file, an environment variable, the command line."""
+    """Where each value comes from: a line of the file, an environment variable, the command line."""
 
     file: str = ""
     lines: Lines = field(default_factory=Lines)
     others: Mapping[Path, str] = field(default_factory=dict)
 
     def of(self, path: Path) -> str:
-        """Say the place of the value at a path, or of the nearest value around it."""
+        """Return the place of the value at a path, or of the nearest value above it."""
         for end in range(len(path), -1, -1):
             if (other := self.others.get(path[:end])) is not None:
                 return other
@@ -56,11 +56,11 @@ class Places:
         return self.file
 
     def problem(self, path: Path, message: str) -> Problem:
-        """Make the problem that a message about the value at a path is."""
+        """Return the problem for a message about the value at a path."""
         return Problem(self.of(path), dotted(path), message)
 
     def ordered(self, found: Iterable[Finding]) -> tuple[Problem, ...]:
-        """Make problems of what was found, in the order of the file, what is not in it last."""
+        """Return the findings as problems in the order of the file; those from elsewhere come last."""
         found = list(found)
         lines = self.lines.near(path for path, _ in found)
         ranks = {path: rank for rank, path in enumerate(lines)}
@@ -72,13 +72,13 @@ class Places:
             if path[:end] in self.others:
                 return (len(ranks), 0)
             if (rank := ranks.get(path[:end])) is not None:
-                # The lines were noted parent first, so the rank alone is the order of the file.
+                # A parent's line is noted before its children's, so the rank is the order of the file.
                 return (rank, end)
         return (len(ranks), 1)
 
 
 def dotted(path: Path) -> str:
-    """Write a path as an operator would say it: `routes[2].service`."""
-    said = (part for part in path if part != "")
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in said)
+    """Return a path in the notation of the documentation: `routes[2].service`."""
+    parts = (part for part in path if part != "")
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
     return text.removeprefix(".")

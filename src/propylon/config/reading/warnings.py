@@ -1,4 +1,4 @@
-"""Find what may stand in a configuration, and is hardly meant. Pure."""
+"""Find settings that are valid and probably not meant. Pure."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -10,20 +10,20 @@ from propylon.config.reading.problems import Finding
 
 __all__ = ["find_warnings"]
 
-# Failures a second: more than a worker gets from a service that fails in any way but at once.
-_MANY = 1000
+# Failures a second. One worker does not get more, unless the service refuses connections at once.
+_MAX_FAILURE_RATE = 1000
 
 
 def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
-    """Yield each doubt about a valid configuration."""
+    """Yield a warning for each such setting of a valid configuration."""
     yield from _weak_secret(config)
-    yield from _in_the_clear(config)
-    yield from _nobody_introspects(config)
-    yield from _nothing_to_verify_with(config)
+    yield from _plaintext_sources(config)
+    yield from _anonymous_introspection(config)
+    yield from _no_key_for_routes(config)
     for name, service in config.services.items():
-        yield from _never_open(name, service.circuit)
+        yield from _never_opening_breaker(name, service.circuit)
         if service.health is not None and service.health.timeout > service.health.interval:
-            msg = "is longer than interval, so that one probe would begin before the last has ended"
+            msg = "is longer than interval, so a probe would start before the last one ends; write less"
             yield ("services", name, "health", "timeout"), msg
 
 
@@ -32,42 +32,42 @@ def _weak_secret(config: GatewayConfig) -> Iterator[Finding]:
     if jwt.secret is None:
         return
     secret = jwt.secret.get_secret_value()
-    if why := weakness(secret, jwt.algorithms):  # outside debug it was refused
-        yield SECRET, f"accepted because of `debug: true`, and never elsewhere: it {why}"
+    if why := weakness(secret, jwt.algorithms):  # without `debug: true` it is a problem
+        yield SECRET, f"is accepted only because of `debug: true`: it {why}"
     elif why := suspicion(secret):
         yield SECRET, why
 
 
-def _in_the_clear(config: GatewayConfig) -> Iterator[Finding]:
-    if _is_open(config.auth.jwt.jwks_url):
-        msg = (
-            "is fetched without TLS, and whoever stands on the way can put keys of his own into it"
-        )
+def _plaintext_sources(config: GatewayConfig) -> Iterator[Finding]:
+    if _is_plaintext(config.auth.jwt.jwks_url):
+        msg = "is fetched without TLS, so an attacker on the network can replace the keys"
         yield ("auth", "jwt", "jwks_url"), f"{msg}; write https://"
-    if _is_open(config.auth.introspection.url):
-        msg = "is asked without TLS, and whoever stands on the way reads tokens and answers as he likes"
+    if _is_plaintext(config.auth.introspection.url):
+        msg = (
+            "is asked without TLS, so an attacker on the network can read tokens and forge answers"
+        )
         yield ("auth", "introspection", "url"), f"{msg}; write https://"
 
 
-def _is_open(url: str | None) -> bool:
+def _is_plaintext(url: str | None) -> bool:
     if url is None or urlsplit(url).scheme == "https":
         return False
     host = urlsplit(url).hostname or ""
     try:
         return not ip_address(host).is_loopback
     except ValueError:
-        # RFC 6761, 6.3.
+        # RFC 6761, 6.3: names under .localhost resolve to loopback.
         return host != "localhost" and not host.endswith(".localhost")
 
 
-def _nobody_introspects(config: GatewayConfig) -> Iterator[Finding]:
+def _anonymous_introspection(config: GatewayConfig) -> Iterator[Finding]:
     introspection = config.auth.introspection
     if introspection.url is not None and introspection.client_id is None:
-        msg = "without client_id the gateway says not who it is, and most servers then refuse to answer"
+        msg = "is asked without client_id, and most servers refuse to answer then; set client_id"
         yield ("auth", "introspection", "url"), f"{msg} (RFC 7662, 2.1)"
 
 
-def _nothing_to_verify_with(config: GatewayConfig) -> Iterator[Finding]:
+def _no_key_for_routes(config: GatewayConfig) -> Iterator[Finding]:
     jwt = config.auth.jwt
     keys = (jwt.secret, jwt.public_key, jwt.jwks_url, config.auth.introspection.url)
     guarded = [at for at, route in enumerate(config.routes) if route.auth == "required"]
@@ -81,9 +81,9 @@ def _nothing_to_verify_with(config: GatewayConfig) -> Iterator[Finding]:
     yield ("routes", guarded[0]), f"{msg}; {advice}"
 
 
-def _never_open(name: str, circuit: CircuitConfig) -> Iterator[Finding]:
+def _never_opening_breaker(name: str, circuit: CircuitConfig) -> Iterator[Finding]:
     for key in ("failure_threshold", "min_throughput"):
         needed = getattr(circuit, key)
-        if needed > circuit.failure_window * _MANY:
-            msg = f"is more than {_MANY} a second for all of failure_window"
-            yield ("services", name, "circuit", key), f"{msg}: the breaker will hardly ever open"
+        if needed > circuit.failure_window * _MAX_FAILURE_RATE:
+            msg = f"is more than {_MAX_FAILURE_RATE} a second for all of failure_window: the breaker will"
+            yield ("services", name, "circuit", key), f"{msg} hardly ever open; write less"

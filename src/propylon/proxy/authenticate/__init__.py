@@ -1,8 +1,12 @@
-"""AUTHENTICATE: say who is asking.
+"""AUTHENTICATE: find out who sends a request, from its bearer token.
 
-`bearer` reads the token of a request, `verify` says whether it is good: `jws` takes it apart, `keys` checks
-the signature (of a fixed key, or of a set that `jwks` keeps at hand), `claims` judges what it says,
-`introspection` asks about one that says nothing by itself, `revocation` names those taken back.
+- `bearer`: take the token from the request (RFC 6750).
+- `verify`: tell whether a token is good now; a cache of the tokens that were.
+- `jws`: parse a signed token (RFC 7515); `claims`: check what it says (RFC 7519).
+- `keys`: verify signatures; `jwk`: one published key; `algorithms`: what a key may be used for.
+- `jwks`: keep a published key set up to date (RFC 7517).
+- `introspection`: ask the issuer about an opaque token (RFC 7662).
+- `revocation`: the port to the list of revoked tokens; `cache`: a bounded cache.
 """
 
 from __future__ import annotations
@@ -20,12 +24,12 @@ _REASON = "nothing to verify tokens with is configured; routes with `auth: none`
 
 
 async def anonymous(request: Request) -> Principal:  # noqa: ARG001 — the shared null object
-    """Ask nobody (`auth: none`)."""
+    """Authenticate nothing (`auth: none`): even a bad token is not looked at."""
     return ANONYMOUS
 
 
 def always(principal: Principal) -> Callable[[Request], Awaitable[Principal]]:
-    """Return the stage that knows the answer, whatever the request says: for tests."""
+    """Return a stage that authenticates every request as this principal: for tests."""
 
     async def authenticate(request: Request) -> Principal:  # noqa: ARG001
         return principal
@@ -34,12 +38,18 @@ def always(principal: Principal) -> Callable[[Request], Awaitable[Principal]]:
 
 
 async def unverifiable(request: Request) -> Principal:  # noqa: ARG001
-    """Let nobody in, because nothing can be verified (`auth: required` without a key)."""
+    """Refuse every request: the route needs a token and the gateway has no key (`auth: required`).
+
+    503 and not 401, because no token would help the client; the operator has to act.
+    """
     raise ServiceUnavailable(_MESSAGE, reason=_REASON)
 
 
 async def unverifiable_if_asked(request: Request) -> Principal:
-    """Let in those who claim nothing (`auth: optional` without a key)."""
+    """Refuse requests with a token, since it cannot be verified; pass the others (`auth: optional`).
+
+    Passing a request with a token as anonymous would take a logged-in user for a stranger.
+    """
     if b"authorization" in request.special:
         raise ServiceUnavailable(_MESSAGE, reason=_REASON)
     return ANONYMOUS

@@ -1,51 +1,59 @@
-"""Read the bearer token of a request (RFC 6750, 2.1) and have it verified."""
+"""AUTHENTICATE: take the bearer token of a request (RFC 6750, 2.1) and have it verified."""
 
 from __future__ import annotations
-
-import re
 
 from propylon.proxy.authenticate.verify import Verifier
 from propylon.proxy.challenge import invalid, missing
 from propylon.proxy.principal import ANONYMOUS, Principal
+from propylon.wire.grammar import BEARER
 from propylon.wire.message import Request
 
 __all__ = ["Bearer"]
 
-# The scheme in any case (RFC 9110, 11.1), then one token68.
-_BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
-_USUAL = b"Bearer "
+# The token in a form or in the query (RFC 6750, 2.2 and 2.3) is not looked for: those end up in logs and in browsers'
+# histories.
+_COMMON_PREFIX = b"Bearer "
 
 
 class Bearer:
-    """AUTHENTICATE by bearer token: the stage of a route."""
+    """The authenticate stage of a route with `auth: required` or `optional`."""
 
     __slots__ = ("_required", "_verifier")
 
     def __init__(self, verifier: Verifier, *, required: bool) -> None:
-        """Let nobody in without a good token; or, where none is required, nobody with a bad one."""
+        """`required`: refuse requests without a token. A bad token is refused in any case.
+
+        Passing a bad token as anonymous would hide from the client that it has expired.
+        """
         self._verifier = verifier
         self._required = required
 
     async def __call__(self, request: Request) -> Principal:
-        """Return who is asking. Raises AuthError, or ServiceUnavailable when nobody can tell."""
+        """Return the principal of the request.
+
+        Raises AuthError for a missing or bad token, and ServiceUnavailable when the keys or the
+        introspection endpoint are not available.
+        """
         sent = request.special.get(b"authorization")
         if sent is None:
             if self._required:
                 raise missing()
             return ANONYMOUS
         value = sent[0]
-        if len(sent) == 1 and value[:7] == _USUAL:
-            known = self._verifier.remembered(value[7:])
-            if known is not None:
-                return known.principal
+        # Fast path: nearly all clients write exactly "Bearer ". The pattern is for the rest, and for new tokens.
+        if len(sent) == 1 and value[:7] == _COMMON_PREFIX:
+            cached = self._verifier.cached(value[7:])
+            if cached is not None:
+                return cached.principal
         verified = await self._verifier.verify(_token(sent))
         return verified.principal
 
 
 def _token(sent: list[bytes]) -> bytes:
+    # The gateway would verify one of two headers, and the upstream might use the other.
     if len(sent) != 1:
         raise invalid(reason="more than one Authorization header")
-    match = _BEARER.fullmatch(sent[0])
+    match = BEARER.fullmatch(sent[0])
     if match is None:
         raise invalid(reason="not a bearer token")
     return match[1]

@@ -1,45 +1,53 @@
-"""Judge what a token claims (RFC 7519, 4.1), and read from it who is asking. Pure."""
+"""Check the claims of a token (RFC 7519, 4.1) and make a principal of them. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from propylon.proxy.authenticate.jws import BadToken, read_json
-from propylon.proxy.principal import Principal, identify, is_line, is_listable
+from propylon.proxy.principal import Principal, identify, is_line, is_listable, is_scope
+from propylon.wire.grammar import LATEST
 
-__all__ = ["Rules", "Verified", "judge", "principal_of"]
+__all__ = ["MOST_LEEWAY", "Rules", "Verified", "judge", "principal_of"]
 
 _Claims = Mapping[str, object]
 
-# Characters. A subject and an id become a header, a log field and a key in a store.
+# Rules:
+# - A claim that the gateway relies on (sub, exp, nbf, iat, iss, aud, type, jti) is well-formed, or the token is refused.
+# - A claim that only grants or informs (scopes, roles, email) is void if it is malformed, and grants nothing.
+# - The first listed claim that a token has counts, even if it is void. Falling back to the next one would let a
+#   malformed claim widen what a token grants.
+
+# Seconds. RFC 7519, 4.1.4: "usually no more than a few minutes, to account for clock skew". The configuration allows no
+# more, and the stores keep what they know of a token for so long after its `exp`.
+MOST_LEEWAY = 600.0
+
+# Characters. Subject and id become a header, a log field, and a key in a store: all want a bound.
 _MAX_TEXT = 256
-# Characters: 64 before the @ and 255 behind it (RFC 5321, 4.5.3.1).
+# Characters: 64 before the @ and 255 after it (RFC 5321, 4.5.3.1).
 _MAX_EMAIL = 320
-# The end of the year 9999. Milliseconds, which some libraries write, are far beyond it: taken for
-# seconds, they would make tokens that never expire.
-_LAST_MOMENT = 253_402_300_799
 _MISSING = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the configuration asks of a token. Nothing named: not checked."""
+    """What the configuration demands of a token; an empty set demands nothing."""
 
     issuers: frozenset[str] = frozenset()
     audiences: frozenset[str] = frozenset()
     leeway: float = 0.0
-    # The first that a token has counts. `a.b` is b within a, unless a claim has that very name.
+    # The first claim that the token has counts. `a.b` means b inside a, unless a claim is named "a.b" as a whole.
     scopes_claims: tuple[str, ...] = ("scope", "scopes")
     roles_claims: tuple[str, ...] = ("roles",)
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Somebody a token vouches for.
+    """A token that was verified: its principal, and until when it holds.
 
-    From `expires` on, it is not to be accepted; the leeway is in it. `issued` and `token_id` are for
-    asking whether it was revoked.
+    `expires` includes the leeway: from that moment on the token is refused. `issued` and `token_id` are for
+    the list of revoked tokens.
     """
 
     principal: Principal
@@ -49,25 +57,28 @@ class Verified:
 
 
 def judge(payload: bytes | _Claims, rules: Rules, now: float) -> Verified:
-    """Return who a token vouches for, if its claims hold now. Raises BadToken.
+    """Return the principal of a token whose claims hold at `now`. Raises BadToken.
 
-    That its signature was verified is the caller's business. That it has expired is found out last:
-    the client is told so, and so hears it about a token that would otherwise do.
+    The caller has verified the signature. The expiry is checked last: only an expired token that is good
+    otherwise is reported as expired, so that the client refreshes it, and a forger learns nothing.
     """
     claims = _read(payload)
     _check_issuer(claims, rules)
     _check_audience(claims, rules)
     if claims.get("type", "access") != "access":
-        # Tokens for refreshing, and the like, are signed with the same key.
+        # Refresh tokens, id tokens and password-reset tokens are often signed with the same key. A token of
+        # another type must not open an API (RFC 8725, 2.8 and 3.11: cross-JWT confusion).
         msg = "its type is not access"
         raise BadToken(msg)
-    expires = _moment(claims, "exp")
-    issued = _moment(claims, "iat")
-    begins = _moment(claims, "nbf")
+    expires = _timestamp(claims, "exp")
+    issued = _timestamp(claims, "iat")
+    not_before = _timestamp(claims, "nbf")
+    # RFC 7519 leaves `exp` optional; here it is required, because a leaked token would be good forever.
     if expires is None:
         msg = "it never expires (no exp)"
         raise BadToken(msg)
-    if max(begins or 0, issued or 0) > now + rules.leeway:
+    # `iat` in the future: the clocks differ by more than the leeway, or the token was made for later.
+    if max(not_before or 0, issued or 0) > now + rules.leeway:
         msg = "not valid yet (nbf or iat)"
         raise BadToken(msg)
     token_id = _text(claims, "jti") if "jti" in claims else None
@@ -79,21 +90,21 @@ def judge(payload: bytes | _Claims, rules: Rules, now: float) -> Verified:
 
 
 def principal_of(claims: _Claims, rules: Rules) -> Principal:
-    """Return who the claims are about, with the identity headers rendered. Raises BadToken.
+    """Return the principal that the claims describe, with its identity headers. Raises BadToken.
 
-    What is said about them otherwise is void if it has not the expected shape: it grants nothing, and
-    is no reason to refuse a token of a good issuer.
+    Only the subject is required. Another claim of the wrong shape grants nothing, and does not void the token:
+    issuers put all kinds of things into claims that the operator does not use.
     """
     subject = _text(claims, "sub")
     email = claims.get("email")
-    scopes = _first(claims, rules.scopes_claims)
-    roles = _first(claims, rules.roles_claims)
+    scopes = _first_claim(claims, rules.scopes_claims)
+    roles = _first_claim(claims, rules.roles_claims)
     principal = Principal(
         subject=subject,
         email=email if isinstance(email, str) and _is_email(email) else "",
-        # RFC 6749, 3.3: scopes are parted by spaces. RFC 9068, 2.2.3: so it is in a claim. Some write a list.
-        scopes=_names(scopes.split(" ") if isinstance(scopes, str) else scopes, spaces=False),
-        roles=_names(roles, spaces=True),
+        # Scopes are one string with spaces (RFC 6749, 3.3; RFC 9068, 2.2.3). Some issuers write a list.
+        scopes=_names(scopes.split(" ") if isinstance(scopes, str) else scopes, is_scope),
+        roles=_names(roles, is_listable),
         claims=claims,
     )
     return identify(principal)
@@ -110,6 +121,7 @@ def _read(payload: bytes | _Claims) -> _Claims:
 
 
 def _check_issuer(claims: _Claims, rules: Rules) -> None:
+    # A malformed `iss` is refused even if no issuer is configured: such a token comes from no sound issuer.
     issuer = claims.get("iss", _MISSING)
     if not isinstance(issuer, str):
         wrong = issuer is not _MISSING or bool(rules.issuers)
@@ -121,6 +133,7 @@ def _check_issuer(claims: _Claims, rules: Rules) -> None:
 
 
 def _check_audience(claims: _Claims, rules: Rules) -> None:
+    # RFC 7519, 4.1.3: a string or a list of strings. A token without `aud` is for no configured audience.
     audience = claims.get("aud", [])
     named = [audience] if isinstance(audience, str) else audience
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
@@ -131,16 +144,19 @@ def _check_audience(claims: _Claims, rules: Rules) -> None:
         raise BadToken(msg)
 
 
-def _moment(claims: _Claims, name: str) -> float | None:
+def _timestamp(claims: _Claims, name: str) -> float | None:
     if name not in claims:
         return None
     value = claims[name]
-    # True is an int to Python. NaN is in no range; asked otherwise, it would never have expired.
+    # True is an int in Python. NaN fails every comparison, so `now >= nan` would never call the token expired; the
+    # range check below refuses it.
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"its {name} is no number"
+        msg = f"its {name} is not a number"
         raise BadToken(msg)
-    if not 0 <= value <= _LAST_MOMENT:
-        msg = f"its {name} is no moment in seconds since 1970"
+    # Some libraries write milliseconds: those are far beyond the year 9999, and taken for seconds they would make a
+    # token that never expires.
+    if not 0 <= value <= LATEST:
+        msg = f"its {name} is not a time in seconds since 1970"
         raise BadToken(msg)
     return float(value)
 
@@ -154,22 +170,18 @@ def _text(claims: _Claims, name: str) -> str:
 
 
 def _is_email(value: str) -> bool:
-    return len(value) <= _MAX_EMAIL and is_line(value) and not _has_space(value)
+    return len(value) <= _MAX_EMAIL and is_line(value) and not any(map(str.isspace, value))
 
 
-def _has_space(value: str) -> bool:
-    return any(map(str.isspace, value))
-
-
-def _first(claims: _Claims, names: Iterable[str]) -> object:
+def _first_claim(claims: _Claims, names: Iterable[str]) -> object:
     for name in names:
-        value = _find(claims, name)
+        value = _claim_at(claims, name)
         if value is not _MISSING:
             return value
     return None
 
 
-def _find(claims: _Claims, name: str) -> object:
+def _claim_at(claims: _Claims, name: str) -> object:
     if name in claims:
         return claims[name]
     if "." not in name:
@@ -182,11 +194,9 @@ def _find(claims: _Claims, name: str) -> object:
     return value
 
 
-def _names(value: object, *, spaces: bool) -> frozenset[str]:
-    # Half a list is as void as none: whoever wrote something else into it meant something else.
+def _names(value: object, fits: Callable[[str], bool]) -> frozenset[str]:
+    # A list with one wrong item is void as a whole: the issuer means something else by this claim.
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         return frozenset()
-    # They are joined by commas in a header: "a,admin" would be two there.
-    return frozenset(
-        name for name in value if is_listable(name) and (spaces or not _has_space(name))
-    )
+    # Upstreams get the names joined by commas, where "a,admin" would read as two.
+    return frozenset(filter(fits, value))

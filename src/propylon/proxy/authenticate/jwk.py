@@ -1,6 +1,6 @@
-"""Read one published key (JWK, RFC 7517): its members, what it is for, and what it may verify. Pure.
+"""Read one published key (JWK, RFC 7517): its parameters, its purpose, and what it may verify. Pure.
 
-Only members that were checked here reach the library, each in the one spelling that an encoder gives it.
+Only parameters that were checked here reach the library, each in the one encoding that RFC 7518 gives it.
 """
 
 from __future__ import annotations
@@ -24,30 +24,31 @@ __all__ = ["Key", "read_jwk"]
 
 _Members = Mapping[str, object]
 
-# Octets of a coordinate (RFC 7518, 6.2.1.2) or of a public key (RFC 8032, 5.1.5 and 5.2.5).
+# Octets of a coordinate (RFC 7518, 6.2.1.2) or of a public key (RFC 8032, 5.1.5 and 5.2.5). A shorter coordinate
+# is the same number to a lenient reader, and so a second spelling of the same key.
 _CURVES = {"EC": {"P-256": 32, "P-384": 48, "P-521": 66}, "OKP": {"Ed25519": 32, "Ed448": 57}}
-# Octets of 16384 bits, the largest modulus that OpenSSL works with.
+# Octets of 16384 bits, the largest modulus that OpenSSL accepts. Larger numbers cost CPU before they are refused.
 _MAX_MODULUS = 2048
-# RFC 7518, 6.2.2 and 6.3.2; RFC 8037, 2.
+# Private parameters (RFC 7518, 6.2.2 and 6.3.2; RFC 8037, 2).
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key with its name, and what it may verify."""
+    """A key with its id, and a binding for each algorithm that it may verify."""
 
     key_id: str | None
     bindings: Mapping[str, Binding]
 
 
 def read_jwk(jwk: object, algorithms: Collection[str]) -> Key:
-    """Read a key that was published for verifying signatures. Raises UnusableKeys."""
+    """Read a published key. Raises UnusableKeys, with the reason, for one that must not verify tokens."""
     if not isinstance(jwk, dict):
         msg = "no JSON object"
         raise UnusableKeys(msg)
     key_id = _key_id(jwk)
     _check_purpose(jwk)
-    bindings = _bind(jwk, _wanted(jwk, algorithms))
+    bindings = _bind(jwk, _permitted_algorithms(jwk, algorithms))
     if not bindings:
         msg = "its type, size, curve or alg fits none of the configured algorithms"
         raise UnusableKeys(msg)
@@ -62,7 +63,7 @@ def _key_id(jwk: _Members) -> str | None:
 
 
 def _check_purpose(jwk: _Members) -> None:
-    # A key that is used for two things gives each of them away to whoever attacks the other.
+    # A key that also encrypts: an attack on one use of a key can break the other use, too.
     if jwk.get("use", "sig") != "sig":
         msg = "its use is not sig"
         raise UnusableKeys(msg)
@@ -72,10 +73,11 @@ def _check_purpose(jwk: _Members) -> None:
         raise UnusableKeys(msg)
 
 
-def _wanted(jwk: _Members, algorithms: Collection[str]) -> Collection[str]:
+def _permitted_algorithms(jwk: _Members, algorithms: Collection[str]) -> Collection[str]:
     if "alg" not in jwk:
         return algorithms
-    # Whatever it is (AES, another curve's, a misspelling): a key that names it is for nothing else.
+    # RFC 7517, 4.4: `alg` names the one algorithm of the key. If it is another one (AES, another curve's, a
+    # misspelling), the key is left out: guessing what was meant would use it against its issuer's word.
     return [name for name in algorithms if name == jwk["alg"]]
 
 
@@ -83,11 +85,13 @@ def _bind(jwk: _Members, algorithms: Collection[str]) -> Mapping[str, Binding]:
     kind = jwk.get("kty")
     if kind == "oct":
         return bind_secret(_octets(jwk, "k"), algorithms)
+    # An unknown `kty` must be ignored (RFC 7517, 5), and one key that is left out does not hurt the others.
     if kind not in ("RSA", "EC", "OKP"):
         msg = "its kty is none that verifies signatures"
         raise UnusableKeys(msg)
+    # The public half would verify well. But the private half is public, too, so its signatures prove nothing.
     if not _PRIVATE.isdisjoint(jwk):
-        msg = "its private part is published with it: whoever read that can sign tokens"
+        msg = "its private part is published, too, so everyone can sign tokens with it"
         raise UnusableKeys(msg)
     try:
         public = _read_rsa(jwk) if kind == "RSA" else _read_curve(jwk, kind)
@@ -98,7 +102,8 @@ def _bind(jwk: _Members, algorithms: Collection[str]) -> Mapping[str, Binding]:
 
 
 def _read_rsa(jwk: _Members) -> object:
-    # A leading zero octet is let pass: some encoders write one (RFC 7518, 6.3.1.1).
+    # A leading zero octet is accepted (RFC 7518, 6.3.1.1: some encoders write one). The size is checked before the
+    # library computes anything.
     if max(len(_octets(jwk, "n")), len(_octets(jwk, "e"))) > _MAX_MODULUS + 1:
         msg = "an RSA key that is too large"
         raise UnusableKeys(msg)
@@ -120,7 +125,7 @@ def _read_curve(jwk: _Members, kind: str) -> object:
 def _octets(jwk: _Members, name: str) -> bytes:
     value = jwk.get(name)
     try:
-        # What is not ASCII becomes "?", and that is not base64url.
+        # A character outside ASCII becomes "?", which is not base64url.
         return read_base64url(value.encode("ascii", "replace") if isinstance(value, str) else b"?")
     except BadToken:
         msg = f"its {name} is missing, or is not canonical base64url"

@@ -1,8 +1,8 @@
-"""Take a signed token apart (JWS compact serialization, RFC 7515), and refuse every other shape. Pure.
+"""Parse a signed token (JWS compact serialization, RFC 7515) strictly, and refuse every other shape. Pure.
 
-Nothing here knows a key: what is returned has a shape that leaves no doubt, and is not yet to be
-believed. A `reason` is a fixed sentence for the log: neither the token nor what an attacker wrote into
-it belongs there. For the same reason no foreign exception is kept as a cause: some hold the text.
+Nothing here knows a key: what `parse` returns is well-formed and not yet verified. The `reason` of a BadToken is
+a fixed sentence for the log. It holds nothing of the token, because the log must not hold tokens or text chosen
+by an attacker. That is also why no foreign exception is kept as a cause: some contain the text.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ __all__ = [
     "read_key_id",
 ]
 
-# What nginx and Apache take for one header line; the tokens of identity providers have 1 to 4 KB.
+# Bytes. What nginx and Apache accept as one header line; the tokens of identity providers have 1 to 4 KB.
 MAX_TOKEN = 8192
 # Characters. Key ids in the wild are thumbprints, UUIDs or URLs.
 MAX_KEY_ID = 256
-# Verified claims (OpenID Identity Assurance) nest eight levels; orjson writes no more than 254.
+# Verified claims (OpenID Identity Assurance) nest eight levels. A token of 8 KB could nest thousands, and both the
+# json module, which reads it, and orjson, which writes no more than 254, recurse.
 MAX_DEPTH = 32
 
 _BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
-_PARTS = {
+_WRONG_PART_COUNTS = {
     1: "no signed token: it has no dots",
     5: "an encrypted token (five parts); the gateway has no key to decrypt it",
 }
-# RFC 8725, 3.11: a token that says to be something else (logout+jwt, dpop+jwt, secevent+jwt) is no
-# access token, whoever signed it. RFC 9068 has at+jwt; the prefix may be left out (RFC 7515, 4.1.9).
+# The `typ` of access tokens. RFC 8725, 3.11: other types (logout+jwt, dpop+jwt, secevent+jwt) are signed with the
+# same keys and must not open an API. RFC 9068 has at+jwt; "application/" may be left out (RFC 7515, 4.1.9).
 _TYPES = frozenset({"jwt", "at+jwt"})
-# Header members that change what is verified, or with what. A key that comes with the token is the
-# sender's (CVE-2018-0114), be it a JWK or a certificate (`x5c`), and proves nothing; no issuer needs to send
-# one. A URL would have us fetch from wherever the sender likes. The thumbprints `x5t` are not among
-# them: identity providers send them, they are no keys, and nothing here looks at them.
-_REFUSED = {
+# Header parameters that change what is verified, or with which key. A key inside the token (`jwk`, `x5c`) is the
+# sender's own and proves nothing (CVE-2018-0114); no issuer needs to send one. A URL (`jku`, `x5u`) would have the
+# gateway fetch whatever the sender likes (SSRF). The thumbprints `x5t` are not refused: identity providers send
+# them, they are no keys, and nothing here reads them.
+_REFUSED_MEMBERS = {
     "crit": "asks for an extension (crit): none is understood, so RFC 7515, 4.1.11 has it refused",
     "b64": "asks for an unencoded payload (b64)",
     "zip": "asks for decompression (zip)",
@@ -59,10 +60,10 @@ _REFUSED = {
 
 
 class BadToken(Exception):
-    """Nobody can be known by this; `reason` is for the log, and holds nothing of the token."""
+    """The token is not acceptable; `reason` is for the log and holds nothing of the token."""
 
     def __init__(self, reason: str, *, expired: bool = False) -> None:
-        """Say why; `expired` is the one thing that the client may be told, too."""
+        """`expired`: this reason alone is told to the client, so that it refreshes the token."""
         super().__init__(reason)
         self.reason = reason
         self.expired = expired
@@ -70,25 +71,27 @@ class BadToken(Exception):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Jws:
-    """A signed token taken apart. It has no repr: that would put a token where it can be read."""
+    """A parsed token. It has no repr, so that no log or traceback can show a token."""
 
     algorithm: str
     key_id: str | None
-    signed: bytes  # header and payload with their dot, as sent
+    signed: bytes  # the signing input: header and payload with the dot between, as sent
     signature: bytes
     payload: bytes
 
 
 def parse(token: bytes) -> Jws:
-    """Take a token apart. Raises BadToken."""
+    """Parse a token. Raises BadToken."""
+    # First, since the cost of all that follows grows with the length.
     if len(token) > MAX_TOKEN:
         msg = f"longer than {MAX_TOKEN} bytes"
         raise BadToken(msg)
     parts = token.split(b".")
     if len(parts) != 3:
-        msg = _PARTS.get(len(parts), "no signed token: it has not three parts")
+        msg = _WRONG_PART_COUNTS.get(len(parts), "no signed token: it has not three parts")
         raise BadToken(msg)
     header, payload, signature = [read_base64url(part) for part in parts]
+    # `alg: none` (CVE-2015-2951), and an empty signature under another algorithm (CVE-2020-28042).
     if not signature:
         msg = "not signed"
         raise BadToken(msg)
@@ -101,7 +104,8 @@ def _read_header(text: bytes) -> tuple[str, str | None]:
     if not isinstance(header, dict):
         msg = "the header is no JSON object"
         raise BadToken(msg)
-    for name, reason in _REFUSED.items():
+    # A member's presence is enough; its value is not looked at.
+    for name, reason in _REFUSED_MEMBERS.items():
         if name in header:
             raise BadToken(reason)
     algorithm = header.get("alg")
@@ -119,7 +123,7 @@ def _check_type(written: object) -> None:
 
 
 def read_key_id(members: Mapping[str, object]) -> str | None:
-    """Return the `kid` of a header or of a key. Raises BadToken for what cannot be one."""
+    """Return the `kid` of a header or of a key, None if it has none. Raises BadToken for a malformed one."""
     if "kid" not in members:
         return None
     key_id = members["kid"]
@@ -130,10 +134,10 @@ def read_key_id(members: Mapping[str, object]) -> str | None:
 
 
 def read_base64url(text: bytes) -> bytes:
-    """Decode base64url without padding (RFC 7515, 2) that is written as its encoder writes it.
+    """Decode base64url without padding (RFC 7515, 2), and accept only what an encoder writes. Raises BadToken.
 
-    Raises BadToken. Python's decoder skips what is not in the alphabet and ignores the unused bits at
-    the end: many texts for the same bytes, which slip past a list of revoked tokens.
+    Python's decoder skips characters outside the alphabet and ignores unused bits at the end. So there would be
+    many spellings of one token, and a revoked token in another spelling would not be found in the list.
     """
     if _BASE64URL.fullmatch(text) is None or len(text) % 4 == 1:
         msg = "not base64url without padding"
@@ -146,11 +150,11 @@ def read_base64url(text: bytes) -> bytes:
 
 
 def read_json(text: bytes) -> object:
-    """Read JSON that every reader reads alike (RFC 7515, 10.12). Raises BadToken.
+    """Read JSON that all readers read alike (RFC 7515, 10.12). Raises BadToken.
 
-    orjson refuses NaN, infinities, 1e400, lone surrogates and byte order marks, but of two equal names
-    it takes the last, where others take the first. So the standard library's reader looks for those,
-    once the depth is known to be one that it can stand.
+    orjson refuses NaN, infinities, 1e400, lone surrogates and byte order marks. But of two equal names it takes
+    the last one, where other readers take the first. So the standard library reads the text again, only to find
+    such pairs, and only after the depth was checked: it recurses.
     """
     try:
         value: object = orjson.loads(text)
@@ -160,8 +164,10 @@ def read_json(text: bytes) -> object:
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(value):
         msg = f"JSON nested deeper than {MAX_DEPTH}"
         raise BadToken(msg)
-    # Numbers stay text: an int of 5,000 digits is refused by Python, and this pass is about names.
-    json.loads(text.decode(), object_pairs_hook=_once, parse_int=str, parse_float=str)
+    # Numbers stay text in this pass: int() refuses one of 5,000 digits with a ValueError.
+    json.loads(
+        text.decode(), object_pairs_hook=_reject_duplicate_names, parse_int=str, parse_float=str
+    )
     return value
 
 
@@ -179,7 +185,7 @@ def _is_deep(value: object) -> bool:
     return True
 
 
-def _once(pairs: list[tuple[str, object]]) -> None:
+def _reject_duplicate_names(pairs: list[tuple[str, object]]) -> None:
     if len({name for name, _ in pairs}) != len(pairs):
         msg = "JSON with a name twice in one object"
         raise BadToken(msg)

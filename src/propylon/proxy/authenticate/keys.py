@@ -1,4 +1,8 @@
-"""Hold the keys that tokens are verified with, and find the one that a token may be verified with. Pure."""
+"""Hold the keys that verify tokens, and find the one key for each token. Pure.
+
+A token is verified with the key that it names, or with the only key that fits its algorithm. Several keys are
+never tried in turn: that would let the token choose, and each bad token would cost a signature check for each key.
+"""
 
 from __future__ import annotations
 
@@ -30,22 +34,22 @@ __all__ = [
     "from_secret",
 ]
 
-# Bytes, and keys, of a published set. The large identity providers have ten keys in 20 KB.
+# Bounds of a published set, in bytes and keys. The large identity providers have ten keys in 20 KB.
 MAX_DOCUMENT = 1024 * 1024
 MAX_KEYS = 256
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
-# What names keys: thumbprints, UUIDs, addresses, in any base64. No path out of a folder, and nothing
-# that a shell, a database or a terminal would read: whoever sends that tries a lookup that we do not do.
+# Key ids in use are thumbprints, UUIDs or URLs, in any base64. Refused are paths that leave a folder, and
+# everything that a shell, a database or a terminal would interpret: such ids attack lookups that others do.
 _KEY_ID = re.compile(r"(?!/|.*\.\.)[A-Za-z0-9._~:@=+/#?-]*(?<!/)")
 
 
 class UnknownKey(BadToken):
-    """The token names a key that is not in the set: there may be a newer set."""
+    """The token names a key id that is not in the set; a newer set may have it."""
 
 
 class KeySet:
-    """Keys, each bound to what it may verify. `skipped` says why others of the set are not used."""
+    """Keys with their bindings. `skipped` says why other keys of the published set are not used."""
 
     __slots__ = ("_algorithms", "_by_id", "_keys", "_named", "skipped")
 
@@ -57,7 +61,7 @@ class KeySet:
         named: bool = True,
         skipped: Sequence[str] = (),
     ) -> None:
-        """Take the keys; where they are not `named`, there is one, whatever key a token names."""
+        """`named`: a token's `kid` selects the key. Else there is one key, and it verifies whatever the `kid`."""
         self._keys = tuple(keys)
         self._algorithms = frozenset(algorithms)
         self._named = named
@@ -65,21 +69,22 @@ class KeySet:
         self.skipped = tuple(skipped)
 
     def verify(self, jws: Jws) -> None:
-        """Return if one of the keys signed it. Raises BadToken; UnknownKey if the key may be a newer one."""
+        """Return if one of the keys signed the token. Raises BadToken, or UnknownKey for a `kid` not in the set."""
         if jws.algorithm not in self._algorithms:
-            # First of all: no token may have new keys fetched for an algorithm that is not wanted.
+            # First of all, so that a token with an unwanted algorithm cannot trigger a fetch of the key set.
             msg = "signed with an algorithm that is not configured"
             raise BadToken(msg)
         self._find(jws).verify(jws.signed, jws.signature)
 
     def _find(self, jws: Jws) -> Binding:
+        # Many issuers with a single key write no `kid`; RFC 7515, 4.1.4 leaves it optional.
         if jws.key_id is None:
-            return self._only(jws.algorithm)
+            return self._only_fitting(jws.algorithm)
         if not self._named:
             if _KEY_ID.fullmatch(jws.key_id) is None:
-                msg = "it names what is no name of a key (kid)"
+                msg = "its kid cannot be the id of a key"
                 raise BadToken(msg)
-            return self._only(jws.algorithm)
+            return self._only_fitting(jws.algorithm)
         key = self._by_id.get(jws.key_id)
         if key is None:
             msg = "signed with a key that is not in the set"
@@ -89,8 +94,8 @@ class KeySet:
             raise BadToken(msg)
         return key.bindings[jws.algorithm]
 
-    def _only(self, algorithm: str) -> Binding:
-        # Trying one key after the other would let a token choose among keys that it does not name.
+    def _only_fitting(self, algorithm: str) -> Binding:
+        # Exactly one key may fit: see the module.
         fitting = [key.bindings[algorithm] for key in self._keys if algorithm in key.bindings]
         if len(fitting) != 1:
             msg = "the token names no key, and not exactly one fits its algorithm"
@@ -99,38 +104,39 @@ class KeySet:
 
 
 def from_secret(secret: bytes, algorithms: Collection[str], *, allow_short: bool = False) -> KeySet:
-    """Make a set of one shared secret. Raises UnusableKeys.
+    """Return the set of one shared secret. Raises UnusableKeys.
 
-    `allow_short` is for trying things out: a secret that is shorter than the hash can be guessed from
-    any token (RFC 7518, 3.2).
+    `allow_short` is for trials only. A secret shorter than the hash can be found from any one token by trying
+    secrets offline (RFC 7518, 3.2).
     """
-    wanted = _checked(algorithms)
+    wanted = _known_algorithms(algorithms)
     _check_secret(secret)
     bindings = bind_secret(secret, wanted, allow_short=allow_short)
     if short := wanted & bind_secret(secret, wanted, allow_short=True).keys() - bindings.keys():
         msg = f"the secret has {len(secret)} bytes; {max(short)} needs {int(max(short)[2:]) // 8}"
         raise UnusableKeys(msg)
-    return _alone(bindings, wanted, "a secret verifies HS256, HS384 and HS512")
+    return _single_key_set(bindings, wanted, "a secret verifies HS256, HS384 and HS512")
 
 
 def from_pem(text: str | bytes, algorithms: Collection[str]) -> KeySet:
-    """Make a set of one public key, or of a certificate's. Raises UnusableKeys."""
-    wanted = _checked(algorithms)
+    """Return the set of one public key or certificate in PEM. Raises UnusableKeys."""
+    wanted = _known_algorithms(algorithms)
     key = _read_pem(text.encode("utf-8", "replace") if isinstance(text, str) else text)
-    return _alone(bind_public(key, wanted), wanted, "the public key is of another kind")
+    return _single_key_set(bind_public(key, wanted), wanted, "the public key is of another kind")
 
 
 def from_jwks(document: bytes, algorithms: Collection[str]) -> KeySet:
-    """Make a set of what a source publishes (RFC 7517, 5). Raises UnusableKeys.
+    """Return the set of a published document (RFC 7517, 5). Raises UnusableKeys.
 
-    A key that cannot be used is left out. A set in which a key id is not enough to tell the keys apart,
-    or that has secrets among public keys, is refused as a whole: nobody meant that.
+    An unusable key is left out, as RFC 7517, 5 wants. The whole document is refused if two keys
+    have the same id, or if it mixes secrets with public keys: it is not what its publisher meant.
     """
-    wanted = _checked(algorithms)
+    wanted = _known_algorithms(algorithms)
     entries = _entries(document)
     keys: list[Key] = []
     skipped: list[str] = []
     for number, entry in enumerate(entries, 1):
+        # A key that is no use for us must not take the others down with it.
         try:
             keys.append(read_jwk(entry, wanted))
         except UnusableKeys as error:
@@ -141,7 +147,7 @@ def from_jwks(document: bytes, algorithms: Collection[str]) -> KeySet:
     return KeySet(keys, wanted, skipped=skipped)
 
 
-def _checked(algorithms: Collection[str]) -> frozenset[str]:
+def _known_algorithms(algorithms: Collection[str]) -> frozenset[str]:
     wanted = frozenset(algorithms)
     if unknown := wanted - ALGORITHMS:
         msg = f"no algorithm to verify with: {', '.join(sorted(unknown))}"
@@ -149,7 +155,7 @@ def _checked(algorithms: Collection[str]) -> frozenset[str]:
     return wanted
 
 
-def _alone(bindings: Mapping[str, Binding], wanted: Collection[str], what: str) -> KeySet:
+def _single_key_set(bindings: Mapping[str, Binding], wanted: Collection[str], what: str) -> KeySet:
     if not bindings:
         msg = f"{what}; the configured algorithms are {', '.join(sorted(wanted)) or 'none'}"
         raise UnusableKeys(msg)
@@ -160,11 +166,12 @@ def _check_secret(secret: bytes) -> None:
     if not secret:
         msg = "the secret is empty"
         raise UnusableKeys(msg)
+    # An operator who puts the public key where the secret belongs lets everyone who has it sign tokens.
     if b"-----BEGIN" in secret or (b'"kty"' in secret and b"{" in secret):
         msg = "the secret looks like a key file (PEM or JWK); a public key is no secret"
         raise UnusableKeys(msg)
     try:
-        # The same for OpenSSH's and DER, which PyJWT knows.
+        # PyJWT also recognises OpenSSH and DER keys.
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
     except InvalidKeyError:
         msg = "the secret looks like a public key or a certificate"
@@ -173,6 +180,7 @@ def _check_secret(secret: bytes) -> None:
 
 def _read_pem(text: bytes) -> object:
     labels = _BEGIN.findall(text)
+    # The gateway only verifies. With the private key in it, an intruder could sign tokens for every service.
     if any(label.endswith(b"PRIVATE KEY") for label in labels):
         msg = "a private key: give the public one, and keep this out of the gateway's reach"
         raise UnusableKeys(msg)
@@ -181,7 +189,7 @@ def _read_pem(text: bytes) -> object:
         raise UnusableKeys(msg)
     try:
         if labels[0] == b"CERTIFICATE":
-            # Only its key counts: the operator trusts it by giving it, whatever its dates.
+            # Only the key of the certificate is used. The operator trusts it by naming it, whatever its dates.
             return x509.load_pem_x509_certificate(text).public_key()
         return load_pem_public_key(text)
     except (UnsupportedAlgorithm, ValueError, x509.InvalidVersion):
@@ -201,15 +209,16 @@ def _entries(document: bytes) -> list[object]:
     if not isinstance(entries, list) or len(entries) > MAX_KEYS:
         msg = f"no key set: an object with a list of at most {MAX_KEYS} `keys`"
         raise UnusableKeys(msg)
-    _check_whole([entry for entry in entries if isinstance(entry, dict)])
+    _check_consistent([entry for entry in entries if isinstance(entry, dict)])
     return entries
 
 
-def _check_whole(keys: list[Mapping[str, object]]) -> None:
+def _check_consistent(keys: list[Mapping[str, object]]) -> None:
+    # A document with a secret in it was not meant to be public, and its public keys are no better than it.
     if len({key.get("kty") == "oct" for key in keys}) > 1:
         msg = "secrets and public keys in one set"
         raise UnusableKeys(msg)
-    # Keys for encrypting do not count: there are sources that give a pair of keys one name.
+        # Keys for encryption do not count: some issuers give both keys of a pair one id.
     names = [key["kid"] for key in keys if "kid" in key and key.get("use", "sig") == "sig"]
     texts = [name for name in names if isinstance(name, str)]
     if len(set(texts)) != len(texts):

@@ -1,4 +1,8 @@
-"""Name what a revocation is, and what asks for them. Pure."""
+"""Define a revocation, and the port to the list of revoked tokens. Pure.
+
+A signed token is valid until it expires, unless the gateway remembers that it was revoked. There are two kinds: a
+single token, by its id, and all tokens issued before a moment, which is one entry however many there are.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ __all__ = ["Kind", "Revocation", "Revocations", "of_all", "of_subject", "of_toke
 
 
 class Kind(StrEnum):
-    """What a revocation ends."""
+    """Which tokens a revocation ends."""
 
     ID = "id"  # one token, by its `jti`
     DIGEST = "digest"  # one token that has no `jti`, by its digest
@@ -23,10 +27,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """Tokens that no longer count.
+    """Tokens that are revoked.
 
-    `moment` is when a single token expires by itself, or before when the many were issued; seconds
-    since 1970. `value` is the id, the digest or the subject; empty where all are meant.
+    `value` is the id, the digest or the subject; empty for all tokens. `moment`, in seconds since 1970, is when a
+    single token expires (then the entry is no longer needed), or before when the others were issued.
     """
 
     kind: Kind
@@ -35,26 +39,27 @@ class Revocation:
 
 
 def of_token(verified: Verified, digest: Callable[[], str]) -> Revocation:
-    """Return what ends one token."""
+    """Return the revocation of one token."""
+    # By id if there is one: a re-signed or re-encoded copy of the token has another digest but the same `jti`.
     if verified.token_id is not None:
         return Revocation(Kind.ID, verified.token_id, verified.expires)
     return Revocation(Kind.DIGEST, digest(), verified.expires)
 
 
 def of_subject(subject: str, before: float) -> Revocation:
-    """Return what ends all tokens of a subject that were issued before a moment."""
+    """Return the revocation of all tokens of a subject that were issued before a moment."""
     return Revocation(Kind.SUBJECT, subject, before)
 
 
 def of_all(before: float) -> Revocation:
-    """Return what ends all tokens that were issued before a moment."""
+    """Return the revocation of all tokens that were issued before a moment."""
     return Revocation(Kind.ALL, "", before)
 
 
 class Revocations(Protocol):
-    """The tokens that were taken back, as the hot path asks for them."""
+    """The list of revoked tokens, as the hot path needs it."""
 
-    active: bool  # False: nothing is revoked, and nobody need be asked
+    active: bool  # False: the list is empty, and the call can be saved
 
     def revoked(self, verified: Verified, digest: Callable[[], str]) -> bool:
-        """Say whether the token was taken back; `digest` names one that has no id."""
+        """Tell whether the token is revoked; `digest` identifies one that has no id."""

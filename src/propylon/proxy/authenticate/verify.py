@@ -1,4 +1,8 @@
-"""Say whether a token is good now: signed by a key we trust, or vouched for by who issued it."""
+"""Tell whether a token is good now: signed by a key of the configuration, or confirmed by its issuer.
+
+Order of the checks: the cache, else signature and claims (or introspection), and last the list of revoked tokens.
+The cache holds what never changes about a token. Its expiry and its revocation are checked with every request.
+"""
 
 from __future__ import annotations
 
@@ -14,114 +18,125 @@ from propylon.proxy.authenticate.keys import KeySet, UnknownKey
 from propylon.proxy.authenticate.revocation import Revocations
 from propylon.proxy.challenge import invalid
 
-__all__ = ["FixedKeys", "KeySource", "Opaque", "Verifier", "digest"]
+__all__ = ["FixedKeys", "Introspector", "KeySource", "Verifier", "digest"]
 
-# Tokens that were verified before: at 1 KB each, 10,000 users fit.
-_REMEMBERED = 10_000
-_REMEMBERED_SIZE = 16 * 1024 * 1024
+# Fact: whether a token is signed is decided by its form and by what is configured, never by the token's own `alg`.
+# Fact: only verified tokens are cached. A bad token costs its check each time; remembering it would let a client fill
+# the cache with made-up tokens and push out those of users.
+
+# Bounds of the cache of verified tokens: 10,000 users with tokens of 1 KB fit. A client could make up keys of
+# 8 KB only with tokens that are signed, as bad ones are not cached.
+_MAX_CACHED = 10_000
+_MAX_CACHED_BYTES = 16 * 1024 * 1024
 
 
 class KeySource(Protocol):
-    """Where the keys come from that tokens are signed with."""
+    """Where the keys come from that verify signatures."""
 
     @property
     def keys(self) -> KeySet | None:
-        """The keys now; None as long as they are not known."""
+        """The keys now; None before the first fetch."""
 
-    def unknown(self) -> None:
-        """Note that a token names a key that is not among them: there may be new ones."""
+    def note_unknown_key(self) -> None:
+        """Take note that a token names a key that is not in the set: the source may have a newer set."""
 
 
-class Opaque(Protocol):
-    """Who can say what a token means that says nothing by itself."""
+class Introspector(Protocol):
+    """Finds out what an opaque token stands for (RFC 7662)."""
 
     async def ask(self, token: bytes) -> Verified:
         """Return what the token stands for.
 
-        Raises AuthError for one that is not active, ServiceUnavailable when nobody can tell.
+        Raises AuthError for a token that is not active, and ServiceUnavailable if the issuer does not answer.
         """
 
 
 class FixedKeys:
-    """Keys that were written into the configuration."""
+    """A `KeySource` with the keys of the configuration, which do not change."""
 
     def __init__(self, keys: KeySet) -> None:
-        """Know them from the start."""
+        """Hold the keys, which are there from the start."""
         self.keys: KeySet | None = keys
 
-    def unknown(self) -> None:
-        """There are no others."""
+    def note_unknown_key(self) -> None:
+        """Do nothing: there is no newer set."""
 
 
 def digest(token: bytes) -> str:
-    """Return what names a token that has no id: it cannot be used as one.
+    """Return the name of a token without an id in the list of revoked tokens.
 
-    Of a signed one only what was signed counts: from an ECDSA signature (r, s) anybody can make the
-    other good one, (r, n - s), and with it a token that nobody took back.
+    Only the signing input of a signed token counts. An ECDSA signature (r, s) has a twin (r, n - s) that is valid,
+    too, and that anyone can compute: with the whole token hashed, the twin of a revoked token would be accepted.
     """
     try:
         named = parse(token).signed
     except BadToken:
-        named = token  # it is opaque
+        named = token  # an opaque token
     return "sha256:" + hashlib.sha256(named).hexdigest()
 
 
 class Verifier:
-    """Verifies tokens, and remembers the good ones until they expire."""
+    """Verifies tokens; caches the good ones until they expire."""
 
-    __slots__ = ("_cache", "_clock", "_opaque", "_revocations", "_rules", "_source")
+    __slots__ = ("_cache", "_clock", "_introspector", "_revocations", "_rules", "_source")
 
     def __init__(
         self,
         source: KeySource | None,
-        opaque: Opaque | None,
+        introspector: Introspector | None,
         rules: Rules,
         revocations: Revocations,
         clock: Callable[[], float],
     ) -> None:
-        """Check signatures with the keys of `source`, ask `opaque` about the rest; `clock` is the wall's."""
+        """`source` has the keys, `introspector` knows opaque tokens; `clock` returns seconds since 1970."""
         self._source = source
-        self._opaque = opaque
+        self._introspector = introspector
         self._rules = rules
         self._revocations = revocations
         self._clock = clock
-        self._cache: Cache[Verified] = Cache(_REMEMBERED, _REMEMBERED_SIZE)
+        self._cache: Cache[Verified] = Cache(_MAX_CACHED, _MAX_CACHED_BYTES)
 
-    def remembered(self, token: bytes) -> Verified | None:
-        """Return what was found out about a token earlier, if it still holds."""
+    def cached(self, token: bytes) -> Verified | None:
+        """Return the cached result for a token, None if there is none.
+
+        Raises AuthError if the token was revoked meanwhile.
+        """
         verified = self._cache.get(token)
         if verified is None:
             return None
         if self._clock() >= verified.expires:
             self._cache.drop(token)
-            return None  # the longer way says that it has expired
+            return None  # `verify` then raises the error for an expired token
         if self._revocations.active and self._revocations.revoked(verified, lambda: digest(token)):
             raise invalid(reason="revoked")
         return verified
 
     async def verify(self, token: bytes) -> Verified:
         """Return what the token says. Raises AuthError or ServiceUnavailable."""
-        verified = self.remembered(token)
+        verified = self.cached(token)
         if verified is None:
             if self._is_signed(token):
-                verified = self._check(token)
+                verified = self._check_signed(token)
+                # Cached before the revocation check: a client that keeps sending a revoked token must not cost
+                # a signature check each time.
                 self._cache.put(token, verified)
             else:
-                verified = await self._ask(token)
+                verified = await self._introspect(token)
             if self._revocations.revoked(verified, lambda: digest(token)):
                 raise invalid(reason="revoked")
         return verified
 
     def forget(self) -> None:
-        """Forget the tokens that were verified: a key may have been withdrawn."""
+        """Empty the cache, because the keys have changed and one may have been withdrawn."""
         self._cache.clear()
 
     def _is_signed(self, token: bytes) -> bool:
-        # Two dots make a signed token; without a key, whoever issued it is asked about it all the same.
-        return self._source is not None and (self._opaque is None or token.count(b".") == 2)
+        # A signed token has two dots. Without keys the issuer is asked about signed tokens, too: many accept both.
+        return self._source is not None and (self._introspector is None or token.count(b".") == 2)
 
-    def _check(self, token: bytes) -> Verified:
+    def _check_signed(self, token: bytes) -> Verified:
         source = self._source
+        # 503 and not 401: the token may be good, and a client that gets a 401 throws it away.
         if source is None or source.keys is None:
             msg = "Tokens cannot be verified yet"
             raise ServiceUnavailable(msg, reason="the key set has not been fetched so far")
@@ -129,13 +144,15 @@ class Verifier:
             jws = parse(token)
             source.keys.verify(jws)
             return judge(jws.payload, self._rules, self._clock())
+        # UnknownKey is a BadToken, so it comes first.
         except UnknownKey as error:
-            source.unknown()
+            source.note_unknown_key()
             raise invalid(error.reason) from None
         except BadToken as error:
             raise invalid(error.reason, expired=error.expired) from None
 
-    async def _ask(self, token: bytes) -> Verified:
-        if self._opaque is None or len(token) > MAX_TOKEN:
+    async def _introspect(self, token: bytes) -> Verified:
+        # Signed tokens are bounded by `parse`; here the length is checked before the issuer is asked.
+        if self._introspector is None or len(token) > MAX_TOKEN:
             raise invalid(reason="no signed token, or too long")
-        return await self._opaque.ask(token)
+        return await self._introspector.ask(token)

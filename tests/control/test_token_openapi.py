@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from propylon.control import token_schemas
-from tests.control.desk import Desk
+from tests.control.token_api import TokenApi
 
 MODELS = [getattr(token_schemas, name) for name in token_schemas.__all__]
 
@@ -25,9 +25,9 @@ def test_every_model_has_an_example(model: type[BaseModel]) -> None:
 
 
 @pytest.fixture(scope="module")
-def document(still: Desk) -> dict[str, Any]:
+def document(readonly: TokenApi) -> dict[str, Any]:
     """What /openapi.json says."""
-    return still.app.openapi()
+    return readonly.app.openapi()
 
 
 def test_what_needs_a_token(document: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The token endpoints over real stores, behind a stand-in for the gateway: it verifies, and passes on who asks."""
+"""The token endpoints over real stores, behind a stand-in for the gateway, which verifies tokens and passes the caller on."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ PREFIX = "/api/v1"
 EXPIRES = 1800.0
 
 
-class Desk:
-    """One worker, and a client of it."""
+class TokenApi:
+    """The token endpoints of one worker, and a client that calls them."""
 
     def __init__(self, folder: Path, runner: asyncio.Runner, clock: Clock, ids: str = "id") -> None:
         self.kept = Kept(folder, runner, clock)
@@ -73,7 +73,7 @@ class Desk:
         offer_password(self.app, f"{PREFIX}/auth/token")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Do what the gateway does: verify, and say who asks."""
+        """Do what the gateway does: verify the token, and put the principal into the scope."""
         principal = ANONYMOUS
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -90,7 +90,7 @@ class Desk:
     async def asking(
         self, method: str, path: str, token: str = "", **options: Any
     ) -> httpx.Response:
-        """Ask."""
+        """Send a request, and return the answer."""
         headers = {"X-Request-ID": "abc", **options.pop("headers", {})}
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -115,7 +115,7 @@ class Desk:
         return self.run(self.asking("POST", path, token, data=form))
 
     def get(self, path: str, token: str = "") -> httpx.Response:
-        """Get."""
+        """Send a GET request."""
         return self.run(self.asking("GET", path, token))
 
     def login(self, name: str = "ann", **form: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class Desk:
         )
 
     def good(self, token: str) -> bool:
-        """Whether an access token counts now."""
+        """Whether an access token is valid now."""
         try:
             self.run(self.verifier.verify(token.encode()))
         except AuthError:

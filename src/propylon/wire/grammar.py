@@ -1,0 +1,204 @@
+r"""Write down what messages, tokens and times are made of: each rule once, with its RFC section. Pure.
+
+Facts. A rule that stands in two places comes to differ in them. A scope that the configuration accepts and
+no token can carry locks every client out; a header value that one side reads as one line and the other as
+two is request smuggling. So the other packages ask these patterns and have none of their own.
+
+Rules.
+
+1. A pattern has the name that its RFC gives it. Where Propylon is stricter than the RFC, the comment says
+   which attack or which reader is the reason; where it is more lenient, which browser or upstream.
+2. Patterns are for `fullmatch`, so none of them has an anchor: `$` also matches before a last line feed.
+3. A pattern is for bytes, because messages are bytes. `..._TEXT` is the same rule for the texts of a
+   configuration, of a token or of Python code.
+4. No digits reach `int` before a pattern has admitted them: `int` takes `+5`, `5_0`, ` 5` and `٣`, and the
+   time that it takes for a million digits is an attack.
+5. Where a pattern cannot express all of a rule (a port is at most 65535), a function beside it checks the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+__all__ = [
+    "ABSOLUTE_FORM",
+    "BAD_ESCAPE",
+    "BEARER",
+    "CHUNK_LINE",
+    "CONTENT_LENGTH",
+    "DELAY_SECONDS",
+    "FIELD_VALUE",
+    "FIELD_VALUE_TEXT",
+    "HOST",
+    "LATEST",
+    "MAX_FORWARDS",
+    "MAX_PORT",
+    "ORIGIN_FORM",
+    "OWS",
+    "PARTIAL_CHUNK_LINE",
+    "PARTIAL_TRAILER_LINE",
+    "PLAIN_REQUEST_LINE",
+    "QUERY_TEXT",
+    "REQUEST_ID",
+    "REQUEST_LINE",
+    "SCOPE_TEXT",
+    "SEGMENT_TEXT",
+    "STATUS_LINE",
+    "TOKEN",
+    "TOKEN_TEXT",
+    "TRAILER_LINE",
+    "VISIBLE_VALUE_TEXT",
+    "date_time",
+    "read_date_time",
+    "read_port",
+]
+
+
+def _bytes(pattern: str) -> re.Pattern[bytes]:
+    """Compile a rule for bytes: it is written in ASCII, other bytes as escapes."""
+    return re.compile(pattern.encode("ascii"))
+
+
+# ------------------------------------------------------------------ RFC 9110, HTTP Semantics
+
+# 5.6.3: OWS is any number of spaces and tabs. `bytes.strip()` without an argument would also take
+# VT and FF, which are no white space to HTTP: a value that we strip and the upstream does not is
+# two values. The same section has BWS ("bad"), which a recipient must parse and remove; Propylon
+# refuses it, because other readers do not know it.
+OWS = b" \t"
+
+# 5.6.2: token, of which methods and field names (5.1) are made.
+_token = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 — a rule of a grammar
+TOKEN = _bytes(_token)
+TOKEN_TEXT = re.compile(_token)
+
+# 5.5: field-value, with obs-text (0x80-0xff): old upstreams send Latin-1, most send UTF-8, and both
+# pass as they are. No CR, LF or NUL, which end a line for some reader. No white space at the ends:
+# it belongs to the line and not to the value, and every recipient takes it off.
+_content = r"[\t\x20-\x7e\x80-\xff]*"
+_vchar = r"[\x21-\x7e\x80-\xff]"
+_value = rf"(?:{_vchar}(?:{_content}{_vchar})?)?"
+FIELD_VALUE = _bytes(_value)
+FIELD_VALUE_TEXT = re.compile(_value)
+# 5.5: a new value should keep to US-ASCII. What an operator writes is text without an encoding: `é`
+# would be one byte to one upstream and two to the next.
+VISIBLE_VALUE_TEXT = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
+
+# 8.6: 1*DIGIT. 18 digits stay below 2**63, so that the integer of no recipient overflows.
+CONTENT_LENGTH = _bytes(r"[0-9]{1,18}")
+# 7.6.2: 1*DIGIT. No chain has a thousand proxies, and a recipient may lower the number to what it
+# supports.
+MAX_FORWARDS = _bytes(r"[0-9]{1,3}")
+# 10.2.3: delay-seconds of Retry-After, 1*DIGIT. Ten digits are three centuries.
+DELAY_SECONDS = _bytes(r"[0-9]{1,10}")
+
+# 11.4: credentials; the scheme in any case (11.1), then one token68 (11.2), which RFC 6750, 2.1
+# calls b64token.
+BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+
+# Not of an RFC: what a client may choose as its X-Request-ID. It is safe in a header, a log line, a
+# URL and a shell; anything else would let the client write into the log of the gateway and of every
+# upstream.
+REQUEST_ID = _bytes(r"[A-Za-z0-9._~+/=-]{1,128}")
+
+
+# ------------------------------------------------------------------ RFC 9112, HTTP/1.1
+
+# 3.2.1: origin-form. RFC 3986 has no `"<>[]^{|}`, and no backslash and backtick either, but
+# browsers send them unescaped; they pass as they are. Never a fragment (`#`), a space, a control
+# byte or a byte above ASCII: what comes after one of these is another part of the request line to
+# some reader.
+_path = r"/[\x21\x22\x24-\x3e\x40-\x7e]*"  # all of those but `?`, which begins the query
+_query = r"\?[\x21\x22\x24-\x7e]*"
+ORIGIN_FORM = _bytes(rf"{_path}(?:{_query})?")
+# 3.2.2: absolute-form, which a proxy must accept. The rest is judged as origin-form.
+ABSOLUTE_FORM = re.compile(rb"https?://(?P<authority>[^/?#]*)(?P<rest>.*)", re.IGNORECASE)
+# 3: request-line, with exactly one space between its parts. Here the target is only cut out.
+REQUEST_LINE = _bytes(rf"{_token} [!-\xff]+ HTTP/1\.[01]")
+# The request line that nearly all requests have. A method in capitals, so that it needs no
+# decoding.
+PLAIN_REQUEST_LINE = _bytes(rf"([A-Z]+) ({_path})({_query})? HTTP/1\.1")
+# 4: status-line. The reason is ignored, and its space may be missing: some upstreams leave it out.
+# 9110, 15: a status outside of 100-599 is invalid.
+STATUS_LINE = _bytes(r"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\r\n]*)?")
+
+# 7.1: chunk-size and chunk-ext. 15 hexadecimal digits stay below 2**63. No control byte in an
+# extension, and only CRLF ends it: Kestrel took a bare LF for the end, proxies did not
+# (CVE-2025-55315). The BWS that 7.1.1 allows before an extension is refused.
+_chunk_line = r"(?:;[\t\x20-\x7e\x80-\xff]*)?"
+CHUNK_LINE = _bytes(rf"([0-9A-Fa-f]{{1,15}}){_chunk_line}\r\n")
+# 7.1.2: a trailer is a field line. 5.1: no white space before the colon.
+TRAILER_LINE = _bytes(rf"{_token}:{_content}\r\n")
+# The beginnings of these two lines, for a reader that has not got all of one yet.
+PARTIAL_CHUNK_LINE = _bytes(rf"[0-9A-Fa-f]{{1,15}}{_chunk_line}\r?")
+PARTIAL_TRAILER_LINE = _bytes(rf"(?:{_token}(?::{_content}\r?)?|\r)")
+
+
+# ------------------------------------------------------------------ RFC 3986, URIs
+
+# 3.2.2 and RFC 9110, 7.2: Host is uri-host [ ":" port ]. Without percent-encoding: no browser sends
+# it, and a reader that decodes it sees another host. 255 characters, as 3.2.2 advises and DNS
+# demands (RFC 1035, 2.3.4); the longest address has 45, the shortest (`::`) two.
+HOST = _bytes(
+    r"(?P<name>[A-Za-z0-9._~!$&'()*+;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5})?)?"
+)
+# 3.2.3 has *DIGIT; TCP has 16 bits.
+MAX_PORT = 65535
+_PORT_TEXT = re.compile(r"[0-9]{1,5}")
+
+# 2.1: a `%` that is not followed by two hexadecimal digits. For `search`.
+BAD_ESCAPE = _bytes(r"%(?![0-9A-Fa-f]{2})")
+# 3.3: pchar; and 3.4: query = *( pchar / "/" / "?" ). These are for paths that an operator or a
+# service writes.
+_pchar = r"[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2}"
+SEGMENT_TEXT = re.compile(rf"(?:{_pchar})*")
+QUERY_TEXT = re.compile(rf"(?:{_pchar}|[/?])*")
+
+
+def read_port(text: str) -> int | None:
+    """Return the port that a text says, from 0 to 65535; None if it says none."""
+    if _PORT_TEXT.fullmatch(text) is None or int(text) > MAX_PORT:
+        return None
+    return int(text)
+
+
+# ------------------------------------------------------------------ RFC 6749, OAuth 2.0
+
+# 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). No space, which parts scopes; no quote and no
+# backslash, which would end the quoted string of a challenge (RFC 6750, 3). Without the comma too:
+# the upstream gets the scopes joined by commas in X-User-Scopes, and `read,admin` would become two
+# there.
+SCOPE_TEXT = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+")
+
+
+# ------------------------------------------------------------------ RFC 3339, Date and Time on the Internet
+
+# 5.6: date-time. `T` and `Z` in any case. Nine digits of a fraction are nanoseconds. The space that
+# a note allows instead of `T` is not one: it would part the value in a query and in a log.
+_time = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_DATE_TIME_TEXT = re.compile(
+    rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T{_time}:[0-5][0-9](?:\.[0-9]{{1,9}})?(?:Z|[+-]{_time})",
+    re.IGNORECASE | re.ASCII,
+)
+# 9999-12-31T23:59:59Z: a year has four digits. Times beyond are milliseconds that were taken for
+# seconds.
+LATEST = 253_402_300_799
+
+
+def date_time(seconds: float) -> str:
+    """Write seconds since 1970 as a date-time in UTC, whole seconds: `2026-01-01T00:00:00Z`."""
+    moment = datetime.fromtimestamp(min(int(seconds), LATEST), UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_date_time(text: str) -> float:
+    """Return the seconds since 1970 of a date-time.
+
+    Raises ValueError for what is none: a date that the calendar lacks, and a leap second (`:60`), which
+    the time of a computer cannot express.
+    """
+    if _DATE_TIME_TEXT.fullmatch(text) is None:
+        msg = "is no date-time of RFC 3339"
+        raise ValueError(msg)
+    return datetime.fromisoformat(text.upper()).timestamp()

@@ -1,0 +1,132 @@
+"""A gateway in an application of somebody else's leaves its host's process as it found it."""
+
+import asyncio
+import gc
+import io
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from propylon import Gateway
+
+CONFIG = """
+log: {level: info}
+services: {orders: {}}
+routes: [{path: /orders, service: orders, auth: none}]
+"""
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    """A gateway that answers /livez, and 503 for a service without an instance."""
+    file = tmp_path / "propylon.yaml"
+    file.write_text(CONFIG)
+    return Gateway.from_file(file, {})
+
+
+@pytest.fixture
+def unconfigured() -> Iterator[logging.Logger]:
+    """The root logger as it is before anything configures it: pytest's own handlers are put aside."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    yield root
+    root.handlers = handlers
+
+
+def state() -> tuple[object, ...]:
+    """What belongs to the host."""
+    logger = logging.getLogger("propylon")
+    return (gc.get_freeze_count(), logger.propagate, logger.level, tuple(logger.handlers))
+
+
+def served(gateway: Gateway) -> None:
+    """Mount it in an application, ask it, stop it."""
+    app = FastAPI(lifespan=gateway.lifespan)
+    app.mount("/", gateway.asgi)
+
+    async def run() -> None:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client,
+        ):
+            assert (await client.get("/livez")).status_code == 200
+            assert (await client.get("/orders/7")).status_code == 503
+
+    asyncio.run(run())
+
+
+@pytest.mark.usefixtures("unconfigured")
+def test_the_host_s_process_is_as_before(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it runs nothing is frozen; after its stop logger, level and handlers are as they were."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    before = state()
+
+    async def run() -> None:
+        async with gateway.lifespan():
+            assert gc.get_freeze_count() == before[0]
+            assert logging.getLogger("propylon").propagate
+
+    asyncio.run(run())
+    assert state() == before
+
+
+@pytest.mark.usefixtures("unconfigured")
+def test_its_log_goes_where_the_host_s_output_goes(
+    gateway: Gateway, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The access log is written to `sys.stdout`, whatever that is, and never past it to descriptor 1."""
+    capture = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", capture)
+    served(gateway)
+    assert '"path":"/orders/7"' in capture.getvalue()
+    assert capfd.readouterr().out == ""
+
+
+def test_a_host_that_configured_logging_is_obeyed(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its handlers get the gateway's lines, at its own level, and the gateway adds none."""
+    capture = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", capture)
+    logger = logging.getLogger("propylon")
+
+    async def run() -> None:
+        async with gateway.lifespan():
+            assert logger.handlers == []
+            assert logger.level == logging.NOTSET
+            logging.getLogger("propylon.assembly").warning("heard by the host")
+
+    asyncio.run(run())
+    assert "heard by the host" in caplog.text
+    assert "heard by the host" not in capture.getvalue()
+
+
+def test_a_closed_output_is_no_error(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host may close its output, or have none."""
+    for output in (io.StringIO(), None):
+        if output is not None:
+            output.close()
+        monkeypatch.setattr(sys, "stdout", output)
+        served(gateway)
+
+
+def test_a_process_of_its_own_is_frozen() -> None:
+    """Only the server of `propylon run` freezes what exists; importing it does not."""
+    code = "import gc, propylon.process.server, propylon.assembly.gateway; print(gc.get_freeze_count())"
+    root = Path(__file__).parents[2] / "src"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "0"

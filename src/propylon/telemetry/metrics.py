@@ -57,12 +57,12 @@ class Metrics(Collector):
         if body is not None:
             sums[-2] += body.received
 
-    def settle(self, table: Table) -> None:
+    def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.
 
         A counter that disappears would read as a reset.
         """
-        present = set(table.routes)
+        present = {route for table in tables for route in table.routes}
         for key, sums in list(self._sums.items()):
             route, method, status = key
             if isinstance(route, Route) and route not in present:

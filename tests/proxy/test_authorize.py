@@ -7,9 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon.errors import AuthError, Forbidden
-from propylon.proxy.authorize import anybody, loopback_or, permitted
+from propylon.proxy.authorize import AdminRule, LocalRule, anybody, permitted
+from propylon.proxy.exchange import Origin
 from propylon.proxy.principal import ANONYMOUS, Principal
+from tests.proxy.doubles import origin, request
 
+ADMIN = AdminRule(("admin",))
+METRICS = LocalRule((), ADMIN)
 NAMES = st.frozensets(st.sampled_from(["read", "write", "admin", "READ", "read write", ""]))
 
 
@@ -18,11 +22,17 @@ def alice(scopes: str = "", roles: str = "") -> Principal:
     return Principal("alice", scopes=frozenset(scopes.split()), roles=frozenset(roles.split()))
 
 
-def status(rule: object, principal: Principal, client: str = "192.0.2.1") -> int:
+def status(
+    rule: object,
+    principal: Principal,
+    client: str = "192.0.2.1",
+    *lines: bytes,
+    sender: Origin | None = None,
+) -> int:
     """What a rule says to somebody."""
     assert callable(rule)
     try:
-        rule(principal, client)
+        rule(principal, request(b"/metrics", *lines), sender or origin(client))
     except AuthError as error:
         return error.status
     return 200
@@ -90,11 +100,11 @@ def test_nobody_is_asked_who_they_are() -> None:
     """Who is not known gets 401, with what to bring; who is known gets 403, with what would do."""
     rule = permitted(["b", "a"], [])
     with pytest.raises(AuthError) as unknown:
-        rule(ANONYMOUS, "")
+        rule(ANONYMOUS, request(), origin(""))
     assert unknown.value.status == 401
     assert unknown.value.headers[0][1].startswith(b"Bearer")
     with pytest.raises(Forbidden) as known:
-        rule(alice("a"), "")
+        rule(alice("a"), request(), origin(""))
     assert known.value.headers == (
         (b"WWW-Authenticate", b'Bearer error="insufficient_scope", scope="a b"'),
     )
@@ -105,7 +115,7 @@ def test_claims_alone_permit_nothing() -> None:
     principal = Principal("alice", claims={"scope": "admin", "roles": ["admin"]})
     assert status(permitted(["admin"], []), principal) == 403
     assert status(permitted([], ["admin"]), principal) == 403
-    assert status(loopback_or("admin"), principal) == 403
+    assert status(METRICS, principal) == 403
 
 
 # This machine
@@ -114,13 +124,13 @@ def test_claims_alone_permit_nothing() -> None:
 @pytest.mark.parametrize("client", ["127.0.0.1", "127.9.9.9", "::1", "0:0:0:0:0:0:0:1"])
 def test_loopback_passes(client: str) -> None:
     """Who asks from this machine need not say who it is."""
-    assert status(loopback_or("admin"), ANONYMOUS, client) == 200
+    assert status(METRICS, ANONYMOUS, client) == 200
 
 
 def test_loopback_over_both_protocols() -> None:
     """A listener for both protocols sees IPv4 so, whatever the version of Python says of it."""
-    assert status(loopback_or("admin"), ANONYMOUS, "::ffff:127.0.0.1") == 200
-    assert status(loopback_or("admin"), ANONYMOUS, "::ffff:192.0.2.1") == 401
+    assert status(METRICS, ANONYMOUS, "::ffff:127.0.0.1") == 200
+    assert status(METRICS, ANONYMOUS, "::ffff:192.0.2.1") == 401
 
 
 @pytest.mark.parametrize(
@@ -128,13 +138,13 @@ def test_loopback_over_both_protocols() -> None:
 )
 def test_others_do_not(client: str) -> None:
     """They are asked who they are, and whether they may."""
-    assert status(loopback_or("admin"), ANONYMOUS, client) == 401
-    assert status(loopback_or("admin"), alice("read write"), client) == 403
-    assert status(loopback_or("admin"), alice("admin"), client) == 200
+    assert status(METRICS, ANONYMOUS, client) == 401
+    assert status(METRICS, alice("read write"), client) == 403
+    assert status(METRICS, alice("admin"), client) == 200
 
 
 @pytest.mark.parametrize("client", ["", "testclient", "unix:", "/run/proxy.sock", "localhost"])
 def test_a_client_without_an_address(client: str) -> None:
     """It is not from this machine for all we know: Starlette's TestClient, or a Unix socket."""
-    assert status(loopback_or("admin"), ANONYMOUS, client) == 401
-    assert status(loopback_or("admin"), alice("admin"), client) == 200
+    assert status(METRICS, ANONYMOUS, client) == 401
+    assert status(METRICS, alice("admin"), client) == 200

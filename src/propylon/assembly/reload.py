@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from operator import attrgetter
 
 from propylon.config.models.schema import GatewayConfig
@@ -10,7 +11,7 @@ from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import Problem
 
-__all__ = ["needs_restart", "refused"]
+__all__ = ["needs_restart", "refused", "with_listeners_of"]
 
 
 def refused(
@@ -40,13 +41,26 @@ def _emptied(loaded: Loaded, in_force: GatewayConfig) -> Iterator[Problem]:
         yield loaded.places.problem(("routes",), msg)
 
 
+def with_listeners_of(begun: GatewayConfig, loaded: Loaded) -> Loaded:
+    """Return what was loaded, with the listeners that are open: others would have endpoints, and nobody listening."""
+    config = loaded.config
+    listen = (begun.admin.listen, begun.metrics.listen)
+    if listen == (config.admin.listen, config.metrics.listen):
+        return loaded
+    update = {
+        "admin": config.admin.model_copy(update={"listen": listen[0]}),
+        "metrics": config.metrics.model_copy(update={"listen": listen[1]}),
+    }
+    return replace(loaded, config=config.model_copy(update=update))
+
+
 def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: bool) -> Iterator[str]:
     """Yield the keys whose change needs a start: sockets, processes, the paths of the built-in endpoints.
 
     `verifying`: there is what goes with tokens, since the start; it follows by itself.
     """
     for key in ("server.host", "server.port", "server.workers", "server.drain", "server.drain_delay",
-                "prefix", "log.format"):  # fmt: skip
+                "prefix", "log.format", "log.audit", "admin.listen", "metrics.listen"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
     if (before.tls.certificate is None) != (after.tls.certificate is None):

@@ -7,25 +7,31 @@ import logging
 import os
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.membership import Membership
-from propylon.assembly.reload import needs_restart
+from propylon.assembly.reload import needs_restart, with_listeners_of
 from propylon.compile.limits import compile_limit
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_table
+from propylon.compile.routes import (
+    NOTHING_TO_VERIFY_WITH,
+    Parts,
+    admin_rule,
+    compile_tables,
+)
 from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.auth import TokenRateLimitConfig
-from propylon.config.models.endpoints import Endpoint
+from propylon.config.models.endpoints import PUBLIC, Area, Endpoint, listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
+from propylon.control.admin import AdminGate
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
 from propylon.control.policies import Policy, compose_policies
@@ -44,6 +50,7 @@ from propylon.services.health import Checks
 from propylon.services.service import Service
 from propylon.stores.siblings import Siblings
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
+from propylon.telemetry.audit import Audit, as_line, to_file
 from propylon.telemetry.events import Events
 from propylon.telemetry.logs import LogOutput, WriterHandler
 from propylon.telemetry.metrics import Metrics
@@ -51,6 +58,7 @@ from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
 from propylon.upstream.inprocess import InProcess
 from propylon.upstream.pools import Pools
 from propylon.upstream.probe import Prober
+from propylon.wire.request import FieldsMemory
 
 # Databases and cryptography take half a second to load: only who verifies tokens needs them.
 if TYPE_CHECKING:
@@ -78,6 +86,8 @@ class Components:
     health: HealthState
     metrics: Metrics
     siblings: Siblings
+    audit: Audit
+    gate: AdminGate
     policies: dict[str, list[Policy]] = field(default_factory=dict)
     override: Principal | None = None
     owns_process: bool = (
@@ -121,7 +131,12 @@ class Running:
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
+        self._audit_writer = self._attach_audit(render)
         self.edge = self._edge()
+        # The edge of each listener, by its name. They share all but their routes.
+        self.edges = {PUBLIC: self.edge}
+        for listener in listeners_of(self.config):
+            self.edges[listener] = self._other_edge()
         self.authentication: Authentication | None = None
         self.authentication = self._authenticated(self.config)
         self._services = ServiceSet()
@@ -140,6 +155,9 @@ class Running:
         self._switch(self.loaded, self.authentication, services)
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
+        if not self._components.owns_process:
+            for listener in listeners_of(self.config):
+                log.warning("nothing listens on %s: only `propylon run` opens it", listener)
 
     def apply(self, loaded: Loaded) -> None:
         """Go over to another configuration: it is made beside the one in force, and swapped in.
@@ -151,6 +169,7 @@ class Running:
             self._begun, loaded.config, verifying=self._components.token_services is not None
         ):
             log.warning("reload: %s takes effect with the next start", key)
+        loaded = with_listeners_of(self._begun, loaded)
         services = self._services.plan(loaded.config.services, self._dependencies)
         authentication = self.authentication
         if loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug:
@@ -163,7 +182,7 @@ class Running:
     def _switch(
         self, loaded: Loaded, authentication: Authentication | None, services: ServiceSet
     ) -> None:
-        table = self._table(loaded.config, authentication, services)
+        tables = self._tables(loaded.config, authentication, services)
         # From here on nothing fails.
         services.apply(self._services)
         self._verify_with(authentication)
@@ -173,7 +192,7 @@ class Running:
         for service in services.by_name.values():
             service.fleet.watch(self._checks)
         self.loaded, self._services = loaded, services
-        self._swap(table)
+        self._swap(tables)
         self._adjust(loaded.config)
         self.membership.apply(loaded.config, services.by_name.values(), services.named())
         asked = () if authentication is None else authentication.upstreams
@@ -198,11 +217,11 @@ class Running:
 
     def compile_again(self) -> None:
         """Put a new table in force: a team has said something of its routes."""
-        self._swap(self._table(self.config, self.authentication, self._services))
+        self._swap(self._tables(self.config, self.authentication, self._services))
 
-    def _table(
+    def _tables(
         self, config: GatewayConfig, authentication: Authentication | None, services: ServiceSet
-    ) -> Table:
+    ) -> dict[str, Table]:
         parts = Parts(
             builtin=self._inprocess,
             forward=self._forward,
@@ -217,26 +236,32 @@ class Running:
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
         )
-        return compile_table(config, parts, services.by_name)
+        return compile_tables(config, parts, services.by_name)
 
     def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
         if self._limit is None or self._limit[0] != written:
             self._limit = (written, compile_limit(written, self._loop.time))
         return self._limit[1]
 
-    def _swap(self, table: Table) -> None:
-        self.edge.pipeline.table = table
-        self._components.metrics.settle(table)
+    def _swap(self, tables: dict[str, Table]) -> None:
+        for listener, table in tables.items():
+            self.edges[listener].pipeline.table = table
+        self._components.metrics.settle(*tables.values())
 
     def _adjust(self, config: GatewayConfig) -> None:
         """Set the limits of the edge, and what is logged."""
-        edge, server = self.edge, config.server
-        edge.trust = _trust(config)
-        edge.origins.clear()
-        edge.max_header = server.max_header
-        edge.header_timeout = server.timeouts.header
-        edge.idle_timeout = server.timeouts.idle
-        edge.body_timeout = server.timeouts.body
+        server = config.server
+        for edge in self.edges.values():
+            edge.trust = _trust(config)
+            edge.origins.clear()
+            edge.max_header = server.max_header
+            edge.header_timeout = server.timeouts.header
+            edge.idle_timeout = server.timeouts.idle
+            edge.body_timeout = server.timeouts.body
+        areas: tuple[Area, ...] = get_args(Area)
+        self._components.gate.apply(
+            {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
+        )
         self._access_log.least = LEVELS[config.log.level]
         self._log.set_level(LEVELS[config.log.level])
 
@@ -257,17 +282,19 @@ class Running:
             before=self.authentication,
         )
 
-    def _edge(self) -> EdgeState:
-        config = self.config
-        pipeline = Pipeline(
+    def _pipeline(self) -> Pipeline:
+        return Pipeline(
             Table(()),
             (self._access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,
         )
+
+    def _edge(self) -> EdgeState:
+        config = self.config
         timeouts = config.server.timeouts
         return EdgeState(
-            pipeline=pipeline,
+            pipeline=self._pipeline(),
             trust=_trust(config),
             ticker=Ticker(self._loop, _CONNECTION_TICK),
             outbox=self._outbox,
@@ -277,6 +304,26 @@ class Running:
             idle_timeout=timeouts.idle,
             body_timeout=timeouts.body,
         )
+
+    def _other_edge(self) -> EdgeState:
+        return replace(self.edge, pipeline=self._pipeline(), memory=FieldsMemory(), origins={})
+
+    def _attach_audit(self, render: Format) -> LineWriter | None:
+        """Begin the audit log; return the writer of its file, if it has one."""
+        written, audit = self.config.log.audit, self._components.audit
+        if written.key is not None:
+            audit.use_key(written.key.get_secret_value().encode())
+        if written.file is None:
+            audit.attach(lambda fields: self._writer.write(render(fields)))
+            return None
+        writer = LineWriter(to_file(written.file, self._on_audit_failure), self._loop)
+        audit.attach(lambda fields: writer.write(as_line(fields)))
+        return writer
+
+    def _on_audit_failure(self, error: OSError) -> None:
+        """Say, from the writer's thread, that records are lost."""
+        message = "the audit log cannot be written, records are lost: %s"
+        self._loop.call_soon_threadsafe(log.error, message, error)
 
     def _render(self) -> Format:
         if self.config.log.format == "text":
@@ -290,6 +337,9 @@ class Running:
         self._prober.close()
         self._pools.close()
         self._log.close()
+        self._components.audit.attach(None)
+        if self._audit_writer is not None:
+            self._audit_writer.close()
         self._writer.close()
 
 

@@ -10,12 +10,28 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import ip_network
+from typing import cast
 
 from propylon.config.models.cors import CorsConfig
-from propylon.config.models.endpoints import Access, Endpoint
+from propylon.config.models.endpoints import (
+    PUBLIC,
+    Access,
+    Area,
+    Endpoint,
+    listeners_of,
+    served,
+)
 from propylon.config.models.schema import BUILTIN_SERVICE, GatewayConfig, RouteConfig
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
-from propylon.proxy.authorize import Authorize, anybody, loopback_or, permitted
+from propylon.proxy.authorize import (
+    AdminRule,
+    Authorize,
+    LocalRule,
+    Network,
+    anybody,
+    permitted,
+)
 from propylon.proxy.cors import Cors
 from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
@@ -35,7 +51,14 @@ from propylon.services.service import Fleet, Instance, Service
 from propylon.upstream.ports import Timeouts, Upstream
 from propylon.wire.headers import render
 
-__all__ = ["BUILTIN_SERVICE", "Parts", "access_of", "compile_table"]
+__all__ = [
+    "BUILTIN_SERVICE",
+    "Parts",
+    "access_of",
+    "admin_rule",
+    "compile_table",
+    "compile_tables",
+]
 
 _WILDCARD = "://*."
 _OPTIONAL = Privacy("optional")
@@ -76,14 +99,40 @@ class Parts:
         return self.stages
 
 
-_ACCESS: dict[Access, tuple[str, Authorize]] = {
-    "public": ("none", anybody),
-    "checked": ("optional", anybody),
-    "known": ("required", anybody),
-    "local": ("optional", loopback_or("admin")),
-    "read": ("required", permitted(["read"], [])),
-    "admin": ("required", permitted(["admin"], [])),
+# What the authenticate stage asks for.
+_AUTH: dict[Access, str] = {
+    "public": "none",
+    "checked": "optional",
+    "known": "required",
+    "local": "optional",
+    "read": "required",
+    "admin": "required",
 }
+_READ = permitted(["read"], [])
+
+
+def admin_rule(config: GatewayConfig, area: Area = "admin") -> AdminRule:
+    """Return who may use the endpoints of this group."""
+    admin = config.admin
+    narrower = getattr(admin.scopes, area, None)
+    return AdminRule(
+        (admin.scope,) if narrower is None else (admin.scope, narrower),
+        admin.role,
+        admin.issuer,
+        None if admin.allow is None else _networks(admin.allow),
+    )
+
+
+def _authorize(config: GatewayConfig, endpoint: Endpoint) -> Authorize:
+    if endpoint.access == "admin":
+        return admin_rule(config, endpoint.area)
+    if endpoint.access == "local":
+        return LocalRule(_networks(config.metrics.allow or ()), admin_rule(config, endpoint.area))
+    return _READ if endpoint.access == "read" else anybody
+
+
+def _networks(written: Iterable[str]) -> tuple[Network, ...]:
+    return tuple(map(ip_network, written))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +192,16 @@ class _Compiler:
         )
 
     def builtin_routes(self) -> Iterable[Route]:
-        """Yield a route for each endpoint that the app in this process answers."""
+        """Yield a route for each endpoint that the app in this process answers, on each of its listeners."""
         instance = Instance(
             id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self.parts.builtin
         )
         service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
-        for endpoint in self.parts.endpoints:
-            yield self._builtin(endpoint, service)
+        for written in self.parts.endpoints:
+            for listener, endpoint in served(written, self.config):
+                yield self._builtin(endpoint, service, listener)
 
-    def _builtin(self, endpoint: Endpoint, service: Service) -> Route:
-        auth, authorize = _ACCESS[endpoint.access]
+    def _builtin(self, endpoint: Endpoint, service: Service, listener: str) -> Route:
         largest = endpoint.max_body
         return Route(
             name=endpoint.path,
@@ -162,32 +211,46 @@ class _Compiler:
                 methods=endpoint.methods,
             ),
             service=service,
-            authenticate=self.authenticate[auth],
-            authorize=authorize,
+            authenticate=self.authenticate[_AUTH[endpoint.access]],
+            authorize=_authorize(self.config, endpoint),
             forward=self.parts.forward,
             timeouts=service.timeouts,
             max_body=self.config.server.max_body if largest is None else largest,
             response_remove=_replaced(self.config.cors),
             privacy=_OPTIONAL,
             limit=self.parts.limit if endpoint.limited else None,
+            listener=listener,
+            access=endpoint.access,
         )
 
 
 def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Service]) -> Table:
-    """Return the table of all routes, including those of the built-in endpoints."""
+    """Return the table of the public listener."""
+    return compile_tables(config, parts, services)[PUBLIC]
+
+
+def compile_tables(
+    config: GatewayConfig, parts: Parts, services: Mapping[str, Service]
+) -> dict[str, Table]:
+    """Return the table of each listener, those of `admin.listen` and `metrics.listen` included.
+
+    The file's routes are on the public one only.
+    """
     compiler = _Compiler(config, parts, parts.authenticate)
-    routes = list(compiler.builtin_routes())
+    builtin = list(compiler.builtin_routes())
+    routes = [route for route in builtin if route.listener == PUBLIC]
     for written in config.routes:
         routes.extend(compiler.routes(written, services[written.service]))
-    return Table(routes, services.values(), _cors(config.cors))
+    tables = {PUBLIC: Table(routes, services.values(), _cors(config.cors))}
+    for listener in listeners_of(config):
+        own = [route for route in builtin if route.listener == listener]
+        tables[listener] = Table(own, cors=_cors(config.cors))
+    return tables
 
 
 def access_of(route: Route) -> Access:
-    """Return the access rule of a built-in route: the inverse of `_ACCESS`."""
-    matching = (access for access, (_, rule) in _ACCESS.items() if rule is route.authorize)
-    if route.authorize is not anybody:
-        return next(matching, "known")
-    return "public" if route.authenticate is anonymous else "known"
+    """Return the access rule of a built-in route."""
+    return cast("Access", route.access)
 
 
 def _cors(written: CorsConfig) -> Cors | None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from propylon.assembly.gateway import Gateway
-from propylon.config.models.schema import ServerConfig, TlsConfig
+from propylon.assembly.reload import with_listeners_of
+from propylon.config.models.endpoints import listeners_of
+from propylon.config.models.schema import GatewayConfig, ServerConfig, TlsConfig
+from propylon.config.models.syntax import parse_listen
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
 from propylon.process.last_good import LastGood
 from propylon.process.server import (
     CannotListen,
     Hooks,
+    Others,
     ServerOptions,
     exit_quietly,
     listen,
@@ -34,6 +41,7 @@ log = logging.getLogger(__name__)
 
 CANNOT_LISTEN = 1
 UNUSABLE = 2
+_AUDIT_KEY = 32  # bytes
 
 
 def start(loaded: Loaded, read: Callable[[], Loaded], *, watch: bool = False) -> int:
@@ -90,21 +98,26 @@ def _start(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool) -> int:
     try:
         _options(loaded)
         sockets = listen(server.host, server.port)
+        others = {name: listen(*parse_listen(name)) for name in listeners_of(loaded.config)}
     except CannotListen as error:
         sys.stderr.write(f"propylon: {error}\n")
         return CANNOT_LISTEN
-    _greet(sockets, secure=loaded.config.tls.certificate is not None)
+    secure = loaded.config.tls.certificate is not None
+    _greet(sockets, secure=secure)
+    for name, some in others.items():
+        _greet(some, secure=secure, what=_served_on(name, loaded.config))
+    work = partial(_work, build, loaded.config, sockets, others, os.urandom(_AUDIT_KEY))
     watched = loaded.path if watch else None
     if server.workers == 1:
-        return _work(build, sockets, Siblings(), watched)
+        return work(Siblings(), watched)
     among = lines(server.workers)
 
     def let_go() -> None:
-        for sock in sockets:
+        for sock in (*sockets, *chain.from_iterable(others.values())):
             sock.close()
 
     return supervise(
-        lambda place: _work(build, sockets, Siblings(among, place), watched),
+        lambda place: work(Siblings(among, place), watched),
         server.workers,
         patience=_patience(server),
         stopping=let_go,
@@ -117,7 +130,10 @@ def _patience(server: ServerConfig) -> float:
 
 def _work(
     build: Callable[[], Gateway],
+    begun: GatewayConfig,
     sockets: list[socket.socket],
+    others: Others,
+    audit_key: bytes,
     siblings: Siblings,
     watched: Path | None,
 ) -> int:
@@ -128,7 +144,9 @@ def _work(
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
     options = _options(gateway.loaded)
-    gateway.own_process()
+    # A worker may have read a newer file than the one by which the sockets were opened.
+    gateway.loaded = with_listeners_of(begun, gateway.loaded)
+    gateway.own_process(audit_key)
     gateway.join(siblings)
 
     def renew() -> None:
@@ -139,7 +157,7 @@ def _work(
         gateway.reload_soon(renew)
 
     hooks = Hooks(drain=gateway.drain, reload=reload, watched=watched, seen=seen)
-    serve_sockets(gateway.asgi, sockets, options, hooks)
+    serve_sockets(gateway.asgi, sockets, options, hooks, others)
     return 0
 
 
@@ -168,9 +186,16 @@ def _options(loaded: Loaded) -> ServerOptions:
     return ServerOptions(config.server.drain, config.server.drain_delay, tls)
 
 
-def _greet(sockets: list[socket.socket], *, secure: bool) -> None:
+def _served_on(listener: str, config: GatewayConfig) -> str:
+    if listener != config.admin.listen:
+        return " for /metrics"
+    alone = config.metrics.listen not in (None, listener)
+    return " for the endpoints that want admin" + ("" if alone else " and /metrics")
+
+
+def _greet(sockets: list[socket.socket], *, secure: bool, what: str = "") -> None:
     scheme = "https" if secure else "http"
     for sock in sockets:
         host, port = sock.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}\n")
+        sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}{what}\n")

@@ -29,7 +29,7 @@ from propylon.proxy.exchange import Exchange, IncomingBody
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
-from propylon.proxy.route import Authenticate, PrivacyPreference, Route
+from propylon.proxy.route import Authenticate, PrivacyPreference, Route, Sender
 from propylon.stores.memory import MemoryRevocations
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Answer, Flow, Outgoing, Sink
@@ -200,9 +200,9 @@ def _recorded(route: Route, run: DryRun) -> Route:
         run.note("authenticate", str(principal))
         return principal
 
-    def authorize(principal: Principal, client: str) -> None:
+    def authorize(principal: Principal, request: Request, sender: Sender) -> None:
         try:
-            route.authorize(principal, client)
+            route.authorize(principal, request, sender)
         except GatewayError as error:
             run.note("authorize", error)
             raise

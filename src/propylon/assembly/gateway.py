@@ -35,7 +35,7 @@ from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.principal import Principal, identify
 from propylon.services.registry import Registry
 from propylon.stores.siblings import Siblings
-from propylon.telemetry.audit import Audit
+from propylon.telemetry.audit import Audit, check_file
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
 
@@ -90,6 +90,7 @@ class Gateway:
         self._audit = Audit()
         self._gate = AdminGate()
         trail = AuditTrail(self._audit)
+        self._check_audit_file()
         self._token_services = self._open_token_services(trail)
         metrics = Metrics()
         self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
@@ -127,6 +128,18 @@ class Gateway:
             return TokenServices(self.config, self._verify, self._gate, trail)
         except CannotUseDatabase as error:
             place = self.loaded.places.problem(("auth", "tokens", "database"), str(error))
+            raise ConfigError([place]) from error
+
+    def _check_audit_file(self) -> None:
+        """Raise ConfigError if the file of the audit log cannot be written: a gateway must not lose its records."""
+        file = self.config.log.audit.file
+        if file is None:
+            return
+        try:
+            check_file(file)
+        except OSError as error:
+            message = f"cannot write {file}: {(error.strerror or 'unknown reason').lower()}"
+            place = self.loaded.places.problem(("log", "audit", "file"), message)
             raise ConfigError([place]) from error
 
     def _awaited_keys(self) -> str | None:

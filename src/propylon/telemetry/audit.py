@@ -25,7 +25,7 @@ from propylon.proxy.exchange import Exchange
 from propylon.telemetry.access_log import Stamp
 from propylon.telemetry.writer import Output, to_descriptor
 
-__all__ = ["SILENT", "Audit", "Outcome", "as_line", "pseudonymous", "to_file"]
+__all__ = ["SILENT", "Audit", "Outcome", "as_line", "check_file", "pseudonymous", "to_file"]
 
 Outcome = Literal["success", "failure"]
 Sink = Callable[[dict[str, Any]], None]
@@ -147,13 +147,22 @@ def to_file(path: str, on_failure: Callable[[OSError], None]) -> Output:
     return _File(path, on_failure).write
 
 
+def check_file(path: str) -> None:
+    """Raise OSError if the file cannot be appended to. It is made if it does not exist."""
+    os.close(_open(path))
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+
+
 class _File:
     """A file that is appended to. Workers share it: with O_APPEND each batch of whole lines is written at the end."""
 
     def __init__(self, path: str, on_failure: Callable[[OSError], None]) -> None:
         self._path = path
         self._on_failure = on_failure
-        self._descriptor = self._open()
+        self._descriptor = _open(self._path)
 
     def write(self, batch: bytes) -> None:
         try:
@@ -161,13 +170,10 @@ class _File:
                 os.close(self._descriptor)
                 self._descriptor = -1
             if self._descriptor < 0:
-                self._descriptor = self._open()
+                self._descriptor = _open(self._path)
             to_descriptor(self._descriptor, raises=True)(batch)
         except OSError as error:
             self._on_failure(error)
-
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
 
     def _is_another(self) -> bool:
         """Tell whether the path leads to another file than the open one."""

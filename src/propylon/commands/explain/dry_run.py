@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH
+from propylon.config.models.endpoints import PUBLIC
 from propylon.config.reading.load import Loaded
 from propylon.edge.body import Body
 from propylon.edge.trust import Trust
@@ -126,7 +127,8 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
         replace(entry, route=_recorded(entry.route, run))
         for entry in entries(loaded, recorder, stages=stages)
     ]
-    run.table = Table(entry.route for entry in run.entries)
+    # The example is a request to the public listener.
+    run.table = Table(entry.route for entry in run.entries if entry.route.listener == PUBLIC)
     # A fixed seed: the ids are examples, and the output of the command is the same each time.
     chance = random.Random(0).getrandbits  # noqa: S311
     pipeline = Pipeline(run.table, (recorder.ended,), clock=_frozen_clock, chance=chance)

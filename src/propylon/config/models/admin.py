@@ -94,7 +94,7 @@ class DocsConfig(ConfigModel):
         if isinstance(data, bool):
             data = {"access": data}
         if isinstance(data, dict) and isinstance(data.get("access"), bool):
-            # YAML 1.1 reads `off` as false, and `on` as true.
+            # YAML 1.1 reads `off` as false: the operator may have written that from habit.
             data = {**data, "access": "public" if data["access"] else "off"}
         return data
 

@@ -1,5 +1,6 @@
 """Define the sections `server`, `tls` and `log`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
@@ -95,6 +96,17 @@ class AuditConfig(ConfigModel):
         " `X-Privacy-Level: strict`. When not set, it is made from auth.jwt.secret; without one, each worker makes its"
         " own, and hashes of two workers differ.",
     )
+
+    @field_validator("file")
+    @classmethod
+    def _in_a_folder(cls, file: str | None) -> str | None:
+        if file is not None and not Path(file).parent.is_dir():
+            msg = f"there is no directory {Path(file).parent}; make it, or write another path"
+            raise ValueError(msg)
+        if file is not None and Path(file).is_dir():
+            msg = f"{file} is a directory; write the path of a file in it, such as {file}/audit.log"
+            raise ValueError(msg)
+        return file
 
     @field_validator("key")
     @classmethod

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from operator import attrgetter
 
+from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.spelling import did_you_mean
+from propylon.config.models.syntax import shape
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import Problem
 
-__all__ = ["needs_restart", "refused", "with_listeners_of"]
+__all__ = ["needs_restart", "refused", "shadowed", "with_listeners_of"]
 
 
 def refused(
@@ -23,6 +25,27 @@ def refused(
     """
     yield from _orphans(loaded, policies)
     yield from _emptied(loaded, in_force)
+
+
+def shadowed(loaded: Loaded, endpoints: Iterable[Endpoint]) -> Iterator[Problem]:
+    """Yield the routes whose very path an endpoint on `gateway.api` has taken, for one of their methods.
+
+    The endpoint would answer, and the route's token, scopes and policies would guard nothing any more.
+    """
+    taken: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        taken.setdefault(shape(endpoint.path), []).append(endpoint)
+    if not taken:
+        return
+    for at, route in enumerate(loaded.config.routes):
+        if any(_share(route.methods, one.methods) for one in taken.get(shape(route.path), ())):
+            msg = "is also the path of an endpoint on gateway.api, which would answer in its place"
+            msg += "; give one of them another path"
+            yield loaded.places.problem(("routes", at, "path"), msg)
+
+
+def _share(methods: Collection[str], others: Collection[str] | None) -> bool:
+    return not methods or others is None or not set(methods).isdisjoint(others)
 
 
 def _orphans(loaded: Loaded, policies: Collection[str]) -> Iterator[Problem]:
@@ -59,8 +82,9 @@ def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: boo
 
     `verifying`: there is what goes with tokens, since the start; it follows by itself.
     """
-    for key in ("server.host", "server.port", "server.workers", "server.drain", "server.drain_delay",
-                "prefix", "log.format", "log.audit", "admin.listen", "metrics.listen"):  # fmt: skip
+    for key in ("server.host", "server.port", "server.workers", "server.state_dir", "server.drain",
+                "server.drain_delay", "prefix", "log.format", "log.audit", "admin.listen",
+                "metrics.listen"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
     if (before.tls.certificate is None) != (after.tls.certificate is None):

@@ -1,4 +1,4 @@
-"""Hold what exists only while a loop runs, and put configurations in force, the first and the later ones."""
+"""Hold what exists only while an event loop runs, and put configurations into force: the first, and each reload's."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
 from propylon.services.health import Checks
 from propylon.services.service import Service
-from propylon.stores.siblings import Siblings
+from propylon.stores.shared import Shared
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.audit import Audit, as_line, to_file
 from propylon.telemetry.events import Events
@@ -72,6 +72,8 @@ log = logging.getLogger(__name__)
 # Exchanges end within this of their deadline; a connection's silence may last a little longer.
 _EXCHANGE_TICK = 0.025
 _CONNECTION_TICK = 0.25
+# Seconds that a stop waits for what the workers share.
+_LET_GO = 1.0
 _STDOUT = 1  # its descriptor: one write, past Python's buffers
 
 
@@ -85,7 +87,7 @@ class Components:
     token_services: TokenServices | None  # None: nothing verifies tokens
     health: HealthState
     metrics: Metrics
-    siblings: Siblings
+    shared: Shared
     audit: Audit
     gate: AdminGate
     policies: dict[str, list[Policy]] = field(default_factory=dict)
@@ -96,12 +98,12 @@ class Components:
 
 
 class Running:
-    """The core, its pools, its clocks, its log."""
+    """The data plane, its pools, clocks and log, for as long as an event loop runs."""
 
     def __init__(
         self, components: Components, loaded: Loaded, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Make the parts; `begin` puts the configuration in force."""
+        """Make the parts; `start` puts the configuration into force."""
         self.loaded = loaded
         self._begun = loaded.config  # what cannot change is as it says, whatever reloads say
         self._components = components
@@ -127,7 +129,8 @@ class Running:
         self.membership = Membership(
             self.config, self._pools, self._resolver, self._create, self._publish
         )
-        self.membership.listen(components.siblings, loop)
+        components.shared.start(loop)
+        self.membership.join(components.shared.facts)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
@@ -150,7 +153,7 @@ class Running:
     # The first configuration, and the later ones
 
     def start(self) -> None:
-        """Put the first configuration in force; say what an operator should know of it."""
+        """Put the first configuration into force; log the warnings about it."""
         services = self._services.plan(self.config.services, self._dependencies)
         self._switch(self.loaded, self.authentication, services)
         for warning in self.loaded.warnings:
@@ -160,10 +163,10 @@ class Running:
                 log.warning("nothing listens on %s: only `propylon run` opens it", listener)
 
     def apply(self, loaded: Loaded) -> None:
-        """Go over to another configuration: it is made beside the one in force, and swapped in.
+        """Put another configuration into force: compile it beside the one in force, then swap one reference.
 
-        A request sees the one or the other. What did not change goes on: connections, breakers,
-        counts, probes, streams.
+        A request sees the one or the other. What did not change goes on: connections, breakers, counts, probes,
+        streams.
         """
         for key in needs_restart(
             self._begun, loaded.config, verifying=self._components.token_services is not None
@@ -187,7 +190,7 @@ class Running:
         services.apply(self._services)
         self._verify_with(authentication)
         if self._components.token_services is not None:
-            self._components.token_services.start()
+            self._components.token_services.start(self._components.shared.facts)
             self._components.token_services.apply(loaded.config.auth)
         for service in services.by_name.values():
             service.fleet.watch(self._checks)
@@ -207,7 +210,7 @@ class Running:
             published.start()
 
     def _create(self, name: str) -> Service:
-        """Make a service that nobody wrote down, for somebody who has registered."""
+        """Make a service that is not in the file, for an instance that has registered."""
         service = compile_service(name, ServiceConfig(), self._dependencies).service
         service.fleet.watch(self._checks)
         return service
@@ -231,7 +234,8 @@ class Running:
                 *find_endpoints(self._components.api, self._components.routes),
             ),
             policies={
-                name: compose_policies(some) for name, some in self._components.policies.items()
+                name: partial(compose_policies, tuple(some))
+                for name, some in self._components.policies.items()
             },
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
@@ -240,7 +244,10 @@ class Running:
 
     def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
         if self._limit is None or self._limit[0] != written:
-            self._limit = (written, compile_limit(written, self._loop.time))
+            self._limit = (
+                written,
+                compile_limit(written, self._components.shared.counters, self._loop.time),
+            )
         return self._limit[1]
 
     def _swap(self, tables: dict[str, Table]) -> None:
@@ -330,8 +337,18 @@ class Running:
             return partial(as_text, coloured=os.isatty(_STDOUT))
         return as_json
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
+        try:
+            async with asyncio.timeout(_LET_GO):
+                await self._components.shared.stop()
+        except TimeoutError:
+            log.warning("stopping: what the workers share was not let go of in time")
+        finally:
+            self._close()
+        await asyncio.sleep(0)  # what was cancelled ends in the next turn
+
+    def _close(self) -> None:
         self._verify_with(None)
         self.membership.close()
         self._prober.close()

@@ -63,7 +63,9 @@ class Pipeline:
             principal = exchange.principal = await route.authenticate(request)
             route.authorize(principal, request, downstream.origin)
             if route.before is not None:
+                began = self._clock()
                 await route.before(request, principal)
+                exchange.held = self._clock() - began
             if route.limit is not None:
                 await route.limit(request, principal, downstream.origin.client)
             answer = await route.forward(exchange, request, route)

@@ -407,3 +407,18 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     gateway = Gateway("fast", written(tmp_path, log=log), tmp_path)
     assert gateway.process.wait(30) == 2
     assert f"log.audit.file: cannot write {file}: no such file or directory" in gateway.said()
+
+
+def test_a_file_that_is_lost_later(tmp_path: Path) -> None:
+    """Each record that is lost is an error in the log, and requests go on."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log = {"audit": {"file": str(folder / "audit.log")}}
+    gateway = Gateway("fast", written(tmp_path, log=log), tmp_path)
+    gateway.wait_ready()
+    (folder / "audit.log").unlink()
+    folder.rmdir()
+    assert log_in(gateway).status in (401, 503)
+    wait(lambda: "the audit log cannot be written, records are lost" in gateway.said())
+    assert ask(gateway.port, target="/livez").status == 200
+    assert gateway.stop() == 0

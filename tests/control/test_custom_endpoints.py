@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.routing import Match
 
-from propylon.compile.routes import Parts, access_of, compile_table
+from propylon.compile.access import access_of
+from propylon.compile.routes import Parts, compile_table
 from propylon.config.models.endpoints import Access, Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.control.app import create_app

@@ -207,6 +207,15 @@ FOREIGN = [
     said("127.0.0.1", FAR),
     said(FAR, "127.0.0.1"),
     [*said(FAR), ("X-Real-IP", "127.0.0.1"), ("Forwarded", "for=127.0.0.1")],
+    # Each header alone: whoever wrote it stands in between, and says nothing of whom it speaks for.
+    [("X-Real-IP", FAR)],
+    [("Forwarded", "proto=https")],
+    [("Via", "1.1 proxy")],
+    [("X-Forwarded-Host", "shop.example")],
+    [("X-Forwarded-Proto", "https")],
+    [("X-Forwarded-Port", "443")],
+    [("X-Forwarded-Server", "proxy")],
+    [("X-Forwarded", FAR)],
 ]
 
 

@@ -1,6 +1,7 @@
 """Put the parts together, and hold what lives while a loop runs.
 
 - `gateway`: the façade, `Gateway`.
+- `components`: what exists before a loop runs and outlives reloads.
 - `running`: what exists only while a loop runs; puts configurations in force.
 - `reload`: reload beside the requests; which configurations must not replace the one in force.
 - `carry`: build the services of a new configuration from those in force.

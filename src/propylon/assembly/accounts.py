@@ -13,6 +13,8 @@ from fastapi import APIRouter
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.control import tokens, users
+from propylon.control.admin import AdminGate
+from propylon.control.audit import AuditTrail
 from propylon.control.issuer import Issuer
 from propylon.control.ports import Verify
 from propylon.control.sessions import Sessions
@@ -46,7 +48,13 @@ _ID_BYTES = 16
 class TokenServices:
     """What there is behind the token endpoints, and what goes on beside them."""
 
-    def __init__(self, config: GatewayConfig, verify: Verify) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        verify: Verify,
+        gate: AdminGate | None = None,
+        trail: AuditTrail | None = None,
+    ) -> None:
         """Take it from the configuration; no database is opened or created before it is used.
 
         Raises CannotUseDatabase.
@@ -82,6 +90,8 @@ class TokenServices:
                 clock=time.time,
                 sessions=self._sessions,
                 grants=grants,
+                gate=gate,
+                trail=trail,
             ),
             users.router(config.prefix, accounts if self._sessions is not None else None),
         )

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
+from propylon.assembly.components import Components
 from propylon.assembly.reload import Reloads, shadowed
-from propylon.assembly.running import Components, Running
+from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
@@ -22,17 +23,20 @@ from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError
 from propylon.control import circuits, health, registry
 from propylon.control import metrics as monitoring
+from propylon.control.admin import AdminGate
 from propylon.control.app import create_app, offer_password
+from propylon.control.audit import AuditTrail
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
 from propylon.control.policies import Policy, check_policy
 from propylon.edge.asgi import serve
-from propylon.edge.state import STATE_KEY
+from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.principal import Principal, identify
 from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
+from propylon.telemetry.audit import Audit, check_file
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
 
@@ -89,15 +93,19 @@ class Gateway:
         self.on_reload: Callable[[Loaded], None] | None = None
         self._reloads = Reloads(self)
         self._running: Running | None = None
-        self._token_services = self._open_token_services()
+        self._audit = Audit()
+        self._gate = AdminGate()
+        trail = AuditTrail(self._audit)
+        self._check_audit_file()
+        self._token_services = self._open_token_services(trail)
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
         self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
         routers = [
             health.router(self._health),
             monitoring.router(metrics.render),
-            registry.router(self.config.prefix, self._registry),
-            circuits.router(self.config.prefix, lambda: self._health.services),
+            registry.router(self.config.prefix, self._registry, self._gate, trail),
+            circuits.router(self.config.prefix, lambda: self._health.services, self._gate),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -112,19 +120,33 @@ class Gateway:
             health=self._health,
             metrics=metrics,
             shared=shared,
+            audit=self._audit,
+            gate=self._gate,
         )
         self.asgi = _App(self)
 
-    def _open_token_services(self) -> TokenServices | None:
+    def _open_token_services(self, trail: AuditTrail) -> TokenServices | None:
         if not self.config.auth.verifies:
             return None
         from propylon.assembly.accounts import TokenServices  # noqa: PLC0415 — as above
         from propylon.stores.database import CannotUseDatabase  # noqa: PLC0415
 
         try:
-            return TokenServices(self.config, self._verify)
+            return TokenServices(self.config, self._verify, self._gate, trail)
         except CannotUseDatabase as error:
             place = self.loaded.places.problem(("auth", "tokens", "database"), str(error))
+            raise ConfigError([place]) from error
+
+    def _check_audit_file(self) -> None:
+        """Raise ConfigError if the file of the audit log cannot be written: a gateway must not lose its records."""
+        file = self.config.log.audit.file
+        if file is None:
+            return
+        try:
+            check_file(file)
+        except OSError as error:
+            message = f"cannot write {file}: {(error.strerror or 'unknown reason').lower()}"
+            place = self.loaded.places.problem(("log", "audit", "file"), message)
             raise ConfigError([place]) from error
 
     def _awaited_keys(self) -> str | None:
@@ -144,13 +166,15 @@ class Gateway:
             return None
         return running.membership.registry
 
-    def own_process(self) -> None:
+    def own_process(self, audit_key: bytes = b"") -> None:
         """Say that the process is the gateway's own, as under `propylon run`; before the start.
 
-        It then writes its log to descriptor 1, and has the logger `propylon` for itself. Embedded in an application
-        it leaves both to its host.
+        It then writes its log to descriptor 1, has the logger `propylon` for itself, and opens the listeners of
+        `admin.listen` and `metrics.listen`. Embedded in an application it leaves all this to its host. `audit_key` is
+        the key of the audit log's hashes, where `log.audit.key` is not set; all workers get the same.
         """
         self._components.owns_process = True
+        self._audit.use_key(audit_key)
 
     def join(self, shared: Shared) -> None:
         """Be one of the workers that share this; before the start."""
@@ -231,7 +255,7 @@ class Gateway:
         """Run the background work. An application that mounts `asgi` must call it: a mounted app's lifespan does not run."""
         running = self.start()
         try:
-            yield {STATE_KEY: running.edge}
+            yield {STATE_KEY: running.edge, LISTENERS_KEY: running.edges}
         finally:
             await self._stop()
             if self._token_services is not None:
@@ -241,7 +265,8 @@ class Gateway:
         """Turn unready; answers close their connections from now on."""
         self._health.draining = True
         if self._running is not None:
-            self._running.edge.draining = True
+            for edge in self._running.edges.values():
+                edge.draining = True
 
     @property
     def running(self) -> Running | None:
@@ -270,6 +295,16 @@ class Gateway:
         """Raise ConfigError where the team's endpoints and the routes of the file contradict each other."""
         if problems := tuple(shadowed(self.loaded, self.custom_endpoints)):
             raise ConfigError(problems)
+
+    def record_reload(self, error: str | None = None) -> None:
+        """Write the audit record: a signal or a changed file is behind it, and no user."""
+        path = self.loaded.path
+        self._audit.record(
+            "reload",
+            "success" if error is None else "failure",
+            target=f"configuration:{'the environment' if path is None else path}",
+            error=error,
+        )
 
     def start(self) -> Running:
         """Return what runs; start it, if it does not run yet. Needs a running loop. Raises ConfigError."""

@@ -135,7 +135,8 @@ class SharedRegistry(Registry):
             self.prolong(*key, lease)
 
     def _take(self, said: Registration, addresses: tuple[str, ...]) -> None:
-        if not addresses or not self._admission.still_admits(said.host, said.port, addresses):
+        admits = self._admission.still_admits
+        if not addresses or not admits(said.service, said.host, said.port, addresses):
             raise refused(host=f"{said.host} is not let in by the rules of this worker")
         self._enter(said, addresses)
 

@@ -10,14 +10,15 @@ from dataclasses import replace
 
 from propylon.assembly.gossip import SharedRegistry
 from propylon.compile.services import upstream_tls
+from propylon.config.models.endpoints import listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
-from propylon.config.models.syntax import parse_upstream
+from propylon.config.models.syntax import parse_listen, parse_upstream
 from propylon.loop.tasks import spawn_forever
-from propylon.names.addresses import AddressFilter, AllowList
+from propylon.names.addresses import AddressFilter
 from propylon.names.lookup import is_own_address
 from propylon.names.resolve import Resolver
-from propylon.services.admission import Admission
+from propylon.services.admission import Admission, Allowed
 from propylon.services.discovery import Discovery, Members
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
@@ -99,11 +100,18 @@ class Membership:
 
     def _admission(self) -> Admission:
         registry = self._config.registry
-        rules = AllowList(registry.allow if registry.enabled else ())
+        written = registry.allow if registry.enabled else {}
+        rules = {service: Allowed(some) for service, some in written.items()}
         return Admission(rules, self._resolver, self._is_ours)
 
     def _is_ours(self, address: str, port: int) -> bool:
-        return port == self._config.server.port and is_own_address(address)
+        return port in self._ports and is_own_address(address)
+
+    @property
+    def _ports(self) -> set[int]:
+        """The ports on which the gateway listens."""
+        listeners = listeners_of(self._config)
+        return {self._config.server.port, *(parse_listen(listener)[1] for listener in listeners)}
 
     def _connect(
         self, service: str, address: Address, permit: AddressFilter, *, probing: bool

@@ -55,6 +55,9 @@ class Reloadable(Protocol):
     def guarded(self) -> Collection[str]:
         """The names of the routes that have a policy."""
 
+    def record_reload(self, error: str | None = None) -> None:
+        """Write the audit record of a reload; `error` says why nothing has changed."""
+
     @property
     def custom_endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoints that a team has put on `gateway.api`."""
@@ -128,6 +131,7 @@ class Reloads:
         if isinstance(found, tuple):
             for problem in found:
                 log.error("reload: nothing changes: %s", problem)
+            self._gateway.record_reload("; ".join(map(str, found)))
             return False
         running = self._gateway.running
         if running is None:
@@ -136,14 +140,16 @@ class Reloads:
         freezes = running.owns_process and _changed(running.config, found.config) >= _MANY
         if freezes:
             gc.collect()
+        _announce(running, found)
+        found = with_listeners_of(running.begun, found)
         change = yield from running.prepare(found)
         old = yield from _parts(running)
         if self._count != count or self._gateway.running is not running:
             return False  # one that was read later is in force, or the gateway has stopped
         self._count += 1
-        _announce(running, found)
         running.switch(change)
         self._gateway.loaded = found
+        self._gateway.record_reload()
         log.warning(
             "reload: %d services, %d routes", len(found.config.services), len(found.config.routes)
         )
@@ -258,13 +264,27 @@ def _emptied(loaded: Loaded, in_force: GatewayConfig) -> Iterator[Problem]:
         yield loaded.places.problem(("routes",), msg)
 
 
+def with_listeners_of(begun: GatewayConfig, loaded: Loaded) -> Loaded:
+    """Return what was loaded, with the listeners that are open: others would have endpoints, and nobody listening."""
+    config = loaded.config
+    listen = (begun.admin.listen, begun.metrics.listen)
+    if listen == (config.admin.listen, config.metrics.listen):
+        return loaded
+    update = {
+        "admin": config.admin.model_copy(update={"listen": listen[0]}),
+        "metrics": config.metrics.model_copy(update={"listen": listen[1]}),
+    }
+    return replace(loaded, config=config.model_copy(update=update))
+
+
 def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: bool) -> Iterator[str]:
     """Yield the keys whose change needs a start: sockets, processes, the paths of the built-in endpoints.
 
     `verifying`: there is what goes with tokens, since the start; it follows by itself.
     """
     for key in ("server.host", "server.port", "server.workers", "server.state_dir", "server.drain",
-                "server.drain_delay", "prefix", "log.format"):  # fmt: skip
+                "server.drain_delay", "prefix", "log.format", "log.audit", "admin.listen",
+                "metrics.listen"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
     if (before.tls.certificate is None) != (after.tls.certificate is None):

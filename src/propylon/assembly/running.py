@@ -8,26 +8,24 @@ import os
 import random
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
-
-from fastapi import FastAPI
-from starlette.routing import BaseRoute
+from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.carry import ServiceSet
+from propylon.assembly.components import Components
 from propylon.assembly.membership import Membership
+from propylon.compile.access import admin_rule
 from propylon.compile.limits import compile_limit
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Compiled, Parts, compile_slowly
 from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.auth import TokenRateLimitConfig
-from propylon.config.models.endpoints import Endpoint
+from propylon.config.models.endpoints import PUBLIC, Area, listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
 from propylon.control.custom_endpoints import find_endpoints
-from propylon.control.health import HealthState
 from propylon.control.policies import Policy, compose_policies
 from propylon.edge.state import EdgeState
 from propylon.edge.trust import Trust
@@ -40,23 +38,21 @@ from propylon.proxy.forward import Forward
 from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
-from propylon.proxy.principal import Principal
 from propylon.proxy.route import Authenticate, Before
 from propylon.services.health import Checks
 from propylon.services.service import Service
-from propylon.stores.shared import Shared
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
+from propylon.telemetry.audit import as_line, to_file
 from propylon.telemetry.events import Events
 from propylon.telemetry.logs import LogOutput, WriterHandler
-from propylon.telemetry.metrics import Metrics
 from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
 from propylon.upstream.inprocess import InProcess
 from propylon.upstream.pools import Pools
 from propylon.upstream.probe import Prober
+from propylon.wire.request import FieldsMemory
 
 # Databases and cryptography take half a second to load: only who verifies tokens needs them.
 if TYPE_CHECKING:
-    from propylon.assembly.accounts import TokenServices
     from propylon.compile.authentication import Authentication
 
 __all__ = ["Components", "Running"]
@@ -69,24 +65,6 @@ _CONNECTION_TICK = 0.25
 # Seconds that a stop waits for what the workers share.
 _LET_GO = 1.0
 _STDOUT = 1  # its descriptor: one write, past Python's buffers
-
-
-@dataclass(slots=True)
-class Components:
-    """What was there before the loop and outlives reloads: the app, its data, a team's policies."""
-
-    api: FastAPI
-    routes: tuple[BaseRoute, ...]  # of the app, the gateway's own
-    endpoints: tuple[Endpoint, ...]  # the same, as they are routed
-    token_services: TokenServices | None  # None: nothing verifies tokens
-    health: HealthState
-    metrics: Metrics
-    shared: Shared
-    policies: dict[str, list[Policy]] = field(default_factory=dict)
-    override: Principal | None = None
-    owns_process: bool = (
-        False  # `propylon run`: stdout, the logger and the collector are the gateway's own
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +114,12 @@ class Running:
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
+        self._audit_writer = self._attach_audit(render)
         self.edge = self._edge()
+        # The edge of each listener, by its name. They share all but their routes.
+        self.edges = {PUBLIC: self.edge}
+        for listener in listeners_of(self.config):
+            self.edges[listener] = self._other_edge()
         self.authentication: Authentication | None = None
         self.authentication = self._authenticated(self.config)
         self._services = ServiceSet()
@@ -173,6 +156,9 @@ class Running:
         self.switch(at_once(self.prepare(self.loaded)))
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
+        if not self._components.owns_process:
+            for listener in listeners_of(self.config):
+                log.warning("nothing listens on %s: only `propylon run` opens it", listener)
 
     def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
         """Build another configuration beside the one in force, in slices; nothing changes yet."""
@@ -272,18 +258,24 @@ class Running:
 
     def _swap(self, compiled: Compiled) -> None:
         self._compiled = compiled
-        self.edge.pipeline.table = compiled.table
-        self._components.metrics.settle(compiled.table)
+        for listener, table in compiled.tables.items():
+            self.edges[listener].pipeline.table = table
+        self._components.metrics.settle(*compiled.tables.values())
 
     def _adjust(self, config: GatewayConfig) -> None:
         """Set the limits of the edge, and what is logged."""
-        edge, server = self.edge, config.server
-        edge.trust = _trust(config)
-        edge.origins.clear()
-        edge.max_header = server.max_header
-        edge.header_timeout = server.timeouts.header
-        edge.idle_timeout = server.timeouts.idle
-        edge.body_timeout = server.timeouts.body
+        server = config.server
+        for edge in self.edges.values():
+            edge.trust = _trust(config)
+            edge.origins.clear()
+            edge.max_header = server.max_header
+            edge.header_timeout = server.timeouts.header
+            edge.idle_timeout = server.timeouts.idle
+            edge.body_timeout = server.timeouts.body
+        areas: tuple[Area, ...] = get_args(Area)
+        self._components.gate.apply(
+            {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
+        )
         self._access_log.least = LEVELS[config.log.level]
         self._log.set_level(LEVELS[config.log.level])
 
@@ -304,17 +296,19 @@ class Running:
             before=self.authentication,
         )
 
-    def _edge(self) -> EdgeState:
-        config = self.config
-        pipeline = Pipeline(
+    def _pipeline(self) -> Pipeline:
+        return Pipeline(
             Table(()),
             (self._access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,
         )
+
+    def _edge(self) -> EdgeState:
+        config = self.config
         timeouts = config.server.timeouts
         return EdgeState(
-            pipeline=pipeline,
+            pipeline=self._pipeline(),
             trust=_trust(config),
             ticker=Ticker(self._loop, _CONNECTION_TICK),
             outbox=self._outbox,
@@ -324,6 +318,26 @@ class Running:
             idle_timeout=timeouts.idle,
             body_timeout=timeouts.body,
         )
+
+    def _other_edge(self) -> EdgeState:
+        return replace(self.edge, pipeline=self._pipeline(), memory=FieldsMemory(), origins={})
+
+    def _attach_audit(self, render: Format) -> LineWriter | None:
+        """Begin the audit log; return the writer of its file, if it has one."""
+        written, audit = self.config.log.audit, self._components.audit
+        if written.key is not None:
+            audit.use_key(written.key.get_secret_value().encode())
+        if written.file is None:
+            audit.attach(lambda fields: self._writer.write(render(fields)))
+            return None
+        writer = LineWriter(to_file(written.file, self._on_audit_failure), self._loop)
+        audit.attach(lambda fields: writer.write(as_line(fields)))
+        return writer
+
+    def _on_audit_failure(self, error: OSError) -> None:
+        """Say, from the writer's thread, that records are lost."""
+        message = "the audit log cannot be written, records are lost: %s"
+        self._loop.call_soon_threadsafe(log.error, message, error)
 
     def _render(self) -> Format:
         if self.config.log.format == "text":
@@ -347,6 +361,9 @@ class Running:
         self._prober.close()
         self._pools.close()
         self._log.close()
+        self._components.audit.attach(None)
+        if self._audit_writer is not None:
+            self._audit_writer.close()
         self._writer.close()
 
 

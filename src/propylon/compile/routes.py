@@ -11,9 +11,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, takewhile
 
+from propylon.compile.access import AUTH, authorize
+from propylon.compile.cors import compile_cors, replaced_headers
 from propylon.compile.headers import Headers, compile_headers
-from propylon.config.models.cors import CorsConfig
-from propylon.config.models.endpoints import Access, Endpoint
+from propylon.config.models.endpoints import (
+    PUBLIC,
+    Endpoint,
+    listeners_of,
+    served,
+)
 from propylon.config.models.schema import (
     BUILTIN_SERVICE,
     GatewayConfig,
@@ -23,8 +29,10 @@ from propylon.config.models.schema import (
 )
 from propylon.loop.slices import at_once
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
-from propylon.proxy.authorize import Authorize, anybody, loopback_or, permitted
-from propylon.proxy.cors import Cors
+from propylon.proxy.authorize import (
+    Authorize,
+    permitted,
+)
 from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
@@ -40,9 +48,15 @@ from propylon.services import balance
 from propylon.services.service import Fleet, Instance, Service
 from propylon.upstream.ports import Timeouts, Upstream
 
-__all__ = ["BUILTIN_SERVICE", "Compiled", "Parts", "access_of", "compile_slowly", "compile_table"]
+__all__ = [
+    "BUILTIN_SERVICE",
+    "Compiled",
+    "Parts",
+    "compile_slowly",
+    "compile_table",
+    "compile_tables",
+]
 
-_WILDCARD = "://*."
 # Routes that are made before the loop gets a turn: a fifth of a millisecond.
 _SLICE = 16
 
@@ -84,23 +98,14 @@ class Parts:
         return self.stages
 
 
-_ACCESS: dict[Access, tuple[str, Authorize]] = {
-    "public": ("none", anybody),
-    "checked": ("optional", anybody),
-    "known": ("required", anybody),
-    "local": ("optional", loopback_or("admin")),
-    "read": ("required", permitted(["read"], [])),
-    "admin": ("required", permitted(["admin"], [])),
-}
-
-
 class _Compiler:
     """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
     def __init__(self, config: GatewayConfig, parts: Parts) -> None:
+        self._config = config
         self._max_body = config.server.max_body
         self._authenticate = parts.authenticate
-        self._replaced = _replaced(config.cors)
+        self._replaced = replaced_headers(config.cors)
         self._parts = parts
         # The models of a configuration live as long as it does, so their addresses tell them apart.
         self._headers: dict[int, Headers] = {}
@@ -120,6 +125,9 @@ class _Compiler:
             parts.forward,
             parts.endpoints,
             parts.limit,
+            self._config.admin,
+            self._config.metrics,
+            self._config.cors,
         )
 
     def is_current(self, routes: Sequence[Route], written: RouteConfig, service: Service) -> bool:
@@ -198,16 +206,16 @@ class _Compiler:
         return known
 
     def builtin_routes(self) -> Iterable[Route]:
-        """Yield a route for each endpoint that the app in this process answers."""
+        """Yield a route for each endpoint that the app in this process answers, on each of its listeners."""
         instance = Instance(
             id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self._parts.builtin
         )
         service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
-        for endpoint in self._parts.endpoints:
-            yield self._builtin(endpoint, service)
+        for written in self._parts.endpoints:
+            for listener, endpoint in served(written, self._config):
+                yield self._builtin(endpoint, service, listener)
 
-    def _builtin(self, endpoint: Endpoint, service: Service) -> Route:
-        auth, authorize = _ACCESS[endpoint.access]
+    def _builtin(self, endpoint: Endpoint, service: Service, listener: str) -> Route:
         largest = endpoint.max_body
         return Route(
             name=endpoint.path,
@@ -217,29 +225,48 @@ class _Compiler:
                 methods=endpoint.methods,
             ),
             service=service,
-            authenticate=self._authenticate[auth],
-            authorize=authorize,
+            authenticate=self._authenticate[AUTH[endpoint.access]],
+            authorize=authorize(self._config, endpoint),
             forward=self._parts.forward,
             timeouts=service.timeouts,
             max_body=self._max_body if largest is None else largest,
             response_remove=self._replaced,
             privacy=_OPTIONAL,
             limit=self._parts.limit if endpoint.limited else None,
+            listener=listener,
+            access=endpoint.access,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A table, and what it was made of: the next one keeps what has not changed."""
+    """A table, and what it was made of: the next one keeps what has not changed.
+
+    `table` is the public listener's, with the file's routes. `others` are the tables of `admin.listen` and
+    `metrics.listen`, by the listener.
+    """
 
     table: Table
+    others: Mapping[str, Table] = field(default_factory=dict)
     config: GatewayConfig = field(default_factory=GatewayConfig)
     basis: tuple[object, ...] = ()
 
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The table of each listener."""
+        return {PUBLIC: self.table, **self.others}
+
 
 def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Service]) -> Table:
-    """Return the table of all routes, including those of the built-in endpoints."""
-    return at_once(compile_slowly(config, parts, services)).table
+    """Return the table of the public listener."""
+    return compile_tables(config, parts, services)[PUBLIC]
+
+
+def compile_tables(
+    config: GatewayConfig, parts: Parts, services: Mapping[str, Service]
+) -> dict[str, Table]:
+    """Return the table of each listener, those of `admin.listen` and `metrics.listen` included."""
+    return at_once(compile_slowly(config, parts, services)).tables
 
 
 def compile_slowly(
@@ -257,7 +284,12 @@ def compile_slowly(
     if before is not None and before.basis != basis:
         before = None
     own, made = yield from _made(before)
-    routes = own or list(compiler.builtin_routes())
+    others = {} if before is None else before.others
+    if not own:
+        builtin = list(compiler.builtin_routes())
+        own = [route for route in builtin if route.listener == PUBLIC]
+        others = _other_tables(config, builtin)
+    routes = own
     for at, written in enumerate(config.routes):
         service = services[written.service]
         known = made.get(id(written))
@@ -268,9 +300,24 @@ def compile_slowly(
         if at % _SLICE == 0:
             yield
     table = yield from Table.slowly(
-        routes, services.values(), _cors(config.cors), None if before is None else before.table
+        routes,
+        services.values(),
+        compile_cors(config.cors),
+        None if before is None else before.table,
     )
-    return Compiled(table, config, basis)
+    return Compiled(table, others, config, basis)
+
+
+def _other_tables(config: GatewayConfig, builtin: Iterable[Route]) -> dict[str, Table]:
+    """Return the tables of `admin.listen` and `metrics.listen`: only built-in endpoints stand on them."""
+    builtin = list(builtin)
+    return {
+        listener: Table(
+            [route for route in builtin if route.listener == listener],
+            cors=compile_cors(config.cors),
+        )
+        for listener in listeners_of(config)
+    }
 
 
 def _made(
@@ -287,36 +334,6 @@ def _made(
         if at % _SLICE == 0:
             yield
     return own, made
-
-
-def access_of(route: Route) -> Access:
-    """Return the access rule of a built-in route: the inverse of `_ACCESS`."""
-    matching = (access for access, (_, rule) in _ACCESS.items() if rule is route.authorize)
-    if route.authorize is not anybody:
-        return next(matching, "known")
-    return "public" if route.authenticate is anonymous else "known"
-
-
-def _cors(written: CorsConfig) -> Cors | None:
-    if not written.origins:
-        return None
-    plain = (origin for origin in written.origins if _WILDCARD not in origin)
-    below = (origin.split(_WILDCARD) for origin in written.origins if _WILDCARD in origin)
-    return Cors(
-        origins=frozenset(origin.encode("ascii") for origin in plain),
-        wildcards=tuple((f"{scheme}://".encode(), f".{host}".encode()) for scheme, host in below),
-        any_origin="*" in written.origins,
-        methods=", ".join(written.methods).encode("ascii"),
-        headers=", ".join(written.headers).encode("ascii"),
-        exposed=", ".join(written.expose).encode("ascii"),
-        credentials=written.credentials,
-        max_age=int(written.max_age),
-    )
-
-
-def _replaced(written: CorsConfig) -> tuple[bytes, ...]:
-    cors = _cors(written)
-    return () if cors is None else cors.replaced
 
 
 def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from propylon.assembly.gateway import Gateway
-from propylon.config.models.schema import ServerConfig, TlsConfig
+from propylon.assembly.reload import with_listeners_of
+from propylon.config.models.endpoints import listeners_of
+from propylon.config.models.schema import GatewayConfig, ServerConfig, TlsConfig
+from propylon.config.models.syntax import parse_listen
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
 from propylon.process.last_good import LastGood
 from propylon.process.server import (
     CannotListen,
     Hooks,
+    Others,
     ServerOptions,
     exit_quietly,
     listen,
@@ -36,6 +42,7 @@ log = logging.getLogger(__name__)
 
 CANNOT_LISTEN = 1
 UNUSABLE = 2
+_AUDIT_KEY = 32  # bytes
 
 Build = Callable[[Shared], Gateway]
 
@@ -95,6 +102,7 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     try:
         _options(loaded)
         sockets = listen(server.host, server.port)
+        others = {name: listen(*parse_listen(name)) for name in listeners_of(loaded.config)}
         shared = share(loaded)
     except CannotListen as error:
         sys.stderr.write(f"propylon: {error}\n")
@@ -102,18 +110,27 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
-    _greet(sockets, secure=loaded.config.tls.certificate is not None)
+    opened = _Opened(
+        loaded.config, sockets, others, loaded.path if watch else None, os.urandom(_AUDIT_KEY)
+    )
+    _greet_all(opened)
     with shared:
-        return _run(
-            partial(_work, build, sockets, loaded.path if watch else None), sockets, shared, server
-        )
+        return _run(partial(_work, build, opened), opened, shared, server)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What the workers inherit: sockets, by the configuration that was read before the fork, and a key that they share."""
+
+    config: GatewayConfig
+    sockets: list[socket.socket]
+    others: Others
+    watched: Path | None
+    audit_key: bytes
 
 
 def _run(
-    work: Callable[[Shared], int],
-    sockets: list[socket.socket],
-    shared: Shared,
-    server: ServerConfig,
+    work: Callable[[Shared], int], opened: _Opened, shared: Shared, server: ServerConfig
 ) -> int:
     """Work in this process, or in as many as there are to be workers."""
     if server.workers == 1:
@@ -124,7 +141,7 @@ def _run(
         return work(shared)
 
     def let_go() -> None:
-        for sock in sockets:
+        for sock in (*opened.sockets, *chain.from_iterable(opened.others.values())):
             sock.close()
 
     return supervise(be, server.workers, patience=_patience(server), stopping=let_go)
@@ -134,7 +151,8 @@ def _patience(server: ServerConfig) -> float:
     return server.drain_delay + server.drain
 
 
-def _work(build: Build, sockets: list[socket.socket], watched: Path | None, shared: Shared) -> int:
+def _work(build: Build, opened: _Opened, shared: Shared) -> int:
+    watched = opened.watched
     seen = None if watched is None else fingerprint(watched)  # before it is read
     try:
         gateway = build(shared)
@@ -143,7 +161,9 @@ def _work(build: Build, sockets: list[socket.socket], watched: Path | None, shar
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
     options = _options(gateway.loaded)
-    gateway.own_process()
+    # A worker may have read a newer file than the one by which the sockets were opened.
+    gateway.loaded = with_listeners_of(opened.config, gateway.loaded)
+    gateway.own_process(opened.audit_key)
 
     def renew() -> None:
         if options.tls is not None:
@@ -153,7 +173,7 @@ def _work(build: Build, sockets: list[socket.socket], watched: Path | None, shar
         gateway.reload_soon(renew)
 
     hooks = Hooks(drain=gateway.drain, reload=reload, watched=watched, seen=seen)
-    serve_sockets(gateway.asgi, sockets, options, hooks)
+    serve_sockets(gateway.asgi, opened.sockets, options, hooks, opened.others)
     return 0
 
 
@@ -182,9 +202,23 @@ def _options(loaded: Loaded) -> ServerOptions:
     return ServerOptions(config.server.drain, config.server.drain_delay, tls)
 
 
-def _greet(sockets: list[socket.socket], *, secure: bool) -> None:
+def _greet_all(opened: _Opened) -> None:
+    secure = opened.config.tls.certificate is not None
+    _greet(opened.sockets, secure=secure)
+    for name, some in opened.others.items():
+        _greet(some, secure=secure, what=_served_on(name, opened.config))
+
+
+def _served_on(listener: str, config: GatewayConfig) -> str:
+    if listener != config.admin.listen:
+        return " for /metrics"
+    alone = config.metrics.listen not in (None, listener)
+    return " for the endpoints that want admin" + ("" if alone else " and /metrics")
+
+
+def _greet(sockets: list[socket.socket], *, secure: bool, what: str = "") -> None:
     scheme = "https" if secure else "http"
     for sock in sockets:
         host, port = sock.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}\n")
+        sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}{what}\n")

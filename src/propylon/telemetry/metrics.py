@@ -79,12 +79,12 @@ class Metrics(Collector):
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
         return self._sums.row((*labels, method, str(status)), _WIDTH)
 
-    def settle(self, table: Table) -> None:
+    def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.
 
         A counter that disappears would read as a reset.
         """
-        present = {None, *table.routes}
+        present = {None, *(route for table in tables for route in table.routes)}
         self._rows = {key: row for key, row in self._rows.items() if key[0] in present}
 
     def collect(self) -> Iterable[Metric]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from propylon.names.addresses import parse_rule
 from propylon.proxy.principal import is_listable, is_scope
+from propylon.services.admission import split_ports
 from propylon.wire.grammar import (
     MAX_PORT,
     QUERY_TEXT,
@@ -164,6 +165,21 @@ def check_path(text: str, *, names: bool, what: str = "the path") -> str:
     return text
 
 
+def check_listen(text: str) -> str:
+    """Check where to listen: an address or a host name, and a port; return it with the host in lower case."""
+    match = _AUTHORITY.fullmatch(text)
+    if match is None or not match["host"] or match["port"] is None:
+        msg = f'"{text}" must be a host and a port, such as 127.0.0.1:8001'
+        raise ValueError(msg)
+    return f"{check_hostname(match['host'])}:{check_port(match['port'])}"
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Return the host, without brackets, and the port of what `check_listen` has accepted."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def check_prefix(text: str) -> str:
     """Accept what the gateway's own endpoints are below, without a last slash; "" is the root."""
     return check_path(text, names=False).rstrip("/")
@@ -268,7 +284,17 @@ def is_network(text: str) -> bool:
 
 
 def check_registrable(text: str) -> str:
-    """Check a network, or a host name in which `*` stands for anything; return names in lower case."""
+    """Check a network, or a host name in which `*` stands for anything, and its ports; return names in lower case."""
+    host, ports = split_ports(text)
+    checked = _check_registrable_host(host)
+    return checked if ports is None else f"{_bracketed(checked)}:{ports}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _check_registrable_host(text: str) -> str:
     if is_network(text):
         network = check_network(text)
         if ipaddress.ip_network(network).is_link_local:

@@ -38,6 +38,7 @@ def admin_rule(config: GatewayConfig, area: Area = "admin") -> AdminRule:
 
 
 def authorize(config: GatewayConfig, endpoint: Endpoint) -> Authorize:
+    """Return the authorize stage of a built-in endpoint."""
     if endpoint.access == "admin":
         return admin_rule(config, endpoint.area)
     if endpoint.access == "local":

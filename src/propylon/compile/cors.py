@@ -11,6 +11,7 @@ _WILDCARD = "://*."
 
 
 def compile_cors(written: CorsConfig) -> Cors | None:
+    """Return what answers for CORS; None where no origin is written."""
     if not written.origins:
         return None
     plain = (origin for origin in written.origins if _WILDCARD not in origin)
@@ -28,5 +29,6 @@ def compile_cors(written: CorsConfig) -> Cors | None:
 
 
 def replaced_headers(written: CorsConfig) -> tuple[bytes, ...]:
+    """Return the headers of an upstream's answer that the gateway answers for."""
     cors = compile_cors(written)
     return () if cors is None else cors.replaced

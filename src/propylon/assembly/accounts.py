@@ -145,10 +145,11 @@ async def _pause(ended: asyncio.Event) -> None:
 
 def issuer_of(auth: AuthConfig) -> Issuer | None:
     """Return what signs tokens; None where there is nothing to sign with, or it is not wanted."""
-    if not auth.issues or auth.jwt.secret is None:
+    secret = auth.jwt.signing_secret
+    if not auth.issues or secret is None:
         return None
     return Issuer(
-        secret=auth.jwt.secret.get_secret_value().encode("utf-8"),
+        secret=secret,
         algorithm=auth.jwt.algorithms[0],
         expires=auth.tokens.expires,
         clock=time.time,

@@ -18,7 +18,7 @@ from propylon.proxy.authenticate.bearer import Bearer
 from propylon.proxy.authenticate.claims import Rules
 from propylon.proxy.authenticate.introspection import Introspection
 from propylon.proxy.authenticate.jwks import PublishedKeys
-from propylon.proxy.authenticate.keys import from_pem, from_secret
+from propylon.proxy.authenticate.keys import from_pem, from_secrets
 from propylon.proxy.authenticate.revocation import Revocations
 from propylon.proxy.authenticate.verify import FixedKeys, KeySource, Verifier
 from propylon.proxy.route import Authenticate
@@ -106,8 +106,8 @@ def _kept_key_set(config: AuthConfig, before: Authentication | None) -> Publishe
 def _source(config: AuthConfig, connect: Connect, *, debug: bool) -> KeySource | None:
     jwt = config.jwt
     if jwt.secret is not None:
-        secret = jwt.secret.get_secret_value().encode("utf-8")
-        return FixedKeys(from_secret(secret, jwt.algorithms, allow_short=debug))
+        secrets = [secret.get_secret_value().encode("utf-8") for secret in jwt.secret]
+        return FixedKeys(from_secrets(secrets, jwt.algorithms, allow_short=debug))
     if jwt.public_key is not None:
         return FixedKeys(from_pem(jwt.public_key, jwt.algorithms))
     if jwt.jwks_url is None:

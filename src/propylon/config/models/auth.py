@@ -53,6 +53,17 @@ def _secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _as_secrets(value: object) -> object:
+    """Return a list without blank items; None if there are none: `${OLD_SECRET:-}` may be unset."""
+    items = value if isinstance(value, list | tuple) else [value]
+    kept = [item for item in items if blank_to_none(item) is not None]
+    return kept or None
+
+
+def _distinct(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    return tuple(dict.fromkeys(secrets))
+
+
 def _public_key(text: str) -> str:
     fitting_algorithms(text, ASYMMETRIC)
     return text
@@ -82,6 +93,11 @@ def _default_algorithms(data: dict[str, Any]) -> tuple[Algorithm, ...]:
 _DATABASES = ("sqlite:///", "sqlite+aiosqlite:///", "postgresql://", "postgresql+asyncpg://")
 Blank = BeforeValidator(blank_to_none)
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
+# A token whose signature is bad costs one HMAC for each secret. Rotation with overlap needs two or three.
+Secrets = Annotated[
+    Annotated[tuple[Secret, ...], Field(max_length=8), AfterValidator(_distinct)] | None,
+    BeforeValidator(_as_secrets, json_schema_input_type=str | list[str] | None),
+]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 DocumentUrl = Annotated[
     str, AfterValidator(check_document_url), Field(json_schema_extra={"format": "uri"})
@@ -95,10 +111,11 @@ Algorithms = Annotated[
 class JwtConfig(ConfigModel):
     """How signed tokens are verified: with a secret, a public key, or a published key set."""
 
-    secret: Annotated[Secret | None, Blank] = Field(
+    secret: Secrets = Field(
         default=None,
         description="Shared secret for HS256, HS384 and HS512, at least 32 bytes. The gateway also signs its own"
-        " tokens with it. Better in the environment: ${JWT_SECRET_KEY}.",
+        " tokens with it. A list: the first one signs, all of them verify. Better in the environment:"
+        " ${JWT_SECRET_KEY}, or JWT_SECRET_KEY_FILE with the path of a file.",
     )
     public_key: Annotated[PublicKey | None, Blank] = Field(
         default=None,
@@ -132,6 +149,11 @@ class JwtConfig(ConfigModel):
         default=("roles",),
         description="Claims with the roles; realm_access.roles is a claim inside another. When not set: roles.",
     )
+
+    @property
+    def signing_secret(self) -> bytes | None:
+        """The secret that the gateway signs its own tokens with; None if there is none."""
+        return None if self.secret is None else self.secret[0].get_secret_value().encode("utf-8")
 
     @field_validator("public_key", "jwks_url")
     @classmethod

@@ -2,7 +2,8 @@
 
 - `load`: read all of it, in order.
 - `document`: read YAML with the line of every key; `expand`: replace `${VAR}` in values.
-- `environment`: read variables and `.env`; `keyfile`: read a public key from its file.
+- `environment`: read variables and `.env`; `keyfile`: read a public key from its file;
+  `secretfile`: read secrets from theirs.
 - `check`: find conflicts between the parts; `credentials`: find weak and published secrets.
 - `warnings`: find what is valid and probably not meant.
 - `messages`: put pydantic's errors into plain words; `problems`: a problem and its place.

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from propylon.config.reading.credentials import SECRETS
 from propylon.config.reading.expand import expand, read_scalar
 from propylon.config.reading.problems import Path
 
@@ -43,8 +44,13 @@ class Document:
         self.failed.add(path)
 
 
-def read(text: str, environ: Mapping[str, str]) -> Document:
-    """Parse one YAML document and replace `${VAR}` in its values. Raises Unreadable."""
+def read(
+    text: str, environ: Mapping[str, str], secrets: Mapping[str, str] | None = None
+) -> Document:
+    """Parse one YAML document and replace `${VAR}` in its values. Raises Unreadable.
+
+    `secrets` has the variables for the values that are secret, if it has others than `environ`.
+    """
     try:
         _check_depth(text)
         node = yaml.compose(text, Loader=_LOADER)
@@ -55,7 +61,9 @@ def read(text: str, environ: Mapping[str, str]) -> Document:
         msg = f"the character U+{error.character:04X} cannot stand in YAML"
         raise Unreadable(line, msg) from error
     document = Document(lines={(): 1})
-    document.value = None if node is None else _Reader(document, environ).value(node, ())
+    document.value = (
+        None if node is None else _Reader(document, environ, secrets or environ).value(node, ())
+    )
     return document
 
 
@@ -89,9 +97,12 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> Unreadable:
 class _Reader:
     """Turns nodes into values, and counts the nodes that are reached through aliases."""
 
-    def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, document: Document, environ: Mapping[str, str], secrets: Mapping[str, str]
+    ) -> None:
         self._document = document
         self._environ = environ
+        self._secrets = secrets
         self._seen: set[int] = set()
         self._open: set[int] = set()
         self._aliased = 0
@@ -132,10 +143,14 @@ class _Reader:
         if "$" not in text:
             return read_scalar(text) if plain and node.tag in _READ else text
         try:
-            return expand(text, self._environ, plain=plain)
+            return expand(text, self._variables(path), plain=plain)
         except ValueError as error:
             self._document.fail(path, str(error))
             return None
+
+    def _variables(self, path: Path) -> Mapping[str, str]:
+        secret = any(path[: len(key)] == key for key in SECRETS)
+        return self._secrets if secret else self._environ
 
     def _mapping(self, node: yaml.Node, path: Path) -> dict[str, object]:
         read: dict[str, object] = {}

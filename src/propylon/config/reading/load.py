@@ -16,6 +16,7 @@ from propylon.config.reading.document import Document, Unreadable, read
 from propylon.config.reading.environment import (
     FILE_VARIABLE,
     Setting,
+    clashes,
     ignored_secrets,
     locate,
     read_dotenv,
@@ -26,6 +27,7 @@ from propylon.config.reading.environment import (
 from propylon.config.reading.keyfile import read_key_file
 from propylon.config.reading.messages import findings
 from propylon.config.reading.problems import ConfigError, Path, Places, Problem, dotted
+from propylon.config.reading.secretfile import Variables
 from propylon.config.reading.warnings import find_warnings
 
 DEFAULT_FILE = "propylon.yaml"
@@ -70,6 +72,8 @@ def load(
     sources.apply(settings(dotenv, passed_over))
     sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))
+    for key, message in clashes(everything, passed_over):
+        document.fail(key, message)
     if path is None:
         sources.add_services(everything)
     read_key_file(document, FilePath() if path is None else path.parent)
@@ -89,7 +93,7 @@ def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | Non
 def _document(path: FilePath, environ: Mapping[str, str]) -> Document:
     text = _text(path)
     try:
-        document = read(text, environ)
+        document = read(text, environ, Variables(environ))
     except Unreadable as error:
         raise ConfigError([Problem(f"{path}:{error.line}", "", error.message)]) from error
     if document.value is None:
@@ -141,7 +145,9 @@ class _Sources:
             path = locate(setting.path, self._document.value)
             self._forget(path)
             self._others[path] = setting.place
-            if not _put(self._document.value, path, setting.value):
+            if setting.problem:
+                self._document.fail(path, setting.problem)
+            elif not _put(self._document.value, path, setting.value):
                 msg = f"there is no {dotted(path)} to set"
                 self._document.fail(path, msg)
 

@@ -166,7 +166,9 @@ class PublishedKeys:
         try:
             await self.refresh()
         finally:
-            if self._fetching is asyncio.current_task():  # else it was closed, and perhaps started again
+            if (
+                self._fetching is asyncio.current_task()
+            ):  # else it was closed, and perhaps started again
                 self._fetching = None
                 self._fetched.set()
 
@@ -223,7 +225,9 @@ class PublishedKeys:
         if document != self.document or self.keys is None:
             try:
                 self._install(document)
-            except UnusableKeys as error:  # this worker may have other algorithms, in the middle of a reload
+            except (
+                UnusableKeys
+            ) as error:  # this worker may have other algorithms, in the middle of a reload
                 log.info("the key set that another worker fetched is not used: %s", error)
 
     def _install(self, document: bytes) -> None:

@@ -194,9 +194,7 @@ def _known_algorithms(algorithms: Collection[str]) -> frozenset[str]:
     return wanted
 
 
-def _key_without_name(
-    bindings: Mapping[str, Binding], wanted: Collection[str], what: str
-) -> Key:
+def _key_without_name(bindings: Mapping[str, Binding], wanted: Collection[str], what: str) -> Key:
     if not bindings:
         msg = f"{what}; the configured algorithms are {', '.join(sorted(wanted)) or 'none'}"
         raise UnusableKeys(msg)

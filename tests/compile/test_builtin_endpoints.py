@@ -8,6 +8,7 @@ from propylon.compile.limits import compile_limit
 from propylon.compile.routes import access_of
 from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import Access, Endpoint
+from propylon.stores.buckets import Buckets
 from propylon.wire.headers import values
 from tests.compile.compiled import BAD, KEY, TOKEN, World
 from tests.proxy.authenticate.stand_in import signed
@@ -111,7 +112,7 @@ def test_who_is_asking_is_told_where_tokens_are_only_verified(auth: dict[str, An
 
 def test_only_one_endpoint_is_limited() -> None:
     """The one where every question costs a password's hash."""
-    limit = compile_limit(TokenRateLimitConfig(), lambda: 0.0)
+    limit = compile_limit(TokenRateLimitConfig(), Buckets, lambda: 0.0)
     world = World(KEY, verified=True, limit=limit)
     assert [one.name for one in world.table.routes if one.limit is not None] == [
         "/api/v1/auth/token"

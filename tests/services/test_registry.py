@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -21,6 +20,7 @@ from propylon.services.registry import keep_sweeping
 from propylon.upstream.dial import Address
 from tests.proxy.doubles import Asked, run
 from tests.services.registrar import ALLOW, Names, World, said
+from tests.support.examples import examples
 
 
 def reason(refusal: pytest.ExceptionInfo[InvalidRequest]) -> str:
@@ -647,6 +647,4 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 TestAnythingInAnyOrder = RegistryMachine.TestCase
-TestAnythingInAnyOrder.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, report_multiple_bugs=False
-)
+TestAnythingInAnyOrder.settings = examples(40, stateful_step_count=25, report_multiple_bugs=False)

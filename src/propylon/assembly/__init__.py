@@ -5,5 +5,6 @@
 - `reload`: which configurations must not replace the one in force, and which changes need a start.
 - `carry`: build the services of a new configuration from those in force.
 - `membership`: the registry and DNS, joined to the services; `gossip`: the registries of all workers agree.
+- `sharing`: what a gateway shares that another server runs: where its workers meet.
 - `accounts`: users, refresh tokens and revocations, joined to the endpoints that work on them.
 """

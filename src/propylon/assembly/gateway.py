@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from propylon.assembly.reload import refused
+from propylon.assembly.reload import refused, shadowed
 from propylon.assembly.running import Components, Running
-from propylon.config.models.endpoints import builtin_endpoints
+from propylon.assembly.sharing import shared_of
+from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.load import Loaded, load
@@ -23,8 +24,9 @@ from propylon.config.reading.problems import ConfigError, Problem
 from propylon.control import circuits, health, registry
 from propylon.control import metrics as monitoring
 from propylon.control.app import create_app, offer_password
+from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
-from propylon.control.policies import Policy
+from propylon.control.policies import Policy, check_policy
 from propylon.edge.asgi import serve
 from propylon.edge.state import STATE_KEY
 from propylon.errors import ServiceUnavailable
@@ -32,7 +34,7 @@ from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.principal import Principal, identify
 from propylon.services.registry import Registry
-from propylon.stores.siblings import Siblings
+from propylon.stores.shared import Shared
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
 
@@ -73,10 +75,17 @@ class Override:
 class Gateway:
     """The façade: a configuration, and the ways to run it."""
 
-    def __init__(self, loaded: Loaded, read: Callable[[], Loaded] | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        read: Callable[[], Loaded] | None = None,
+        *,
+        shared: Shared | None = None,
+    ) -> None:
         """Take a valid configuration; nothing is opened before the gateway starts.
 
-        `read` reads it again for a reload. Raises ConfigError for a database that cannot be used.
+        `read` reads it again for a reload. `shared` was made before the fork of this worker; without it the
+        gateway makes its own. Raises ConfigError for a database or a directory that cannot be used.
         """
         self.loaded = loaded
         self.read = read or (lambda: load(loaded.path, os.environ))
@@ -85,7 +94,8 @@ class Gateway:
         self._reloading = asyncio.Lock()
         self._running: Running | None = None
         self._token_services = self._open_token_services()
-        metrics = Metrics()
+        shared = shared or shared_of(loaded)
+        metrics = Metrics(shared.sums())
         self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
         routers = [
             health.router(self._health),
@@ -105,7 +115,7 @@ class Gateway:
             token_services=self._token_services,
             health=self._health,
             metrics=metrics,
-            siblings=Siblings(),
+            shared=shared,
         )
         self.asgi = _App(self)
 
@@ -146,9 +156,10 @@ class Gateway:
         """
         self._components.owns_process = True
 
-    def join(self, siblings: Siblings) -> None:
-        """Share what registers with the other workers of the same gateway; before the start."""
-        self._components.siblings = siblings
+    def join(self, shared: Shared) -> None:
+        """Be one of the workers that share this; before the start."""
+        self._components.shared = shared
+        self._components.metrics.count_in(shared.sums())
 
     async def _verify(self, token: bytes) -> Verified:
         """Say what a token means that an endpoint was given. Raises AuthError, ServiceUnavailable."""
@@ -178,15 +189,21 @@ class Gateway:
     def before(self, route: str) -> Callable[[Policy], Policy]:
         """Put a policy before a route, after authorization and before the limit: a decorator.
 
-        The function is awaited with the request and the principal, and refuses by raising a GatewayError
-        or an HTTPException. Raises ValueError for a route that is not there.
+        The function, `async def` or `def`, is called with the request and the principal. It refuses by raising a
+        GatewayError or an HTTPException, and returns nothing. What it has to tell the upstream it says by
+        `request.set_header(name, value)`. Raises ValueError for a route that is not there, TypeError for what is no
+        policy.
         """
+        if callable(route):
+            msg = '`@gateway.before` needs the name of a route: write @gateway.before("orders")'
+            raise TypeError(msg)
         names = [written.name for written in self.config.routes]
         if route not in names:
             msg = f'no route "{route}"{did_you_mean(route, names)}'
             raise ValueError(msg)
 
         def register(policy: Policy) -> Policy:
+            check_policy(policy)
             self._components.policies.setdefault(route, []).append(policy)
             self._compile_again()
             return policy
@@ -220,7 +237,7 @@ class Gateway:
         try:
             yield {STATE_KEY: running.edge}
         finally:
-            self._stop()
+            await self._stop()
             if self._token_services is not None:
                 await self._token_services.close()
 
@@ -248,7 +265,19 @@ class Gateway:
             loaded = self.read()
         except ConfigError as error:
             return error.problems
-        return tuple(refused(loaded, self.config, self._components.policies.keys())) or loaded
+        return tuple(self._refused(loaded)) or loaded
+
+    def _refused(self, loaded: Loaded) -> Iterator[Problem]:
+        yield from refused(loaded, self.config, self._components.policies.keys())
+        yield from shadowed(loaded, self._custom_endpoints())
+
+    def _custom_endpoints(self) -> tuple[Endpoint, ...]:
+        return find_endpoints(self.api, self._components.routes)
+
+    def validate(self) -> None:
+        """Raise ConfigError where the team's endpoints and the routes of the file contradict each other."""
+        if problems := tuple(shadowed(self.loaded, self._custom_endpoints())):
+            raise ConfigError(problems)
 
     def _take(self, found: Loaded | tuple[Problem, ...]) -> None:
         if isinstance(found, tuple):
@@ -262,16 +291,17 @@ class Gateway:
             self.on_reload(found)
 
     def start(self) -> Running:
-        """Return what runs; start it, if it does not run yet. Needs a running loop."""
+        """Return what runs; start it, if it does not run yet. Needs a running loop. Raises ConfigError."""
         if self._running is None:
+            self.validate()
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
             self._running.start()
         return self._running
 
-    def _stop(self) -> None:
+    async def _stop(self) -> None:
         running, self._running = self._running, None
         if running is not None:
-            running.stop()
+            await running.stop()
 
 
 class _App:

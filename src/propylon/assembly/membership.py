@@ -23,7 +23,7 @@ from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
 from propylon.services.registry import keep_sweeping
 from propylon.services.service import Service
-from propylon.stores.siblings import Siblings
+from propylon.stores.shared import Facts
 from propylon.upstream.dial import Address
 from propylon.upstream.pool import Pool
 from propylon.upstream.pools import Pools
@@ -55,7 +55,6 @@ class Membership:
         self._pools = pools
         self._resolver = resolver
         self._discovery = Discovery(resolver, self._retire)
-        self._siblings = Siblings()
         self._sweeping: asyncio.Task[None] | None = None
         self.registry = SharedRegistry(
             self._admission(),
@@ -79,16 +78,12 @@ class Membership:
         if self._sweeping is None:
             self._sweeping = spawn_forever(keep_sweeping(self.registry))
 
-    def listen(self, siblings: Siblings, loop: asyncio.AbstractEventLoop) -> None:
-        """Share what registers with the other workers; ask them what has registered so far."""
-        self._siblings = siblings
-        self.registry.siblings = siblings
-        siblings.start(loop, self.registry.hear)
-        siblings.tell({"op": "who", "from": siblings.place})
+    def join(self, facts: Facts) -> None:
+        """Share what registers with the other workers."""
+        self.registry.join(facts)
 
     def close(self) -> None:
         """End it all."""
-        self._siblings.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._discovery.close()

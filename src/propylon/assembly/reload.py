@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from operator import attrgetter
 
+from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.spelling import did_you_mean
+from propylon.config.models.syntax import shape
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import Problem
 
-__all__ = ["needs_restart", "refused"]
+__all__ = ["needs_restart", "refused", "shadowed"]
 
 
 def refused(
@@ -22,6 +24,27 @@ def refused(
     """
     yield from _orphans(loaded, policies)
     yield from _emptied(loaded, in_force)
+
+
+def shadowed(loaded: Loaded, endpoints: Iterable[Endpoint]) -> Iterator[Problem]:
+    """Yield the routes whose very path an endpoint on `gateway.api` has taken, for one of their methods.
+
+    The endpoint would answer, and the route's token, scopes and policies would guard nothing any more.
+    """
+    for at, route in enumerate(loaded.config.routes):
+        for endpoint in endpoints:
+            if shape(route.path) == shape(endpoint.path) and _share(
+                route.methods, endpoint.methods
+            ):
+                msg = "is also the path of an endpoint on gateway.api, which would answer in its place"
+                yield loaded.places.problem(
+                    ("routes", at, "path"), f"{msg}; give one of them another path"
+                )
+                break
+
+
+def _share(methods: Collection[str], others: Collection[str] | None) -> bool:
+    return not methods or others is None or not set(methods).isdisjoint(others)
 
 
 def _orphans(loaded: Loaded, policies: Collection[str]) -> Iterator[Problem]:
@@ -45,8 +68,8 @@ def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: boo
 
     `verifying`: there is what goes with tokens, since the start; it follows by itself.
     """
-    for key in ("server.host", "server.port", "server.workers", "server.drain", "server.drain_delay",
-                "prefix", "log.format"):  # fmt: skip
+    for key in ("server.host", "server.port", "server.workers", "server.state_dir", "server.drain",
+                "server.drain_delay", "prefix", "log.format"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
     if (before.tls.certificate is None) != (after.tls.certificate is None):

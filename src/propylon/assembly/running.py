@@ -42,7 +42,7 @@ from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
 from propylon.services.health import Checks
 from propylon.services.service import Service
-from propylon.stores.siblings import Siblings
+from propylon.stores.shared import Shared
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.events import Events
 from propylon.telemetry.logs import LogOutput, WriterHandler
@@ -64,6 +64,8 @@ log = logging.getLogger(__name__)
 # Exchanges end within this of their deadline; a connection's silence may last a little longer.
 _EXCHANGE_TICK = 0.025
 _CONNECTION_TICK = 0.25
+# Seconds that a stop waits for what the workers share.
+_LET_GO = 1.0
 _STDOUT = 1  # its descriptor: one write, past Python's buffers
 
 
@@ -77,7 +79,7 @@ class Components:
     token_services: TokenServices | None  # None: nothing verifies tokens
     health: HealthState
     metrics: Metrics
-    siblings: Siblings
+    shared: Shared
     policies: dict[str, list[Policy]] = field(default_factory=dict)
     override: Principal | None = None
     owns_process: bool = (
@@ -117,7 +119,8 @@ class Running:
         self.membership = Membership(
             self.config, self._pools, self._resolver, self._create, self._publish
         )
-        self.membership.listen(components.siblings, loop)
+        components.shared.start(loop)
+        self.membership.join(components.shared.facts)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
@@ -168,7 +171,7 @@ class Running:
         services.apply(self._services)
         self._verify_with(authentication)
         if self._components.token_services is not None:
-            self._components.token_services.start()
+            self._components.token_services.start(self._components.shared.facts)
             self._components.token_services.apply(loaded.config.auth)
         for service in services.by_name.values():
             service.fleet.watch(self._checks)
@@ -212,7 +215,8 @@ class Running:
                 *find_endpoints(self._components.api, self._components.routes),
             ),
             policies={
-                name: compose_policies(some) for name, some in self._components.policies.items()
+                name: partial(compose_policies, tuple(some))
+                for name, some in self._components.policies.items()
             },
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
@@ -221,7 +225,10 @@ class Running:
 
     def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
         if self._limit is None or self._limit[0] != written:
-            self._limit = (written, compile_limit(written, self._loop.time))
+            self._limit = (
+                written,
+                compile_limit(written, self._components.shared.counters, self._loop.time),
+            )
         return self._limit[1]
 
     def _swap(self, table: Table) -> None:
@@ -283,8 +290,18 @@ class Running:
             return partial(as_text, coloured=os.isatty(_STDOUT))
         return as_json
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
+        try:
+            async with asyncio.timeout(_LET_GO):
+                await self._components.shared.stop()
+        except TimeoutError:
+            log.warning("stopping: what the workers share was not let go of in time")
+        finally:
+            self._close()
+        await asyncio.sleep(0)  # what was cancelled ends in the next turn
+
+    def _close(self) -> None:
         self._verify_with(None)
         self.membership.close()
         self._prober.close()

@@ -7,7 +7,7 @@ and service are merged, a route gets only the stages that it uses. A request dec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -54,7 +54,7 @@ class Parts:
     - `builtin`: the FastAPI app in this process, as an upstream. It answers the `endpoints`.
     - `endpoints`: the gateway's own endpoints, and those of a team.
     - `stages`: the authenticate stage for each value of a route's `auth`.
-    - `policies`: the policies of a team, by the names of the routes that they guard.
+    - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
     - `override`: in a test, the principal of every request; no token is verified then.
     - `limit`: the rate limit of the token endpoint.
     """
@@ -63,7 +63,7 @@ class Parts:
     forward: Forwards
     stages: Mapping[str, Authenticate] = field(default_factory=lambda: NOTHING_TO_VERIFY_WITH)
     endpoints: tuple[Endpoint, ...] = ()
-    policies: Mapping[str, Before] = field(default_factory=dict)
+    policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
     override: Principal | None = None
     limit: Limit | None = None
 
@@ -96,6 +96,8 @@ class _Compiler:
         segments = _segments(written.path, exact=written.exact)
         replaces = written.strip_prefix or written.rewrite is not None
         rules = written.headers
+        timeouts = self._timeouts(written, service.timeouts)
+        policies = self.parts.policies.get(written.name or written.path)
         template = partial(
             Route,
             name=written.name or written.path,
@@ -104,7 +106,7 @@ class _Compiler:
             authorize=permitted(written.scopes, written.roles),
             circuit=written.circuit,
             forward=self.parts.forward,
-            timeouts=self._timeouts(written, service.timeouts),
+            timeouts=timeouts,
             max_body=self.config.server.max_body if written.max_body is None else written.max_body,
             replaced=len(segments) if replaces else 0,
             replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
@@ -119,7 +121,7 @@ class _Compiler:
             response_overrides=_overrides(rules.response.set),
             privacy=Privacy(written.privacy, written.default_privacy),
             privacy_applies=written.privacy == "required" or written.default_privacy is not None,
-            before=self.parts.policies.get(written.name or written.path),
+            before=None if policies is None else policies(timeouts.total),
         )
         for host in written.hosts or (None,):
             yield template(

@@ -6,44 +6,32 @@ closed since, or a secret that has leaked, must not come back because a worker d
 
 from __future__ import annotations
 
-import os
 import pickle
-from hashlib import blake2b
 
 from propylon.config.reading.load import Loaded
+from propylon.stores.slot import Slot
 
 __all__ = ["LastGood"]
 
-_DIGEST = 16
-
 
 class LastGood:
-    """A piece of memory that a process shares with those that it forks; it is in no file system."""
+    """The configuration in force, in memory that the workers share."""
 
-    def __init__(self, first: Loaded) -> None:
-        """Begin with what the gateway begins with."""
+    def __init__(self, first: Loaded, slot: Slot | None) -> None:
+        """Begin with what the gateway begins with; without a slot it stays at that."""
         self._first = first
-        # Linux and FreeBSD have it; elsewhere a replacement goes on as the gateway began.
-        make = getattr(os, "memfd_create", None)
-        self._memory: int | None = None if make is None else make("propylon")
+        self._slot = slot
 
     def save(self, loaded: Loaded) -> None:
         """Note what has been put in force. All workers write the same, and none waits for another."""
-        if self._memory is None:
-            return
-        data = pickle.dumps(loaded)
-        os.ftruncate(self._memory, 0)
-        os.pwrite(self._memory, blake2b(data, digest_size=_DIGEST).digest() + data, 0)
+        if self._slot is not None:
+            self._slot.save(pickle.dumps(loaded))
 
     def load(self) -> Loaded:
         """Return what was noted last, by any of the processes."""
-        if self._memory is None:
-            return self._first
-        found = os.pread(self._memory, os.fstat(self._memory).st_size, 0)
-        data = found[_DIGEST:]
-        # Two that wrote at once may have left a mixture.
-        if blake2b(data, digest_size=_DIGEST).digest() != found[:_DIGEST]:
+        found = None if self._slot is None else self._slot.load()
+        if found is None:
             return self._first
         # Written by ourselves, in memory of our own.
-        loaded: Loaded = pickle.loads(data)  # noqa: S301
+        loaded: Loaded = pickle.loads(found)  # noqa: S301
         return loaded

@@ -8,6 +8,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from propylon.assembly.gateway import Gateway
@@ -24,9 +25,10 @@ from propylon.process.server import (
     serve_sockets,
     tls_context,
 )
+from propylon.process.shared import share
 from propylon.process.supervisor import supervise
 from propylon.process.watch import fingerprint
-from propylon.stores.siblings import Siblings, lines
+from propylon.stores.shared import Shared
 
 __all__ = ["start", "start_app"]
 
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 
 CANNOT_LISTEN = 1
 UNUSABLE = 2
+
+Build = Callable[[Shared], Gateway]
 
 
 def start(loaded: Loaded, read: Callable[[], Loaded], *, watch: bool = False) -> int:
@@ -44,10 +48,10 @@ def start(loaded: Loaded, read: Callable[[], Loaded], *, watch: bool = False) ->
     """
     # With one worker what was read a moment ago will do, unless a change meanwhile is to be noticed.
     once = loaded.config.server.workers == 1 and not watch
-    last_good = LastGood(loaded)
 
-    def build() -> Gateway:
-        gateway = Gateway(loaded if once else _newest(last_good, read), read)
+    def build(shared: Shared) -> Gateway:
+        last_good = LastGood(loaded, shared.last_good)
+        gateway = Gateway(loaded if once else _newest(last_good, read), read, shared=shared)
         gateway.on_reload = last_good.save
         last_good.save(gateway.loaded)
         return gateway
@@ -74,8 +78,9 @@ def start_app(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = Fal
         said = {"server": loaded.config.server, "log": loaded.config.log}
         return replace(found, config=found.config.model_copy(update=said))
 
-    def built() -> Gateway:
+    def built(shared: Shared) -> Gateway:
         gateway = build()
+        gateway.join(shared)
         gateway.loaded = merged(gateway.loaded)
         read = gateway.read
         gateway.read = lambda: merged(read())
@@ -84,52 +89,61 @@ def start_app(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = Fal
     return _start(loaded, built, watch=watch)
 
 
-def _start(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool) -> int:
+def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     exit_quietly()
     server = loaded.config.server
     try:
         _options(loaded)
         sockets = listen(server.host, server.port)
+        shared = share(loaded)
     except CannotListen as error:
         sys.stderr.write(f"propylon: {error}\n")
         return CANNOT_LISTEN
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return UNUSABLE
     _greet(sockets, secure=loaded.config.tls.certificate is not None)
-    watched = loaded.path if watch else None
+    with shared:
+        return _run(
+            partial(_work, build, sockets, loaded.path if watch else None), sockets, shared, server
+        )
+
+
+def _run(
+    work: Callable[[Shared], int],
+    sockets: list[socket.socket],
+    shared: Shared,
+    server: ServerConfig,
+) -> int:
+    """Work in this process, or in as many as there are to be workers."""
     if server.workers == 1:
-        return _work(build, sockets, Siblings(), watched)
-    among = lines(server.workers)
+        return work(shared)
+
+    def be(place: int) -> int:
+        shared.become(place)
+        return work(shared)
 
     def let_go() -> None:
         for sock in sockets:
             sock.close()
 
-    return supervise(
-        lambda place: _work(build, sockets, Siblings(among, place), watched),
-        server.workers,
-        patience=_patience(server),
-        stopping=let_go,
-    )
+    return supervise(be, server.workers, patience=_patience(server), stopping=let_go)
 
 
 def _patience(server: ServerConfig) -> float:
     return server.drain_delay + server.drain
 
 
-def _work(
-    build: Callable[[], Gateway],
-    sockets: list[socket.socket],
-    siblings: Siblings,
-    watched: Path | None,
-) -> int:
+def _work(build: Build, sockets: list[socket.socket], watched: Path | None, shared: Shared) -> int:
     seen = None if watched is None else fingerprint(watched)  # before it is read
     try:
-        gateway = build()
+        gateway = build(shared)
+        gateway.validate()
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
     options = _options(gateway.loaded)
     gateway.own_process()
-    gateway.join(siblings)
 
     def renew() -> None:
         if options.tls is not None:

@@ -14,7 +14,7 @@ from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.services.service import Instance
 from propylon.upstream.ports import Outgoing
 from propylon.wire.grammar import MAX_FORWARDS
-from propylon.wire.headers import render, without
+from propylon.wire.headers import render, without, without_lookalikes
 from propylon.wire.message import Request
 
 __all__ = ["address", "hops", "outgoing"]
@@ -39,7 +39,7 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         block,
         body,
         timeouts,
-        now + timeouts.total,
+        now + timeouts.total - exchange.held,
         exchange,
         request.length,
     )
@@ -67,8 +67,12 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
         block = _tokenless(request)
     if route.request_remove:
         block = without(block, route.request_remove)
+    vouched = b""
+    if request.vouched is not None:  # by a policy: in place of what the client sent under that name
+        block = without_lookalikes(block, request.vouched)
+        vouched = render(request.vouched.values())
     host = origin.host or request.host
-    block = b"%b%b%b\r\nX-Request-ID: %b\r\ntraceparent: 00-%b-%b-%b%b%b%b" % (
+    block = b"%b%b%b\r\nX-Request-ID: %b\r\ntraceparent: 00-%b-%b-%b%b%b%b%b" % (
         block,
         origin.forwarded,
         b"\r\nX-Forwarded-Host: " + host if host else b"",
@@ -78,6 +82,7 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
         exchange.trace_flags,
         exchange.principal.block,
         exchange.privacy.block,
+        vouched,
         route.request_set,
     )
     return block if request.plain else block + _special(exchange, request)

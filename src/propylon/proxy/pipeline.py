@@ -71,7 +71,9 @@ class Pipeline:
             )
             route.authorize(principal, origin.client if direct else "")
             if route.before is not None:
+                began = self._clock()
                 await route.before(request, principal)
+                exchange.held = self._clock() - began
             if route.limit is not None:
                 await route.limit(request, principal, origin.client)
             answer = await route.forward(exchange, request, route)

@@ -34,6 +34,11 @@ class ServerConfig(ConfigModel):
     workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(
         default=1, description="Processes that share the port; one for each core is enough."
     )
+    state_dir: str | None = Field(
+        default=None,
+        description="Directory for what the workers share; made if it is not there. Unset: `propylon run` makes one"
+        " in memory. Under another server the workers need it to find each other.",
+    )
     trusted_proxies: tuple[Network, ...] = Field(
         default=(),
         description="Networks of proxies whose X-Forwarded-* is trusted. For all others the peer is the client.",
@@ -56,6 +61,16 @@ class ServerConfig(ConfigModel):
         default=0.0,
         description="How long a stopping gateway still accepts connections while /readyz answers 503.",
     )
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, state_dir: str | None) -> str | None:
+        if state_dir is None or not state_dir.strip():
+            return None
+        if not state_dir.startswith("/") or "\0" in state_dir:
+            msg = "must be an absolute path, such as /run/propylon"
+            raise ValueError(msg)
+        return state_dir
 
 
 class TlsConfig(ConfigModel):

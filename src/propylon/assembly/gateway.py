@@ -50,6 +50,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
+# Seconds between two looks at whether a start is complete. The fastest one, with SQLite, takes about this long.
+_POLL = 0.01
+
 
 class Override:
     """What `override_principal` returns: a `with` block that ends it, or nothing to care about."""
@@ -93,6 +96,7 @@ class Gateway:
         self.on_reload: Callable[[Loaded], None] | None = None
         self._reloading = asyncio.Lock()
         self._running: Running | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._token_services = self._open_token_services()
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
@@ -133,9 +137,7 @@ class Gateway:
 
     def _awaited_keys(self) -> str | None:
         verifying = None if self._running is None else self._running.authentication
-        if verifying is None or verifying.published is None:
-            return None
-        return verifying.published.missing
+        return None if verifying is None else verifying.missing
 
     def _awaited_news(self) -> str | None:
         if self._running is None or self._token_services is None:
@@ -235,6 +237,7 @@ class Gateway:
         """Run the background work; for apps that mount `asgi`, whose lifespans nobody calls."""
         running = self.start()
         try:
+            await self.prepare()
             yield {STATE_KEY: running.edge}
         finally:
             await self._stop()
@@ -284,8 +287,12 @@ class Gateway:
             for problem in found:
                 log.error("reload: nothing changes: %s", problem)
             return
-        if self._running is not None:
-            self._running.apply(found)
+        try:
+            if self._running is not None:
+                self._running.apply(found)
+        except ConfigError as error:
+            self._take(error.problems)
+            return
         self.loaded = found
         if self.on_reload is not None:
             self.on_reload(found)
@@ -296,9 +303,35 @@ class Gateway:
             self.validate()
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
             self._running.start()
+            if self._health.reasons():
+                self._preparing = spawn(self._prepare())
         return self._running
 
+    async def prepare(self) -> None:
+        """Wait until it is known what verifies tokens and which are revoked, for `auth.startup_wait` at most.
+
+        Call this after `start`, before requests are accepted: the first answer after a start must not let a revoked
+        token pass.
+        """
+        if self._preparing is not None:
+            await asyncio.wait({self._preparing})
+            self._preparing = None
+
+    async def _prepare(self) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.config.auth.startup_wait
+        # A reload may change what is waited for, so there is no single event; a stop ends the wait.
+        while self._health.reasons() and not self._health.draining:
+            if loop.time() >= end:
+                missing = ", and ".join(self._health.reasons())
+                log.warning("the start goes on without %s", missing)
+                return
+            await asyncio.sleep(_POLL)
+
     async def _stop(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+            self._preparing = None
         running, self._running = self._running, None
         if running is not None:
             await running.stop()
@@ -314,7 +347,9 @@ class _App:
         """Serve."""
         kind = scope["type"]
         if kind == "http":
-            await serve(self._gateway.start().edge, scope, receive, send)
+            running = self._gateway.start()
+            await self._gateway.prepare()  # nothing to wait for where the lifespan ran
+            await serve(running.edge, scope, receive, send)
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         else:

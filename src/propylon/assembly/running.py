@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.membership import Membership
 from propylon.assembly.reload import needs_restart
+from propylon.assembly.verification import Verification
 from propylon.compile.limits import compile_limit
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_table
 from propylon.compile.services import Dependencies, compile_service
@@ -26,6 +27,7 @@ from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
+from propylon.config.reading.problems import ConfigError
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
 from propylon.control.policies import Policy, compose_policies
@@ -42,6 +44,7 @@ from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
 from propylon.services.health import Checks
 from propylon.services.service import Service
+from propylon.stores.key_sets import KeySets
 from propylon.stores.shared import Shared
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.events import Events
@@ -125,8 +128,8 @@ class Running:
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
         self.edge = self._edge()
-        self.authentication: Authentication | None = None
-        self.authentication = self._authenticated(self.config)
+        self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
+        self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
         self._limit: tuple[TokenRateLimitConfig, Limit] | None = None
 
@@ -135,12 +138,17 @@ class Running:
         """The configuration in force."""
         return self.loaded.config
 
+    @property
+    def authentication(self) -> Authentication | None:
+        """What verifies tokens now; None: nothing does."""
+        return self._verification.in_force
+
     # The first configuration, and the later ones
 
     def start(self) -> None:
         """Put the first configuration in force; say what an operator should know of it."""
         services = self._services.plan(self.config.services, self._dependencies)
-        self._switch(self.loaded, self.authentication, services)
+        self._switch(self.loaded, self._authenticated(self.loaded), services)
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
 
@@ -148,16 +156,16 @@ class Running:
         """Go over to another configuration: it is made beside the one in force, and swapped in.
 
         A request sees the one or the other. What did not change goes on: connections, breakers,
-        counts, probes, streams.
+        counts, probes, streams. Raises ConfigError, and then nothing has changed.
         """
+        authentication = self._verification.pending or self.authentication
+        if loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug:
+            authentication = self._authenticated(loaded)
         for key in needs_restart(
             self._begun, loaded.config, verifying=self._components.token_services is not None
         ):
             log.warning("reload: %s takes effect with the next start", key)
         services = self._services.plan(loaded.config.services, self._dependencies)
-        authentication = self.authentication
-        if loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug:
-            authentication = self._authenticated(loaded.config)
         self._switch(loaded, authentication, services)
         log.warning(
             "reload: %d services, %d routes", len(services.by_name), len(loaded.config.routes)
@@ -166,10 +174,10 @@ class Running:
     def _switch(
         self, loaded: Loaded, authentication: Authentication | None, services: ServiceSet
     ) -> None:
-        table = self._table(loaded.config, authentication, services)
+        table = self._table(loaded.config, self._verification.after(authentication), services)
         # From here on nothing fails.
         services.apply(self._services)
-        self._verify_with(authentication)
+        self._verification.apply(authentication)
         if self._components.token_services is not None:
             self._components.token_services.start(self._components.shared.facts)
             self._components.token_services.apply(loaded.config.auth)
@@ -179,16 +187,15 @@ class Running:
         self._swap(table)
         self._adjust(loaded.config)
         self.membership.apply(loaded.config, services.by_name.values(), services.named())
-        asked = () if authentication is None else authentication.upstreams
-        self._pools.keep((*services.upstreams(), *asked))
+        self._keep_pools()
 
-    def _verify_with(self, authentication: Authentication | None) -> None:
-        old, self.authentication = self.authentication, authentication
-        published = None if authentication is None else authentication.published
-        if old is not None and old.published is not None and old.published is not published:
-            old.published.close()
-        if published is not None:
-            published.start()
+    def _keep_pools(self) -> None:
+        self._pools.keep((*self._services.upstreams(), *self._verification.upstreams()))
+
+    def _verify_anew(self) -> None:
+        """Put the verifier in force whose keys were fetched after a reload."""
+        self.compile_again()
+        self._keep_pools()
 
     def _create(self, name: str) -> Service:
         """Make a service that nobody wrote down, for somebody who has registered."""
@@ -249,20 +256,30 @@ class Running:
 
     # Parts
 
-    def _authenticated(self, config: GatewayConfig) -> Authentication | None:
+    def _authenticated(self, loaded: Loaded) -> Authentication | None:
+        """Return the verifier that a configuration describes. Raises ConfigError."""
+        config = loaded.config
         if self._components.token_services is None or not config.auth.verifies:
             return None
         # As at the top.
         from propylon.compile.authentication import compile_authentication  # noqa: PLC0415
+        from propylon.proxy.authenticate.keys import UnusableKeys  # noqa: PLC0415
 
-        return compile_authentication(
-            config.auth,
-            self._pools.connect,
-            self._components.token_services.revocations,
-            time.time,
-            debug=config.debug,
-            before=self.authentication,
-        )
+        try:
+            return compile_authentication(
+                config.auth,
+                self._pools.connect,
+                self._components.token_services.revocations,
+                time.time,
+                debug=config.debug,
+                before=self.authentication,
+                pending=self._verification.pending,
+                kept=self._key_sets.of,
+            )
+        except UnusableKeys as error:
+            msg = f"with these, no published key could verify a token: {error.reason}"
+            place = loaded.places.problem(("auth", "jwt", "algorithms"), msg)
+            raise ConfigError([place]) from error
 
     def _edge(self) -> EdgeState:
         config = self.config
@@ -302,7 +319,7 @@ class Running:
         await asyncio.sleep(0)  # what was cancelled ends in the next turn
 
     def _close(self) -> None:
-        self._verify_with(None)
+        self._verification.close()
         self.membership.close()
         self._prober.close()
         self._pools.close()

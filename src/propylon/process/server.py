@@ -196,6 +196,7 @@ class _Server(uvicorn.Server):
         if self._stop.is_set():
             self._hurry.set()  # asked twice: now
         self._stop.set()
+        self._hooks.drain()  # also ends the wait of a worker that has not accepted anything yet
 
     async def main_loop(self) -> None:
         """Wait to be stopped; then be unready for a while, still accepting."""
@@ -205,7 +206,6 @@ class _Server(uvicorn.Server):
         gc.freeze()
         await self._stop.wait()
         log.info("stopping: unready from now on")
-        self._hooks.drain()
         for connection in self.server_state.connections:
             cast("GatewayProtocol", connection).last = True
         await self._pause(self._options.drain_delay)

@@ -23,6 +23,7 @@ __all__ = [
     "AuthConfig",
     "IntrospectionConfig",
     "JwtConfig",
+    "RevocationConfig",
     "TokenRateLimitConfig",
     "TokensConfig",
 ]
@@ -261,8 +262,27 @@ class TokensConfig(ConfigModel):
     )
 
 
+class RevocationConfig(ConfigModel):
+    """The list of revoked tokens, which is in the database."""
+
+    on_failure: Literal["closed", "open"] = Field(
+        default="closed",
+        description="What becomes of tokens while a worker that has started cannot read which of them were revoked."
+        " closed: requests with a token get 503; open: tokens count by their signature alone, revoked ones included.",
+    )
+
+
 class AuthConfig(ConfigModel):
     """Which tokens are accepted, and how the gateway issues its own."""
+
+    startup_wait: Annotated[Duration, Field(le=300.0)] = Field(
+        default=5.0,
+        description="How long a worker that starts waits for the published keys and the list of revoked tokens before"
+        " it accepts connections. After it, /readyz and the requests that need what is missing answer 503.",
+    )
+    revocation: RevocationConfig = Field(
+        default=RevocationConfig(), description="The list of revoked tokens."
+    )
 
     jwt: JwtConfig = Field(default=JwtConfig(), description="How signed tokens are verified.")
     introspection: IntrospectionConfig = Field(

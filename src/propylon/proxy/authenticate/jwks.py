@@ -81,11 +81,11 @@ class PublishedKeys:
         algorithms: Collection[str],
         *,
         cool_down: float = COOL_DOWN,
-        origin: object = None,
+        origin: tuple[str, Collection[str]] | None = None,
         upstreams: tuple[Upstream, ...] = (),
         kept: Kept | None = None,
     ) -> None:
-        """`fetch` gets the document. `origin` is equal for two objects that follow the same set.
+        """`fetch` gets the document. `origin` is its URL with the algorithms: equal for two objects that are alike.
 
         `upstreams` are the upstreams that `fetch` asks, for the owner of their connections. `kept` is what the workers
         of the gateway share of this source.
@@ -109,12 +109,15 @@ class PublishedKeys:
         self._fetched = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    def recall(self) -> None:
+        """Use what another worker has fetched, if there is something."""
+        if self.keys is None and (document := self._kept.find()) is not None:
+            self._adopt(document)
+
     def start(self) -> None:
-        """Use what another worker has fetched, and start fetching. Needs a running loop."""
+        """Start fetching, and use what other workers fetch. Needs a running loop."""
         if self._task is None:
             self._kept.hear(self._adopt)
-            if self.keys is None and (document := self._kept.find()) is not None:
-                self._adopt(document)
             self._task = spawn_forever(self._follow())
 
     def close(self) -> None:

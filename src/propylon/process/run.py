@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from propylon.assembly.gateway import Gateway
-from propylon.config.models.schema import ServerConfig, TlsConfig
+from propylon.config.models.schema import GatewayConfig, ServerConfig, TlsConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
 from propylon.process.last_good import LastGood
@@ -102,7 +102,7 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
-    _greet(sockets, secure=loaded.config.tls.certificate is not None)
+    _greet(sockets, loaded.config)
     with shared:
         return _run(
             partial(_work, build, sockets, loaded.path if watch else None), sockets, shared, server
@@ -182,9 +182,16 @@ def _options(loaded: Loaded) -> ServerOptions:
     return ServerOptions(config.server.drain, config.server.drain_delay, tls)
 
 
-def _greet(sockets: list[socket.socket], *, secure: bool) -> None:
-    scheme = "https" if secure else "http"
+def _greet(sockets: list[socket.socket], config: GatewayConfig) -> None:
+    scheme = "http" if config.tls.certificate is None else "https"
+    secrets = len(config.auth.jwt.secret or ())
+    # Worth a look: a secret that was wrapped in its file would be more than one.
+    verify = f"; {_counted(secrets)}" if secrets else ""
     for sock in sockets:
         host, port = sock.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}\n")
+        sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}{verify}\n")
+
+
+def _counted(secrets: int) -> str:
+    return "1 secret verifies tokens" if secrets == 1 else f"{secrets} secrets verify tokens"

@@ -46,6 +46,10 @@ def _ignore() -> None:
     """Stand in for `on_change` until there is a listener."""
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 class Kept(Protocol):
     """Where the document of a source is kept for the other workers, and for those that replace them."""
 
@@ -105,7 +109,8 @@ class PublishedKeys:
         self._failures = 0
         self._skipped: tuple[str, ...] = ()
         self._fetching: asyncio.Task[None] | None = None
-        self._fetched_for_unknown = -math.inf  # when the last fetch for an unknown key id began
+        self._is_for_unknown = False  # the fetch in flight
+        self._fetched_for_unknown = -math.inf  # when the last fetch for an unknown key id ended
         self._fetched = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -126,6 +131,7 @@ class PublishedKeys:
             if task is not None:
                 task.cancel()
         self._task = self._fetching = None
+        self._is_for_unknown = False
 
     def bind(self, document: bytes) -> None:
         """Use a document that is known already. Raises UnusableKeys if no key of it can be used."""
@@ -145,7 +151,9 @@ class PublishedKeys:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LONGEST_WAIT):
                 # Twice, if a fetch was on its way already: it may have been answered before the key was published.
-                while not self._knows(key_id) and (fetching := self._fetch_for_unknown()):
+                for _ in range(2):
+                    if self._knows(key_id) or (fetching := self._fetch_for_unknown()) is None:
+                        return
                     await asyncio.wait({fetching})
 
     def _knows(self, key_id: str) -> bool:
@@ -154,10 +162,9 @@ class PublishedKeys:
     def _fetch_for_unknown(self) -> asyncio.Task[None] | None:
         if self._fetching is not None or self._task is None:
             return self._fetching
-        now = asyncio.get_running_loop().time()
-        if now < self._fetched_for_unknown + self._cool_down:
+        if _now() < self._fetched_for_unknown + self._cool_down:
             return None
-        self._fetched_for_unknown = now
+        self._is_for_unknown = True
         return self._start_fetch()
 
     def _start_fetch(self) -> asyncio.Task[None]:
@@ -169,11 +176,17 @@ class PublishedKeys:
         try:
             await self.refresh()
         finally:
-            if (
-                self._fetching is asyncio.current_task()
-            ):  # else it was closed, and perhaps started again
-                self._fetching = None
-                self._fetched.set()
+            # Else it was closed, and perhaps started again.
+            if self._fetching is asyncio.current_task():
+                self._note_end()
+
+    def _note_end(self) -> None:
+        # Counted from the end: a source that hangs must not make every request with an invented key id wait.
+        if self._is_for_unknown:
+            self._fetched_for_unknown = _now()
+        self._is_for_unknown = False
+        self._fetching = None
+        self._fetched.set()
 
     @property
     def missing(self) -> str | None:

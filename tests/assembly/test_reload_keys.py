@@ -46,6 +46,8 @@ def after(before: Authentication | None, site: Site, written: Written) -> Authen
         AuthConfig.model_validate(written), site.connect, Taken(), Wall(), before=before
     )
     assert found is not None
+    if found.published is not None:
+        found.published.on_change = found.verifier.forget
     return found
 
 

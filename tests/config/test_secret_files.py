@@ -128,6 +128,14 @@ def test_other_secrets_from_files(name: str) -> None:
     assert "cannot be used: no such file" in problem
 
 
+def test_a_configuration_that_is_json() -> None:
+    """It is read by another reader, and references to files mean the same."""
+    text = '{"auth": {"jwt": {"secret": "${S}"}}}'
+    assert loaded(text, {"S_FILE": file(SECRET)}).config.auth.jwt.signing_secret == SECRET.encode()
+    (problem,) = problems(text, {"S_FILE": file(SECRET), "S": SECRET})
+    assert "S and S_FILE are both set" in problem
+
+
 def test_the_database_from_a_file() -> None:
     """Its address may have a password in it."""
     url = "postgresql://u:p@host/name"

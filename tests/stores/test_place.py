@@ -63,6 +63,14 @@ def names(base: Path) -> list[str]:
     return sorted(found.name for found in base.iterdir())
 
 
+def give_away(directory: Path) -> None:
+    """Make it another user's, where that is allowed."""
+    try:
+        os.chown(directory, NOBODY, NOBODY)
+    except PermissionError:
+        pytest.skip("only root can make another user's directory")
+
+
 # Coming and going
 
 
@@ -170,12 +178,11 @@ def test_only_what_is_ours_is_removed(tmp_path: Path) -> None:
     assert names(target) == ["precious"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")
 def test_another_users_left_overs_are_not_ours(tmp_path: Path) -> None:
     """In /dev/shm everybody may make one that is called as ours are."""
     theirs = tmp_path / f"propylon-1-{0:016x}"
     theirs.mkdir()
-    os.chown(theirs, NOBODY, NOBODY)
+    give_away(theirs)
     enter(tmp_path, unique_name()).leave()
     assert theirs.exists()
     with pytest.raises(PermissionError):
@@ -205,6 +212,28 @@ def test_one_that_is_being_removed_is_made_anew(
     assert path.is_dir()
     assert len(pauses) == 3
     place.leave()
+
+
+def test_one_that_was_removed_while_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process took it for left over before it was locked: it is made once more."""
+    path = tmp_path / f"propylon-1-{0:016x}"
+    opening, removed = os.open, []
+
+    def opened(name: Path, flags: int) -> int:
+        if not removed:
+            removed.append(name)
+            path.rmdir()
+        return opening(name, flags)
+
+    monkeypatch.setattr(module.os, "open", opened)
+    place = enter(tmp_path, f"1-{0:016x}")
+    monkeypatch.undo()
+    assert removed == [path]
+    assert path.is_dir()
+    place.leave()
+    assert names(tmp_path) == []
 
 
 def test_nothing_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,12 +307,11 @@ def test_what_others_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     assert message(base / "propylon") == ""
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")
 def test_what_belongs_to_another_user_is_refused(tmp_path: Path) -> None:
     """That user could."""
     base = tmp_path / "base"
     base.mkdir(0o700)
-    os.chown(base, NOBODY, NOBODY)
+    give_away(base)
     assert message(base) == (
         f'"{base}" belongs to another user (uid {NOBODY});'
         f' write "{base}/propylon", which the gateway makes for itself'

@@ -326,6 +326,25 @@ def test_a_dead_one_holds_nobody_up_and_its_successor_reads_on() -> None:
     assert (done.stdout, done.stderr) == ("[0, 0] 0\n", "")
 
 
+def test_a_worker_whose_parent_is_gone_does_not_spin() -> None:
+    """Its line says that it has ended, once: the loop looks at it no more."""
+
+    async def main() -> None:
+        made = lines(2)
+        worker = Worker(made, 0)
+        worker.listen()
+        made[0].write.close()
+        loop = asyncio.get_running_loop()
+        while loop.remove_reader(made[0].read):
+            loop.add_reader(made[0].read, worker._read, made[0].read)
+            await asyncio.sleep(0.001)
+        worker.close()
+        for line in made:
+            line.close()
+
+    run(main())
+
+
 # What is no message
 
 

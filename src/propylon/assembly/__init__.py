@@ -2,7 +2,7 @@
 
 - `gateway`: the façade, `Gateway`.
 - `running`: what exists only while a loop runs; puts configurations in force.
-- `reload`: which configurations must not replace the one in force, and which changes need a start.
+- `reload`: reload beside the requests; which configurations must not replace the one in force.
 - `carry`: build the services of a new configuration from those in force.
 - `membership`: the registry and DNS, joined to the services; `gossip`: the registries of all workers agree.
 - `sharing`: what a gateway shares that another server runs: where its workers meet.

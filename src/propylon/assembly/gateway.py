@@ -1,11 +1,11 @@
-"""Put the parts together: configuration → `Gateway`. The only module that knows all the others."""
+"""Be the façade: a configuration becomes a `Gateway`, which runs under a server, as an ASGI app, or in a test."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from propylon.assembly.reload import refused, shadowed
+from propylon.assembly.reload import Reloads, shadowed
 from propylon.assembly.running import Components, Running
 from propylon.assembly.sharing import shared_of
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.load import Loaded, load
-from propylon.config.reading.problems import ConfigError, Problem
+from propylon.config.reading.problems import ConfigError
 from propylon.control import circuits, health, registry
 from propylon.control import metrics as monitoring
 from propylon.control.app import create_app, offer_password
@@ -92,9 +92,9 @@ class Gateway:
         """
         self.loaded = loaded
         self.read = read or (lambda: load(loaded.path, os.environ))
-        # Hears of every configuration that a reload has put in force.
+        # Called with every configuration that a reload has put into force; in a thread, if the loop runs.
         self.on_reload: Callable[[Loaded], None] | None = None
-        self._reloading = asyncio.Lock()
+        self._reloads = Reloads(self)
         self._running: Running | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._token_services = self._open_token_services()
@@ -234,7 +234,7 @@ class Gateway:
         self,
         app: object = None,  # noqa: ARG002 — FastAPI(lifespan=gateway.lifespan) passes itself
     ) -> AsyncIterator[Mapping[str, object]]:
-        """Run the background work; for apps that mount `asgi`, whose lifespans nobody calls."""
+        """Run the background work. An application that mounts `asgi` must call it: a mounted app's lifespan does not run."""
         running = self.start()
         try:
             await self.prepare()
@@ -250,52 +250,33 @@ class Gateway:
         if self._running is not None:
             self._running.edge.draining = True
 
+    @property
+    def running(self) -> Running | None:
+        """The data plane, once the gateway is started."""
+        return self._running
+
+    @property
+    def guarded(self) -> Collection[str]:
+        """The names of the routes that have a policy."""
+        return self._components.policies.keys()
+
     def reload(self) -> None:
         """Read the configuration again and put it in force; one with errors changes nothing."""
-        self._take(self._read_again())
+        self._reloads.now()
 
     def reload_soon(self, then: Callable[[], None]) -> None:
-        """Do the same beside the requests, for a long file takes its time to be read; `then` comes after."""
-        spawn(self._reload(then))
+        """Do the same beside the requests, because a long file takes its time to be read; then call `then`."""
+        self._reloads.soon(then)
 
-    async def _reload(self, then: Callable[[], None]) -> None:
-        async with self._reloading:
-            self._take(await asyncio.to_thread(self._read_again))
-        then()
-
-    def _read_again(self) -> Loaded | tuple[Problem, ...]:
-        try:
-            loaded = self.read()
-        except ConfigError as error:
-            return error.problems
-        return tuple(self._refused(loaded)) or loaded
-
-    def _refused(self, loaded: Loaded) -> Iterator[Problem]:
-        yield from refused(loaded, self.config, self._components.policies.keys())
-        yield from shadowed(loaded, self._custom_endpoints())
-
-    def _custom_endpoints(self) -> tuple[Endpoint, ...]:
+    @property
+    def custom_endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints that a team has put on `api`."""
         return find_endpoints(self.api, self._components.routes)
 
     def validate(self) -> None:
         """Raise ConfigError where the team's endpoints and the routes of the file contradict each other."""
-        if problems := tuple(shadowed(self.loaded, self._custom_endpoints())):
+        if problems := tuple(shadowed(self.loaded, self.custom_endpoints)):
             raise ConfigError(problems)
-
-    def _take(self, found: Loaded | tuple[Problem, ...]) -> None:
-        if isinstance(found, tuple):
-            for problem in found:
-                log.error("reload: nothing changes: %s", problem)
-            return
-        try:
-            if self._running is not None:
-                self._running.apply(found)
-        except ConfigError as error:
-            self._take(error.problems)
-            return
-        self.loaded = found
-        if self.on_reload is not None:
-            self.on_reload(found)
 
     def start(self) -> Running:
         """Return what runs; start it, if it does not run yet. Needs a running loop. Raises ConfigError."""

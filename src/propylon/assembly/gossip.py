@@ -28,7 +28,7 @@ class SharedRegistry(Registry):
     """A registry that tells those of the other workers what it was told.
 
     Messages cross: what is older than a deregistration does not undo it. The clock that says so is the
-    machine's, the same for all its processes, and nobody sets it.
+    machine's monotonic one: the same for all its processes, and never set.
     """
 
     facts: Facts = Siblings()
@@ -131,7 +131,7 @@ class SharedRegistry(Registry):
             self._came[key] = at
             if lease is not None:
                 self.shorten(*key, lease)
-        elif lease is not None:  # known: somebody sent a heartbeat
+        elif lease is not None:  # known here: the instance has sent a heartbeat
             self.prolong(*key, lease)
 
     def _take(self, said: Registration, addresses: tuple[str, ...]) -> None:

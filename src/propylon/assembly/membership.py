@@ -1,4 +1,4 @@
-"""Join whoever brings instances and takes them away while the gateway runs — the registry, DNS — to the rest."""
+"""Join what adds and removes instances while the gateway runs (the registry, DNS) to the services and their pools."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Membership:
         create: Callable[[str], Service],
         on_change: Callable[[tuple[Service, ...]], None],
     ) -> None:
-        """Start with no services. `create` makes one that nobody wrote down, to be probed as others are.
+        """Start with no services. `create` makes a service that is not in the file; its instances are probed as others are.
 
         `on_change` hears of all services whenever one comes or goes.
         """

@@ -1,4 +1,4 @@
-"""Hold what exists only while a loop runs, and put configurations in force, the first and the later ones."""
+"""Hold what exists only while an event loop runs, and put configurations into force: the first, and each reload's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,9 @@ from starlette.routing import BaseRoute
 
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.membership import Membership
-from propylon.assembly.reload import needs_restart
 from propylon.assembly.verification import Verification
 from propylon.compile.limits import compile_limit
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_table
+from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Compiled, Parts, compile_slowly
 from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import Endpoint
@@ -34,6 +34,7 @@ from propylon.control.policies import Policy, compose_policies
 from propylon.edge.state import EdgeState
 from propylon.edge.trust import Trust
 from propylon.loop.outbox import Outbox
+from propylon.loop.slices import at_once
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
@@ -42,6 +43,7 @@ from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
+from propylon.proxy.route import Authenticate, Before
 from propylon.services.health import Checks
 from propylon.services.service import Service
 from propylon.stores.key_sets import KeySets
@@ -90,15 +92,28 @@ class Components:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A configuration with everything that was built from it, not yet in force."""
+
+    loaded: Loaded
+    authentication: Authentication | None
+    verifying: (
+        Authentication | None
+    )  # what is in force until the keys of `authentication` are there
+    services: ServiceSet
+    compiled: Compiled
+
+
 class Running:
-    """The core, its pools, its clocks, its log."""
+    """The data plane, its pools, clocks and log, for as long as an event loop runs."""
 
     def __init__(
         self, components: Components, loaded: Loaded, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Make the parts; `begin` puts the configuration in force."""
+        """Make the parts; `start` puts the configuration into force."""
         self.loaded = loaded
-        self._begun = loaded.config  # what cannot change is as it says, whatever reloads say
+        self.begun = loaded.config  # reloads cannot change all of it
         self._components = components
         self._loop = loop
         render = self._render()
@@ -131,7 +146,11 @@ class Running:
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
+        self._compiled: Compiled | None = None
+        self._said = 0  # how often a team has added a policy or set an override
         self._limit: tuple[TokenRateLimitConfig, Limit] | None = None
+        self._stages: tuple[Authentication, Mapping[str, Authenticate]] | None = None
+        self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
     @property
     def config(self) -> GatewayConfig:
@@ -143,62 +162,77 @@ class Running:
         """What verifies tokens now; None: nothing does."""
         return self._verification.in_force
 
+    @property
+    def table(self) -> Table:
+        """The routing table in force."""
+        return self.edge.pipeline.table
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the gateway has verified tokens since its start."""
+        return self._components.token_services is not None
+
+    @property
+    def owns_process(self) -> bool:
+        """Whether the process is the gateway's own, and not an application's that embeds it."""
+        return self._components.owns_process
+
     # The first configuration, and the later ones
 
     def start(self) -> None:
-        """Put the first configuration in force; say what an operator should know of it."""
-        services = self._services.plan(self.config.services, self._dependencies)
-        self._switch(self.loaded, self._authenticated(self.loaded), services)
+        """Put the first configuration into force; log the warnings about it."""
+        self.switch(at_once(self.prepare(self.loaded)))
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
 
-    def apply(self, loaded: Loaded) -> None:
-        """Go over to another configuration: it is made beside the one in force, and swapped in.
+    def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
+        """Build another configuration beside the one in force, in slices; nothing changes yet.
 
-        A request sees the one or the other. What did not change goes on: connections, breakers,
-        counts, probes, streams. Raises ConfigError, and then nothing has changed.
+        Raises ConfigError for one that would leave the gateway without a key.
         """
-        authentication = self._verification.pending or self.authentication
-        if loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug:
+        services = yield from self._services.plan(loaded.config.services, self._dependencies)
+        authentication = self._verification.latest
+        changed = loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug
+        if changed or authentication is None:
             authentication = self._authenticated(loaded)
-        for key in needs_restart(
-            self._begun, loaded.config, verifying=self._components.token_services is not None
-        ):
-            log.warning("reload: %s takes effect with the next start", key)
-        services = self._services.plan(loaded.config.services, self._dependencies)
-        self._switch(loaded, authentication, services)
-        log.warning(
-            "reload: %d services, %d routes", len(services.by_name), len(loaded.config.routes)
-        )
+        while True:
+            said = self._said
+            verifying = self._verification.after(authentication)
+            compiled = yield from self._compile(loaded.config, verifying, services)
+            if said == self._said:
+                return Change(loaded, authentication, verifying, services, compiled)
 
-    def _switch(
-        self, loaded: Loaded, authentication: Authentication | None, services: ServiceSet
-    ) -> None:
-        table = self._table(loaded.config, self._verification.after(authentication), services)
-        # From here on nothing fails.
+    def switch(self, change: Change) -> None:
+        """Put a prepared configuration into force: nothing here fails, and a request sees the old one or the new one.
+
+        What did not change goes on: connections, breakers, counts, probes, streams.
+        """
+        config, services = change.loaded.config, change.services
         services.apply(self._services)
-        self._verification.apply(authentication)
+        self._verification.apply(change.authentication)
         if self._components.token_services is not None:
             self._components.token_services.start(self._components.shared.facts)
-            self._components.token_services.apply(loaded.config.auth)
+            self._components.token_services.apply(config.auth)
         for service in services.by_name.values():
             service.fleet.watch(self._checks)
-        self.loaded, self._services = loaded, services
-        self._swap(table)
-        self._adjust(loaded.config)
-        self.membership.apply(loaded.config, services.by_name.values(), services.named())
+        self.loaded, self._services = change.loaded, services
+        self._swap(change.compiled)
+        self._adjust(config)
+        self.membership.apply(config, services.by_name.values(), services.named())
+        if self.authentication is not change.verifying:
+            self.compile_again()  # keys have come in the last slices
         self._keep_pools()
 
     def _keep_pools(self) -> None:
         self._pools.keep((*self._services.upstreams(), *self._verification.upstreams()))
 
     def _verify_anew(self) -> None:
-        """Put the verifier in force whose keys were fetched after a reload."""
+        """Put the verifier into force whose keys were fetched after a reload."""
         self.compile_again()
         self._keep_pools()
 
     def _create(self, name: str) -> Service:
-        """Make a service that nobody wrote down, for somebody who has registered."""
+        """Make a service that is not in the file, for an instance that has registered."""
         service = compile_service(name, ServiceConfig(), self._dependencies).service
         service.fleet.watch(self._checks)
         return service
@@ -207,28 +241,43 @@ class Running:
         self._components.health.services = services
 
     def compile_again(self) -> None:
-        """Put a new table in force: a team has said something of its routes."""
-        self._swap(self._table(self.config, self.authentication, self._services))
+        """Put a new table into force: a team has added a policy or set an override."""
+        self._said += 1
+        self._swap(at_once(self._compile(self.config, self.authentication, self._services)))
 
-    def _table(
+    def _compile(
         self, config: GatewayConfig, authentication: Authentication | None, services: ServiceSet
-    ) -> Table:
+    ) -> Generator[None, None, Compiled]:
         parts = Parts(
             builtin=self._inprocess,
             forward=self._forward,
-            stages=NOTHING_TO_VERIFY_WITH if authentication is None else authentication.stages,
+            stages=self._stages_of(authentication),
             endpoints=(
                 *self._components.endpoints,
                 *find_endpoints(self._components.api, self._components.routes),
             ),
             policies={
-                name: partial(compose_policies, tuple(some))
-                for name, some in self._components.policies.items()
+                name: self._policy(tuple(some)) for name, some in self._components.policies.items()
             },
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
         )
-        return compile_table(config, parts, services.by_name)
+        return compile_slowly(config, parts, services.by_name, self._compiled)
+
+    # These return the same object for the same values: a route is reused only while all its parts are the same.
+
+    def _stages_of(self, authentication: Authentication | None) -> Mapping[str, Authenticate]:
+        if authentication is None:
+            return NOTHING_TO_VERIFY_WITH
+        if self._stages is None or self._stages[0] is not authentication:
+            self._stages = (authentication, authentication.stages)
+        return self._stages[1]
+
+    def _policy(self, policies: tuple[Policy, ...]) -> Callable[[float], Before]:
+        if (known := self._composed.get(policies)) is None:
+            # For the same total time it returns the same stage, by which a route knows that it is unchanged.
+            known = self._composed[policies] = cache(partial(compose_policies, policies))
+        return known
 
     def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
         if self._limit is None or self._limit[0] != written:
@@ -238,9 +287,10 @@ class Running:
             )
         return self._limit[1]
 
-    def _swap(self, table: Table) -> None:
-        self.edge.pipeline.table = table
-        self._components.metrics.settle(table)
+    def _swap(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        self.edge.pipeline.table = compiled.table
+        self._components.metrics.settle(compiled.table)
 
     def _adjust(self, config: GatewayConfig) -> None:
         """Set the limits of the edge, and what is logged."""

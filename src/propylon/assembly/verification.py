@@ -31,6 +31,11 @@ class Verification:
         self.pending: Authentication | None = None
         self._swapped = swapped
 
+    @property
+    def latest(self) -> Authentication | None:
+        """The verifier that was configured last, in force or pending."""
+        return self.pending or self.in_force
+
     def after(self, made: Authentication | None) -> Authentication | None:
         """Return what will be in force when `made` is applied. Changes nothing."""
         old = self.in_force
@@ -46,6 +51,9 @@ class Verification:
         for published in old:
             if published not in current:
                 published.close()
+        # Here, and not where it is compiled: a reload may be dropped after that.
+        if self.in_force is not None and self.in_force.published is not None:
+            self.in_force.published.on_change = self.in_force.verifier.forget
         if self.pending is not None and self.pending.published is not None:
             log.warning("reload: new keys are fetched first; until then tokens count as before")
             self.pending.published.without_keys = "tokens count as before the reload"
@@ -58,7 +66,6 @@ class Verification:
         made = self.pending
         if made is None or made.published is None:
             return
-        made.published.on_change = made.verifier.forget
         self.apply(made)
         log.warning("reload: the new keys are in force")
         self._swapped()

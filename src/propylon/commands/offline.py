@@ -15,6 +15,7 @@ from propylon.compile.services import Dependencies
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import RouteConfig
 from propylon.config.reading.load import Loaded
+from propylon.loop.slices import at_once
 from propylon.proxy.forward import Forward
 from propylon.proxy.route import Authenticate, Pattern, Route
 from propylon.upstream.ports import Upstream
@@ -74,7 +75,7 @@ def entries(
     config = loaded.config
     dependencies = Dependencies(lambda _address, _limit: upstream, chance)
     endpoints = builtin_endpoints(config.prefix, config.auth)
-    services = ServiceSet().plan(config.services, dependencies)
+    services = at_once(ServiceSet().plan(config.services, dependencies))
     # Nothing becomes due here, nothing is measured and nothing is left to chance.
     forward = Forward(_still, _still, _still)
     table = compile_table(config, Parts(upstream, forward, stages, endpoints), services.by_name)

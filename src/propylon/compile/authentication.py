@@ -100,10 +100,11 @@ def compile_authentication(
         return None
     verifier = Verifier(source, opaque, rules, revocations, clock)
     published = source if isinstance(source, PublishedKeys) else None
-    if published is not None:
-        published.on_change = verifier.forget
     if same is not None:
+        # It calls the verifier in force when its keys change, until the new one is in force.
         upstreams.extend(same.upstreams)
+    elif published is not None:
+        published.on_change = verifier.forget
     return Authentication(verifier, published, tuple(upstreams))
 
 

@@ -102,7 +102,7 @@ async def _await(policy: Policy, request: Request, principal: Principal) -> obje
 
 
 async def _run_in_thread(policy: Policy, request: Request, principal: Principal) -> object:
-    # Abandoned when the exchange ends: a thread cannot be cancelled, and nobody waits for it any more.
+    # Abandoned when the exchange ends: a thread cannot be cancelled, and nothing waits for it any more.
     returned = await anyio.to_thread.run_sync(policy, request, principal, abandon_on_cancel=True)
     return await returned if inspect.isawaitable(returned) else returned
 

@@ -71,7 +71,7 @@ def _newest(last_good: LastGood, read: Callable[[], Loaded]) -> Loaded:
 
 
 def start_app(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = False) -> int:
-    """Run a gateway that somebody else's code builds, where `loaded` says; return the exit status."""
+    """Run a gateway that a team's module builds (`--app`), where `loaded` says; return the exit status."""
 
     def merged(found: Loaded) -> Loaded:
         # What the command line said of listening and logging was said after the code.

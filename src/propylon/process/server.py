@@ -1,8 +1,8 @@
 """Run one worker: uvicorn's sockets, TLS and loop, our signals and our way to stop.
 
-uvicorn alone dies of SIGHUP, closes its listeners before readiness can turn, and ends on SIGTERM with
-the signal instead of 0. Here a stop has two steps: unready, still accepting, for `drain_delay`; then
-nothing new, and what is in flight may finish for `drain`.
+uvicorn alone dies of SIGHUP, closes its listeners before readiness can turn, and ends on SIGTERM with the signal
+instead of exit status 0. Here a stop has two steps. For `drain_delay` the worker is unready and still accepts. Then it
+accepts nothing new, and exchanges in flight may finish for `drain`.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class _Server(uvicorn.Server):
         self._hooks.drain()  # also ends the wait of a worker that has not accepted anything yet
 
     async def main_loop(self) -> None:
-        """Wait to be stopped; then be unready for a while, still accepting."""
+        """Wait for the signal to stop; then be unready for `drain_delay`, still accepting."""
         # What exists by now lives as long as the process: looking through FastAPI's models for garbage takes tens
         # of milliseconds, and finds none. Only here: in an application's process its objects are not ours to freeze.
         gc.collect()
@@ -269,6 +269,6 @@ def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
         try:
             sock, _ = listener.accept()
         except OSError:
-            return  # nobody is left in the queue
+            return  # the queue is empty
         sock.setblocking(False)
         yield sock

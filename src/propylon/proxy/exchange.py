@@ -151,5 +151,5 @@ class Exchange:
 
 
 # OBSERVE: called once for each exchange, whatever happened, synchronously and after it has ended. An observer must be
-# quick and must not raise: there is nobody left to tell.
+# quick and must not raise: there is no client left to tell.
 Observer = Callable[[Exchange], None]

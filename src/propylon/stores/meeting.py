@@ -63,7 +63,7 @@ class Meeting(Channel):
     def _names(self, place: Place) -> Iterable[str]:
         try:
             names = os.listdir(place.path)  # noqa: PTH208 — names are what the others are known by
-        except OSError:  # removed under us: whom we know already, we still reach
+        except OSError:  # removed under us: the workers that we know already, we still reach
             names = []
         return {*names, *self._others} - {self.name}
 

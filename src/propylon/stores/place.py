@@ -12,7 +12,7 @@ Rules.
 1. We make, lock and remove only directories of our own names, below a base (`/dev/shm`, or what the operator named).
    A base is never removed.
 2. A name holds a process or a port, and the moment or a digest: an operator sees whose it is, and no two are alike.
-3. The process that leaves a directory that nobody else uses removes it. What a process left that was killed is removed by
+3. The last process that leaves a directory removes it. What a process left that was killed is removed by
    the next one that comes to the same base.
 """
 

@@ -1,4 +1,4 @@
-"""Hold what the workers of one gateway share: the one place where it attaches, whoever starts them.
+"""Hold what the workers of one gateway share, whether `propylon run` starts them or another server.
 
 `propylon run` makes it before it forks its workers (`process.shared`); under another server each worker makes its own
 (`assembly.sharing`), and they meet in a directory. What is made before a fork are paths, pipes and sockets only: a database

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 
-# Messages keep their bounds, and nobody's are lost; macOS has no such sockets of the Unix kind.
+# Messages keep their bounds, and none is lost on the way. macOS has no such sockets of the Unix kind.
 _KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _LARGEST = 128 * 1024  # bytes: under the kernel's default for one message
 # A worker that does not read must not fill the memory of the others. Twice as many as there can be registrations

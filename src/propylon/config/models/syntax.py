@@ -20,6 +20,13 @@ from propylon.wire.grammar import (
 )
 
 _NAMED = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
+# Nearly all paths look like this. One match of the whole path is cheaper than one for each segment.
+_USUAL = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
+_USUAL_NAMED = re.compile(rf"(?:/(?:[A-Za-z0-9_-]+|{_NAMED.pattern}))+")
+_NAME_OF_SEGMENT = re.compile(r"(?<![^/])\{[^/]*")
+_USUAL_METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
+)
 _DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
 # Underscores are not allowed in host names, but Docker and Compose put them into the names of containers.
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -144,6 +151,8 @@ def check_document_url(text: str) -> str:
 
 def check_path(text: str, *, names: bool, what: str = "the path") -> str:
     """Check a path: absolute, no empty or dot segments, only valid characters; `{name}` only if `names`."""
+    if (_USUAL_NAMED if names else _USUAL).fullmatch(text):
+        return text
     if not text.startswith("/"):
         msg = f'{what} must start with "/"'
         raise ValueError(msg)
@@ -204,12 +213,13 @@ def _quoted(char: str) -> str:
 
 def shape(path: str) -> str:
     """Return a route's path without the names in `{}` and without a last slash, to compare it with others'."""
-    parts = path.rstrip("/").split("/")
-    return "/".join("{}" if part.startswith("{") else part for part in parts)
+    return _NAME_OF_SEGMENT.sub("{}", path.rstrip("/"))
 
 
 def check_method(text: str) -> str:
     """Check a method in upper case, or WEBSOCKET."""
+    if text in _USUAL_METHODS:
+        return text
     check_token(text, "method")
     if text != text.upper():
         msg = f"methods are written in upper case: {text.upper()}"

@@ -27,7 +27,6 @@ from propylon.config.reading.environment import (
 from propylon.config.reading.keyfile import read_key_file
 from propylon.config.reading.messages import findings
 from propylon.config.reading.problems import ConfigError, Path, Places, Problem, dotted
-from propylon.config.reading.secretfile import Variables
 from propylon.config.reading.warnings import find_warnings
 
 DEFAULT_FILE = "propylon.yaml"
@@ -93,7 +92,7 @@ def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | Non
 def _document(path: FilePath, environ: Mapping[str, str]) -> Document:
     text = _text(path)
     try:
-        document = read(text, environ, Variables(environ))
+        document = read(text, environ)
     except Unreadable as error:
         raise ConfigError([Problem(f"{path}:{error.line}", "", error.message)]) from error
     if document.value is None:

@@ -9,10 +9,12 @@ import pytest
 
 from propylon.assembly import accounts as module
 from propylon.assembly.accounts import TokenServices
+from propylon.config.models.auth import AuthConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.authenticate.revocation import Kind, Revocation
+from propylon.proxy.principal import Principal
 from propylon.stores.siblings import MISSED, Message, Siblings
 from tests.config.texts import SECRET
 
@@ -28,10 +30,14 @@ def accounts(tmp_path: Path) -> TokenServices:
     return token_services(tmp_path)
 
 
-def token_services(tmp_path: Path) -> TokenServices:
+def token_services(tmp_path: Path, on_failure: str = "closed") -> TokenServices:
     """Those of one worker."""
     database = f"sqlite:///{tmp_path}/users.db"
-    auth = {"jwt": {"secret": SECRET}, "tokens": {"database": database}}
+    auth = {
+        "jwt": {"secret": SECRET},
+        "tokens": {"database": database},
+        "revocation": {"on_failure": on_failure},
+    }
     return TokenServices(GatewayConfig.model_validate({"auth": auth}), nobody)
 
 
@@ -234,3 +240,58 @@ def test_many_in_a_row_are_read_together(
 def test_without_others_nothing_is_told(accounts: TokenServices) -> None:
     """Before the start, and in a command, there is nobody to tell."""
     accounts._announce()
+
+
+@pytest.mark.parametrize("on_failure", ["closed", "open"])
+def test_until_it_is_known_what_was_revoked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_failure: str
+) -> None:
+    """No token is accepted before the list was read once, unless the operator said so; also at a second start."""
+    accounts = token_services(tmp_path, on_failure)
+    verified = Verified(Principal("ann"), time.time() + 60, None, "one")
+    readable = asyncio.Event()
+
+    async def catch_up() -> None:
+        if not readable.is_set():
+            raise ServiceUnavailable("down")
+
+    monkeypatch.setattr(accounts._journal, "catch_up", catch_up)
+
+    def accepted() -> bool:
+        try:
+            return not accounts.revocations.active or not accounts.revocations.revoked(
+                verified, lambda: ""
+            )
+        except ServiceUnavailable:
+            return False
+
+    async def main() -> None:
+        for _ in range(2):
+            readable.clear()
+            accounts.start(Siblings())
+            await asyncio.sleep(0.01)
+            assert accounts.missing() is not None
+            assert accepted() is (on_failure == "open")
+            readable.set()
+            accounts._news.set()
+            async with asyncio.timeout(10):
+                while accounts.missing() is not None:
+                    await asyncio.sleep(0.001)
+            assert accepted()
+            await accounts.close()
+
+    asyncio.run(main())
+
+
+def test_a_reload_may_open_what_is_closed(tmp_path: Path) -> None:
+    """While the list is unknown, `on_failure` counts as it is written now."""
+    accounts = token_services(tmp_path)
+    accounts._set_known(known=False)
+    verified = Verified(Principal("ann"), time.time() + 60, None, "one")
+    with pytest.raises(ServiceUnavailable):
+        accounts.revocations.revoked(verified, lambda: "")
+    accounts.apply(AuthConfig.model_validate({"revocation": {"on_failure": "open"}}))
+    assert not accounts.revocations.revoked(verified, lambda: "")
+    accounts.apply(AuthConfig.model_validate({}))
+    with pytest.raises(ServiceUnavailable):
+        accounts.revocations.revoked(verified, lambda: "")

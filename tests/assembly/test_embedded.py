@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import io
+import json
 import logging
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 
 from propylon import Gateway
+from tests.support.tokens import SECRET, mint
 
 CONFIG = """
 log: {level: info}
@@ -130,3 +132,36 @@ def test_a_process_of_its_own_is_frozen() -> None:
         check=True,
     )
     assert done.stdout.strip() == "0"
+
+
+def test_the_first_request_waits_where_no_lifespan_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app that mounts the gateway and runs no lifespan gets no answer either before the list of revocations is read."""
+    auth = {"jwt": {"secret": SECRET}, "tokens": {"database": f"sqlite:///{tmp_path}/none.db"}}
+    file = tmp_path / "propylon.yaml"
+    file.write_text(CONFIG.replace("auth: none", "auth: required") + f"auth: {json.dumps(auth)}")
+    gateway = Gateway.from_file(file, {})
+    services = gateway._token_services
+    assert services is not None
+    read = services._journal.catch_up
+    order: list[object] = []
+
+    async def slowly() -> None:
+        await asyncio.sleep(0.05)
+        await read()
+        order.append("read")
+
+    monkeypatch.setattr(services._journal, "catch_up", slowly)
+
+    async def main() -> None:
+        headers = {"Authorization": f"Bearer {mint()}"}
+        transport = httpx.ASGITransport(app=gateway.asgi)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gw.test") as client:
+            answer = await client.get("/orders", headers=headers)
+            order.append(answer.json()["error"]["details"]["service"])  # past authentication
+        await gateway._stop()
+        await services.close()
+
+    asyncio.run(main())
+    assert order[:2] == ["read", "orders"]

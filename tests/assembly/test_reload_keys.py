@@ -13,6 +13,7 @@ from propylon.assembly.running import Running
 from propylon.compile.authentication import Authentication, compile_authentication
 from propylon.config.models.auth import AuthConfig
 from propylon.proxy.authenticate.jwks import PublishedKeys
+from propylon.proxy.authenticate.keys import UnusableKeys
 from propylon.upstream.pool import Address
 from propylon.upstream.ports import Answer, Outgoing, Sink
 from tests.compile.test_authentication import (
@@ -27,7 +28,7 @@ from tests.proxy.authenticate.stand_in import NOW, SECRET, Taken, Wall, signed
 from tests.proxy.doubles import whole
 from tests.support.issuer import Issuer
 from tests.support.jose import document, ec_jwk, es, es_key, pem, token
-from tests.support.tokens import ec_key
+from tests.support.tokens import ec_key, rsa_key
 from tests.support.virtual import run
 from tests.upstream.peer import run as run_for_real
 from tests.upstream.peer import until
@@ -45,6 +46,8 @@ def after(before: Authentication | None, site: Site, written: Written) -> Authen
         AuthConfig.model_validate(written), site.connect, Taken(), Wall(), before=before
     )
     assert found is not None
+    if found.published is not None:
+        found.published.on_change = found.verifier.forget
     return found
 
 
@@ -77,9 +80,8 @@ OTHERS = [
     changed(jwks_url="https://other.test/keys"),
     changed(jwks_url="https://issuer.test:8443/keys"),
     changed(jwks_url="http://issuer.test/keys"),
-    changed(algorithms=["ES256"]),
-    changed(algorithms=["ES256", "RS256", "PS256"]),
 ]
+ALGORITHMS = [["ES256"], ["ES256", "RS256", "PS256"]]
 
 
 @pytest.mark.parametrize("written", SAME)
@@ -119,6 +121,35 @@ def test_another_set(written: Written) -> None:
         await second.published.refresh()
         assert await verdict(second, OF_KEY) == "42"
         assert len(site.connected) == len(site.got) == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("algorithms", ALGORITHMS)
+def test_other_algorithms(algorithms: list[str]) -> None:
+    """The document that is held is bound to them at once; nobody is asked, and nothing is missing."""
+
+    async def main() -> None:
+        site = Site(KEYS)
+        first = await fetched(site)
+        second = after(first, site, changed(algorithms=algorithms))
+        assert second.published is not first.published
+        assert second.missing is None
+        assert await verdict(second, OF_KEY) == "42"
+        assert len(site.got) == 1
+
+    run(main())
+
+
+def test_algorithms_that_no_key_fits() -> None:
+    """It is said before anything changes: the gateway would be without a key."""
+
+    async def main() -> None:
+        site = Site(KEYS)
+        first = await fetched(site)
+        with pytest.raises(UnusableKeys, match="no key of the set can be used"):
+            after(first, site, changed(algorithms=["PS512"]))
+        assert await verdict(first, OF_KEY) == "42"
 
     run(main())
 
@@ -263,6 +294,7 @@ class Reloading:
         assert self.file is not None
         self.file.write_text(yaml.safe_dump({**self.written, "auth": auth}))
         self._gateway.reload()
+        assert self._gateway.config.auth == AuthConfig.model_validate(auth)
         assert self.running.loaded is self._gateway.loaded
 
     @property
@@ -286,15 +318,17 @@ def logger() -> logging.Logger:
     return logging.getLogger("propylon")
 
 
-def test_while_it_runs(directory: Path, logger: logging.Logger) -> None:
-    """A source that is followed is followed on; one that is left is asked no more."""
+def test_while_it_runs(
+    directory: Path, logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A source that is followed is followed on; one that is left is asked until the next one has answered."""
     tokens = {"enabled": False, "database": f"sqlite:///{directory}/none.db"}
     key = ec_key("k")
 
     async def main(issuer: Issuer) -> None:
         issuer.publish(key)
         jwt = {"jwks_url": issuer.jwks_url}
-        written = {"auth": {"jwt": jwt, "tokens": tokens}, "log": {"level": "critical"}}
+        written = {"auth": {"jwt": jwt, "tokens": tokens}}
         file = directory / "propylon.yaml"
         file.write_text(yaml.safe_dump(written))
         gateway = Gateway.from_file(file, {})
@@ -311,12 +345,84 @@ def test_while_it_runs(directory: Path, logger: logging.Logger) -> None:
             assert following is not None
             assert not following.done()
             assert issuer.fetches == 1
-            world.reload(jwt={"jwks_url": issuer.jwks_url + "?v=2"}, tokens=tokens)
-            assert world.published is not first
-            assert await verdict(world.verifying, sent) == "503"
-            await until(following.cancelled)
-            await until(lambda: len(issuer.requests) == 2)
-            assert issuer.requests[-1].target.endswith(b"?v=2")
+            with Issuer() as other:
+                other.go_down()
+                world.reload(jwt={"jwks_url": other.jwks_url, "issuer": ISSUER}, tokens=tokens)
+                await until(lambda: "tokens count as before" in caplog.text)
+                assert world.published is first  # keys and rules, until there are others
+                assert gateway._health.reasons() == []
+                assert await verdict(world.verifying, sent) == "ann"
+                other.publish(ec_key("n"))
+                other.come_up()
+                await until(lambda: world.published is not first)
+                await until(following.cancelled)
+                assert await verdict(world.verifying, sent) == "401"
+                assert "reload: the new keys are in force" in caplog.text
 
     with Issuer() as issuer:
         run_for_real(main(issuer))
+
+
+def test_a_mistake_that_is_corrected(directory: Path, logger: logging.Logger) -> None:
+    """An address without keys changes nothing; neither does the way back; a third address counts."""
+    tokens = {"enabled": False, "database": f"sqlite:///{directory}/none.db"}
+    key = ec_key("k")
+
+    async def main(issuer: Issuer, other: Issuer) -> None:
+        issuer.publish(key)
+        other.publish(key)
+        jwt = {"jwks_url": issuer.jwks_url}
+        written = {"auth": {"jwt": jwt, "tokens": tokens}, "log": {"level": "critical"}}
+        (directory / "propylon.yaml").write_text(yaml.safe_dump(written))
+        gateway = Gateway.from_file(directory / "propylon.yaml", {})
+        async with gateway.lifespan():
+            world = Reloading(gateway, written)
+            first, sent = world.published, key.mint(sub="ann").encode()
+            world.reload(jwt={"jwks_url": issuer.jwks_url + "/typo"}, tokens=tokens)
+            mistaken = world.running._verification.pending
+            world.reload(jwt={"jwks_url": issuer.jwks_url + "/typo", "leeway": 1}, tokens=tokens)
+            waiting = world.running._verification.pending
+            assert mistaken is not None
+            assert waiting is not None
+            assert waiting.published is mistaken.published  # the same address: asked once
+            world.reload(jwt=jwt, tokens=tokens)
+            assert world.running._verification.pending is None
+            assert world.published is first
+            assert await verdict(world.verifying, sent) == "ann"
+            world.reload(jwt={"jwks_url": other.jwks_url}, tokens=tokens)
+            await until(lambda: world.published is not first)
+            assert await verdict(world.verifying, sent) == "ann"
+
+    with Issuer() as issuer, Issuer() as other:
+        run_for_real(main(issuer, other))
+
+
+def test_algorithms_that_would_leave_no_key(
+    directory: Path, logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reload is refused with its place, like any mistake of the file; narrower ones count at once."""
+    tokens = {"enabled": False, "database": f"sqlite:///{directory}/none.db"}
+    old, new = ec_key("old"), rsa_key("new")
+
+    async def main(issuer: Issuer) -> None:
+        issuer.publish(old, new)
+        jwt = {"jwks_url": issuer.jwks_url}
+        written = {"auth": {"jwt": jwt, "tokens": tokens}}
+        (directory / "propylon.yaml").write_text(yaml.safe_dump(written))
+        gateway = Gateway.from_file(directory / "propylon.yaml", {})
+        async with gateway.lifespan():
+            world = Reloading(gateway, written)
+            taken = gateway.loaded
+            with pytest.raises(AssertionError):
+                world.reload(jwt={**jwt, "algorithms": ["EdDSA"]}, tokens=tokens)
+            assert gateway.loaded is world.running.loaded is taken
+            sent = [key.mint(sub="ann").encode() for key in (old, new)]
+            assert [await verdict(world.verifying, one) for one in sent] == ["ann", "ann"]
+            issuer.go_down()
+            world.reload(jwt={**jwt, "algorithms": ["ES256"]}, tokens=tokens)
+            assert [await verdict(world.verifying, one) for one in sent] == ["ann", "401"]
+
+    with Issuer() as issuer:
+        run_for_real(main(issuer))
+    said = "auth.jwt.algorithms: with these, no published key could verify a token"
+    assert f"reload: nothing changes: {directory}/propylon.yaml:3 {said}" in caplog.text

@@ -21,7 +21,7 @@ from propylon.stores.passwords import Passwords
 from propylon.stores.users import Users
 from tests.stores.kept import CHEAP, PASSWORD
 
-SECRET = "0123456789abcdef0123456789abcdef"
+SECRET = "Wq8-zT4nXk2vB9rLc6yJm3pHd7sGf5aE"
 NOBODY = "there is no secret to sign tokens with; set JWT_SECRET_KEY, or write auth.jwt.secret"
 
 

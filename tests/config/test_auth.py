@@ -1,6 +1,7 @@
 """What the operator may write about tokens, and what is said of the rest."""
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from pydantic import SecretStr
 
 from propylon.config.models.auth import ASYMMETRIC, SYMMETRIC, AuthConfig, JwtConfig
 from propylon.config.models.units import Rate
+from propylon.config.reading.credentials import weakness
 from propylon.config.reading.load import load
 from tests.config.texts import SECRET, loaded, problems
 
@@ -116,23 +119,25 @@ def test_a_secret_of_digits_stays_text(digits: str) -> None:
         loaded("debug: true", {"PROPYLON_AUTH__JWT__SECRET": digits}),
     ]
     for source in sources:
-        secret = source.config.auth.jwt.secret
-        assert secret is not None
-        assert secret.get_secret_value() == digits
+        assert source.config.auth.jwt.signing_secret == digits.encode()
 
 
 @pytest.mark.parametrize("secret", [f"[{SECRET}]", f"{{{SECRET}}}", f"!{SECRET}", f"${{{SECRET}"])
 def test_a_secret_from_the_environment_is_taken_as_it_is(secret: str) -> None:
     """Brackets, tags and dollars mean nothing in it."""
     for name in ("SECRET_KEY", "JWT_SECRET_KEY", "PROPYLON_AUTH__JWT__SECRET"):
-        found = load(None, {name: secret}).config.auth.jwt.secret
-        assert found is not None
-        assert found.get_secret_value() == secret
+        found = load(None, {name: secret}).config.auth.jwt
+        assert found.secret == (SecretStr(secret),)
 
+
+OTHER = SECRET[::-1]
 
 ONE_PROBLEM = {
     "secret: 12345": "secret: must be text, not a number; put it in quotes",
-    "secret: [x]": "secret: must be text, not a list",
+    f"secret: [{SECRET}, 12345]": "secret[1]: must be text, not a number; put it in quotes",
+    "secret: {a: b}": "secret: must be text, not a mapping",
+    f"secret: [{', '.join(SECRET + str(n) for n in range(9))}]": "secret: has more than 8 entries;"
+    " write fewer",
     f"secret: {SECRET}, jwks_url: https://a": "jwks_url: only one of secret,"
     " public_key, jwks_url can be set, and secret is set, too",
     f"secret: {SECRET}, algorithms: [HS256, RS256]": "algorithms: RS256 needs a public key;"
@@ -245,7 +250,7 @@ def test_a_secret_is_as_long_as_the_longest_hash(algorithms: str, size: int, lon
     """One byte less than an allowed algorithm needs is refused, and taken in debug (RFC 7518, 3.2)."""
 
     def text(length: int) -> str:
-        return f"auth: {{jwt: {{secret: {'x9-Kp2_wQ' * 10:.{length}}, algorithms: {algorithms}}}}}"
+        return f"auth: {{jwt: {{secret: {SECRET:.{length}}, algorithms: {algorithms}}}}}"
 
     said = f"has {size - 1} bytes, and {longest} needs at least {size} (RFC 7518, 3.2)"
     assert [f"propylon.yaml:1 auth.jwt.secret: {said}{ADVICE}"] == problems(text(size - 1))
@@ -255,7 +260,7 @@ def test_a_secret_is_as_long_as_the_longest_hash(algorithms: str, size: int, lon
 
 def test_bytes_are_counted_not_characters() -> None:
     """Sixteen letters of two bytes each are 32 bytes."""
-    assert jwt(f"secret: {'äöüé' * 4}").secret is not None
+    assert jwt("secret: äöüéàèìòùâêîôûñç").secret is not None
 
 
 def test_the_advice_makes_a_secret_that_is_taken() -> None:
@@ -314,3 +319,56 @@ def test_a_public_key_is_no_secret() -> None:
     (problem,) = problems("", {"JWT_SECRET_KEY": public(RSA)})
     assert problem.startswith("JWT_SECRET_KEY auth.jwt.secret: cannot be used: ")
     assert problem.endswith("; keys are written under public_key")
+
+
+# Several secrets
+
+
+def test_the_first_secret_signs_and_all_verify() -> None:
+    """A list is for rotation with overlap; an item that is not set, or written twice, does not count."""
+    assert jwt(f"secret: {SECRET}").secret == (SecretStr(SECRET),)
+    text = f"auth: {{jwt: {{secret: ['${{NEW}}', '${{OLD:-}}', {OTHER}, {OTHER}]}}}}"
+    found = loaded(text, {"NEW": SECRET}).config.auth.jwt
+    assert found.secret == (SecretStr(SECRET), SecretStr(OTHER))
+    assert found.signing_secret == SECRET.encode()
+    assert loaded("auth: {jwt: {secret: ['${OLD:-}', '']}}").config.auth == AuthConfig()
+
+
+def test_each_secret_of_a_list_is_strong_by_itself() -> None:
+    """A weak one is a problem at its place in the list, wherever it stands."""
+    (problem,) = problems(f"auth:\n  jwt:\n    secret:\n    - {SECRET}\n    - changeme\n")
+    assert problem == f"propylon.yaml:5 auth.jwt.secret[1]: {PUBLISHED.partition(': ')[2]}{ADVICE}"
+    (said,) = loaded(f"debug: true\nauth: {{jwt: {{secret: [{SECRET}, changeme]}}}}").warnings
+    assert str(said).startswith("propylon.yaml:2 auth.jwt.secret[1]: is accepted only because of")
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [
+        ("a" * 40, "has fewer than 8 different characters"),
+        ("abcdefg" * 6, "has fewer than 8 different characters"),
+        ("1234567890" * 7, "repeats 10 characters"),
+        ("x9-Kp2_wQ" * 8, "repeats 9 characters"),
+        (("x9-Kp2_wQ" * 8)[:40], "repeats 9 characters"),
+        ("0123456789abcdef" * 2, "repeats 16 characters"),
+        ("abcdefghijklmnopqrstuvwxyz0123456789", "is a sequence of neighbouring characters"),
+        ("ZYXWVUTSRQPONMLKJIHGFEDCBA9876543210", "is a sequence of neighbouring characters"),
+        ("qwertyuiopasdfghjklzxcvbnm1234567890", "is a sequence of neighbouring characters"),
+        ("aabbccddeeffgghhiijjkkllmmnnooppqqrr", "is a sequence of neighbouring characters"),
+    ],
+)
+def test_a_secret_that_can_be_guessed_is_refused_but_in_debug(secret: str, why: str) -> None:
+    """Repetitions and sequences are long, and still the first that an attacker tries."""
+    (problem,) = problems(f"auth: {{jwt: {{secret: '{secret}'}}}}")
+    assert problem.startswith(f"propylon.yaml:1 auth.jwt.secret: {why}")
+    assert "secrets.token_urlsafe" in problem
+    assert secret not in problem
+    assert loaded(f"debug: true\nauth: {{jwt: {{secret: '{secret}'}}}}").config.debug is True
+
+
+@pytest.mark.parametrize("make", [secrets.token_hex, secrets.token_urlsafe])
+def test_random_secrets_are_never_refused(make: Callable[[int], str]) -> None:
+    """The patterns do not occur by chance, also in hexadecimal secrets, and in a strong one written twice."""
+    for _ in range(2000):
+        assert weakness(make(32), ["HS256"]) == ""
+    assert weakness(make(32) * 2, ["HS256"]) == ""

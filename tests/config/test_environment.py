@@ -12,8 +12,8 @@ OTHER = SECRET[::-1]
 
 def secret_of(read: Loaded) -> str | None:
     """Return the secret that was understood."""
-    secret = read.config.auth.jwt.secret
-    return None if secret is None else secret.get_secret_value()
+    secret = read.config.auth.jwt.signing_secret
+    return None if secret is None else secret.decode()
 
 
 def test_the_specific_name_wins() -> None:

@@ -45,8 +45,7 @@ auth:
     for said in said_of(text, {}):
         assert SHORT not in said
     auth = loaded(text).config.auth
-    assert auth.jwt.secret is not None
-    assert auth.jwt.secret.get_secret_value() == HIDDEN
+    assert auth.jwt.signing_secret == HIDDEN.encode()
     assert auth.introspection.client_secret is not None
     assert auth.introspection.client_secret.get_secret_value() == HIDDEN
     assert auth.tokens.database.get_secret_value() == DATABASE

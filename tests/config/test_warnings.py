@@ -121,8 +121,6 @@ def test_a_secret_that_only_debug_takes() -> None:
 @pytest.mark.parametrize(
     ("secret", "why"),
     [
-        ("a" * 40, "has fewer than 8 different characters"),
-        ("abcdefg" * 6, "has fewer than 8 different characters"),
         ("this-is-an-InSecure-signing-key-0123456789", "describes itself as an example"),
         ("0123456789-for-development-only-key-abcdef", "describes itself as an example"),
         ("0123456789_for_testing_jwt_key_abcdefghijk", "describes itself as an example"),
@@ -139,7 +137,7 @@ def test_a_secret_that_is_hardly_one(secret: str, why: str) -> None:
     assert said.startswith(f"JWT_SECRET_KEY auth.jwt.secret: {why}")
 
 
-@pytest.mark.parametrize("secret", ["abcdefgh" * 4, "0123456789abcdef" * 2, SECRET])
+@pytest.mark.parametrize("secret", ["correct horse battery staple, twice", SECRET])
 def test_a_secret_that_nothing_speaks_against(secret: str) -> None:
     """Eight different characters are no reason for a doubt."""
     assert warnings(f"auth: {{jwt: {{secret: '{secret}'}}}}") == []
@@ -157,3 +155,14 @@ def test_doubts_come_in_the_order_of_the_file() -> None:
         "propylon.yaml:3",
         "propylon.yaml:3",
     ]
+
+
+@pytest.mark.parametrize("secret", [f" {SECRET}", f"{SECRET} ", f"{SECRET}\t", f"{SECRET}\n"])
+def test_white_space_at_an_end_of_a_secret(secret: str) -> None:
+    """It counts as part of the secret, and probably came there by accident."""
+    doubt = "begins or ends with white space, which counts as part of it"
+    (said,) = (str(one) for one in load(None, {"JWT_SECRET_KEY": secret}).warnings)
+    assert said.startswith(f"JWT_SECRET_KEY auth.jwt.secret: {doubt}")
+    text = "auth: {introspection: {url: 'https://id', client_id: a, client_secret: '${S}'}}"
+    (said,) = warnings(text, {"S": secret})
+    assert said.startswith(f"propylon.yaml:1 auth.introspection.client_secret: {doubt}")

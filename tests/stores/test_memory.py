@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.authenticate.revocation import (
     Kind,
@@ -57,6 +58,25 @@ def test_nothing_is_revoked(revocations: MemoryRevocations) -> None:
     assert not port.active
     assert not port.revoked(token(), unasked)
     assert not port.revoked(token(token_id=None), unasked)
+
+
+def test_a_list_that_is_not_known(revocations: MemoryRevocations, clock: Clock) -> None:
+    """No token counts until the list was read; what was revoked meanwhile is in it then."""
+    revocations.set_known(known=False)
+    revocations.apply(of_token(token(), unasked))
+    clock.now += 7200  # that one has expired, and drops out
+    revocations.apply(of_token(token(token_id="two", expires=clock.now + 60), unasked))
+    for one in (token(), token(token_id="three"), token(token_id=None)):
+        assert revocations.active
+        with pytest.raises(ServiceUnavailable) as refused:
+            revocations.revoked(one, unasked)
+        assert "has not been read" in refused.value.reason
+    revocations.set_known(known=True)
+    assert revocations.revoked(token(token_id="two"), unasked)
+    assert not revocations.revoked(token(token_id="three"), unasked)
+    clock.now += 7200
+    assert not revocations.revoked(token(token_id="three"), unasked)
+    assert not revocations.active
 
 
 def test_one_token(revocations: MemoryRevocations) -> None:

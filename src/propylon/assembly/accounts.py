@@ -67,6 +67,7 @@ class TokenServices:
         )
         self._facts: Facts | None = None
         self._known = False
+        self._open = auth.revocation.on_failure == "open"
         self._following: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self._news = asyncio.Event()
@@ -99,6 +100,8 @@ class TokenServices:
     def apply(self, auth: AuthConfig) -> None:
         """Sign with another secret from now on, or for another time, or not any more."""
         issuer, sessions = issuer_of(auth), self._sessions
+        self._open = auth.revocation.on_failure == "open"
+        self._set_known(known=self._known)
         if not auth.verifies:
             log.warning("reload: nothing is left to verify tokens with: who needs one gets 503")
         if sessions is None:
@@ -111,6 +114,10 @@ class TokenServices:
             log.warning("reload: tokens are given out again")
         sessions.issuer = issuer
 
+    def _set_known(self, *, known: bool) -> None:
+        self._known = known
+        self.revocations.set_known(known=known or self._open)
+
     def missing(self) -> str | None:
         """Say what is being waited for, as long as it is not known which tokens were taken back."""
         if self._following is not None and self._following.done():
@@ -121,6 +128,9 @@ class TokenServices:
         """Begin to follow what other workers take back. Needs a running loop."""
         if self._following is None:
             self._facts = facts
+            self._set_known(
+                known=False
+            )  # also at a second start: other workers may have revoked meanwhile
             facts.hear(_TOPIC, self._hear)
             self._ended, self._news = asyncio.Event(), asyncio.Event()
             self._following = spawn_forever(self._follow(self._ended, self._news))
@@ -167,7 +177,8 @@ class TokenServices:
                 if away:
                     log.warning("revoked tokens can be read again")
                 away = False
-                self._known = True
+                if not self._known:
+                    self._set_known(known=True)
             await asyncio.sleep(_BREATH)
             await _pause(news)
 
@@ -180,10 +191,11 @@ async def _pause(news: asyncio.Event) -> None:
 
 def issuer_of(auth: AuthConfig) -> Issuer | None:
     """Return what signs tokens; None where there is nothing to sign with, or it is not wanted."""
-    if not auth.issues or auth.jwt.secret is None:
+    secret = auth.jwt.signing_secret
+    if not auth.issues or secret is None:
         return None
     return Issuer(
-        secret=auth.jwt.secret.get_secret_value().encode("utf-8"),
+        secret=secret,
         algorithm=auth.jwt.algorithms[0],
         expires=auth.tokens.expires,
         clock=time.time,

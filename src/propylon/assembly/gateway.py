@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from propylon.control.policies import Policy, check_policy
 from propylon.edge.asgi import serve
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
+from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.principal import Principal, identify
 from propylon.services.registry import Registry
@@ -49,6 +51,11 @@ __all__ = ["Gateway", "Override"]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+# Seconds between two looks at whether a start is complete. The fastest one, with SQLite, takes about this long.
+_POLL = 0.01
 
 
 class Override:
@@ -93,6 +100,7 @@ class Gateway:
         self.on_reload: Callable[[Loaded], None] | None = None
         self._reloads = Reloads(self)
         self._running: Running | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._audit = Audit()
         self._gate = AdminGate()
         trail = AuditTrail(self._audit)
@@ -151,9 +159,7 @@ class Gateway:
 
     def _awaited_keys(self) -> str | None:
         verifying = None if self._running is None else self._running.authentication
-        if verifying is None or verifying.published is None:
-            return None
-        return verifying.published.missing
+        return None if verifying is None else verifying.missing
 
     def _awaited_news(self) -> str | None:
         if self._running is None or self._token_services is None:
@@ -255,6 +261,7 @@ class Gateway:
         """Run the background work. An application that mounts `asgi` must call it: a mounted app's lifespan does not run."""
         running = self.start()
         try:
+            await self.prepare()
             yield {STATE_KEY: running.edge, LISTENERS_KEY: running.edges}
         finally:
             await self._stop()
@@ -312,9 +319,35 @@ class Gateway:
             self.validate()
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
             self._running.start()
+            if self._health.reasons():
+                self._preparing = spawn(self._prepare())
         return self._running
 
+    async def prepare(self) -> None:
+        """Wait until it is known what verifies tokens and which are revoked, for `auth.startup_wait` at most.
+
+        Call this after `start`, before requests are accepted: the first answer after a start must not let a revoked
+        token pass.
+        """
+        if self._preparing is not None:
+            await asyncio.wait({self._preparing})
+            self._preparing = None
+
+    async def _prepare(self) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.config.auth.startup_wait
+        # A reload may change what is waited for, so there is no single event; a stop ends the wait.
+        while self._health.reasons() and not self._health.draining:
+            if loop.time() >= end:
+                missing = ", and ".join(self._health.reasons())
+                log.warning("the start goes on without %s", missing)
+                return
+            await asyncio.sleep(_POLL)
+
     async def _stop(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+            self._preparing = None
         running, self._running = self._running, None
         if running is not None:
             await running.stop()
@@ -330,7 +363,9 @@ class _App:
         """Serve."""
         kind = scope["type"]
         if kind == "http":
-            await serve(self._gateway.start().edge, scope, receive, send)
+            running = self._gateway.start()
+            await self._gateway.prepare()  # nothing to wait for where the lifespan ran
+            await serve(running.edge, scope, receive, send)
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         else:

@@ -129,8 +129,7 @@ class Reloads:
         `count` is how many had been put into force before this one was read.
         """
         if isinstance(found, tuple):
-            for problem in found:
-                log.error("reload: nothing changes: %s", problem)
+            _say(found)
             self._gateway.record_reload("; ".join(map(str, found)))
             return False
         running = self._gateway.running
@@ -142,7 +141,12 @@ class Reloads:
             gc.collect()
         _announce(running, found)
         found = with_listeners_of(running.begun, found)
-        change = yield from running.prepare(found)
+        try:
+            change = yield from running.prepare(found)
+        except ConfigError as error:
+            _say(error.problems)
+            self._gateway.record_reload("; ".join(map(str, error.problems)))
+            return False
         old = yield from _parts(running)
         if self._count != count or self._gateway.running is not running:
             return False  # one that was read later is in force, or the gateway has stopped
@@ -160,6 +164,11 @@ class Reloads:
             # requests meanwhile. What is garbage by now stays for ever, so it was collected before.
             gc.freeze()
         return True
+
+
+def _say(problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        log.error("reload: nothing changes: %s", problem)
 
 
 def _changed(before: GatewayConfig, after: GatewayConfig) -> int:

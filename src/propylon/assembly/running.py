@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
 from propylon.assembly.membership import Membership
+from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
 from propylon.compile.limits import compile_limit
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Compiled, Parts, compile_slowly
@@ -25,6 +26,7 @@ from propylon.config.models.endpoints import PUBLIC, Area, listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
+from propylon.config.reading.problems import ConfigError
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.edge.state import EdgeState
@@ -41,6 +43,7 @@ from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.route import Authenticate, Before
 from propylon.services.health import Checks
 from propylon.services.service import Service
+from propylon.stores.key_sets import KeySets
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.audit import as_line, to_file
 from propylon.telemetry.events import Events
@@ -73,6 +76,9 @@ class Change:
 
     loaded: Loaded
     authentication: Authentication | None
+    verifying: (
+        Authentication | None
+    )  # what is in force until the keys of `authentication` are there
     services: ServiceSet
     compiled: Compiled
 
@@ -120,8 +126,8 @@ class Running:
         self.edges = {PUBLIC: self.edge}
         for listener in listeners_of(self.config):
             self.edges[listener] = self._other_edge()
-        self.authentication: Authentication | None = None
-        self.authentication = self._authenticated(self.config)
+        self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
+        self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
@@ -133,6 +139,11 @@ class Running:
     def config(self) -> GatewayConfig:
         """The configuration in force."""
         return self.loaded.config
+
+    @property
+    def authentication(self) -> Authentication | None:
+        """What verifies tokens now; None: nothing does."""
+        return self._verification.in_force
 
     @property
     def table(self) -> Table:
@@ -161,16 +172,21 @@ class Running:
                 log.warning("nothing listens on %s: only `propylon run` opens it", listener)
 
     def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
-        """Build another configuration beside the one in force, in slices; nothing changes yet."""
+        """Build another configuration beside the one in force, in slices; nothing changes yet.
+
+        Raises ConfigError for one that would leave the gateway without a key.
+        """
         services = yield from self._services.plan(loaded.config.services, self._dependencies)
-        authentication = self.authentication
-        if loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug:
-            authentication = self._authenticated(loaded.config)
+        authentication = self._verification.latest
+        changed = loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug
+        if changed or authentication is None:
+            authentication = self._authenticated(loaded)
         while True:
             said = self._said
-            compiled = yield from self._compile(loaded.config, authentication, services)
+            verifying = self._verification.after(authentication)
+            compiled = yield from self._compile(loaded.config, verifying, services)
             if said == self._said:
-                return Change(loaded, authentication, services, compiled)
+                return Change(loaded, authentication, verifying, services, compiled)
 
     def switch(self, change: Change) -> None:
         """Put a prepared configuration into force: nothing here fails, and a request sees the old one or the new one.
@@ -179,7 +195,7 @@ class Running:
         """
         config, services = change.loaded.config, change.services
         services.apply(self._services)
-        self._verify_with(change.authentication)
+        self._verification.apply(change.authentication)
         if self._components.token_services is not None:
             self._components.token_services.start(self._components.shared.facts)
             self._components.token_services.apply(config.auth)
@@ -189,16 +205,17 @@ class Running:
         self._swap(change.compiled)
         self._adjust(config)
         self.membership.apply(config, services.by_name.values(), services.named())
-        asked = () if change.authentication is None else change.authentication.upstreams
-        self._pools.keep((*services.upstreams(), *asked))
+        if self.authentication is not change.verifying:
+            self.compile_again()  # keys have come in the last slices
+        self._keep_pools()
 
-    def _verify_with(self, authentication: Authentication | None) -> None:
-        old, self.authentication = self.authentication, authentication
-        published = None if authentication is None else authentication.published
-        if old is not None and old.published is not None and old.published is not published:
-            old.published.close()
-        if published is not None:
-            published.start()
+    def _keep_pools(self) -> None:
+        self._pools.keep((*self._services.upstreams(), *self._verification.upstreams()))
+
+    def _verify_anew(self) -> None:
+        """Put the verifier into force whose keys were fetched after a reload."""
+        self.compile_again()
+        self._keep_pools()
 
     def _create(self, name: str) -> Service:
         """Make a service that is not in the file, for an instance that has registered."""
@@ -281,20 +298,30 @@ class Running:
 
     # Parts
 
-    def _authenticated(self, config: GatewayConfig) -> Authentication | None:
+    def _authenticated(self, loaded: Loaded) -> Authentication | None:
+        """Return the verifier that a configuration describes. Raises ConfigError."""
+        config = loaded.config
         if self._components.token_services is None or not config.auth.verifies:
             return None
         # As at the top.
         from propylon.compile.authentication import compile_authentication  # noqa: PLC0415
+        from propylon.proxy.authenticate.keys import UnusableKeys  # noqa: PLC0415
 
-        return compile_authentication(
-            config.auth,
-            self._pools.connect,
-            self._components.token_services.revocations,
-            time.time,
-            debug=config.debug,
-            before=self.authentication,
-        )
+        try:
+            return compile_authentication(
+                config.auth,
+                self._pools.connect,
+                self._components.token_services.revocations,
+                time.time,
+                debug=config.debug,
+                before=self.authentication,
+                pending=self._verification.pending,
+                kept=self._key_sets.of,
+            )
+        except UnusableKeys as error:
+            msg = f"with these, no published key could verify a token: {error.reason}"
+            place = loaded.places.problem(("auth", "jwt", "algorithms"), msg)
+            raise ConfigError([place]) from error
 
     def _pipeline(self) -> Pipeline:
         return Pipeline(
@@ -356,7 +383,7 @@ class Running:
         await asyncio.sleep(0)  # what was cancelled ends in the next turn
 
     def _close(self) -> None:
-        self._verify_with(None)
+        self._verification.close()
         self.membership.close()
         self._prober.close()
         self._pools.close()

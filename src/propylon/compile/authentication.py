@@ -7,7 +7,7 @@ endpoint. After a reload, a key set that is still the configured one is kept wit
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import quote, quote_plus
@@ -17,8 +17,8 @@ from propylon.proxy.authenticate import anonymous, introspection, jwks
 from propylon.proxy.authenticate.bearer import Bearer
 from propylon.proxy.authenticate.claims import Rules
 from propylon.proxy.authenticate.introspection import Introspection
-from propylon.proxy.authenticate.jwks import PublishedKeys
-from propylon.proxy.authenticate.keys import from_pem, from_secret
+from propylon.proxy.authenticate.jwks import Kept, PublishedKeys
+from propylon.proxy.authenticate.keys import from_pem, from_secrets
 from propylon.proxy.authenticate.revocation import Revocations
 from propylon.proxy.authenticate.verify import FixedKeys, KeySource, Verifier
 from propylon.proxy.route import Authenticate
@@ -43,6 +43,11 @@ class Authentication:
     upstreams: tuple[Upstream, ...] = ()
 
     @property
+    def missing(self) -> str | None:
+        """What the gateway still waits for to verify tokens; None if it has it."""
+        return None if self.published is None else self.published.missing
+
+    @property
     def stages(self) -> Mapping[str, Authenticate]:
         """The authenticate stage for each value of a route's `auth`."""
         return {
@@ -60,11 +65,16 @@ def compile_authentication(
     *,
     debug: bool = False,
     before: Authentication | None = None,
+    pending: Authentication | None = None,
+    kept: Callable[[str], Kept] | None = None,
 ) -> Authentication | None:
     """Return the verifier that `config` describes; None if neither keys nor introspection are configured.
 
     A published key set is fetched after it is started, not here. `before` is the verifier of the configuration before
-    a reload: its key set is kept if `jwks_url` and `algorithms` are unchanged.
+    a reload, and `pending` the one that was configured last, if its keys are not there yet. Their key set is kept if
+    `jwks_url` and `algorithms` are unchanged. `kept` returns what other workers have fetched from a URL.
+
+    Raises UnusableKeys if only `algorithms` has changed, and no key of the set fits the new ones.
     """
     rules = Rules(
         issuers=frozenset(config.jwt.issuer),
@@ -83,39 +93,62 @@ def compile_authentication(
     if config.introspection.url is not None:
         url = config.introspection.url
         opaque = _introspection(config.introspection, url, connect_and_record, rules, clock)
-    source = _kept_key_set(config, before) or _source(config, connect_and_record, debug=debug)
+    known = [one.published for one in (before, pending) if one is not None and one.published]
+    same = _same_key_set(config, known)
+    source = same or _source(config, connect_and_record, debug=debug, kept=kept, known=known)
     if source is None and opaque is None:
         return None
     verifier = Verifier(source, opaque, rules, revocations, clock)
     published = source if isinstance(source, PublishedKeys) else None
-    if published is not None:
+    if same is not None:
+        # It calls the verifier in force when its keys change, until the new one is in force.
+        upstreams.extend(same.upstreams)
+    elif published is not None:
         published.on_change = verifier.forget
-    if before is not None and published is not None and published is before.published:
-        upstreams.extend(published.upstreams)
     return Authentication(verifier, published, tuple(upstreams))
 
 
-def _kept_key_set(config: AuthConfig, before: Authentication | None) -> PublishedKeys | None:
+def _same_key_set(config: AuthConfig, known: Sequence[PublishedKeys]) -> PublishedKeys | None:
     """Return the key set that is in use already, if it is still the configured one."""
-    if before is None or before.published is None:
-        return None
-    known = before.published
-    return known if known.origin == (config.jwt.jwks_url, config.jwt.algorithms) else None
+    origin = (config.jwt.jwks_url, config.jwt.algorithms)
+    return next((one for one in known if one.origin == origin), None)
 
 
-def _source(config: AuthConfig, connect: Connect, *, debug: bool) -> KeySource | None:
+def _source(
+    config: AuthConfig,
+    connect: Connect,
+    *,
+    debug: bool,
+    kept: Callable[[str], Kept] | None,
+    known: Sequence[PublishedKeys],
+) -> KeySource | None:
     jwt = config.jwt
     if jwt.secret is not None:
-        secret = jwt.secret.get_secret_value().encode("utf-8")
-        return FixedKeys(from_secret(secret, jwt.algorithms, allow_short=debug))
+        secrets = [secret.get_secret_value().encode("utf-8") for secret in jwt.secret]
+        return FixedKeys(from_secrets(secrets, jwt.algorithms, allow_short=debug))
     if jwt.public_key is not None:
         return FixedKeys(from_pem(jwt.public_key, jwt.algorithms))
     if jwt.jwks_url is None:
         return None
     site = Site(jwt.jwks_url, connect, 1)
     ask = partial(site.get, _KEY_SET, within=jwks.TIMEOUT, limit=jwks.LARGEST)
-    origin = (jwt.jwks_url, jwt.algorithms)
-    return PublishedKeys(ask, jwt.algorithms, origin=origin, upstreams=(site.upstream,))
+    published = PublishedKeys(
+        ask,
+        jwt.algorithms,
+        origin=(jwt.jwks_url, jwt.algorithms),
+        upstreams=(site.upstream,),
+        kept=None if kept is None else kept(jwt.jwks_url),
+    )
+    # The document is held already: other algorithms are no reason to be without keys until it is fetched again.
+    for document in [one.document for one in known if _url_of(one) == jwt.jwks_url and one.keys]:
+        published.bind(document)
+        return published
+    published.recall()
+    return published
+
+
+def _url_of(published: PublishedKeys) -> str | None:
+    return None if published.origin is None else published.origin[0]
 
 
 def _introspection(

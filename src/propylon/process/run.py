@@ -203,10 +203,10 @@ def _options(loaded: Loaded) -> ServerOptions:
 
 
 def _greet_all(opened: _Opened) -> None:
-    secure = opened.config.tls.certificate is not None
-    _greet(opened.sockets, secure=secure)
+    config = opened.config
+    _greet(opened.sockets, config, what=_verifying(config))
     for name, some in opened.others.items():
-        _greet(some, secure=secure, what=_served_on(name, opened.config))
+        _greet(some, config, what=_served_on(name, config))
 
 
 def _served_on(listener: str, config: GatewayConfig) -> str:
@@ -216,9 +216,17 @@ def _served_on(listener: str, config: GatewayConfig) -> str:
     return " for the endpoints that want admin" + ("" if alone else " and /metrics")
 
 
-def _greet(sockets: list[socket.socket], *, secure: bool, what: str = "") -> None:
-    scheme = "https" if secure else "http"
+def _greet(sockets: list[socket.socket], config: GatewayConfig, what: str) -> None:
+    scheme = "http" if config.tls.certificate is None else "https"
     for sock in sockets:
         host, port = sock.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}{what}\n")
+
+
+def _verifying(config: GatewayConfig) -> str:
+    """Say how many secrets verify tokens. A secret that was wrapped in its file would be more than one."""
+    secrets = len(config.auth.jwt.secret or ())
+    if not secrets:
+        return ""
+    return "; 1 secret verifies tokens" if secrets == 1 else f"; {secrets} secrets verify tokens"

@@ -215,6 +215,7 @@ class _Server(uvicorn.Server):
         if self._stop.is_set():
             self._hurry.set()  # asked twice: now
         self._stop.set()
+        self._hooks.drain()  # also ends the wait of a worker that has not accepted anything yet
 
     async def main_loop(self) -> None:
         """Wait for the signal to stop; then be unready for `drain_delay`, still accepting."""
@@ -224,7 +225,6 @@ class _Server(uvicorn.Server):
         gc.freeze()
         await self._stop.wait()
         log.info("stopping: unready from now on")
-        self._hooks.drain()
         for connection in self.server_state.connections:
             cast("GatewayProtocol", connection).last = True
         await self._pause(self._options.drain_delay)

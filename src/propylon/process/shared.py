@@ -37,7 +37,7 @@ def share(loaded: Loaded) -> Shared:
         return Shared(place=None if named is None else _place([named], named))
     bases = [*private_bases(os.environ)]
     place = _place(bases if named is None else [named, *bases], named)
-    return Shared(lines=lines(workers), place=place, last_good=Slot())
+    return Shared(lines=lines(workers), place=place, last_good=Slot(), key_sets=Slot())
 
 
 def _named(loaded: Loaded) -> Path | None:

@@ -10,5 +10,6 @@
   meet in a directory.
 - `place`: a directory that processes share, and who removes it.
 - `slot`: a value in memory, for a process that takes a dead one's place.
+- `key_sets`: published key sets that a worker has fetched, for the other workers and their replacements.
 - `buckets`: what a limit counts in; `sums`: what metrics add up in. Each in this process.
 """

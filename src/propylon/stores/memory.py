@@ -6,6 +6,7 @@ import heapq
 import math
 from collections.abc import Callable
 
+from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.authenticate.revocation import Kind, Revocation
 
@@ -44,6 +45,7 @@ class MemoryRevocations:
         its revocation is kept for so much longer.
         """
         self.active = False
+        self._known = True
         self._clock = clock
         self._longest = longest
         self._leeway = leeway
@@ -54,15 +56,32 @@ class MemoryRevocations:
         self._expiries: list[tuple[float, Kind, str]] = []  # a heap: the next to expire comes first
 
     def revoked(self, verified: Verified, digest: Callable[[], str]) -> bool:
-        """Tell whether the token is revoked; `digest` is called only for a token without an id."""
+        """Tell whether the token is revoked; `digest` is called only for a token without an id.
+
+        Raises ServiceUnavailable as long as the list is not known.
+        """
         if not self.active:
             return False
+        if not self._known:
+            # 503 and not 401: the token may be good, and a client that gets a 401 throws it away.
+            msg = "Tokens cannot be verified yet"
+            raise ServiceUnavailable(
+                msg, reason="which tokens were revoked has not been read so far"
+            )
         self._drop_expired()
         if self._before and self._issued_too_early(verified):
             return True
         if verified.token_id is not None:
             return verified.token_id in self._ids
         return bool(self._digests) and digest() in self._digests
+
+    def set_known(self, *, known: bool) -> None:
+        """Say whether the list is complete. While it is not, no token is accepted.
+
+        `active` is True meanwhile, so that the question costs nothing once the list is known.
+        """
+        self._known = known
+        self.active = not known or bool(self._expiries)
 
     def _issued_too_early(self, verified: Verified) -> bool:
         # Most issuers write `iat` in whole seconds. A token of the second in which the revocation was made may be
@@ -115,7 +134,7 @@ class MemoryRevocations:
                 break
             _, kind, value = heapq.heappop(self._expiries)
             self._drop_entry(kind, value, now)
-        self.active = bool(self._expiries)
+        self.active = not self._known or bool(self._expiries)
 
     def _drop_entry(self, kind: Kind, value: str, now: float) -> None:
         # The entry may have been extended since this expiry was noted; then a later expiry drops it.

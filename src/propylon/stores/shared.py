@@ -55,12 +55,14 @@ class Shared:
         lines: Sequence[Line] = (),
         place: Place | None = None,
         last_good: Slot | None = None,
+        key_sets: Slot | None = None,
         meeting: Meeting | None = None,
         doubt: str | None = None,
     ) -> None:
         """Take what was made before the fork, or where to meet; `doubt` is said at the start."""
         self.facts = Siblings()
         self.last_good = last_good
+        self.key_sets = key_sets
         self._lines = lines
         self._place = place
         self._meeting = meeting
@@ -120,8 +122,9 @@ class Shared:
         """Remove the place, and let go of the sockets and the memory."""
         for line in self._lines:
             line.close()
-        if self.last_good is not None:
-            self.last_good.close()
+        for slot in (self.last_good, self.key_sets):
+            if slot is not None:
+                slot.close()
         place, self._place = self._place, None
         if place is not None:
             place.leave()

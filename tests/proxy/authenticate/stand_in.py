@@ -46,9 +46,10 @@ class Keys(FixedKeys):
         self.keys = keys
         self.wanted = 0
 
-    def note_unknown_key(self) -> None:
+    async def renew(self, key_id: str) -> bool:
         """Count."""
         self.wanted += 1
+        return False
 
 
 def one_secret() -> KeySet:

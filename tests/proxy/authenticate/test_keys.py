@@ -1,4 +1,4 @@
-"""Which key of a set a token is verified with, and which sets are refused."""
+"""Which key of a set a token is verified with, and which keys and sets are refused."""
 
 import json
 
@@ -122,14 +122,16 @@ def test_unusable_keys_are_left_out() -> None:
 
 
 def test_key_ids_are_unique() -> None:
-    """A set in which one name stands for two keys is refused, though one of them could not be used."""
-    reason = "two keys of the set have the same kid"
-    both = document(rsa_jwk(rsa_key(), kid="a"), ec_jwk(kid="a"))
-    assert unusable(from_jwks, both, ["RS256", "ES256"]) == reason
-    assert unusable(from_jwks, both, ["RS256"]) == reason
-    assert (
-        unusable(from_jwks, document(ec_jwk(kid=""), ec_jwk(kid="", alg="?")), ["ES256"]) == reason
-    )
+    """Of two keys with one name neither is used, though one of them could not be; the others stay in use."""
+    others = (rsa_jwk(other_rsa_key(), kid="b"), ec_jwk(kid=""), ec_jwk(kid="", alg="?"))
+    both = document(rsa_jwk(rsa_key(), kid="a"), *others, ec_jwk(kid="a"))
+    for algorithms in (["RS256", "ES256"], ["RS256"]):
+        keys = from_jwks(both, algorithms)
+        verify(keys, signed(rs(other_rsa_key()), alg="RS256", kid="b"))
+        assert type(refused(keys, signed(rs(rsa_key()), alg="RS256", kid="a"))) is UnknownKey
+        assert keys.skipped == tuple(
+            f"key {number} of 5: another key of the set has the same kid" for number in (1, 3, 4, 5)
+        )
 
 
 def test_key_ids_that_are_not_ambiguous() -> None:
@@ -143,15 +145,35 @@ def test_key_ids_that_are_not_ambiguous() -> None:
 
 
 def test_secrets_among_public_keys() -> None:
-    """A set of secrets and public keys is refused as a whole, whether or not they would be used."""
+    """A secret that is published with public keys verifies nothing; the public keys do."""
     for published in (
-        document(oct_jwk(), rsa_jwk(rsa_key())),
-        document(ec_jwk(), oct_jwk(use="enc")),
+        document(oct_jwk(kid="s"), rsa_jwk(rsa_key(), kid="a")),
+        document(rsa_jwk(rsa_key(), kid="a"), oct_jwk(kid="s", use="enc")),
     ):
-        for algorithms in (["HS256", "RS256", "ES256"], ["RS256", "ES256"], ["HS256"]):
-            assert (
-                unusable(from_jwks, published, algorithms) == "secrets and public keys in one set"
-            )
+        for algorithms in (["HS256", "RS256", "ES256"], ["RS256", "ES256"]):
+            keys = from_jwks(published, algorithms)
+            verify(keys, signed(rs(rsa_key()), alg="RS256", kid="a"))
+            refused(keys, signed(hs(SECRET), alg="HS256", kid="s"))
+            assert [said[12:] for said in keys.skipped] == ["a secret among public keys"]
+        assert "no key of the set" in unusable(from_jwks, published, ["HS256"])
+
+
+ODD: dict[str, bytes] = {
+    "a name twice": b'{"kty": "RSA", "kty": "RSA", "kid": "x"}',
+    "a number out of range": b'{"kty": "RSA", "n": 1e400, "kid": "x"}',
+    "a number with many digits": b'{"kty": "RSA", "n": ' + b"9" * 5000 + b"}",
+    "half of a pair": b'{"kty": "RSA", "kid": "\\ud800", "n": "\\ud800"}',
+    "no object": b'"RSA"',
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_one_odd_key_does_not_take_the_others_down(odd: str) -> None:
+    """Whatever one key of the set looks like, as long as it is JSON, the others verify."""
+    good = json.dumps(rsa_jwk(rsa_key(), kid="a")).encode()
+    keys = from_jwks(b'{"keys": [%b, %b]}' % (ODD[odd], good), ["RS256"])
+    verify(keys, signed(rs(rsa_key()), alg="RS256", kid="a"))
+    assert len(keys.skipped) == 1
 
 
 @pytest.mark.parametrize(
@@ -187,12 +209,34 @@ def test_sets_of_no_use(published: bytes, reason: str) -> None:
 
 
 def test_large_documents() -> None:
-    """A document of a megabyte is read; one that is larger is not."""
+    """A document of a quarter of a megabyte is read; one that is larger is not."""
     published = document(rsa_jwk(rsa_key()))
-    assert from_jwks(published.ljust(1024 * 1024), ["RS256"])
-    assert unusable(from_jwks, published.ljust(1024 * 1024 + 1), ["RS256"]) == (
-        "the document is larger than 1 MiB"
+    assert from_jwks(published.ljust(256 * 1024), ["RS256"])
+    assert unusable(from_jwks, published.ljust(256 * 1024 + 1), ["RS256"]) == (
+        "the document is larger than 256 KiB"
     )
+
+
+@pytest.mark.parametrize(
+    ("published", "reason"),
+    [
+        (b'{"keys": [{"a": [' + b"[]," * 5000 + b"0]}]}", "more than 4096 objects and lists"),
+        (b'{"keys": [{"a": [' + b'"",' * 20000 + b"0]}]}", "more than 16384 strings"),
+        (b'{"keys": ' + b"[" * 33 + b"]" * 33 + b"}", "JSON nested deeper than 32"),
+        (b'\\"' * 8000 + b"[" * 33, "not JSON"),
+        (b'"' + b"[" * 3000, "not JSON"),
+    ],
+    ids=range(5),
+)
+def test_documents_that_would_keep_a_worker_busy(published: bytes, reason: str) -> None:
+    """A document with too many parts, or too deep, is refused before it is parsed."""
+    assert unusable(from_jwks, published, ["RS256"]).startswith(reason)
+
+
+def test_brackets_in_a_string_are_no_depth() -> None:
+    """What stands in a string nests nothing, also behind an escaped quotation mark."""
+    published = rsa_jwk(rsa_key(), kid="a", note='"' + "[{" * 100)
+    assert from_jwks(document(published), ["RS256"]).skipped == ()
 
 
 def test_reasons_hold_no_key() -> None:

@@ -10,7 +10,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 
 from propylon.proxy.authenticate.algorithms import UnusableKeys
 from propylon.proxy.authenticate.jws import BadToken
-from propylon.proxy.authenticate.keys import KeySet, from_jwks, from_pem, from_secret
+from propylon.proxy.authenticate.keys import (
+    KeySet,
+    from_jwks,
+    from_pem,
+    from_secret,
+    from_secrets,
+)
 from tests.proxy.authenticate.verdicts import refused, signed, unusable, verify
 from tests.support.jose import (
     Sign,
@@ -42,6 +48,19 @@ def test_secret() -> None:
     assert refused(keys, signed(hs(SECRET, 512), alg="HS512")).reason == (
         "signed with an algorithm that is not configured"
     )
+
+
+def test_several_secrets() -> None:
+    """Each secret of a list verifies, whatever key the token names; another secret does not."""
+    other = SECRET[::-1]
+    keys = from_secrets([SECRET, other], ["HS256"])
+    for secret in (SECRET, other):
+        verify(keys, signed(hs(secret), alg="HS256"))
+        verify(keys, signed(hs(secret), alg="HS256", kid="whatever"))
+    assert refused(keys, signed(hs(SECRET + b"x"), alg="HS256")).reason == (
+        "the signature is not the key's"
+    )
+    assert "needs 48" in unusable(from_secrets, [b"x" * 48, SECRET], ["HS384"])
 
 
 ORDINARY = [
@@ -111,7 +130,7 @@ def test_secret_among_other_algorithms() -> None:
     verify(keys, signed(hs(SECRET), alg="HS256"))
     for algorithm in ("RS256", "ES256"):
         error = refused(keys, signed(hs(SECRET), alg=algorithm))
-        assert error.reason == "the token names no key, and not exactly one fits its algorithm"
+        assert error.reason == "the key does not fit its algorithm"
 
 
 def test_short_secrets() -> None:
@@ -211,7 +230,7 @@ def test_pem_is_no_secret() -> None:
     """A public key is never a secret, though HS256 is configured and the token says so (CVE-2016-10555)."""
     keys = from_pem(pem(rsa_key()), ["HS256", "RS256"])
     error = refused(keys, signed(hs(pem(rsa_key())), alg="HS256"))
-    assert error.reason == "the token names no key, and not exactly one fits its algorithm"
+    assert error.reason == "the key does not fit its algorithm"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ __all__ = [
     "AuthConfig",
     "IntrospectionConfig",
     "JwtConfig",
+    "RevocationConfig",
     "TokenRateLimitConfig",
     "TokensConfig",
 ]
@@ -51,6 +52,17 @@ SYMMETRIC, ASYMMETRIC = _ALL[:3], _ALL[3:]
 def _secret(secret: SecretStr) -> SecretStr:
     check_secret(secret.get_secret_value())
     return secret
+
+
+def _as_secrets(value: object) -> object:
+    """Return a list without blank items; None if there are none: `${OLD_SECRET:-}` may be unset."""
+    items = value if isinstance(value, list | tuple) else [value]
+    kept = [item for item in items if blank_to_none(item) is not None]
+    return kept or None
+
+
+def _distinct(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    return tuple(dict.fromkeys(secrets))
 
 
 def _public_key(text: str) -> str:
@@ -82,6 +94,11 @@ def _default_algorithms(data: dict[str, Any]) -> tuple[Algorithm, ...]:
 _DATABASES = ("sqlite:///", "sqlite+aiosqlite:///", "postgresql://", "postgresql+asyncpg://")
 Blank = BeforeValidator(blank_to_none)
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
+# A token whose signature is bad costs one HMAC for each secret. Rotation with overlap needs two or three.
+Secrets = Annotated[
+    Annotated[tuple[Secret, ...], Field(max_length=8), AfterValidator(_distinct)] | None,
+    BeforeValidator(_as_secrets, json_schema_input_type=str | list[str] | None),
+]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 DocumentUrl = Annotated[
     str, AfterValidator(check_document_url), Field(json_schema_extra={"format": "uri"})
@@ -95,10 +112,11 @@ Algorithms = Annotated[
 class JwtConfig(ConfigModel):
     """How signed tokens are verified: with a secret, a public key, or a published key set."""
 
-    secret: Annotated[Secret | None, Blank] = Field(
+    secret: Secrets = Field(
         default=None,
         description="Shared secret for HS256, HS384 and HS512, at least 32 bytes. The gateway also signs its own"
-        " tokens with it. Better in the environment: ${JWT_SECRET_KEY}.",
+        " tokens with it. A list: the first one signs, all of them verify. Better in the environment:"
+        " ${JWT_SECRET_KEY}, or JWT_SECRET_KEY_FILE with the path of a file.",
     )
     public_key: Annotated[PublicKey | None, Blank] = Field(
         default=None,
@@ -132,6 +150,11 @@ class JwtConfig(ConfigModel):
         default=("roles",),
         description="Claims with the roles; realm_access.roles is a claim inside another. When not set: roles.",
     )
+
+    @property
+    def signing_secret(self) -> bytes | None:
+        """The secret that the gateway signs its own tokens with; None if there is none."""
+        return None if self.secret is None else self.secret[0].get_secret_value().encode("utf-8")
 
     @field_validator("public_key", "jwks_url")
     @classmethod
@@ -239,8 +262,27 @@ class TokensConfig(ConfigModel):
     )
 
 
+class RevocationConfig(ConfigModel):
+    """The list of revoked tokens, which is in the database."""
+
+    on_failure: Literal["closed", "open"] = Field(
+        default="closed",
+        description="What becomes of tokens while a worker that has started cannot read which of them were revoked."
+        " closed: requests with a token get 503; open: tokens count by their signature alone, revoked ones included.",
+    )
+
+
 class AuthConfig(ConfigModel):
     """Which tokens are accepted, and how the gateway issues its own."""
+
+    startup_wait: Annotated[Duration, Field(le=300.0)] = Field(
+        default=5.0,
+        description="How long a worker that starts waits for the published keys and the list of revoked tokens before"
+        " it accepts connections. After it, /readyz and the requests that need what is missing answer 503.",
+    )
+    revocation: RevocationConfig = Field(
+        default=RevocationConfig(), description="The list of revoked tokens."
+    )
 
     jwt: JwtConfig = Field(default=JwtConfig(), description="How signed tokens are verified.")
     introspection: IntrospectionConfig = Field(

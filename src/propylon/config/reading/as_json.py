@@ -13,10 +13,12 @@ from typing import NoReturn
 
 from propylon.config.reading.expand import expand, read_scalar
 from propylon.config.reading.lines import Path
+from propylon.config.reading.secretfile import SUFFIX
 
 __all__ = ["all_on_one", "read_json"]
 
 _DIFFERENT = re.compile(r'[^\n -~]|\\|\n[ \n]*:|"[^"]{1000}')
+_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
 _TEXT = re.compile(r'"[^"]*"')
 _BRACKET = re.compile(r"[\[{}\]]")
 _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
@@ -30,7 +32,7 @@ def read_json(text: str, environ: Mapping[str, str], deepest: int) -> dict[str, 
     """
     if not text.lstrip(" \n").startswith("{") or _DIFFERENT.search(text):
         return None
-    if _depth(text) > deepest:
+    if _depth(text) > deepest or _names_file(text, environ):
         return None
     try:
         read: dict[str, object] = json.loads(
@@ -65,6 +67,11 @@ def _paths(path: Path, value: object) -> Iterator[Path]:
 def _depth(text: str) -> int:
     brackets = _BRACKET.findall(_TEXT.sub("", text))
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+
+
+def _names_file(text: str, environ: Mapping[str, str]) -> bool:
+    # Where a reference means a file, and whether that may be, is the YAML parser's to say: it knows the paths of values.
+    return "$" in text and any(environ.get(f"{name}{SUFFIX}") for name in _NAME.findall(text))
 
 
 def _object(pairs: _Pairs) -> dict[str, object]:

@@ -2,14 +2,22 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from propylon.config.models.units import is_true
 from propylon.config.reading.problems import Finding, Path
+from propylon.config.reading.secretfile import SecretLines
 
-__all__ = ["ADVICE", "SECRET", "credential_findings", "suspicion", "weakness"]
+__all__ = ["ADVICE", "SECRET", "SECRETS", "credential_findings", "suspicion", "weakness"]
 
 SECRET: Path = ("auth", "jwt", "secret")
+# What is secret. Variables and files give it whole, and a reference to a variable may mean a file.
+SECRETS: tuple[Path, ...] = (
+    SECRET,
+    ("auth", "introspection", "client_secret"),
+    ("auth", "tokens", "database"),
+)
 ADVICE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(48))"'
 # RFC 7518, 3.2: "A key of the same size as the hash output or larger MUST be used."
 _HASHES = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -63,14 +71,19 @@ _INSTRUCTION = re.compile(
 
 # Random text of 32 characters has at least a dozen different ones, even if it is hexadecimal.
 _MIN_DISTINCT = 8
+# Two of three characters follow the one before in the alphabet, in the digits or on a keyboard. Random hexadecimal text
+# of 32 characters has 6 such pairs, and 21 or more in one of 10^11.
+_MAX_PREDICTABLE = 2 / 3
+_KEYBOARD = ("1234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm")
+_NEIGHBOURS = frozenset(
+    pair for row in _KEYBOARD for text in (row, row[::-1]) for pair in pairwise(text)
+)
 # Words by which examples describe themselves, and which no random text contains.
 _SELF_DESCRIBED = re.compile(r"insecure|for[-_ ]?(?:development|testing)|at[-_ ]least")
 
 
 def suspicion(secret: str) -> str:
     """Return why a usable secret is suspicious; empty if it is not."""
-    if len(set(secret)) < _MIN_DISTINCT:
-        return f"has fewer than {_MIN_DISTINCT} different characters, and can be guessed; {ADVICE}"
     if _SELF_DESCRIBED.search(secret.casefold()):
         return f"describes itself as an example, and may be published; {ADVICE}"
     return ""
@@ -85,20 +98,63 @@ def weakness(secret: str, algorithms: Iterable[str]) -> str:
     size, needed = len(secret.encode()), _HASHES[longest]
     if size < needed:
         return f"has {size} bytes, and {longest} needs at least {needed} (RFC 7518, 3.2); {ADVICE}"
+    return _pattern(secret, needed)
+
+
+def _pattern(secret: str, needed: int) -> str:
+    """Return by which pattern a secret can be guessed, however long it is."""
+    if len(set(secret)) < _MIN_DISTINCT:
+        return f"has fewer than {_MIN_DISTINCT} different characters, and can be guessed; {ADVICE}"
+    unit = _repeated(secret)
+    if len(unit.encode()) < needed and len(unit) * 2 <= len(secret):
+        return f"repeats {len(unit)} characters, and can be guessed; {ADVICE}"
+    predictable = sum(_follows(*pair) for pair in pairwise(secret.casefold()))
+    if predictable > _MAX_PREDICTABLE * (len(secret) - 1):
+        return f"is a sequence of neighbouring characters, and can be guessed; {ADVICE}"
     return ""
+
+
+def _repeated(secret: str) -> str:
+    """Return the shortest beginning of which the secret is a repetition; the last one may be cut short."""
+    for length in range(1, len(secret)):
+        if secret[length:] == secret[:-length]:
+            return secret[:length]
+    return secret
+
+
+def _follows(one: str, other: str) -> bool:
+    return abs(ord(one) - ord(other)) <= 1 or (one, other) in _NEIGHBOURS
 
 
 def credential_findings(written: object) -> Iterator[Finding]:
     """Yield problems with the secrets of a raw configuration, whether the rest of it is valid or not."""
     secret = _value_at(SECRET, written)
-    if isinstance(secret, str) and secret.strip():
-        if not is_true(_value_at(("debug",), written)) and (
-            why := weakness(secret, _algorithms(written))
-        ):
-            yield SECRET, why
-    elif is_true(_value_at(("auth", "tokens", "enabled"), written)):
-        msg = "needs a secret to sign with: set auth.jwt.secret, or JWT_SECRET_KEY"
-        yield ("auth", "tokens", "enabled"), msg
+    found = [*_secrets_of(secret)]
+    if not found:
+        if is_true(_value_at(("auth", "tokens", "enabled"), written)):
+            msg = "needs a secret to sign with: set auth.jwt.secret, or JWT_SECRET_KEY"
+            yield ("auth", "tokens", "enabled"), msg
+        return
+    weak = [(path, why) for path, text in found if (why := weakness(text, _algorithms(written)))]
+    if isinstance(secret, SecretLines):
+        # In debug, too: half a secret is not what was meant there either.
+        if weak or len(found) < len(secret):
+            yield SECRET, _wrapped(len(secret))
+    elif not is_true(_value_at(("debug",), written)):
+        yield from weak
+
+
+def _secrets_of(written: object) -> Iterator[tuple[Path, str]]:
+    """Yield each secret that is not blank, with its path."""
+    items = written if isinstance(written, list) else [written]
+    for at, item in enumerate(items):
+        if isinstance(item, str) and item.strip():
+            yield (SECRET if items is not written else (*SECRET, at)), item
+
+
+def _wrapped(lines: int) -> str:
+    what = f"this file holds {lines} lines: several secrets, or one that was wrapped"
+    return f"{what}; write each secret whole on a line of its own, strong enough by itself"
 
 
 def _algorithms(written: object) -> list[str]:

@@ -8,10 +8,12 @@ from typing import Any
 import yaml
 
 from propylon.config.reading.as_json import all_on_one, read_json
+from propylon.config.reading.credentials import SECRETS
 from propylon.config.reading.expand import expand, read_scalar
 from propylon.config.reading.lines import Lines
 from propylon.config.reading.plain import PLACEHOLDER, Plain, take_plain
 from propylon.config.reading.problems import Path
+from propylon.config.reading.secretfile import Variables
 
 # Far more than a gateway needs, and few enough that neither parser nor operator gets lost.
 DEEPEST = 32
@@ -127,6 +129,7 @@ class _Reader:
         """Read what is left of a text, and put in what was taken out of it."""
         self._plain = plain
         self._environ = environ
+        self._secrets = Variables(environ)
         self.lines: dict[Path, int] = {(): 1}
         self._document = Document(lines=Lines(self.lines))
         self._seen: set[int] = set()
@@ -200,10 +203,14 @@ class _Reader:
         if "$" not in text:
             return read_scalar(text) if plain and node.tag in _READ else text
         try:
-            return expand(text, self._environ, plain=plain)
+            return expand(text, self._variables(path), plain=plain)
         except ValueError as error:
             self._document.fail(path, str(error))
             return None
+
+    def _variables(self, path: Path) -> Mapping[str, str]:
+        secret = any(path[: len(key)] == key for key in SECRETS)
+        return self._secrets if secret else self._environ
 
     def _mapping(self, node: yaml.Node, path: Path) -> dict[str, object]:
         read: dict[str, object] = {}

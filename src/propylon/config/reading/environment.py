@@ -1,4 +1,7 @@
-"""Read the environment variables and the `.env` file that set keys of the configuration. Pure, but for `.env`."""
+"""Read the environment variables and the `.env` file that set keys of the configuration.
+
+Pure, but for `.env` and for the files that variables such as `JWT_SECRET_KEY_FILE` name.
+"""
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -7,10 +10,11 @@ from pathlib import Path as FilePath
 
 from dotenv import dotenv_values
 
-from propylon.config.reading.credentials import SECRET
+from propylon.config.reading.credentials import SECRET, SECRETS
 from propylon.config.reading.document import Unreadable, read
 from propylon.config.reading.expand import read_variable
-from propylon.config.reading.problems import ConfigError, Path, Problem
+from propylon.config.reading.problems import ConfigError, Finding, Path, Problem
+from propylon.config.reading.secretfile import SUFFIX, clash, read_lines
 
 PREFIX = "PROPYLON_"
 FILE_VARIABLE = "PROPYLON_CONFIG"
@@ -19,10 +23,8 @@ PUBLIC_KEYS: tuple[Path, ...] = (("auth", "jwt", "public_key"), ("auth", "jwt", 
 # The text of these is taken as it is. Elsewhere a text that begins with a bracket is read as a list, but a secret may
 # begin with one.
 VERBATIM: tuple[Path, ...] = (
-    SECRET,
+    *SECRETS,
     ("auth", "introspection", "client_id"),
-    ("auth", "introspection", "client_secret"),
-    ("auth", "tokens", "database"),
 )
 # Variables that a later version will obey. They may be meant for another program, so they are no problem; but an
 # operator who believes that they limit requests has to be warned. REDIS_PORT is not among them: beside a service
@@ -34,11 +36,15 @@ _INDEX = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A key of the configuration that is set outside the file; `place` names the variable or command line."""
+    """A key of the configuration that is set outside the file; `place` names the variable or command line.
+
+    `problem` says why there is no value.
+    """
 
     path: Path
     value: object = field(repr=False)  # it may be a secret
     place: str
+    problem: str = ""
 
 
 def read_dotenv(directory: FilePath) -> dict[str, str]:
@@ -60,11 +66,37 @@ def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterat
     for name, (path, read_text) in PLAIN.items():
         if environ.get(name) and name not in ignored:
             yield Setting(path, read_text(environ[name]), name)
+        elif path in SECRETS and name not in ignored:
+            yield from _from_file(path, name + SUFFIX, environ)
     for name in sorted(environ):
-        path = _path_of(name)
-        if path:
+        if path := _path_of(name):
             text = environ[name]
             yield Setting(path, (text or None) if path in VERBATIM else _value(text), name)
+        elif path := _path_of_file(name):
+            yield from _from_file(path, name, environ)
+
+
+def _from_file(path: Path, name: str, environ: Mapping[str, str]) -> Iterator[Setting]:
+    if not environ.get(name):
+        return
+    try:
+        found = read_lines(environ[name])
+    except ValueError as error:
+        yield Setting(path, None, name, f"the file cannot be used: {error}")
+        return
+    if path == SECRET or isinstance(found, str):
+        yield Setting(path, found, name)
+    else:
+        yield Setting(path, None, name, f"the file holds {len(found)} lines; write one")
+
+
+def clashes(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterator[Finding]:
+    """Yield a problem for each secret that both a variable and a file set: one of them is out of date."""
+    named = [(name, path) for name, (path, _) in PLAIN.items() if path in SECRETS]
+    named += [(name, path) for name in sorted(environ) if (path := _path_of(name)) in SECRETS]
+    for name, path in named:
+        if name not in ignored and (problem := clash(name, environ)):
+            yield path, problem
 
 
 def ignored_secrets(environ: Mapping[str, str], written: object) -> Container[str]:
@@ -75,7 +107,8 @@ def ignored_secrets(environ: Mapping[str, str], written: object) -> Container[st
     set_by_name = {_path_of(name) for name, text in environ.items() if text}
     if any(path in set_by_name or _value_at(path, written) for path in PUBLIC_KEYS):
         return SECRET_VARIABLES
-    return SECRET_VARIABLES[:1] if environ.get(SECRET_VARIABLES[1]) else ()
+    specific = SECRET_VARIABLES[1]
+    return SECRET_VARIABLES[:1] if environ.get(specific) or environ.get(specific + SUFFIX) else ()
 
 
 def unbuilt_warnings(environ: Mapping[str, str]) -> Iterator[Problem]:
@@ -91,7 +124,16 @@ def unbuilt_warnings(environ: Mapping[str, str]) -> Iterator[Problem]:
 def _path_of(name: str) -> Path:
     key = name.removeprefix(PREFIX)
     # Only names with `__` are keys: beside a service called propylon, Kubernetes sets PROPYLON_PORT=tcp://...
-    return tuple(key.lower().split("__")) if key != name and "__" in key else ()
+    if key == name or "__" not in key or _path_of_file(name):
+        return ()
+    return tuple(key.lower().split("__"))
+
+
+def _path_of_file(name: str) -> Path:
+    """Return the secret that a variable sets by naming a file: `PROPYLON_AUTH__JWT__SECRET_FILE`."""
+    named = name.removesuffix(SUFFIX)
+    path = tuple(named.removeprefix(PREFIX).lower().split("__"))
+    return path if named != name and named.startswith(PREFIX) and path in SECRETS else ()
 
 
 def _value_at(path: Path, tree: object) -> object:

@@ -16,6 +16,7 @@ from propylon.config.reading.document import Document, Unreadable, read
 from propylon.config.reading.environment import (
     FILE_VARIABLE,
     Setting,
+    clashes,
     ignored_secrets,
     locate,
     read_dotenv,
@@ -70,6 +71,8 @@ def load(
     sources.apply(settings(dotenv, passed_over))
     sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))
+    for key, message in clashes(everything, passed_over):
+        document.fail(key, message)
     if path is None:
         sources.add_services(everything)
     read_key_file(document, FilePath() if path is None else path.parent)
@@ -141,7 +144,9 @@ class _Sources:
             path = locate(setting.path, self._document.value)
             self._forget(path)
             self._others[path] = setting.place
-            if not _put(self._document.value, path, setting.value):
+            if setting.problem:
+                self._document.fail(path, setting.problem)
+            elif not _put(self._document.value, path, setting.value):
                 msg = f"there is no {dotted(path)} to set"
                 self._document.fail(path, msg)
 

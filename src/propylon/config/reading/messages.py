@@ -37,7 +37,13 @@ def findings(error: ValidationError, written: object) -> Iterator[tuple[Path, st
         # A default that depends on other keys could not be computed, since those are wrong: one message is enough.
         implied = detail["type"] == "default_factory_not_called"
         if not miscounted and not implied and not _comes_from_defaults(path, written):
-            yield path, _message(detail, path)
+            yield _as_written(path, written), _message(detail, path)
+
+
+def _as_written(path: Path, written: object) -> Path:
+    # A single text may stand where a list may: it has no place in a list.
+    alone = path and isinstance(path[-1], int) and _exists(path[:-1], written)
+    return path[:-1] if alone and not _exists(path, written) else path
 
 
 def _comes_from_defaults(path: Path, written: object) -> bool:
@@ -121,6 +127,7 @@ _SENTENCES: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
     "model_attributes_type": _must_be("a mapping of keys to values"),
     "greater_than_equal": _bound("at least", "ge"),
     "less_than_equal": _bound("at most", "le"),
+    "too_long": lambda detail, _: f"has more than {detail['ctx']['max_length']} entries; write fewer",
     "too_short": lambda _, __: "is empty; leave the key out to match all",
     "string_too_short": lambda _, __: "must not be empty",
     "string_pattern_mismatch": lambda _, __: (

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from propylon.config.models.schema import CircuitConfig, GatewayConfig
 from propylon.config.reading.credentials import SECRET, suspicion, weakness
-from propylon.config.reading.problems import Finding
+from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["find_warnings"]
 
@@ -16,7 +16,8 @@ _MAX_FAILURE_RATE = 1000
 
 def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     """Yield a warning for each such setting of a valid configuration."""
-    yield from _weak_secret(config)
+    yield from _weak_secrets(config)
+    yield from _other_secrets(config)
     yield from _plaintext_sources(config)
     yield from _anonymous_introspection(config)
     yield from _no_key_for_routes(config)
@@ -27,15 +28,32 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
             yield ("services", name, "health", "timeout"), msg
 
 
-def _weak_secret(config: GatewayConfig) -> Iterator[Finding]:
+def _weak_secrets(config: GatewayConfig) -> Iterator[Finding]:
     jwt = config.auth.jwt
-    if jwt.secret is None:
-        return
-    secret = jwt.secret.get_secret_value()
-    if why := weakness(secret, jwt.algorithms):  # without `debug: true` it is a problem
-        yield SECRET, f"is accepted only because of `debug: true`: it {why}"
-    elif why := suspicion(secret):
-        yield SECRET, why
+    secrets = jwt.secret or ()
+    for at, hidden in enumerate(secrets):
+        path = SECRET if len(secrets) == 1 else (*SECRET, at)
+        secret = hidden.get_secret_value()
+        if why := weakness(secret, jwt.algorithms):  # without `debug: true` it is a problem
+            yield path, f"is accepted only because of `debug: true`: it {why}"
+        elif why := suspicion(secret):
+            yield path, why
+        yield from _blanks_at_an_end(path, secret)
+
+
+def _other_secrets(config: GatewayConfig) -> Iterator[Finding]:
+    auth = config.auth
+    if auth.introspection.client_secret is not None:
+        secret = auth.introspection.client_secret.get_secret_value()
+        yield from _blanks_at_an_end(("auth", "introspection", "client_secret"), secret)
+    url = auth.tokens.database.get_secret_value()
+    yield from _blanks_at_an_end(("auth", "tokens", "database"), url)
+
+
+def _blanks_at_an_end(path: Path, secret: str) -> Iterator[Finding]:
+    if secret != secret.strip():
+        msg = "begins or ends with white space, which counts as part of it; take it away if it is not meant"
+        yield path, msg
 
 
 def _plaintext_sources(config: GatewayConfig) -> Iterator[Finding]:

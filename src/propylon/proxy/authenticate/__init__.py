@@ -4,7 +4,7 @@
 - `verify`: tell whether a token is good now; a cache of the tokens that were.
 - `jws`: parse a signed token (RFC 7515); `claims`: check what it says (RFC 7519).
 - `keys`: verify signatures; `jwk`: one published key; `algorithms`: what a key may be used for.
-- `jwks`: keep a published key set up to date (RFC 7517).
+- `jwks`: keep a published key set up to date (RFC 7517); `key_set`: read its document.
 - `introspection`: ask the issuer about an opaque token (RFC 7662).
 - `revocation`: the port to the list of revoked tokens; `cache`: a bounded cache.
 """

@@ -1,7 +1,8 @@
 """Hold the keys that verify tokens, and find the one key for each token. Pure.
 
-A token is verified with the key that it names, or with the only key that fits its algorithm. Several keys are
+A token is verified with the key that it names, or with the only key that fits its algorithm. Several public keys are
 never tried in turn: that would let the token choose, and each bad token would cost a signature check for each key.
+Only shared secrets are tried in turn. They have no names, there are few of them, and an HMAC costs microseconds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from propylon.proxy.authenticate.algorithms import (
     bind_secret,
 )
 from propylon.proxy.authenticate.jwk import Key, read_jwk
-from propylon.proxy.authenticate.jws import BadToken, Jws, read_json
+from propylon.proxy.authenticate.jws import BadToken, Jws
+from propylon.proxy.authenticate.key_set import Entry, read_entries
 
 __all__ = [
     "KeySet",
@@ -32,11 +34,8 @@ __all__ = [
     "from_jwks",
     "from_pem",
     "from_secret",
+    "from_secrets",
 ]
-
-# Bounds of a published set, in bytes and keys. The large identity providers have ten keys in 20 KB.
-MAX_DOCUMENT = 1024 * 1024
-MAX_KEYS = 256
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 # Key ids in use are thumbprints, UUIDs or URLs, in any base64. Refused are paths that leave a folder, and
@@ -46,6 +45,11 @@ _KEY_ID = re.compile(r"(?!/|.*\.\.)[A-Za-z0-9._~:@=+/#?-]*(?<!/)")
 
 class UnknownKey(BadToken):
     """The token names a key id that is not in the set; a newer set may have it."""
+
+    def __init__(self, key_id: str) -> None:
+        """Keep the id, to look for it in the newer set. It is not for the log: the client chose it."""
+        super().__init__("signed with a key that is not in the set")
+        self.key_id = key_id
 
 
 class KeySet:
@@ -61,7 +65,7 @@ class KeySet:
         named: bool = True,
         skipped: Sequence[str] = (),
     ) -> None:
-        """`named`: a token's `kid` selects the key. Else there is one key, and it verifies whatever the `kid`."""
+        """`named`: a token's `kid` selects the key. Else the keys are tried in turn, whatever the `kid`."""
         self._keys = tuple(keys)
         self._algorithms = frozenset(algorithms)
         self._named = named
@@ -74,21 +78,22 @@ class KeySet:
             # First of all, so that a token with an unwanted algorithm cannot trigger a fetch of the key set.
             msg = "signed with an algorithm that is not configured"
             raise BadToken(msg)
-        self._find(jws).verify(jws.signed, jws.signature)
+        if self._named:
+            self._find(jws).verify(jws.signed, jws.signature)
+        else:
+            self._try_each(jws)
+
+    def knows(self, key_id: str) -> bool:
+        """Tell whether a key of this id is in the set."""
+        return key_id in self._by_id
 
     def _find(self, jws: Jws) -> Binding:
         # Many issuers with a single key write no `kid`; RFC 7515, 4.1.4 leaves it optional.
         if jws.key_id is None:
             return self._only_fitting(jws.algorithm)
-        if not self._named:
-            if _KEY_ID.fullmatch(jws.key_id) is None:
-                msg = "its kid cannot be the id of a key"
-                raise BadToken(msg)
-            return self._only_fitting(jws.algorithm)
         key = self._by_id.get(jws.key_id)
         if key is None:
-            msg = "signed with a key that is not in the set"
-            raise UnknownKey(msg)
+            raise UnknownKey(jws.key_id)
         if jws.algorithm not in key.bindings:
             msg = "signed with an algorithm that is not its key's"
             raise BadToken(msg)
@@ -102,6 +107,21 @@ class KeySet:
             raise BadToken(msg)
         return fitting[0]
 
+    def _try_each(self, jws: Jws) -> None:
+        if jws.key_id is not None and _KEY_ID.fullmatch(jws.key_id) is None:
+            msg = "its kid cannot be the id of a key"
+            raise BadToken(msg)
+        refusal = BadToken("the key does not fit its algorithm")
+        for key in self._keys:
+            binding = key.bindings.get(jws.algorithm)
+            if binding is None:
+                continue
+            try:
+                return binding.verify(jws.signed, jws.signature)
+            except BadToken as error:
+                refusal = error
+        raise refusal
+
 
 def from_secret(secret: bytes, algorithms: Collection[str], *, allow_short: bool = False) -> KeySet:
     """Return the set of one shared secret. Raises UnusableKeys.
@@ -109,42 +129,61 @@ def from_secret(secret: bytes, algorithms: Collection[str], *, allow_short: bool
     `allow_short` is for trials only. A secret shorter than the hash can be found from any one token by trying
     secrets offline (RFC 7518, 3.2).
     """
+    return from_secrets([secret], algorithms, allow_short=allow_short)
+
+
+def from_secrets(
+    secrets: Sequence[bytes], algorithms: Collection[str], *, allow_short: bool = False
+) -> KeySet:
+    """Return the set of shared secrets, each of which verifies tokens. Raises UnusableKeys."""
     wanted = _known_algorithms(algorithms)
+    keys = [_secret_key(secret, wanted, allow_short=allow_short) for secret in secrets]
+    return KeySet(keys, wanted, named=False)
+
+
+def _secret_key(secret: bytes, wanted: frozenset[str], *, allow_short: bool) -> Key:
     _check_secret(secret)
     bindings = bind_secret(secret, wanted, allow_short=allow_short)
-    if short := wanted & bind_secret(secret, wanted, allow_short=True).keys() - bindings.keys():
+    possible = bind_secret(secret, wanted, allow_short=True)
+    if short := wanted & possible.keys() - bindings.keys():
         msg = f"the secret has {len(secret)} bytes; {max(short)} needs {int(max(short)[2:]) // 8}"
         raise UnusableKeys(msg)
-    return _single_key_set(bindings, wanted, "a secret verifies HS256, HS384 and HS512")
+    return _key_without_name(bindings, wanted, "a secret verifies HS256, HS384 and HS512")
 
 
 def from_pem(text: str | bytes, algorithms: Collection[str]) -> KeySet:
     """Return the set of one public key or certificate in PEM. Raises UnusableKeys."""
     wanted = _known_algorithms(algorithms)
     key = _read_pem(text.encode("utf-8", "replace") if isinstance(text, str) else text)
-    return _single_key_set(bind_public(key, wanted), wanted, "the public key is of another kind")
+    only = _key_without_name(bind_public(key, wanted), wanted, "the public key is of another kind")
+    return KeySet([only], wanted, named=False)
 
 
 def from_jwks(document: bytes, algorithms: Collection[str]) -> KeySet:
     """Return the set of a published document (RFC 7517, 5). Raises UnusableKeys.
 
-    An unusable key is left out, as RFC 7517, 5 wants. The whole document is refused if two keys
-    have the same id, or if it mixes secrets with public keys: it is not what its publisher meant.
+    A key that is unusable or doubtful is left out (RFC 7517, 5), and the others are used.
     """
     wanted = _known_algorithms(algorithms)
-    entries = _entries(document)
+    entries = read_entries(document)
     keys: list[Key] = []
     skipped: list[str] = []
     for number, entry in enumerate(entries, 1):
         # A key that is no use for us must not take the others down with it.
         try:
-            keys.append(read_jwk(entry, wanted))
+            keys.append(_read_entry(entry, wanted))
         except UnusableKeys as error:
             skipped.append(f"key {number} of {len(entries)}: {error.reason}")
     if not keys:
         msg = "; ".join(["no key of the set can be used", *skipped[:5]])
         raise UnusableKeys(msg)
     return KeySet(keys, wanted, skipped=skipped)
+
+
+def _read_entry(entry: Entry, wanted: Collection[str]) -> Key:
+    if isinstance(entry, str):
+        raise UnusableKeys(entry)
+    return read_jwk(entry, wanted)
 
 
 def _known_algorithms(algorithms: Collection[str]) -> frozenset[str]:
@@ -155,11 +194,11 @@ def _known_algorithms(algorithms: Collection[str]) -> frozenset[str]:
     return wanted
 
 
-def _single_key_set(bindings: Mapping[str, Binding], wanted: Collection[str], what: str) -> KeySet:
+def _key_without_name(bindings: Mapping[str, Binding], wanted: Collection[str], what: str) -> Key:
     if not bindings:
         msg = f"{what}; the configured algorithms are {', '.join(sorted(wanted)) or 'none'}"
         raise UnusableKeys(msg)
-    return KeySet([Key(None, bindings)], wanted, named=False)
+    return Key(None, bindings)
 
 
 def _check_secret(secret: bytes) -> None:
@@ -195,32 +234,3 @@ def _read_pem(text: bytes) -> object:
     except (UnsupportedAlgorithm, ValueError, x509.InvalidVersion):
         msg = "PEM that holds no public key or certificate"
         raise UnusableKeys(msg) from None
-
-
-def _entries(document: bytes) -> list[object]:
-    if len(document) > MAX_DOCUMENT:
-        msg = "the document is larger than 1 MiB"
-        raise UnusableKeys(msg)
-    try:
-        published = read_json(document)
-    except BadToken as error:
-        raise UnusableKeys(error.reason) from None
-    entries = published.get("keys") if isinstance(published, dict) else None
-    if not isinstance(entries, list) or len(entries) > MAX_KEYS:
-        msg = f"no key set: an object with a list of at most {MAX_KEYS} `keys`"
-        raise UnusableKeys(msg)
-    _check_consistent([entry for entry in entries if isinstance(entry, dict)])
-    return entries
-
-
-def _check_consistent(keys: list[Mapping[str, object]]) -> None:
-    # A document with a secret in it was not meant to be public, and its public keys are no better than it.
-    if len({key.get("kty") == "oct" for key in keys}) > 1:
-        msg = "secrets and public keys in one set"
-        raise UnusableKeys(msg)
-        # Keys for encryption do not count: some issuers give both keys of a pair one id.
-    names = [key["kid"] for key in keys if "kid" in key and key.get("use", "sig") == "sig"]
-    texts = [name for name in names if isinstance(name, str)]
-    if len(set(texts)) != len(texts):
-        msg = "two keys of the set have the same kid"
-        raise UnusableKeys(msg)

@@ -37,8 +37,11 @@ class KeySource(Protocol):
     def keys(self) -> KeySet | None:
         """The keys now; None before the first fetch."""
 
-    def note_unknown_key(self) -> None:
-        """Take note that a token names a key that is not in the set: the source may have a newer set."""
+    async def renew(self, key_id: str) -> bool:
+        """Look for a newer set, because a token names a key that is not in it; tell whether the key is there now.
+
+        The source bounds how often it looks, and how long the request waits for it.
+        """
 
 
 class Introspector(Protocol):
@@ -58,8 +61,9 @@ class FixedKeys:
         """Hold the keys, which are there from the start."""
         self.keys: KeySet | None = keys
 
-    def note_unknown_key(self) -> None:
-        """Do nothing: there is no newer set."""
+    async def renew(self, key_id: str) -> bool:  # noqa: ARG002 — the port's contract
+        """Return False: there is no newer set."""
+        return False
 
 
 def digest(token: bytes) -> str:
@@ -116,7 +120,7 @@ class Verifier:
         verified = self.cached(token)
         if verified is None:
             if self._is_signed(token):
-                verified = self._check_signed(token)
+                verified = await self._check_signed(token)
                 # Cached before the revocation check: a client that keeps sending a revoked token must not cost
                 # a signature check each time.
                 self._cache.put(token, verified)
@@ -134,22 +138,29 @@ class Verifier:
         # A signed token has two dots. Without keys the issuer is asked about signed tokens, too: many accept both.
         return self._source is not None and (self._introspector is None or token.count(b".") == 2)
 
-    def _check_signed(self, token: bytes) -> Verified:
+    async def _check_signed(self, token: bytes) -> Verified:
+        try:
+            return self._check_with_known_keys(token)
+        # UnknownKey is a BadToken, so it comes first.
+        except UnknownKey as error:
+            if self._source is None or not await self._source.renew(error.key_id):
+                raise invalid(error.reason) from None
+        except BadToken as error:
+            raise invalid(error.reason, expired=error.expired) from None
+        try:
+            return self._check_with_known_keys(token)
+        except BadToken as error:
+            raise invalid(error.reason, expired=error.expired) from None
+
+    def _check_with_known_keys(self, token: bytes) -> Verified:
         source = self._source
         # 503 and not 401: the token may be good, and a client that gets a 401 throws it away.
         if source is None or source.keys is None:
             msg = "Tokens cannot be verified yet"
             raise ServiceUnavailable(msg, reason="the key set has not been fetched so far")
-        try:
-            jws = parse(token)
-            source.keys.verify(jws)
-            return judge(jws.payload, self._rules, self._clock())
-        # UnknownKey is a BadToken, so it comes first.
-        except UnknownKey as error:
-            source.note_unknown_key()
-            raise invalid(error.reason) from None
-        except BadToken as error:
-            raise invalid(error.reason, expired=error.expired) from None
+        jws = parse(token)
+        source.keys.verify(jws)
+        return judge(jws.payload, self._rules, self._clock())
 
     async def _introspect(self, token: bytes) -> Verified:
         # Signed tokens are bounded by `parse`; here the length is checked before the issuer is asked.

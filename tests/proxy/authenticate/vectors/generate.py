@@ -163,7 +163,7 @@ def odd_keys() -> Iterator[tuple[str, list[Jwk], bytes, bool]]:
     yield "a longer secret", [{**shared, "alg": "HS256", "use": "sig"}], by_secret, True
     yield "an unusable key beside it", [public, {"kty": "AKP", "kid": "b"}], by_rsa, True
     yield "secrets and public keys", [shared, ec_jwk(on_curve, kid="b")], by_secret, False
-    yield "secrets and public keys", [oct_jwk(secret, kid="b"), point], by_curve, False
+    yield "secrets and public keys", [oct_jwk(secret, kid="b"), point], by_curve, True
     yield "one kid twice", [shared, oct_jwk(secret[::-1], kid="a")], by_secret, False
     yield "one kid twice", [public, point], by_rsa, False
     yield "one kid twice, once of no use", [public, {**point, "alg": "ES384"}], by_rsa, False

@@ -1,0 +1,86 @@
+"""Hold the verifier in force, and the one that a reload has configured while its keys are still being fetched.
+
+Rule: fetch first, swap after. Where a reload names another source of keys, the verifier in force goes on, keys and rules
+together, until the new source has answered. A mistake in the address then costs a warning instead of every request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from propylon.upstream.ports import Upstream
+
+# Cryptography takes a while to load: only who verifies tokens needs it.
+if TYPE_CHECKING:
+    from propylon.compile.authentication import Authentication
+    from propylon.proxy.authenticate.jwks import PublishedKeys
+
+__all__ = ["Verification"]
+
+log = logging.getLogger(__name__)
+
+
+class Verification:
+    """The verifier in force (None: nothing verifies tokens), and the one that waits for its keys (`pending`)."""
+
+    def __init__(self, swapped: Callable[[], None]) -> None:
+        """`swapped` is called when the pending verifier has come into force."""
+        self.in_force: Authentication | None = None
+        self.pending: Authentication | None = None
+        self._swapped = swapped
+
+    @property
+    def latest(self) -> Authentication | None:
+        """The verifier that was configured last, in force or pending."""
+        return self.pending or self.in_force
+
+    def after(self, made: Authentication | None) -> Authentication | None:
+        """Return what will be in force when `made` is applied. Changes nothing."""
+        old = self.in_force
+        waits = made is not None and made.missing is not None
+        return old if waits and old is not None and old.missing is None else made
+
+    def apply(self, made: Authentication | None) -> None:
+        """Put a verifier in force, or let it wait for its keys."""
+        old = [*self._published()]
+        self.in_force = self.after(made)
+        self.pending = None if self.in_force is made else made
+        current = [*self._published()]
+        for published in old:
+            if published not in current:
+                published.close()
+        # Here, and not where it is compiled: a reload may be dropped after that.
+        if self.in_force is not None and self.in_force.published is not None:
+            self.in_force.published.on_change = self.in_force.verifier.forget
+        if self.pending is not None and self.pending.published is not None:
+            log.warning("reload: new keys are fetched first; until then tokens count as before")
+            self.pending.published.without_keys = "tokens count as before the reload"
+            self.pending.published.on_change = self._swap
+        for published in current:
+            published.start()
+
+    def _swap(self) -> None:
+        """The pending verifier has its keys."""
+        made = self.pending
+        if made is None or made.published is None:
+            return
+        self.apply(made)
+        log.warning("reload: the new keys are in force")
+        self._swapped()
+
+    def _published(self) -> Iterator[PublishedKeys]:
+        for one in (self.in_force, self.pending):
+            if one is not None and one.published is not None:
+                yield one.published
+
+    def close(self) -> None:
+        """Verify nothing any more, and fetch nothing."""
+        self.apply(None)
+
+    def upstreams(self) -> Iterator[Upstream]:
+        """Yield what keys and answers are fetched from."""
+        for one in (self.in_force, self.pending):
+            if one is not None:
+                yield from one.upstreams

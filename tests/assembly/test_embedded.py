@@ -48,6 +48,11 @@ def state() -> tuple[object, ...]:
     return (gc.get_freeze_count(), logger.propagate, logger.level, tuple(logger.handlers))
 
 
+def collector() -> tuple[object, ...]:
+    """What a host may have set, and what would change what it sees."""
+    return (gc.get_freeze_count(), gc.get_threshold(), gc.isenabled(), sys.getswitchinterval())
+
+
 def served(gateway: Gateway) -> None:
     """Mount it in an application, ask it, stop it."""
     app = FastAPI(lifespan=gateway.lifespan)
@@ -117,6 +122,41 @@ def test_a_closed_output_is_no_error(gateway: Gateway, monkeypatch: pytest.Monke
             output.close()
         monkeypatch.setattr(sys, "stdout", output)
         served(gateway)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_reload_of_many_routes_freezes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, beside: bool
+) -> None:
+    """The host's objects stay the collector's, and its settings hold, while thousands of routes are reloaded."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    file = tmp_path / "propylon.yaml"
+    file.write_text(CONFIG)
+    gateway = Gateway.from_file(file, {})
+    before = collector()
+    seen: list[object] = []
+    gateway.on_reload = lambda _: seen.append(collector())
+
+    async def run() -> None:
+        async with gateway.lifespan():
+            for version in range(3):
+                routes = (
+                    f"  - {{path: /{version}/{number}, service: orders}}\n"
+                    for number in range(2000)
+                )
+                file.write_text("services: {orders: {}}\nroutes:\n" + "".join(routes))
+                done = asyncio.Event()
+                if beside:
+                    gateway.reload_soon(done.set)
+                    await done.wait()
+                else:
+                    gateway.reload()
+                assert len(gateway.config.routes) == 2000
+                assert collector() == before
+
+    asyncio.run(run())
+    assert seen == [before] * 3
+    assert collector() == before
 
 
 def test_a_process_of_its_own_is_frozen() -> None:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from propylon.config.reading.load import Loaded, load
 from propylon.process.last_good import LastGood
 from propylon.stores.slot import Slot
@@ -29,6 +31,19 @@ def test_what_one_process_put_in_force_another_finds(tmp_path: Path) -> None:
     assert last_good.load() == second
     last_good.save(first)
     assert last_good.load() == first
+
+
+@pytest.mark.parametrize("count", [49, 50, 51, 123])
+def test_many_routes(tmp_path: Path, count: int) -> None:
+    """They are written in slices, and come back whole, in their order, with the lines of their keys."""
+    lines = [f"  - path: /{number}\n    service: b\n" for number in range(count)]
+    many = loaded(tmp_path, FIRST + "services: {b: {}}\nroutes:\n" + "".join(lines))
+    last_good = LastGood(many, Slot())
+    last_good.save(many)
+    found = last_good.load()
+    assert found is not many
+    assert found == many
+    assert found.places.lines["routes", count - 1, "service"] == 3 + 2 * count
 
 
 def test_nothing_was_put_in_force_yet(tmp_path: Path) -> None:

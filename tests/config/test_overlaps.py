@@ -1,0 +1,97 @@
+"""Routes that collide are found in one pass; what is found, and its words, are those of a look at every pair."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from propylon.config.models.syntax import (
+    _USUAL,
+    _USUAL_NAMED,
+    check_method,
+    check_path,
+    shape,
+)
+from propylon.config.reading.check import _Matcher, _matcher, _overlaps, _said
+from propylon.config.reading.problems import Finding, Path
+from tests.support.examples import examples
+
+routes = st.lists(
+    st.fixed_dictionaries(
+        {"path": st.sampled_from(["/a", "/a/", "/a/{x}", "/a/{y}", "/b"])},
+        optional={
+            "methods": st.lists(st.sampled_from(["GET", "PUT", "POST"]), max_size=3),
+            "hosts": st.lists(st.sampled_from(["a", "A", "b", "c"]), max_size=3),
+            "priority": st.integers(0, 2),
+            "exact": st.booleans(),
+        },
+    ),
+    max_size=8,
+)
+
+
+def line_of(path: Path) -> int | None:
+    """A line for each route but the first."""
+    return path[1] * 10 if isinstance(path[1], int) else None
+
+
+def pairwise(matchers: list[_Matcher]) -> Iterator[Finding]:
+    """The rule itself, pair by pair."""
+    alike: defaultdict[tuple[str, bool, str], list[_Matcher]] = defaultdict(list)
+    for one in matchers:
+        for host in one.hosts or {""}:
+            alike[one.shape, one.exact, host].append(one)
+    for group in alike.values():
+        for at, one in enumerate(group):
+            yield from against(one, group[:at], group[at + 1 :])
+
+
+def against(one: _Matcher, before: list[_Matcher], after: list[_Matcher]) -> Iterator[Finding]:
+    """Compare a route with those before and after it."""
+    path: Path = ("routes", one.at, "path")
+    for other in before:
+        meets = not one.methods or not other.methods or one.methods & other.methods
+        if other.priority == one.priority and meets:
+            yield path, f"duplicate: matches just what {_said(other, line_of)} matches"
+            return
+    for other in (*before, *after):
+        if (
+            other.priority > one.priority
+            and other.covers(one)
+            and (other.hosts == one.hosts or (one.hosts and other.hosts > one.hosts))
+        ):
+            yield path, f"unreachable: {_said(other, line_of)} matches the same and goes first"
+            return
+
+
+@examples(400)
+@given(written=routes)
+def test_one_pass_finds_what_pairs_find(written: list[dict[str, Any]]) -> None:
+    """The same findings, in the same order."""
+    matchers = [_matcher(at, route) for at, route in enumerate(written)]
+    assert list(_overlaps(matchers, line_of)) == list(pairwise(matchers))
+
+
+@examples(400)
+@given(path=st.text("/ab{}_1.%-~", max_size=10))
+def test_a_shape_has_no_names(path: str) -> None:
+    """Segment by segment: what begins with a brace is any segment."""
+    segments = path.rstrip("/").split("/")
+    assert shape(path) == "/".join("{}" if part.startswith("{") else part for part in segments)
+
+
+@examples(400)
+@given(path=st.from_regex(_USUAL_NAMED, fullmatch=True), names=st.booleans())
+def test_usual_paths_are_valid(path: str, names: bool) -> None:
+    """What is accepted at a look is accepted by the full check: with a slash behind it the look fails."""
+    if names or _USUAL.fullmatch(path):
+        assert check_path(path, names=names) == path
+        assert check_path(path + "/", names=names) == path + "/"
+
+
+def test_usual_methods() -> None:
+    """The usual ones pass the full check, too."""
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"):
+        assert check_method(method) == method

@@ -70,6 +70,7 @@ def compile_authentication(
         issuers=frozenset(config.jwt.issuer),
         audiences=frozenset(config.jwt.audience),
         leeway=config.jwt.leeway,
+        skew=config.jwt.skew,
         scopes_claims=config.jwt.scopes_claim,
         roles_claims=config.jwt.roles_claim,
     )

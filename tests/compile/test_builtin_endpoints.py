@@ -22,7 +22,12 @@ OWN: dict[str, tuple[str, Access]] = {
     "/metrics": ("GET", "local"),
     "/api/v1/auth/token": ("POST", "public"),
     "/api/v1/users/me": ("GET", "read"),
-    "/api/v1/auth/revoke": ("POST", "known"),
+    "/api/v1/auth/revoke": ("POST", "offered"),
+    "/api/v1/auth/revocations": ("GET", "admin"),
+    "/api/v1/auth/revocations/7": ("DELETE", "admin"),
+    "/api/v1/users/ann": ("PATCH", "admin"),
+    "/api/v1/users/ann/sessions": ("GET", "admin"),
+    "/api/v1/users/ann/sessions/0": ("DELETE", "admin"),
     "/api/v1/auth/introspect": ("POST", "admin"),
     "/api/v1/circuits": ("GET", "admin"),
     "/api/v1/services": ("POST", "admin"),
@@ -39,6 +44,7 @@ def test_whom_they_are_for(path: str) -> None:
     assert access_of(world.table.match(request(path.encode(), method=method.encode()))) == access
     statuses = {
         "public": (200, 200, 200),
+        "offered": (200, 200, 200),
         "known": (401, 200, 200),
         "read": (401, 200, 403),
         "admin": (401, 403, 200),
@@ -49,7 +55,7 @@ def test_whom_they_are_for(path: str) -> None:
         tuple(world.handle(path, *lines, method=method)[0] for lines in ((), (TOKEN,), (admin,)))
         == statuses
     )
-    assert world.handle(path, admin, method="PATCH")[0] == 405
+    assert world.handle(path, admin, method="LINK")[0] == 405
 
 
 def test_this_machine() -> None:
@@ -109,12 +115,13 @@ def test_who_is_asking_is_told_where_tokens_are_only_verified(auth: dict[str, An
     assert World({}).handle("/api/v1/users/me")[0] == 404
 
 
-def test_only_one_endpoint_is_limited() -> None:
-    """The one where every question costs a password's hash."""
+def test_what_is_limited() -> None:
+    """The endpoints where every question costs a password's hash."""
     limit = compile_limit(TokenRateLimitConfig(), lambda: 0.0)
     world = World(KEY, verified=True, limit=limit)
     assert [one.name for one in world.table.routes if one.limit is not None] == [
-        "/api/v1/auth/token"
+        "/api/v1/auth/token",
+        "/api/v1/users/me",
     ]
 
 
@@ -127,3 +134,23 @@ def test_a_teams_endpoints(access: Access) -> None:
     lines = ((), (TOKEN,), (BAD,))
     assert [world.handle("/mine/7", *some)[0] for some in lines] == statuses[access]
     assert world.table.match(request(b"/mine/7")).max_body == world.config.server.max_body
+
+
+def names_with(path: str) -> list[str]:
+    """The names of all routes of a gateway that has one on this path."""
+    world = World({**KEY, "routes": [{"path": path, "service": "orders"}]})
+    return [route.name for route in world.table.routes]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/users", "/api/v1/users/{id}", "/api/v1/users/admins"])
+def test_the_users_give_way(path: str) -> None:
+    """A team's own users take the place of the gateway's; only `me` stays."""
+    names = names_with(path)
+    assert not [name for name in names if name.startswith("/api/v1/users/{name}")]
+    assert "/api/v1/users/me" in names
+
+
+@pytest.mark.parametrize("path", ["/api/v1/users-of-ours", "/", "/api/v1"])
+def test_the_users_stay(path: str) -> None:
+    """A route beside them, or above them, moves nothing."""
+    assert "/api/v1/users/{name}" in names_with(path)

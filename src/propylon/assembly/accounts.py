@@ -19,11 +19,13 @@ from propylon.control.sessions import Sessions
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn_forever
 from propylon.proxy.authenticate.claims import MOST_LEEWAY
+from propylon.stores.clocks import elapsed
 from propylon.stores.database import Database
 from propylon.stores.grants import Grants
 from propylon.stores.journal import RevocationJournal
 from propylon.stores.memory import LONGEST_TOKEN, MemoryRevocations
 from propylon.stores.passwords import Passwords
+from propylon.stores.prune import Pruning
 from propylon.stores.users import Users
 
 __all__ = ["TokenServices", "issuer_of"]
@@ -49,17 +51,19 @@ class TokenServices:
         self.revocations = MemoryRevocations(time.time, longest=LONGEST_TOKEN, leeway=MOST_LEEWAY)
         self._database = Database(auth.tokens.database.get_secret_value())
         self._journal = RevocationJournal(self._database, self.revocations, time.time)
+        self._pruning = Pruning(self._database, self.revocations, time.time, elapsed)
         self._known = False
         self._following: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self._passwords = Passwords()
-        accounts = Users(self._database, self._passwords, time.time)
-        grants = Grants(
+        accounts = Users(self._database, self._passwords, time.time, self._journal)
+        self._grants = grants = Grants(
             self._database,
             self._journal,
             expires=auth.tokens.refresh_expires,
             clock=time.time,
             secret=secrets.token_bytes,
+            grace=auth.tokens.refresh_grace,
         )
         self._sessions: Sessions | None = None
         if (issuer := issuer_of(auth)) is not None:
@@ -72,13 +76,21 @@ class TokenServices:
                 clock=time.time,
                 sessions=self._sessions,
                 grants=grants,
+                accounts=accounts,
             ),
-            users.router(config.prefix, accounts if self._sessions is not None else None),
+            users.router(
+                config.prefix,
+                accounts if self._sessions is not None else None,
+                grants,
+                self._sessions,
+            ),
         )
 
     def apply(self, auth: AuthConfig) -> None:
         """Sign with another secret from now on, or for another time, or not any more."""
         issuer, sessions = issuer_of(auth), self._sessions
+        self._grants.grace = auth.tokens.refresh_grace
+        self._grants.expires = auth.tokens.refresh_expires
         if not auth.verifies:
             log.warning("reload: nothing is left to verify tokens with: who needs one gets 503")
         if sessions is None:
@@ -125,6 +137,7 @@ class TokenServices:
         while not ended.is_set():
             try:
                 await self._journal.catch_up()
+                await self._pruning.prune()
             except ServiceUnavailable as error:
                 if not away and not ended.is_set():  # once an outage; what is known stays in force
                     log.warning("revoked tokens cannot be read: %s", error.reason or error)

@@ -25,6 +25,7 @@ __all__ = ["Entry", "entries", "preference"]
 _AUTH_TEXT = {
     "public": "none",
     "checked": "by the endpoint",
+    "offered": "by the endpoint",
     "known": "required",
     "local": "loopback, or scope admin",
     "read": "scope read",

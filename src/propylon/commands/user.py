@@ -105,7 +105,9 @@ def disable(loaded: Loaded, name: str, *, disabled: bool) -> str:
     _run(loaded, work)
     if not disabled:
         return f'user "{name}" is enabled'
-    return f'user "{name}" is disabled; all logins of the user are ended, and their tokens are revoked'
+    return (
+        f'user "{name}" is disabled; all logins of the user are ended, and their tokens are revoked'
+    )
 
 
 def change(loaded: Loaded, name: str, wanted: Change) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import quote, quote_plus
 
 from propylon.config.models.auth import AuthConfig, IntrospectionConfig
 from propylon.proxy.authenticate import anonymous, introspection, jwks
-from propylon.proxy.authenticate.bearer import Bearer
+from propylon.proxy.authenticate.bearer import Bearer, Offered
 from propylon.proxy.authenticate.claims import Rules
 from propylon.proxy.authenticate.introspection import Introspection
 from propylon.proxy.authenticate.jwks import PublishedKeys
@@ -49,6 +49,7 @@ class Authentication:
             "none": anonymous,
             "optional": Bearer(self.verifier, required=False),
             "required": Bearer(self.verifier, required=True),
+            "offered": Offered(self.verifier),
         }
 
 

@@ -15,6 +15,7 @@ from propylon.config.models.cors import CorsConfig
 from propylon.config.models.endpoints import Access, Endpoint
 from propylon.config.models.schema import BUILTIN_SERVICE, GatewayConfig, RouteConfig
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
+from propylon.proxy.authenticate.bearer import Offered
 from propylon.proxy.authorize import Authorize, anybody, loopback_or, permitted
 from propylon.proxy.cors import Cors
 from propylon.proxy.limit import Limit
@@ -43,6 +44,7 @@ NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
     "none": anonymous,
     "optional": unverifiable_if_asked,
     "required": unverifiable,
+    "offered": unverifiable_if_asked,
 }
 
 
@@ -72,13 +74,19 @@ class Parts:
         """The authenticate stage for each value of a route's `auth`; with `override`, a fixed principal."""
         if self.override is not None:
             fixed = always(self.override)
-            return {"none": anonymous, "optional": fixed, "required": fixed}
+            return {
+                "none": anonymous,
+                "optional": fixed,
+                "required": fixed,
+                "offered": fixed,
+            }
         return self.stages
 
 
 _ACCESS: dict[Access, tuple[str, Authorize]] = {
     "public": ("none", anybody),
     "checked": ("optional", anybody),
+    "offered": ("offered", anybody),
     "known": ("required", anybody),
     "local": ("optional", loopback_or("admin")),
     "read": ("required", permitted(["read"], [])),
@@ -148,7 +156,10 @@ class _Compiler:
             id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self.parts.builtin
         )
         service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
+        paths = [written.path for written in self.config.routes]
         for endpoint in self.parts.endpoints:
+            if any(map(endpoint.yields_to, paths)):
+                continue
             yield self._builtin(endpoint, service)
 
     def _builtin(self, endpoint: Endpoint, service: Service) -> Route:
@@ -187,6 +198,8 @@ def access_of(route: Route) -> Access:
     matching = (access for access, (_, rule) in _ACCESS.items() if rule is route.authorize)
     if route.authorize is not anybody:
         return next(matching, "known")
+    if isinstance(route.authenticate, Offered):
+        return "offered"
     return "public" if route.authenticate is anonymous else "known"
 
 

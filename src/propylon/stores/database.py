@@ -45,7 +45,13 @@ class Database:
     def __init__(self, url: str) -> None:
         """Parse the URL; connect later. Raises CannotUseDatabase."""
         self._address = read_url(url)
-        self._engine, self._driver_errors = _engine(self._address)
+        self._engine = _engine(self._address)
+        # TimeoutError is an OSError. SQLAlchemy does not wrap what the driver raises while it connects.
+        self._errors: tuple[type[Exception], ...] = (
+            SQLAlchemyError,
+            OSError,
+            *_driver_errors(self._address),
+        )
         self._file = self._address.file
         self._seen: tuple[int, int] | None = None  # device and inode of the file
         self._known = False  # True once the schema was seen in it
@@ -88,6 +94,15 @@ class Database:
                 await self._begin(connection)
                 yield connection
                 await connection.commit()
+
+    async def probe(self) -> Held:
+        """Connect, and return what the database holds; changes nothing. Raises ServiceUnavailable."""
+        async with self._translating_errors():
+            if self._file is not None and _status(self._file) is None:
+                _check_directory(self.name)
+                return Held.NOTHING
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(held)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -152,9 +167,7 @@ class Database:
         if self._file is not None:
             # Mode 600: the file holds password hashes. SQLite gives its -wal and -shm files the same mode.
             if _status(self._file) is None:
-                with suppress(
-                    FileExistsError
-                ):  # another worker was first; see _status for O_EXCL
+                with suppress(FileExistsError):  # another worker was first; see _status for O_EXCL
                     os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             await self._enable_wal()
         await self._change_schema()
@@ -190,11 +203,10 @@ class Database:
             async with asyncio.timeout(_REQUEST_TIMEOUT):
                 yield
         except BadSchema as error:
-            raise _unavailable(f"{self.name} {error}") from error
-        # TimeoutError is an OSError. SQLAlchemy does not wrap what the driver raises while it connects.
-        except (SQLAlchemyError, OSError, *self._driver_errors) as error:
+            raise _unavailable(reason=f"{self.name} {error}") from error
+        except self._errors as error:
             original = error.orig if isinstance(error, DBAPIError) else error
-            raise _unavailable(f"{type(original).__name__}: {original}") from error
+            raise _unavailable(reason=f"{type(original).__name__}: {original}") from error
 
 
 def _unavailable(reason: str) -> ServiceUnavailable:
@@ -218,15 +230,24 @@ def _status(file: str) -> os.stat_result | None:
     return found
 
 
-def _engine(address: Address) -> tuple[AsyncEngine, tuple[type[Exception], ...]]:
-    """Return the engine, and the errors that the driver raises by itself. Raises CannotUseDatabase."""
+def _check_directory(file: str) -> None:
+    """Raise OSError if the file cannot be created where it should be."""
+    directory = Path(file).parent
+    if not directory.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
+
+
+def _engine(address: Address) -> AsyncEngine:
+    """Return the engine. Raises CannotUseDatabase if the driver is not installed."""
     if address.file is not None:
         # No implicit transactions of the driver (isolation_level None): `writing` begins them itself.
         own: dict[str, object] = {"isolation_level": None, "timeout": _LOCK_TIMEOUT}
     else:
         own = {"timeout": _LOCK_TIMEOUT}
     try:
-        engine = create_async_engine(
+        return create_async_engine(
             address.url,
             hide_parameters=True,  # errors are logged, and the parameters are hashes and digests
             pool_pre_ping=True,  # reconnects after a restart of the database
@@ -237,10 +258,12 @@ def _engine(address: Address) -> tuple[AsyncEngine, tuple[type[Exception], ...]]
         backend = address.url.get_backend_name()
         msg = f"{backend} needs {error.name}: pip install 'propylon[postgres]'"
         raise CannotUseDatabase(msg) from error
-    return engine, () if address.file is not None else _postgresql_errors()
 
 
-def _postgresql_errors() -> tuple[type[Exception], ...]:
+def _driver_errors(address: Address) -> tuple[type[Exception], ...]:
+    """Return the errors of the driver that SQLAlchemy does not know."""
+    if address.file is not None:
+        return ()
     import asyncpg  # noqa: PLC0415 — an extra, and loaded with the engine already
 
     return asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError

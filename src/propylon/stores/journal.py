@@ -86,7 +86,7 @@ class RevocationJournal:
         """
         # Two calls may run at once: reading a row twice changes nothing.
         await self._check_place()
-        while await self._read_slice():
+        while await self._read_slice():  # noqa: ASYNC110 — it waits for no condition
             await asyncio.sleep(0)  # other requests have their turn between two slices
 
     async def _check_place(self) -> None:
@@ -250,8 +250,9 @@ class RevocationJournal:
             "until": self._memory.until(revocation),
         }
         done = await connection.execute(insert(tables.revocations).values(values))
-        number: int = done.inserted_primary_key[0]
-        return number
+        # Tables with a key always have one here.
+        (number,) = done.inserted_primary_key or (0,)
+        return int(number)
 
 
 def _read(row: Row[Any]) -> Revocation | None:

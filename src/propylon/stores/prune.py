@@ -68,8 +68,10 @@ class Pruning:
         before = self._clock() - MARGIN
         for table, expires in _EXPIRIES:
             # The clock may be set while rows are deleted.
-            while self._watch.agrees() and await self._delete_some(table, expires, before):
-                await asyncio.sleep(0)
+            more = True
+            while more and self._watch.agrees():
+                more = await self._delete_some(table, expires, before)
+                await asyncio.sleep(0)  # other requests have their turn between two batches
 
     async def _delete_some(self, table: Table, expires: Column[float], before: float) -> bool:
         """Delete a batch of rows; tell whether there may be more."""

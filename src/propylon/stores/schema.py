@@ -8,7 +8,8 @@ VERSION instead: then older releases refuse the database by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from enum import Enum
 
 from sqlalchemy import Column, Connection, Table, delete, insert, inspect, select
@@ -22,7 +23,7 @@ __all__ = ["ADDITIONS", "VERSION", "BadSchema", "Held", "bring_up_to_date", "hel
 VERSION = 1
 ADDITIONS = 1
 
-_Present = dict[str, Set[str]]  # the columns of the tables that are there
+_Present = dict[str, AbstractSet[str]]  # the columns of the tables that are there
 _RESTORE = "restore a backup, or name another database"
 
 

@@ -16,7 +16,9 @@ from sqlalchemy.exc import ArgumentError
 
 __all__ = ["Address", "CannotUseDatabase", "read_url"]
 
-_FORM = 'the URL of the database is not of the form "sqlite:///propylon.db" or "postgresql://host/name"'
+_FORM = (
+    'the URL of the database is not of the form "sqlite:///propylon.db" or "postgresql://host/name"'
+)
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",

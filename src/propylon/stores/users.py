@@ -11,6 +11,7 @@ from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from propylon.errors import InvalidFields
 from propylon.proxy.authenticate.revocation import Revocation, of_subject
 from propylon.proxy.principal import is_scope
 from propylon.stores import tables
@@ -153,6 +154,16 @@ class Users:
                 ended = await self._end(connection, before.username)
         self._apply(ended)
         return after
+
+    async def modify(self, username: str, **changes: Any) -> User | None:
+        """Change a user as the endpoint wants it. Raises InvalidFields for a value that is not acceptable."""
+        try:
+            return await self.change(username, Change(**changes))
+        except NoUser:
+            return None
+        except InvalidUser as error:
+            msg = "The user cannot be changed like this"
+            raise InvalidFields(msg, details={"fields": {"user": str(error)}}) from error
 
     async def remove(self, username: str) -> None:
         """Remove the user, and end the user's logins and tokens. Raises NoUser."""

@@ -1,6 +1,6 @@
 """List the gateway's own endpoints: their paths, their methods, who may call them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from propylon.config.models.auth import AuthConfig
@@ -8,11 +8,13 @@ from propylon.config.models.auth import AuthConfig
 __all__ = ["UNDER_PREFIX", "Access", "Endpoint", "all_paths", "builtin_endpoints"]
 
 # public: without a token · checked: a token is verified if there is one, and the endpoint decides · known: any
-# good token · local: from this machine, or with `admin` · read, admin: a token with that scope.
-Access = Literal["public", "checked", "known", "local", "read", "admin"]
+# good token · offered: as checked, and a bad token counts as none · local: from this machine, or with `admin` · read, admin: a token with that scope.
+Access = Literal["public", "checked", "offered", "known", "local", "read", "admin"]
 
 _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
+_DELETE = frozenset({"DELETE"})
+_USERS = "/users"
 # Bytes: a form with a name, a password and some scopes.
 _FORM = 64 * 1024
 
@@ -27,12 +29,17 @@ class Endpoint:
     exact: bool = True
     max_body: int | None = 0  # bytes; None: `server.max_body`
     limited: bool = False  # whether `auth.tokens.rate_limit` applies
+    # A route on this path or below it takes the place of the endpoint: the path is a usual one for a service.
+    yields: str | None = None
+
+    def yields_to(self, path: str) -> bool:
+        """Tell whether a route on `path` takes the place of the endpoint."""
+        return self.yields is not None and f"{path}/".startswith(f"{self.yields}/")
 
     def below(self, prefix: str) -> "Endpoint":
         """Return the endpoint with the prefix before its path."""
-        return Endpoint(
-            prefix + self.path, self.methods, self.access, self.exact, self.max_body, self.limited
-        )
+        yields = None if self.yields is None else prefix + self.yields
+        return replace(self, path=prefix + self.path, yields=yields)
 
 
 _OWN = (
@@ -46,10 +53,25 @@ _OWN = (
     Endpoint("/metrics", access="local"),
 )
 # Below the prefix.
-_ISSUING = (Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),)
+_ISSUING = (
+    Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),
+    # Limited: each request costs the hash of a password.
+    Endpoint(
+        "/users/me",
+        frozenset({"PATCH"}),
+        "known",
+        max_body=_FORM,
+        limited=True,
+    ),
+    Endpoint("/users/{name}", frozenset({"PATCH"}), "admin", max_body=_FORM, yields=_USERS),
+    Endpoint("/users/{name}/sessions", _GET | _DELETE, "admin", yields=_USERS),
+    Endpoint("/users/{name}/sessions/{id}", _DELETE, "admin", yields=_USERS),
+)
 _VERIFYING = (
     Endpoint("/users/me", access="read"),
-    Endpoint("/auth/revoke", _POST, "known", max_body=_FORM),
+    Endpoint("/auth/revoke", _POST, "offered", max_body=_FORM),
+    Endpoint("/auth/revocations", access="admin"),
+    Endpoint("/auth/revocations/{id}", _DELETE, "admin"),
     Endpoint("/auth/introspect", _POST, "admin", max_body=_FORM),
 )
 _UNDER_PREFIX = (
@@ -64,6 +86,8 @@ _UNDER_PREFIX = (
 UNDER_PREFIX = (
     "/auth/token",
     "/auth/revoke",
+    "/auth/revocations",
+    "/auth/revocations/{}",
     "/auth/introspect",
     "/users/me",
     "/services",

@@ -75,3 +75,58 @@ def test_a_published_secret_stops_the_start() -> None:
     assert done.stderr.startswith("propylon.yaml:1 auth.jwt.secret: is a published placeholder")
     assert 'python -c "import secrets; print(secrets.token_urlsafe(48))"' in done.stderr
     assert "super-secret-key" not in done.stderr
+
+
+# The database
+
+GUARDED = """\
+auth: {{jwt: {{secret: kV3-pQ8sZ1nW6xT0yRb4uHd9mCe2gJfA7iLoKq5w}}, tokens: {{database: "{url}"}}}}
+services: {{a: {{url: "http://127.0.0.1:1"}}}}
+routes:
+  - {{path: /a, service: a}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://ann:s3cret@a/b?keepalives=1", 'the parameter "keepalives" cannot be passed'),
+        ("postgresql://ann:s3cret@a:word/b", "the port in the URL of the database is no number"),
+        ("sqlite:///a.db?mode=ro", 'the parameter "mode" is not known for SQLite'),
+        ("sqlite:///:memory:", "a database in memory is lost"),
+    ],
+)
+def test_a_url_that_the_driver_cannot_use(url: str, said: str) -> None:
+    """It is a problem with its line, before a gateway with it reads no revocation."""
+    done = check(GUARDED.format(url=url))
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"propylon.yaml:1 auth.tokens.database: {said}")
+    assert "s3cret" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:///nowhere/a.db", "No such file or directory"),
+        ("sqlite:///folder", "Is a directory"),
+        ("sqlite:///text.db", "file is not a database"),
+        ("postgresql://ann:s3cret@127.0.0.1:1/b", "onnect"),
+    ],
+)
+def test_a_database_that_cannot_be_reached(url: str, said: str) -> None:
+    """With --connect it is a problem; without it only what is written is looked at."""
+    Path("folder").mkdir()
+    Path("text.db").write_text("no database" * 200)
+    assert check(GUARDED.format(url=url)).exit_code == 0
+    done = check(GUARDED.format(url=url), "--connect")
+    assert done.exit_code == 2
+    assert "auth.tokens.database: database: " in done.stderr
+    assert said in done.stderr
+    assert "s3cret" not in done.output
+
+
+def test_a_database_that_is_not_there_yet() -> None:
+    """The first user creates it, and --connect does not."""
+    done = check(GUARDED.format(url="sqlite:///a.db"), "--connect")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert not Path("a.db").exists()

@@ -24,7 +24,12 @@ OWN: dict[str, tuple[str, Access]] = {
     "/metrics": ("GET", "local"),
     "/api/v1/auth/token": ("POST", "public"),
     "/api/v1/users/me": ("GET", "read"),
-    "/api/v1/auth/revoke": ("POST", "known"),
+    "/api/v1/auth/revoke": ("POST", "offered"),
+    "/api/v1/auth/revocations": ("GET", "admin"),
+    "/api/v1/auth/revocations/7": ("DELETE", "admin"),
+    "/api/v1/users/ann": ("PATCH", "admin"),
+    "/api/v1/users/ann/sessions": ("GET", "admin"),
+    "/api/v1/users/ann/sessions/0": ("DELETE", "admin"),
     "/api/v1/auth/introspect": ("POST", "admin"),
     "/api/v1/circuits": ("GET", "admin"),
     "/api/v1/services": ("POST", "admin"),
@@ -41,6 +46,7 @@ def test_whom_they_are_for(path: str) -> None:
     assert access_of(world.table.match(request(path.encode(), method=method.encode()))) == access
     statuses = {
         "public": (200, 200, 200),
+        "offered": (200, 200, 200),
         "known": (401, 200, 200),
         "read": (401, 200, 403),
         "admin": (401, 403, 200),
@@ -51,7 +57,7 @@ def test_whom_they_are_for(path: str) -> None:
         tuple(world.handle(path, *lines, method=method)[0] for lines in ((), (TOKEN,), (admin,)))
         == statuses
     )
-    assert world.handle(path, admin, method="PATCH")[0] == 405
+    assert world.handle(path, admin, method="LINK")[0] == 405
 
 
 def test_this_machine() -> None:
@@ -111,12 +117,13 @@ def test_who_is_asking_is_told_where_tokens_are_only_verified(auth: dict[str, An
     assert World({}).handle("/api/v1/users/me")[0] == 404
 
 
-def test_only_one_endpoint_is_limited() -> None:
-    """The one where every question costs a password's hash."""
+def test_what_is_limited() -> None:
+    """The endpoints where every question costs a password's hash."""
     limit = compile_limit(TokenRateLimitConfig(), Buckets, lambda: 0.0)
     world = World(KEY, verified=True, limit=limit)
     assert [one.name for one in world.table.routes if one.limit is not None] == [
-        "/api/v1/auth/token"
+        "/api/v1/auth/token",
+        "/api/v1/users/me",
     ]
 
 
@@ -215,7 +222,12 @@ def tables(written: dict[str, Any]) -> dict[str, set[str]]:
     }
 
 
-ADMINS = {path for path, (_, access) in OWN.items() if access == "admin" and "a:80" not in path}
+# By the names of their routes: those without a part that stands for a name.
+ADMINS = {
+    path
+    for path, (_, access) in OWN.items()
+    if access == "admin" and not {"a:80", "ann", "7"} & set(path.split("/"))
+}
 PUBLIC_ONES = {"/health", "/livez", "/readyz", "/api/v1/auth/token", "/api/v1/users/me"}
 DOCS = {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
 REVOKE = "/api/v1/auth/revoke"
@@ -246,3 +258,23 @@ def test_a_listener_for_metrics() -> None:
 def test_documents_for_admins_are_on_their_listener() -> None:
     """They follow the endpoints that want admin."""
     assert tables({**LISTEN, "docs": {"access": "admin"}})["127.0.0.1:8001"] >= DOCS
+
+
+def names_with(path: str) -> list[str]:
+    """The names of all routes of a gateway that has one on this path."""
+    world = World({**KEY, "routes": [{"path": path, "service": "orders"}]})
+    return [route.name for route in world.table.routes]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/users", "/api/v1/users/{id}", "/api/v1/users/admins"])
+def test_the_users_give_way(path: str) -> None:
+    """A team's own users take the place of the gateway's; only `me` stays."""
+    names = names_with(path)
+    assert not [name for name in names if name.startswith("/api/v1/users/{name}")]
+    assert "/api/v1/users/me" in names
+
+
+@pytest.mark.parametrize("path", ["/api/v1/users-of-ours", "/", "/api/v1"])
+def test_the_users_stay(path: str) -> None:
+    """A route beside them, or above them, moves nothing."""
+    assert "/api/v1/users/{name}" in names_with(path)

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app
@@ -23,11 +23,10 @@ HERE = "127.0.0.1:8001"
 def app_of(gate: AdminGate) -> FastAPI:
     """An endpoint that says which scopes its caller has for it, and one for admins."""
     app = create_app("1", [])
-    judged = gate.caller("tokens")
 
     @app.get("/caller")
-    async def caller(principal: Principal = judged) -> list[str]:
-        return sorted(principal.scopes)
+    async def caller(request: Request) -> list[str]:
+        return sorted(gate.judge("tokens", request).scopes)
 
     @app.get("/admins", dependencies=[gate.requires("tokens")])
     async def admins() -> None:
@@ -100,7 +99,7 @@ def test_without_the_gateway_in_front() -> None:
     assert ask(gate_of(), alone).json() == ["admin", "read"]
     assert ask(gate_of(HERE), alone).json() == ["read"]
     assert ask(gate_of(networks=()), alone).json() == ["read"]
-    assert ask(gate_of(), None).status_code == 401
+    assert ask(gate_of(), None).json() == []
 
 
 def test_endpoints_for_admins_check_the_token_once_more() -> None:

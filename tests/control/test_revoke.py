@@ -90,11 +90,12 @@ def test_hints_are_not_needed(api: TokenApi) -> None:
             assert good(api, bob) == [(False, kind == "access_token")]
 
 
-@pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
-def test_nobody_elses(settled: Settled, kind: str) -> None:
-    """A good token of somebody else: 403 for who is no admin, and it still counts."""
+def test_nobody_elses(settled: Settled) -> None:
+    """A good access token of another user: 403 for a caller that is no admin, and it still counts."""
     api, said = settled
-    answer = api.post("/auth/revoke", said["bob"]["access_token"], token=said["ann"][kind])
+    answer = api.post(
+        "/auth/revoke", said["bob"]["access_token"], token=said["ann"]["access_token"]
+    )
     assert answer.status_code == 403
     assert answer.json()["error"]["code"] == "AUTH_ERROR"
     assert answer.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="admin"'
@@ -391,3 +392,77 @@ def test_nobody_can_tell_whether_it_counts(api: TokenApi) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
         assert answer.headers["retry-after"] == "5"
         assert "active" not in answer.json()
+
+
+@pytest.mark.parametrize("caller", ["nobody", "expired", "nonsense"])
+def test_logging_out_without_a_good_access_token(
+    worker: Callable[[], TokenApi], caller: str
+) -> None:
+    """Possession of the refresh token is enough: the access token of a client has usually expired by then."""
+    api, other = worker(), worker()
+    said = users(api)
+    sent = {"nobody": "", "nonsense": "nonsense", "expired": said["ann"]["access_token"]}[caller]
+    api.clock.now += 1801 if caller == "expired" else 0
+    assert api.post("/auth/revoke", sent, token=said["ann"]["refresh_token"]).status_code == 200
+    assert api.refresh(said["ann"]["refresh_token"]).status_code == 401
+    other.run(other.kept.journal.catch_up())
+    assert not other.good(said["ann"]["access_token"])
+    assert api.refresh(said["bob"]["refresh_token"]).status_code == 200
+
+
+def test_an_expired_caller_is_told_so(api: TokenApi) -> None:
+    """Who revokes an access token needs a good one; an expired one is named as such."""
+    said = users(api)
+    api.clock.now += 1801
+    answer = api.post(
+        "/auth/revoke", said["ann"]["access_token"], token=said["bob"]["access_token"]
+    )
+    assert (answer.status_code, answer.json()["error"]["message"]) == (401, "Token has expired")
+
+
+@pytest.mark.parametrize("name", ["ann", "ANN", "Ann"])
+def test_names_are_one_in_any_capitals(api: TokenApi, name: str) -> None:
+    """A revocation by subject finds the user whom a login of that name would find."""
+    said = users(api)
+    api.clock.now += 60
+    assert revoke(api, said["root"], subject=name) == 200
+    assert good(api, *said.values()) == [(False, False), (True, True), (True, True)]
+
+
+def test_revocations_are_listed_and_taken_back(worker: Callable[[], TokenApi]) -> None:
+    """An admin sees what is in force and undoes a mistake, in every worker; logins that ended stay ended."""
+    api, other = worker(), worker()
+    said = users(api)
+    root = said["root"]["access_token"]
+    api.clock.now += 60
+    assert revoke(api, said["root"], subject="ann") == 200
+    other.run(other.kept.journal.catch_up())
+    [entry] = api.get("/auth/revocations", root).json()
+    assert (entry["kind"], entry["value"], entry["moment"]) == ("subject", "ann", NOON + 60)
+    path = f"/auth/revocations/{entry['id']}"
+    assert api.run(api.asking("DELETE", path, root)).status_code == 204
+    assert api.run(api.asking("DELETE", path, root)).status_code == 404
+    other.run(other.kept.journal.catch_up())
+    for one in (api, other):
+        assert good(one, said["ann"]) == [(True, False)]
+    assert api.get("/auth/revocations", root).json() == []
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize(("who", "status"), [("ann", 403), (None, 401)])
+def test_revocations_are_for_admins(
+    settled: Settled, method: str, who: str | None, status: int
+) -> None:
+    """Nobody else sees or undoes them."""
+    api, said = settled
+    path = "/auth/revocations" + ("/1" if method == "DELETE" else "")
+    token = "" if who is None else said[who]["access_token"]
+    assert api.run(api.asking(method, path, token)).status_code == status
+
+
+@pytest.mark.parametrize("query", ["after=-1", "limit=0", "limit=1001", "after=x"])
+def test_pages_of_revocations(settled: Settled, query: str) -> None:
+    """A page that cannot be is refused."""
+    api, said = settled
+    answer = api.get(f"/auth/revocations?{query}", said["root"]["access_token"])
+    assert answer.status_code == 422

@@ -33,15 +33,24 @@ def document(readonly: TokenApi) -> dict[str, Any]:
 def test_what_needs_a_token(document: dict[str, Any]) -> None:
     """Everything but the token endpoint, with the scopes."""
     said = {
-        path: operation.get("security")
+        f"{method.upper()} {path.removeprefix('/api/v1')}": operation.get("security")
         for path, operations in document["paths"].items()
-        for operation in operations.values()
+        for method, operation in operations.items()
     }
+    admin = [{"bearer": ["admin"]}, {"password": ["admin"]}]
+    known: list[dict[str, list[str]]] = [{"bearer": []}, {"password": []}]
     assert said == {
-        "/api/v1/auth/token": None,
-        "/api/v1/auth/revoke": [{"bearer": []}, {"password": []}],
-        "/api/v1/auth/introspect": [{"bearer": ["admin"]}, {"password": ["admin"]}],
-        "/api/v1/users/me": [{"bearer": ["read"]}, {"password": ["read"]}],
+        "POST /auth/token": None,
+        "POST /auth/revoke": known,
+        "GET /auth/revocations": admin,
+        "DELETE /auth/revocations/{id}": admin,
+        "POST /auth/introspect": admin,
+        "GET /users/me": [{"bearer": ["read"]}, {"password": ["read"]}],
+        "PATCH /users/me": known,
+        "PATCH /users/{name}": admin,
+        "GET /users/{name}/sessions": admin,
+        "DELETE /users/{name}/sessions": admin,
+        "DELETE /users/{name}/sessions/{id}": admin,
     }
     flow = document["components"]["securitySchemes"]["password"]["flows"]["password"]
     assert flow["tokenUrl"] == "/api/v1/auth/token"

@@ -18,6 +18,7 @@ import httpx
 
 from propylon.control import tokens, users
 from propylon.control.app import create_app, offer_password
+from propylon.control.guesses import Guesses
 from propylon.control.issuer import Issuer
 from propylon.control.sessions import Sessions
 from propylon.errors import AuthError
@@ -42,6 +43,7 @@ class TokenApi:
     def __init__(self, folder: Path, runner: asyncio.Runner, clock: Clock, ids: str = "id") -> None:
         self.kept = Kept(folder, runner, clock)
         self.clock = clock
+        self.client = "192.0.2.1"  # where requests come from
         numbers = itertools.count(1)
         self.issuer = Issuer(
             SECRET,
@@ -55,7 +57,15 @@ class TokenApi:
         self.verifier = Verifier(
             FixedKeys(from_secret(SECRET, ["HS256"])), None, self.rules, kept.memory, clock
         )
-        sessions = Sessions(kept.users, kept.grants, kept.journal, self.issuer)
+        self.slept: list[float] = []
+        self.sessions = Sessions(
+            kept.users,
+            kept.grants,
+            kept.journal,
+            self.issuer,
+            guesses=Guesses(kept.monotonic),
+            sleep=self.sleep,
+        )
         self.app = create_app(
             "1.2.3",
             [
@@ -64,13 +74,18 @@ class TokenApi:
                     verify=self.verifier.verify,
                     revoker=kept.journal,
                     clock=clock,
-                    sessions=sessions,
+                    sessions=self.sessions,
                     grants=kept.grants,
+                    accounts=kept.users,
                 ),
-                users.router(PREFIX, kept.users),
+                users.router(PREFIX, kept.users, kept.grants, self.sessions),
             ],
         )
         offer_password(self.app, f"{PREFIX}/auth/token")
+
+    async def sleep(self, seconds: float) -> None:
+        """Note a delay instead of waiting for it."""
+        self.slept.append(seconds)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Do what the gateway does: verify the token, and put the principal into the scope."""
@@ -84,7 +99,10 @@ class TokenApi:
                     assert error.status == 401
                 else:
                     principal = verified.principal
-        scope["state"] = {CONTEXT: SimpleNamespace(principal=principal)}
+        origin = SimpleNamespace(client=self.client)
+        scope["state"] = {
+            CONTEXT: SimpleNamespace(principal=principal, downstream=SimpleNamespace(origin=origin))
+        }
         await self.app(scope, receive, send)
 
     async def asking(

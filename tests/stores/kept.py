@@ -15,6 +15,7 @@ from propylon.stores.grants import Grants
 from propylon.stores.journal import RevocationJournal
 from propylon.stores.memory import MemoryRevocations
 from propylon.stores.passwords import Cost, Passwords
+from propylon.stores.prune import Pruning
 from propylon.stores.users import User, Users
 
 T = TypeVar("T")
@@ -67,16 +68,26 @@ class Kept:
     """Everything that one worker keeps."""
 
     def __init__(
-        self, folder: Path, runner: asyncio.Runner, clock: Clock, *, cost: Cost = CHEAP
+        self,
+        folder: Path,
+        runner: asyncio.Runner,
+        clock: Clock,
+        *,
+        cost: Cost = CHEAP,
+        url: str = "",
     ) -> None:
         self.file = folder / "propylon.db"
         self.runner = runner
         self.clock = clock
-        self.database = hasty(Database(f"sqlite:///{self.file}"))
+        self.monotonic = Clock(0.0)
+        self.database = Database(url) if url else hasty(Database(f"sqlite:///{self.file}"))
         self.passwords = Counting(cost)
-        self.users = Users(self.database, self.passwords, clock)
         self.memory = MemoryRevocations(clock, longest=HOUR)
-        self.journal = RevocationJournal(self.database, self.memory, clock)
+        self.journal = RevocationJournal(
+            self.database, self.memory, clock, monotonic=self.monotonic
+        )
+        self.users = Users(self.database, self.passwords, clock, self.journal)
+        self.pruning = Pruning(self.database, self.memory, clock, self.monotonic)
         self.grants = Grants(
             self.database,
             self.journal,
@@ -96,6 +107,11 @@ class Kept:
             return await asyncio.gather(*awaitables, return_exceptions=True)
 
         return self.run(main())
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass on both clocks."""
+        self.clock.now += seconds
+        self.monotonic.now += seconds
 
     def add(self, name: str = "ann", **fields: Any) -> User:
         """Add a user with PASSWORD."""

@@ -14,6 +14,7 @@ import pytest
 from propylon.errors import ServiceUnavailable
 from propylon.stores import database as module
 from propylon.stores.database import CannotUseDatabase, Database
+from propylon.stores.urls import read_url
 from propylon.stores.users import User, Users
 from tests.stores.kept import PASSWORD, Counting, Kept
 
@@ -52,8 +53,8 @@ def test_it_has_a_name(tmp_path: Path) -> None:
     """The whole path of a file, so that nobody looks in another folder; a URL without its password."""
     assert Database("sqlite:///a.db").name == str(Path("a.db").absolute())
     assert Database(f"sqlite:///{tmp_path}/a.db").name == f"{tmp_path}/a.db"
-    url = module._parsed("postgresql://ann:s3cret@host/name")
-    assert module._display_name(url) == "postgresql://ann:***@host/name"
+    url = "postgresql://ann:s3cret@host/name?sslmode=require&password=s3cret"
+    assert read_url(url).name == "postgresql://ann:***@host/name?sslmode=require"
 
 
 def test_reading_creates_nothing(kept: Kept) -> None:

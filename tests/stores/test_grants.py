@@ -7,6 +7,8 @@ import pytest
 
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.principal import Principal
+from propylon.stores import grants as module
+from propylon.stores.clocks import MARGIN
 from propylon.stores.grants import Grant
 from tests.stores.kept import HOUR, NOON, Kept
 
@@ -179,18 +181,30 @@ def count(kept: Kept, table: str) -> int:
     return int(found)
 
 
-def test_what_has_expired_leaves(kept: Kept) -> None:
-    """A login that is over leaves nothing behind once somebody else logs in; one that goes on keeps little."""
-    begin(kept, "a1")
+def test_what_expired_long_ago_leaves(kept: Kept) -> None:
+    """A login that is over leaves nothing behind after the margin, whether users log in or not."""
     token: str | None = begin(kept, "b0")
     for hour in range(1, 20):
         assert token is not None
-        kept.clock.now += HOUR
+        kept.wait(HOUR)
         token = renew(kept, token, f"b{hour}")
-    assert count(kept, "access_tokens") == 2
-    kept.clock.now += 24 * HOUR
-    begin(kept, "c1")
-    assert (count(kept, "refresh_families"), count(kept, "access_tokens")) == (1, 1)
+    kept.wait(24 * HOUR)
+    kept.run(kept.pruning.prune())
+    assert count(kept, "refresh_families") == 1
+    kept.wait(MARGIN)
+    kept.run(kept.pruning.prune())
+    assert (count(kept, "refresh_families"), count(kept, "access_tokens")) == (0, 0)
+
+
+def test_a_login_that_goes_on_keeps_little(kept: Kept) -> None:
+    """Its access tokens leave at a refresh, after the margin."""
+    kept.grants.expires = 30 * 24 * HOUR
+    token: str | None = begin(kept, "b0")
+    for day in range(1, 20):
+        assert token is not None
+        kept.wait(24 * HOUR)
+        token = renew(kept, token, f"b{day}")
+    assert count(kept, "access_tokens") == 3
 
 
 def test_a_token_within_the_leeway_ends_too(kept: Kept) -> None:
@@ -202,3 +216,97 @@ def test_a_token_within_the_leeway_ends_too(kept: Kept) -> None:
     assert successor is not None
     kept.run(kept.grants.end(token[:32]))
     assert revoked(kept, "a1", "a2") == [True, True]
+
+
+# The grace
+
+
+def test_a_lost_answer(kept: Kept) -> None:
+    """The client sends the token again and gets another successor; the login goes on from there."""
+    kept.grants.grace = 10.0
+    first = begin(kept)
+    lost = renew(kept, first, "a2")
+    kept.wait(9.9)
+    grant = find(kept, first)
+    assert grant is not None
+    assert grant.current
+    second = renew(kept, first, "a3")
+    assert second not in {None, lost, first}
+    kept.wait(60)
+    assert second is not None
+    assert renew(kept, second, "a4") is not None
+
+
+def test_two_tabs(kept: Kept) -> None:
+    """Both exchange the same token, and both go on, each with its own."""
+    kept.grants.grace = 10.0
+    token = begin(kept)
+    tabs = [renew(kept, token, f"tab {number}") for number in range(2)]
+    for number in range(6):
+        kept.wait(1800)
+        tab = tabs[number % 2]
+        assert tab is not None
+        tabs[number % 2] = renew(kept, tab, f"later {number}")
+    assert None not in tabs
+
+
+@pytest.mark.parametrize(("grace", "after"), [(10.0, 10.0), (10.0, 3600.0), (0.0, 0.0), (0.0, 5.0)])
+def test_after_the_grace(kept: Kept, grace: float, after: float) -> None:
+    """A used token is an old one again: it gets nothing."""
+    kept.grants.grace = grace
+    first = begin(kept)
+    renew(kept, first, "a2")
+    kept.wait(after)
+    grant = find(kept, first)
+    assert grant is not None
+    assert not grant.current
+    assert renew(kept, first, "a3") is None
+
+
+def test_a_tab_that_comes_again_after_the_grace(kept: Kept) -> None:
+    """Each of the successors may be used once only."""
+    kept.grants.grace = 10.0
+    token = begin(kept)
+    first, second = (renew(kept, token, f"tab {number}") for number in range(2))
+    assert first is not None
+    assert second is not None
+    assert renew(kept, first, "b") is not None
+    kept.wait(11)
+    assert renew(kept, first, "c") is None
+    assert renew(kept, second, "d") is not None
+
+
+def test_the_grace_is_bounded(kept: Kept) -> None:
+    """A token that is sent again and again within it yields no unlimited number of valid ones."""
+    kept.grants.grace = 10.0
+    token = begin(kept)
+    done = [renew(kept, token, f"again {number}") for number in range(40)]
+    assert 2 < sum(one is not None for one in done) <= module._MOST_LIVE + 2
+
+
+def test_the_end_is_the_end_of_all(kept: Kept) -> None:
+    """All successors of a grace are unknown after it."""
+    kept.grants.grace = 10.0
+    token = begin(kept)
+    tabs = [renew(kept, token, f"tab {number}") for number in range(3)]
+    kept.run(kept.grants.end(token[:32]))
+    assert [find(kept, tab) for tab in tabs if tab] == [None] * 3
+    assert count(kept, "refresh_tokens") == 0
+
+
+def test_logins_are_listed(kept: Kept) -> None:
+    """Whose they are, since when, from where; not those that have ended."""
+    token = kept.run(kept.grants.begin("ann", READ, "a1", NOON + 60, "192.0.2.1"))
+    begin(kept, "b1", "bob")
+    kept.wait(60)
+    renew(kept, token, "a2")
+    begin(kept, "a3")
+    found = kept.run(kept.grants.logins("ann"))
+    assert [(one.begun, one.renewed, one.address) for one in found] == [
+        (NOON, NOON + 60, "192.0.2.1"),
+        (NOON + 60, None, ""),
+    ]
+    assert kept.run(kept.grants.came_from("ann", "192.0.2.1"))
+    assert not kept.run(kept.grants.came_from("bob", "192.0.2.1"))
+    kept.run(kept.grants.end(found[0].id))
+    assert [one.id for one in kept.run(kept.grants.logins("ann"))] == [found[1].id]

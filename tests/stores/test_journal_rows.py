@@ -101,7 +101,7 @@ def test_a_kind_that_is_not_known_among_the_missing(
     second.run(second.journal.catch_up())
     assert [revoked(second, name) for name in ("three", "four")] == [True, True]
     assert len(complaints(caplog)) == 1
-    assert second.journal._gaps == frozenset()
+    assert second.journal._gaps == ()
 
 
 def test_it_is_passed_over_after_a_restart_too(

@@ -19,6 +19,7 @@ from propylon.proxy.authenticate.revocation import (
 )
 from propylon.proxy.principal import Principal
 from propylon.stores import memory as module
+from propylon.stores.clocks import MARGIN
 from propylon.stores.memory import MemoryRevocations
 from tests.stores.kept import HOUR, NOON, Clock
 
@@ -64,7 +65,7 @@ def test_a_list_that_is_not_known(revocations: MemoryRevocations, clock: Clock) 
     """No token counts until the list was read; what was revoked meanwhile is in it then."""
     revocations.set_known(known=False)
     revocations.apply(of_token(token(), unasked))
-    clock.now += 7200  # that one has expired, and drops out
+    clock.now += 7200
     revocations.apply(of_token(token(token_id="two", expires=clock.now + 60), unasked))
     for one in (token(), token(token_id="three"), token(token_id=None)):
         assert revocations.active
@@ -74,7 +75,8 @@ def test_a_list_that_is_not_known(revocations: MemoryRevocations, clock: Clock) 
     revocations.set_known(known=True)
     assert revocations.revoked(token(token_id="two"), unasked)
     assert not revocations.revoked(token(token_id="three"), unasked)
-    clock.now += 7200
+    clock.now += 7200 + MARGIN
+    revocations.drop_expired()
     assert not revocations.revoked(token(token_id="three"), unasked)
     assert not revocations.active
 
@@ -121,11 +123,28 @@ def test_a_token_of_the_same_second(revocations: MemoryRevocations) -> None:
     assert not revocations.revoked(token(issued=NOON + 1), unasked)
 
 
-def test_a_token_that_does_not_say_when(revocations: MemoryRevocations) -> None:
-    """It counts as issued at the beginning of time."""
+def test_a_token_that_does_not_say_when(clock: Clock, revocations: MemoryRevocations) -> None:
+    """It counts as issued when it came first: one that came before is refused, and later ones pass."""
+    revocations.note(token(issued=None, token_id="old"), unasked)
+    revocations.note(token(issued=None, token_id=None), lambda: "sha256:old")
     revocations.apply(of_subject("ann", 1.0 + NOON))
-    assert revocations.revoked(token(issued=None), unasked)
-    assert not revocations.revoked(token("bob", issued=None), unasked)
+    clock.now += 2
+    for later in ("new", "old"):
+        revocations.note(token(issued=None, token_id=later), unasked)
+    assert revocations.revoked(token(issued=None, token_id="old"), unasked)
+    assert revocations.revoked(token(issued=None, token_id=None), lambda: "sha256:old")
+    assert not revocations.revoked(token(issued=None, token_id="new"), unasked)
+    assert not revocations.revoked(token("bob", issued=None, token_id="old"), unasked)
+
+
+def test_first_times_are_bounded(
+    revocations: MemoryRevocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many tokens without `iat` come, the latest are remembered."""
+    monkeypatch.setattr(module, "_MAX_FIRST_SEEN", 3)
+    for number in range(10):
+        revocations.note(token(issued=None, token_id=str(number)), unasked)
+    assert list(revocations._first_seen) == ["7", "8", "9"]
 
 
 def test_since(clock: Clock, revocations: MemoryRevocations) -> None:
@@ -155,39 +174,34 @@ def test_the_later_moment_stays(clock: Clock, revocations: MemoryRevocations) ->
     assert revocations.revoked(token(issued=NOON - 1), unasked)
     clock.now += 1800
     revocations.apply(of_subject("ann", clock.now))
-    clock.now = NOON + HOUR + 60
+    clock.now = NOON + HOUR + 60 + MARGIN
+    revocations.drop_expired()
     assert revocations.revoked(token(issued=NOON + 1, expires=math.inf), unasked)
-    clock.now = NOON + 1800 + HOUR + 60
+    clock.now = NOON + 1800 + HOUR + 60 + MARGIN
+    revocations.drop_expired()
     assert not revocations.revoked(token(issued=NOON + 1, expires=math.inf), unasked)
     assert not revocations.active
 
 
-def test_entries_leave_with_the_token(clock: Clock, revocations: MemoryRevocations) -> None:
-    """Known until the token would have expired, then forgotten; nothing is active any more."""
+def test_entries_leave_after_the_token(clock: Clock, revocations: MemoryRevocations) -> None:
+    """Known until the token has expired and the margin is over, then forgotten; nothing is active any more."""
     revocations.apply(of_token(token(expires=NOON + 100), unasked))
-    clock.now = NOON + 99.9
+    clock.now = NOON + 99.9 + MARGIN
+    revocations.drop_expired()
     assert revocations.revoked(token(), unasked)
-    clock.now = NOON + 100
+    clock.now = NOON + 100 + MARGIN
+    revocations.drop_expired()
     assert not revocations.revoked(token(), unasked)
     assert not revocations.active
     assert (revocations._ids, revocations._expiries) == ({}, [])
 
 
-def test_the_leeway_is_waited_for(clock: Clock) -> None:
-    """A token that counts for some time after its `exp` stays revoked for as long."""
-    revocations = MemoryRevocations(clock, longest=HOUR, leeway=60.0)
-    revocations.apply(Revocation(Kind.ID, "one", NOON + 100))
-    clock.now = NOON + 159
+def test_what_seems_to_be_over_is_noted(clock: Clock, revocations: MemoryRevocations) -> None:
+    """A clock that is ahead when the journal is read makes no revocation void."""
+    clock.now += 10 * 86400
+    revocations.apply(of_token(token(), unasked))
+    clock.now = NOON
     assert revocations.revoked(token(), unasked)
-    clock.now = NOON + 160
-    assert not revocations.revoked(token(), unasked)
-
-
-def test_what_is_over_is_not_noted(revocations: MemoryRevocations) -> None:
-    """A revocation of a token that has expired changes nothing."""
-    revocations.apply(Revocation(Kind.ID, "one", NOON))
-    revocations.apply(of_all(NOON - HOUR - 10))
-    assert not revocations.active
 
 
 def test_the_same_again_takes_no_room(revocations: MemoryRevocations) -> None:
@@ -199,16 +213,19 @@ def test_the_same_again_takes_no_room(revocations: MemoryRevocations) -> None:
     assert len(revocations._expiries) == 3
 
 
-def test_a_call_waits_for_a_few(clock: Clock, revocations: MemoryRevocations) -> None:
-    """Whatever number leaves at once: each call lets a few go, and the last one ends the asking."""
+def test_a_call_drops_a_bounded_number(
+    clock: Clock, revocations: MemoryRevocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever number expires at once: each call drops a few, and the last one ends the asking."""
+    monkeypatch.setattr(module, "_EXPIRED_PER_CALL", 4)
     for number in range(100):
         revocations.apply(Revocation(Kind.ID, str(number), NOON + 1))
-    clock.now = NOON + 2
+    clock.now = NOON + 2 + MARGIN
     sizes = []
     while revocations.active:
-        assert not revocations.revoked(token(), unasked)
+        revocations.drop_expired()
         sizes.append(len(revocations._expiries))
-    assert sizes == list(range(100 - module._EXPIRED_PER_CALL, -1, -module._EXPIRED_PER_CALL))
+    assert sizes == list(range(96, -1, -4))
 
 
 MOMENTS = st.integers(0, 40).map(lambda number: NOON + number / 4)
@@ -226,7 +243,12 @@ TOKENS = st.builds(
     IDS,
 )
 STEPS = st.lists(
-    st.one_of(REVOCATIONS, TOKENS, st.floats(0, 3).map(lambda seconds: round(seconds, 2)))
+    st.one_of(
+        REVOCATIONS,
+        TOKENS,
+        st.floats(0, 3).map(lambda seconds: round(seconds, 2)),
+        st.just(MARGIN),
+    )
 )
 
 
@@ -238,7 +260,7 @@ def means(revocation: Revocation, verified: Verified, digest: str) -> bool:
         return verified.token_id is None and revocation.value == digest
     if revocation.kind is Kind.SUBJECT and revocation.value != verified.principal.subject:
         return False
-    return verified.issued is None or verified.issued < revocation.moment
+    return verified.issued is not None and verified.issued < revocation.moment
 
 
 @given(STEPS)
@@ -255,10 +277,9 @@ def test_any_history(steps: list[Revocation | Verified | float]) -> None:
             revocations.apply(step)
         else:
             digest: Callable[[], str] = lambda: "1"  # noqa: E731
-            # More may wait to be forgotten than one call lets go.
-            for _ in made:
-                revocations.revoked(step, digest)
-            force = [one for one in made if revocations.until(one) > clock.now]
+            revocations.drop_expired()
+            now = clock.now - MARGIN
+            force = [one for one in made if revocations.until(one) > now]
             expected = any(means(one, step, "1") for one in force)
             assert expected == revocations.revoked(step, digest)
             assert revocations.active == bool(force)

@@ -21,11 +21,13 @@ from propylon.control.sessions import Sessions
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn_forever
 from propylon.proxy.authenticate.claims import MOST_LEEWAY
+from propylon.stores.clocks import elapsed
 from propylon.stores.database import Database
 from propylon.stores.grants import Grants
 from propylon.stores.journal import RevocationJournal
 from propylon.stores.memory import LONGEST_TOKEN, MemoryRevocations
 from propylon.stores.passwords import Passwords
+from propylon.stores.prune import Pruning
 from propylon.stores.shared import Facts
 from propylon.stores.siblings import Message
 from propylon.stores.users import Users
@@ -65,6 +67,7 @@ class TokenServices:
         self._journal = RevocationJournal(
             self._database, self.revocations, time.time, self._announce
         )
+        self._pruning = Pruning(self._database, self.revocations, time.time, elapsed)
         self._facts: Facts | None = None
         self._known = False
         self._open = auth.revocation.on_failure == "open"
@@ -72,13 +75,14 @@ class TokenServices:
         self._ended = asyncio.Event()
         self._news = asyncio.Event()
         self._passwords = Passwords()
-        accounts = Users(self._database, self._passwords, time.time)
-        grants = Grants(
+        accounts = Users(self._database, self._passwords, time.time, self._journal)
+        self._grants = grants = Grants(
             self._database,
             self._journal,
             expires=auth.tokens.refresh_expires,
             clock=time.time,
             secret=secrets.token_bytes,
+            grace=auth.tokens.refresh_grace,
         )
         self._sessions: Sessions | None = None
         if (issuer := issuer_of(auth)) is not None:
@@ -93,8 +97,16 @@ class TokenServices:
                 grants=grants,
                 gate=gate,
                 trail=trail,
+                accounts=accounts,
             ),
-            users.router(config.prefix, accounts if self._sessions is not None else None),
+            users.router(
+                config.prefix,
+                accounts if self._sessions is not None else None,
+                grants,
+                self._sessions,
+                gate=gate,
+                trail=trail,
+            ),
         )
 
     def apply(self, auth: AuthConfig) -> None:
@@ -102,6 +114,8 @@ class TokenServices:
         issuer, sessions = issuer_of(auth), self._sessions
         self._open = auth.revocation.on_failure == "open"
         self._set_known(known=self._known)
+        self._grants.grace = auth.tokens.refresh_grace
+        self._grants.expires = auth.tokens.refresh_expires
         if not auth.verifies:
             log.warning("reload: nothing is left to verify tokens with: who needs one gets 503")
         if sessions is None:
@@ -169,6 +183,7 @@ class TokenServices:
             news.clear()
             try:
                 await self._journal.catch_up()
+                await self._pruning.prune()
             except ServiceUnavailable as error:
                 if not away and not ended.is_set():  # once an outage; what is known stays in force
                     log.warning("revoked tokens cannot be read: %s", error.reason or error)

@@ -87,7 +87,13 @@ def run(
 
 
 @app.command()
-def check(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> None:
+def check(
+    config: ConfigOption = None,
+    connect: Annotated[  # noqa: FBT002 — typer asks for it
+        bool, typer.Option("--connect", help="Connect to the database, too; changes nothing in it.")
+    ] = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
     """Report every problem and every warning, each with its line. Exit status: 0, or 2 for a problem."""
     from propylon.commands import check as checking  # noqa: PLC0415
     from propylon.config.reading.load import load  # noqa: PLC0415
@@ -96,7 +102,8 @@ def check(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> N
     result: Loaded | ConfigError
     try:
         result = load(config, os.environ)
-        if problems := checking.certificate_problems(result):
+        found = checking.certificate_problems(result)
+        if problems := [*found, *checking.database_problems(result, connect=connect)]:
             raise ConfigError(problems)  # noqa: TRY301 — reported like the problems of the file
     except ConfigError as error:
         result = error

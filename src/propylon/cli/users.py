@@ -79,7 +79,7 @@ def list_users(config: ConfigOption = None, format_: FormatOption = Format.TEXT)
 
 @user.command("disable")
 def disable_user(name: NameArgument, config: ConfigOption = None) -> None:
-    """Disable a user: no new tokens."""
+    """Disable a user: no new tokens, and the old ones are revoked."""
     _disable(name, config, disabled=True)
 
 
@@ -101,6 +101,60 @@ def change_password(
     from propylon.commands import user as users  # noqa: PLC0415
 
     _run(lambda: users.set_password(loaded, name, password))
+
+
+@user.command("set")
+def change_user(
+    name: NameArgument,
+    config: ConfigOption = None,
+    scopes: Annotated[
+        str | None, typer.Option(metavar="'READ WRITE'", help="The scopes from now on.")
+    ] = None,
+    roles: Annotated[
+        str | None, typer.Option(metavar="'CLERK ADMIN'", help="The roles from now on.")
+    ] = None,
+    email: Annotated[str | None, typer.Option(help="The email address from now on.")] = None,
+    full_name: Annotated[str | None, typer.Option(help="The full name from now on.")] = None,
+) -> None:
+    """Change a user; fewer scopes or roles end the user's logins and tokens."""
+    loaded = _for_users(config)
+    from propylon.commands import user as users  # noqa: PLC0415
+    from propylon.stores.users import Change  # noqa: PLC0415
+
+    if scopes is roles is email is full_name is None:
+        give_up(
+            "there is nothing to change; write --scopes, --roles, --email or --full-name", UNUSABLE
+        )
+    words = [None if text is None else frozenset(text.split()) for text in (scopes, roles)]
+    wanted = Change(scopes=words[0], roles=words[1], email=email, full_name=full_name)
+    _run(lambda: users.change(loaded, name, wanted))
+
+
+@user.command("sessions")
+def sessions_of_user(
+    name: NameArgument,
+    config: ConfigOption = None,
+    end: Annotated[
+        str | None, typer.Option(metavar="ID", help="End this session; `all` ends every one.")
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """List the sessions of a user, or end them."""
+    loaded = _for_users(config)
+    from propylon.commands import user as users  # noqa: PLC0415
+    from propylon.commands.tables import print_table  # noqa: PLC0415
+
+    if end is not None:
+        _run(lambda: users.end_sessions(loaded, name, None if end == "all" else end))
+        return
+    try:
+        found = users.sessions(loaded, name)
+    except users.UserCommandFailed as error:
+        give_up(str(error), error.status)
+    if format_ is Format.JSON:
+        print_json(users.sessions_as_data(found))
+    else:
+        print_table(users.SESSION_COLUMNS, users.session_rows(found), sys.stdout)
 
 
 @user.command("remove")

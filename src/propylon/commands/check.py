@@ -1,13 +1,15 @@
-"""Check a configuration without starting the gateway: the file, and the certificate that it names."""
+"""Check a configuration without starting the gateway: the file, the certificate and the database that it names."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError, Problem
+from propylon.errors import ServiceUnavailable
 
-__all__ = ["as_data", "certificate_problems", "summary", "warnings"]
+__all__ = ["as_data", "certificate_problems", "database_problems", "summary", "warnings"]
 
 
 def certificate_problems(loaded: Loaded) -> list[Problem]:
@@ -22,6 +24,34 @@ def certificate_problems(loaded: Loaded) -> list[Problem]:
         tls_context(tls.certificate, tls.key)
     except CannotListen as error:
         return [loaded.places.problem(("tls", "certificate"), str(error))]
+    return []
+
+
+def database_problems(loaded: Loaded, *, connect: bool) -> list[Problem]:
+    """Return the problem that would keep the gateway from its database, if there is one.
+
+    Its URL and the driver are looked at in any case; with `connect` also whether it can be reached and read.
+    """
+    auth = loaded.config.auth
+    if not auth.verifies:
+        return []
+    # This imports SQLAlchemy, which takes half a second: a gateway without tokens need not wait for it.
+    from propylon.stores.database import CannotUseDatabase, Database  # noqa: PLC0415
+
+    async def probe(database: Database) -> None:
+        try:
+            await database.probe()
+        finally:
+            await database.close()
+
+    try:
+        database = Database(auth.tokens.database.get_secret_value())
+        if connect:
+            asyncio.run(probe(database))
+    except CannotUseDatabase as error:
+        return [loaded.places.problem(("auth", "tokens", "database"), str(error))]
+    except ServiceUnavailable as error:
+        return [loaded.places.problem(("auth", "tokens", "database"), error.reason or str(error))]
     return []
 
 

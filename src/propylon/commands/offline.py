@@ -27,6 +27,7 @@ __all__ = ["Entry", "entries", "preference"]
 _AUTH_TEXT: dict[Access, str] = {
     "public": "none",
     "checked": "by the endpoint",
+    "offered": "by the endpoint",
     "known": "required",
     "read": "scope read",
 }

@@ -1,39 +1,48 @@
-"""Add, list, change and remove the users of the token endpoint, in the database of the configuration."""
+"""Add, list, change and remove users and their sessions, in the database of the configuration."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from propylon.config.reading.load import Loaded
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.claims import MOST_LEEWAY
-from propylon.proxy.authenticate.revocation import of_subject
 from propylon.stores.database import CannotUseDatabase, Database
+from propylon.stores.grants import Grants, Login
 from propylon.stores.journal import RevocationJournal
 from propylon.stores.memory import LONGEST_TOKEN, MemoryRevocations
 from propylon.stores.passwords import Passwords
-from propylon.stores.users import InvalidUser, NoUser, User, UserExists, Users
+from propylon.stores.users import Change, InvalidUser, NoUser, User, UserExists, Users
 
 __all__ = [
     "COLUMNS",
+    "SESSION_COLUMNS",
     "UserCommandFailed",
     "add",
     "as_data",
+    "change",
     "check",
     "disable",
+    "end_sessions",
     "read_all",
     "remove",
     "rows",
+    "session_rows",
+    "sessions",
+    "sessions_as_data",
     "set_password",
 ]
 
 T = TypeVar("T")
 
+SESSION_COLUMNS = ("id", "begun", "refreshed", "expires", "address", "scopes")
 COLUMNS = ("username", "scopes", "roles", "disabled", "email", "full name")
 _UNUSABLE = 2
 
@@ -52,7 +61,7 @@ class _Opened:
     """The open stores that the commands work on."""
 
     users: Users
-    journal: RevocationJournal
+    grants: Grants
 
 
 def check(loaded: Loaded) -> None:
@@ -96,11 +105,19 @@ def disable(loaded: Loaded, name: str, *, disabled: bool) -> str:
     _run(loaded, work)
     if not disabled:
         return f'user "{name}" is enabled'
-    life = f"{loaded.config.auth.tokens.expires:g}s"
     return (
-        f'user "{name}" is disabled; tokens issued before stay valid until they expire (after {life}),'
-        f" unless they are revoked at {loaded.config.prefix}/auth/revoke"
+        f'user "{name}" is disabled; all logins of the user are ended, and their tokens are revoked'
     )
+
+
+def change(loaded: Loaded, name: str, wanted: Change) -> str:
+    """Change scopes, roles, email address or full name; return a sentence that says so. Raises UserCommandFailed."""
+
+    async def work(stores: _Opened) -> None:
+        await stores.users.change(name, wanted)
+
+    _run(loaded, work)
+    return f'user "{name}" is changed; logins and tokens that say more than the user may have are ended'
 
 
 def set_password(loaded: Loaded, name: str, password: str) -> str:
@@ -110,10 +127,7 @@ def set_password(loaded: Loaded, name: str, password: str) -> str:
     """
 
     async def work(stores: _Opened) -> None:
-        user = await _existing(stores, name)
         await stores.users.set_password(name, password)
-        # After the change, so that no login with the old password can follow the revocation.
-        await stores.journal.revoke(of_subject(user.username, time.time()))
 
     _run(loaded, work)
     return f'user "{name}" has a new password; all logins of the user are ended'
@@ -123,12 +137,40 @@ def remove(loaded: Loaded, name: str) -> str:
     """Remove a user and end all their logins; return a sentence that says so. Raises UserCommandFailed."""
 
     async def work(stores: _Opened) -> None:
-        user = await _existing(stores, name)
         await stores.users.remove(name)
-        await stores.journal.revoke(of_subject(user.username, time.time()))
 
     _run(loaded, work)
     return f'user "{name}" is removed, and their tokens are revoked'
+
+
+def sessions(loaded: Loaded, name: str) -> list[Login]:
+    """Return the logins of a user, the oldest first. Raises UserCommandFailed."""
+    found: list[Login] = []
+
+    async def work(stores: _Opened) -> None:
+        user = await _existing(stores, name)
+        found.extend(await stores.grants.logins(user.username))
+
+    _run(loaded, work)
+    return found
+
+
+def end_sessions(loaded: Loaded, name: str, session: str | None) -> str:
+    """End one login of a user, or all; return a sentence that says so. Raises UserCommandFailed."""
+    ended: list[str] = []
+
+    async def work(stores: _Opened) -> None:
+        user = await _existing(stores, name)
+        known = [login.id for login in await stores.grants.logins(user.username)]
+        for one in known if session is None else [session] * (session in known):
+            await stores.grants.end(one)
+            ended.append(one)
+
+    _run(loaded, work)
+    if session is not None and not ended:
+        msg = f'user "{name}" has no session "{session}"'
+        raise UserCommandFailed(msg, 1)
+    return f'user "{name}": {len(ended)} {"session" if len(ended) == 1 else "sessions"} ended'
 
 
 async def _existing(stores: _Opened, name: str) -> User:
@@ -136,6 +178,30 @@ async def _existing(stores: _Opened, name: str) -> User:
     if user is None:
         raise NoUser(name)
     return user
+
+
+def session_rows(logins: list[Login]) -> list[tuple[str, ...]]:
+    """Return the sessions as texts, one for each of SESSION_COLUMNS."""
+    return [
+        (
+            login.id,
+            _moment(login.begun),
+            "" if login.renewed is None else _moment(login.renewed),
+            _moment(login.expires),
+            login.address,
+            " ".join(sorted(login.scopes)),
+        )
+        for login in logins
+    ]
+
+
+def sessions_as_data(logins: list[Login]) -> list[dict[str, Any]]:
+    """Return the sessions for JSON."""
+    return [{**asdict(login), "scopes": sorted(login.scopes)} for login in logins]
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rows(users: list[User]) -> list[tuple[str, ...]]:
@@ -194,9 +260,10 @@ async def _opened(loaded: Loaded) -> AsyncIterator[tuple[_Opened, str]]:
     memory = MemoryRevocations(time.time, longest=LONGEST_TOKEN, leeway=MOST_LEEWAY)
     passwords = Passwords()
     try:
-        users = Users(database, passwords, time.time)
         journal = RevocationJournal(database, memory, time.time)
-        yield _Opened(users, journal), database.name
+        users = Users(database, passwords, time.time, journal)
+        grants = Grants(database, journal, expires=0.0, clock=time.time, secret=secrets.token_bytes)
+        yield _Opened(users, grants), database.name
     finally:
         passwords.close()
         await database.close()

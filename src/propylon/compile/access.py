@@ -17,6 +17,7 @@ __all__ = ["AUTH", "access_of", "admin_rule", "authorize"]
 AUTH: dict[Access, str] = {
     "public": "none",
     "checked": "optional",
+    "offered": "offered",
     "known": "required",
     "local": "optional",
     "read": "required",

@@ -14,7 +14,7 @@ from urllib.parse import quote, quote_plus
 
 from propylon.config.models.auth import AuthConfig, IntrospectionConfig
 from propylon.proxy.authenticate import anonymous, introspection, jwks
-from propylon.proxy.authenticate.bearer import Bearer
+from propylon.proxy.authenticate.bearer import Bearer, Offered
 from propylon.proxy.authenticate.claims import Rules
 from propylon.proxy.authenticate.introspection import Introspection
 from propylon.proxy.authenticate.jwks import Kept, PublishedKeys
@@ -54,6 +54,7 @@ class Authentication:
             "none": anonymous,
             "optional": Bearer(self.verifier, required=False),
             "required": Bearer(self.verifier, required=True),
+            "offered": Offered(self.verifier),
         }
 
 
@@ -80,6 +81,7 @@ def compile_authentication(
         issuers=frozenset(config.jwt.issuer),
         audiences=frozenset(config.jwt.audience),
         leeway=config.jwt.leeway,
+        skew=config.jwt.skew,
         scopes_claims=config.jwt.scopes_claim,
         roles_claims=config.jwt.roles_claim,
     )

@@ -29,10 +29,7 @@ from propylon.config.models.schema import (
 )
 from propylon.loop.slices import at_once
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
-from propylon.proxy.authorize import (
-    Authorize,
-    permitted,
-)
+from propylon.proxy.authorize import Authorize, permitted
 from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
@@ -65,6 +62,7 @@ NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
     "none": anonymous,
     "optional": unverifiable_if_asked,
     "required": unverifiable,
+    "offered": unverifiable_if_asked,
 }
 
 
@@ -94,7 +92,12 @@ class Parts:
         """The authenticate stage for each value of a route's `auth`; with `override`, a fixed principal."""
         if self.override is not None:
             fixed = always(self.override)
-            return {"none": anonymous, "optional": fixed, "required": fixed}
+            return {
+                "none": anonymous,
+                "optional": fixed,
+                "required": fixed,
+                "offered": fixed,
+            }
         return self.stages
 
 
@@ -211,9 +214,13 @@ class _Compiler:
             id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self._parts.builtin
         )
         service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
+        paths = [written.path for written in self._config.routes]
         for written in self._parts.endpoints:
+            # The file's routes are on the public listener only.
+            yields = any(map(written.yields_to, paths))
             for listener, endpoint in served(written, self._config):
-                yield self._builtin(endpoint, service, listener)
+                if not (yields and listener == PUBLIC):
+                    yield self._builtin(endpoint, service, listener)
 
     def _builtin(self, endpoint: Endpoint, service: Service, listener: str) -> Route:
         largest = endpoint.max_body

@@ -3,8 +3,8 @@
 - `app`: build the FastAPI app, which routes reach in process; `errors`: answer its errors in the gateway's envelope.
 - `health`: `/health`, `/livez`, `/readyz`; `metrics`: `/metrics`; `schemas`: their request and response models.
 - `tokens`: `/auth/token`, `/auth/revoke`, `/auth/introspect`; `sessions`: logins and refreshes; `issuer`: sign access
-  tokens; `revoke`, `introspect`: the work of those two endpoints.
-- `users`: `/users/me`; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
+  tokens; `revoke`, `introspect`: the work of those two endpoints; `guesses`: slow down who guesses passwords.
+- `users`: `/users/…`; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
 - `registry`: `/services`; `registration`: its models; `circuits`: `/circuits`.
 - `admin`: who may use the endpoints that want admin; `audit`: report what an endpoint does to the audit log.
 - `identity`: FastAPI dependencies that give an endpoint its caller; `custom_endpoints`: find a team's own endpoints;

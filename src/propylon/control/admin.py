@@ -2,20 +2,19 @@
 
 The routes of endpoints that only admins use have the rule themselves (`compile.routes`): the request has passed it when
 the endpoint is called. The dependency here checks the token once more, so that the app alone is not open, and shows the
-scope in the OpenAPI document. An endpoint that does less for other callers asks `caller`.
+scope in the OpenAPI document. An endpoint that does less for other callers asks `judge`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from propylon.config.models.endpoints import PUBLIC, Area
-from propylon.control.identity import current_principal, require
+from propylon.control.identity import caller_of, require
 from propylon.errors import AuthError
 from propylon.proxy.authorize import AdminRule
 from propylon.proxy.exchange import Exchange
@@ -50,20 +49,15 @@ class AdminGate:
 
         return check
 
-    def caller(self, area: Area) -> Any:
-        """Return a dependency that yields the caller: with the scope `admin` exactly if the rules permit it here.
+    def judge(self, area: Area, connection: HTTPConnection) -> Principal:
+        """Return the caller: with the scope `admin` exactly if the rules permit it here. The caller may be anonymous.
 
         A token with the scope is not enough: the rules may ask for an issuer, an address, or the other listener.
         """
-
-        async def judged(
-            connection: HTTPConnection, principal: Annotated[Principal, current_principal]
-        ) -> Principal:
-            others = principal.scopes - {ADMIN}
-            permitted = self._permits(area, principal, exchange_of(connection))
-            return replace(principal, scopes=others | {ADMIN} if permitted else others)
-
-        return Depends(judged)
+        principal = caller_of(connection)
+        others = principal.scopes - {ADMIN}
+        permitted = self._permits(area, principal, exchange_of(connection))
+        return replace(principal, scopes=others | {ADMIN} if permitted else others)
 
     def _permits(self, area: Area, principal: Principal, exchange: Exchange | None) -> bool:
         rule = self._rule(area)

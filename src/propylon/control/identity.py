@@ -17,12 +17,15 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from propylon.proxy.challenge import insufficient, missing
-from propylon.proxy.principal import Principal, is_listable, is_scope
+from propylon.proxy.principal import ANONYMOUS, Principal, is_listable, is_scope
 from propylon.upstream.inprocess import CONTEXT
 
 __all__ = [
     "BEARER",
     "DeclaredAccess",
+    "bearer_in_document",
+    "caller_of",
+    "client_of",
     "current_principal",
     "declared_access",
     "public",
@@ -54,6 +57,8 @@ class _Bearer(SecurityBase):
 
 
 _in_document = params.Depends(_Bearer())
+bearer_in_document: Any = _in_document
+"""Shows in the OpenAPI document that an endpoint reads a token, which it may do without."""
 
 
 class _Dependency(params.Security):
@@ -75,15 +80,29 @@ class _Dependency(params.Security):
     __hash__ = object.__hash__
 
 
+def client_of(connection: HTTPConnection) -> str:
+    """Return the client's address as the gateway believes it; empty without the gateway in front."""
+    context = (connection.scope.get("state") or {}).get(CONTEXT)
+    origin = getattr(getattr(context, "downstream", None), "origin", None)
+    client = getattr(origin, "client", "")
+    return client if isinstance(client, str) else ""
+
+
+def caller_of(connection: HTTPConnection) -> Principal:
+    """Return the caller, who may be anonymous."""
+    context = (connection.scope.get("state") or {}).get(CONTEXT)
+    principal = getattr(context, "principal", None)
+    return principal if isinstance(principal, Principal) else ANONYMOUS
+
+
 class _Current(_Dependency):
     async def __call__(
         self, connection: HTTPConnection, _: Annotated[None, _in_document]
     ) -> Principal:
         """Return the caller. Raises AuthError if the caller is anonymous."""
-        state = connection.scope.get("state") or {}
-        principal = getattr(state.get(CONTEXT), "principal", None)
         # Under a foreign server, another program may have put something else there.
-        if not isinstance(principal, Principal) or not principal.known:
+        principal = caller_of(connection)
+        if not principal.known:
             raise missing(_ANONYMOUS)
         return principal
 

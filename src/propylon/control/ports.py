@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.authenticate.revocation import Revocation
 
-__all__ = ["Account", "Accounts", "Grant", "Grants", "Revoker", "Verify"]
+__all__ = ["Account", "Accounts", "Entry", "Grant", "Grants", "Login", "Revoker", "Verify"]
 
 Verify = Callable[[bytes], Awaitable[Verified]]
 """Verify an access token: return what it says, or raise AuthError if it is not valid now."""
@@ -54,6 +54,13 @@ class Accounts(Protocol):
     async def find(self, username: str) -> Account | None:
         """Return the account of this name, in any capitals; None if there is none."""
 
+    async def modify(self, username: str, **changes: object) -> Account | None:
+        """Change `password`, `scopes`, `roles`, `email`, `full_name` or `disabled`; return the account as it is now.
+
+        What takes something away from the user, and a new password, end the user's logins and tokens. None if there is
+        no such user. Raises InvalidFields for a value that is not acceptable.
+        """
+
 
 class Grant(Protocol):
     """A refresh token, as the store knows it."""
@@ -72,28 +79,83 @@ class Grant(Protocol):
 
     @property
     def current(self) -> bool:
-        """False: the token was exchanged already."""
+        """False: the token was exchanged already, and the grace is over."""
+
+
+class Login(Protocol):
+    """A login that goes on; times are seconds since 1970."""
+
+    @property
+    def id(self) -> str:
+        """The id of the login."""
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The scopes that were granted."""
+
+    @property
+    def begun(self) -> float:
+        """When the user gave the password."""
+
+    @property
+    def renewed(self) -> float | None:
+        """When it was last refreshed; None if it never was."""
+
+    @property
+    def expires(self) -> float:
+        """When it ends."""
+
+    @property
+    def address(self) -> str:
+        """The client's address at the beginning; empty if it is not known."""
 
 
 class Grants(Protocol):
     """The refresh tokens. Every method raises ServiceUnavailable while the database is unavailable."""
 
     async def begin(
-        self, subject: str, scopes: frozenset[str], token_id: str, expires: float
+        self,
+        subject: str,
+        scopes: frozenset[str],
+        token_id: str,
+        expires: float,
+        address: str = "",
     ) -> str:
-        """Begin a login and return its first refresh token.
+        """Begin a login from a client's address and return its first refresh token.
 
         `token_id` and `expires` are the `jti` and `exp` of the access token that goes with it.
         """
+
+    async def logins(self, subject: str) -> Sequence[Login]:
+        """Return the logins of a user that go on, the oldest first."""
+
+    async def came_from(self, subject: str, address: str) -> bool:
+        """Tell whether the user has a login from this address."""
 
     async def find(self, token: str) -> Grant | None:
         """Return the grant of a refresh token; None if the token is unknown or has expired."""
 
     async def renew(self, token: str, token_id: str, expires: float) -> str | None:
-        """Exchange a refresh token for its successor; None if another request has just exchanged it."""
+        """Exchange a refresh token for its successor; None if it must not be exchanged any more."""
 
     async def end(self, family: str) -> None:
         """End a login: revoke its refresh token and all its access tokens."""
+
+
+class Entry(Protocol):
+    """A revocation in the store, and until when it is kept."""
+
+    @property
+    def id(self) -> int:
+        """The number of the revocation."""
+
+    @property
+    def revocation(self) -> Revocation:
+        """What is revoked."""
+
+    @property
+    def until(self) -> float:
+        """When all tokens that it covers have expired, in seconds since 1970."""
 
 
 class Revoker(Protocol):
@@ -104,3 +166,9 @@ class Revoker(Protocol):
 
     async def since(self, subject: str) -> float:
         """Return the moment before which all tokens of the subject are revoked; -inf if there is none."""
+
+    async def entries(self, *, after: int = 0, limit: int = 100) -> Sequence[Entry]:
+        """Return the revocations with numbers above `after`, the oldest first."""
+
+    async def take_back(self, number: int) -> bool:
+        """Take a revocation back, everywhere; False if there is none of this number."""

@@ -10,9 +10,13 @@ __all__ = [
     "Introspected",
     "IntrospectionForm",
     "Me",
+    "OwnPassword",
+    "RevocationEntry",
     "RevocationForm",
+    "SessionAnswer",
     "TokenAnswer",
     "TokenForm",
+    "UserChange",
 ]
 
 _LONGEST_PASSWORD = 1024  # bytes: hashing a longer one would cost the gateway needless work
@@ -99,7 +103,7 @@ class TokenAnswer(BaseModel):
         description="Seconds for which the access token is valid.", examples=[1800]
     )
     refresh_token: str = Field(
-        description="Valid once, for the next tokens. If it is used twice, the whole login ends.",
+        description="Valid once, for the next tokens. If it is used again after the grace, the whole login ends.",
         examples=[_OPAQUE],
     )
     scope: str = Field(
@@ -133,6 +137,111 @@ class RevocationForm(BaseModel):
         description="Instead of `token`: revoke all tokens that were issued before this moment; with"
         " `subject`, only that subject's. RFC 3339, or seconds since 1970.",
         examples=["2026-01-01T00:00:00Z", "1767225600"],
+    )
+
+
+class RevocationEntry(BaseModel):
+    """A revocation in the database."""
+
+    model_config = _with_example(
+        id=7, kind="subject", value="ann", moment=1767225600.0, until=2083457602.0
+    )
+
+    id: int = Field(description="The number of the revocation.", examples=[7])
+    kind: str = Field(
+        description="`id` or `digest`: one token. `subject`: all of a subject. `all`: every token.",
+        examples=["subject"],
+    )
+    value: str = Field(
+        description="The id or digest of the token, or the subject; empty for every token.",
+        examples=["ann"],
+    )
+    moment: float = Field(
+        description="When the token expires, or before when the tokens were issued; seconds since 1970.",
+        examples=[1767225600.0],
+    )
+    until: float = Field(
+        description="When all tokens that it covers have expired; seconds since 1970.",
+        examples=[2083457602.0],
+    )
+
+
+class SessionAnswer(BaseModel):
+    """A login that goes on; times are seconds since 1970."""
+
+    model_config = _with_example(
+        id="6f1d7a0c52e84b3b9a4e6f1d7a0c52e8",
+        begun=1767225600.0,
+        refreshed=1767227400.0,
+        expires=1769817600.0,
+        address="192.0.2.1",
+        scopes=["read"],
+    )
+
+    id: str = Field(
+        description="The id of the login.", examples=["6f1d7a0c52e84b3b9a4e6f1d7a0c52e8"]
+    )
+    begun: float = Field(description="When the user gave the password.", examples=[1767225600.0])
+    refreshed: float | None = Field(
+        description="When a refresh token was last exchanged; null if never.",
+        examples=[1767227400.0],
+    )
+    expires: float = Field(description="When the login ends.", examples=[1769817600.0])
+    address: str | None = Field(
+        description="The client's address at the login; null if unknown.", examples=["192.0.2.1"]
+    )
+    scopes: list[str] = Field(description="The scopes that were granted.", examples=[["read"]])
+
+
+class UserChange(BaseModel):
+    """What changes about a user; what is left out stays as it is."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"scopes": ["read"], "roles": ["clerk"]}}
+    )
+
+    password: Annotated[str | None, AfterValidator(_short)] = Field(
+        default=None,
+        description="The new password.",
+        examples=[_PASSWORD],
+        json_schema_extra={"format": "password"},
+    )
+    scopes: list[str] | None = Field(
+        default=None, description="The scopes from now on.", examples=[["read"]]
+    )
+    roles: list[str] | None = Field(
+        default=None, description="The roles from now on.", examples=[["clerk"]]
+    )
+    email: str | None = Field(
+        default=None, description="The email address; empty: none.", examples=["ann@example.com"]
+    )
+    full_name: str | None = Field(
+        default=None, description="The full name; empty: none.", examples=["Ann Smith"]
+    )
+    disabled: bool | None = Field(
+        default=None, description="Whether the user gets no tokens.", examples=[True]
+    )
+
+
+class OwnPassword(BaseModel):
+    """A new password for the user who is asking."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"current_password": _PASSWORD, "password": "battery staple"}
+        },
+    )
+
+    current_password: Annotated[str, AfterValidator(_short)] = Field(
+        description="The password until now.",
+        examples=[_PASSWORD],
+        json_schema_extra={"format": "password"},
+    )
+    password: Annotated[str, AfterValidator(_short)] = Field(
+        description="The password from now on.",
+        examples=["battery staple"],
+        json_schema_extra={"format": "password"},
     )
 
 

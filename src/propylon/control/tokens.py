@@ -9,22 +9,24 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Path, Query, Request, Response
 
 from propylon.control.admin import AdminGate
 from propylon.control.audit import AuditEntry, AuditTrail
+from propylon.control.identity import bearer_in_document, client_of
 from propylon.control.introspect import introspect
-from propylon.control.ports import Grants, Revoker, Verify
+from propylon.control.ports import Accounts, Grants, Revoker, Verify
 from propylon.control.revoke import INVALID_FORM, RevocationEndpoint
 from propylon.control.sessions import Session, Sessions
 from propylon.control.token_schemas import (
     Introspected,
     IntrospectionForm,
+    RevocationEntry,
     RevocationForm,
     TokenAnswer,
     TokenForm,
 )
-from propylon.errors import InvalidFields
+from propylon.errors import InvalidFields, NotFound
 from propylon.proxy.principal import Principal
 
 __all__ = ["router"]
@@ -41,6 +43,7 @@ def router(
     clock: Callable[[], float],
     sessions: Sessions | None = None,
     grants: Grants | None = None,
+    accounts: Accounts | None = None,
     gate: AdminGate | None = None,
     trail: AuditTrail | None = None,
 ) -> APIRouter:
@@ -53,7 +56,9 @@ def router(
     routes = APIRouter(prefix=f"{prefix}/auth", tags=["tokens"])
     if sessions is not None:
         _add_token(routes, sessions, trail)
-    _add_revoke(routes, RevocationEndpoint(verify, revoker, grants, clock), gate, trail)
+    endpoint = RevocationEndpoint(verify, revoker, grants, clock, accounts)
+    _add_revoke(routes, endpoint, gate, trail)
+    _add_revocations(routes, revoker, gate, trail)
     _add_introspect(routes, verify, gate)
     return routes
 
@@ -67,7 +72,7 @@ def _add_token(routes: APIRouter, sessions: Sessions, trail: AuditTrail) -> None
         renewed = form.grant_type == "refresh_token"
         target = None if renewed or form.username is None else f"user:{form.username}"
         with trail.of(request, "refresh" if renewed else "login", target) as entry:
-            session = await _session(sessions, form)
+            session = await _session(sessions, form, client_of(request))
             _name_user(entry, session)
         _no_store(response)
         return TokenAnswer(
@@ -78,13 +83,13 @@ def _add_token(routes: APIRouter, sessions: Sessions, trail: AuditTrail) -> None
         )
 
 
-async def _session(sessions: Sessions, form: TokenForm) -> Session:
+async def _session(sessions: Sessions, form: TokenForm, address: str) -> Session:
     requested = None if form.scope is None else frozenset(form.scope.split())
     if form.grant_type == "refresh_token":
         (refresh,) = _required(refresh_token=form.refresh_token)
-        return await sessions.renew(refresh, requested)
+        return await sessions.renew(refresh, requested, address)
     username, password = _required(username=form.username, password=form.password)
-    return await sessions.begin(username, password, requested)
+    return await sessions.begin(username, password, requested, address)
 
 
 def _name_user(entry: AuditEntry, session: Session) -> None:
@@ -96,38 +101,81 @@ def _name_user(entry: AuditEntry, session: Session) -> None:
 def _add_revoke(
     routes: APIRouter, revocation: RevocationEndpoint, gate: AdminGate, trail: AuditTrail
 ) -> None:
-    # A default, because FastAPI evaluates the annotations of this function outside it.
-    permitted = gate.caller("tokens")
-
     @routes.post(
         "/revoke",
         summary="Revoke a token, or many",
-        description="Revokes a token of your own. With the scope `admin` it revokes any token, all tokens of a"
+        description="Revokes a token of your own. A refresh token needs no other token beside it. With the scope `admin` it revokes any token, all tokens of a"
         " subject, or all that were issued before a moment. An unknown or invalid token is no error.",
         response_class=Response,
+        dependencies=[bearer_in_document],
     )
-    async def revoke(
-        request: Request,
-        form: Annotated[RevocationForm, Form()],
-        caller: Principal = permitted,
-    ) -> Response:
+    async def revoke(request: Request, form: Annotated[RevocationForm, Form()]) -> Response:
         await _check_once(request)
         with trail.of(request, "revoke") as entry:
-            await _revoke(revocation, form, caller, entry)
+            await _revoke(revocation, form, request, gate.judge("tokens", request), entry)
         return _no_store(Response())
 
 
 async def _revoke(
-    revocation: RevocationEndpoint, form: RevocationForm, caller: Principal, entry: AuditEntry
+    revocation: RevocationEndpoint,
+    form: RevocationForm,
+    request: Request,
+    caller: Principal,
+    entry: AuditEntry,
 ) -> None:
+    authorization = request.headers.get("authorization")
     if form.subject is None and form.issued_before is None:
         (token,) = _required(token=form.token)
-        entry.target = await revocation.revoke_token(token, caller)
+        entry.target = await revocation.end_login(token)
+        if entry.target is None:
+            await revocation.check_known(caller, authorization)
+            entry.target = await revocation.revoke_token(token, caller)
         return
     if form.token is not None:
         raise _invalid_form(token=_ONE_OR_MANY)
     entry.target = "all" if form.subject is None else f"user:{form.subject}"
+    await revocation.check_known(caller, authorization)
     await revocation.revoke_many(form.subject, form.issued_before, caller)
+
+
+def _add_revocations(
+    routes: APIRouter, revoker: Revoker, gate: AdminGate, trail: AuditTrail
+) -> None:
+    admin = [gate.requires("tokens")]
+
+    @routes.get("/revocations", summary="The revocations in force", dependencies=admin)
+    async def revocations(
+        response: Response,
+        after: Annotated[int, Query(ge=0, description="The last `id` of the page before.")] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000, description="Entries on a page.")] = 100,
+    ) -> list[RevocationEntry]:
+        _no_store(response)
+        return [
+            RevocationEntry(
+                id=entry.id,
+                kind=entry.revocation.kind.value,
+                value=entry.revocation.value,
+                moment=entry.revocation.moment,
+                until=entry.until,
+            )
+            for entry in await revoker.entries(after=after, limit=limit)
+        ]
+
+    @routes.delete(
+        "/revocations/{id}",
+        summary="Take a revocation back",
+        description="The tokens are accepted again. Logins that the revocation ended stay ended.",
+        dependencies=admin,
+        status_code=204,
+    )
+    async def take_back(
+        request: Request,
+        number: Annotated[int, Path(alias="id", ge=1, le=2**63 - 1)],
+    ) -> None:
+        with trail.of(request, "reinstate", f"revocation:{number}"):
+            if not await revoker.take_back(number):
+                msg = "No such revocation"
+                raise NotFound(msg)
 
 
 def _add_introspect(routes: APIRouter, verify: Verify, gate: AdminGate) -> None:

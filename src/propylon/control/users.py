@@ -1,41 +1,176 @@
-"""Serve `GET {prefix}/users/me`: the caller's own user record."""
+"""Serve `{prefix}/users`: the caller's own record and password; for `admin` the users and their sessions."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from propylon.control.identity import require_scopes
-from propylon.control.ports import Account, Accounts
-from propylon.control.token_schemas import Me
-from propylon.errors import Forbidden
+from propylon.control.admin import AdminGate
+from propylon.control.audit import AuditTrail
+from propylon.control.identity import client_of, current_principal, require_scopes
+from propylon.control.ports import Account, Accounts, Grants
+from propylon.control.sessions import Sessions
+from propylon.control.token_schemas import Me, OwnPassword, SessionAnswer, UserChange
+from propylon.errors import Forbidden, NotFound
 from propylon.proxy.principal import Principal
 
 __all__ = ["router"]
 
+_NO_USER = "No such user"
 
-def router(prefix: str, accounts: Accounts | None) -> APIRouter:
-    """Return the endpoints under `{prefix}/users`. Without accounts they answer from the token's claims."""
+
+def router(
+    prefix: str,
+    accounts: Accounts | None,
+    grants: Grants | None = None,
+    sessions: Sessions | None = None,
+    gate: AdminGate | None = None,
+    trail: AuditTrail | None = None,
+) -> APIRouter:
+    """Return the endpoints under `{prefix}/users`. Without accounts there is only `me`, from the token's claims.
+
+    `gate` says who may change other users: by default, callers with the scope `admin`.
+    """
+    gate, trail = gate or AdminGate(), trail or AuditTrail()
     routes = APIRouter(prefix=f"{prefix}/users", tags=["users"])
 
     @routes.get("/me", summary="The user who is asking")
     async def me(response: Response, principal: Annotated[Principal, require_scopes("read")]) -> Me:
         response.headers["Cache-Control"] = "no-store"
-        account = None if accounts is None else await accounts.find(principal.subject)
-        # Names are looked up in any capitals. So a token of another issuer, for "Ann", must not get the record
-        # of our user "ann".
-        if account is None or account.username != principal.subject:
-            return _from_claims(principal)
-        return _from_account(account)
+        account = None if accounts is None else await _own(accounts, principal)
+        return _from_claims(principal) if account is None else _from_account(account)
 
+    if accounts is not None and sessions is not None:
+        _add_own_password(routes, accounts, sessions, trail)
+    if accounts is not None and grants is not None:
+        _add_changes(routes, accounts, gate, trail)
+        _add_sessions(routes, accounts, grants, gate, trail)
     return routes
+
+
+def _add_own_password(
+    routes: APIRouter, accounts: Accounts, sessions: Sessions, trail: AuditTrail
+) -> None:
+    @routes.patch(
+        "/me",
+        summary="Change your own password",
+        description="All your logins end, and all your tokens are revoked. Log in again.",
+        status_code=204,
+    )
+    async def change_own(
+        request: Request,
+        change: OwnPassword,
+        principal: Annotated[Principal, current_principal],
+    ) -> None:
+        with trail.of(request, "change_password", f"user:{principal.subject}"):
+            account = await _own(accounts, principal)
+            if account is None:
+                raise NotFound(_NO_USER)
+            # Whoever has found an open browser does not know the password.
+            address = client_of(request)
+            await sessions.check_password(account.username, change.current_password, address)
+            await accounts.modify(account.username, password=change.password)
+
+
+def _add_changes(routes: APIRouter, accounts: Accounts, gate: AdminGate, trail: AuditTrail) -> None:
+    @routes.patch(
+        "/{name}",
+        summary="Change a user",
+        description="A new password, fewer scopes or roles, and `disabled` end the user's logins and revoke the tokens"
+        " that were issued before.",
+        dependencies=[gate.requires()],
+    )
+    async def change_user(
+        request: Request, name: str, change: UserChange, response: Response
+    ) -> Me:
+        response.headers["Cache-Control"] = "no-store"
+        with trail.of(request, "change_user", f"user:{name}"):
+            account = await accounts.modify(name, **_changes(change))
+            if account is None:
+                raise NotFound(_NO_USER)
+        return _record(account)
+
+
+def _changes(change: UserChange) -> dict[str, Any]:
+    values = change.model_dump(exclude_none=True)
+    for key in {"scopes", "roles"} & values.keys():
+        values[key] = frozenset(values[key])
+    return values
+
+
+def _add_sessions(
+    routes: APIRouter,
+    accounts: Accounts,
+    grants: Grants,
+    gate: AdminGate,
+    trail: AuditTrail,
+) -> None:
+    admin = [gate.requires()]
+
+    @routes.get("/{name}/sessions", summary="The sessions of a user", dependencies=admin)
+    async def sessions_of(name: str, response: Response) -> list[SessionAnswer]:
+        response.headers["Cache-Control"] = "no-store"
+        account = await _found(accounts, name)
+        return [
+            SessionAnswer(
+                id=login.id,
+                begun=login.begun,
+                refreshed=login.renewed,
+                expires=login.expires,
+                address=login.address or None,
+                scopes=sorted(login.scopes),
+            )
+            for login in await grants.logins(account.username)
+        ]
+
+    @routes.delete(
+        "/{name}/sessions", summary="End all sessions", dependencies=admin, status_code=204
+    )
+    async def end_all(request: Request, name: str) -> None:
+        with trail.of(request, "end_sessions", f"user:{name}"):
+            account = await _found(accounts, name)
+            for login in await grants.logins(account.username):
+                await grants.end(login.id)
+
+    @routes.delete(
+        "/{name}/sessions/{id}", summary="End a session", dependencies=admin, status_code=204
+    )
+    async def end_one(
+        request: Request,
+        name: str,
+        id: str,  # noqa: A002 — the name in the path
+    ) -> None:
+        with trail.of(request, "end_session", f"user:{name}"):
+            account = await _found(accounts, name)
+            if id not in {login.id for login in await grants.logins(account.username)}:
+                msg = "No such session"
+                raise NotFound(msg)
+            await grants.end(id)
+
+
+async def _found(accounts: Accounts, name: str) -> Account:
+    account = await accounts.find(name)
+    if account is None:
+        raise NotFound(_NO_USER)
+    return account
+
+
+async def _own(accounts: Accounts, principal: Principal) -> Account | None:
+    account = await accounts.find(principal.subject)
+    # Names are looked up in any capitals. So a token of another issuer, for "Ann", must not get the record
+    # of our user "ann".
+    return account if account is not None and account.username == principal.subject else None
 
 
 def _from_account(account: Account) -> Me:
     if account.disabled:
         msg = "This user is disabled"
         raise Forbidden(msg)
+    return _record(account)
+
+
+def _record(account: Account) -> Me:
     return Me(
         username=account.username,
         email=account.email or None,

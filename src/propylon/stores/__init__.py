@@ -1,7 +1,8 @@
 """Facts that are kept or shared, behind small ports that `proxy` and `control` declare.
 
 - `memory`: revocations, in this process.
-- `database`: the one border to SQL: URLs, transactions, the schema, foreign errors; `tables`: the tables.
+- `database`: the one border to SQL: transactions, files that get lost, foreign errors; `urls`: read its URL.
+- `tables`: the tables; `schema`: create them and bring those of an earlier release up to date.
 - `users`: who may ask for tokens; `passwords`: their hashes, off the event loop.
 - `grants`: refresh tokens.
 - `journal`: revocations that all workers share, and that survive a restart.
@@ -11,5 +12,6 @@
 - `place`: a directory that processes share, and who removes it.
 - `slot`: a value in memory, for a process that takes a dead one's place.
 - `key_sets`: published key sets that a worker has fetched, for the other workers and their replacements.
+- `prune`: deletes what expired long ago; `clocks`: whether the wall clock can be believed.
 - `buckets`: what a limit counts in; `sums`: what metrics add up in. Each in this process.
 """

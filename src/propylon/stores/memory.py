@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.authenticate.revocation import Kind, Revocation
+from propylon.stores.clocks import MARGIN
 
 __all__ = ["LONGEST_TOKEN", "MemoryRevocations"]
 
@@ -16,19 +18,32 @@ __all__ = ["LONGEST_TOKEN", "MemoryRevocations"]
 # costs one number for each subject.
 LONGEST_TOKEN = 10 * 366 * 86400.0
 
-# Expired entries are dropped a few with each call, so that no single request pays for a thousand of them.
-_EXPIRED_PER_CALL = 4
+# Expired entries are dropped so many at a time, once a second: a thousand take a millisecond or two.
+_EXPIRED_PER_CALL = 1000
 # Seconds. An issuer may have rounded `iat` down to a whole second, and `exp` up.
 _ROUNDING = 2.0
 _BY_ISSUE_TIME = frozenset({Kind.SUBJECT, Kind.ALL})
 _ALL_SUBJECTS = ""  # the key for "all tokens"; no subject is empty
+# Tokens without `iat` of which it is remembered when they came first. Clients cannot make them up, since only verified
+# tokens are remembered; the bound is for issuers that give out very many.
+_MAX_FIRST_SEEN = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstSeen:
+    """A token that does not say when it was issued."""
+
+    moment: float
+    subject: str
+    expires: float
+    kind: Kind  # how it is revoked by itself
 
 
 class MemoryRevocations:
     """The revoked tokens: by id, by digest, or all that were issued before a moment.
 
     Memory is bounded by the number of tokens: only a token with a good signature can be revoked, and its entry is
-    dropped when it would have expired anyway. A client cannot fill the list with made-up tokens.
+    dropped after it would have expired anyway. A client cannot fill the list with made-up tokens.
     """
 
     def __init__(
@@ -49,11 +64,12 @@ class MemoryRevocations:
         self._clock = clock
         self._longest = longest
         self._leeway = leeway
-        # By id and by digest: when the entry may be dropped.
+        # By id and by digest: when the token has expired.
         self._ids: dict[str, float] = {}
         self._digests: dict[str, float] = {}
         self._before: dict[str, float] = {}  # by subject; "" is for all subjects
         self._expiries: list[tuple[float, Kind, str]] = []  # a heap: the next to expire comes first
+        self._first_seen: dict[str, _FirstSeen] = {}  # by id or digest, the oldest first
 
     def revoked(self, verified: Verified, digest: Callable[[], str]) -> bool:
         """Tell whether the token is revoked; `digest` is called only for a token without an id.
@@ -68,8 +84,7 @@ class MemoryRevocations:
             raise ServiceUnavailable(
                 msg, reason="which tokens were revoked has not been read so far"
             )
-        self._drop_expired()
-        if self._before and self._issued_too_early(verified):
+        if self._before and self._issued_too_early(verified, digest):
             return True
         if verified.token_id is not None:
             return verified.token_id in self._ids
@@ -83,13 +98,49 @@ class MemoryRevocations:
         self._known = known
         self.active = not known or bool(self._expiries)
 
-    def _issued_too_early(self, verified: Verified) -> bool:
+    def _issued_too_early(self, verified: Verified, digest: Callable[[], str]) -> bool:
         # Most issuers write `iat` in whole seconds. A token of the second in which the revocation was made may be
         # from before or after it, and is refused: revoking was what the user asked for. Our own issuer writes
-        # a fraction in that case (see `since`), so that a user who logs in again at once is not refused. A token
-        # without `iat` counts as issued before everything.
-        issued = -math.inf if verified.issued is None else verified.issued
-        return issued < self._since(verified.principal.subject)
+        # a fraction in that case (see `since`), so that a user who logs in again at once is not refused.
+        since = self._since(verified.principal.subject)
+        if since == -math.inf:
+            return False
+        if verified.issued is not None:
+            return verified.issued < since
+        # Most opaque tokens have no `iat`. The time when this one came first is the best that is known. Taking it
+        # for issued long ago would refuse every later token of the issuer, too.
+        key = verified.token_id if verified.token_id is not None else digest()
+        seen = self._first_seen.get(key)
+        return seen is not None and seen.moment < since
+
+    def note(self, verified: Verified, digest: Callable[[], str]) -> None:
+        """Remember when a token that does not say when it was issued came first."""
+        by_id = verified.token_id is not None
+        key = verified.token_id if verified.token_id is not None else digest()
+        if key in self._first_seen:
+            return
+        while len(self._first_seen) >= _MAX_FIRST_SEEN:
+            del self._first_seen[next(iter(self._first_seen))]
+        subject, kind = verified.principal.subject, Kind.ID if by_id else Kind.DIGEST
+        expires = min(verified.expires, self._clock() + self._longest)
+        self._first_seen[key] = _FirstSeen(self._clock(), subject, expires, kind)
+
+    def covered(self, revocation: Revocation) -> list[Revocation]:
+        """Return revocations of the single tokens that one of many tokens covers by when they came first.
+
+        Only this process knows when they did. Written down one by one, they are revoked in every other worker and
+        after a restart, too.
+        """
+        if revocation.kind not in _BY_ISSUE_TIME:
+            return []
+        now = self._clock()
+        return [
+            Revocation(seen.kind, key, seen.expires)
+            for key, seen in self._first_seen.items()
+            if seen.moment < revocation.moment
+            and seen.expires > now
+            and revocation.value in {_ALL_SUBJECTS, seen.subject}
+        ]
 
     def _since(self, subject: str) -> float:
         before = self._before
@@ -97,17 +148,17 @@ class MemoryRevocations:
         return max(all_subjects, before.get(subject, -math.inf))
 
     def until(self, revocation: Revocation) -> float:
-        """Return when a revocation may be dropped: all tokens that it covers have expired by then."""
+        """Return when a revocation makes no difference any more: all tokens that it covers have expired by then."""
         if revocation.kind in _BY_ISSUE_TIME:
             return revocation.moment + self._longest + self._leeway + _ROUNDING
         return revocation.moment + self._leeway
 
     def apply(self, revocation: Revocation) -> None:
-        """Put a revocation into force. Repeating it changes nothing."""
+        """Put a revocation into force. Repeating it changes nothing.
+
+        One whose tokens have expired is put into force as well: the clock may be wrong.
+        """
         until = self.until(revocation)
-        if until <= self._clock():
-            return
-        self._drop_expired()
         if self._record(revocation, until):
             heapq.heappush(self._expiries, (until, revocation.kind, revocation.value))
             self.active = True
@@ -126,9 +177,24 @@ class MemoryRevocations:
         tokens[value] = until
         return True
 
-    def _drop_expired(self) -> None:
-        """Drop a few expired entries."""
-        now = self._clock()
+    def is_news(self, revocation: Revocation) -> bool:
+        """Tell whether the revocation of a single token is not in force yet."""
+        tokens = self._ids if revocation.kind is Kind.ID else self._digests
+        return revocation.value not in tokens
+
+    def take_back(self, kind: Kind, value: str) -> None:
+        """Forget every revocation of this kind and value; what still holds of them is applied again."""
+        if kind in _BY_ISSUE_TIME:
+            self._before.pop(value, None)
+        else:
+            (self._ids if kind is Kind.ID else self._digests).pop(value, None)
+
+    def drop_expired(self) -> None:
+        """Drop some of the entries that expired longer than the margin ago.
+
+        The caller knows that the clock is right. An entry that a wrong clock dropped would be lost for good.
+        """
+        now = self._clock() - MARGIN
         for _ in range(_EXPIRED_PER_CALL):
             if not self._expiries or self._expiries[0][0] > now:
                 break

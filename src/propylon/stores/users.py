@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from propylon.errors import InvalidFields
+from propylon.proxy.authenticate.revocation import Revocation, of_subject
 from propylon.proxy.principal import is_scope
 from propylon.stores import tables
 from propylon.stores.database import Database
+from propylon.stores.journal import RevocationJournal
 from propylon.stores.passwords import LONGEST_PASSWORD, Passwords
 
-__all__ = ["InvalidUser", "NoUser", "User", "UserExists", "Users"]
+__all__ = ["Change", "InvalidUser", "NoUser", "User", "UserExists", "Users"]
 
 SHORTEST_PASSWORD = (
     8  # characters: NIST SP 800-63B, 5.1.1.2, which also advises against further rules
@@ -50,14 +54,31 @@ class User:
     disabled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What changes about a user; None stays as it is."""
+
+    password: str | None = field(default=None, repr=False)
+    scopes: frozenset[str] | None = None
+    roles: frozenset[str] | None = None
+    email: str | None = None
+    full_name: str | None = None
+    disabled: bool | None = None
+
+
 class Users:
     """The users in one database."""
 
     def __init__(
-        self, database: Database, passwords: Passwords, clock: Callable[[], float]
+        self,
+        database: Database,
+        passwords: Passwords,
+        clock: Callable[[], float],
+        journal: RevocationJournal | None = None,
     ) -> None:
-        """`clock` returns seconds since 1970."""
+        """`clock` returns seconds since 1970. What a change ends is revoked in `journal`."""
         self._database = database
+        self._journal = journal
         self._passwords = passwords
         self._clock = clock
 
@@ -104,22 +125,84 @@ class Users:
 
     async def disable(self, username: str, *, disabled: bool = True) -> None:
         """Disable the user, who gets no more tokens, or enable it again. Raises NoUser."""
-        await self._update(username, {"disabled": disabled})
+        await self.change(username, Change(disabled=disabled))
 
     async def set_password(self, username: str, password: str) -> None:
         """Set a new password. Raises InvalidUser and NoUser."""
-        _check_password(password)
-        renewed = await self._passwords.hash(password)
-        await self._update(username, {"password_hash": renewed})
+        await self.change(username, Change(password=password))
+
+    async def change(self, username: str, change: Change) -> User:
+        """Change a user; return the user as it is now. Raises InvalidUser and NoUser.
+
+        If the change takes something away from the user (a disabled user, fewer scopes or roles), or replaces the
+        password, the user's logins and all tokens issued before end in the same transaction.
+        """
+        values = await self._changed(change)
+        users = tables.users
+        ended: list[Revocation] = []
+        async with self._database.writing() as connection:
+            theirs = users.c.folded == (_fold(username) or "")
+            row = (await connection.execute(select(users).where(theirs).with_for_update())).first()
+            if row is None:
+                raise NoUser(username)
+            before = _user(row)
+            after = _after(before, change)
+            _check(after)
+            if values:
+                await connection.execute(update(users).where(theirs).values(values))
+            if change.password is not None or _loses(before, after):
+                ended = await self._end(connection, before.username)
+        self._apply(ended)
+        return after
+
+    async def modify(self, username: str, **changes: Any) -> User | None:
+        """Change a user as the endpoint wants it. Raises InvalidFields for a value that is not acceptable."""
+        try:
+            return await self.change(username, Change(**changes))
+        except NoUser:
+            return None
+        except InvalidUser as error:
+            msg = "The user cannot be changed like this"
+            raise InvalidFields(msg, details={"fields": {"user": str(error)}}) from error
 
     async def remove(self, username: str) -> None:
-        """Remove the user. Raises NoUser."""
+        """Remove the user, and end the user's logins and tokens. Raises NoUser."""
         users = tables.users
         async with self._database.writing() as connection:
             theirs = users.c.folded == (_fold(username) or "")
-            done = await connection.execute(delete(users).where(theirs))
-            if not done.rowcount:
+            row = (await connection.execute(select(users).where(theirs).with_for_update())).first()
+            if row is None:
                 raise NoUser(username)
+            await connection.execute(delete(users).where(theirs))
+            ended = await self._end(connection, row.username)
+        self._apply(ended)
+
+    async def _changed(self, change: Change) -> dict[str, object]:
+        """Return the columns that change. Raises InvalidUser."""
+        values: dict[str, object] = {}
+        if change.password is not None:
+            _check_password(change.password)
+            values["password_hash"] = await self._passwords.hash(change.password)
+        for name in ("scopes", "roles"):
+            words: frozenset[str] | None = getattr(change, name)
+            if words is not None:
+                values[name] = " ".join(sorted(words))
+        for name in ("email", "full_name", "disabled"):
+            if (value := getattr(change, name)) is not None:
+                values[name] = value
+        return values
+
+    async def _end(self, connection: AsyncConnection, username: str) -> list[Revocation]:
+        # The moment is read inside the transaction: logins that were written before it are older.
+        if self._journal is None:
+            return []
+        ended = [of_subject(username, self._clock())]
+        await self._journal.write(connection, ended)
+        return ended
+
+    def _apply(self, ended: list[Revocation]) -> None:
+        if self._journal is not None:
+            self._journal.apply(ended)
 
     async def _row(self, username: str) -> Row[Any] | None:
         folded = _fold(username)
@@ -131,14 +214,6 @@ class Users:
             users = tables.users
             found = await connection.execute(select(users).where(users.c.folded == folded))
             return found.one_or_none()
-
-    async def _update(self, username: str, values: dict[str, object]) -> None:
-        users = tables.users
-        async with self._database.writing() as connection:
-            theirs = users.c.folded == (_fold(username) or "")
-            done = await connection.execute(update(users).where(theirs).values(values))
-            if not done.rowcount:
-                raise NoUser(username)
 
     async def _rehash(self, folded: str, old: str, renewed: str) -> None:
         """Store the hash with the new parameters, unless the password was changed meanwhile."""
@@ -168,6 +243,19 @@ def _user(row: Row[Any]) -> User:
         roles=frozenset(row.roles.split()),
         disabled=row.disabled,
     )
+
+
+def _after(user: User, change: Change) -> User:
+    """Return the user as the change makes it."""
+    names = ("scopes", "roles", "email", "full_name", "disabled")
+    changed = {name: getattr(change, name) for name in names}
+    return replace(user, **{name: value for name, value in changed.items() if value is not None})
+
+
+def _loses(before: User, after: User) -> bool:
+    """Tell whether tokens from before say more than the user may have now."""
+    disabled = after.disabled and not before.disabled
+    return disabled or not (before.scopes <= after.scopes and before.roles <= after.roles)
 
 
 def _values(user: User) -> dict[str, object]:

@@ -34,6 +34,8 @@ class WriterHandler(logging.Handler):
             "event": record.getMessage(),
             "logger": record.name,
         }
+        # Facts of the event, under the names that the access log has for them.
+        fields.update(getattr(record, "fields", {}))
         if record.exc_info:
             fields["traceback"] = logging.Formatter().formatException(record.exc_info)
         self._writer.write(self._render(fields))

@@ -38,6 +38,9 @@ class Taken:
         by_name = verified.token_id is None and digest() in self.digests
         return by_name or verified.principal.subject in self.subjects
 
+    def note(self, verified: Verified, digest: Callable[[], str]) -> None:
+        """Remember nothing."""
+
 
 class Keys(FixedKeys):
     """Keys that somebody counts the questions for, and that may be missing."""

@@ -75,6 +75,21 @@ def test_payload_as_sent() -> None:
 # ------------------------------------------------------------------------------------- times
 
 
+@pytest.mark.parametrize("name", ["iat", "nbf"])
+def test_skew(name: str) -> None:
+    """A clock that is some seconds ahead is no reason to refuse; the larger of skew and leeway counts."""
+    for rules in (Rules(skew=60), Rules(skew=60, leeway=5), Rules(skew=5, leeway=60)):
+        assert verdict(rules, **{name: NOW + 60})
+        assert refused(rules, **{name: NOW + 60.25}) == "not valid yet (nbf or iat)"
+
+
+def test_skew_is_not_for_the_expiry() -> None:
+    """An expired token stays expired."""
+    with pytest.raises(BadToken) as caught:
+        verdict(Rules(skew=60), exp=NOW)
+    assert caught.value.expired
+
+
 @pytest.mark.parametrize(("leeway", "end"), [(0.0, NOW), (5.0, NOW - 5), (2.5, NOW - 2.5)])
 def test_expiry(leeway: float, end: float) -> None:
     """A token is good until just before its end and the leeway; then it has expired, and says so."""

@@ -92,6 +92,8 @@ def _default_algorithms(data: dict[str, Any]) -> tuple[Algorithm, ...]:
 
 
 _DATABASES = ("sqlite:///", "sqlite+aiosqlite:///", "postgresql://", "postgresql+asyncpg://")
+# Seconds. Okta allows a minute at most; in a longer grace a stolen token would pass unnoticed.
+MOST_GRACE = 60.0
 Blank = BeforeValidator(blank_to_none)
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 # A token whose signature is bad costs one HMAC for each secret. Rotation with overlap needs two or three.
@@ -140,7 +142,12 @@ class JwtConfig(ConfigModel):
     )
     leeway: Annotated[Duration, Field(le=MOST_LEEWAY)] = Field(
         default=0.0,
-        description="How far the clocks of issuer and gateway may differ; applies to exp, nbf and iat.",
+        description="How long a token is accepted after its exp.",
+    )
+    skew: Annotated[Duration, Field(le=MOST_LEEWAY)] = Field(
+        default=60.0,
+        description="How far iat and nbf of a token may lie ahead of the gateway's clock. The larger of skew and leeway"
+        " counts.",
     )
     scopes_claim: OneOrMany = Field(
         default=("scope", "scopes"),
@@ -251,6 +258,11 @@ class TokensConfig(ConfigModel):
         default=30 * 86400.0,
         description="Lifetime of a login: no refresh token is accepted after it.",
         json_schema_extra={"default": "30d"},
+    )
+    refresh_grace: Annotated[Duration, Field(le=MOST_GRACE)] = Field(
+        default=10.0,
+        description="How long a refresh token that was just used is accepted again, because the answer may have been"
+        " lost; 0s: not at all.",
     )
     database: Annotated[SecretStr, AfterValidator(_database)] = Field(
         default=SecretStr("sqlite:///propylon.db"),

@@ -20,9 +20,9 @@ __all__ = [
 ]
 
 # public: without a token · checked: a token is verified if there is one, and the endpoint decides · known: any
-# good token · read: a token with that scope · admin: as `admin` in the file says · local: /metrics, from this machine,
-# or as `metrics` and `admin` say · docs: as `docs` says.
-Access = Literal["public", "checked", "known", "local", "read", "admin", "docs"]
+# good token · offered: as checked, and a bad token counts as none · read: a token with that scope · admin: as `admin` in
+# the file says · local: /metrics, from this machine, or as `metrics` and `admin` say · docs: as `docs` says.
+Access = Literal["public", "checked", "offered", "known", "local", "read", "admin", "docs"]
 # The groups of endpoints that a narrower scope opens (`admin.scopes`); admin: only `admin.scope` does.
 Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "explain", "cache"]
 
@@ -31,6 +31,8 @@ PUBLIC = ""
 
 _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
+_DELETE = frozenset({"DELETE"})
+_USERS = "/users"
 # Bytes: a form with a name, a password and some scopes.
 _FORM = 64 * 1024
 
@@ -48,10 +50,17 @@ class Endpoint:
     area: Area = "admin"  # of the access `admin`
     # On the public listener, too, where it does less: a user may revoke tokens of their own there.
     shared: bool = False
+    # A route on this path or below it takes the place of the endpoint: the path is a usual one for a service.
+    yields: str | None = None
+
+    def yields_to(self, path: str) -> bool:
+        """Tell whether a route on `path` takes the place of the endpoint."""
+        return self.yields is not None and f"{path}/".startswith(f"{self.yields}/")
 
     def below(self, prefix: str) -> "Endpoint":
         """Return the endpoint with the prefix before its path."""
-        return replace(self, path=prefix + self.path)
+        yields = None if self.yields is None else prefix + self.yields
+        return replace(self, path=prefix + self.path, yields=yields)
 
 
 _OWN = (
@@ -65,10 +74,25 @@ _OWN = (
     Endpoint("/metrics", access="local", area="metrics"),
 )
 # Below the prefix.
-_ISSUING = (Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),)
+_ISSUING = (
+    Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),
+    # Limited: each request costs the hash of a password.
+    Endpoint(
+        "/users/me",
+        frozenset({"PATCH"}),
+        "known",
+        max_body=_FORM,
+        limited=True,
+    ),
+    Endpoint("/users/{name}", frozenset({"PATCH"}), "admin", max_body=_FORM, yields=_USERS),
+    Endpoint("/users/{name}/sessions", _GET | _DELETE, "admin", yields=_USERS),
+    Endpoint("/users/{name}/sessions/{id}", _DELETE, "admin", yields=_USERS),
+)
 _VERIFYING = (
     Endpoint("/users/me", access="read"),
-    Endpoint("/auth/revoke", _POST, "known", max_body=_FORM, area="tokens", shared=True),
+    Endpoint("/auth/revoke", _POST, "offered", max_body=_FORM, area="tokens", shared=True),
+    Endpoint("/auth/revocations", access="admin", area="tokens"),
+    Endpoint("/auth/revocations/{id}", _DELETE, "admin", area="tokens"),
     Endpoint("/auth/introspect", _POST, "admin", max_body=_FORM, area="introspect"),
 )
 _UNDER_PREFIX = (
@@ -87,6 +111,8 @@ _UNDER_PREFIX = (
 UNDER_PREFIX = (
     "/auth/token",
     "/auth/revoke",
+    "/auth/revocations",
+    "/auth/revocations/{}",
     "/auth/introspect",
     "/users/me",
     "/services",

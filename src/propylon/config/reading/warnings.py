@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import CircuitConfig, GatewayConfig
 from propylon.config.reading.credentials import SECRET, suspicion, weakness
 from propylon.config.reading.problems import Finding, Path
@@ -21,6 +22,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from _plaintext_sources(config)
     yield from _anonymous_introspection(config)
     yield from _no_key_for_routes(config)
+    yield from _taken_endpoints(config)
     for name, service in config.services.items():
         yield from _never_opening_breaker(name, service.circuit)
         if service.health is not None and service.health.timeout > service.health.interval:
@@ -97,6 +99,19 @@ def _no_key_for_routes(config: GatewayConfig) -> Iterator[Finding]:
         "set auth.jwt.secret (or JWT_SECRET_KEY), public_key or jwks_url, or write `auth: none`"
     )
     yield ("routes", guarded[0]), f"{msg}; {advice}"
+
+
+def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield a warning for the first route in whose favour endpoints of the gateway are switched off."""
+    for endpoint in builtin_endpoints(config.prefix, config.auth):
+        for at, route in enumerate(config.routes):
+            if endpoint.yields_to(route.path):
+                msg = (
+                    f"takes the place of the gateway's own {endpoint.path}, and of what is below it"
+                )
+                advice = "manage users with `propylon user`, or give the route another path"
+                yield ("routes", at, "path"), f"{msg}; {advice}"
+                return
 
 
 def _never_opening_breaker(name: str, circuit: CircuitConfig) -> Iterator[Finding]:

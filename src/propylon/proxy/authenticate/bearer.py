@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from propylon.errors import AuthError
 from propylon.proxy.authenticate.verify import Verifier
 from propylon.proxy.challenge import invalid, missing
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.wire.grammar import BEARER
 from propylon.wire.message import Request
 
-__all__ = ["Bearer"]
+__all__ = ["Bearer", "Offered"]
 
 # The token in a form or in the query (RFC 6750, 2.2 and 2.3) is not looked for: those end up in logs and in browsers'
 # histories.
@@ -47,6 +48,26 @@ class Bearer:
                 return cached.principal
         verified = await self._verifier.verify(_token(sent))
         return verified.principal
+
+
+class Offered:
+    """The authenticate stage of an endpoint that needs no token, and where a bad one is no reason to refuse.
+
+    A client logs out with its refresh token, and its access token has usually expired by then (RFC 7009, 2.1).
+    """
+
+    __slots__ = ("_bearer",)
+
+    def __init__(self, verifier: Verifier) -> None:
+        """Verify tokens with `verifier`."""
+        self._bearer = Bearer(verifier, required=False)
+
+    async def __call__(self, request: Request) -> Principal:
+        """Return the principal of the request; anonymous for a missing or bad token. Raises ServiceUnavailable."""
+        try:
+            return await self._bearer(request)
+        except AuthError:
+            return ANONYMOUS
 
 
 def _token(sent: list[bytes]) -> bytes:

@@ -63,3 +63,6 @@ class Revocations(Protocol):
 
     def revoked(self, verified: Verified, digest: Callable[[], str]) -> bool:
         """Tell whether the token is revoked; `digest` identifies one that has no id."""
+
+    def note(self, verified: Verified, digest: Callable[[], str]) -> None:
+        """Take note of a verified token that does not say when it was issued."""

@@ -126,6 +126,8 @@ class Verifier:
                 self._cache.put(token, verified)
             else:
                 verified = await self._introspect(token)
+            if verified.issued is None:
+                self._revocations.note(verified, lambda: digest(token))
             if self._revocations.revoked(verified, lambda: digest(token)):
                 raise invalid(reason="revoked")
         return verified

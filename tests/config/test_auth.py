@@ -134,7 +134,7 @@ ONE_PROBLEM = {
     "secret: 12345": "secret: must be text, not a number; put it in quotes",
     "secret: [x]": "secret: must be text, not a list",
     f"secret: {SECRET}, jwks_url: https://a": "jwks_url: only one of secret,"
-    " public_key, jwks_url can be set, and secret is set, too",
+    " public_key, jwks_url, discovery_url can be set, and secret is set, too",
     f"secret: {SECRET}, algorithms: [HS256, RS256]": "algorithms: RS256 needs a public key;"
     " with a secret write HS256, HS384, HS512",
     "jwks_url: https://a, algorithms: [HS256]": "algorithms: HS256 needs a secret:"

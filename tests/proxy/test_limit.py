@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon.errors import RateLimited
-from propylon.proxy.limit import Buckets, Limit, by_client, by_route, subnet
+from propylon.names.addresses import subnet
+from propylon.proxy.limit import Buckets, Limit, by_client, by_route
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.wire.headers import values
 from tests.proxy.doubles import request, run

@@ -157,6 +157,8 @@ def issuer_of(auth: AuthConfig) -> Issuer | None:
         audience=auth.jwt.audience[:1],
         scopes_claim=_claim("scopes", auth.jwt.scopes_claim),
         roles_claim=_claim("roles", auth.jwt.roles_claim),
+        subject_claim=_claim("sub", auth.jwt.subject_claim),
+        kind=auth.jwt.require_typ or "JWT",
     )
 
 

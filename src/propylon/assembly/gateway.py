@@ -123,9 +123,7 @@ class Gateway:
 
     def _awaited_keys(self) -> str | None:
         verifying = None if self._running is None else self._running.authentication
-        if verifying is None or verifying.published is None:
-            return None
-        return verifying.published.missing
+        return None if verifying is None else verifying.missing
 
     def _awaited_news(self) -> str | None:
         if self._running is None or self._token_services is None:

@@ -19,7 +19,7 @@ from propylon.assembly.carry import ServiceSet
 from propylon.assembly.membership import Membership
 from propylon.assembly.reload import needs_restart
 from propylon.compile.limits import compile_limit
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_table
+from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, allows_credentials, compile_table
 from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import Endpoint
@@ -153,7 +153,7 @@ class Running:
             log.warning("reload: %s takes effect with the next start", key)
         services = self._services.plan(loaded.config.services, self._dependencies)
         authentication = self.authentication
-        if loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug:
+        if _verifies_otherwise(loaded.config, self.config):
             authentication = self._authenticated(loaded.config)
         self._switch(loaded, authentication, services)
         log.warning(
@@ -181,11 +181,12 @@ class Running:
 
     def _verify_with(self, authentication: Authentication | None) -> None:
         old, self.authentication = self.authentication, authentication
-        published = None if authentication is None else authentication.published
-        if old is not None and old.published is not None and old.published is not published:
-            old.published.close()
-        if published is not None:
-            published.start()
+        published = () if authentication is None else authentication.key_sets
+        for keys in () if old is None else old.key_sets:
+            if keys not in published:
+                keys.close()
+        for keys in published:
+            keys.start()
 
     def _create(self, name: str) -> Service:
         """Make a service that nobody wrote down, for somebody who has registered."""
@@ -255,6 +256,7 @@ class Running:
             time.time,
             debug=config.debug,
             before=self.authentication,
+            trusted_origin=allows_credentials(config.cors),
         )
 
     def _edge(self) -> EdgeState:
@@ -291,6 +293,11 @@ class Running:
         self._pools.close()
         self._log.close()
         self._writer.close()
+
+
+def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
+    """Tell whether tokens are verified otherwise: CORS decides which pages may send one in a cookie."""
+    return (new.auth, new.debug, new.cors) != (old.auth, old.debug, old.cors)
 
 
 def _trust(config: GatewayConfig) -> Trust:

@@ -1,28 +1,33 @@
 """Compile the `auth` section into a verifier of tokens.
 
-A verifier has at most one source of keys (a secret, a public key or a published key set), and at most one introspection
-endpoint. After a reload, a key set that is still the configured one is kept with its keys, so that no request waits.
+Each entry of `auth.jwt` becomes a `Trust`: a source of keys (a secret, a public key or a published key set), and the rules
+for what these keys sign. There is at most one introspection endpoint. After a reload, a key set that is still the configured
+one is kept with its keys, so that no request waits.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import quote, quote_plus
 
-from propylon.config.models.auth import AuthConfig, IntrospectionConfig
+from propylon.compile.carriers import compile_carriers
+from propylon.config.models.auth import AuthConfig, IntrospectionConfig, JwtConfig
 from propylon.proxy.authenticate import anonymous, introspection, jwks
 from propylon.proxy.authenticate.bearer import Bearer
+from propylon.proxy.authenticate.carriers import Carrier, SiteGuard, TokenFinder
 from propylon.proxy.authenticate.claims import Rules
+from propylon.proxy.authenticate.discovery import Discovery
 from propylon.proxy.authenticate.introspection import Introspection
 from propylon.proxy.authenticate.jwks import PublishedKeys
-from propylon.proxy.authenticate.keys import from_pem, from_secret
+from propylon.proxy.authenticate.keys import UnusableKeys, from_pem, from_secret
 from propylon.proxy.authenticate.revocation import Revocations
-from propylon.proxy.authenticate.verify import FixedKeys, KeySource, Verifier
+from propylon.proxy.authenticate.shares import SLOTS
+from propylon.proxy.authenticate.trust import KeySource, Trust
+from propylon.proxy.authenticate.verify import FixedKeys, Verifier
 from propylon.proxy.route import Authenticate
-from propylon.upstream.dial import Address
 from propylon.upstream.fetch import Fetched
 from propylon.upstream.ports import Upstream
 from propylon.upstream.site import Connect, Site
@@ -30,26 +35,53 @@ from propylon.upstream.site import Connect, Site
 __all__ = ["Authentication", "compile_authentication"]
 
 _KEY_SET = b"application/jwk-set+json, application/json"
-# Connections to the introspection endpoint. A question beyond them waits for one, or the client gets 503.
-_MAX_INTROSPECTIONS = 64
+_JSON = b"application/json"
+
+
+def _no_origin(origin: bytes) -> bool:  # noqa: ARG001
+    """Trust the pages of no other origin."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """A verifier of tokens, and the upstreams that it fetches keys or answers from."""
+    """A verifier of tokens, and what it fetches keys or answers from."""
 
     verifier: Verifier
-    published: PublishedKeys | None = None
-    upstreams: tuple[Upstream, ...] = ()
+    key_sets: tuple[PublishedKeys, ...] = ()
+    asked: tuple[Upstream, ...] = ()
+    carriers: tuple[Carrier, ...] = ()
+    guard: SiteGuard = SiteGuard(_no_origin)
+
+    @property
+    def published(self) -> PublishedKeys | None:
+        """The first of the key sets; None if there is none."""
+        return next(iter(self.key_sets), None)
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """The upstreams in use now; a provider's document may name others later."""
+        return (*self.asked, *(up for keys in self.key_sets for up in keys.upstreams))
+
+    @property
+    def missing(self) -> str | None:
+        """What `/readyz` waits for while a key set is missing; None if there is none missing."""
+        return next((keys.missing for keys in self.key_sets if keys.missing is not None), None)
 
     @property
     def stages(self) -> Mapping[str, Authenticate]:
         """The authenticate stage for each value of a route's `auth`."""
         return {
             "none": anonymous,
-            "optional": Bearer(self.verifier, required=False),
-            "required": Bearer(self.verifier, required=True),
+            "optional": self._stage(required=False),
+            "required": self._stage(required=True),
         }
+
+    def _stage(self, *, required: bool) -> Authenticate:
+        # Nearly everywhere tokens are in the header Authorization, and nothing has to be searched.
+        if not self.carriers:
+            return Bearer(self.verifier, required=required)
+        return TokenFinder(self.verifier, self.carriers, self.guard, required=required)
 
 
 def compile_authentication(
@@ -60,76 +92,120 @@ def compile_authentication(
     *,
     debug: bool = False,
     before: Authentication | None = None,
+    trusted_origin: Callable[[bytes], bool] = _no_origin,
 ) -> Authentication | None:
     """Return the verifier that `config` describes; None if neither keys nor introspection are configured.
 
     A published key set is fetched after it is started, not here. `before` is the verifier of the configuration before
-    a reload: its key set is kept if `jwks_url` and `algorithms` are unchanged.
+    a reload: each of its key sets is kept if address and `algorithms` are unchanged. `trusted_origin` tells whether pages of
+    an origin may send requests with the cookie that holds the token.
     """
-    rules = Rules(
-        issuers=frozenset(config.jwt.issuer),
-        audiences=frozenset(config.jwt.audience),
-        leeway=config.jwt.leeway,
-        scopes_claims=config.jwt.scopes_claim,
-        roles_claims=config.jwt.roles_claim,
-    )
-    upstreams: list[Upstream] = []
-
-    def connect_and_record(address: Address, limit: int) -> Upstream:
-        upstreams.append(connect(address, limit))
-        return upstreams[-1]
-
+    trusts = [Trust(_rules(jwt, config), discovers=_discovers(jwt)) for jwt in config.jwt.entries]
+    for trust, jwt in zip(trusts, config.jwt.entries, strict=True):
+        learn = partial(_learn, trust, trusts)
+        kept = _kept_key_set(jwt, before)
+        if kept is not None and kept.discovery is not None:
+            kept.discovery.teach(learn)
+        trust.source = kept or _source(jwt, connect, learn, debug=debug)
+    asked: list[Upstream] = []
     opaque = None
     if config.introspection.url is not None:
-        url = config.introspection.url
-        opaque = _introspection(config.introspection, url, connect_and_record, rules, clock)
-    source = _kept_key_set(config, before) or _source(config, connect_and_record, debug=debug)
-    if source is None and opaque is None:
+        site = Site(config.introspection.url, connect, SLOTS)
+        asked.append(site.upstream)
+        opaque = _introspection(config.introspection, site, trusts, clock)
+    if opaque is None and all(trust.source is None for trust in trusts):
         return None
-    verifier = Verifier(source, opaque, rules, revocations, clock)
-    published = source if isinstance(source, PublishedKeys) else None
-    if published is not None:
-        published.on_change = verifier.forget
-    if before is not None and published is not None and published is before.published:
-        upstreams.extend(published.upstreams)
-    return Authentication(verifier, published, tuple(upstreams))
+    verifier = Verifier(trusts, opaque, revocations, clock)
+    key_sets = tuple(_key_sets(trusts))
+    for keys in key_sets:
+        keys.on_change = verifier.forget
+    return Authentication(
+        verifier, key_sets, tuple(asked), compile_carriers(config), SiteGuard(trusted_origin)
+    )
 
 
-def _kept_key_set(config: AuthConfig, before: Authentication | None) -> PublishedKeys | None:
+def _rules(jwt: JwtConfig, config: AuthConfig) -> Rules:
+    return Rules(
+        issuers=frozenset(jwt.issuer),
+        audiences=frozenset(jwt.audience),
+        leeway=jwt.leeway,
+        scopes_claims=jwt.scopes_claim,
+        roles_claims=jwt.roles_claim,
+        subject_claims=jwt.subject_claim,
+        required_type=jwt.require_typ or "",
+        tells_issuer=config.several_issuers,
+    )
+
+
+def _discovers(jwt: JwtConfig) -> bool:
+    """Tell whether the issuer is read from the provider's document; one that the operator wrote stands."""
+    return jwt.discovery_url is not None and not jwt.issuer
+
+
+def _learn(trust: Trust, trusts: Iterable[Trust], issuer: str) -> None:
+    """Take the issuer of an entry from its provider's document. Raises UnusableKeys."""
+    if not trust.discovers:
+        return
+    # A provider that called itself by another one's name could sign tokens for that one's users.
+    if any(issuer in other.issuers for other in trusts if other is not trust):
+        msg = "the discovery document names an issuer that another entry of auth.jwt has"
+        raise UnusableKeys(msg)
+    if trust.issuers != {issuer}:
+        trust.rules = replace(trust.rules, issuers=frozenset({issuer}))
+
+
+def _key_sets(trusts: Iterable[Trust]) -> Iterable[PublishedKeys]:
+    return (trust.source for trust in trusts if isinstance(trust.source, PublishedKeys))
+
+
+def _origin(jwt: JwtConfig) -> object:
+    """Return what is equal for two entries that follow the same key set."""
+    return (jwt.jwks_url, jwt.discovery_url, jwt.algorithms)
+
+
+def _kept_key_set(jwt: JwtConfig, before: Authentication | None) -> PublishedKeys | None:
     """Return the key set that is in use already, if it is still the configured one."""
-    if before is None or before.published is None:
-        return None
-    known = before.published
-    return known if known.origin == (config.jwt.jwks_url, config.jwt.algorithms) else None
+    known = () if before is None else before.key_sets
+    return next((keys for keys in known if keys.origin == _origin(jwt)), None)
 
 
-def _source(config: AuthConfig, connect: Connect, *, debug: bool) -> KeySource | None:
-    jwt = config.jwt
+def _source(
+    jwt: JwtConfig, connect: Connect, learn: Callable[[str], None], *, debug: bool
+) -> KeySource | None:
     if jwt.secret is not None:
         secret = jwt.secret.get_secret_value().encode("utf-8")
         return FixedKeys(from_secret(secret, jwt.algorithms, allow_short=debug))
     if jwt.public_key is not None:
         return FixedKeys(from_pem(jwt.public_key, jwt.algorithms))
+    if jwt.discovery_url is not None:
+        discovery = Discovery(jwt.discovery_url, partial(_ask, connect), learn)
+        return PublishedKeys(
+            discovery.fetch, jwt.algorithms, origin=_origin(jwt), discovery=discovery
+        )
     if jwt.jwks_url is None:
         return None
-    site = Site(jwt.jwks_url, connect, 1)
-    ask = partial(site.get, _KEY_SET, within=jwks.TIMEOUT, limit=jwks.LARGEST)
-    origin = (jwt.jwks_url, jwt.algorithms)
-    return PublishedKeys(ask, jwt.algorithms, origin=origin, upstreams=(site.upstream,))
+    ask, upstream = _ask(connect, jwt.jwks_url, _KEY_SET)
+    return PublishedKeys(ask, jwt.algorithms, origin=_origin(jwt), upstreams=(upstream,))
+
+
+def _ask(
+    connect: Connect, url: str, accept: bytes = _KEY_SET
+) -> tuple[Callable[[], Awaitable[Fetched]], Upstream]:
+    """Return what fetches a document, and the upstream that it asks."""
+    site = Site(url, connect, 1)
+    return partial(site.get, accept, within=jwks.TIMEOUT, limit=jwks.LARGEST), site.upstream
 
 
 def _introspection(
     config: IntrospectionConfig,
-    url: str,
-    connect: Connect,
-    rules: Rules,
+    site: Site,
+    trusts: Sequence[Trust],
     clock: Callable[[], float],
 ) -> Introspection:
-    site = Site(url, connect, _MAX_INTROSPECTIONS)
     secret = config.client_secret.get_secret_value() if config.client_secret is not None else ""
     identity = _basic(config.client_id, secret) if config.client_id is not None else b""
     ask = partial(_ask_about, site, identity)
-    return Introspection(ask, rules, ttl=config.cache, clock=clock)
+    return Introspection(ask, trusts, ttl=config.cache, clock=clock)
 
 
 async def _ask_about(site: Site, identity: bytes, token: bytes) -> Fetched:
@@ -137,7 +213,7 @@ async def _ask_about(site: Site, identity: bytes, token: bytes) -> Fetched:
     form = f"token={quote(token, safe='')}&token_type_hint=access_token".encode("ascii")
     return await site.post_form(
         form,
-        b"application/json",
+        _JSON,
         identity,
         within=introspection.TIMEOUT,
         limit=introspection.LARGEST,

@@ -7,10 +7,11 @@ and service are merged, a route gets only the stages that it uses. A request dec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from propylon.compile.carriers import about_caller, compile_hiding, vouched_names
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.endpoints import Access, Endpoint
 from propylon.config.models.schema import BUILTIN_SERVICE, GatewayConfig, RouteConfig
@@ -35,7 +36,7 @@ from propylon.services.service import Fleet, Instance, Service
 from propylon.upstream.ports import Timeouts, Upstream
 from propylon.wire.headers import render
 
-__all__ = ["BUILTIN_SERVICE", "Parts", "access_of", "compile_table"]
+__all__ = ["BUILTIN_SERVICE", "Parts", "access_of", "allows_credentials", "compile_table"]
 
 _WILDCARD = "://*."
 _OPTIONAL = Privacy("optional")
@@ -91,6 +92,7 @@ class _Compiler:
     config: GatewayConfig
     parts: Parts
     authenticate: Mapping[str, Authenticate]
+    vouched: tuple[bytes, ...]
 
     def routes(self, written: RouteConfig, service: Service) -> Iterable[Route]:
         segments = _segments(written.path, exact=written.exact)
@@ -100,7 +102,7 @@ class _Compiler:
             Route,
             name=written.name or written.path,
             service=service,
-            authenticate=self.authenticate[written.auth],
+            authenticate=about_caller(self.authenticate[written.auth], written, self.config),
             authorize=permitted(written.scopes, written.roles),
             circuit=written.circuit,
             forward=self.parts.forward,
@@ -108,6 +110,8 @@ class _Compiler:
             max_body=self.config.server.max_body if written.max_body is None else written.max_body,
             replaced=len(segments) if replaces else 0,
             replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
+            vouched=self.vouched,
+            hide_tokens=compile_hiding(self.config, written.service),
             request_remove=_names(rules.request.remove, rules.request.set),
             request_set=_lines(_split(rules.request.set, protected=False)),
             request_overrides=_overrides(rules.request.set),
@@ -165,6 +169,7 @@ class _Compiler:
             authenticate=self.authenticate[auth],
             authorize=authorize,
             forward=self.parts.forward,
+            vouched=self.vouched,
             timeouts=service.timeouts,
             max_body=self.config.server.max_body if largest is None else largest,
             response_remove=_replaced(self.config.cors),
@@ -175,7 +180,7 @@ class _Compiler:
 
 def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Service]) -> Table:
     """Return the table of all routes, including those of the built-in endpoints."""
-    compiler = _Compiler(config, parts, parts.authenticate)
+    compiler = _Compiler(config, parts, parts.authenticate, vouched_names(config))
     routes = list(compiler.builtin_routes())
     for written in config.routes:
         routes.extend(compiler.routes(written, services[written.service]))
@@ -188,6 +193,14 @@ def access_of(route: Route) -> Access:
     if route.authorize is not anybody:
         return next(matching, "known")
     return "public" if route.authenticate is anonymous else "known"
+
+
+def allows_credentials(written: CorsConfig) -> Callable[[bytes], bool]:
+    """Return what tells whether CORS allows pages of an origin to send requests with cookies."""
+    cors = _cors(written)
+    if cors is None or not cors.credentials:
+        return lambda _origin: False
+    return cors.allows
 
 
 def _cors(written: CorsConfig) -> Cors | None:

@@ -14,7 +14,7 @@ from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.services.service import Instance
 from propylon.upstream.ports import Outgoing
 from propylon.wire.grammar import MAX_FORWARDS
-from propylon.wire.headers import render, without
+from propylon.wire.headers import render, without, without_spellings
 from propylon.wire.message import Request
 
 __all__ = ["address", "hops", "outgoing"]
@@ -65,6 +65,10 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
     block = request.block
     if not route.service.forward_token and b"authorization" in request.special:
         block = _tokenless(request)
+    if route.hide_tokens is not None:
+        block = route.hide_tokens(block)
+    if route.vouched:
+        block = without_spellings(block, route.vouched)
     if route.request_remove:
         block = without(block, route.request_remove)
     host = origin.host or request.host

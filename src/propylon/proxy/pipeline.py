@@ -63,8 +63,8 @@ class Pipeline:
             route = exchange.route = self.table.match(request)
             if request.private or route.privacy_applies:
                 exchange.privacy = route.privacy(request)
-            principal = exchange.principal = await route.authenticate(request)
             origin = downstream.origin
+            principal = exchange.principal = await route.authenticate(request, origin.client)
             # Where a proxy forwards, the socket's address says nothing about the client.
             direct = origin.client == origin.peer and (
                 request.plain or _PROXY_HEADERS.isdisjoint(request.special)

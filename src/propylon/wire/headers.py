@@ -28,6 +28,7 @@ __all__ = [
     "tokens",
     "values",
     "without",
+    "without_spellings",
 ]
 
 # Values of the headers that mean something to a gateway, by lower-case name, in the order of the
@@ -66,6 +67,16 @@ def without(block: bytes, names: Iterable[bytes]) -> bytes:
     wanted = frozenset(names)
     lines = block.split(b"\r\n")
     return b"\r\n".join([line for line in lines if line.partition(b":")[0].lower() not in wanted])
+
+
+def without_spellings(block: bytes, names: Iterable[bytes]) -> bytes:
+    """Return the block without the lines that have one of these names, also with `_` for `-`."""
+    # CGI, WSGI and PHP read `X_Tenant` and `X-Tenant` as one variable.
+    wanted = frozenset(name.replace(b"_", b"-") for name in names)
+    lines = block.split(b"\r\n")
+    return b"\r\n".join(
+        [line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") not in wanted]
+    )
 
 
 def tokens(lines: Iterable[bytes]) -> list[bytes]:

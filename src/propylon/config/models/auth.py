@@ -6,14 +6,16 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SecretStr,
+    TypeAdapter,
     ValidationInfo,
     field_validator,
 )
 
 from propylon.config.models.base import ConfigModel, OneOrMany, as_list, blank_to_none
 from propylon.config.models.keys import check_secret, fitting_algorithms
-from propylon.config.models.syntax import check_document_url
+from propylon.config.models.syntax import check_carrier, check_document_url, check_token_type
 from propylon.config.models.units import Duration, Rate, Timeout, Whole, WrittenRate
 from propylon.proxy.authenticate.claims import MOST_LEEWAY
 
@@ -76,9 +78,35 @@ def _default_algorithms(data: dict[str, Any]) -> tuple[Algorithm, ...]:
     if data.get("public_key") is not None:
         fit = fitting_algorithms(data["public_key"], ASYMMETRIC)
         return tuple(name for name in ASYMMETRIC if name in fit)
-    return SYMMETRIC[:1] if data.get("jwks_url") is None else ASYMMETRIC
+    fetched = (data.get("jwks_url"), data.get("discovery_url"))
+    return SYMMETRIC[:1] if fetched == (None, None) else ASYMMETRIC
 
 
+def _not_empty(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        msg = "is empty; leave it out for sub"
+        raise ValueError(msg)
+    return names
+
+
+def _token_type(text: str | None) -> str | None:
+    return None if text is None else check_token_type(text)
+
+
+def _carriers(places: tuple[str, ...]) -> tuple[str, ...]:
+    if not places:
+        msg = "is empty; write header, cookie:NAME or header:NAME"
+        raise ValueError(msg)
+    for place in places:
+        check_carrier(place)
+    if len({place.lower() for place in places}) != len(places):
+        msg = "names the same place twice"
+        raise ValueError(msg)
+    return places
+
+
+# The keys of which an entry has one.
+KEYS = ("secret", "public_key", "jwks_url", "discovery_url")
 _DATABASES = ("sqlite:///", "sqlite+aiosqlite:///", "postgresql://", "postgresql+asyncpg://")
 Blank = BeforeValidator(blank_to_none)
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
@@ -108,13 +136,20 @@ class JwtConfig(ConfigModel):
         default=None,
         description="Instead of a secret: the URL where an identity provider publishes its keys.",
     )
+    discovery_url: Annotated[DocumentUrl | None, Blank] = Field(
+        default=None,
+        description="Instead of a secret: the URL of an identity provider's document, which ends with"
+        " /.well-known/openid-configuration. The gateway reads the issuer and the address of the keys from it.",
+    )
     algorithms: Algorithms = Field(
         default_factory=_default_algorithms,
         description="Algorithms that a token may be signed with. When not set: HS256 for a secret, else those that"
         " fit the key.",
     )
     issuer: OneOrMany = Field(
-        default=(), description="Accepted values of the claim iss, one or a list; any when not set."
+        default=(),
+        description="Accepted values of the claim iss, one or a list; any when not set. With discovery_url: the one in"
+        " the document.",
     )
     audience: OneOrMany = Field(
         default=(),
@@ -126,21 +161,54 @@ class JwtConfig(ConfigModel):
     )
     scopes_claim: OneOrMany = Field(
         default=("scope", "scopes"),
-        description="Claims with the scopes; the first one that a token has counts. When not set: scope, scopes.",
+        description="Claims with the scopes; all that a token has count. When not set: scope, scopes.",
     )
     roles_claim: OneOrMany = Field(
         default=("roles",),
-        description="Claims with the roles; realm_access.roles is a claim inside another. When not set: roles.",
+        description="Claims with the roles; all that a token has count. realm_access.roles is a claim inside another."
+        " When not set: roles.",
+    )
+    subject_claim: Annotated[OneOrMany, AfterValidator(_not_empty)] = Field(
+        default=("sub",),
+        description="Claims with the subject, one or a list; the first that a token has counts. user.id is a claim inside"
+        " another. When not set: sub.",
+    )
+    require_typ: Annotated[str | None, Blank, AfterValidator(_token_type)] = Field(
+        default=None,
+        description="The only typ that a token's header may have, such as at+jwt (RFC 9068). When not set: any that does"
+        " not name another kind of token.",
     )
 
-    @field_validator("public_key", "jwks_url")
+    # All entries of a list under `auth.jwt`; kept by the entry that signs.
+    _listed: tuple["JwtConfig", ...] = PrivateAttr(default=())
+
+    @property
+    def entries(self) -> tuple["JwtConfig", ...]:
+        """All entries of `auth.jwt`, in the order of the file."""
+        return self._listed or (self,)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the file has a list of entries."""
+        return bool(self._listed)
+
+    def listed(self, entries: "tuple[JwtConfig, ...]") -> "JwtConfig":
+        """Return this entry as the one that stands for the whole list."""
+        copy = self.model_copy()
+        copy._listed = entries
+        return copy
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a key, or an address of keys."""
+        return any(getattr(self, name) is not None for name in KEYS)
+
+    @field_validator(*KEYS[1:])
     @classmethod
     def _one_key(cls, value: str | None, info: ValidationInfo) -> str | None:
-        others = [key for key in ("secret", "public_key") if info.data.get(key) is not None]
+        others = [key for key in KEYS if info.data.get(key) is not None]
         if value is not None and others:
-            msg = (
-                f"only one of secret, public_key, jwks_url can be set, and {others[0]} is set, too"
-            )
+            msg = f"only one of {', '.join(KEYS)} can be set, and {others[0]} is set, too"
             raise ValueError(msg)
         return value
 
@@ -161,7 +229,7 @@ def _check_fit(algorithms: tuple[str, ...], keys: dict[str, Any]) -> None:
     if secret is not None and others:
         msg = f"{others[0]} needs a public key; with a secret write {', '.join(SYMMETRIC)}"
         raise ValueError(msg)
-    if hmac and (others or public_key is not None or keys.get("jwks_url") is not None):
+    if hmac and (others or any(keys.get(name) is not None for name in KEYS[1:])):
         msg = f"{hmac[0]} needs a secret: with a public key for one, everyone could sign tokens"
         raise ValueError(msg)
     possible = others if public_key is None else fitting_algorithms(public_key, ASYMMETRIC)
@@ -239,10 +307,41 @@ class TokensConfig(ConfigModel):
     )
 
 
+_ENTRIES: TypeAdapter[tuple[JwtConfig, ...]] = TypeAdapter(tuple[JwtConfig, ...])
+
+
+def _one_or_several(written: object) -> object:
+    if not isinstance(written, list | tuple):
+        return written
+    if not written:
+        msg = "is an empty list; write an entry with a key, or leave it out"
+        raise ValueError(msg)
+    entries = _ENTRIES.validate_python(written)
+    # The entry that signs stands for all: the first with a secret.
+    signing = [entry for entry in entries if entry.secret is not None]
+    return (*signing, entries[0])[0].listed(entries)
+
+
+Jwt = Annotated[
+    JwtConfig,
+    BeforeValidator(_one_or_several, json_schema_input_type=JwtConfig | list[JwtConfig]),
+]
+
+
 class AuthConfig(ConfigModel):
     """Which tokens are accepted, and how the gateway issues its own."""
 
-    jwt: JwtConfig = Field(default=JwtConfig(), description="How signed tokens are verified.")
+    jwt: Jwt = Field(
+        default=JwtConfig(),
+        description="How signed tokens are verified. With several issuers: a list, an entry for each; the first with a"
+        " secret signs the gateway's own tokens.",
+    )
+    carriers: Annotated[OneOrMany, AfterValidator(_carriers)] = Field(
+        default=("header",),
+        alias="from",
+        description="Where the token is looked for, in this order: header (Authorization), cookie:NAME, header:NAME. When not"
+        " set: header.",
+    )
     introspection: IntrospectionConfig = Field(
         default=IntrospectionConfig(), description="The endpoint that is asked about opaque tokens."
     )
@@ -254,9 +353,17 @@ class AuthConfig(ConfigModel):
     @property
     def verifies(self) -> bool:
         """Whether there is a key or an introspection endpoint to verify tokens with."""
-        jwt = self.jwt
-        keys = (jwt.secret, jwt.public_key, jwt.jwks_url)
-        return self.introspection.url is not None or any(key is not None for key in keys)
+        return self.introspection.url is not None or any(jwt.verifies for jwt in self.jwt.entries)
+
+    @property
+    def issuers(self) -> tuple[str, ...]:
+        """The issuers that the file names, in its order."""
+        return tuple(issuer for jwt in self.jwt.entries for issuer in jwt.issuer)
+
+    @property
+    def several_issuers(self) -> bool:
+        """Whether tokens of more than one issuer are accepted: then a subject alone does not say who it is."""
+        return len(self.jwt.entries) > 1 or len(self.jwt.issuer) > 1
 
     @property
     def issues(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from propylon.config.models.syntax import (
+    check_claim_header,
     check_header_name,
     check_header_value,
     check_hostname,
@@ -15,6 +16,7 @@ from propylon.config.models.syntax import (
 )
 
 __all__ = [
+    "Claims",
     "ConfigModel",
     "HeaderName",
     "HeaderValue",
@@ -41,11 +43,8 @@ class ConfigModel(BaseModel):
     def _drop_empty(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        return {
-            key: value
-            for key, value in data.items()
-            if value is not None or key not in cls.model_fields
-        }
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        return {key: value for key, value in data.items() if value is not None or key not in known}
 
 
 def blank_to_none(value: object) -> object:
@@ -77,6 +76,8 @@ Network = Annotated[str, AfterValidator(check_network)]
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 HeaderValue = Annotated[str, AfterValidator(check_header_value)]
 Word = Annotated[str, Field(min_length=1)]
+Claims = dict[Annotated[str, AfterValidator(check_claim_header)], Word]
+"""Headers, and the dotted paths of the claims that they carry."""
 OneOrMany = Annotated[
     tuple[Word, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])
 ]

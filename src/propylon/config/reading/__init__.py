@@ -3,7 +3,8 @@
 - `load`: read all of it, in order.
 - `document`: read YAML with the line of every key; `expand`: replace `${VAR}` in values.
 - `environment`: read variables and `.env`; `keyfile`: read a public key from its file.
-- `check`: find conflicts between the parts; `credentials`: find weak and published secrets.
+- `check`: find conflicts between the parts; `credentials`: find weak and published secrets;
+  `issuers`: find entries of auth.jwt that contradict each other.
 - `warnings`: find what is valid and probably not meant.
 - `messages`: put pydantic's errors into plain words; `problems`: a problem and its place.
 """

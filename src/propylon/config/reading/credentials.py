@@ -7,7 +7,7 @@ from typing import Any
 from propylon.config.models.units import is_true
 from propylon.config.reading.problems import Finding, Path
 
-__all__ = ["ADVICE", "SECRET", "credential_findings", "suspicion", "weakness"]
+__all__ = ["ADVICE", "SECRET", "credential_findings", "jwt_entries", "suspicion", "weakness"]
 
 SECRET: Path = ("auth", "jwt", "secret")
 ADVICE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(48))"'
@@ -90,19 +90,33 @@ def weakness(secret: str, algorithms: Iterable[str]) -> str:
 
 def credential_findings(written: object) -> Iterator[Finding]:
     """Yield problems with the secrets of a raw configuration, whether the rest of it is valid or not."""
-    secret = _value_at(SECRET, written)
-    if isinstance(secret, str) and secret.strip():
+    signing = False
+    for path, entry in jwt_entries(written):
+        secret = entry.get("secret")
+        if not isinstance(secret, str) or not secret.strip():
+            continue
+        signing = True
         if not is_true(_value_at(("debug",), written)) and (
-            why := weakness(secret, _algorithms(written))
+            why := weakness(secret, _algorithms(entry))
         ):
-            yield SECRET, why
-    elif is_true(_value_at(("auth", "tokens", "enabled"), written)):
+            yield (*path, "secret"), why
+    if not signing and is_true(_value_at(("auth", "tokens", "enabled"), written)):
         msg = "needs a secret to sign with: set auth.jwt.secret, or JWT_SECRET_KEY"
         yield ("auth", "tokens", "enabled"), msg
 
 
-def _algorithms(written: object) -> list[str]:
-    names: Any = _value_at(("auth", "jwt", "algorithms"), written)
+def jwt_entries(written: object) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield each entry of `auth.jwt` of a raw configuration with its path: there may be one, or a list."""
+    found = _value_at(SECRET[:-1], written)
+    if isinstance(found, dict):
+        yield SECRET[:-1], found
+    for at, entry in enumerate(found) if isinstance(found, list) else ():
+        if isinstance(entry, dict):
+            yield (*SECRET[:-1], at), entry
+
+
+def _algorithms(entry: dict[str, Any]) -> list[str]:
+    names: Any = entry.get("algorithms")
     found = [names] if isinstance(names, str) else names
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 

@@ -15,7 +15,9 @@ from propylon.config.reading.problems import ConfigError, Path, Problem
 PREFIX = "PROPYLON_"
 FILE_VARIABLE = "PROPYLON_CONFIG"
 SECRET_VARIABLES = ("SECRET_KEY", "JWT_SECRET_KEY")  # the later one wins
-PUBLIC_KEYS: tuple[Path, ...] = (("auth", "jwt", "public_key"), ("auth", "jwt", "jwks_url"))
+JWT: Path = ("auth", "jwt")
+_PUBLIC = ("public_key", "jwks_url", "discovery_url")
+PUBLIC_KEYS: tuple[Path, ...] = tuple((*JWT, name) for name in _PUBLIC)
 # The text of these is taken as it is. Elsewhere a text that begins with a bracket is read as a list, but a secret may
 # begin with one.
 VERBATIM: tuple[Path, ...] = (
@@ -64,7 +66,7 @@ def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterat
         path = _path_of(name)
         if path:
             text = environ[name]
-            yield Setting(path, (text or None) if path in VERBATIM else _value(text), name)
+            yield Setting(path, (text or None) if _is_verbatim(path) else _value(text), name)
 
 
 def ignored_secrets(environ: Mapping[str, str], written: object) -> Container[str]:
@@ -73,6 +75,9 @@ def ignored_secrets(environ: Mapping[str, str], written: object) -> Container[st
     With a public key configured, SECRET_KEY belongs to another program. And JWT_SECRET_KEY wins over SECRET_KEY.
     """
     set_by_name = {_path_of(name) for name, text in environ.items() if text}
+    entries = _value_at(JWT, written)
+    if isinstance(entries, list) and all(map(_has_public_key, entries)):
+        return SECRET_VARIABLES
     if any(path in set_by_name or _value_at(path, written) for path in PUBLIC_KEYS):
         return SECRET_VARIABLES
     return SECRET_VARIABLES[:1] if environ.get(SECRET_VARIABLES[1]) else ()
@@ -86,6 +91,28 @@ def unbuilt_warnings(environ: Mapping[str, str]) -> Iterator[Problem]:
                 "is set, but this version of Propylon does not use it: it limits and shares nothing"
             )
             yield Problem(name, "", msg)
+
+
+def _is_verbatim(path: Path) -> bool:
+    # auth.jwt may be a list: PROPYLON_AUTH__JWT__0__SECRET.
+    return tuple(part for part in path if not str(part).isdigit()) in VERBATIM
+
+
+def secret_path(written: object) -> Path:
+    """Return the key that JWT_SECRET_KEY sets: `auth.jwt.secret`, or that of the entry that has no other key.
+
+    An entry without any key comes first, then the first that has a secret in the file.
+    """
+    entries = _value_at(JWT, written)
+    if not isinstance(entries, list):
+        return SECRET
+    keyless = [at for at, entry in enumerate(entries) if not _has_public_key(entry)]
+    bare = [at for at in keyless if not _value_at(("secret",), entries[at])]
+    return (*JWT, next(iter((*bare, *keyless)), 0), "secret")
+
+
+def _has_public_key(entry: object) -> bool:
+    return any(_value_at((name,), entry) for name in _PUBLIC)
 
 
 def _path_of(name: str) -> Path:

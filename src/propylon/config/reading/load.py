@@ -12,13 +12,16 @@ from pydantic import ValidationError
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.syntax import prefix_of
 from propylon.config.reading.check import cross_check
+from propylon.config.reading.credentials import SECRET
 from propylon.config.reading.document import Document, Unreadable, read
 from propylon.config.reading.environment import (
     FILE_VARIABLE,
+    SECRET_VARIABLES,
     Setting,
     ignored_secrets,
     locate,
     read_dotenv,
+    secret_path,
     services,
     settings,
     unbuilt_warnings,
@@ -139,6 +142,8 @@ class _Sources:
         """Apply one source; it wins over those before it."""
         for setting in layer:
             path = locate(setting.path, self._document.value)
+            if path == SECRET and setting.place in SECRET_VARIABLES:
+                path = secret_path(self._document.value)
             self._forget(path)
             self._others[path] = setting.place
             if not _put(self._document.value, path, setting.value):

@@ -28,11 +28,11 @@ class Bearer:
         self._verifier = verifier
         self._required = required
 
-    async def __call__(self, request: Request) -> Principal:
-        """Return the principal of the request.
+    async def __call__(self, request: Request, client: str = "") -> Principal:
+        """Return the principal of the request; `client` is the address that it came from.
 
-        Raises AuthError for a missing or bad token, and ServiceUnavailable when the keys or the
-        introspection endpoint are not available.
+        Raises AuthError for a missing or bad token, ServiceUnavailable when the keys or the introspection
+        endpoint are not available, and RateLimited for a client that brings too many unknown tokens at once.
         """
         sent = request.special.get(b"authorization")
         if sent is None:
@@ -45,7 +45,7 @@ class Bearer:
             cached = self._verifier.cached(value[7:])
             if cached is not None:
                 return cached.principal
-        verified = await self._verifier.verify(_token(sent))
+        verified = await self._verifier.verify(_token(sent), client)
         return verified.principal
 
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from propylon.errors import GatewayError
 from propylon.loop.tasks import spawn_forever
+from propylon.proxy.authenticate.discovery import Discovery
 from propylon.proxy.authenticate.keys import KeySet, UnusableKeys, from_jwks
 from propylon.upstream.fetch import Fetched
 from propylon.upstream.ports import Upstream
@@ -50,12 +51,14 @@ class PublishedKeys:
         cool_down: float = COOL_DOWN,
         origin: object = None,
         upstreams: tuple[Upstream, ...] = (),
+        discovery: Discovery | None = None,
     ) -> None:
         """`fetch` gets the document. `origin` is equal for two objects that follow the same set.
 
-        `upstreams` are the upstreams that `fetch` asks, for the owner of their connections.
+        `upstreams` are the upstreams that `fetch` asks, for the owner of their connections; a `discovery` has its own.
         """
-        self.upstreams = upstreams
+        self._upstreams = upstreams
+        self.discovery = discovery
         self.origin = origin
         self.keys: KeySet | None = None
         # Called when the keys have changed. Tokens verified with the old ones must be verified again.
@@ -78,6 +81,11 @@ class PublishedKeys:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """The upstreams that are asked."""
+        return self._upstreams if self.discovery is None else self.discovery.upstreams
 
     def note_unknown_key(self) -> None:
         """Fetch the set soon, because a token names a key that is not in it."""

@@ -1,0 +1,72 @@
+"""Compile `auth.from`, the places where tokens are looked for, and the claims that a service gets as headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from propylon.config.models.auth import AuthConfig
+from propylon.config.models.routes import RouteConfig
+from propylon.config.models.schema import GatewayConfig
+from propylon.proxy.authenticate.accepted import AcceptedIssuers
+from propylon.proxy.authenticate.carriers import Authorization, Carrier, Cookie, Header, hidden
+from propylon.proxy.authenticate.claim_headers import ClaimHeaders
+from propylon.proxy.route import Authenticate
+
+__all__ = ["about_caller", "compile_carriers", "compile_hiding", "vouched_names"]
+
+_ONLY_HEADER = ("header",)
+
+
+def compile_carriers(config: AuthConfig) -> tuple[Carrier, ...]:
+    """Return the places where tokens are looked for; empty for the header Authorization alone."""
+    return () if config.carriers == _ONLY_HEADER else tuple(map(_carrier, config.carriers))
+
+
+def _carrier(written: str) -> Carrier:
+    kind, _, name = written.partition(":")
+    if kind == "cookie":
+        return Cookie(name)
+    return Header(name.lower().encode("ascii")) if name else Authorization()
+
+
+def compile_hiding(config: GatewayConfig, service: str) -> Callable[[bytes], bytes] | None:
+    """Return what takes the tokens out of a block for a service with `forward_token: false`.
+
+    None if there is no place but the header Authorization, which `outgoing` takes out by itself.
+    """
+    carriers = compile_carriers(config.auth)
+    written = config.services.get(service)
+    if not carriers or written is None or written.forward_token:
+        return None
+    return hidden(carriers)
+
+
+def vouched_names(config: GatewayConfig) -> tuple[bytes, ...]:
+    """Return the headers that carry claims on any route, in lower case.
+
+    What a client sends under these names is removed on every route: a service that trusts X-Tenant would otherwise
+    believe the client wherever another route leads to it.
+    """
+    claims = [service.claims for service in config.services.values()]
+    claims += [route.claims for route in config.routes]
+    return tuple(sorted({name.lower().encode("ascii") for some in claims for name in some}))
+
+
+def about_caller(stage: Authenticate, route: RouteConfig, config: GatewayConfig) -> Authenticate:
+    """Return the authenticate stage of a route, with the route's `issuers` and the claims that its service gets."""
+    if route.auth == "none":
+        return stage
+    if route.issuers:
+        stage = AcceptedIssuers(stage, route.issuers)
+    claims = dict(_claims(route, config))
+    return ClaimHeaders(stage, claims.values()) if claims else stage
+
+
+def _claims(route: RouteConfig, config: GatewayConfig) -> Iterable[tuple[str, tuple[str, str]]]:
+    service = config.services.get(route.service)
+    # What the operator sets by hand replaces the claim, as it does with the gateway's other headers.
+    set_by_hand = {name.lower() for name in route.headers.request.set}
+    for claims in (service.claims if service is not None else {}, route.claims):
+        for header, path in claims.items():
+            if header.lower() not in set_by_hand:
+                yield header.lower(), (header, path)

@@ -12,7 +12,7 @@ from propylon.proxy.authenticate.carriers import Authorization, Carrier, Cookie,
 from propylon.proxy.authenticate.claim_headers import ClaimHeaders
 from propylon.proxy.route import Authenticate
 
-__all__ = ["about_caller", "compile_carriers", "compile_hiding", "vouched_names"]
+__all__ = ["about_caller", "compile_carriers", "compile_hiding", "passed_claims", "vouched_names"]
 
 _ONLY_HEADER = ("header",)
 
@@ -58,8 +58,15 @@ def about_caller(stage: Authenticate, route: RouteConfig, config: GatewayConfig)
         return stage
     if route.issuers:
         stage = AcceptedIssuers(stage, route.issuers)
-    claims = dict(_claims(route, config))
-    return ClaimHeaders(stage, claims.values()) if claims else stage
+    claims = passed_claims(route, config)
+    return ClaimHeaders(stage, claims.items()) if claims else stage
+
+
+def passed_claims(route: RouteConfig, config: GatewayConfig) -> dict[str, str]:
+    """Return the paths of the claims that a route's service gets, by header; the route's come over the service's."""
+    if route.auth == "none":
+        return {}
+    return dict(dict(_claims(route, config)).values())
 
 
 def _claims(route: RouteConfig, config: GatewayConfig) -> Iterable[tuple[str, tuple[str, str]]]:

@@ -102,5 +102,5 @@ class Revoker(Protocol):
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke tokens; a revocation of many tokens also ends their logins."""
 
-    async def since(self, subject: str) -> float:
-        """Return the moment before which all tokens of the subject are revoked; -inf if there is none."""
+    async def since(self, subject: str, issuer: str = "") -> float:
+        """Return the moment before which all tokens of this issuer's subject are revoked; -inf if there is none."""

@@ -55,13 +55,21 @@ class RevocationEndpoint:
             verified = await self._verify(token)
         except AuthError:
             return
-        _check_owner(caller, verified.principal.subject)
+        # Another issuer's subject of the same name is another person.
+        if caller.caller != verified.principal.caller and ADMIN not in caller.scopes:
+            raise _not_allowed()
         await self._revoker.revoke(of_token(verified, partial(digest, token)))
 
     async def revoke_many(
-        self, subject: str | None, issued_before: str | None, caller: Principal
+        self,
+        subject: str | None,
+        issued_before: str | None,
+        caller: Principal,
+        issuer: str | None = None,
     ) -> None:
         """Revoke all tokens, or all of a subject, that were issued before a moment; by default now.
+
+        With an issuer: only those of that issuer's subject.
 
         Raises Forbidden if the caller has no scope `admin`, InvalidFields for a bad or future moment.
         """
@@ -73,7 +81,7 @@ class RevocationEndpoint:
             # It would refuse every new token until then, the operator's own included.
             raise _invalid_moment(_FUTURE)
         await self._revoker.revoke(
-            of_all(moment) if subject is None else of_subject(subject, moment)
+            of_all(moment) if subject is None else of_subject(subject, moment, issuer)
         )
 
 

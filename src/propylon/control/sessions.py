@@ -97,7 +97,7 @@ class Sessions:
             scopes=scopes,
             roles=account.roles,
             email=account.email,
-            after=await self._revoker.since(account.username),
+            after=await self._revoker.since(account.username, issuer.issuer or ""),
         )
 
     async def _end_login(self, grant: Grant, reason: str) -> AuthError:

@@ -29,6 +29,7 @@ from propylon.proxy.principal import Principal
 __all__ = ["router"]
 
 _ONE_OR_MANY = "send a token, or subject and issued_before: not both"
+_NEEDS_SUBJECT = "needs a subject beside it"
 _MISSING = "Field required"  # pydantic's words
 
 
@@ -92,10 +93,12 @@ def _add_revoke(routes: APIRouter, revocation: RevocationEndpoint) -> None:
         caller: Annotated[Principal, current_principal],
     ) -> Response:
         await _check_once(request)
-        if form.subject is not None or form.issued_before is not None:
+        if any(part is not None for part in (form.subject, form.issuer, form.issued_before)):
             if form.token is not None:
                 raise _invalid_form(token=_ONE_OR_MANY)
-            await revocation.revoke_many(form.subject, form.issued_before, caller)
+            if form.issuer is not None and form.subject is None:
+                raise _invalid_form(issuer=_NEEDS_SUBJECT)
+            await revocation.revoke_many(form.subject, form.issued_before, caller, form.issuer)
         else:
             (token,) = _required(token=form.token)
             await revocation.revoke_token(token, caller)

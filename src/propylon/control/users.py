@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -15,14 +16,21 @@ from propylon.proxy.principal import Principal
 __all__ = ["router"]
 
 
-def router(prefix: str, accounts: Accounts | None) -> APIRouter:
-    """Return the endpoints under `{prefix}/users`. Without accounts they answer from the token's claims."""
+def router(
+    prefix: str, accounts: Accounts | None, own_issuer: Callable[[], str] = lambda: ""
+) -> APIRouter:
+    """Return the endpoints under `{prefix}/users`. Without accounts they answer from the token's claims.
+
+    `own_issuer` returns the issuer that the gateway's own tokens name; empty if they name none.
+    """
     routes = APIRouter(prefix=f"{prefix}/users", tags=["users"])
 
     @routes.get("/me", summary="The user who is asking")
     async def me(response: Response, principal: Annotated[Principal, require_scopes("read")]) -> Me:
         response.headers["Cache-Control"] = "no-store"
-        account = None if accounts is None else await accounts.find(principal.subject)
+        # Another issuer's subject may have the name of one of our users, and is another person.
+        ours = accounts is not None and principal.issuer == own_issuer()
+        account = await accounts.find(principal.subject) if accounts is not None and ours else None
         # Names are looked up in any capitals. So a token of another issuer, for "Ann", must not get the record
         # of our user "ann".
         if account is None or account.username != principal.subject:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from propylon.proxy.authenticate.revocation import Kind, Revocation
+from propylon.proxy.authenticate.revocation import Kind, Revocation, caller_value
 from propylon.stores import tables
 from propylon.stores.database import Database
 from propylon.stores.memory import MemoryRevocations
@@ -37,6 +37,8 @@ class RevocationJournal:
         self._database = database
         self._memory = memory
         self._clock = clock
+        # The issuer that the gateway's own tokens name; logins are its own. Empty: they name none.
+        self.own_issuer = ""
         self._last_read = 0
         self._gaps: frozenset[int] = frozenset()
 
@@ -86,16 +88,16 @@ class RevocationJournal:
         async with self._database.writing() as connection:
             await self.write(connection, (revocation,))
 
-    async def since(self, subject: str) -> float:
-        """Return the moment before which no token of the subject is valid; -inf if there is none."""
+    async def since(self, subject: str, issuer: str = "") -> float:
+        """Return the moment before which no token of this issuer's subject is valid; -inf if there is none."""
         await self.catch_up()
-        return await self._memory.since(subject)
+        return await self._memory.since(subject, issuer)
 
     async def write(self, connection: AsyncConnection, revocations: Iterable[Revocation]) -> None:
         """Write revocations within the caller's transaction; the caller calls `apply` after its commit."""
         for revocation in revocations:
             await connection.execute(insert(tables.revocations).values(self._values(revocation)))
-            await _end_logins(connection, revocation)
+            await _end_logins(connection, revocation, self.own_issuer)
 
     def apply(self, revocations: Iterable[Revocation]) -> None:
         """Put revocations that were written into force in this worker."""
@@ -116,7 +118,9 @@ class RevocationJournal:
         }
 
 
-async def _end_logins(connection: AsyncConnection, revocation: Revocation) -> None:
+async def _end_logins(
+    connection: AsyncConnection, revocation: Revocation, own_issuer: str
+) -> None:
     """Delete the families of refresh tokens that a revocation covers, which would get new access tokens.
 
     The time of the login decides: a login before the revocation is revoked with all that came of it.
@@ -126,5 +130,9 @@ async def _end_logins(connection: AsyncConnection, revocation: Revocation) -> No
     if revocation.kind is Kind.SUBJECT:
         theirs = families.c.subject == revocation.value
         await connection.execute(delete(families).where(older & theirs))
+    elif revocation.kind is Kind.CALLER:
+        subject = revocation.value.partition("\n")[0]
+        if revocation.value == caller_value(subject, own_issuer):
+            await connection.execute(delete(families).where(older & (families.c.subject == subject)))
     elif revocation.kind is Kind.ALL:
         await connection.execute(delete(families).where(older))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from propylon.proxy.authenticate.claims import Verified
-from propylon.proxy.authenticate.revocation import Kind, Revocation
+from propylon.proxy.authenticate.revocation import Kind, Revocation, caller_value
 
 __all__ = ["LONGEST_TOKEN", "MemoryRevocations"]
 
@@ -19,7 +19,7 @@ LONGEST_TOKEN = 10 * 366 * 86400.0
 _EXPIRED_PER_CALL = 4
 # Seconds. An issuer may have rounded `iat` down to a whole second, and `exp` up.
 _ROUNDING = 2.0
-_BY_ISSUE_TIME = frozenset({Kind.SUBJECT, Kind.ALL})
+_BY_ISSUE_TIME = frozenset({Kind.SUBJECT, Kind.CALLER, Kind.ALL})
 _ALL_SUBJECTS = ""  # the key for "all tokens"; no subject is empty
 
 
@@ -50,7 +50,8 @@ class MemoryRevocations:
         # By id and by digest: when the entry may be dropped.
         self._ids: dict[str, float] = {}
         self._digests: dict[str, float] = {}
-        self._before: dict[str, float] = {}  # by subject; "" is for all subjects
+        # By subject, and by caller, which is no subject: it has a line end, or is a digest. "" is for all subjects.
+        self._before: dict[str, float] = {}
         self._expiries: list[tuple[float, Kind, str]] = []  # a heap: the next to expire comes first
 
     def revoked(self, verified: Verified, digest: Callable[[], str]) -> bool:
@@ -70,12 +71,11 @@ class MemoryRevocations:
         # a fraction in that case (see `since`), so that a user who logs in again at once is not refused. A token
         # without `iat` counts as issued before everything.
         issued = -math.inf if verified.issued is None else verified.issued
-        return issued < self._since(verified.principal.subject)
+        return issued < self._since(verified.principal.subject, verified.principal.issuer)
 
-    def _since(self, subject: str) -> float:
-        before = self._before
-        all_subjects = before.get(_ALL_SUBJECTS, -math.inf)
-        return max(all_subjects, before.get(subject, -math.inf))
+    def _since(self, subject: str, issuer: str) -> float:
+        keys = (_ALL_SUBJECTS, subject, caller_value(subject, issuer))
+        return max(self._before.get(key, -math.inf) for key in keys)
 
     def until(self, revocation: Revocation) -> float:
         """Return when a revocation may be dropped: all tokens that it covers have expired by then."""
@@ -128,9 +128,9 @@ class MemoryRevocations:
         if tokens.get(value, math.inf) <= now:
             del tokens[value]
 
-    async def since(self, subject: str) -> float:
-        """Return the moment before which no token of the subject is valid; -inf if there is none."""
-        return self._since(subject)
+    async def since(self, subject: str, issuer: str = "") -> float:
+        """Return the moment before which no token of this issuer's subject is valid; -inf if there is none."""
+        return self._since(subject, issuer)
 
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke tokens in this process only. `RevocationJournal` does it for several."""

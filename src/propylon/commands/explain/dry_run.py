@@ -204,7 +204,8 @@ def _recorded(route: Route, run: DryRun) -> Route:
         except GatewayError as error:
             run.note("authenticate", error)
             raise
-        run.note("authenticate", str(principal))
+        issuer = f" of {principal.issuer}" if principal.issuer else ""
+        run.note("authenticate", f"{principal}{issuer}")
         return principal
 
     def authorize(principal: Principal, client: str) -> None:

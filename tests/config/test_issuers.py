@@ -42,7 +42,9 @@ def test_a_single_entry() -> None:
     for text in (f"auth: {{jwt: {{jwks_url: {A}/k, issuer: '{A}'}}}}", several(f"jwks_url: {A}/k")):
         auth = loaded(text).config.auth
         assert (len(auth.jwt.entries), auth.issues, auth.several_issuers) == (1, False, False)
-    assert loaded(f"auth: {{jwt: {{secret: {SECRET}, issuer: [a, b]}}}}").config.auth.several_issuers
+    assert loaded(
+        f"auth: {{jwt: {{secret: {SECRET}, issuer: [a, b]}}}}"
+    ).config.auth.several_issuers
 
 
 @pytest.mark.parametrize(
@@ -54,27 +56,45 @@ def test_a_single_entry() -> None:
         ),
         (
             (f"discovery_url: {DISCOVERED}", f"discovery_url: {DISCOVERED}"),
-            f":4 auth.jwt[1].discovery_url: {DISCOVERED} is the issuer of auth.jwt[0], too:"
-            " one issuer has one entry",
+            (
+                f":4 auth.jwt[1].discovery_url: {DISCOVERED} is the issuer of auth.jwt[0], too:"
+                " one issuer has one entry"
+            ),
         ),
         (
             (f"secret: {SECRET}", f"jwks_url: {A}/k"),
-            ":4 auth.jwt[1]: has no issuer, and neither has auth.jwt[0]: the gateway could not choose; write"
-            " issuer",
+            (
+                ":4 auth.jwt[1]: has no issuer, and neither has auth.jwt[0]: the gateway could not choose; write"
+                " issuer"
+            ),
         ),
         (
             (f"issuer: '{A}'", f"secret: {SECRET}"),
-            ":3 auth.jwt[0]: has no key; write one of secret, public_key, jwks_url, discovery_url, or set"
-            " JWT_SECRET_KEY",
+            (
+                ":3 auth.jwt[0]: has no key; write one of secret, public_key, jwks_url, discovery_url, or set"
+                " JWT_SECRET_KEY"
+            ),
         ),
         (
             (f"secret: {SECRET}", f"issuer: '{A}', secret: secret"),
             ":4 auth.jwt[1].secret: is a published placeholder, so an attacker could sign tokens;",
         ),
-        ((f"secret: {SECRET}", f"jwks_url: {A}/k, isuer: '{A}'"), ':4 auth.jwt[1].isuer: unknown key; did'),
-        ((f"jwks_url: {A}, discovery_url: {B}",), ":3 auth.jwt[0].discovery_url: only one of secret,"),
-        ((f"discovery_url: {A}, algorithms: [HS256]",), ":3 auth.jwt[0].algorithms: HS256 needs a secret:"),
-        (("public_key: nowhere.pem",), ":3 auth.jwt[0].public_key: is neither PEM nor the path of a file"),
+        (
+            (f"secret: {SECRET}", f"jwks_url: {A}/k, isuer: '{A}'"),
+            ":4 auth.jwt[1].isuer: unknown key; did",
+        ),
+        (
+            (f"jwks_url: {A}, discovery_url: {B}",),
+            ":3 auth.jwt[0].discovery_url: only one of secret,",
+        ),
+        (
+            (f"discovery_url: {A}, algorithms: [HS256]",),
+            ":3 auth.jwt[0].algorithms: HS256 needs a secret:",
+        ),
+        (
+            ("public_key: nowhere.pem",),
+            ":3 auth.jwt[0].public_key: is neither PEM nor the path of a file",
+        ),
     ],
 )
 def test_problems_of_a_list(entries: tuple[str, ...], expected: str) -> None:
@@ -95,7 +115,11 @@ def test_a_secret_from_the_environment() -> None:
     environ = {"JWT_SECRET_KEY": OTHER}
     entries = (f"jwks_url: {A}/k, issuer: '{A}'", f"secret: {SECRET}, issuer: x", "audience: api")
     found = loaded(several(*entries), environ).config.auth.jwt.entries
-    assert [entry.secret and entry.secret.get_secret_value() for entry in found] == [None, SECRET, OTHER]
+    assert [entry.secret and entry.secret.get_secret_value() for entry in found] == [
+        None,
+        SECRET,
+        OTHER,
+    ]
     found = loaded(several(*entries[:2]), environ).config.auth.jwt.entries
     assert [entry.secret and entry.secret.get_secret_value() for entry in found] == [None, OTHER]
     found = loaded(several(entries[0]), environ).config.auth.jwt.entries
@@ -130,7 +154,9 @@ def test_doubts_about_keys() -> None:
         assert warnings(f"auth: {{jwt: {{jwks_url: {A}/k, {bound}}}}}") == []
     (said,) = warnings("auth: {jwt: {discovery_url: http://id.test/x}}")
     assert said.startswith("propylon.yaml:1 auth.jwt.discovery_url: is fetched without TLS")
-    (said,) = warnings(several(f"jwks_url: {A}/k, issuer: a", "jwks_url: http://b.test/k, issuer: b"))
+    (said,) = warnings(
+        several(f"jwks_url: {A}/k, issuer: a", "jwks_url: http://b.test/k, issuer: b")
+    )
     assert said.startswith("propylon.yaml:4 auth.jwt[1].jwks_url: is fetched without TLS")
 
 
@@ -149,8 +175,10 @@ def test_doubts_about_routes() -> None:
 def test_issuers_of_a_route() -> None:
     """A route names issuers that are configured, and needs tokens for it."""
     assert problems(TWO + route("path: /a, issuers: ['https://a.tset']")) == [
-        'propylon.yaml:4 routes[0].issuers: no entry of auth.jwt has the issuer "https://a.tset"; did you mean'
-        ' "https://a.test"?'
+        (
+            'propylon.yaml:4 routes[0].issuers: no entry of auth.jwt has the issuer "https://a.tset"; did you mean'
+            ' "https://a.test"?'
+        )
     ]
     (said,) = problems(TWO + route(f"path: /a, auth: none, issuers: ['{A}']"))
     assert "with `auth: none` no token is read" in said
@@ -191,7 +219,9 @@ def test_claims_and_set_headers() -> None:
 
 def test_the_table_shows_issuers_and_claims() -> None:
     """`propylon routes --format json` shows what a route accepts and passes."""
-    services = "services: {orders: {url: 'http://a', claims: {X-Tenant: t, X-Plan: plan, X-Set: s}}}\n"
+    services = (
+        "services: {orders: {url: 'http://a', claims: {X-Tenant: t, X-Plan: plan, X-Set: s}}}\n"
+    )
     rest = f"issuers: ['{A}'], claims: {{x-tenant: tenant.id}}, headers: {{request: {{set: {{x-set: a}}}}}}"
     text = f"{TWO}{services}routes: [{{path: /a, service: orders, {rest}}}, {{path: /b, service: orders, auth: none}}]"
     shown = {entry["path"]: entry for entry in as_data(loaded(text)) if not entry["own"]}
@@ -205,9 +235,14 @@ def test_places_for_tokens() -> None:
     """`auth.from` lists where tokens are looked for, in order; one needs no brackets."""
     assert loaded("auth: {}").config.auth.carriers == ("header",)
     assert loaded("auth: {from: }").config.auth.carriers == ("header",)
-    assert loaded("auth: {from: 'cookie:__Host-token'}").config.auth.carriers == ("cookie:__Host-token",)
+    assert loaded("auth: {from: 'cookie:__Host-token'}").config.auth.carriers == (
+        "cookie:__Host-token",
+    )
     places = ("header", "cookie:a", "header:X-Token")
-    assert loaded("auth: {from: [header, 'cookie:a', 'header:X-Token']}").config.auth.carriers == places
+    assert (
+        loaded("auth: {from: [header, 'cookie:a', 'header:X-Token']}").config.auth.carriers
+        == places
+    )
     found = load(None, {"PROPYLON_AUTH__FROM": "[header, 'cookie:a']"}).config.auth.carriers
     assert found == ("header", "cookie:a")
 
@@ -221,7 +256,10 @@ def test_places_for_tokens() -> None:
         ("['cookie:']", '"" is no name of a cookie'),
         ("['cookie:a b']", '"a b" is no name of a cookie'),
         ("['header:a b']", '"a b" is no name of a header'),
-        ("['header:Authorization']", "Authorization cannot carry a token: the gateway reads or removes it"),
+        (
+            "['header:Authorization']",
+            "Authorization cannot carry a token: the gateway reads or removes it",
+        ),
         ("['header:Cookie']", "write cookie:NAME"),
         ("['header:X-Forwarded-Access-Token']", "choose another name"),
         ("['header:X_User_Token']", "choose another name"),

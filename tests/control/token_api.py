@@ -24,6 +24,7 @@ from propylon.errors import AuthError
 from propylon.proxy.authenticate.claims import Rules
 from propylon.proxy.authenticate.keys import from_secret
 from propylon.proxy.authenticate.revocation import of_all
+from propylon.proxy.authenticate.trust import Trust
 from propylon.proxy.authenticate.verify import FixedKeys, Verifier
 from propylon.proxy.principal import ANONYMOUS
 from propylon.upstream.inprocess import CONTEXT
@@ -52,9 +53,8 @@ class TokenApi:
         )
         self.rules = Rules()
         kept = self.kept
-        self.verifier = Verifier(
-            FixedKeys(from_secret(SECRET, ["HS256"])), None, self.rules, kept.memory, clock
-        )
+        keys = FixedKeys(from_secret(SECRET, ["HS256"]))
+        self.verifier = Verifier([Trust(self.rules, keys)], None, kept.memory, clock)
         sessions = Sessions(kept.users, kept.grants, kept.journal, self.issuer)
         self.app = create_app(
             "1.2.3",

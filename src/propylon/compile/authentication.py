@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from urllib.parse import quote, quote_plus
 
@@ -51,7 +51,7 @@ class Authentication:
     key_sets: tuple[PublishedKeys, ...] = ()
     asked: tuple[Upstream, ...] = ()
     carriers: tuple[Carrier, ...] = ()
-    guard: SiteGuard = SiteGuard(_no_origin)
+    guard: SiteGuard = field(default_factory=lambda: SiteGuard(_no_origin))
 
     @property
     def published(self) -> PublishedKeys | None:

@@ -93,16 +93,24 @@ def _add_revoke(routes: APIRouter, revocation: RevocationEndpoint) -> None:
         caller: Annotated[Principal, current_principal],
     ) -> Response:
         await _check_once(request)
-        if any(part is not None for part in (form.subject, form.issuer, form.issued_before)):
+        issuer = await _issuer(request, form)
+        if any(part is not None for part in (form.subject, issuer, form.issued_before)):
             if form.token is not None:
                 raise _invalid_form(token=_ONE_OR_MANY)
-            if form.issuer is not None and form.subject is None:
+            if issuer is not None and form.subject is None:
                 raise _invalid_form(issuer=_NEEDS_SUBJECT)
-            await revocation.revoke_many(form.subject, form.issued_before, caller, form.issuer)
+            await revocation.revoke_many(form.subject, form.issued_before, caller, issuer)
         else:
             (token,) = _required(token=form.token)
             await revocation.revoke_token(token, caller)
         return _no_store(Response())
+
+
+async def _issuer(request: Request, form: RevocationForm) -> str | None:
+    # FastAPI takes an empty field for one that was not sent. Here it means something else: tokens that name no issuer,
+    # and not the tokens of all issuers.
+    sent = await request.form()
+    return "" if sent.get("issuer") == "" else form.issuer
 
 
 def _add_introspect(routes: APIRouter, verify: Verify) -> None:

@@ -118,9 +118,7 @@ class RevocationJournal:
         }
 
 
-async def _end_logins(
-    connection: AsyncConnection, revocation: Revocation, own_issuer: str
-) -> None:
+async def _end_logins(connection: AsyncConnection, revocation: Revocation, own_issuer: str) -> None:
     """Delete the families of refresh tokens that a revocation covers, which would get new access tokens.
 
     The time of the login decides: a login before the revocation is revoked with all that came of it.
@@ -133,6 +131,8 @@ async def _end_logins(
     elif revocation.kind is Kind.CALLER:
         subject = revocation.value.partition("\n")[0]
         if revocation.value == caller_value(subject, own_issuer):
-            await connection.execute(delete(families).where(older & (families.c.subject == subject)))
+            await connection.execute(
+                delete(families).where(older & (families.c.subject == subject))
+            )
     elif revocation.kind is Kind.ALL:
         await connection.execute(delete(families).where(older))

@@ -75,7 +75,11 @@ def without_spellings(block: bytes, names: Iterable[bytes]) -> bytes:
     wanted = frozenset(name.replace(b"_", b"-") for name in names)
     lines = block.split(b"\r\n")
     return b"\r\n".join(
-        [line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") not in wanted]
+        [
+            line
+            for line in lines
+            if line.partition(b":")[0].lower().replace(b"_", b"-") not in wanted
+        ]
     )
 
 

@@ -37,7 +37,10 @@ def headers(claims: Mapping[str, object], **paths: str) -> bytes:
 )
 def test_a_claim_becomes_a_header(value: object, text: str) -> None:
     """A text, an integer, a boolean, or a list of them is passed on; the path may lead inside another claim."""
-    assert headers({"tenant": {"id": value}}, X_Tenant="tenant.id") == b"\r\nX-Tenant: " + text.encode()
+    assert (
+        headers({"tenant": {"id": value}}, X_Tenant="tenant.id")
+        == b"\r\nX-Tenant: " + text.encode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,9 @@ def test_an_anonymous_request_has_no_claims() -> None:
     assert asyncio.run(AcceptedIssuers(anonymous, ["https://a"])(REQUEST, "")) is ANONYMOUS
 
 
-@pytest.mark.parametrize(("issuer", "passes"), [("https://a", True), ("https://b", False), ("", False)])
+@pytest.mark.parametrize(
+    ("issuer", "passes"), [("https://a", True), ("https://b", False), ("", False)]
+)
 def test_a_route_accepts_its_issuers(issuer: str, *, passes: bool) -> None:
     """A token of an issuer that the route does not name is 401, as another token may be good there."""
     stage = AcceptedIssuers(always(Principal("ann", issuer=issuer)), ["https://a"])

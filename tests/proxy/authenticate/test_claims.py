@@ -197,12 +197,17 @@ def test_the_first_subject_counts() -> None:
     assert known(rules, user={"id": 7}, email="ann@a.test").subject == "7"
     assert known(rules, user={"name": "ann"}, email="ann@a.test").subject == "ann@a.test"
     assert known(rules).subject == "42"
-    assert refused(rules, user={"id": ""}) == "its user.id is missing, empty, too long or no plain text"
+    assert (
+        refused(rules, user={"id": ""})
+        == "its user.id is missing, empty, too long or no plain text"
+    )
     assert refused(rules, email=None).startswith("its email is missing")
     assert refused(Rules(subject_claims=("uid",))).startswith("its sub is missing")
 
 
-@pytest.mark.parametrize(("value", "subject"), [(42, "42"), (0, "0"), (-1, "-1"), (2**63, str(2**63))])
+@pytest.mark.parametrize(
+    ("value", "subject"), [(42, "42"), (0, "0"), (-1, "-1"), (2**63, str(2**63))]
+)
 def test_integers_become_text(value: int, subject: str) -> None:
     """An issuer may number its users; a boolean or a fraction is no number of a user."""
     assert known(sub=value).subject == subject

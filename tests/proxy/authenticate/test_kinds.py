@@ -41,7 +41,17 @@ def passes(sent: bytes, rules: Rules | None = None) -> bool:
 @pytest.mark.parametrize("name", ["token_type", "typ", "token_use", "use"])
 @pytest.mark.parametrize(
     "value",
-    ["refresh", "refresh_token", "id", "id_token", "offline", "logout", "Refresh", "ID", "Refresh-Token"],
+    [
+        "refresh",
+        "refresh_token",
+        "id",
+        "id_token",
+        "offline",
+        "logout",
+        "Refresh",
+        "ID",
+        "Refresh-Token",
+    ],
 )
 def test_tokens_of_another_kind(name: str, value: str) -> None:
     """A token that says in any of the usual words that it is no access token is refused."""
@@ -120,7 +130,9 @@ def test_any_type(kind: tuple[object, ...]) -> None:
     assert passes(typed(*kind))
 
 
-@pytest.mark.parametrize("kind", ["refresh", "ID", "id_token", "Refresh-Token", "logout+jwt", "JWE"])
+@pytest.mark.parametrize(
+    "kind", ["refresh", "ID", "id_token", "Refresh-Token", "logout+jwt", "JWE"]
+)
 def test_types_of_other_kinds(kind: str) -> None:
     """Without `require_typ`, a type that names another kind of token is refused."""
     assert not passes(typed(kind))

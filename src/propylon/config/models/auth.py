@@ -195,7 +195,7 @@ class JwtConfig(ConfigModel):
     def listed(self, entries: "tuple[JwtConfig, ...]") -> "JwtConfig":
         """Return this entry as the one that stands for the whole list."""
         copy = self.model_copy()
-        copy._listed = entries
+        copy._listed = entries  # noqa: SLF001 — of its own class
         return copy
 
     @property

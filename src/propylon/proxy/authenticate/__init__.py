@@ -27,7 +27,9 @@ _MESSAGE = "Tokens cannot be verified: the gateway has no key"
 _REASON = "nothing to verify tokens with is configured; routes with `auth: none` work"
 
 
-async def anonymous(request: Request, client: str = "") -> Principal:  # noqa: ARG001 — the null object
+async def anonymous(
+    request: Request, client: str = ""  # noqa: ARG001 — the shared null object
+) -> Principal:
     """Authenticate nothing (`auth: none`): even a bad token is not looked at."""
     return ANONYMOUS
 

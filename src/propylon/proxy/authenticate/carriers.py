@@ -102,9 +102,7 @@ class Cookie:
     def hide(self, block: bytes) -> bytes:
         """Return the block without this cookie; the others stay."""
         lines = block.split(b"\r\n")
-        return b"\r\n".join(
-            kept for line in lines if (kept := self._without(line)) is not None
-        )
+        return b"\r\n".join(kept for line in lines if (kept := self._without(line)) is not None)
 
     def _without(self, line: bytes) -> bytes | None:
         name, mark, value = line.partition(b":")
@@ -152,7 +150,10 @@ class SiteGuard:
             own = all(_host(origin) == request.host.lower() for origin in origins)
         if not own:
             msg = "A page of another site may not send this request with a cookie"
-            raise Forbidden(msg, reason="the token is in a cookie, and Origin or Sec-Fetch-Site is another site's")
+            raise Forbidden(
+                msg,
+                reason="the token is in a cookie, and Origin or Sec-Fetch-Site is another site's",
+            )
 
 
 def _host(origin: bytes) -> bytes | None:

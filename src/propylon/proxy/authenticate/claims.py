@@ -10,7 +10,16 @@ from propylon.proxy.authenticate.kinds import check_kind
 from propylon.proxy.principal import Principal, identify, is_line, is_listable, is_scope
 from propylon.wire.grammar import LATEST
 
-__all__ = ["MISSING", "MOST_LEEWAY", "Rules", "Verified", "claim_at", "judge", "principal_of", "read"]
+__all__ = [
+    "MISSING",
+    "MOST_LEEWAY",
+    "Rules",
+    "Verified",
+    "claim_at",
+    "judge",
+    "principal_of",
+    "read",
+]
 
 _Claims = Mapping[str, object]
 

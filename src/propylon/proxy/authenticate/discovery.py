@@ -88,7 +88,9 @@ class Discovery:
         self._issuer = issuer
         # 4.3 wants the issuer to be the beginning of the address. Inside a cluster the address is often another one.
         if not self._url.startswith(issuer.rstrip("/")):
-            log.warning("the issuer of %s calls itself %s; tokens must name it so", self._url, issuer)
+            log.warning(
+                "the issuer of %s calls itself %s; tokens must name it so", self._url, issuer
+            )
 
 
 def _address(document: dict[str, object], name: str, url: str) -> str:
@@ -114,4 +116,6 @@ def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
     except ValueError:
         return False
     plain = all(" " < letter < "\x7f" for letter in text)
-    return sound and plain and parts.scheme in schemes and bool(parts.hostname) and not parts.username
+    return (
+        sound and plain and parts.scheme in schemes and bool(parts.hostname) and not parts.username
+    )

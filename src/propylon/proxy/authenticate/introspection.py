@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _OK = 200
 TIMEOUT = 5.0  # seconds that a request waits for the answer at most
 LARGEST = 64 * 1024  # bytes of an answer
+_NOT_DECIDED = "the provider's document has not been read so far"
 _MAX_CACHED = 10_000  # tokens
 _DIGEST_SIZE = 32  # bytes: the cache holds SHA-256 digests, so that a memory dump holds no tokens
 
@@ -151,7 +152,7 @@ class Introspection:
         try:
             trust = chosen(self._trusts, claims)
             if not trust.decided:
-                raise _unavailable("the provider's document has not been read so far")
+                raise _unavailable(reason=_NOT_DECIDED)
             return judge(claims, trust.rules, now)
         # The issuer calls it active and the operator's rules refuse it: the operator should know.
         except BadToken as error:

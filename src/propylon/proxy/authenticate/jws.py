@@ -47,7 +47,17 @@ _WRONG_PART_COUNTS = {
 _ACCESS_TYPE = "at+jwt"
 _PLAIN_TYPE = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _OTHER_TYPES = frozenset(
-    {"jwe", "refresh", "refresh_token", "id", "id_token", "offline", "offline_token", "logout", "logout_token"}
+    {
+        "jwe",
+        "refresh",
+        "refresh_token",
+        "id",
+        "id_token",
+        "offline",
+        "offline_token",
+        "logout",
+        "logout_token",
+    }
 )
 # Header parameters that change what is verified, or with which key. A key inside the token (`jwk`, `x5c`) is the
 # sender's own and proves nothing (CVE-2018-0114); no issuer needs to send one. A URL (`jku`, `x5u`) would have the
@@ -84,7 +94,9 @@ class Jws:
     signed: bytes  # the signing input: header and payload with the dot between, as sent
     signature: bytes
     payload: bytes
-    kind: str | None = None  # `typ`, in lower case and without "application/"; None if there is none
+    kind: str | None = (
+        None  # `typ`, in lower case and without "application/"; None if there is none
+    )
 
 
 def parse(token: bytes, required_type: str | None = "") -> Jws:
@@ -141,11 +153,8 @@ def _read_type(header: Mapping[str, object]) -> str | None:
 
 def check_type(kind: str | None, required: str) -> None:
     """Return if a token with this `typ` can be an access token. Raises BadToken; see `parse` for `required`."""
-    if required:
-        fits = kind == required
-    else:
-        fits = kind is None or kind == _ACCESS_TYPE or _is_plain(kind)
-    if not fits:
+    usual = kind is None or kind == _ACCESS_TYPE or _is_plain(kind)
+    if not (kind == required if required else usual):
         msg = "its type (typ) is not that of an access token"
         raise BadToken(msg)
 

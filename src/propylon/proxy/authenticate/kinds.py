@@ -18,7 +18,16 @@ __all__ = ["check_kind", "is_doubtful"]
 # for Django and Flask `token_type: refresh`.
 _KIND_CLAIMS = ("token_type", "typ", "token_use", "use")
 _OTHER_KINDS = frozenset(
-    {"refresh", "refresh_token", "id", "id_token", "offline", "offline_token", "logout", "logout_token"}
+    {
+        "refresh",
+        "refresh_token",
+        "id",
+        "id_token",
+        "offline",
+        "offline_token",
+        "logout",
+        "logout_token",
+    }
 )
 # Hashes that only ID tokens carry (OpenID Connect Core, 3.1.3.6 and 3.3.2.11).
 _ID_TOKEN_HASHES = ("at_hash", "c_hash")
@@ -41,7 +50,9 @@ def check_kind(claims: Mapping[str, object], *, audience_checked: bool) -> None:
             msg = f"no access token, as its {name} says"
             raise BadToken(msg)
     if not audience_checked and any(name in claims for name in _ID_TOKEN_HASHES):
-        msg = "an ID token, as its at_hash or c_hash shows; no audience is configured that would tell"
+        msg = (
+            "an ID token, as its at_hash or c_hash shows; no audience is configured that would tell"
+        )
         raise BadToken(msg)
 
 

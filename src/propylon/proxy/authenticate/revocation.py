@@ -33,7 +33,9 @@ class Kind(StrEnum):
 
     ID = "id"  # one token, by its `jti`
     DIGEST = "digest"  # one token that has no `jti`, by its digest
-    SUBJECT = "subject"  # all tokens of a subject, whoever issued them, that were issued before a moment
+    SUBJECT = (
+        "subject"  # all tokens of a subject, whoever issued them, that were issued before a moment
+    )
     CALLER = "caller"  # the same, but only those of one issuer
     ALL = "all"  # all tokens that were issued before a moment
 

@@ -164,7 +164,9 @@ class Shares:
             self._queues[_rank(turn)].remove(turn)
             self._dequeued(turn)
         elif not turn.granted.cancelled():
-            self.release(turn)  # the slot came in the very moment of the timeout: it goes on to the next
+            self.release(
+                turn
+            )  # the slot came in the very moment of the timeout: it goes on to the next
 
     def _is_suspect(self, client: str) -> bool:
         until = self._suspects.get(client)

@@ -164,7 +164,9 @@ class Verifier:
 
     def _doubt(self, verified: Verified) -> None:
         if is_doubtful(verified.principal.claims):
-            self._doubted = True  # once is enough: it is about the configuration, not about this token
+            self._doubted = (
+                True  # once is enough: it is about the configuration, not about this token
+            )
             log.warning(
                 "a token has a nonce, as ID tokens have; set auth.jwt.audience, so that those are refused"
             )

@@ -71,7 +71,7 @@ def test_a_single_entry() -> None:
         (
             (f"issuer: '{A}'", f"secret: {SECRET}"),
             (
-                ":3 auth.jwt[0]: has no key; write one of secret, public_key, jwks_url, discovery_url, or set"
+                ":3 auth.jwt[0].secret: is missing; write it, or public_key, jwks_url or discovery_url, or set"
                 " JWT_SECRET_KEY"
             ),
         ),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from propylon.errors import RateLimited
 from propylon.names.addresses import subnet
-from propylon.proxy.limit import Buckets, Limit, by_client, by_route
+from propylon.proxy.limit import Buckets, Limit, by_caller, by_client, by_route
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.wire.headers import values
 from tests.proxy.doubles import request, run
@@ -317,3 +317,19 @@ def test_waits_grow_with_what_was_taken_only() -> None:
         waits.append(some.take("a"))
         clock.now += 0.1
     assert all(math.isclose(first - second, 0.1) for first, second in pairwise(waits))
+
+
+def test_a_caller_is_counted_by_subject_and_issuer() -> None:
+    """Two issuers' subjects of one name have two buckets; requests without a token are counted by address."""
+    asked = request()
+    ann = Principal("ann", issuer="https://a")
+    keys = {
+        by_caller(asked, ann, "203.0.113.1"),
+        by_caller(asked, Principal("ann", issuer="https://b"), "203.0.113.1"),
+        by_caller(asked, Principal("ann"), "203.0.113.1"),
+        by_caller(asked, ANONYMOUS, "203.0.113.1"),
+        by_caller(asked, Principal("203.0.113.1"), "203.0.113.1"),
+    }
+    assert len(keys) == 5
+    assert by_caller(asked, ann, "203.0.113.9") in keys
+    assert by_caller(asked, ANONYMOUS, "2001:db8::1") == by_client(asked, ann, "2001:db8::2")

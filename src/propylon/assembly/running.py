@@ -18,8 +18,9 @@ from starlette.routing import BaseRoute
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.membership import Membership
 from propylon.assembly.reload import needs_restart
+from propylon.compile.carriers import stages_without_keys
 from propylon.compile.limits import compile_limit
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, allows_credentials, compile_table
+from propylon.compile.routes import Parts, allows_credentials, compile_table
 from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import Endpoint
@@ -207,7 +208,11 @@ class Running:
         parts = Parts(
             builtin=self._inprocess,
             forward=self._forward,
-            stages=NOTHING_TO_VERIFY_WITH if authentication is None else authentication.stages,
+            stages=(
+                stages_without_keys(config.auth)
+                if authentication is None
+                else authentication.stages
+            ),
             endpoints=(
                 *self._components.endpoints,
                 *find_endpoints(self._components.api, self._components.routes),

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.routes import RouteConfig
 from propylon.config.models.schema import GatewayConfig
+from propylon.proxy.authenticate import anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authenticate.accepted import AcceptedIssuers
-from propylon.proxy.authenticate.carriers import Authorization, Carrier, Cookie, Header, hidden
+from propylon.proxy.authenticate.carriers import (
+    Authorization,
+    Carrier,
+    Cookie,
+    Header,
+    hidden,
+    unverifiable_if_found,
+)
 from propylon.proxy.authenticate.claim_headers import ClaimHeaders
 from propylon.proxy.route import Authenticate
 
-__all__ = ["about_caller", "compile_carriers", "compile_hiding", "passed_claims", "vouched_names"]
+__all__ = [
+    "about_caller",
+    "compile_carriers",
+    "compile_hiding",
+    "passed_claims",
+    "stages_without_keys",
+    "vouched_names",
+]
 
 _ONLY_HEADER = ("header",)
 
@@ -27,6 +42,13 @@ def _carrier(written: str) -> Carrier:
     if kind == "cookie":
         return Cookie(name)
     return Header(name.lower().encode("ascii")) if name else Authorization()
+
+
+def stages_without_keys(config: AuthConfig) -> Mapping[str, Authenticate]:
+    """Return the authenticate stage for each value of a route's `auth`, where there is nothing to verify with."""
+    carriers = compile_carriers(config)
+    asked = unverifiable_if_found(carriers) if carriers else unverifiable_if_asked
+    return {"none": anonymous, "optional": asked, "required": unverifiable}
 
 
 def compile_hiding(config: GatewayConfig, service: str) -> Callable[[bytes], bytes] | None:

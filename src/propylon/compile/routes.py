@@ -40,6 +40,7 @@ __all__ = ["BUILTIN_SERVICE", "Parts", "access_of", "allows_credentials", "compi
 
 _WILDCARD = "://*."
 _OPTIONAL = Privacy("optional")
+# The authenticate stages where there is nothing to verify tokens with.
 NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
     "none": anonymous,
     "optional": unverifiable_if_asked,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from propylon.errors import AuthError, Forbidden
+from propylon.errors import AuthError, Forbidden, ServiceUnavailable
 from propylon.proxy.authenticate.carriers import (
     Authorization,
     Carrier,
@@ -11,6 +11,7 @@ from propylon.proxy.authenticate.carriers import (
     SiteGuard,
     TokenFinder,
     hidden,
+    unverifiable_if_found,
 )
 from propylon.wire.message import Request
 from propylon.wire.request import parse_request
@@ -152,6 +153,21 @@ def test_a_handshake_of_another_site() -> None:
     lines = (f"Cookie: session={TOKEN}", "Connection: Upgrade", "Upgrade: websocket")
     assert who(sent(*lines, "Origin: https://evil.test"), SESSION) == "403"
     assert who(sent(*lines, "Origin: https://gw.test"), SESSION) == "42"
+
+
+def test_nothing_to_verify_with() -> None:
+    """Without a key, a request with a token in any of the places is 503 on an optional route, and others pass."""
+    asked = unverifiable_if_found((Authorization(), SESSION))
+
+    async def status(request: Request) -> str:
+        try:
+            return str(await asked(request, ""))
+        except ServiceUnavailable as error:
+            return str(error.status)
+
+    assert run(status(sent(f"Cookie: session={TOKEN}"))) == "503"
+    assert run(status(sent(f"Authorization: Bearer {TOKEN}"))) == "503"
+    assert run(status(sent("Cookie: a=b"))) == "anonymous"
 
 
 def test_tokens_are_hidden() -> None:

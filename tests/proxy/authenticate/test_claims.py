@@ -16,6 +16,7 @@ NOW = 1_800_000_000.0
 ANY = Rules()
 STRICT = Rules(issuers=frozenset({"https://a", "https://b"}), audiences=frozenset({"api", "x"}))
 ABSENT = object()
+ISSUER = "not from a configured issuer (iss)"
 
 
 def claims(**changed: object) -> dict[str, object]:
@@ -225,8 +226,9 @@ def test_a_caller_is_subject_and_issuer() -> None:
     told = known(Rules(tells_issuer=True), sub="ann", iss="https://a")
     assert told.block == b"\r\nX-User-Id: ann\r\nX-User-Issuer: https://a"
     assert known(Rules(tells_issuer=True), sub="ann").block == b"\r\nX-User-Id: ann"
-    for odd in ("a\r\nX-User-Roles: admin", " a", "a\n", "x" * 257, "\ud800"):
-        assert refused(iss=odd) == "not from a configured issuer (iss)"
+    for odd in ("a\r\nX-User-Roles: admin", " a", "a\n", "x" * 1025, "\ud800"):
+        assert refused(Rules(issuers=frozenset({odd}), tells_issuer=True), iss=odd) == ISSUER
+        assert refused(iss=odd) == ISSUER
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, allows_credentials
+from propylon.compile.carriers import stages_without_keys
+from propylon.compile.routes import allows_credentials
 from propylon.config.reading.load import Loaded
 from propylon.edge.body import Body
 from propylon.edge.trust import Trust
@@ -158,7 +159,7 @@ async def _stages(loaded: Loaded) -> Mapping[str, Authenticate]:
         trusted_origin=allows_credentials(config.cors),
     )
     if compiled is None:
-        return NOTHING_TO_VERIFY_WITH
+        return stages_without_keys(config.auth)
     for keys in compiled.key_sets:
         await keys.refresh()
     return compiled.stages

@@ -30,7 +30,8 @@ def _jwt(written: object) -> object:
 def _keyless(entries: list[tuple[Path, dict[str, object]]]) -> Iterator[Finding]:
     for path, entry in entries:
         if not any(_is_written(entry.get(key)) for key in _KEYS):
-            yield path, f"has no key; write one of {', '.join(_KEYS)}, or set JWT_SECRET_KEY"
+            msg = "is missing; write it, or public_key, jwks_url or discovery_url, or set JWT_SECRET_KEY"
+            yield (*path, "secret"), msg
 
 
 def _is_written(value: object) -> bool:

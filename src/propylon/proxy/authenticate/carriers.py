@@ -13,14 +13,25 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from propylon.errors import Forbidden
+from propylon.proxy.authenticate import unverifiable
 from propylon.proxy.authenticate.verify import Verifier
 from propylon.proxy.challenge import invalid, missing
 from propylon.proxy.principal import ANONYMOUS, Principal
+from propylon.proxy.route import Authenticate
 from propylon.wire.grammar import BEARER
 from propylon.wire.headers import values, without
 from propylon.wire.message import Request
 
-__all__ = ["Authorization", "Carrier", "Cookie", "Header", "SiteGuard", "TokenFinder", "hidden"]
+__all__ = [
+    "Authorization",
+    "Carrier",
+    "Cookie",
+    "Header",
+    "SiteGuard",
+    "TokenFinder",
+    "hidden",
+    "unverifiable_if_found",
+]
 
 # RFC 9110, 9.2.1. A handshake for another protocol is a GET, and yet opens a channel that reads and writes.
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -194,6 +205,17 @@ class TokenFinder:
         if self._required:
             raise missing()
         return ANONYMOUS
+
+
+def unverifiable_if_found(carriers: Sequence[Carrier]) -> Authenticate:
+    """Return the stage of `auth: optional` where there is nothing to verify with: a request with a token is 503."""
+
+    async def authenticate(request: Request, client: str = "") -> Principal:
+        if any(carrier.find(request) is not None for carrier in carriers):
+            return await unverifiable(request, client)
+        return ANONYMOUS
+
+    return authenticate
 
 
 def hidden(carriers: Sequence[Carrier]) -> Callable[[bytes], bytes]:

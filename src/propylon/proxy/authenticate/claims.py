@@ -37,6 +37,8 @@ MOST_LEEWAY = 600.0
 
 # Characters. Subject and id become a header, a log field, and a key in a store: all want a bound.
 _MAX_TEXT = 256
+# Characters. An issuer is a URL (OpenID Connect Core, 2).
+_MAX_ISSUER = 1024
 # Characters: 64 before the @ and 255 after it (RFC 5321, 4.5.3.1).
 _MAX_EMAIL = 320
 MISSING = object()
@@ -138,7 +140,7 @@ def _check_issuer(claims: _Claims, rules: Rules) -> None:
         wrong = issuer is not MISSING or bool(rules.issuers)
     else:
         # The issuer is half of the caller's name, and may become a header: it is one line of text.
-        wrong = issuer not in rules.issuers if rules.issuers else not _is_issuer(issuer)
+        wrong = not _is_issuer(issuer) or (bool(rules.issuers) and issuer not in rules.issuers)
     if wrong:
         msg = "not from a configured issuer (iss)"
         raise BadToken(msg)
@@ -174,7 +176,7 @@ def _timestamp(claims: _Claims, name: str) -> float | None:
 
 
 def _is_issuer(value: str) -> bool:
-    return not value or (len(value) <= _MAX_TEXT and is_line(value))
+    return not value or (len(value) <= _MAX_ISSUER and is_line(value))
 
 
 def _subject(claims: _Claims, names: Iterable[str]) -> str:

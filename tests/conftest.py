@@ -1,8 +1,9 @@
 """Fixtures of the cases that run over real sockets: both edges, their upstreams, gateways that many share."""
 
+import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -13,23 +14,29 @@ from hypothesis import HealthCheck, settings
 from tests.gateway.published_keys import SCENARIOS, run
 from tests.support import guarded as guarded_by
 from tests.support.client import RawClient
+from tests.support.examples import FEW, FULL
 from tests.support.gateway import EDGES, Config, Gateway
 from tests.support.issuer import Issuer
 from tests.support.secrecy import pytest_runtest_logreport, secrecy  # noqa: F401 — for pytest
 from tests.support.topology import Upstreams, configuration
 from tests.support.topology import impatient as impatient_configuration
 from tests.support.upstream import Upstream
+from tests.support.zygote import ZYGOTE
 
 # Where bytecode is not kept, every gateway that is started compiles the package anew: half its start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # A deadline for an example is a timing assertion, and so is one for drawing it: on a busy machine
-# either fails for no fault of the code. The examples are the same on each run: one that fails does so
-# because of a change. `--hypothesis-profile=search` draws others, to look for what nobody has changed.
+# either fails for no fault of the code.
 _CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("propylon", _CALM, derandomize=True)
-settings.register_profile("search", _CALM)
+# What a run takes that names no profile, for whoever waits for it: a quarter of the examples, the same
+# ones on each run. One that fails does so because of a change.
+settings.register_profile("propylon", _CALM, derandomize=True, max_examples=FEW)
+# What `.ci/run` takes: every example, and the same ones on each run, too.
+settings.register_profile("full", _CALM, derandomize=True, max_examples=FULL)
+# To look for what nobody has changed: as many, and others on each run.
+settings.register_profile("search", _CALM, max_examples=FULL)
 settings.load_profile("propylon")
 
 
@@ -58,6 +65,17 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect ten thousand cases without looking for garbage among them, then or ever after."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files with processes and pauses of their own before those that only compute."""
     items.sort(key=_turn)
@@ -73,9 +91,9 @@ def _turn(item: pytest.Item) -> tuple[int, int]:
 
 
 class Start(Protocol):
-    """Start a gateway; `files` is its limit on open ones."""
+    """Start a gateway; `files` is its limit on open ones, `fresh` gives it a new interpreter."""
 
-    def __call__(self, config: Config, *, files: int = 0) -> Gateway:
+    def __call__(self, config: Config, *, files: int = 0, fresh: bool = False) -> Gateway:
         """Return it as soon as it answers."""
 
 
@@ -84,6 +102,13 @@ def edge(request: pytest.FixtureRequest) -> str:
     """Each way into the gateway, in turn."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def zygote() -> Iterator[None]:
+    """What has started the gateways outlives them all."""
+    yield
+    ZYGOTE.close()
 
 
 @pytest.fixture(scope="session")
@@ -132,8 +157,9 @@ def start(edge: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start
     """Start gateways of one's own; they are ended with the case."""
     started: list[Gateway] = []
 
-    def run(config: Config, *, files: int = 0) -> Gateway:
-        running = Gateway(edge, config, tmp_path_factory.mktemp(edge), files=files)
+    def run(config: Config, *, files: int = 0, fresh: bool = False) -> Gateway:
+        folder = tmp_path_factory.mktemp(edge)
+        running = Gateway(edge, config, folder, files=files, fresh=fresh)
         started.append(running)
         running.wait_ready()
         return running

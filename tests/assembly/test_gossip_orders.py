@@ -3,12 +3,12 @@
 import itertools
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from propylon.errors import NotFound
 from tests.assembly.test_gossip import ONE, TWO, Gateway, Message, coming, going
+from tests.support.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ class Crossing(RuleBasedStateMachine):
 
 
 TestCrossing = Crossing.TestCase
-TestCrossing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestCrossing.settings = examples(60, stateful_step_count=30)

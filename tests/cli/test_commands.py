@@ -13,7 +13,7 @@ from propylon.cli.main import app
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.json_schema import json_schema
-from tests.support.gateway import ROOT
+from tests.support.zygote import ROOT
 
 GOOD = """\
 services:

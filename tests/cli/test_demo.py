@@ -16,8 +16,9 @@ import pytest
 
 from propylon.commands.demo.demo import SECTIONS
 from tests.support.client import RawClient, request
-from tests.support.gateway import ROOT
+from tests.support.zygote import ZYGOTE, environment
 
+DEMO = [sys.executable, "-m", "propylon", "demo"]
 _SHOWN = re.compile(r"  # (?:([0-9]{3}): )?.+\n  ((?:curl|TOKEN=).+)\n")
 _MARK = "-- next --"
 EXAMPLES = [example for _, examples in SECTIONS for example in examples]
@@ -28,15 +29,9 @@ class Demo:
 
     def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         self.log = folder / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "propylon", "demo", *arguments],
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environ},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.process = ZYGOTE.start(
+            [*DEMO, *arguments], cwd=folder, env=environment(**environ), stdout=self.log
+        )
         end = time.monotonic() + 60
         while "Ctrl-C" not in self.said:
             assert self.process.poll() is None, self.said
@@ -202,9 +197,9 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = subprocess.run(
-            [sys.executable, "-m", "propylon", "demo", "--port", str(port)],
+            [*DEMO, "--port", str(port)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            env=environment(),
             capture_output=True,
             text=True,
             timeout=120,

@@ -17,8 +17,9 @@ import pytest
 
 from propylon.commands.app import GatewayNotLoaded, load_gateway
 from tests.support.client import RawClient, ask, request
-from tests.support.gateway import ROOT, Config, Gateway, free_port
+from tests.support.gateway import Config, Gateway, free_port
 from tests.support.upstream import Arrived, Peer, Upstream
+from tests.support.zygote import ZYGOTE, environment
 
 Start = Callable[..., Gateway]
 
@@ -39,18 +40,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         gateway.kill()
 
 
+RUN = [sys.executable, "-m", "propylon", "run"]
+
+
 def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """`propylon run` that is expected to end by itself."""
-    environment = {name: value for name, value in os.environ.items() if "PROPYLON" not in name}
-    return subprocess.run(
-        [sys.executable, "-m", "propylon", "run", *arguments],
-        cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT / "src"), **more},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return ZYGOTE.run([*RUN, *arguments], cwd=folder, env=environment(**more))
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
@@ -83,7 +78,15 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 def test_broken_file_starts_nothing(tmp_path: Path) -> None:
     """Status 2, every problem with its line, no traceback, nothing listening."""
     (tmp_path / "propylon.yaml").write_text("server: {port: 0, hots: x}\nroutes: [{path: /a}]\n")
-    done = run(tmp_path)
+    done = subprocess.run(
+        RUN,
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert [line.split()[0] for line in done.stderr.splitlines()] == [
         "propylon.yaml:1",
@@ -141,8 +144,8 @@ def test_certificate_that_fits_is_served(tmp_path: Path, start: Start) -> None:
     file = tmp_path / "propylon.yaml"
     file.write_text(f"tls: {{certificate: {chain}, key: {key}}}\n")
     process = subprocess.Popen(
-        [sys.executable, "-m", "propylon", "run", "-c", str(file), "--port", str(port)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        [*RUN, "-c", str(file), "--port", str(port)],
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -308,16 +311,9 @@ def test_an_app_of_ones_own_is_served(tmp_path: Path, workers: str) -> None:
     (tmp_path / "own.py").write_text(OWN)
     (tmp_path / "mine.yaml").write_text("server: {port: 1, workers: 4}\nlog: {level: error}\n")
     port = free_port()
-    command = [sys.executable, "-m", "propylon", "run", "--app", "own:gateway"]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--port", str(port), "--workers", workers],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-            stdout=log,
-            stderr=log,
-        )
     said = tmp_path / "log"
+    command = [*RUN, "--app", "own:gateway", "--port", str(port), "--workers", workers]
+    process = ZYGOTE.start(command, cwd=tmp_path, env=environment(), stdout=said)
     try:
         assert until(lambda: is_up(port)), said.read_text()
         assert until(lambda: said.read_text().count("imported by") == 1 + int(workers))

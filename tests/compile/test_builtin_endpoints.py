@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 
+from propylon.compile.access import access_of
 from propylon.compile.limits import compile_limit
-from propylon.compile.routes import access_of
+from propylon.compile.routes import Parts, compile_tables
 from propylon.config.models.auth import TokenRateLimitConfig
-from propylon.config.models.endpoints import Access, Endpoint
+from propylon.config.models.endpoints import Access, Endpoint, builtin_endpoints
+from propylon.stores.buckets import Buckets
 from propylon.wire.headers import values
 from tests.compile.compiled import BAD, KEY, TOKEN, World
 from tests.proxy.authenticate.stand_in import signed
-from tests.proxy.doubles import request
+from tests.proxy.doubles import STILL, request
 
 OWN: dict[str, tuple[str, Access]] = {
     "/health": ("GET", "public"),
@@ -111,7 +113,7 @@ def test_who_is_asking_is_told_where_tokens_are_only_verified(auth: dict[str, An
 
 def test_only_one_endpoint_is_limited() -> None:
     """The one where every question costs a password's hash."""
-    limit = compile_limit(TokenRateLimitConfig(), lambda: 0.0)
+    limit = compile_limit(TokenRateLimitConfig(), Buckets, lambda: 0.0)
     world = World(KEY, verified=True, limit=limit)
     assert [one.name for one in world.table.routes if one.limit is not None] == [
         "/api/v1/auth/token"
@@ -127,3 +129,120 @@ def test_a_teams_endpoints(access: Access) -> None:
     lines = ((), (TOKEN,), (BAD,))
     assert [world.handle("/mine/7", *some)[0] for some in lines] == statuses[access]
     assert world.table.match(request(b"/mine/7")).max_body == world.config.server.max_body
+
+
+# The sections `admin`, `docs` and `metrics`
+
+
+ROOT = b"Authorization: Bearer " + signed("root", scope="admin")
+LISTEN = {"admin": {"listen": "127.0.0.1:8001"}}
+
+
+def bearing(scope: str, **claims: Any) -> bytes:
+    """The header of a token with this scope."""
+    return b"Authorization: Bearer " + signed("somebody", scope=scope, **claims)
+
+
+@pytest.mark.parametrize(
+    ("area", "path", "method"),
+    [
+        ("registry", "/api/v1/services", "POST"),
+        ("registry", "/api/v1/services/orders/a:80", "DELETE"),
+        ("introspect", "/api/v1/auth/introspect", "POST"),
+        ("metrics", "/metrics", "GET"),
+    ],
+)
+def test_a_narrower_scope(area: str, path: str, method: str) -> None:
+    """It opens its group of endpoints, and nothing else; admin goes on opening them all."""
+    world = World({**KEY, "admin": {"scopes": {area: "narrow"}}}, verified=True)
+    assert world.handle(path, bearing("narrow"), method=method)[0] == 200
+    assert world.handle(path, ROOT, method=method)[0] == 200
+    assert world.handle(path, bearing("read"), method=method)[0] == 403
+    assert world.handle("/api/v1/circuits", bearing("narrow"))[0] == 403
+    other = "/api/v1/services" if area != "registry" else "/api/v1/auth/introspect"
+    assert world.handle(other, bearing("narrow"), method="POST")[0] == 403
+
+
+def test_another_scope_for_all() -> None:
+    """Then `admin` is a scope like any other."""
+    world = World({**KEY, "admin": {"scope": "gateway"}}, verified=True)
+    assert world.handle("/api/v1/circuits", bearing("gateway"))[0] == 200
+    assert world.handle("/api/v1/circuits", ROOT)[0] == 403
+    assert world.handle("/metrics", ROOT)[0] == 403
+
+
+def test_role_and_issuer() -> None:
+    """Both are asked for besides the scope."""
+    admin = {"role": "operator", "issuer": "https://id.example"}
+    world = World({**KEY, "admin": admin}, verified=True)
+    good = bearing("admin", roles=["operator"], iss="https://id.example")
+    assert world.handle("/api/v1/circuits", good)[0] == 200
+    assert world.handle("/api/v1/circuits", bearing("admin", roles=["operator"]))[0] == 403
+    assert world.handle("/api/v1/circuits", bearing("admin", iss="https://id.example"))[0] == 403
+
+
+def test_from_where() -> None:
+    """`admin.allow` holds for the endpoints that want admin, and for no other."""
+    world = World({**KEY, "admin": {"allow": ["10.0.0.0/8"]}}, verified=True)
+    assert world.handle("/api/v1/circuits", ROOT, client="10.0.0.7")[0] == 200
+    assert world.handle("/api/v1/circuits", ROOT, client="192.0.2.1")[0] == 403
+    proxied = (ROOT, b"X-Forwarded-For: 10.0.0.7")
+    assert world.handle("/api/v1/circuits", *proxied, client="10.0.0.7")[0] == 403
+    for path in ("/health", "/livez", "/docs", "/api/v1/users/me"):
+        assert world.handle(path, TOKEN, client="192.0.2.1")[0] == 200
+    assert world.handle("/api/v1/auth/token", method="POST", client="192.0.2.1")[0] == 200
+    assert world.handle("/api/v1/auth/revoke", TOKEN, method="POST", client="192.0.2.1")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("docs", "statuses"),
+    [("public", (200, 200, 200)), ("admin", (401, 403, 200)), ("off", (404,) * 3)],
+)
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"])
+def test_documents(docs: str, statuses: tuple[int, ...], path: str) -> None:
+    """For any client, for admins, or not at all."""
+    world = World({**KEY, "docs": {"access": docs}}, verified=True)
+    assert tuple(world.handle(path, *lines)[0] for lines in ((), (TOKEN,), (ROOT,))) == statuses
+
+
+def tables(written: dict[str, Any]) -> dict[str, set[str]]:
+    """The paths on each listener."""
+    world = World({**KEY, **written}, verified=True)
+    endpoints = builtin_endpoints(world.config.prefix, world.config.auth)
+    compiled = compile_tables(world.config, Parts(world.own, STILL, endpoints=endpoints), {})
+    return {
+        listener: {route.name for route in table.routes} for listener, table in compiled.items()
+    }
+
+
+ADMINS = {path for path, (_, access) in OWN.items() if access == "admin" and "a:80" not in path}
+PUBLIC_ONES = {"/health", "/livez", "/readyz", "/api/v1/auth/token", "/api/v1/users/me"}
+DOCS = {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+REVOKE = "/api/v1/auth/revoke"
+
+
+def test_a_listener_for_admins() -> None:
+    """What wants admin is there and not on the public one; tokens of one's own are revoked on both."""
+    found = tables(LISTEN)
+    assert found.keys() == {"", "127.0.0.1:8001"}
+    assert found["127.0.0.1:8001"] >= ADMINS | {"/metrics", REVOKE}
+    assert found[""] == PUBLIC_ONES | DOCS | {REVOKE}
+    assert not found["127.0.0.1:8001"] & (PUBLIC_ONES | DOCS)
+
+
+def test_a_listener_for_metrics() -> None:
+    """/metrics has its own; with the address of admin.listen both are on one."""
+    apart = tables({**LISTEN, "metrics": {"listen": "0.0.0.0:9100"}})
+    assert apart["0.0.0.0:9100"] == {"/metrics"}
+    assert "/metrics" not in apart[""] | apart["127.0.0.1:8001"]
+    alone = tables({"metrics": {"listen": "0.0.0.0:9100"}})
+    assert alone["0.0.0.0:9100"] == {"/metrics"}
+    assert alone[""] >= ADMINS
+    together = tables({**LISTEN, "metrics": {"listen": "127.0.0.1:8001"}})
+    assert together.keys() == {"", "127.0.0.1:8001"}
+    assert together["127.0.0.1:8001"] >= ADMINS | {"/metrics"}
+
+
+def test_documents_for_admins_are_on_their_listener() -> None:
+    """They follow the endpoints that want admin."""
+    assert tables({**LISTEN, "docs": {"access": "admin"}})["127.0.0.1:8001"] >= DOCS

@@ -14,6 +14,7 @@ from propylon.proxy.authenticate import anonymous
 from propylon.proxy.authenticate.bearer import Bearer
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import Route
+from propylon.stores.buckets import Buckets
 from propylon.upstream.ports import Timeouts
 from propylon.wire.headers import fields, values
 from tests.compile.compiled import ALICE, BAD, PAGE, TOKEN, World, one
@@ -178,7 +179,7 @@ def test_policies() -> None:
         {"path": "/b", "service": "orders", "auth": "none"},
         {"path": "/c", "service": "orders", "auth": "none"},
     ]
-    world = World({"routes": routes}, policies={"orders": policy, "/b": policy})
+    world = World({"routes": routes}, policies={"orders": lambda _: policy, "/b": lambda _: policy})
     for target in ("/a/x", "/b", "/c", "/health"):
         world.handle(target)
     assert asked == ["/a/x", "/b"]
@@ -222,7 +223,7 @@ def test_circuit() -> None:
 )
 def test_the_limit_of_the_token_endpoint(written: dict[str, Any], key: int, together: bool) -> None:
     """So many at once for each address, or for all together; ten a minute unless it is said otherwise."""
-    limit = compile_limit(TokenRateLimitConfig.model_validate(written), lambda: 0.0)
+    limit = compile_limit(TokenRateLimitConfig.model_validate(written), Buckets, lambda: 0.0)
 
     def passes(client: str) -> bool:
         try:

@@ -22,6 +22,8 @@ ONE_PROBLEM = {
     "server:\n  port: 70000": "2 server.port: must be at most 65535",
     "server:\n  port: -1": "2 server.port: must be at least 0",
     "server:\n  workers: 1.5": "2 server.workers: must be a whole number",
+    "server:\n  state_dir: run/x": "2 server.state_dir: must be an absolute path, such as /run/propylon",
+    'server:\n  state_dir: "/x\\0"': "2 server.state_dir: must be an absolute path, such as /run/propylon",
     "server: 5": "1 server: must be a mapping of keys to values, not a number",
     "routes: {}": "1 routes: must be a list, not a mapping",
     "routes: [7]": "1 routes[0]: must be a mapping of keys to values, not a number",
@@ -276,6 +278,20 @@ def test_sources_stand_in_their_order(directory: Path) -> None:
     assert read.config.log.level == "error"
     assert read.places.of(("server", "port")) == "command line"
     assert read.places.of(("server", "workers")) == "WEB_CONCURRENCY"
+
+
+def test_where_workers_share_can_be_said_in_the_environment(directory: Path) -> None:
+    """By its plain name, by its key, or in the file; nothing said is nothing."""
+    text = "server: {state_dir: /file}\n"
+    for environ, found in (
+        ({}, "/file"),
+        ({"PROPYLON_STATE_DIR": "/plain"}, "/plain"),
+        ({"PROPYLON_STATE_DIR": "/plain", "PROPYLON_SERVER__STATE_DIR": "/key"}, "/key"),
+        ({"PROPYLON_STATE_DIR": ""}, "/file"),
+    ):
+        assert loaded(text, environ).config.server.state_dir == found
+    for text in ("", "server:\n  state_dir: ${UNSET:-}\n", 'server: {state_dir: "  "}\n'):
+        assert loaded(text).config.server.state_dir is None
 
 
 def test_any_key_can_be_set_by_a_variable() -> None:

@@ -1,7 +1,5 @@
 """What the operator may write about instances, retries, the breaker, probes, ejection, the registry."""
 
-from ipaddress import ip_network
-
 import pytest
 from pydantic import ValidationError
 
@@ -138,12 +136,11 @@ def test_each_problem_of_a_service_is_one(written: str, expected: str) -> None:
 def test_who_may_be_registered() -> None:
     """Nobody unless it is said; networks and names are told apart."""
     registry = GatewayConfig().registry
-    assert (registry.enabled, registry.allow, registry.ttl) == (True, (), None)
+    assert (registry.enabled, registry.allow, registry.ttl) == (True, {}, None)
     text = "registry: {allow: [10.0.0.0/8, 'fd00::/8', 192.0.2.7, '*.SVC.cluster.local', worker-*]}"
     read: RegistryConfig = loaded(text).config.registry
-    networks = ("10.0.0.0/8", "fd00::/8", "192.0.2.7/32")
-    assert read.networks == tuple(map(ip_network, networks))
-    assert read.hosts == ("*.svc.cluster.local", "worker-*")
+    rules = ("10.0.0.0/8", "fd00::/8", "192.0.2.7/32", "*.svc.cluster.local", "worker-*")
+    assert read.allow == {"": rules}
     assert loaded("registry: {ttl: 60s}").config.registry.ttl == 60.0
 
 

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.routing import Match
 
-from propylon.compile.routes import Parts, access_of, compile_table
+from propylon.compile.access import access_of
+from propylon.compile.routes import Parts, compile_table
 from propylon.config.models.endpoints import Access, Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.control.app import create_app
@@ -21,6 +22,7 @@ from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Route
 from tests.proxy.doubles import STILL, Asked, request
+from tests.support.examples import examples
 
 Method = Callable[[FastAPI], None]
 
@@ -284,7 +286,7 @@ ASKED = st.lists(st.sampled_from(["a", "b", "1", "a.json", "c"]), min_size=1, ma
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @example([("/a/{x1:path}", True), ("/{x0}", False)], ["/a"])
 @given(
     st.lists(st.tuples(PATHS, st.booleans()), min_size=2, max_size=4),

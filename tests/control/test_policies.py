@@ -1,7 +1,8 @@
 """A team's policies: asked in order, in a task, and refusing as FastAPI's users do or as the gateway does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+from contextvars import ContextVar
 from typing import Any
 
 import orjson
@@ -9,7 +10,7 @@ import pytest
 from fastapi import HTTPException
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from propylon.control.policies import compose_policies
+from propylon.control.policies import Policy, check_policy, compose_policies
 from propylon.edge.turn import Turn
 from propylon.errors import (
     AuthError,
@@ -19,18 +20,20 @@ from propylon.errors import (
     InternalError,
     RateLimited,
     Refused,
+    UpstreamTimeout,
 )
 from propylon.proxy.exchange import Exchange
+from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import ANONYMOUS, Principal
+from propylon.upstream.ports import Timeouts
 from propylon.wire.headers import fields, values
 from propylon.wire.message import Request
-from tests.proxy.doubles import ENTROPY, Asked, Client, request, route, service
+from tests.proxy.doubles import ENTROPY, Asked, Client, Counting, request, route, service
 from tests.support.virtual import run
 
 ALICE = Principal("alice")
-Policy = Callable[[Request, Principal], Awaitable[None]]
 
 
 def raising(error: BaseException) -> Policy:
@@ -55,7 +58,7 @@ def ask(*policies: Policy, principal: Principal = ALICE) -> None:
     """Have all of them asked."""
 
     async def main() -> None:
-        await compose_policies(policies)(request(b"/a"), principal)
+        await compose_policies(policies, 60.0)(request(b"/a"), principal)
 
     run(main())
 
@@ -91,7 +94,7 @@ def test_what_was_composed_stays() -> None:
     """A list that grows later changes nothing: another policy is compiled in with all of them."""
     said: list[Any] = []
     policies = [noting(said, "first")]
-    before = compose_policies(policies)
+    before = compose_policies(policies, 60.0)
     policies.append(noting(said, "second"))
 
     async def main() -> None:
@@ -159,11 +162,163 @@ def test_a_bug_is_a_bug(bug: Exception) -> None:
         ask(raising(bug))
 
 
-def test_a_policy_that_is_no_coroutine() -> None:
-    """It lets nobody in."""
-    wrong: Any = lambda asked, principal: None  # noqa: E731
-    with pytest.raises(TypeError):
-        ask(wrong)
+TENANT: ContextVar[str] = ContextVar("TENANT", default="none")
+
+
+def test_a_plain_function_runs_in_a_thread() -> None:
+    """As FastAPI's plain endpoints do: it may block, it sees the exchange's ContextVars, and it may refuse."""
+    said: list[Any] = []
+
+    def plain(asked: Request, principal: Principal) -> None:
+        said.append((threading.current_thread() is threading.main_thread(), TENANT.get()))
+        if principal is ANONYMOUS:
+            raise Forbidden("no")
+
+    async def main(principal: Principal) -> None:
+        TENANT.set("shop")
+        await compose_policies([plain], 60.0)(request(), principal)
+
+    asyncio.run(main(ALICE))
+    with pytest.raises(Forbidden):
+        asyncio.run(main(ANONYMOUS))
+    assert said == [(False, "shop")] * 2
+
+
+@pytest.mark.parametrize("returned", [False, True, 0, "", {}, "no"])
+def test_a_value_lets_nobody_in(returned: Any) -> None:
+    """A policy that returns False thinks that it refuses: anything but None is a 500, which names the policy."""
+
+    async def office_hours(asked: Request, principal: Principal) -> Any:
+        return returned
+
+    def on_weekdays(asked: Request, principal: Principal) -> Any:
+        return returned
+
+    for policy in (office_hours, on_weekdays):
+        with pytest.raises(InternalError) as caught:
+            asyncio.run(compose_policies([policy], 60.0)(request(), ALICE))  # type: ignore[arg-type]
+        assert policy.__qualname__ in caught.value.reason
+
+
+def test_a_policy_has_no_more_than_the_total() -> None:
+    """One that hangs is a 504, which names it; those after it are not asked."""
+    said: list[Any] = []
+
+    async def hanging(asked: Request, principal: Principal) -> None:
+        await asyncio.sleep(3600)
+
+    async def main() -> None:
+        await compose_policies([hanging, noting(said, "second")], 5.0)(request(), ALICE)
+
+    with pytest.raises(UpstreamTimeout) as caught:
+        run(main())
+    assert (caught.value.status, said) == (504, [])
+    assert "hanging" in caught.value.reason
+
+
+@pytest.mark.parametrize("status", [100, 101, 200, 204, 304, 600, 999])
+def test_a_status_that_refuses_nothing(status: int) -> None:
+    """It is a 500 with a reason: nothing may be let through, and 101 and 204 have no body to say why."""
+    error = refused(HTTPException(status))
+    assert (error.status, str(status) in error.reason) == (500, True)
+
+
+@pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt()])
+def test_the_process_goes_on(end: BaseException) -> None:
+    """What would end the process ends the exchange."""
+    error = refused(end)
+    assert (error.status, type(end).__name__ in error.reason) == (500, True)
+
+
+def test_what_is_no_policy() -> None:
+    """It is refused when it is registered, with what is wrong."""
+
+    def one_argument(asked: Request) -> None: ...
+
+    def three(asked: Request, principal: Principal, more: int) -> None: ...
+
+    async def fine(asked: Request, principal: Principal, more: int = 0) -> None: ...
+
+    for wrong in (one_argument, three, "orders", None):
+        with pytest.raises(TypeError, match="policy"):
+            check_policy(wrong)
+    check_policy(fine)
+
+
+def told(*policies: Policy, lines: tuple[bytes, ...] = ()) -> bytes:
+    """The block that an upstream gets behind these policies."""
+    up, client = Asked(), Client()
+    to = route(of=service(up), before=compose_policies(policies, 60.0))
+
+    async def main() -> None:
+        pipeline = Pipeline(Table((to,)), (), clock=Counting(), chance=lambda bits: ENTROPY)
+        await pipeline.handle(request(b"/a", *lines), client)
+
+    run(main())
+    return up.got[0][1]
+
+
+def test_a_policy_tells_the_upstream() -> None:
+    """Its header replaces what the client sent under that name, in any spelling; the last value counts."""
+
+    async def tenant(asked: Request, principal: Principal) -> None:
+        asked.set_header("X-Tenant", "guess")
+        asked.set_header("X-Tenant", "shop")
+
+    sent = (b"x-tenant: forged", b"X_Tenant: forged", b"X-Tenants: others")
+    block = told(tenant, lines=sent)
+    assert values(block, b"x-tenant") == [b"shop"]
+    assert (values(block, b"x_tenant"), values(block, b"x-tenants")) == ([], [b"others"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Tenant", "a\r\nX-User-Id: root"),
+        ("X-Tenant", "a\x00"),
+        ("X-Tenant", "\u20ac"),
+        ("X Tenant", "a"),
+        ("X-Tenant:", "a"),
+        ("", "a"),
+        ("Content-Length", "5"),
+        ("transfer_encoding", "chunked"),
+        ("X-User-Id", "root"),
+        ("x_user_id", "root"),
+        ("Host", "a"),
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("Connection", "x-tenant"),
+    ],
+)
+def test_a_policy_cannot_say_what_the_gateway_says(name: str, value: str) -> None:
+    """Nothing that ends a line, frames the message or names the client or the user."""
+    with pytest.raises(ValueError, match="header|gateway"):
+        request().set_header(name, value)
+
+
+def test_the_total_covers_the_policies() -> None:
+    """What they take is taken from the upstream's time."""
+    up, seen = Asked(), list[Exchange]()
+
+    async def slow(asked: Request, principal: Principal) -> None:
+        await asyncio.sleep(3)
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        forward = Forward(loop.time, loop.time, lambda: 0.0)
+        to = route(
+            of=service(up),
+            before=compose_policies([slow], 5.0),
+            timeouts=Timeouts(total=5.0),
+            forward=forward,
+        )
+        pipeline = Pipeline(
+            Table((to,)), (seen.append,), clock=loop.time, chance=lambda bits: ENTROPY
+        )
+        began = loop.time()
+        await pipeline.handle(request(), Client())
+        return up.deadlines[0] - began
+
+    assert run(main()) == pytest.approx(5.0)
 
 
 def test_it_runs_in_a_task() -> None:
@@ -179,7 +334,7 @@ def test_it_runs_in_a_task() -> None:
     async def main() -> None:
         nonlocal outer
         outer = asyncio.current_task()
-        await compose_policies([policy])(request(), ALICE)
+        await compose_policies([policy], 60.0)(request(), ALICE)
 
     run(main())
 
@@ -207,7 +362,7 @@ def test_whoever_leaves_ends_it() -> None:
 
     async def exchange() -> None:
         with pytest.raises(ClientGone):
-            await compose_policies([waits, noting(said, "second")])(request(), ALICE)
+            await compose_policies([waits, noting(said, "second")], 60.0)(request(), ALICE)
         said.append("gone")
 
     async def main() -> None:
@@ -241,7 +396,7 @@ def test_a_policy_that_is_cancelled_by_what_it_awaits() -> None:
 def answer(*policies: Policy, **options: Any) -> tuple[int, bytes, dict[str, Any], Asked]:
     """What a client gets behind these policies: status, header block, error; and the upstream."""
     up, client, seen = Asked(), Client(), []
-    to = route(of=service(up), before=compose_policies(policies), **options)
+    to = route(of=service(up), before=compose_policies(policies, 60.0), **options)
 
     async def main() -> None:
         clock = asyncio.get_running_loop().time

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -22,6 +22,7 @@ from propylon.proxy.principal import Principal
 from propylon.services.instance import Ejection, Instance
 from tests.proxy.doubles import Asked
 from tests.services.registrar import ALLOW, Names, World
+from tests.support.examples import examples
 
 PATH = "/api/v1/services"
 ADMIN = Principal("root", scopes=frozenset({"admin", "read"}))
@@ -443,7 +444,7 @@ def open_to_all() -> RegistryApi:
     return RegistryApi(World("*", "0.0.0.0/0", "::/0", names=names))
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     changes=st.dictionaries(
         st.sampled_from([*SAID, "check_endpoint", "check_interval", "metadata", "more"]), JSON

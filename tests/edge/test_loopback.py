@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon import Gateway
@@ -18,6 +18,7 @@ from propylon.edge.protocol import GatewayProtocol
 from propylon.edge.state import STATE_KEY, EdgeState
 from tests.edge.test_asgi import HOST, Message, scope
 from tests.edge.test_regressions import Wire
+from tests.support.examples import examples
 from tests.support.tokens import SECRET, authorized
 from tests.upstream.peer import until
 
@@ -206,6 +207,15 @@ FOREIGN = [
     said("127.0.0.1", FAR),
     said(FAR, "127.0.0.1"),
     [*said(FAR), ("X-Real-IP", "127.0.0.1"), ("Forwarded", "for=127.0.0.1")],
+    # Each header alone: whoever wrote it stands in between, and says nothing of whom it speaks for.
+    [("X-Real-IP", FAR)],
+    [("Forwarded", "proto=https")],
+    [("Via", "1.1 proxy")],
+    [("X-Forwarded-Host", "shop.example")],
+    [("X-Forwarded-Proto", "https")],
+    [("X-Forwarded-Port", "443")],
+    [("X-Forwarded-Server", "proxy")],
+    [("X-Forwarded", FAR)],
 ]
 
 
@@ -233,7 +243,7 @@ CHAINS = st.lists(
 ).map(lambda values: said(*values))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     edge=st.sampled_from(EDGES),
     trusted=st.sampled_from(list(TRUSTED)),

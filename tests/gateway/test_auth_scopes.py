@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.gateway.test_auth import check_refused
 from tests.support.client import RawClient, ask, request
+from tests.support.examples import examples
 from tests.support.gateway import Gateway
 from tests.support.tokens import ABSENT, authorized, bearer, claims, hs256
 from tests.support.topology import Upstreams
@@ -200,7 +201,7 @@ NAMES = [
 ]
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(said=st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=8), JSON, max_size=5))
 def test_any_claims(guarded: Gateway, guarded_upstreams: Upstreams, said: dict[str, Any]) -> None:
     """Whatever a signed token says: a verdict, never a failure, and no right that it does not give."""

@@ -4,10 +4,11 @@ import re
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.client import Answer, RawClient, ask, request
+from tests.support.examples import examples
 from tests.support.gateway import Gateway
 from tests.support.tokens import Credentials, authorized
 from tests.support.topology import Upstreams
@@ -109,7 +110,7 @@ PIECES = ["/", "//", "files", "admin", "ADMIN", "%61", "dmin", "vault", "door", 
           "?", "#", "open", "%66iles"]  # fmt: skip
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=9))
 def test_any_path(guarded: Gateway, guarded_upstreams: Upstreams, pieces: list[str]) -> None:
     """Whatever is made of such pieces: nobody without the scope gets to a protected path."""

@@ -74,7 +74,7 @@ def test_client_is_the_rightmost_untrusted(
 def test_stop_finishes_what_is_in_flight(edge: str, start: Start, upstreams: Upstreams) -> None:
     """SIGTERM: the request in flight completes, new connections are refused, the exit is clean."""
     upstreams.reset()
-    gateway = start(configuration(upstreams))
+    gateway = start(configuration(upstreams), fresh=True)
     go = threading.Event()
 
     def slowly(peer: Peer, arrived: Arrived) -> None:

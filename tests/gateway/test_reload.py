@@ -158,7 +158,7 @@ def running(
     """One gateway for most cases; it was told to reload before it was quite there."""
     folder = tmp_path_factory.mktemp("reload")
     (folder / ".env").write_text(f"GATE_SECRET={SECRET}\n")
-    first = Gateway("fast", without(configuration(*behind), "leaves"), folder)
+    first = Gateway("fast", without(configuration(*behind), "leaves"), folder, fresh=True)
     live = Live(first, behind)
     assert soon(lambda: "listening" in first.said() or first.process.poll() is not None)
     # It has read its file by now, and has no loop yet.
@@ -242,6 +242,7 @@ def test_what_needs_a_start_is_said(live: Live) -> None:
     """Sockets, processes, paths and the database stay as they are; the rest of the file does not."""
     config = without(live.config(), "leaves")
     config["server"] = {"host": "127.0.0.9", "port": 1, "workers": 3, "drain": 7, "drain_delay": 1}
+    config["server"]["state_dir"] = "/elsewhere"
     config |= {"prefix": "/elsewhere", "log": {"format": "text"}}
     config["tls"] = {"certificate": "some.pem", "key": "some.key"}
     config["auth"]["tokens"] |= {"database": "sqlite:///other.db", "refresh_expires": "3d"}

@@ -9,9 +9,9 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.client import chunked, request
-from tests.support.gateway import ROOT
-from tests.support.secrecy import SECRECY, Secrecy, found_in
+from tests.support.secrecy import SECRECY, Search, Secrecy
 from tests.support.tokens import mint
+from tests.support.zygote import ROOT
 
 PLANTED = "pL4nt3d-by-the-test-of-the-search"
 
@@ -82,8 +82,9 @@ def test_search_finds_it_anywhere(offset: int) -> None:
     """Wherever it begins, whatever stands around it, short or long."""
     for secret in (PLANTED, PLANTED[:8], PLANTED[:14], PLANTED[:15], PLANTED * 9):
         text = "x" * offset + secret + "y" * 100
-        assert found_in(text, {secret, "another-one-that-is-not-there"}) == {secret}
-        assert found_in(text[: offset + len(secret) - 1], {secret}) == set()
+        search = Search({secret, "another-one-that-is-not-there"})
+        assert search.found_in(text) == {secret}
+        assert search.found_in(text[: offset + len(secret) - 1]) == set()
 
 
 def test_parts_and_spellings_are_found(own: Secrecy, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from propylon.wire.message import Request
 from tests.edge.test_asgi import App
 from tests.edge.test_regressions import Held, Waiting, Wire, connected
 from tests.proxy.doubles import Asked, route, service, streamed, whole
-from tests.support.gateway import ROOT
+from tests.support.zygote import ROOT
 from tests.upstream.peer import run, until
 
 GET = b"GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n"
@@ -205,7 +205,7 @@ class Guard:
 
 def guarded(upstream: Any, *policies: Policy) -> App:
     """An app with policies before its one route."""
-    return App(route("/a", service(upstream), before=compose_policies(policies)))
+    return App(route("/a", service(upstream), before=compose_policies(policies, 60.0)))
 
 
 def check_gone(app: App, wire: Wire) -> None:

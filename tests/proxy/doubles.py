@@ -187,6 +187,7 @@ class Asked:
         self.writes = writes
         self.got: list[tuple[bytes, bytes, bytes]] = []
         self.lengths: list[int] = []
+        self.deadlines: list[float] = []
         self.piped = 0
 
     def body_data(self, data: bytes) -> None:
@@ -205,6 +206,7 @@ class Asked:
     async def _exchange(self, outgoing: Outgoing) -> Answer:
         self.got.append((outgoing.line, outgoing.block, b""))
         self.lengths.append(outgoing.length)
+        self.deadlines.append(outgoing.deadline)
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         failed = isinstance(step, BaseException)
         if outgoing.body is not None and not (isinstance(step, GatewayError) and step.unsent):

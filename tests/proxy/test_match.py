@@ -5,13 +5,14 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from propylon.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
 from propylon.proxy.match import Leaf, Table
 from propylon.proxy.route import Pattern, Route
 from tests.proxy.doubles import request, route, service
+from tests.support.examples import examples
 
 _SERVICE = service()
 _METHODS = ("GET", "POST", "DELETE", "TRACE")
@@ -105,7 +106,7 @@ _hosts = st.sampled_from([b"", b"a.test", b"x.b.test", b"b.test", b"test", b"y.x
 
 
 @given(_routes, st.sampled_from(_METHODS), _hosts, _sent)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @example([route("/a/{}", _SERVICE), route("/{}/b", _SERVICE)], "GET", b"", b"/a/b")
 @example([route("/a", _SERVICE), route("/{}/b/cc", _SERVICE)], "GET", b"", b"/a/b/cc")
 def test_the_table_finds_what_looking_at_all_finds(
@@ -116,7 +117,7 @@ def test_the_table_finds_what_looking_at_all_finds(
 
 
 @given(_routes, _sent, st.booleans())
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_walking_is_finding(routes: list[Route], path: bytes, slash: bool) -> None:
     """The quick way through the tree ends where the thorough one does."""
     segments = (path + b"/" * slash).split(b"/")
@@ -125,7 +126,7 @@ def test_walking_is_finding(routes: list[Route], path: bytes, slash: bool) -> No
 
 
 @given(_routes, st.sampled_from(_METHODS), _hosts, _sent, st.randoms())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_order_does_not_count(
     routes: list[Route], method: str, authority: bytes, path: bytes, chance: random.Random
 ) -> None:
@@ -315,7 +316,7 @@ def test_a_route_in_capitals_is_reached_in_capitals() -> None:
 
 
 @given(st.text("/abAB.;%2eEfF61\\", max_size=16))
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_any_path_has_an_outcome(text: str) -> None:
     """A route, 400 or 404: nothing else comes out."""
     assert outcome(Table(_GUARDED), "GET", b"", b"/" + text.encode()) != "KeyError"

@@ -19,7 +19,7 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
-from propylon.proxy.route import Route
+from propylon.proxy.route import Route, Sender
 from propylon.wire.headers import values
 from propylon.wire.message import Request
 from tests.proxy.doubles import (
@@ -158,8 +158,8 @@ def test_who_may_not_pass() -> None:
     async def somebody(asked: Request, client: str) -> Principal:
         return Principal("alice", block=b"\r\nX-User-Id: alice")
 
-    def nobody_passes(principal: Principal, address: str) -> None:
-        raise Forbidden(f"not {principal} from {address}")
+    def nobody_passes(principal: Principal, asked: Request, sender: Sender) -> None:
+        raise Forbidden(f"not {principal} from {sender.client}")
 
     exchange = handle(
         request(), client, route(of=service(up), authenticate=somebody, authorize=nobody_passes)

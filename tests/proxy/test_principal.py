@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from propylon.proxy.authorize import permitted
 from propylon.proxy.principal import ANONYMOUS, Principal, identify, is_line, is_listable, is_scope
+from tests.proxy.doubles import origin, request
 
 
 def block(**fields: object) -> bytes:
@@ -155,7 +156,7 @@ def test_any_collection_of_names(given: Iterable[str]) -> None:
         identify(Principal("42", "", tuple(names))),
     ):
         assert (somebody.scopes, type(somebody.scopes)) == (names, frozenset)
-        assert permitted(["read"], [])(somebody, "") is None
+        assert permitted(["read"], [])(somebody, request(), origin()) is None
     assert Principal("42", roles=["clerk"]).roles == {"clerk"}
     assert replace(Principal("42", roles=["clerk"]), subject="43").roles == {"clerk"}
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from propylon.errors import ConnectFailed
-from propylon.names.addresses import AddressFilter, AllowList
-from propylon.services.admission import Admission
+from propylon.names.addresses import AddressFilter
+from propylon.services.admission import ALL_SERVICES, Admission, Allowed
 from propylon.services.balance import round_robin
 from propylon.services.fleet import Fleet
 from propylon.services.instance import HealthRules, Instance
@@ -100,7 +100,9 @@ class World:
     def admission(self, *allow: str) -> Admission:
         """Rules over these."""
         return Admission(
-            AllowList(allow), self.names, lambda address, port: (address, port) in self.ours
+            {ALL_SERVICES: Allowed(allow)},
+            self.names,
+            lambda address, port: (address, port) in self.ours,
         )
 
     def connect(

@@ -188,6 +188,8 @@ CASES = {
     "a client that never ends": (DEFAULT, "F*5 +60 u +30 h +86400 h a ! z c"),
     "holds no slot then": (THREE, "F*5 +60 u*3 +30 h a*3 ! h"),
     "and its end says nothing": (DEFAULT, "F*5 +60 u +30 f h a s c"),
+    "an upload that is whole has a lease of its own": (DEFAULT, "F*5 +60 u e +30 h +29.9 ! +0.1 o"),
+    "from when somebody sees it": (DEFAULT, "F*5 +60 u e +86400 h +29.9 ! h +0.1 o"),
     "others keep their lease": (THREE, "F*5 +60 u +10 a +20 h +9.9 h +0.1 o"),
     "and end it though an upload goes on": (THREE, "F*5 +60 a +10 u +19.9 h +0.1 o f s o"),
     "an upload of an earlier time": (DEFAULT, "F*5 +60 u +1 a f h f o +60 h a ! s c"),

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from propylon.services.fleet import Ejection, Fleet, HealthRules, Instance
 from tests.proxy.doubles import Asked
+from tests.support.examples import examples
 
 IDS = st.sampled_from("abc")
 RULES = st.sampled_from([HealthRules(), HealthRules(2, 1), HealthRules(1, 2), None])
@@ -226,4 +226,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestLife.settings = examples(100, stateful_step_count=30)

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from propylon.errors import InvalidRequest, NotFound
-from propylon.names.addresses import AllowList
 from propylon.services import registry as module
-from propylon.services.admission import Admission
+from propylon.services.admission import ALL_SERVICES, Admission, Allowed
 from propylon.services.fleet import Fleet
 from propylon.services.instance import HealthRules, Instance
 from propylon.services.registration import Registered
@@ -21,6 +19,7 @@ from propylon.services.registry import keep_sweeping
 from propylon.upstream.dial import Address
 from tests.proxy.doubles import Asked, run
 from tests.services.registrar import ALLOW, Names, World, said
+from tests.support.examples import examples
 
 
 def reason(refusal: pytest.ExceptionInfo[InvalidRequest]) -> str:
@@ -525,10 +524,10 @@ def test_stricter_rules_and_other_services(names: list[str]) -> None:
 
 def test_rules_that_know_no_gateway() -> None:
     """Where nobody says where it listens, every address is somebody else's."""
-    rules = Admission(AllowList(["10.0.0.0/8"]), Names())
-    assert run(rules.admit("10.0.0.1", 80)) == ("10.0.0.1",)
-    assert rules.still_admits("10.0.0.1", 80, ["10.0.0.1"])
-    assert not rules.still_admits("10.0.0.1", 80, ["11.0.0.1"])
+    rules = Admission({ALL_SERVICES: Allowed(["10.0.0.0/8"])}, Names())
+    assert run(rules.admit("orders", "10.0.0.1", 80)) == ("10.0.0.1",)
+    assert rules.still_admits("orders", "10.0.0.1", 80, ["10.0.0.1"])
+    assert not rules.still_admits("orders", "10.0.0.1", 80, ["11.0.0.1"])
 
 
 @pytest.mark.parametrize(
@@ -647,6 +646,4 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 TestAnythingInAnyOrder = RegistryMachine.TestCase
-TestAnythingInAnyOrder.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, report_multiple_bugs=False
-)
+TestAnythingInAnyOrder.settings = examples(40, stateful_step_count=25, report_multiple_bugs=False)

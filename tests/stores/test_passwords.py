@@ -1,6 +1,8 @@
 """Hashes of passwords: the right algorithm, off the loop, few at a time, the same work for everybody."""
 
 import asyncio
+import os
+import sys
 import threading
 
 import pytest
@@ -179,3 +181,19 @@ def test_who_leaves_makes_room() -> None:
         passwords.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no priority for a thread")
+def test_requests_go_first() -> None:
+    """The threads that hash have a lower priority than the one of the event loop, and only they have."""
+    passwords = Passwords()
+
+    async def main() -> int:
+        return await passwords._run(
+            lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        )
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert asyncio.run(main()) > before
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+    passwords.close()

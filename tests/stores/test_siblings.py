@@ -1,6 +1,7 @@
 """What the workers of one gateway tell each other: whole, in order, past whoever is full or dead."""
 
 import asyncio
+import errno
 import logging
 import socket
 import subprocess
@@ -13,23 +14,39 @@ import orjson
 import pytest
 
 from propylon.stores import siblings as module
-from propylon.stores.siblings import MISSED, Line, Siblings, lines
-from tests.support.gateway import ROOT
+from propylon.stores.siblings import MISSED, Line, Lines, Siblings, lines
+from tests.support.zygote import ROOT
 from tests.upstream.peer import run, until
 
 Message = dict[str, Any]
+TOPIC = "test"
 
 
 class Worker(Siblings):
     """A worker that keeps what it hears."""
 
     def __init__(self, among: tuple[Line, ...], place: int) -> None:
-        super().__init__(among, place)
+        super().__init__()
+        self.channel = Lines(among, place)
         self.heard: list[Message] = []
+        self.hear(TOPIC, self.heard.append)
 
     def listen(self) -> None:
-        """Hear from now on."""
-        self.start(asyncio.get_running_loop(), self.heard.append)
+        """Hear and tell from now on."""
+        self.start(asyncio.get_running_loop(), self.channel)
+
+    def say(self, message: Message, to: str | None = None) -> None:
+        """Tell on the one topic."""
+        self.tell(TOPIC, message, to)
+
+    def queued(self) -> dict[str, int]:
+        """How many messages wait for each of the others, beyond what the kernel holds."""
+        return {name: len(self._waiting.get(sock, ())) for name, sock in self.channel.ways(None)}
+
+
+def packed(message: Message) -> bytes:
+    """A message as the sockets carry it."""
+    return orjson.dumps((TOPIC, message))
 
 
 @contextmanager
@@ -43,8 +60,7 @@ def workers(number: int) -> Iterator[tuple[Worker, ...]]:
         for one in found:
             one.close()
         for line in made:
-            line.read.close()
-            line.write.close()
+            line.close()
 
 
 def numbered(count: int, **more: Any) -> list[Message]:
@@ -63,8 +79,8 @@ def test_all_others_hear_it_in_order() -> None:
             for worker in (one, two, three):
                 worker.listen()
             for message in numbered(50):
-                one.tell({**message, "by": 1})
-                two.tell({**message, "by": 2})
+                one.say({**message, "by": 1})
+                two.say({**message, "by": 2})
             await until(lambda: len(three.heard) == 100)
             await until(lambda: len(one.heard) == len(two.heard) == 50)
             assert one.heard == numbered(50, by=2)
@@ -82,9 +98,9 @@ def test_one_of_them_hears_it() -> None:
         with workers(3) as (one, two, three):
             for worker in (one, two, three):
                 worker.listen()
-            one.tell({"for": 3}, to=2)
-            one.tell({"for": 1}, to=0)
-            one.tell({"for": "all"})
+            one.say({"for": 3}, to="2")
+            one.say({"for": 1}, to="0")
+            one.say({"for": "all"})
             await until(lambda: two.heard and len(three.heard) == 2)
             assert two.heard == [{"for": "all"}]
             assert three.heard == [{"for": 3}, {"for": "all"}]
@@ -95,7 +111,7 @@ def test_one_of_them_hears_it() -> None:
 
 def test_messages_keep_their_bounds() -> None:
     """Empty, tiny, odd and as large as may be: each arrives as what was told, one by one."""
-    most = module._LARGEST - len(orjson.dumps({"text": ""}))
+    most = module._LARGEST - len(packed({"text": ""}))
     texts = ["", "x", '"\n\0', "ż€𝄞" * 999, "y" * (most - 1), "z" * most, "the last"]
 
     async def main() -> None:
@@ -103,7 +119,7 @@ def test_messages_keep_their_bounds() -> None:
             two.listen()
             one.listen()
             for text in texts:
-                one.tell({"text": text})
+                one.say({"text": text})
             await until(lambda: len(two.heard) == len(texts))
             assert two.heard == [{"text": text} for text in texts]
 
@@ -118,15 +134,15 @@ def test_what_is_too_long_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
         with workers(2) as (one, two):
             one.listen()
             two.listen()
-            one.tell({"text": long})
-            one.tell({"text": "short"})
+            one.say({"text": long})
+            one.say({"text": "short"})
             await until(lambda: two.heard)
             assert two.heard == [{"text": "short"}]
 
     with caplog.at_level(logging.ERROR):
         run(main())
     assert [record.getMessage() for record in caplog.records] == [
-        f"too long to be told to the other workers: {len(long) + len(orjson.dumps({'text': ''}))} bytes"
+        f"too long to be told to the other workers: {len(long) + len(packed({'text': ''}))} bytes"
     ]
 
 
@@ -136,12 +152,12 @@ def test_alone_there_is_nobody_to_tell() -> None:
     async def main() -> None:
         alone = Worker((), 0)
         alone.listen()
-        alone.tell({"number": 1})
+        alone.say({"number": 1})
         alone.close()
         assert alone.heard == []
         with workers(1) as (single,):
             single.listen()
-            single.tell({"number": 1})
+            single.say({"number": 1})
             await asyncio.sleep(0.01)
             assert single.heard == []
 
@@ -157,7 +173,7 @@ def test_closed_it_hears_nothing() -> None:
             two.listen()
             two.close()
             two.close()
-            one.tell({"number": 1})
+            one.say({"number": 1})
             await asyncio.sleep(0.01)
             assert two.heard == []
             two.listen()
@@ -178,12 +194,13 @@ def test_a_full_line_holds_nobody_up() -> None:
             one.listen()
             two.listen()
             for message in numbered(2000, text=text):
-                one.tell(message)
+                one.say(message)
             await until(lambda: len(two.heard) == 2000)
             # There is room again, but others have waited for longer.
-            assert late._mine is not None
-            heard = [orjson.loads(late._mine.recv(module._LARGEST)) for _ in range(50)]
-            one.tell({"number": "last"})
+            line = late.channel.open()
+            assert line is not None
+            heard = [orjson.loads(line.recv(module._LARGEST))[1] for _ in range(50)]
+            one.say({"number": "last"})
             late.listen()
             await until(lambda: len(late.heard) == 1951)
             heard += late.heard
@@ -206,11 +223,11 @@ def test_what_waits_is_bounded(
         with workers(2) as (one, stopped):
             one.listen()
             for message in numbered(100, text=text):
-                one.tell(message)
+                one.say(message)
                 assert all(len(waiting) <= 8 for waiting in one._waiting.values())
             stopped.listen()
             await until(lambda: one._waiting == {})
-            one.tell({"number": "last"})
+            one.say({"number": "last"})
             await until(lambda: stopped.heard and stopped.heard[-1] == {"number": "last"})
             lost = stopped.heard.index(MISSED)
             before, after = stopped.heard[:lost], stopped.heard[lost + 1 : -1]
@@ -233,12 +250,12 @@ def test_who_stops_leaves_nothing_behind() -> None:
         with workers(2) as (one, two):
             one.listen()
             for message in numbered(2000, text="x" * 1000):
-                one.tell(message)
+                one.say(message)
             assert one._waiting
             one.close()
             assert one._waiting == {}
             loop = asyncio.get_running_loop()
-            assert not any(loop.remove_writer(sock) for sock in one._others.values())
+            assert not any(loop.remove_writer(sock) for _, sock in one.channel.ways(None))
             two.listen()
             await until(lambda: two.heard)
 
@@ -250,20 +267,21 @@ def test_who_stops_leaves_nothing_behind() -> None:
 
 SCRIPT = """
 import asyncio, os, signal, sys
-from propylon.stores.siblings import Siblings, lines
+from propylon.stores.siblings import Lines, Siblings, lines
 
 PRIVATE, PUBLIC = 400, 40
 among = lines(3)
 
 def work(place, tells, awaited):
     async def main():
-        siblings, heard = Siblings(among, place), []
-        siblings.start(asyncio.get_running_loop(), heard.append)
+        siblings, heard = Siblings(), []
+        siblings.hear("test", heard.append)
+        siblings.start(asyncio.get_running_loop(), Lines(among, place))
         for number in range(tells):
             # More than the line to an empty place takes; what is for all, the living have room for.
             text = "x" * 500 if number < PRIVATE else ""
-            to = 2 if number < PRIVATE else None
-            siblings.tell({"by": place, "number": number, "text": text}, to=to)
+            to = "2" if number < PRIVATE else None
+            siblings.tell("test", {"by": place, "number": number, "text": text}, to=to)
         async with asyncio.timeout(8):
             while len(heard) < awaited:
                 await asyncio.sleep(0.002)
@@ -308,6 +326,25 @@ def test_a_dead_one_holds_nobody_up_and_its_successor_reads_on() -> None:
     assert (done.stdout, done.stderr) == ("[0, 0] 0\n", "")
 
 
+def test_a_worker_whose_parent_is_gone_does_not_spin() -> None:
+    """Its line says that it has ended, once: the loop looks at it no more."""
+
+    async def main() -> None:
+        made = lines(2)
+        worker = Worker(made, 0)
+        worker.listen()
+        made[0].write.close()
+        loop = asyncio.get_running_loop()
+        while loop.remove_reader(made[0].read):
+            loop.add_reader(made[0].read, worker._read, made[0].read)
+            await asyncio.sleep(0.001)
+        worker.close()
+        for line in made:
+            line.close()
+
+    run(main())
+
+
 # What is no message
 
 
@@ -322,8 +359,9 @@ def test_garbage_ends_nothing(garbage: bytes) -> None:
         with workers(2) as (one, two):
             one.listen()
             two.listen()
-            one._others[1].send(garbage)
-            one.tell({"number": 2})
+            [(_, way)] = one.channel.ways("1")
+            way.send(garbage)
+            one.say({"number": 2})
             await until(lambda: two.heard)
             assert two.heard == [{"number": 2}]
 
@@ -346,9 +384,10 @@ def test_a_listener_with_a_bug_hears_on() -> None:
         loop.set_exception_handler(lambda _, context: complaints.append(context.get("exception")))
         with workers(2) as (one, two):
             one.listen()
-            two.start(loop, hear)
+            two.hear(TOPIC, hear)
+            two.listen()
             for message in numbered(3):
-                one.tell(message)
+                one.say(message)
             await until(lambda: len(heard) == 3)
 
     run(main())
@@ -362,3 +401,51 @@ def test_lines_wait_for_nobody() -> None:
             assert not line.read.getblocking()
             assert not line.write.getblocking()
             assert line.read.family == socket.AF_UNIX
+
+
+# Topics
+
+
+def test_topics_are_told_apart() -> None:
+    """Each has its callback; what was missed may have been on any of them; a topic of another version is passed over."""
+
+    async def main() -> None:
+        with workers(2) as (one, two):
+            other: list[Message] = []
+            two.hear("other", other.append)
+            one.listen()
+            two.listen()
+            one.tell("other", {"number": 1})
+            one.tell("of another version", {"number": 2})
+            one.say({"number": 3})
+            [(_, way)] = one.channel.ways("1")
+            way.send(orjson.dumps(("", MISSED)))
+            await until(lambda: len(two.heard) == 2)
+            assert two.heard == [{"number": 3}, MISSED]
+            assert other == [{"number": 1}, MISSED]
+
+    run(main())
+
+
+def test_a_system_that_cannot_send(caplog: pytest.LogCaptureFixture) -> None:
+    """A message is lost, and the log says so; the next one is told again."""
+
+    class Short:
+        def send(self, data: bytes) -> int:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    async def main() -> None:
+        with workers(2) as (one, two):
+            one.listen()
+            two.listen()
+            ways = one.channel._others
+            sound, ways["1"] = ways["1"], Short()  # type: ignore[assignment]
+            one.say({"number": 1})
+            ways["1"] = sound
+            one.say({"number": 2})
+            await until(lambda: two.heard)
+            assert two.heard == [{"number": 2}]
+
+    with caplog.at_level(logging.ERROR):
+        run(main())
+    assert "a message is lost: [Errno 105] No buffer space available" in caplog.text

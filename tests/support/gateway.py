@@ -15,10 +15,11 @@ from typing import Any
 
 import yaml
 
+from tests.support import zygote
 from tests.support.client import Answer, Ended, RawClient, request
 from tests.support.secrecy import SECRECY
+from tests.support.zygote import ZYGOTE, Forked
 
-ROOT = Path(__file__).resolve().parents[2]
 EDGES = ("fast", "portable")
 _UVICORN = (
     "--no-proxy-headers --host 127.0.0.1 --log-level warning --no-access-log"
@@ -61,21 +62,24 @@ def command(edge: str, file: Path, port: int, app: str = "") -> list[str]:
 
 
 def environment(file: Path) -> dict[str, str]:
-    """What a process of ours finds in its environment: nothing of the session that tests it."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PROPYLON", "PYTEST", "COV_"))
-    }
-    return {**kept, "PYTHONPATH": str(ROOT / "src"), "PROPYLON_CONFIG": str(file)}
+    """What a gateway finds in its environment: its file, and nothing of the session that tests it."""
+    return zygote.environment(PROPYLON_CONFIG=str(file))
 
 
 class Gateway:
     """A running gateway, its port and its log."""
 
     def __init__(
-        self, edge: str, config: Config, folder: Path, *, files: int = 0, app: str = ""
+        self,
+        edge: str,
+        config: Config,
+        folder: Path,
+        *,
+        files: int = 0,
+        app: str = "",
+        fresh: bool = False,
     ) -> None:
+        """Start it; `files` is its limit on open ones, `fresh` gives it an interpreter of its own."""
         self.edge = edge
         self.port = free_port()
         server = {"host": "127.0.0.1", **config.get("server", {}), "port": self.port}
@@ -89,16 +93,12 @@ class Gateway:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         SECRECY.note_config(config)
         SECRECY.watch(self.log)
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                _limited(command(edge, self.file, self.port, app), files),
-                cwd=folder,
-                env=environment(self.file),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # so that workers can be ended with it
-            )
+        args, env = command(edge, self.file, self.port, app), environment(self.file)
+        self.process: Forked | subprocess.Popen[bytes]
+        if fresh:
+            self.process = _started(args, folder, env, self.log)
+        else:
+            self.process = ZYGOTE.start(args, cwd=folder, env=env, stdout=self.log, files=files)
 
     def wait_ready(self, within: float = 60.0) -> None:
         """Wait until /livez answers; whatever the gateway said is in the failure."""
@@ -202,6 +202,17 @@ class Gateway:
         self.process.wait(20)
 
 
-def _limited(run: list[str], files: int) -> list[str]:
-    """The command with a limit on open files, if there is one."""
-    return ["sh", "-c", 'ulimit -n "$0"; exec "$@"', str(files), *run] if files else run
+def _started(
+    args: list[str], folder: Path, env: dict[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """The same with a new interpreter, for those who look at what happens while it starts."""
+    with log.open("wb") as said:
+        return subprocess.Popen(
+            args,
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,  # so that workers can be ended with it
+        )

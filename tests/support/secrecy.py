@@ -7,6 +7,7 @@ log is searched: one hit fails the run, whichever test it was that caused it.
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,11 +109,12 @@ class Secrecy:
 
     def leaks(self) -> list[str]:
         """Where something was said, one sentence each; the secrets themselves are cut short."""
+        search = Search(self.secrets)
         texts = [(str(log), _read(log)) for log in self.logs] + self.said
         return [
             f"{where} says {secret[:6]}... ({len(secret)} characters)"
             for where, text in texts
-            for secret in sorted(found_in(text, self.secrets))
+            for secret in sorted(search.found_in(text))
         ]
 
 
@@ -123,21 +125,29 @@ def _read(log: Path) -> str:
         return ""
 
 
-def found_in(text: str, secrets: set[str]) -> set[str]:
-    """Which of the secrets stand in the text.
+class Search:
+    """A search for many secrets in many texts: thousands, and megabytes.
 
-    Thousands of secrets and megabytes of logs: a text is cut into blocks, and a long secret that
-    stands in it covers at least one whole block. Only then is it searched for.
+    A text is cut into blocks. A long secret that stands in it covers at least one whole block, which
+    is one of the first windows of the secret. Only where they meet is the secret itself searched for.
     """
-    blocks = {text[start : start + _BLOCK] for start in range(0, len(text), _BLOCK)}
-    return {secret for secret in secrets if _may_stand(secret, blocks) and secret in text}
 
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._short: set[str] = set()
+        self._by_window: defaultdict[str, set[str]] = defaultdict(set)
+        for secret in secrets:
+            if len(secret) < 2 * _BLOCK - 1:
+                self._short.add(secret)
+                continue
+            # Of that many neighbouring windows one begins where a block does.
+            for start in range(_BLOCK):
+                self._by_window[secret[start : start + _BLOCK]].add(secret)
 
-def _may_stand(secret: str, blocks: set[str]) -> bool:
-    if len(secret) < 2 * _BLOCK - 1:
-        return True
-    # Of that many neighbouring windows one begins where a block does.
-    return any(secret[start : start + _BLOCK] in blocks for start in range(_BLOCK))
+    def found_in(self, text: str) -> set[str]:
+        """Which of the secrets stand in the text."""
+        blocks = {text[start : start + _BLOCK] for start in range(0, len(text), _BLOCK)}
+        likely = [self._by_window[window] for window in blocks & self._by_window.keys()]
+        return {secret for secret in self._short.union(*likely) if secret in text}
 
 
 SECRECY = Secrecy()

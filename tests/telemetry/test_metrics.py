@@ -2,15 +2,17 @@
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.samples import Sample
 
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
+from propylon.stores.sums import LocalSums
 from propylon.telemetry.metrics import Metrics
 from tests.proxy.doubles import ENTROPY, Client, Upload, request, route, service
+from tests.support.examples import examples
 
 ORDERS = route("/orders", service(name="orders"), name="orders")
 USERS = route("/users", service(name="users"), name='us"e\\rs\n')
@@ -57,7 +59,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 
 def test_nothing_has_happened() -> None:
     """The text is valid without a single sample."""
-    assert samples(Metrics()) == []
+    assert samples(Metrics(LocalSums())) == []
 
 
 @given(
@@ -73,12 +75,12 @@ def test_nothing_has_happened() -> None:
         max_size=20,
     )
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_sums_are_right(
     done: list[tuple[Route | None, bytes, int, float, int, bytes | None]],
 ) -> None:
     """By route, service, method and status; buckets grow and end in the count."""
-    metrics = Metrics()
+    metrics = Metrics(LocalSums())
     for found, method, status, seconds, out, body in done:
         metrics(exchange(found, method=method, status=status, seconds=seconds, out=out, body=body))
     read = samples(metrics)
@@ -112,19 +114,19 @@ def test_sums_are_right(
 
 def test_what_a_client_sends_makes_no_series() -> None:
     """A thousand unknown paths are one series."""
-    metrics = Metrics()
+    metrics = Metrics(LocalSums())
     for number in range(1000):
         metrics(exchange(None, path=b"/x%d" % number, status=404))
     before = len(samples(metrics))
     metrics(exchange(None, path=b"/another", status=404))
     assert len(samples(metrics)) == before
-    assert len(metrics._sums) == 1
+    assert len(metrics._rows) == 1
     assert value(metrics, "propylon_requests_total", status="404") == 1001
 
 
 def test_a_request_that_could_not_be_read() -> None:
     """It is counted without a method."""
-    metrics = Metrics()
+    metrics = Metrics(LocalSums())
     unread = Exchange(None, Client(), b"%080x" % ENTROPY, 0.0)
     unread.status = 400
     metrics(unread)
@@ -133,7 +135,7 @@ def test_a_request_that_could_not_be_read() -> None:
 
 def test_routes_of_one_name_are_one_series() -> None:
     """A route with two hosts is compiled to two, and a reload makes them all anew."""
-    metrics = Metrics()
+    metrics = Metrics(LocalSums())
     twin = route("/orders", ORDERS.service, name="orders", host=b"b.test")
     metrics(exchange(ORDERS))
     metrics(exchange(twin))

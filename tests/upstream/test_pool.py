@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import uvloop
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -23,6 +22,7 @@ from propylon.loop.ticker import Ticker
 from propylon.upstream.connection import Connection
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Timeouts
+from tests.support.examples import examples
 from tests.upstream.peer import OK, Collected, Line, World, polite, run, until
 
 
@@ -630,6 +630,4 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestAnythingInAnyOrder = PoolMachine.TestCase
-TestAnythingInAnyOrder.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, report_multiple_bugs=False
-)
+TestAnythingInAnyOrder.settings = examples(60, stateful_step_count=25, report_multiple_bugs=False)

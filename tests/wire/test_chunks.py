@@ -4,10 +4,11 @@ import itertools
 
 import httptools
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from propylon.wire.framing import ChunkDecoder, FramingError, chunk, content_length
+from tests.support.examples import examples
 
 Result = tuple[bytes, bytes] | str | None  # (data, rest), what was refused, or not at its end yet
 
@@ -111,7 +112,7 @@ _mutated = st.builds(
 
 
 @given(raw=_body | _mutated | st.binary(max_size=30), cuts=st.lists(st.integers(0, 300)))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @example(raw=b"5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n", cuts=[4])
 def test_any_pieces_give_the_same_result(raw: bytes, cuts: list[int]) -> None:
     """Whole, byte by byte or in any pieces: the same data, the same rest, the same refusal."""
@@ -123,7 +124,7 @@ def test_any_pieces_give_the_same_result(raw: bytes, cuts: list[int]) -> None:
 
 
 @given(raw=_body | _mutated, after=st.binary(max_size=10))
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @example(raw=b"5;\r\nhello\r\n0\r\n\r\n", after=b"")
 @example(raw=b"0\r\nContent-Length: 5\r\n\r\n", after=b"")
 def test_what_is_accepted_is_what_llhttp_reads(raw: bytes, after: bytes) -> None:
@@ -132,7 +133,7 @@ def test_what_is_accepted_is_what_llhttp_reads(raw: bytes, after: bytes) -> None
 
 
 @given(raw=_body)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_every_well_formed_body_is_accepted(raw: bytes) -> None:
     """What RFC 9112 lets a sender write is read to its end, as llhttp reads it."""
     theirs, complaint = Oracle().read(raw)

@@ -4,7 +4,7 @@ from typing import Any
 
 import httptools
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from propylon.errors import (
@@ -16,6 +16,7 @@ from propylon.errors import (
 )
 from propylon.wire.message import CHUNKED, NO_BODY, Request
 from propylon.wire.request import HeadProbe, HeadReader, parse_request
+from tests.support.examples import examples
 
 _LINE = b"GET /a?b=c HTTP/1.1"
 
@@ -535,7 +536,7 @@ def mutated(raw: bytes, mutations: list[tuple[int, int, bytes]]) -> bytes:
 
 
 @given(_heads, _mutations)
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @example(b"\r\n" + head(), [])
 @example(head(b"A: b", b" "), [])
 @example(head(b"A:", b"\t"), [])
@@ -559,7 +560,7 @@ def test_llhttp_sees_the_same_head(raw: bytes, mutations: list[tuple[int, int, b
 
 
 @given(_heads, _mutations)
-@settings(max_examples=250, deadline=None)
+@examples(250)
 def test_what_is_accepted_is_clean(raw: bytes, mutations: list[tuple[int, int, bytes]]) -> None:
     """What passes on is whole lines, none of them special, none of them named by `Connection`."""
     try:
@@ -577,7 +578,7 @@ def test_what_is_accepted_is_clean(raw: bytes, mutations: list[tuple[int, int, b
 
 
 @given(_heads, _mutations, st.integers(1, 40))
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @example(head(line=b"GET / HTTP/1.1"), [], 1)
 @example(head(b"Upgrade: websocket", b"Connection: upgrade"), [], 1)
 def test_probe_refuses_nothing_that_is_good(
@@ -645,7 +646,7 @@ _request_lines = st.one_of(
 
 
 @given(st.lists(_special_lines, max_size=3), _request_lines)
-@settings(max_examples=800, deadline=None)
+@examples(800)
 def test_a_repeated_head_is_read_as_a_new_one(lines: list[bytes], line: bytes) -> None:
     """After `read`, `again` gives what `parse_request` gives, or nothing; never what it refuses."""
     reader = HeadReader()
@@ -665,7 +666,7 @@ def test_a_repeated_head_is_read_as_a_new_one(lines: list[bytes], line: bytes) -
 
 
 @given(_heads, _mutations, _heads, _mutations)
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_another_head_is_never_taken_for_the_last(
     first: bytes,
     first_mutations: list[tuple[int, int, bytes]],

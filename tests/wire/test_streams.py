@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from propylon.errors import BadResponse, GatewayError, HeadersTooLarge, InvalidRequest
@@ -13,6 +13,7 @@ from propylon.wire.framing import BodyReader, FramingError
 from propylon.wire.message import CHUNKED, UNTIL_CLOSE, Request
 from propylon.wire.request import FieldsMemory, parse_request
 from propylon.wire.response import ResponseReader, parse_response
+from tests.support.examples import examples
 
 HEAD = b"GET /a HTTP/1.1\r\nHost: a.test\r\nCookie: b\r\n\r\n"
 
@@ -36,7 +37,7 @@ def seen(request: Request) -> dict[str, Any]:
 
 
 @given(st.integers(0, 4), st.binary(max_size=10), _cuts)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @example(2, b"", [1, 3])
 @example(1, b"\r\n", [1])
 def test_a_head_in_any_pieces(blank: int, after: bytes, cuts: list[int]) -> None:
@@ -162,7 +163,7 @@ _request_lines = st.sampled_from(
 
 
 @given(st.lists(st.tuples(_request_lines, _lines), min_size=1, max_size=6))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_memory_changes_nothing(asked: list[tuple[bytes, bytes]]) -> None:
     """Whatever was read before, a head is read as if it were the first; a line is one line."""
     memory = FieldsMemory()

@@ -3,12 +3,13 @@
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from propylon.errors import InvalidRequest
 from propylon.wire.grammar import ORIGIN_FORM
 from propylon.wire.target import careless, is_plain
+from tests.support.examples import examples
 
 _path = st.text("/abAB.;%2eEfF0159\\~_", max_size=24).map(lambda text: b"/" + text.encode())
 # Most of these are plain: a property of plain paths must not be left with what chance lets through.
@@ -93,7 +94,7 @@ def test_refused(path: bytes) -> None:
 
 
 @given(_mostly_plain)
-@settings(max_examples=400)
+@examples(400)
 def test_a_plain_path_reads_as_itself(path: bytes) -> None:
     """If a path is plain, a careless reader reads what was sent."""
     assume(is_plain(path))
@@ -101,7 +102,7 @@ def test_a_plain_path_reads_as_itself(path: bytes) -> None:
 
 
 @given(_path)
-@settings(max_examples=400)
+@examples(400)
 def test_a_reading_holds_nothing_to_be_careless_about(path: bytes) -> None:
     """No dot segment, backslash, parameter or double slash is left; reading it again is no news."""
     try:

@@ -1,9 +1,11 @@
 """Put the parts together, and hold what lives while a loop runs.
 
 - `gateway`: the façade, `Gateway`.
+- `components`: what exists before a loop runs and outlives reloads.
 - `running`: what exists only while a loop runs; puts configurations in force.
-- `reload`: which configurations must not replace the one in force, and which changes need a start.
+- `reload`: reload beside the requests; which configurations must not replace the one in force.
 - `carry`: build the services of a new configuration from those in force.
 - `membership`: the registry and DNS, joined to the services; `gossip`: the registries of all workers agree.
+- `sharing`: what a gateway shares that another server runs: where its workers meet.
 - `accounts`: users, refresh tokens and revocations, joined to the endpoints that work on them.
 """

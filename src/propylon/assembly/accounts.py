@@ -13,6 +13,8 @@ from fastapi import APIRouter
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.control import tokens, users
+from propylon.control.admin import AdminGate
+from propylon.control.audit import AuditTrail
 from propylon.control.issuer import Issuer
 from propylon.control.ports import Verify
 from propylon.control.sessions import Sessions
@@ -24,14 +26,20 @@ from propylon.stores.grants import Grants
 from propylon.stores.journal import RevocationJournal
 from propylon.stores.memory import LONGEST_TOKEN, MemoryRevocations
 from propylon.stores.passwords import Passwords
+from propylon.stores.shared import Facts
+from propylon.stores.siblings import Message
 from propylon.stores.users import Users
 
 __all__ = ["TokenServices", "issuer_of"]
 
 log = logging.getLogger(__name__)
 
-# How long a token that one worker took back counts with the others.
+_TOPIC = "revocations"
+# How long a token that was taken back still counts where no worker tells of it: another machine did it, or `propylon user
+# disable`; or the message was lost.
 _CATCH_UP = 1.0
+# However many are taken back in a row, the database is not asked more often.
+_BREATH = 0.02
 # How long a stop waits for the database.
 _LET_GO = 1.0
 _ID_BYTES = 16
@@ -40,7 +48,13 @@ _ID_BYTES = 16
 class TokenServices:
     """What there is behind the token endpoints, and what goes on beside them."""
 
-    def __init__(self, config: GatewayConfig, verify: Verify) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        verify: Verify,
+        gate: AdminGate | None = None,
+        trail: AuditTrail | None = None,
+    ) -> None:
         """Take it from the configuration; no database is opened or created before it is used.
 
         Raises CannotUseDatabase.
@@ -48,10 +62,14 @@ class TokenServices:
         auth = config.auth
         self.revocations = MemoryRevocations(time.time, longest=LONGEST_TOKEN, leeway=MOST_LEEWAY)
         self._database = Database(auth.tokens.database.get_secret_value())
-        self._journal = RevocationJournal(self._database, self.revocations, time.time)
+        self._journal = RevocationJournal(
+            self._database, self.revocations, time.time, self._announce
+        )
+        self._facts: Facts | None = None
         self._known = False
         self._following: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
+        self._news = asyncio.Event()
         self._passwords = Passwords()
         accounts = Users(self._database, self._passwords, time.time)
         grants = Grants(
@@ -73,6 +91,8 @@ class TokenServices:
                 clock=time.time,
                 sessions=self._sessions,
                 grants=grants,
+                gate=gate,
+                trail=trail,
             ),
             users.router(
                 config.prefix,
@@ -103,25 +123,38 @@ class TokenServices:
             return "the database that says which tokens were taken back: nobody reads it any more"
         return None if self._known else "the database that says which tokens were taken back"
 
-    def start(self) -> None:
+    def start(self, facts: Facts) -> None:
         """Begin to follow what other workers take back. Needs a running loop."""
         if self._following is None:
-            self._ended = asyncio.Event()
-            self._following = spawn_forever(self._follow(self._ended))
+            self._facts = facts
+            facts.hear(_TOPIC, self._hear)
+            self._ended, self._news = asyncio.Event(), asyncio.Event()
+            self._following = spawn_forever(self._follow(self._ended, self._news))
+
+    def _announce(self) -> None:
+        if self._facts is not None:
+            self._facts.tell(_TOPIC, {})
+
+    def _hear(self, _message: Message) -> None:
+        """Read what was written, whatever was told: also that something was missed."""
+        self._news.set()
 
     async def close(self) -> None:
         """Follow it no longer; close the database."""
         following, self._following = self._following, None
         if following is not None:
             self._ended.set()
+            self._news.set()
             # A question under way is let end: one that is cancelled leaves a thread of the driver's behind.
             _, late = await asyncio.wait({following}, timeout=_LET_GO)
             for task in late:
                 task.cancel()
                 await asyncio.wait({task}, timeout=_LET_GO)
-        await self._database.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LET_GO):
+                await self._database.close()
 
-    async def _follow(self, ended: asyncio.Event) -> None:
+    async def _follow(self, ended: asyncio.Event, news: asyncio.Event) -> None:
         """Catch up again and again, until it is to end.
 
         Not merely until it is cancelled: that may come out of the driver as an error of the database, and then
@@ -129,6 +162,7 @@ class TokenServices:
         """
         away = False
         while not ended.is_set():
+            news.clear()
             try:
                 await self._journal.catch_up()
             except ServiceUnavailable as error:
@@ -140,13 +174,14 @@ class TokenServices:
                     log.warning("revoked tokens can be read again")
                 away = False
                 self._known = True
-            await _pause(ended)
+            await asyncio.sleep(_BREATH)
+            await _pause(news)
 
 
-async def _pause(ended: asyncio.Event) -> None:
+async def _pause(news: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_CATCH_UP):
-            await ended.wait()
+            await news.wait()
 
 
 def issuer_of(auth: AuthConfig) -> Issuer | None:

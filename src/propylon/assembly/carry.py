@@ -1,8 +1,12 @@
-"""Carry services over a reload: what did not change stays as it is, what did begins with what is known."""
+"""Build the services of a new configuration: reuse unchanged ones, give changed ones the old breaker and instances.
+
+A reload must not close connections, forget an open breaker or lose an instance that has registered, only because
+another key of the file has changed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from propylon.compile.services import Compiled, Dependencies, circuit_of, compile_service
@@ -15,13 +19,13 @@ from propylon.upstream.ports import Upstream
 
 __all__ = ["ServiceSet"]
 
-# Who registered while the gateway ran is in no file.
+# Instances that registered while the gateway ran are in no file.
 _KEPT: tuple[Source, ...] = ("registered",)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSet:
-    """The services in force, and what was written of each."""
+    """The services of a configuration, each with what the operator wrote of it."""
 
     written: Mapping[str, ServiceConfig] = field(default_factory=dict)
     compiled: Mapping[str, Compiled] = field(default_factory=dict)
@@ -31,13 +35,17 @@ class ServiceSet:
         """The services by name."""
         return {name: one.service for name, one in self.compiled.items()}
 
-    def plan(self, written: Mapping[str, ServiceConfig], dependencies: Dependencies) -> ServiceSet:
-        """Return what will stand; nothing changes yet.
+    def plan(
+        self, written: Mapping[str, ServiceConfig], dependencies: Dependencies
+    ) -> Generator[None, None, ServiceSet]:
+        """Build the services of a new configuration in slices; nothing changes yet.
 
-        Equal words make the same service: its connections, breaker, budget and probes go on untouched.
+        A service of which the operator wrote the same stays the same object: its connections, breaker, budget and
+        probes go on untouched.
         """
         compiled = {}
         for name, config in written.items():
+            yield
             old = self.compiled.get(name)
             if old is not None and self.written.get(name) == config:
                 compiled[name] = old
@@ -47,7 +55,7 @@ class ServiceSet:
         return ServiceSet(written, compiled)
 
     def apply(self, before: ServiceSet) -> None:
-        """Put the plan into force."""
+        """Put these services into force in the place of `before`."""
         old_services = before.by_name
         for name, service in self.by_name.items():
             old = old_services.get(name)

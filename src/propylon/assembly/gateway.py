@@ -1,11 +1,10 @@
-"""Put the parts together: configuration → `Gateway`. The only module that knows all the others."""
+"""Be the façade: a configuration becomes a `Gateway`, which runs under a server, as an ASGI app, or in a test."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,26 +12,31 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from propylon.assembly.reload import refused
-from propylon.assembly.running import Components, Running
-from propylon.config.models.endpoints import builtin_endpoints
+from propylon.assembly.components import Components
+from propylon.assembly.reload import Reloads, shadowed
+from propylon.assembly.running import Running
+from propylon.assembly.sharing import shared_of
+from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.load import Loaded, load
-from propylon.config.reading.problems import ConfigError, Problem
+from propylon.config.reading.problems import ConfigError
 from propylon.control import circuits, health, registry
 from propylon.control import metrics as monitoring
+from propylon.control.admin import AdminGate
 from propylon.control.app import create_app, offer_password
+from propylon.control.audit import AuditTrail
+from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
-from propylon.control.policies import Policy
+from propylon.control.policies import Policy, check_policy
 from propylon.edge.asgi import serve
-from propylon.edge.state import STATE_KEY
+from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
-from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.principal import Principal, identify
 from propylon.services.registry import Registry
-from propylon.stores.siblings import Siblings
+from propylon.stores.shared import Shared
+from propylon.telemetry.audit import Audit, check_file
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
 
@@ -45,8 +49,6 @@ __all__ = ["Gateway", "Override"]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-log = logging.getLogger(__name__)
 
 
 class Override:
@@ -73,25 +75,37 @@ class Override:
 class Gateway:
     """The façade: a configuration, and the ways to run it."""
 
-    def __init__(self, loaded: Loaded, read: Callable[[], Loaded] | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        read: Callable[[], Loaded] | None = None,
+        *,
+        shared: Shared | None = None,
+    ) -> None:
         """Take a valid configuration; nothing is opened before the gateway starts.
 
-        `read` reads it again for a reload. Raises ConfigError for a database that cannot be used.
+        `read` reads it again for a reload. `shared` was made before the fork of this worker; without it the
+        gateway makes its own. Raises ConfigError for a database or a directory that cannot be used.
         """
         self.loaded = loaded
         self.read = read or (lambda: load(loaded.path, os.environ))
-        # Hears of every configuration that a reload has put in force.
+        # Called with every configuration that a reload has put into force; in a thread, if the loop runs.
         self.on_reload: Callable[[Loaded], None] | None = None
-        self._reloading = asyncio.Lock()
+        self._reloads = Reloads(self)
         self._running: Running | None = None
-        self._token_services = self._open_token_services()
-        metrics = Metrics()
+        self._audit = Audit()
+        self._gate = AdminGate()
+        trail = AuditTrail(self._audit)
+        self._check_audit_file()
+        self._token_services = self._open_token_services(trail)
+        shared = shared or shared_of(loaded)
+        metrics = Metrics(shared.sums())
         self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
         routers = [
             health.router(self._health),
             monitoring.router(metrics.render),
-            registry.router(self.config.prefix, self._registry),
-            circuits.router(self.config.prefix, lambda: self._health.services),
+            registry.router(self.config.prefix, self._registry, self._gate, trail),
+            circuits.router(self.config.prefix, lambda: self._health.services, self._gate),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -105,20 +119,34 @@ class Gateway:
             token_services=self._token_services,
             health=self._health,
             metrics=metrics,
-            siblings=Siblings(),
+            shared=shared,
+            audit=self._audit,
+            gate=self._gate,
         )
         self.asgi = _App(self)
 
-    def _open_token_services(self) -> TokenServices | None:
+    def _open_token_services(self, trail: AuditTrail) -> TokenServices | None:
         if not self.config.auth.verifies:
             return None
         from propylon.assembly.accounts import TokenServices  # noqa: PLC0415 — as above
         from propylon.stores.database import CannotUseDatabase  # noqa: PLC0415
 
         try:
-            return TokenServices(self.config, self._verify)
+            return TokenServices(self.config, self._verify, self._gate, trail)
         except CannotUseDatabase as error:
             place = self.loaded.places.problem(("auth", "tokens", "database"), str(error))
+            raise ConfigError([place]) from error
+
+    def _check_audit_file(self) -> None:
+        """Raise ConfigError if the file of the audit log cannot be written: a gateway must not lose its records."""
+        file = self.config.log.audit.file
+        if file is None:
+            return
+        try:
+            check_file(file)
+        except OSError as error:
+            message = f"cannot write {file}: {(error.strerror or 'unknown reason').lower()}"
+            place = self.loaded.places.problem(("log", "audit", "file"), message)
             raise ConfigError([place]) from error
 
     def _awaited_keys(self) -> str | None:
@@ -136,17 +164,20 @@ class Gateway:
             return None
         return running.membership.registry
 
-    def own_process(self) -> None:
+    def own_process(self, audit_key: bytes = b"") -> None:
         """Say that the process is the gateway's own, as under `propylon run`; before the start.
 
-        It then writes its log to descriptor 1, and has the logger `propylon` for itself. Embedded in an application
-        it leaves both to its host.
+        It then writes its log to descriptor 1, has the logger `propylon` for itself, and opens the listeners of
+        `admin.listen` and `metrics.listen`. Embedded in an application it leaves all this to its host. `audit_key` is
+        the key of the audit log's hashes, where `log.audit.key` is not set; all workers get the same.
         """
         self._components.owns_process = True
+        self._audit.use_key(audit_key)
 
-    def join(self, siblings: Siblings) -> None:
-        """Share what registers with the other workers of the same gateway; before the start."""
-        self._components.siblings = siblings
+    def join(self, shared: Shared) -> None:
+        """Be one of the workers that share this; before the start."""
+        self._components.shared = shared
+        self._components.metrics.count_in(shared.sums())
 
     async def _verify(self, token: bytes) -> Verified:
         """Say what a token means that an endpoint was given. Raises AuthError, ServiceUnavailable."""
@@ -176,15 +207,21 @@ class Gateway:
     def before(self, route: str) -> Callable[[Policy], Policy]:
         """Put a policy before a route, after authorization and before the limit: a decorator.
 
-        The function is awaited with the request and the principal, and refuses by raising a GatewayError
-        or an HTTPException. Raises ValueError for a route that is not there.
+        The function, `async def` or `def`, is called with the request and the principal. It refuses by raising a
+        GatewayError or an HTTPException, and returns nothing. What it has to tell the upstream it says by
+        `request.set_header(name, value)`. Raises ValueError for a route that is not there, TypeError for what is no
+        policy.
         """
+        if callable(route):
+            msg = '`@gateway.before` needs the name of a route: write @gateway.before("orders")'
+            raise TypeError(msg)
         names = [written.name for written in self.config.routes]
         if route not in names:
             msg = f'no route "{route}"{did_you_mean(route, names)}'
             raise ValueError(msg)
 
         def register(policy: Policy) -> Policy:
+            check_policy(policy)
             self._components.policies.setdefault(route, []).append(policy)
             self._compile_again()
             return policy
@@ -213,12 +250,12 @@ class Gateway:
         self,
         app: object = None,  # noqa: ARG002 — FastAPI(lifespan=gateway.lifespan) passes itself
     ) -> AsyncIterator[Mapping[str, object]]:
-        """Run the background work; for apps that mount `asgi`, whose lifespans nobody calls."""
+        """Run the background work. An application that mounts `asgi` must call it: a mounted app's lifespan does not run."""
         running = self.start()
         try:
-            yield {STATE_KEY: running.edge}
+            yield {STATE_KEY: running.edge, LISTENERS_KEY: running.edges}
         finally:
-            self._stop()
+            await self._stop()
             if self._token_services is not None:
                 await self._token_services.close()
 
@@ -226,50 +263,59 @@ class Gateway:
         """Turn unready; answers close their connections from now on."""
         self._health.draining = True
         if self._running is not None:
-            self._running.edge.draining = True
+            for edge in self._running.edges.values():
+                edge.draining = True
+
+    @property
+    def running(self) -> Running | None:
+        """The data plane, once the gateway is started."""
+        return self._running
+
+    @property
+    def guarded(self) -> Collection[str]:
+        """The names of the routes that have a policy."""
+        return self._components.policies.keys()
 
     def reload(self) -> None:
         """Read the configuration again and put it in force; one with errors changes nothing."""
-        self._take(self._read_again())
+        self._reloads.now()
 
     def reload_soon(self, then: Callable[[], None]) -> None:
-        """Do the same beside the requests, for a long file takes its time to be read; `then` comes after."""
-        spawn(self._reload(then))
+        """Do the same beside the requests, because a long file takes its time to be read; then call `then`."""
+        self._reloads.soon(then)
 
-    async def _reload(self, then: Callable[[], None]) -> None:
-        async with self._reloading:
-            self._take(await asyncio.to_thread(self._read_again))
-        then()
+    @property
+    def custom_endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints that a team has put on `api`."""
+        return find_endpoints(self.api, self._components.routes)
 
-    def _read_again(self) -> Loaded | tuple[Problem, ...]:
-        try:
-            loaded = self.read()
-        except ConfigError as error:
-            return error.problems
-        return tuple(refused(loaded, self.config, self._components.policies.keys())) or loaded
+    def validate(self) -> None:
+        """Raise ConfigError where the team's endpoints and the routes of the file contradict each other."""
+        if problems := tuple(shadowed(self.loaded, self.custom_endpoints)):
+            raise ConfigError(problems)
 
-    def _take(self, found: Loaded | tuple[Problem, ...]) -> None:
-        if isinstance(found, tuple):
-            for problem in found:
-                log.error("reload: nothing changes: %s", problem)
-            return
-        if self._running is not None:
-            self._running.apply(found)
-        self.loaded = found
-        if self.on_reload is not None:
-            self.on_reload(found)
+    def record_reload(self, error: str | None = None) -> None:
+        """Write the audit record: a signal or a changed file is behind it, and no user."""
+        path = self.loaded.path
+        self._audit.record(
+            "reload",
+            "success" if error is None else "failure",
+            target=f"configuration:{'the environment' if path is None else path}",
+            error=error,
+        )
 
     def start(self) -> Running:
-        """Return what runs; start it, if it does not run yet. Needs a running loop."""
+        """Return what runs; start it, if it does not run yet. Needs a running loop. Raises ConfigError."""
         if self._running is None:
+            self.validate()
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
             self._running.start()
         return self._running
 
-    def _stop(self) -> None:
+    async def _stop(self) -> None:
         running, self._running = self._running, None
         if running is not None:
-            running.stop()
+            await running.stop()
 
 
 class _App:

@@ -1,4 +1,4 @@
-"""Join whoever brings instances and takes them away while the gateway runs — the registry, DNS — to the rest."""
+"""Join what adds and removes instances while the gateway runs (the registry, DNS) to the services and their pools."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from dataclasses import replace
 
 from propylon.assembly.gossip import SharedRegistry
 from propylon.compile.services import upstream_tls
+from propylon.config.models.endpoints import listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
-from propylon.config.models.syntax import parse_upstream
+from propylon.config.models.syntax import parse_listen, parse_upstream
 from propylon.loop.tasks import spawn_forever
-from propylon.names.addresses import AddressFilter, AllowList
+from propylon.names.addresses import AddressFilter
 from propylon.names.lookup import is_own_address
 from propylon.names.resolve import Resolver
-from propylon.services.admission import Admission
+from propylon.services.admission import Admission, Allowed
 from propylon.services.discovery import Discovery, Members
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
 from propylon.services.registry import keep_sweeping
 from propylon.services.service import Service
-from propylon.stores.siblings import Siblings
+from propylon.stores.shared import Facts
 from propylon.upstream.dial import Address
 from propylon.upstream.pool import Pool
 from propylon.upstream.pools import Pools
@@ -47,7 +48,7 @@ class Membership:
         create: Callable[[str], Service],
         on_change: Callable[[tuple[Service, ...]], None],
     ) -> None:
-        """Start with no services. `create` makes one that nobody wrote down, to be probed as others are.
+        """Start with no services. `create` makes a service that is not in the file; its instances are probed as others are.
 
         `on_change` hears of all services whenever one comes or goes.
         """
@@ -55,7 +56,6 @@ class Membership:
         self._pools = pools
         self._resolver = resolver
         self._discovery = Discovery(resolver, self._retire)
-        self._siblings = Siblings()
         self._sweeping: asyncio.Task[None] | None = None
         self.registry = SharedRegistry(
             self._admission(),
@@ -79,16 +79,12 @@ class Membership:
         if self._sweeping is None:
             self._sweeping = spawn_forever(keep_sweeping(self.registry))
 
-    def listen(self, siblings: Siblings, loop: asyncio.AbstractEventLoop) -> None:
-        """Share what registers with the other workers; ask them what has registered so far."""
-        self._siblings = siblings
-        self.registry.siblings = siblings
-        siblings.start(loop, self.registry.hear)
-        siblings.tell({"op": "who", "from": siblings.place})
+    def join(self, facts: Facts) -> None:
+        """Share what registers with the other workers."""
+        self.registry.join(facts)
 
     def close(self) -> None:
         """End it all."""
-        self._siblings.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._discovery.close()
@@ -104,11 +100,18 @@ class Membership:
 
     def _admission(self) -> Admission:
         registry = self._config.registry
-        rules = AllowList(registry.allow if registry.enabled else ())
+        written = registry.allow if registry.enabled else {}
+        rules = {service: Allowed(some) for service, some in written.items()}
         return Admission(rules, self._resolver, self._is_ours)
 
     def _is_ours(self, address: str, port: int) -> bool:
-        return port == self._config.server.port and is_own_address(address)
+        return port in self._ports and is_own_address(address)
+
+    @property
+    def _ports(self) -> set[int]:
+        """The ports on which the gateway listens."""
+        listeners = listeners_of(self._config)
+        return {self._config.server.port, *(parse_listen(listener)[1] for listener in listeners)}
 
     def _connect(
         self, service: str, address: Address, permit: AddressFilter, *, probing: bool

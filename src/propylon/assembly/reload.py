@@ -1,16 +1,219 @@
-"""Judge a configuration that was read again: what it must not lose, and what only a start can change."""
+"""Reload the configuration beside the requests, and refuse a configuration that must not replace the one in force.
+
+A reload reads and checks the file, builds everything that is not there yet, switches by assignment, and lets go of the
+old. A thread reads. The event loop does the rest, a millisecond at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import asyncio
+import gc
+import logging
+import threading
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import chain
 from operator import attrgetter
+from typing import Protocol, TypeVar
 
-from propylon.config.models.schema import GatewayConfig
+from propylon.assembly.running import Running
+from propylon.config.models.endpoints import Endpoint
+from propylon.config.models.schema import GatewayConfig, RouteConfig
 from propylon.config.models.spelling import did_you_mean
+from propylon.config.models.syntax import shape
 from propylon.config.reading.load import Loaded
-from propylon.config.reading.problems import Problem
+from propylon.config.reading.problems import ConfigError, Problem
+from propylon.loop.slices import at_once, beside_requests, in_slices
+from propylon.loop.tasks import spawn
 
-__all__ = ["needs_restart", "refused"]
+__all__ = ["Reloads", "kept", "needs_restart", "refused", "shadowed"]
+
+log = logging.getLogger(__name__)
+
+_V = TypeVar("_V")
+
+# Parts of the old table and configuration that are let go of at a time: a tenth of a millisecond.
+_SLICE = 64
+# The garbage collector takes several milliseconds to go through the objects of this many new routes.
+_MANY = 1000
+
+
+class Reloadable(Protocol):
+    """A gateway that can be reloaded, started or not."""
+
+    loaded: Loaded
+    read: Callable[[], Loaded]
+    # Called with every configuration that a reload has put into force; in a thread, if the loop runs.
+    on_reload: Callable[[Loaded], None] | None
+
+    @property
+    def running(self) -> Running | None:
+        """The data plane, if the gateway is started."""
+
+    @property
+    def guarded(self) -> Collection[str]:
+        """The names of the routes that have a policy."""
+
+    def record_reload(self, error: str | None = None) -> None:
+        """Write the audit record of a reload; `error` says why nothing has changed."""
+
+    @property
+    def custom_endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints that a team has put on `gateway.api`."""
+
+
+class Reloads:
+    """Reloads a gateway, one reload after the other."""
+
+    def __init__(self, gateway: Reloadable) -> None:
+        self._gateway = gateway
+        self._turn = asyncio.Lock()
+        self._asked = False
+        self._count = 0  # of configurations that have been put into force
+        self._telling = threading.Lock()
+
+    def now(self) -> None:
+        """Reload before this returns."""
+        if at_once(self._apply(self._read(), self._count)):
+            self._tell()
+
+    def soon(self, then: Callable[[], None]) -> None:
+        """Reload beside the requests, then call `then`.
+
+        While a reload waits for its turn, further calls add none: it will read the file as it is by then.
+        """
+        if not self._asked:
+            self._asked = True
+            spawn(self._soon(then))
+
+    async def _soon(self, then: Callable[[], None]) -> None:
+        async with self._turn:
+            self._asked = False
+            running = self._gateway.running
+            # Thresholds of the collector and turns of threads are the whole process's: a host's are not ours to set.
+            owned = running is not None and running.owns_process
+            with beside_requests() if owned else nullcontext():
+                await self._reload()
+        then()
+
+    async def _reload(self) -> None:
+        count = self._count
+        if await in_slices(self._apply(await asyncio.to_thread(self._read), count)):
+            await asyncio.to_thread(self._tell)
+
+    def _tell(self) -> None:
+        # One thread at a time, and always with what is in force by then: what is told last must be the latest.
+        with self._telling:
+            if self._gateway.on_reload is not None:
+                self._gateway.on_reload(self._gateway.loaded)
+
+    def _read(self) -> Loaded | tuple[Problem, ...]:
+        """Read and check the configuration. `soon` calls it in a thread."""
+        gateway, in_force = self._gateway, self._gateway.loaded.config
+        try:
+            loaded = gateway.read()
+        except ConfigError as error:
+            return error.problems
+        problems = (
+            *refused(loaded, in_force, gateway.guarded),
+            *shadowed(loaded, gateway.custom_endpoints),
+        )
+        return problems or kept(loaded, in_force)
+
+    def _apply(
+        self, found: Loaded | tuple[Problem, ...], count: int
+    ) -> Generator[None, None, bool]:
+        """Put a configuration into force, in slices; return whether it is in force now.
+
+        `count` is how many had been put into force before this one was read.
+        """
+        if isinstance(found, tuple):
+            for problem in found:
+                log.error("reload: nothing changes: %s", problem)
+            self._gateway.record_reload("; ".join(map(str, found)))
+            return False
+        running = self._gateway.running
+        if running is None:
+            self._gateway.loaded = found
+            return True
+        freezes = running.owns_process and _changed(running.config, found.config) >= _MANY
+        if freezes:
+            gc.collect()
+        _announce(running, found)
+        found = with_listeners_of(running.begun, found)
+        change = yield from running.prepare(found)
+        old = yield from _parts(running)
+        if self._count != count or self._gateway.running is not running:
+            return False  # one that was read later is in force, or the gateway has stopped
+        self._count += 1
+        running.switch(change)
+        self._gateway.loaded = found
+        self._gateway.record_reload()
+        log.warning(
+            "reload: %d services, %d routes", len(found.config.services), len(found.config.routes)
+        )
+        del change, found
+        yield from _let_go(old)
+        if freezes:
+            # Otherwise the collector would go through the whole new configuration, twice and in vain, and stop all
+            # requests meanwhile. What is garbage by now stays for ever, so it was collected before.
+            gc.freeze()
+        return True
+
+
+def _changed(before: GatewayConfig, after: GatewayConfig) -> int:
+    """Count the routes that are new or say something new."""
+    return len(set(map(id, after.routes)) - set(map(id, before.routes)))
+
+
+def _announce(running: Running, loaded: Loaded) -> None:
+    for key in needs_restart(running.begun, loaded.config, verifying=running.verifies):
+        log.warning("reload: %s takes effect with the next start", key)
+
+
+def _parts(running: Running) -> Generator[None, None, list[object]]:
+    """Return the parts of the table and the configuration in force, each before the parts that it holds."""
+    parts: list[object] = []
+    config, table = running.config, running.table
+    for part in chain(table.parts(), table.services, config.routes, config.services.values()):
+        parts.append(part)
+        if len(parts) % _SLICE == 0:
+            yield
+    return parts
+
+
+def _let_go(parts: list[object]) -> Iterator[None]:
+    """Drop the old parts in slices: to drop the whole at once would take as long as to make it."""
+    parts.reverse()
+    while parts:
+        del parts[-_SLICE:]
+        yield
+
+
+def kept(loaded: Loaded, in_force: GatewayConfig) -> Loaded:
+    """Return the new configuration with the very objects in force for all routes and services that have not changed.
+
+    The table and the services recognize by the object what has not changed, and memory holds it once.
+    """
+    config = loaded.config
+    routes = {_key(one): one for one in in_force.routes}
+    same = {
+        "routes": tuple(_same(one, routes.get(_key(one))) for one in config.routes),
+        "services": {
+            name: _same(one, in_force.services.get(name)) for name, one in config.services.items()
+        },
+    }
+    return replace(loaded, config=config.model_copy(update=same))
+
+
+def _key(route: RouteConfig) -> tuple[object, ...]:
+    # No two routes share all three: routes without a name are named by their path, and differ in methods or hosts.
+    return (route.name, route.methods, route.hosts)
+
+
+def _same(new: _V, old: _V | None) -> _V:
+    return new if old is None or old != new else old
 
 
 def refused(
@@ -22,6 +225,27 @@ def refused(
     """
     yield from _orphans(loaded, policies)
     yield from _emptied(loaded, in_force)
+
+
+def shadowed(loaded: Loaded, endpoints: Iterable[Endpoint]) -> Iterator[Problem]:
+    """Yield the routes whose very path an endpoint on `gateway.api` has taken, for one of their methods.
+
+    The endpoint would answer, and the route's token, scopes and policies would guard nothing any more.
+    """
+    taken: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        taken.setdefault(shape(endpoint.path), []).append(endpoint)
+    if not taken:
+        return
+    for at, route in enumerate(loaded.config.routes):
+        if any(_share(route.methods, one.methods) for one in taken.get(shape(route.path), ())):
+            msg = "is also the path of an endpoint on gateway.api, which would answer in its place"
+            msg += "; give one of them another path"
+            yield loaded.places.problem(("routes", at, "path"), msg)
+
+
+def _share(methods: Collection[str], others: Collection[str] | None) -> bool:
+    return not methods or others is None or not set(methods).isdisjoint(others)
 
 
 def _orphans(loaded: Loaded, policies: Collection[str]) -> Iterator[Problem]:
@@ -40,13 +264,27 @@ def _emptied(loaded: Loaded, in_force: GatewayConfig) -> Iterator[Problem]:
         yield loaded.places.problem(("routes",), msg)
 
 
+def with_listeners_of(begun: GatewayConfig, loaded: Loaded) -> Loaded:
+    """Return what was loaded, with the listeners that are open: others would have endpoints, and nobody listening."""
+    config = loaded.config
+    listen = (begun.admin.listen, begun.metrics.listen)
+    if listen == (config.admin.listen, config.metrics.listen):
+        return loaded
+    update = {
+        "admin": config.admin.model_copy(update={"listen": listen[0]}),
+        "metrics": config.metrics.model_copy(update={"listen": listen[1]}),
+    }
+    return replace(loaded, config=config.model_copy(update=update))
+
+
 def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: bool) -> Iterator[str]:
     """Yield the keys whose change needs a start: sockets, processes, the paths of the built-in endpoints.
 
     `verifying`: there is what goes with tokens, since the start; it follows by itself.
     """
-    for key in ("server.host", "server.port", "server.workers", "server.drain", "server.drain_delay",
-                "prefix", "log.format"):  # fmt: skip
+    for key in ("server.host", "server.port", "server.workers", "server.state_dir", "server.drain",
+                "server.drain_delay", "prefix", "log.format", "log.audit", "admin.listen",
+                "metrics.listen"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
     if (before.tls.certificate is None) != (after.tls.certificate is None):

@@ -1,4 +1,4 @@
-"""Hold what exists only while a loop runs, and put configurations in force, the first and the later ones."""
+"""Hold what exists only while an event loop runs, and put configurations into force: the first, and each reload's."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import logging
 import os
 import random
 import time
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
-
-from fastapi import FastAPI
-from starlette.routing import BaseRoute
+from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.carry import ServiceSet
+from propylon.assembly.components import Components
 from propylon.assembly.membership import Membership
-from propylon.assembly.reload import needs_restart
+from propylon.compile.access import admin_rule
 from propylon.compile.carriers import stages_without_keys
+from propylon.compile.cors import allows_credentials
 from propylon.compile.limits import compile_limit
-from propylon.compile.routes import Parts, allows_credentials, compile_table
+from propylon.compile.routes import Compiled, Parts, compile_slowly
 from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.auth import TokenRateLimitConfig
-from propylon.config.models.endpoints import Endpoint
+from propylon.config.models.endpoints import PUBLIC, Area, listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
 from propylon.control.custom_endpoints import find_endpoints
-from propylon.control.health import HealthState
 from propylon.control.policies import Policy, compose_policies
 from propylon.edge.state import EdgeState
 from propylon.edge.trust import Trust
 from propylon.loop.outbox import Outbox
+from propylon.loop.slices import at_once
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
@@ -40,22 +40,21 @@ from propylon.proxy.forward import Forward
 from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
-from propylon.proxy.principal import Principal
+from propylon.proxy.route import Authenticate, Before
 from propylon.services.health import Checks
 from propylon.services.service import Service
-from propylon.stores.siblings import Siblings
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
+from propylon.telemetry.audit import as_line, to_file
 from propylon.telemetry.events import Events
 from propylon.telemetry.logs import LogOutput, WriterHandler
-from propylon.telemetry.metrics import Metrics
 from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
 from propylon.upstream.inprocess import InProcess
 from propylon.upstream.pools import Pools
 from propylon.upstream.probe import Prober
+from propylon.wire.request import FieldsMemory
 
 # Databases and cryptography take half a second to load: only who verifies tokens needs them.
 if TYPE_CHECKING:
-    from propylon.assembly.accounts import TokenServices
     from propylon.compile.authentication import Authentication
 
 __all__ = ["Components", "Running"]
@@ -65,36 +64,30 @@ log = logging.getLogger(__name__)
 # Exchanges end within this of their deadline; a connection's silence may last a little longer.
 _EXCHANGE_TICK = 0.025
 _CONNECTION_TICK = 0.25
+# Seconds that a stop waits for what the workers share.
+_LET_GO = 1.0
 _STDOUT = 1  # its descriptor: one write, past Python's buffers
 
 
-@dataclass(slots=True)
-class Components:
-    """What was there before the loop and outlives reloads: the app, its data, a team's policies."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A configuration with everything that was built from it, not yet in force."""
 
-    api: FastAPI
-    routes: tuple[BaseRoute, ...]  # of the app, the gateway's own
-    endpoints: tuple[Endpoint, ...]  # the same, as they are routed
-    token_services: TokenServices | None  # None: nothing verifies tokens
-    health: HealthState
-    metrics: Metrics
-    siblings: Siblings
-    policies: dict[str, list[Policy]] = field(default_factory=dict)
-    override: Principal | None = None
-    owns_process: bool = (
-        False  # `propylon run`: stdout, the logger and the collector are the gateway's own
-    )
+    loaded: Loaded
+    authentication: Authentication | None
+    services: ServiceSet
+    compiled: Compiled
 
 
 class Running:
-    """The core, its pools, its clocks, its log."""
+    """The data plane, its pools, clocks and log, for as long as an event loop runs."""
 
     def __init__(
         self, components: Components, loaded: Loaded, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Make the parts; `begin` puts the configuration in force."""
+        """Make the parts; `start` puts the configuration into force."""
         self.loaded = loaded
-        self._begun = loaded.config  # what cannot change is as it says, whatever reloads say
+        self.begun = loaded.config  # reloads cannot change all of it
         self._components = components
         self._loop = loop
         render = self._render()
@@ -118,66 +111,87 @@ class Running:
         self.membership = Membership(
             self.config, self._pools, self._resolver, self._create, self._publish
         )
-        self.membership.listen(components.siblings, loop)
+        components.shared.start(loop)
+        self.membership.join(components.shared.facts)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
+        self._audit_writer = self._attach_audit(render)
         self.edge = self._edge()
+        # The edge of each listener, by its name. They share all but their routes.
+        self.edges = {PUBLIC: self.edge}
+        for listener in listeners_of(self.config):
+            self.edges[listener] = self._other_edge()
         self.authentication: Authentication | None = None
         self.authentication = self._authenticated(self.config)
         self._services = ServiceSet()
+        self._compiled: Compiled | None = None
+        self._said = 0  # how often a team has added a policy or set an override
         self._limit: tuple[TokenRateLimitConfig, Limit] | None = None
+        self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
+        self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
     @property
     def config(self) -> GatewayConfig:
         """The configuration in force."""
         return self.loaded.config
 
+    @property
+    def table(self) -> Table:
+        """The routing table in force."""
+        return self.edge.pipeline.table
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the gateway has verified tokens since its start."""
+        return self._components.token_services is not None
+
+    @property
+    def owns_process(self) -> bool:
+        """Whether the process is the gateway's own, and not an application's that embeds it."""
+        return self._components.owns_process
+
     # The first configuration, and the later ones
 
     def start(self) -> None:
-        """Put the first configuration in force; say what an operator should know of it."""
-        services = self._services.plan(self.config.services, self._dependencies)
-        self._switch(self.loaded, self.authentication, services)
+        """Put the first configuration into force; log the warnings about it."""
+        self.switch(at_once(self.prepare(self.loaded)))
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
+        if not self._components.owns_process:
+            for listener in listeners_of(self.config):
+                log.warning("nothing listens on %s: only `propylon run` opens it", listener)
 
-    def apply(self, loaded: Loaded) -> None:
-        """Go over to another configuration: it is made beside the one in force, and swapped in.
-
-        A request sees the one or the other. What did not change goes on: connections, breakers,
-        counts, probes, streams.
-        """
-        for key in needs_restart(
-            self._begun, loaded.config, verifying=self._components.token_services is not None
-        ):
-            log.warning("reload: %s takes effect with the next start", key)
-        services = self._services.plan(loaded.config.services, self._dependencies)
+    def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
+        """Build another configuration beside the one in force, in slices; nothing changes yet."""
+        services = yield from self._services.plan(loaded.config.services, self._dependencies)
         authentication = self.authentication
         if _verifies_otherwise(loaded.config, self.config):
             authentication = self._authenticated(loaded.config)
-        self._switch(loaded, authentication, services)
-        log.warning(
-            "reload: %d services, %d routes", len(services.by_name), len(loaded.config.routes)
-        )
+        while True:
+            said = self._said
+            compiled = yield from self._compile(loaded.config, authentication, services)
+            if said == self._said:
+                return Change(loaded, authentication, services, compiled)
 
-    def _switch(
-        self, loaded: Loaded, authentication: Authentication | None, services: ServiceSet
-    ) -> None:
-        table = self._table(loaded.config, authentication, services)
-        # From here on nothing fails.
+    def switch(self, change: Change) -> None:
+        """Put a prepared configuration into force: nothing here fails, and a request sees the old one or the new one.
+
+        What did not change goes on: connections, breakers, counts, probes, streams.
+        """
+        config, services = change.loaded.config, change.services
         services.apply(self._services)
-        self._verify_with(authentication)
+        self._verify_with(change.authentication)
         if self._components.token_services is not None:
-            self._components.token_services.start()
-            self._components.token_services.apply(loaded.config.auth)
+            self._components.token_services.start(self._components.shared.facts)
+            self._components.token_services.apply(config.auth)
         for service in services.by_name.values():
             service.fleet.watch(self._checks)
-        self.loaded, self._services = loaded, services
-        self._swap(table)
-        self._adjust(loaded.config)
-        self.membership.apply(loaded.config, services.by_name.values(), services.named())
-        asked = () if authentication is None else authentication.upstreams
+        self.loaded, self._services = change.loaded, services
+        self._swap(change.compiled)
+        self._adjust(config)
+        self.membership.apply(config, services.by_name.values(), services.named())
+        asked = () if change.authentication is None else change.authentication.upstreams
         self._pools.keep((*services.upstreams(), *asked))
 
     def _verify_with(self, authentication: Authentication | None) -> None:
@@ -190,7 +204,7 @@ class Running:
             keys.start()
 
     def _create(self, name: str) -> Service:
-        """Make a service that nobody wrote down, for somebody who has registered."""
+        """Make a service that is not in the file, for an instance that has registered."""
         service = compile_service(name, ServiceConfig(), self._dependencies).service
         service.fleet.watch(self._checks)
         return service
@@ -199,50 +213,76 @@ class Running:
         self._components.health.services = services
 
     def compile_again(self) -> None:
-        """Put a new table in force: a team has said something of its routes."""
-        self._swap(self._table(self.config, self.authentication, self._services))
+        """Put a new table into force: a team has added a policy or set an override."""
+        self._said += 1
+        self._swap(at_once(self._compile(self.config, self.authentication, self._services)))
 
-    def _table(
+    def _compile(
         self, config: GatewayConfig, authentication: Authentication | None, services: ServiceSet
-    ) -> Table:
+    ) -> Generator[None, None, Compiled]:
         parts = Parts(
             builtin=self._inprocess,
             forward=self._forward,
-            stages=(
-                stages_without_keys(config.auth)
-                if authentication is None
-                else authentication.stages
-            ),
+            stages=self._stages_of(authentication, config.auth.carriers),
             endpoints=(
                 *self._components.endpoints,
                 *find_endpoints(self._components.api, self._components.routes),
             ),
             policies={
-                name: compose_policies(some) for name, some in self._components.policies.items()
+                name: self._policy(tuple(some)) for name, some in self._components.policies.items()
             },
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
         )
-        return compile_table(config, parts, services.by_name)
+        return compile_slowly(config, parts, services.by_name, self._compiled)
+
+    # These return the same object for the same values: a route is reused only while all its parts are the same.
+
+    def _stages_of(
+        self, authentication: Authentication | None, carriers: tuple[str, ...]
+    ) -> Mapping[str, Authenticate]:
+        made_of = carriers if authentication is None else authentication
+        if self._stages is None or self._stages[0] != made_of:
+            made = (
+                stages_without_keys(carriers) if authentication is None else authentication.stages
+            )
+            self._stages = (made_of, made)
+        return self._stages[1]
+
+    def _policy(self, policies: tuple[Policy, ...]) -> Callable[[float], Before]:
+        if (known := self._composed.get(policies)) is None:
+            # For the same total time it returns the same stage, by which a route knows that it is unchanged.
+            known = self._composed[policies] = cache(partial(compose_policies, policies))
+        return known
 
     def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
         if self._limit is None or self._limit[0] != written:
-            self._limit = (written, compile_limit(written, self._loop.time))
+            self._limit = (
+                written,
+                compile_limit(written, self._components.shared.counters, self._loop.time),
+            )
         return self._limit[1]
 
-    def _swap(self, table: Table) -> None:
-        self.edge.pipeline.table = table
-        self._components.metrics.settle(table)
+    def _swap(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        for listener, table in compiled.tables.items():
+            self.edges[listener].pipeline.table = table
+        self._components.metrics.settle(*compiled.tables.values())
 
     def _adjust(self, config: GatewayConfig) -> None:
         """Set the limits of the edge, and what is logged."""
-        edge, server = self.edge, config.server
-        edge.trust = _trust(config)
-        edge.origins.clear()
-        edge.max_header = server.max_header
-        edge.header_timeout = server.timeouts.header
-        edge.idle_timeout = server.timeouts.idle
-        edge.body_timeout = server.timeouts.body
+        server = config.server
+        for edge in self.edges.values():
+            edge.trust = _trust(config)
+            edge.origins.clear()
+            edge.max_header = server.max_header
+            edge.header_timeout = server.timeouts.header
+            edge.idle_timeout = server.timeouts.idle
+            edge.body_timeout = server.timeouts.body
+        areas: tuple[Area, ...] = get_args(Area)
+        self._components.gate.apply(
+            {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
+        )
         self._access_log.least = LEVELS[config.log.level]
         self._log.set_level(LEVELS[config.log.level])
 
@@ -264,17 +304,19 @@ class Running:
             trusted_origin=allows_credentials(config.cors),
         )
 
-    def _edge(self) -> EdgeState:
-        config = self.config
-        pipeline = Pipeline(
+    def _pipeline(self) -> Pipeline:
+        return Pipeline(
             Table(()),
             (self._access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,
         )
+
+    def _edge(self) -> EdgeState:
+        config = self.config
         timeouts = config.server.timeouts
         return EdgeState(
-            pipeline=pipeline,
+            pipeline=self._pipeline(),
             trust=_trust(config),
             ticker=Ticker(self._loop, _CONNECTION_TICK),
             outbox=self._outbox,
@@ -285,18 +327,51 @@ class Running:
             body_timeout=timeouts.body,
         )
 
+    def _other_edge(self) -> EdgeState:
+        return replace(self.edge, pipeline=self._pipeline(), memory=FieldsMemory(), origins={})
+
+    def _attach_audit(self, render: Format) -> LineWriter | None:
+        """Begin the audit log; return the writer of its file, if it has one."""
+        written, audit = self.config.log.audit, self._components.audit
+        if written.key is not None:
+            audit.use_key(written.key.get_secret_value().encode())
+        if written.file is None:
+            audit.attach(lambda fields: self._writer.write(render(fields)))
+            return None
+        writer = LineWriter(to_file(written.file, self._on_audit_failure), self._loop)
+        audit.attach(lambda fields: writer.write(as_line(fields)))
+        return writer
+
+    def _on_audit_failure(self, error: OSError) -> None:
+        """Say, from the writer's thread, that records are lost."""
+        message = "the audit log cannot be written, records are lost: %s"
+        self._loop.call_soon_threadsafe(log.error, message, error)
+
     def _render(self) -> Format:
         if self.config.log.format == "text":
             return partial(as_text, coloured=os.isatty(_STDOUT))
         return as_json
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
+        try:
+            async with asyncio.timeout(_LET_GO):
+                await self._components.shared.stop()
+        except TimeoutError:
+            log.warning("stopping: what the workers share was not let go of in time")
+        finally:
+            self._close()
+        await asyncio.sleep(0)  # what was cancelled ends in the next turn
+
+    def _close(self) -> None:
         self._verify_with(None)
         self.membership.close()
         self._prober.close()
         self._pools.close()
         self._log.close()
+        self._components.audit.attach(None)
+        if self._audit_writer is not None:
+            self._audit_writer.close()
         self._writer.close()
 
 

@@ -10,26 +10,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from propylon.assembly.carry import ServiceSet
+from propylon.compile.access import access_of
 from propylon.compile.carriers import passed_claims
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, access_of, compile_table
+from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_tables
 from propylon.compile.services import Dependencies
-from propylon.config.models.endpoints import builtin_endpoints
+from propylon.config.models.endpoints import PUBLIC, Access, builtin_endpoints
 from propylon.config.models.schema import RouteConfig
 from propylon.config.reading.load import Loaded
+from propylon.loop.slices import at_once
 from propylon.proxy.forward import Forward
 from propylon.proxy.route import Authenticate, Pattern, Route
 from propylon.upstream.ports import Upstream
 
 __all__ = ["Entry", "entries", "preference"]
 
-# The text of the column `auth` for built-in endpoints.
-_AUTH_TEXT = {
+# The text of the column `auth` for built-in endpoints; for the others it depends on the file.
+_AUTH_TEXT: dict[Access, str] = {
     "public": "none",
     "checked": "by the endpoint",
     "known": "required",
-    "local": "loopback, or scope admin",
     "read": "scope read",
-    "admin": "scope admin",
 }
 
 
@@ -44,6 +44,7 @@ class Entry:
     written: RouteConfig | None
     place: str
     claims: dict[str, str] = field(default_factory=dict)
+    guard: str = ""  # the rule of an endpoint that wants admin, in words
 
     @property
     def path(self) -> str:
@@ -55,7 +56,7 @@ class Entry:
         """The route's `auth`, or the access rule of a built-in endpoint in words."""
         if self.written is not None:
             return self.written.auth
-        return _AUTH_TEXT[access_of(self.route)]
+        return _AUTH_TEXT.get(access_of(self.route), self.guard)
 
     @property
     def issuers(self) -> list[str] | None:
@@ -81,10 +82,10 @@ def entries(
     config = loaded.config
     dependencies = Dependencies(lambda _address, _limit: upstream, chance)
     endpoints = builtin_endpoints(config.prefix, config.auth)
-    services = ServiceSet().plan(config.services, dependencies)
+    services = at_once(ServiceSet().plan(config.services, dependencies))
     # Nothing becomes due here, nothing is measured and nothing is left to chance.
     forward = Forward(_still, _still, _still)
-    table = compile_table(config, Parts(upstream, forward, stages, endpoints), services.by_name)
+    tables = compile_tables(config, Parts(upstream, forward, stages, endpoints), services.by_name)
     written = iter(
         [
             (route, loaded.places.of(("routes", index)), passed_claims(route, config))
@@ -94,12 +95,17 @@ def entries(
     )
     return [
         (
-            Entry(route, None, "the gateway's own")
+            Entry(route, None, _own_place(route.listener), guard=str(route.authorize))
             if route.service.builtin
             else Entry(route, *next(written))
         )
+        for table in tables.values()
         for route in table.routes
     ]
+
+
+def _own_place(listener: str) -> str:
+    return "the gateway's own" + ("" if listener == PUBLIC else f", on {listener}")
 
 
 def _still() -> float:

@@ -83,7 +83,11 @@ def _texts(entry: Entry) -> tuple[str, ...]:
         entry.target,
         f"{route.timeouts.total:g}s",
         _size(route.max_body),
-        "" if route.name == entry.path else route.name,
+        (
+            f"on {route.listener}"
+            if route.listener
+            else "" if route.name == entry.path else route.name
+        ),
     )
 
 

@@ -27,6 +27,21 @@ tls:
 log:
   level: info                  # debug, info, warning, error, critical
   format: json                 # json, or text for a terminal
+  audit:                       # logins, revocations, registrations, reloads
+    file:                      # such as /var/log/propylon/audit.log; empty: with the rest of the log
+    key:                       # of the hash that hides users who ask for privacy, such as ${AUDIT_KEY}
+
+admin:                         # who may use the endpoints that run the gateway
+  scope: admin                 # a token needs this scope, and all that follows
+  role:                        # such as operator
+  issuer:                      # such as https://login.example.com
+  allow:                       # networks, such as [10.0.0.0/8]; empty: from anywhere
+  listen:                      # such as 127.0.0.1:8001: they are on this listener only
+  scopes: {}                   # such as {registry: instances:write}: a scope for one group only
+metrics:
+  allow:                       # networks that read /metrics without a token, besides this machine
+  listen:                      # such as 0.0.0.0:9100
+docs: public                   # public, admin or off: who may read /docs and /openapi.json
 
 auth:                          # how callers are authenticated
   jwt:                         # one of secret, public_key, jwks_url; without, routes that
@@ -117,7 +132,8 @@ routes:
 
 registry:                      # instances that register themselves
   enabled: true
-  allow: []                    # such as [10.0.0.0/8, "*.svc.cluster.local"]; empty: none may
+  allow: []                    # such as [10.0.0.0/8, "*.svc.cluster.local"], or by service and port,
+                               # {orders: ["10.0.0.0/8:8000-8099"]}; empty: none may
   ttl:                         # such as 60s: how long a registration lasts without a heartbeat
 """
 

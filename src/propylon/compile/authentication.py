@@ -120,7 +120,11 @@ def compile_authentication(
     for keys in key_sets:
         keys.on_change = verifier.forget
     return Authentication(
-        verifier, key_sets, tuple(asked), compile_carriers(config), SiteGuard(trusted_origin)
+        verifier,
+        key_sets,
+        tuple(asked),
+        compile_carriers(config.carriers),
+        SiteGuard(trusted_origin),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from itertools import chain
 
-from propylon.config.models.auth import AuthConfig
 from propylon.config.models.routes import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.authenticate import anonymous, unverifiable, unverifiable_if_asked
@@ -30,11 +30,13 @@ __all__ = [
 ]
 
 _ONLY_HEADER = ("header",)
+# Routes and services that are looked at before the loop gets a turn: a fifth of a millisecond.
+_SLICE = 512
 
 
-def compile_carriers(config: AuthConfig) -> tuple[Carrier, ...]:
-    """Return the places where tokens are looked for; empty for the header Authorization alone."""
-    return () if config.carriers == _ONLY_HEADER else tuple(map(_carrier, config.carriers))
+def compile_carriers(written: tuple[str, ...]) -> tuple[Carrier, ...]:
+    """Return the places of `auth.from`, where tokens are looked for; empty for the header Authorization alone."""
+    return () if written == _ONLY_HEADER else tuple(map(_carrier, written))
 
 
 def _carrier(written: str) -> Carrier:
@@ -44,9 +46,12 @@ def _carrier(written: str) -> Carrier:
     return Header(name.lower().encode("ascii")) if name else Authorization()
 
 
-def stages_without_keys(config: AuthConfig) -> Mapping[str, Authenticate]:
-    """Return the authenticate stage for each value of a route's `auth`, where there is nothing to verify with."""
-    carriers = compile_carriers(config)
+def stages_without_keys(written: tuple[str, ...]) -> Mapping[str, Authenticate]:
+    """Return the authenticate stage for each value of a route's `auth`, where there is nothing to verify with.
+
+    `written` is `auth.from`.
+    """
+    carriers = compile_carriers(written)
     asked = unverifiable_if_found(carriers) if carriers else unverifiable_if_asked
     return {"none": anonymous, "optional": asked, "required": unverifiable}
 
@@ -56,22 +61,27 @@ def compile_hiding(config: GatewayConfig, service: str) -> Callable[[bytes], byt
 
     None if there is no place but the header Authorization, which `outgoing` takes out by itself.
     """
-    carriers = compile_carriers(config.auth)
+    carriers = compile_carriers(config.auth.carriers)
     written = config.services.get(service)
     if not carriers or written is None or written.forward_token:
         return None
     return hidden(carriers)
 
 
-def vouched_names(config: GatewayConfig) -> tuple[bytes, ...]:
-    """Return the headers that carry claims on any route, in lower case.
+def vouched_names(config: GatewayConfig) -> Generator[None, None, frozenset[bytes]]:
+    """Collect the headers that carry claims on any route, in lower case, in slices.
 
     What a client sends under these names is removed on every route: a service that trusts X-Tenant would otherwise
     believe the client wherever another route leads to it.
     """
-    claims = [service.claims for service in config.services.values()]
-    claims += [route.claims for route in config.routes]
-    return tuple(sorted({name.lower().encode("ascii") for some in claims for name in some}))
+    names: set[bytes] = set()
+    services = (service.claims for service in config.services.values())
+    routes = (route.claims for route in config.routes)
+    for at, claims in enumerate(chain(services, routes)):
+        names.update(name.lower().encode("ascii") for name in claims)
+        if at % _SLICE == 0:
+            yield
+    return frozenset(names)
 
 
 def about_caller(stage: Authenticate, route: RouteConfig, config: GatewayConfig) -> Authenticate:

@@ -6,39 +6,61 @@ and service are merged, a route gets only the stages that it uses. A request dec
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice, takewhile
 
+from propylon.compile.access import AUTH, authorize
 from propylon.compile.carriers import about_caller, compile_hiding, vouched_names
-from propylon.config.models.cors import CorsConfig
-from propylon.config.models.endpoints import Access, Endpoint
-from propylon.config.models.schema import BUILTIN_SERVICE, GatewayConfig, RouteConfig
+from propylon.compile.cors import compile_cors, replaced_headers
+from propylon.compile.headers import Headers, compile_headers
+from propylon.config.models.endpoints import (
+    PUBLIC,
+    Endpoint,
+    listeners_of,
+    served,
+)
+from propylon.config.models.schema import (
+    BUILTIN_SERVICE,
+    GatewayConfig,
+    HeadersConfig,
+    RouteConfig,
+    RouteTimeoutsConfig,
+)
+from propylon.loop.slices import at_once
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
-from propylon.proxy.authorize import Authorize, anybody, loopback_or, permitted
-from propylon.proxy.cors import Cors
+from propylon.proxy.authorize import (
+    Authorize,
+    permitted,
+)
 from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
 from propylon.proxy.route import (
-    NO_OVERRIDES,
     Authenticate,
     Before,
     Forwards,
-    HeaderOverrides,
     Pattern,
     Route,
 )
 from propylon.services import balance
 from propylon.services.service import Fleet, Instance, Service
 from propylon.upstream.ports import Timeouts, Upstream
-from propylon.wire.headers import render
 
-__all__ = ["BUILTIN_SERVICE", "Parts", "access_of", "allows_credentials", "compile_table"]
+__all__ = [
+    "BUILTIN_SERVICE",
+    "Compiled",
+    "Parts",
+    "compile_slowly",
+    "compile_table",
+    "compile_tables",
+]
 
-_WILDCARD = "://*."
+# Routes that are made before the loop gets a turn: a fifth of a millisecond.
+_SLICE = 16
+
 _OPTIONAL = Privacy("optional")
 # The authenticate stages where there is nothing to verify tokens with.
 NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
@@ -56,7 +78,7 @@ class Parts:
     - `builtin`: the FastAPI app in this process, as an upstream. It answers the `endpoints`.
     - `endpoints`: the gateway's own endpoints, and those of a team.
     - `stages`: the authenticate stage for each value of a route's `auth`.
-    - `policies`: the policies of a team, by the names of the routes that they guard.
+    - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
     - `override`: in a test, the principal of every request; no token is verified then.
     - `limit`: the rate limit of the token endpoint.
     """
@@ -65,7 +87,7 @@ class Parts:
     forward: Forwards
     stages: Mapping[str, Authenticate] = field(default_factory=lambda: NOTHING_TO_VERIFY_WITH)
     endpoints: tuple[Endpoint, ...] = ()
-    policies: Mapping[str, Before] = field(default_factory=dict)
+    policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
     override: Principal | None = None
     limit: Limit | None = None
 
@@ -78,86 +100,135 @@ class Parts:
         return self.stages
 
 
-_ACCESS: dict[Access, tuple[str, Authorize]] = {
-    "public": ("none", anybody),
-    "checked": ("optional", anybody),
-    "known": ("required", anybody),
-    "local": ("optional", loopback_or("admin")),
-    "read": ("required", permitted(["read"], [])),
-    "admin": ("required", permitted(["admin"], [])),
-}
-
-
-@dataclass(frozen=True, slots=True)
 class _Compiler:
-    config: GatewayConfig
-    parts: Parts
-    authenticate: Mapping[str, Authenticate]
-    vouched: tuple[bytes, ...]
+    """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
-    def routes(self, written: RouteConfig, service: Service) -> Iterable[Route]:
-        segments = _segments(written.path, exact=written.exact)
-        replaces = written.strip_prefix or written.rewrite is not None
-        rules = written.headers
-        template = partial(
-            Route,
-            name=written.name or written.path,
-            service=service,
-            authenticate=about_caller(self.authenticate[written.auth], written, self.config),
-            authorize=permitted(written.scopes, written.roles),
-            circuit=written.circuit,
-            forward=self.parts.forward,
-            timeouts=self._timeouts(written, service.timeouts),
-            max_body=self.config.server.max_body if written.max_body is None else written.max_body,
-            replaced=len(segments) if replaces else 0,
-            replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
-            vouched=self.vouched,
-            hide_tokens=compile_hiding(self.config, written.service),
-            request_remove=_names(rules.request.remove, rules.request.set),
-            request_set=_lines(_split(rules.request.set, protected=False)),
-            request_overrides=_overrides(rules.request.set),
-            response_remove=(
-                *_names(rules.response.remove, rules.response.set),
-                *_replaced(self.config.cors),
-            ),
-            response_set=_lines(_split(rules.response.set, protected=False)),
-            response_overrides=_overrides(rules.response.set),
-            privacy=Privacy(written.privacy, written.default_privacy),
-            privacy_applies=written.privacy == "required" or written.default_privacy is not None,
-            before=self.parts.policies.get(written.name or written.path),
+    def __init__(self, config: GatewayConfig, parts: Parts, vouched: frozenset[bytes]) -> None:
+        self._config = config
+        self._vouched = vouched
+        self._max_body = config.server.max_body
+        self._authenticate = parts.authenticate
+        self._replaced = replaced_headers(config.cors)
+        self._parts = parts
+        # The models of a configuration live as long as it does, so their addresses tell them apart.
+        self._headers: dict[int, Headers] = {}
+        self._timeouts: dict[tuple[int, int], Timeouts] = {}
+        self._authorize: dict[tuple[tuple[str, ...], tuple[str, ...]], Authorize] = {}
+        self._privacy: dict[tuple[str, str | None], Privacy] = {}
+        self._hiding: dict[str, Callable[[bytes], bytes] | None] = {}
+
+    @property
+    def basis(self) -> tuple[object, ...]:
+        """What routes are made of besides what their configuration says, their services and their policies."""
+        parts = self._parts
+        return (
+            self._max_body,
+            self._authenticate,
+            self._replaced,
+            self._vouched,
+            self._config.auth.carriers,
+            parts.builtin,
+            parts.forward,
+            parts.endpoints,
+            parts.limit,
+            self._config.admin,
+            self._config.metrics,
+            self._config.cors,
         )
+
+    def is_current(self, routes: Sequence[Route], written: RouteConfig, service: Service) -> bool:
+        """Whether routes that were made of the same configuration and basis are what would be made again."""
+        route = routes[0]
+        # The same service has the same timeouts, claims and `forward_token`: any change of a service makes another one.
+        return route.service is service and route.before is self._policy(written, route.timeouts)
+
+    def routes(self, written: RouteConfig, service: Service) -> Iterator[Route]:
+        """Yield a route for each host."""
+        template = self._template(written, service)
+        segments = _segments(written.path, exact=written.exact)
+        methods = frozenset(written.methods) or None
         for host in written.hosts or (None,):
             yield template(
                 pattern=Pattern(
                     segments=segments,
                     exact=written.exact,
                     host=host.lower().encode("ascii") if host is not None else None,
-                    methods=frozenset(written.methods) or None,
+                    methods=methods,
                     priority=written.priority,
-                )
+                ),
+                replaced=len(segments) if _replaces(written) else 0,
             )
 
-    def _timeouts(self, written: RouteConfig, base: Timeouts) -> Timeouts:
-        own = written.timeouts
-        return Timeouts(
-            connect=_or_default(own.connect, base.connect),
-            first_byte=_or_default(own.first_byte, base.first_byte),
-            idle=_or_default(own.idle, base.idle),
-            total=_or_default(own.total, base.total),
-            max_duration=_or_default(own.max_duration, base.max_duration),
+    def _template(self, written: RouteConfig, service: Service) -> Callable[..., Route]:
+        headers = self._headers_of(written.headers)
+        timeouts = self._timeouts_of(written.timeouts, service.timeouts)
+        return partial(
+            Route,
+            name=written.name or written.path,
+            service=service,
+            authenticate=about_caller(self._authenticate[written.auth], written, self._config),
+            authorize=self._authorization(written),
+            circuit=written.circuit,
+            forward=self._parts.forward,
+            timeouts=timeouts,
+            max_body=self._max_body if written.max_body is None else written.max_body,
+            replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
+            vouched=self._vouched,
+            hide_tokens=self._hiding_of(written.service),
+            request_remove=headers.request_remove,
+            request_set=headers.request_set,
+            request_overrides=headers.request_overrides,
+            response_remove=headers.response_remove,
+            response_set=headers.response_set,
+            response_overrides=headers.response_overrides,
+            privacy=self._privacy_of(written),
+            privacy_applies=written.privacy == "required" or written.default_privacy is not None,
+            before=self._policy(written, timeouts),
         )
+
+    def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
+        policies = self._parts.policies.get(written.name or written.path)
+        return None if policies is None else policies(timeouts.total)
+
+    def _authorization(self, written: RouteConfig) -> Authorize:
+        key = (written.scopes, written.roles)
+        if (known := self._authorize.get(key)) is None:
+            known = self._authorize[key] = permitted(*key)
+        return known
+
+    def _privacy_of(self, written: RouteConfig) -> Privacy:
+        key = (written.privacy, written.default_privacy)
+        if (known := self._privacy.get(key)) is None:
+            known = self._privacy[key] = Privacy(*key)
+        return known
+
+    def _hiding_of(self, service: str) -> Callable[[bytes], bytes] | None:
+        if service not in self._hiding:
+            self._hiding[service] = compile_hiding(self._config, service)
+        return self._hiding[service]
+
+    def _headers_of(self, written: HeadersConfig) -> Headers:
+        if (known := self._headers.get(id(written))) is None:
+            known = self._headers[id(written)] = compile_headers(written, self._replaced)
+        return known
+
+    def _timeouts_of(self, own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
+        key = (id(own), id(base))
+        if (known := self._timeouts.get(key)) is None:
+            known = self._timeouts[key] = _merged(own, base)
+        return known
 
     def builtin_routes(self) -> Iterable[Route]:
-        """Yield a route for each endpoint that the app in this process answers."""
+        """Yield a route for each endpoint that the app in this process answers, on each of its listeners."""
         instance = Instance(
-            id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self.parts.builtin
+            id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self._parts.builtin
         )
         service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
-        for endpoint in self.parts.endpoints:
-            yield self._builtin(endpoint, service)
+        for written in self._parts.endpoints:
+            for listener, endpoint in served(written, self._config):
+                yield self._builtin(endpoint, service, listener)
 
-    def _builtin(self, endpoint: Endpoint, service: Service) -> Route:
-        auth, authorize = _ACCESS[endpoint.access]
+    def _builtin(self, endpoint: Endpoint, service: Service, listener: str) -> Route:
         largest = endpoint.max_body
         return Route(
             name=endpoint.path,
@@ -167,63 +238,116 @@ class _Compiler:
                 methods=endpoint.methods,
             ),
             service=service,
-            authenticate=self.authenticate[auth],
-            authorize=authorize,
-            forward=self.parts.forward,
-            vouched=self.vouched,
+            authenticate=self._authenticate[AUTH[endpoint.access]],
+            authorize=authorize(self._config, endpoint),
+            forward=self._parts.forward,
+            vouched=self._vouched,
             timeouts=service.timeouts,
-            max_body=self.config.server.max_body if largest is None else largest,
-            response_remove=_replaced(self.config.cors),
+            max_body=self._max_body if largest is None else largest,
+            response_remove=self._replaced,
             privacy=_OPTIONAL,
-            limit=self.parts.limit if endpoint.limited else None,
+            limit=self._parts.limit if endpoint.limited else None,
+            listener=listener,
+            access=endpoint.access,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A table, and what it was made of: the next one keeps what has not changed.
+
+    `table` is the public listener's, with the file's routes. `others` are the tables of `admin.listen` and
+    `metrics.listen`, by the listener.
+    """
+
+    table: Table
+    others: Mapping[str, Table] = field(default_factory=dict)
+    config: GatewayConfig = field(default_factory=GatewayConfig)
+    basis: tuple[object, ...] = ()
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The table of each listener."""
+        return {PUBLIC: self.table, **self.others}
+
+
 def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Service]) -> Table:
-    """Return the table of all routes, including those of the built-in endpoints."""
-    compiler = _Compiler(config, parts, parts.authenticate, vouched_names(config))
-    routes = list(compiler.builtin_routes())
-    for written in config.routes:
-        routes.extend(compiler.routes(written, services[written.service]))
-    return Table(routes, services.values(), _cors(config.cors))
+    """Return the table of the public listener."""
+    return compile_tables(config, parts, services)[PUBLIC]
 
 
-def access_of(route: Route) -> Access:
-    """Return the access rule of a built-in route: the inverse of `_ACCESS`."""
-    matching = (access for access, (_, rule) in _ACCESS.items() if rule is route.authorize)
-    if route.authorize is not anybody:
-        return next(matching, "known")
-    return "public" if route.authenticate is anonymous else "known"
+def compile_tables(
+    config: GatewayConfig, parts: Parts, services: Mapping[str, Service]
+) -> dict[str, Table]:
+    """Return the table of each listener, those of `admin.listen` and `metrics.listen` included."""
+    return at_once(compile_slowly(config, parts, services)).tables
 
 
-def allows_credentials(written: CorsConfig) -> Callable[[bytes], bool]:
-    """Return what tells whether CORS allows pages of an origin to send requests with cookies."""
-    cors = _cors(written)
-    if cors is None or not cors.credentials:
-        return lambda _origin: False
-    return cors.allows
+def compile_slowly(
+    config: GatewayConfig,
+    parts: Parts,
+    services: Mapping[str, Service],
+    before: Compiled | None = None,
+) -> Generator[None, None, Compiled]:
+    """Make the same table in slices; reuse the routes of `before` that would come out the same.
 
-
-def _cors(written: CorsConfig) -> Cors | None:
-    if not written.origins:
-        return None
-    plain = (origin for origin in written.origins if _WILDCARD not in origin)
-    below = (origin.split(_WILDCARD) for origin in written.origins if _WILDCARD in origin)
-    return Cors(
-        origins=frozenset(origin.encode("ascii") for origin in plain),
-        wildcards=tuple((f"{scheme}://".encode(), f".{host}".encode()) for scheme, host in below),
-        any_origin="*" in written.origins,
-        methods=", ".join(written.methods).encode("ascii"),
-        headers=", ".join(written.headers).encode("ascii"),
-        exposed=", ".join(written.expose).encode("ascii"),
-        credentials=written.credentials,
-        max_age=int(written.max_age),
+    These are the routes whose configuration is the very same object, over the same service and with the same policy.
+    """
+    compiler = _Compiler(config, parts, (yield from vouched_names(config)))
+    basis = compiler.basis
+    if before is not None and before.basis != basis:
+        before = None
+    own, made = yield from _made(before)
+    others = {} if before is None else before.others
+    if not own:
+        builtin = list(compiler.builtin_routes())
+        own = [route for route in builtin if route.listener == PUBLIC]
+        others = _other_tables(config, builtin)
+    routes = own
+    for at, written in enumerate(config.routes):
+        service = services[written.service]
+        known = made.get(id(written))
+        if known and compiler.is_current(known, written, service):
+            routes.extend(known)
+        else:
+            routes.extend(compiler.routes(written, service))
+        if at % _SLICE == 0:
+            yield
+    table = yield from Table.slowly(
+        routes,
+        services.values(),
+        compile_cors(config.cors),
+        None if before is None else before.table,
     )
+    return Compiled(table, others, config, basis)
 
 
-def _replaced(written: CorsConfig) -> tuple[bytes, ...]:
-    cors = _cors(written)
-    return () if cors is None else cors.replaced
+def _other_tables(config: GatewayConfig, builtin: Iterable[Route]) -> dict[str, Table]:
+    """Return the tables of `admin.listen` and `metrics.listen`: only built-in endpoints stand on them."""
+    builtin = list(builtin)
+    return {
+        listener: Table(
+            [route for route in builtin if route.listener == listener],
+            cors=compile_cors(config.cors),
+        )
+        for listener in listeners_of(config)
+    }
+
+
+def _made(
+    before: Compiled | None,
+) -> Generator[None, None, tuple[list[Route], dict[int, list[Route]]]]:
+    """Return the gateway's own routes, and the others by the addresses of their configurations."""
+    made: dict[int, list[Route]] = {}
+    if before is None:
+        return [], made
+    own = list(takewhile(lambda route: route.service.builtin, before.table.routes))
+    routes = iter(before.table.routes[len(own) :])
+    for at, written in enumerate(before.config.routes):
+        made[id(written)] = list(islice(routes, len(written.hosts) or 1))
+        if at % _SLICE == 0:
+            yield
+    return own, made
 
 
 def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
@@ -235,34 +359,18 @@ def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
     return tuple(None if part.startswith("{") else part.encode("ascii") for part in parts)
 
 
-def _names(removed: Iterable[str], replaced: Iterable[str]) -> tuple[bytes, ...]:
-    return tuple(name.lower().encode("ascii") for name in (*removed, *replaced))
+def _replaces(written: RouteConfig) -> bool:
+    return written.strip_prefix or written.rewrite is not None
 
 
-# Headers that the gateway sets itself. What a file sets under these names replaces the gateway's value.
-_GATEWAY_HEADERS = re.compile(
-    r"host|x-request-id|x-forwarded-.*|x-user-.*|trace(?:parent|state)|x-privacy-level|dnt|sec-gpc"
-    r"|max-forwards|x-error-source|vary|access-control-.*",
-    re.IGNORECASE,
-)
-
-
-def _split(pairs: Mapping[str, str], *, protected: bool) -> dict[str, str]:
-    """Return the pairs whose names are the gateway's own headers, or those whose names are not."""
-    return {
-        name: value
-        for name, value in pairs.items()
-        if bool(_GATEWAY_HEADERS.fullmatch(name)) is protected
-    }
-
-
-def _overrides(pairs: Mapping[str, str]) -> HeaderOverrides:
-    own = _split(pairs, protected=True)
-    return HeaderOverrides(_names((), own), _lines(own)) if own else NO_OVERRIDES
-
-
-def _lines(pairs: dict[str, str]) -> bytes:
-    return render((name.encode("ascii"), value.encode("latin-1")) for name, value in pairs.items())
+def _merged(own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
+    return Timeouts(
+        connect=_or_default(own.connect, base.connect),
+        first_byte=_or_default(own.first_byte, base.first_byte),
+        idle=_or_default(own.idle, base.idle),
+        total=_or_default(own.total, base.total),
+        max_duration=_or_default(own.max_duration, base.max_duration),
+    )
 
 
 def _or_default(value: float | None, default: float) -> float:

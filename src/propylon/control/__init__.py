@@ -6,6 +6,7 @@
   tokens; `revoke`, `introspect`: the work of those two endpoints.
 - `users`: `/users/me`; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
 - `registry`: `/services`; `registration`: its models; `circuits`: `/circuits`.
+- `admin`: who may use the endpoints that want admin; `audit`: report what an endpoint does to the audit log.
 - `identity`: FastAPI dependencies that give an endpoint its caller; `custom_endpoints`: find a team's own endpoints;
   `policies`: run a team's policies.
 """

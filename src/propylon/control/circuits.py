@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from propylon.control.identity import require_scopes
+from propylon.control.admin import AdminGate
 from propylon.services.breaker import State
 from propylon.services.service import Service
 
@@ -42,14 +42,16 @@ class CircuitState(BaseModel):
     probes_in_flight: int = Field(description="Probes that have not ended yet.")
 
 
-def router(prefix: str, services: Callable[[], Iterable[Service]]) -> APIRouter:
+def router(
+    prefix: str, services: Callable[[], Iterable[Service]], gate: AdminGate | None = None
+) -> APIRouter:
     """Return the endpoint. `services` is called for each request, because a reload replaces the services."""
     routes = APIRouter(tags=["services"])
 
     @routes.get(
         f"{prefix}/circuits",
         summary="The breakers of all services",
-        dependencies=[require_scopes("admin")],
+        dependencies=[(gate or AdminGate()).requires()],
     )
     async def circuits(response: Response) -> dict[str, CircuitState]:
         response.headers["Cache-Control"] = "no-store"

@@ -26,6 +26,7 @@ __all__ = [
     "current_principal",
     "declared_access",
     "public",
+    "require",
     "require_roles",
     "require_scopes",
 ]
@@ -116,6 +117,11 @@ class _Requires(_Dependency):
             raise missing(_ANONYMOUS)
         self._check(principal)
         return principal
+
+
+def require(name: str, check: Callable[[Principal], None], scopes: tuple[str, ...] = ()) -> Any:
+    """Return a dependency that lets a caller pass if `check` raises nothing; `scopes` are for the document."""
+    return _Requires(name, check, scopes)
 
 
 def require_scopes(*scopes: str) -> Any:

@@ -1,4 +1,4 @@
-"""Serve `{prefix}/services`, for the scope `admin`.
+"""Serve `{prefix}/services`, for callers that `admin` permits.
 
 Instances register, renew their leases and leave; operators list the services. `services/registry.py` does the work.
 """
@@ -9,9 +9,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from propylon.control.identity import require_scopes
+from propylon.control.admin import AdminGate
+from propylon.control.audit import AuditTrail
 from propylon.control.registration import (
     InstanceEntry,
     Lease,
@@ -50,10 +51,16 @@ _ALREADY_REGISTERED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(prefix: str, running: Callable[[], Registry | None]) -> APIRouter:
+def router(
+    prefix: str,
+    running: Callable[[], Registry | None],
+    gate: AdminGate | None = None,
+    trail: AuditTrail | None = None,
+) -> APIRouter:
     """Return the endpoints. `running` returns the registry, or None while `registry.enabled` is false."""
+    gate, trail = gate or AdminGate(), trail or AuditTrail()
     routes = APIRouter(
-        prefix=f"{prefix}/services", tags=["registry"], dependencies=[require_scopes("admin")]
+        prefix=f"{prefix}/services", tags=["registry"], dependencies=[gate.requires("registry")]
     )
 
     def registry() -> Registry:
@@ -64,8 +71,8 @@ def router(prefix: str, running: Callable[[], Registry | None]) -> APIRouter:
         return current
 
     _add_list(routes, registry)
-    _add_joining(routes, registry)
-    _add_leaving(routes, registry)
+    _add_joining(routes, registry, trail)
+    _add_leaving(routes, registry, trail)
     return routes
 
 
@@ -77,7 +84,7 @@ def _add_list(routes: APIRouter, registry: Callable[[], Registry]) -> None:
         return Services(services=[_service(known, service) for service in known.services()])
 
 
-def _add_joining(routes: APIRouter, registry: Callable[[], Registry]) -> None:
+def _add_joining(routes: APIRouter, registry: Callable[[], Registry], trail: AuditTrail) -> None:
     @routes.post(
         "",
         summary="Register an instance",
@@ -85,8 +92,12 @@ def _add_joining(routes: APIRouter, registry: Callable[[], Registry]) -> None:
         status_code=_CREATED,
         responses=_ALREADY_REGISTERED | _REFUSED,
     )
-    async def register(request: RegistrationRequest, response: Response) -> RegistrationAnswer:
-        done = await registry().register(_registration(request))
+    async def register(
+        request: RegistrationRequest, http: Request, response: Response
+    ) -> RegistrationAnswer:
+        asked = _registration(request)
+        with trail.of(http, "register", f"instance:{asked.service}/{asked.id}"):
+            done = await registry().register(asked)
         if not done.created:
             response.status_code = 200
         return RegistrationAnswer(instance_id=done.instance.id, status=done.status)
@@ -96,7 +107,7 @@ def _add_joining(routes: APIRouter, registry: Callable[[], Registry]) -> None:
         return _lease(registry().heartbeat(service, instance_id.lower()))
 
 
-def _add_leaving(routes: APIRouter, registry: Callable[[], Registry]) -> None:
+def _add_leaving(routes: APIRouter, registry: Callable[[], Registry], trail: AuditTrail) -> None:
     @routes.delete(
         "/{service}/{instance_id}",
         summary="Deregister an instance",
@@ -104,8 +115,9 @@ def _add_leaving(routes: APIRouter, registry: Callable[[], Registry]) -> None:
         status_code=204,
         responses=_UNKNOWN | _NOT_REGISTERED,
     )
-    async def deregister(service: str, instance_id: str) -> None:
-        registry().deregister(service, instance_id.lower())
+    async def deregister(service: str, instance_id: str, http: Request) -> None:
+        with trail.of(http, "deregister", f"instance:{service}/{instance_id.lower()}"):
+            registry().deregister(service, instance_id.lower())
 
 
 def _registration(request: RegistrationRequest) -> Registration:

@@ -37,8 +37,8 @@ class RevocationEndpoint:
         self._grants = grants
         self._clock = clock
 
-    async def revoke_token(self, token: str, caller: Principal) -> None:
-        """Revoke a token; do nothing for one that is not valid (RFC 7009, 2.2).
+    async def revoke_token(self, token: str, caller: Principal) -> str | None:
+        """Revoke a token, and return whose, for the audit log; do nothing for one that is not valid (RFC 7009, 2.2).
 
         Raises Forbidden if another user owns the token and the caller has no scope `admin`.
         """
@@ -47,18 +47,19 @@ class RevocationEndpoint:
         if self._grants is not None and grant is not None:
             _check_owner(caller, grant.subject)
             await self._grants.end(grant.family)
-            return
-        await self._revoke_access_token(token.encode("utf-8", "replace"), caller)
+            return f"user:{grant.subject}"
+        return await self._revoke_access_token(token.encode("utf-8", "replace"), caller)
 
-    async def _revoke_access_token(self, token: bytes, caller: Principal) -> None:
+    async def _revoke_access_token(self, token: bytes, caller: Principal) -> str | None:
         try:
             verified = await self._verify(token)
         except AuthError:
-            return
+            return None
         # Another issuer's subject of the same name is another person.
         if caller.caller != verified.principal.caller and ADMIN not in caller.scopes:
             raise _not_allowed()
         await self._revoker.revoke(of_token(verified, partial(digest, token)))
+        return f"user:{verified.principal.subject}"
 
     async def revoke_many(
         self,

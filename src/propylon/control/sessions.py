@@ -25,6 +25,7 @@ class Session:
     access: Issued
     refresh: str
     scopes: frozenset[str]
+    subject: str  # the username
 
 
 class Sessions:
@@ -57,7 +58,7 @@ class Sessions:
         refresh = await self._grants.begin(
             account.username, scopes, access.token_id, access.expires
         )
-        return Session(access, refresh, scopes)
+        return Session(access, refresh, scopes, account.username)
 
     async def renew(self, refresh: str, requested: frozenset[str] | None = None) -> Session:
         """Return the next tokens of a login.
@@ -80,7 +81,7 @@ class Sessions:
         successor = await self._grants.renew(refresh, access.token_id, access.expires)
         if successor is None:
             raise await self._end_login(grant, "refresh token used twice at once: the login ends")
-        return Session(access, successor, scopes)
+        return Session(access, successor, scopes, account.username)
 
     def _signing(self) -> Issuer:
         """Return the issuer. Called first, so that no password is verified in vain. Raises NotFound."""

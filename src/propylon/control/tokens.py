@@ -11,10 +11,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 
-from propylon.control.identity import current_principal, require_scopes
+from propylon.control.admin import AdminGate
+from propylon.control.audit import AuditEntry, AuditTrail
 from propylon.control.introspect import introspect
 from propylon.control.ports import Grants, Revoker, Verify
-from propylon.control.revoke import ADMIN, INVALID_FORM, RevocationEndpoint
+from propylon.control.revoke import INVALID_FORM, RevocationEndpoint
 from propylon.control.sessions import Session, Sessions
 from propylon.control.token_schemas import (
     Introspected,
@@ -41,26 +42,34 @@ def router(
     clock: Callable[[], float],
     sessions: Sessions | None = None,
     grants: Grants | None = None,
+    gate: AdminGate | None = None,
+    trail: AuditTrail | None = None,
 ) -> APIRouter:
     """Return the endpoints under `{prefix}/auth`; without `sessions` there is no token endpoint.
 
-    `verify` verifies access tokens; `clock` is the wall clock.
+    `verify` verifies access tokens; `clock` is the wall clock. `gate` says who may do more than revoke tokens of
+    their own: by default, callers with the scope `admin`.
     """
+    gate, trail = gate or AdminGate(), trail or AuditTrail()
     routes = APIRouter(prefix=f"{prefix}/auth", tags=["tokens"])
     if sessions is not None:
-        _add_token(routes, sessions)
-    _add_revoke(routes, RevocationEndpoint(verify, revoker, grants, clock))
-    _add_introspect(routes, verify)
+        _add_token(routes, sessions, trail)
+    _add_revoke(routes, RevocationEndpoint(verify, revoker, grants, clock), gate, trail)
+    _add_introspect(routes, verify, gate)
     return routes
 
 
-def _add_token(routes: APIRouter, sessions: Sessions) -> None:
+def _add_token(routes: APIRouter, sessions: Sessions, trail: AuditTrail) -> None:
     @routes.post("/token", summary="Get a token for a password, or for a refresh token")
     async def token(
         request: Request, response: Response, form: Annotated[TokenForm, Form()]
     ) -> TokenAnswer:
         await _check_once(request)
-        session = await _session(sessions, form)
+        renewed = form.grant_type == "refresh_token"
+        target = None if renewed or form.username is None else f"user:{form.username}"
+        with trail.of(request, "refresh" if renewed else "login", target) as entry:
+            session = await _session(sessions, form)
+            _name_user(entry, session)
         _no_store(response)
         return TokenAnswer(
             access_token=session.access.token,
@@ -79,7 +88,18 @@ async def _session(sessions: Sessions, form: TokenForm) -> Session:
     return await sessions.begin(username, password, requested)
 
 
-def _add_revoke(routes: APIRouter, revocation: RevocationEndpoint) -> None:
+def _name_user(entry: AuditEntry, session: Session) -> None:
+    """Name the user by the registered name: the client may have written it in other capitals."""
+    entry.subject = session.subject
+    entry.target = f"user:{session.subject}"
+
+
+def _add_revoke(
+    routes: APIRouter, revocation: RevocationEndpoint, gate: AdminGate, trail: AuditTrail
+) -> None:
+    # A default, because FastAPI evaluates the annotations of this function outside it.
+    permitted = gate.caller("tokens")
+
     @routes.post(
         "/revoke",
         summary="Revoke a token, or many",
@@ -90,20 +110,32 @@ def _add_revoke(routes: APIRouter, revocation: RevocationEndpoint) -> None:
     async def revoke(
         request: Request,
         form: Annotated[RevocationForm, Form()],
-        caller: Annotated[Principal, current_principal],
+        caller: Principal = permitted,
     ) -> Response:
         await _check_once(request)
-        issuer = await _issuer(request, form)
-        if any(part is not None for part in (form.subject, issuer, form.issued_before)):
-            if form.token is not None:
-                raise _invalid_form(token=_ONE_OR_MANY)
-            if issuer is not None and form.subject is None:
-                raise _invalid_form(issuer=_NEEDS_SUBJECT)
-            await revocation.revoke_many(form.subject, form.issued_before, caller, issuer)
-        else:
-            (token,) = _required(token=form.token)
-            await revocation.revoke_token(token, caller)
+        with trail.of(request, "revoke") as entry:
+            await _revoke(request, revocation, form, caller, entry)
         return _no_store(Response())
+
+
+async def _revoke(
+    request: Request,
+    revocation: RevocationEndpoint,
+    form: RevocationForm,
+    caller: Principal,
+    entry: AuditEntry,
+) -> None:
+    issuer = await _issuer(request, form)
+    if form.subject is None and issuer is None and form.issued_before is None:
+        (token,) = _required(token=form.token)
+        entry.target = await revocation.revoke_token(token, caller)
+        return
+    if form.token is not None:
+        raise _invalid_form(token=_ONE_OR_MANY)
+    if issuer is not None and form.subject is None:
+        raise _invalid_form(issuer=_NEEDS_SUBJECT)
+    entry.target = "all" if form.subject is None else f"user:{form.subject}"
+    await revocation.revoke_many(form.subject, form.issued_before, caller, issuer)
 
 
 async def _issuer(request: Request, form: RevocationForm) -> str | None:
@@ -113,11 +145,11 @@ async def _issuer(request: Request, form: RevocationForm) -> str | None:
     return "" if sent.get("issuer") == "" else form.issuer
 
 
-def _add_introspect(routes: APIRouter, verify: Verify) -> None:
+def _add_introspect(routes: APIRouter, verify: Verify, gate: AdminGate) -> None:
     @routes.post(
         "/introspect",
         summary="Introspect a token",
-        dependencies=[require_scopes(ADMIN)],
+        dependencies=[gate.requires("introspect")],
         response_model_exclude_none=True,
     )
     async def introspect_token(

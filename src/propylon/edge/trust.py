@@ -14,7 +14,7 @@ from propylon.errors import InvalidRequest
 from propylon.proxy.exchange import Origin
 from propylon.wire.grammar import OWS
 from propylon.wire.message import Request
-from propylon.wire.request import host_name
+from propylon.wire.target import host_name
 
 __all__ = ["Trust"]
 

@@ -1,6 +1,6 @@
-"""Remember a SIGHUP that comes before there is a loop to hear it.
+"""Remember a SIGHUP that arrives before there is an event loop to hear it.
 
-The file may have been read by then: whoever starts must read it again, or would go on with an old one.
+The worker may have read the file by then. It must read it again, or it would go on with an old one.
 """
 
 from __future__ import annotations

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from propylon.assembly.gateway import Gateway
-from propylon.config.models.schema import ServerConfig, TlsConfig
+from propylon.assembly.reload import with_listeners_of
+from propylon.config.models.endpoints import listeners_of
+from propylon.config.models.schema import GatewayConfig, ServerConfig, TlsConfig
+from propylon.config.models.syntax import parse_listen
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
 from propylon.process.last_good import LastGood
 from propylon.process.server import (
     CannotListen,
     Hooks,
+    Others,
     ServerOptions,
     exit_quietly,
     listen,
     serve_sockets,
     tls_context,
 )
+from propylon.process.shared import share
 from propylon.process.supervisor import supervise
 from propylon.process.watch import fingerprint
-from propylon.stores.siblings import Siblings, lines
+from propylon.stores.shared import Shared
 
 __all__ = ["start", "start_app"]
 
@@ -34,6 +42,9 @@ log = logging.getLogger(__name__)
 
 CANNOT_LISTEN = 1
 UNUSABLE = 2
+_AUDIT_KEY = 32  # bytes
+
+Build = Callable[[Shared], Gateway]
 
 
 def start(loaded: Loaded, read: Callable[[], Loaded], *, watch: bool = False) -> int:
@@ -44,10 +55,10 @@ def start(loaded: Loaded, read: Callable[[], Loaded], *, watch: bool = False) ->
     """
     # With one worker what was read a moment ago will do, unless a change meanwhile is to be noticed.
     once = loaded.config.server.workers == 1 and not watch
-    last_good = LastGood(loaded)
 
-    def build() -> Gateway:
-        gateway = Gateway(loaded if once else _newest(last_good, read), read)
+    def build(shared: Shared) -> Gateway:
+        last_good = LastGood(loaded, shared.last_good)
+        gateway = Gateway(loaded if once else _newest(last_good, read), read, shared=shared)
         gateway.on_reload = last_good.save
         last_good.save(gateway.loaded)
         return gateway
@@ -67,15 +78,16 @@ def _newest(last_good: LastGood, read: Callable[[], Loaded]) -> Loaded:
 
 
 def start_app(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = False) -> int:
-    """Run a gateway that somebody else's code builds, where `loaded` says; return the exit status."""
+    """Run a gateway that a team's module builds (`--app`), where `loaded` says; return the exit status."""
 
     def merged(found: Loaded) -> Loaded:
         # What the command line said of listening and logging was said after the code.
         said = {"server": loaded.config.server, "log": loaded.config.log}
         return replace(found, config=found.config.model_copy(update=said))
 
-    def built() -> Gateway:
+    def built(shared: Shared) -> Gateway:
         gateway = build()
+        gateway.join(shared)
         gateway.loaded = merged(gateway.loaded)
         read = gateway.read
         gateway.read = lambda: merged(read())
@@ -84,52 +96,74 @@ def start_app(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = Fal
     return _start(loaded, built, watch=watch)
 
 
-def _start(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool) -> int:
+def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     exit_quietly()
     server = loaded.config.server
     try:
         _options(loaded)
         sockets = listen(server.host, server.port)
+        others = {name: listen(*parse_listen(name)) for name in listeners_of(loaded.config)}
+        shared = share(loaded)
     except CannotListen as error:
         sys.stderr.write(f"propylon: {error}\n")
         return CANNOT_LISTEN
-    _greet(sockets, secure=loaded.config.tls.certificate is not None)
-    watched = loaded.path if watch else None
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return UNUSABLE
+    opened = _Opened(
+        loaded.config, sockets, others, loaded.path if watch else None, os.urandom(_AUDIT_KEY)
+    )
+    _greet_all(opened)
+    with shared:
+        return _run(partial(_work, build, opened), opened, shared, server)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What the workers inherit: sockets, by the configuration that was read before the fork, and a key that they share."""
+
+    config: GatewayConfig
+    sockets: list[socket.socket]
+    others: Others
+    watched: Path | None
+    audit_key: bytes
+
+
+def _run(
+    work: Callable[[Shared], int], opened: _Opened, shared: Shared, server: ServerConfig
+) -> int:
+    """Work in this process, or in as many as there are to be workers."""
     if server.workers == 1:
-        return _work(build, sockets, Siblings(), watched)
-    among = lines(server.workers)
+        return work(shared)
+
+    def be(place: int) -> int:
+        shared.become(place)
+        return work(shared)
 
     def let_go() -> None:
-        for sock in sockets:
+        for sock in (*opened.sockets, *chain.from_iterable(opened.others.values())):
             sock.close()
 
-    return supervise(
-        lambda place: _work(build, sockets, Siblings(among, place), watched),
-        server.workers,
-        patience=_patience(server),
-        stopping=let_go,
-    )
+    return supervise(be, server.workers, patience=_patience(server), stopping=let_go)
 
 
 def _patience(server: ServerConfig) -> float:
     return server.drain_delay + server.drain
 
 
-def _work(
-    build: Callable[[], Gateway],
-    sockets: list[socket.socket],
-    siblings: Siblings,
-    watched: Path | None,
-) -> int:
+def _work(build: Build, opened: _Opened, shared: Shared) -> int:
+    watched = opened.watched
     seen = None if watched is None else fingerprint(watched)  # before it is read
     try:
-        gateway = build()
+        gateway = build(shared)
+        gateway.validate()
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
     options = _options(gateway.loaded)
-    gateway.own_process()
-    gateway.join(siblings)
+    # A worker may have read a newer file than the one by which the sockets were opened.
+    gateway.loaded = with_listeners_of(opened.config, gateway.loaded)
+    gateway.own_process(opened.audit_key)
 
     def renew() -> None:
         if options.tls is not None:
@@ -139,7 +173,7 @@ def _work(
         gateway.reload_soon(renew)
 
     hooks = Hooks(drain=gateway.drain, reload=reload, watched=watched, seen=seen)
-    serve_sockets(gateway.asgi, sockets, options, hooks)
+    serve_sockets(gateway.asgi, opened.sockets, options, hooks, opened.others)
     return 0
 
 
@@ -168,9 +202,23 @@ def _options(loaded: Loaded) -> ServerOptions:
     return ServerOptions(config.server.drain, config.server.drain_delay, tls)
 
 
-def _greet(sockets: list[socket.socket], *, secure: bool) -> None:
+def _greet_all(opened: _Opened) -> None:
+    secure = opened.config.tls.certificate is not None
+    _greet(opened.sockets, secure=secure)
+    for name, some in opened.others.items():
+        _greet(some, secure=secure, what=_served_on(name, opened.config))
+
+
+def _served_on(listener: str, config: GatewayConfig) -> str:
+    if listener != config.admin.listen:
+        return " for /metrics"
+    alone = config.metrics.listen not in (None, listener)
+    return " for the endpoints that want admin" + ("" if alone else " and /metrics")
+
+
+def _greet(sockets: list[socket.socket], *, secure: bool, what: str = "") -> None:
     scheme = "https" if secure else "http"
     for sock in sockets:
         host, port = sock.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}\n")
+        sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}{what}\n")

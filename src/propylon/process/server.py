@@ -1,8 +1,8 @@
 """Run one worker: uvicorn's sockets, TLS and loop, our signals and our way to stop.
 
-uvicorn alone dies of SIGHUP, closes its listeners before readiness can turn, and ends on SIGTERM with
-the signal instead of 0. Here a stop has two steps: unready, still accepting, for `drain_delay`; then
-nothing new, and what is in flight may finish for `drain`.
+uvicorn alone dies of SIGHUP, closes its listeners before readiness can turn, and ends on SIGTERM with the signal
+instead of exit status 0. Here a stop has two steps. For `drain_delay` the worker is unready and still accepts. Then it
+accepts nothing new, and exchanges in flight may finish for `drain`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import NoReturn, cast
 
 import uvicorn
 
 from propylon.edge.asgi import Receive, Scope, Send
 from propylon.edge.protocol import GatewayProtocol
+from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.loop.tasks import spawn
 from propylon.process.hangup import early_hangup, note_hangups
 from propylon.process.watch import Fingerprint, follow
@@ -31,6 +33,7 @@ from propylon.process.watch import Fingerprint, follow
 __all__ = [
     "CannotListen",
     "Hooks",
+    "Others",
     "ServerOptions",
     "exit_quietly",
     "listen",
@@ -42,6 +45,10 @@ log = logging.getLogger(__name__)
 
 # Linux cuts it to net.core.somaxconn (4096); uvicorn's own default is 2048.
 _BACKLOG = 2048
+_PUBLIC = ""  # the name of the listener at server.host and server.port
+
+Others = Mapping[str, list[socket.socket]]
+NO_OTHERS: Others = MappingProxyType({})
 _POLL = 0.02
 
 
@@ -132,8 +139,13 @@ def serve_sockets(
     sockets: list[socket.socket],
     options: ServerOptions,
     hooks: Hooks,
+    others: Others = NO_OTHERS,
 ) -> None:
-    """Serve `app` on the sockets until SIGTERM or SIGINT has been obeyed."""
+    """Serve `app` on the sockets until SIGTERM or SIGINT has been obeyed.
+
+    `others` are the sockets of the other listeners, by their names: the app says by the lifespan state what is served
+    there.
+    """
     config = uvicorn.Config(
         app,
         http=GatewayProtocol,
@@ -150,14 +162,21 @@ def serve_sockets(
     )
     config.load()
     config.ssl = options.tls
-    _Server(config, options, hooks).run(sockets=sockets)
+    _Server(config, options, hooks, others).run(sockets=sockets)
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server with our signals and our way to stop."""
 
-    def __init__(self, config: uvicorn.Config, options: ServerOptions, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        options: ServerOptions,
+        hooks: Hooks,
+        others: Others = NO_OTHERS,
+    ) -> None:
         super().__init__(config)
+        self._others = others
         self._options = options
         self._hooks = hooks
         self._stop = asyncio.Event()
@@ -198,7 +217,7 @@ class _Server(uvicorn.Server):
         self._stop.set()
 
     async def main_loop(self) -> None:
-        """Wait to be stopped; then be unready for a while, still accepting."""
+        """Wait for the signal to stop; then be unready for `drain_delay`, still accepting."""
         # What exists by now lives as long as the process: looking through FastAPI's models for garbage takes tens
         # of milliseconds, and finds none. Only here: in an application's process its objects are not ours to freeze.
         gc.collect()
@@ -210,9 +229,26 @@ class _Server(uvicorn.Server):
             cast("GatewayProtocol", connection).last = True
         await self._pause(self._options.drain_delay)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does; then listen on the other listeners, too."""
+        await super().startup(sockets=sockets)
+        loop = asyncio.get_running_loop()
+        for listener, some in self._others.items():
+            for sock in some:
+                # uvicorn closes it with its own.
+                self.servers.append(
+                    await loop.create_server(
+                        partial(self._protocol, listener),
+                        sock=sock,
+                        ssl=self.config.ssl,
+                        backlog=_BACKLOG,
+                    )
+                )
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept nothing new; let what is in flight finish, for as long as that may take."""
-        await self._empty_queue(sockets or [])
+        others = [(sock, name) for name, some in self._others.items() for sock in some]
+        await self._empty_queue([*((sock, _PUBLIC) for sock in sockets or []), *others])
         connections = self.server_state.connections
         for connection in list(connections):
             connection.shutdown()
@@ -228,30 +264,31 @@ class _Server(uvicorn.Server):
         await asyncio.sleep(0)
         await self.lifespan.shutdown()
 
-    async def _empty_queue(self, sockets: list[socket.socket]) -> None:
+    async def _empty_queue(self, sockets: list[tuple[socket.socket, str]]) -> None:
         """Stop listening without resetting who has connected but was not yet accepted.
 
         The kernel resets what is in a listener's queue when it is closed. So a duplicate outlives the
         loop's own, and is closed in the very moment in which it has nothing more to hand out.
         """
-        duplicates = [sock.dup() for sock in sockets]
+        duplicates = [(sock.dup(), name) for sock, name in sockets]
         for server in self.servers:
             server.close()
-        for sock in sockets:
+        for sock, _ in sockets:
             sock.close()
         await asyncio.sleep(_POLL)  # uvloop closes its own at the end of a turn
-        waiting: list[socket.socket] = []
-        for listener in duplicates:
-            waiting.extend(_accept_all(listener))
-            listener.close()
+        waiting: list[tuple[socket.socket, str]] = []
+        for duplicate, name in duplicates:
+            waiting.extend((sock, name) for sock in _accept_all(duplicate))
+            duplicate.close()
         loop = asyncio.get_running_loop()
-        for sock in waiting:
-            await loop.connect_accepted_socket(self._protocol, sock, ssl=self.config.ssl)
+        for sock, name in waiting:
+            make = partial(self._protocol, name)
+            await loop.connect_accepted_socket(make, sock, ssl=self.config.ssl)
 
-    def _protocol(self) -> GatewayProtocol:
-        return GatewayProtocol(
-            self.config, self.server_state, self.lifespan.state, asyncio.get_running_loop()
-        )
+    def _protocol(self, listener: str) -> GatewayProtocol:
+        """Return the protocol of a connection to one of the listeners."""
+        state = {STATE_KEY: self.lifespan.state[LISTENERS_KEY][listener]}
+        return GatewayProtocol(self.config, self.server_state, state, asyncio.get_running_loop())
 
     async def _pause(self, seconds: float) -> None:
         if seconds <= 0:
@@ -269,6 +306,6 @@ def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
         try:
             sock, _ = listener.accept()
         except OSError:
-            return  # nobody is left in the queue
+            return  # the queue is empty
         sock.setblocking(False)
         yield sock

@@ -1,8 +1,7 @@
-"""Keep a number of workers alive: fork them, replace the ones that die, pass signals on.
+"""Keep a number of workers alive: fork them, replace those that die, pass signals on.
 
-The parent imports everything once and then only waits, so that a replacement is there within
-milliseconds. Forking is safe because the parent has neither threads nor a loop; each worker reads the
-configuration file itself.
+The parent imports everything once and then only waits, so a replacement is ready within milliseconds. Forking is safe
+because the parent has neither threads nor an event loop. Each worker reads the configuration file itself.
 """
 
 from __future__ import annotations
@@ -30,13 +29,12 @@ _PATIENCE = 5.0
 def supervise(
     work: Callable[[int], int], workers: int, *, patience: float, stopping: Callable[[], None]
 ) -> int:
-    """Run `work` in that many processes until told to stop; return the exit status.
+    """Run `work` in that many processes until a signal stops them; return the exit status.
 
-    It is given the worker's place, from 0; a replacement has the place of the one that died.
-
-    `patience` is how long, in seconds, a stop may take before the workers are killed. `stopping` is
-    called before the workers are told: the parent must let go of its listeners, or whoever connects
-    meanwhile waits in a queue that nobody empties.
+    `work` gets the worker's place, from 0; a replacement has the place of the worker that died. `patience` is how many
+    seconds a stop may take before the parent kills the workers. `stopping` is called before the workers are told: the
+    parent closes its listeners in it, because a client that connects meanwhile would wait in a queue that no worker
+    empties.
     """
     return _Supervisor(work, patience + _PATIENCE, stopping).run(workers)
 

@@ -99,6 +99,7 @@ class Exchange:
         "entropy",
         "error",
         "flags",
+        "held",
         "instance",
         "lines",
         "permit",
@@ -140,6 +141,7 @@ class Exchange:
         self.lines = b""
         self.instance: Instance | None = None
         self.permit: Permit | None = None  # of the breaker, to be given back at the end
+        self.held = 0.0  # seconds that the policies took: `timeouts.total` covers them
         self.attempts = 0
         self.upstream_began = began
         self.upstream_status = 0
@@ -149,5 +151,5 @@ class Exchange:
 
 
 # OBSERVE: called once for each exchange, whatever happened, synchronously and after it has ended. An observer must be
-# quick and must not raise: there is nobody left to tell.
+# quick and must not raise: there is no client left to tell.
 Observer = Callable[[Exchange], None]

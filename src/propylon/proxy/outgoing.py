@@ -14,7 +14,7 @@ from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.services.service import Instance
 from propylon.upstream.ports import Outgoing
 from propylon.wire.grammar import MAX_FORWARDS
-from propylon.wire.headers import render, without, without_spellings
+from propylon.wire.headers import render, without, without_lookalikes
 from propylon.wire.message import Request
 
 __all__ = ["address", "hops", "outgoing"]
@@ -39,7 +39,7 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         block,
         body,
         timeouts,
-        now + timeouts.total,
+        now + timeouts.total - exchange.held,
         exchange,
         request.length,
     )
@@ -67,12 +67,16 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
         block = _tokenless(request)
     if route.hide_tokens is not None:
         block = route.hide_tokens(block)
-    if route.vouched:
-        block = without_spellings(block, route.vouched)
     if route.request_remove:
         block = without(block, route.request_remove)
+    names, vouched = route.vouched, b""
+    if request.vouched is not None:  # claims, and what policies say
+        names = names.union(request.vouched)
+        vouched = render(request.vouched.values())
+    if names:
+        block = without_lookalikes(block, names)
     host = origin.host or request.host
-    block = b"%b%b%b\r\nX-Request-ID: %b\r\ntraceparent: 00-%b-%b-%b%b%b%b" % (
+    block = b"%b%b%b\r\nX-Request-ID: %b\r\ntraceparent: 00-%b-%b-%b%b%b%b%b" % (
         block,
         origin.forwarded,
         b"\r\nX-Forwarded-Host: " + host if host else b"",
@@ -82,6 +86,7 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
         exchange.trace_flags,
         exchange.principal.block,
         exchange.privacy.block,
+        vouched,
         route.request_set,
     )
     return block if request.plain else block + _special(exchange, request)

@@ -26,9 +26,6 @@ __all__ = ["Pipeline"]
 Clock = Callable[[], float]
 
 _SERVER_ERROR = 500
-# A proxy says these of its client. Where one is present, there is a proxy in between, trusted or not, and the address
-# of the socket is the proxy's: it must not open what is for this machine only.
-_PROXY_HEADERS = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 
 
 class Pipeline:
@@ -65,15 +62,13 @@ class Pipeline:
                 exchange.privacy = route.privacy(request)
             origin = downstream.origin
             principal = exchange.principal = await route.authenticate(request, origin.client)
-            # Where a proxy forwards, the socket's address says nothing about the client.
-            direct = origin.client == origin.peer and (
-                request.plain or _PROXY_HEADERS.isdisjoint(request.special)
-            )
-            route.authorize(principal, origin.client if direct else "")
+            route.authorize(principal, request, origin)
             if route.before is not None:
+                began = self._clock()
                 await route.before(request, principal)
+                exchange.held = self._clock() - began
             if route.limit is not None:
-                await route.limit(request, principal, origin.client)
+                await route.limit(request, principal, downstream.origin.client)
             answer = await route.forward(exchange, request, route)
             await relay(exchange, answer, route)
         except GatewayError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from propylon.proxy.principal import Principal
 from propylon.services.service import Service
@@ -26,6 +26,7 @@ __all__ = [
     "PrivacyPreference",
     "ReadPrivacy",
     "Route",
+    "Sender",
     "ignore_privacy",
 ]
 
@@ -64,7 +65,25 @@ class Pattern:
 
 
 Authenticate = Callable[[Request, str], Awaitable[Principal]]
-Authorize = Callable[[Principal, str], None]
+
+
+class Sender(Protocol):
+    """Where a request comes from, as far as a rule needs it: a part of `Origin`, defined to the left of this module."""
+
+    @property
+    def client(self) -> str:
+        """The address of the client, as far as the gateway believes it."""
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end of the socket."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the peer is a proxy that the operator trusts."""
+
+
+Authorize = Callable[[Principal, Request, Sender], None]
 Before = Callable[[Request, Principal], Awaitable[None]]
 # Sends the request on and returns the final answer's head: (exchange, request, route). `proxy.forward` is the usual
 # one; what answers without an upstream, or before one, is another. Its exchange is defined to the left of this module.
@@ -102,8 +121,8 @@ class Route:
 
     - `privacy` reads the client's preference, or raises InvalidRequest.
     - `authenticate` returns the principal of a request from a client's address, or raises AuthError, or
-      ServiceUnavailable while keys are missing.
-    - `authorize` lets the principal at a client's address pass, or raises Forbidden.
+      ServiceUnavailable while keys are missing. It may add lines to `Request.vouched`.
+    - `authorize` lets the principal and its address pass, or raises AuthError or Forbidden.
     - `before` runs the team's policies, which may raise any GatewayError.
     - `limit` counts by the client's address or principal, and raises RateLimited.
     - `forward` sends the request on, and raises what the last attempt raised.
@@ -121,8 +140,8 @@ class Route:
     # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
     replaced: int = 0
     replacement: bytes = b""
-    # Headers that carry claims, in lower case: the client's are removed, in any spelling.
-    vouched: tuple[bytes, ...] = ()
+    # Headers that carry claims, in lower case: the client's are removed, in any spelling. `Request.vouched` has the lines.
+    vouched: frozenset[bytes] = frozenset()
     # Takes tokens in other places than Authorization out of a block; None: the service may have them, or there are none.
     hide_tokens: Callable[[bytes], bytes] | None = None
     request_remove: tuple[bytes, ...] = ()
@@ -138,6 +157,9 @@ class Route:
     )
     before: Before | None = None
     limit: Limited | None = None
+    # Of the gateway's own endpoints: the listener that serves the route ("": the public one), and who may use it.
+    listener: str = ""
+    access: str = ""
 
     def line(self, request: Request, base: bytes) -> bytes:
         """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it."""

@@ -143,7 +143,9 @@ class Registry:
         admission = None
         while admission is not self._admission:
             admission = self._admission
-            addresses = await admission.admit(registration.host, registration.port)
+            addresses = await admission.admit(
+                registration.service, registration.host, registration.port
+            )
         return self._enter(registration, addresses)
 
     def _enter(self, registration: Registration, addresses: tuple[str, ...]) -> Registered:
@@ -221,7 +223,7 @@ class Registry:
             self._dynamic.pop(name).fleet.watch(None)
         for (service, instance_id), entry in list(self._entries.items()):
             if not admission.still_admits(
-                entry.registration.host, entry.registration.port, entry.addresses
+                service, entry.registration.host, entry.registration.port, entry.addresses
             ):
                 log.warning(
                     'instance %s of "%s" is removed: registry.allow does not name it now',
@@ -241,7 +243,9 @@ class Registry:
     # Adding
 
     def _add(self, registration: Registration, addresses: tuple[str, ...]) -> None:
-        permit = partial(self._still_admits, registration.host, registration.port)
+        permit = partial(
+            self._still_admits, registration.service, registration.host, registration.port
+        )
         entry = self._entries[registration.service, registration.id] = _Entry(
             registration,
             addresses,
@@ -252,9 +256,9 @@ class Registry:
         fleet = self._service_or_create(registration.service).fleet
         fleet.add(entry.instance(fleet, self._base(registration.service)))
 
-    def _still_admits(self, host: str, port: int, address: str) -> bool:
+    def _still_admits(self, service: str, host: str, port: int, address: str) -> bool:
         # Asked for each connection, and so always by the rules of the latest reload.
-        return self._admission.still_admits(host, port, (address,))
+        return self._admission.still_admits(service, host, port, (address,))
 
     def _renew(self, entry: _Entry, registration: Registration, addresses: tuple[str, ...]) -> None:
         before, entry.registration = entry.registration, registration

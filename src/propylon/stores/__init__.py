@@ -5,5 +5,10 @@
 - `users`: who may ask for tokens; `passwords`: their hashes, off the event loop.
 - `grants`: refresh tokens.
 - `journal`: revocations that all workers share, and that survive a restart.
-- `siblings`: messages between the workers of one gateway.
+- `shared`: what the workers of one gateway share, in one place; the port `Facts`.
+- `siblings`: messages between workers; over sockets made before the fork. `meeting`: the same for unrelated processes that
+  meet in a directory.
+- `place`: a directory that processes share, and who removes it.
+- `slot`: a value in memory, for a process that takes a dead one's place.
+- `buckets`: what a limit counts in; `sums`: what metrics add up in. Each in this process.
 """

@@ -27,16 +27,25 @@ _KINDS = frozenset(kind.value for kind in Kind)
 log = logging.getLogger(__name__)
 
 
+def _tell_none() -> None:
+    """A command has no other workers."""
+
+
 class RevocationJournal:
     """The revocations in the database, and the part of them that is in force in this worker (`memory`)."""
 
     def __init__(
-        self, database: Database, memory: MemoryRevocations, clock: Callable[[], float]
+        self,
+        database: Database,
+        memory: MemoryRevocations,
+        clock: Callable[[], float],
+        announce: Callable[[], None] = _tell_none,
     ) -> None:
-        """Start with nothing read; `clock` returns seconds since 1970."""
+        """Start with nothing read; `clock` returns seconds since 1970. `announce` is called when there are new rows."""
         self._database = database
         self._memory = memory
         self._clock = clock
+        self._announce = announce
         # The issuer that the gateway's own tokens name; logins are its own. Empty: they name none.
         self.own_issuer = ""
         self._last_read = 0
@@ -87,6 +96,7 @@ class RevocationJournal:
         self._memory.apply(revocation)
         async with self._database.writing() as connection:
             await self.write(connection, (revocation,))
+        self._announce()
 
     async def since(self, subject: str, issuer: str = "") -> float:
         """Return the moment before which no token of this issuer's subject is valid; -inf if there is none."""
@@ -100,9 +110,10 @@ class RevocationJournal:
             await _end_logins(connection, revocation, self.own_issuer)
 
     def apply(self, revocations: Iterable[Revocation]) -> None:
-        """Put revocations that were written into force in this worker."""
+        """Put revocations that were written into force in this worker, and tell the others that there are new rows."""
         for revocation in revocations:
             self._memory.apply(revocation)
+        self._announce()
 
     async def prune(self, connection: AsyncConnection) -> None:
         """Delete the revocations whose tokens have all expired."""

@@ -2,6 +2,7 @@
 
 - `record`: describe one exchange as a mapping.
 - `access_log`: write records as JSON, or as text for a terminal.
+- `audit`: write a record for each security event: logins, revocations, registrations, reloads.
 - `metrics`: count exchanges for Prometheus.
 - `events`: log changes of breakers and instances.
 - `logs`: send Python's logging to the same output in the same form.

@@ -88,11 +88,22 @@ def as_text(fields: dict[str, Any], *, coloured: bool = False) -> bytes:
         )
         if fields["error"]:
             text += f" {fields['error']}"
+    elif fields.get("event") == "audit":
+        text = _audit_text(fields)
     else:
         text = str(fields.get("event"))
     lines = [f"{fields['time'][11:23]} {label} {_printable(text)}"]
     lines.extend(_printable(line) for line in fields.get("traceback", "").split("\n") if line)
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _audit_text(fields: dict[str, Any]) -> str:
+    text = (
+        f"audit {fields['action']} {fields['outcome']} {fields['target'] or '-'}"
+        f" by={fields['principal'] or '-'} client={fields['client_ip'] or '-'}"
+        f" id={fields['request_id'] or '-'}"
+    )
+    return f"{text} {fields['error']}" if fields["error"] else text
 
 
 def _printable(text: str) -> str:

@@ -8,7 +8,8 @@ from llhttp's list of methods, so that no client can create time series with mad
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -19,76 +20,83 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "Sums"]
 
 # Seconds. The gateway itself adds less than a millisecond, so the buckets start there; a slow report may take 30 s.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LABELS = ("route", "service", "method", "status")
+# A count for each bucket and one for slower exchanges, the seconds, and the bytes of request and response bodies.
+_WIDTH = len(_BUCKETS) + 4
 _NO_ROUTE = ("", "")
 _RouteLabels = tuple[str, str]
-# The route of a key: an object of the table in force, or name and service of a route that a reload removed.
-_Key = tuple[Route | _RouteLabels | None, str, int]
+_Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
+
+
+class Sums(Protocol):
+    """Rows of numbers that add up over the workers, each under its labels: the port that a store fills."""
+
+    def row(self, labels: tuple[str, ...], width: int) -> MutableSequence[float]:
+        """Return the row of these labels, the same one each time. The caller adds to its numbers in place."""
+
+    def rows(self) -> Iterable[tuple[tuple[str, ...], Sequence[float]]]:
+        """Return all rows with their labels."""
 
 
 class Metrics(Collector):
     """The observer that counts exchanges, and the collector that Prometheus reads."""
 
-    def __init__(self) -> None:
-        """Start with all counts at zero."""
-        # For each route, method and status: a count for each bucket, one for slower exchanges, the sum of seconds,
-        # and the bytes of request and response bodies.
-        self._sums: dict[_Key, list[float]] = {}
+    def __init__(self, sums: Sums) -> None:
+        """Count in `sums`."""
+        self._sums = sums
+        # Rows that were looked up already. Routes may share a name (one for each host), and each reload makes new
+        # Route objects: they share a row.
+        self._rows: dict[_Key, MutableSequence[float]] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
+
+    def count_in(self, sums: Sums) -> None:
+        """Count in other sums from now on."""
+        self._sums = sums
+        self._rows.clear()
 
     def __call__(self, exchange: Exchange) -> None:
         """Count an exchange that has ended."""
         request = exchange.request
         key = (exchange.route, "" if request is None else request.method, exchange.status)
-        sums = self._sums.get(key)
-        if sums is None:
-            sums = self._sums[key] = [0.0] * (len(_BUCKETS) + 4)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = self._row(*key)
         seconds = exchange.ended - exchange.began
-        sums[bisect_left(_BUCKETS, seconds)] += 1
-        sums[-3] += seconds
+        row[bisect_left(_BUCKETS, seconds)] += 1
+        row[-3] += seconds
         downstream = exchange.downstream
-        sums[-1] += downstream.bytes_out
+        row[-1] += downstream.bytes_out
         body = downstream.body
         if body is not None:
-            sums[-2] += body.received
+            row[-2] += body.received
 
-    def settle(self, table: Table) -> None:
+    def _row(self, route: Route | None, method: str, status: int) -> MutableSequence[float]:
+        labels = _NO_ROUTE if route is None else (route.name, route.service.name)
+        return self._sums.row((*labels, method, str(status)), _WIDTH)
+
+    def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.
 
         A counter that disappears would read as a reset.
         """
-        present = set(table.routes)
-        for key, sums in list(self._sums.items()):
-            route, method, status = key
-            if isinstance(route, Route) and route not in present:
-                del self._sums[key]
-                self._add((_labels_of(route), method, status), sums)
-
-    def _add(self, key: _Key, sums: list[float]) -> None:
-        known = self._sums.get(key)
-        if known is not None:
-            sums = [left + right for left, right in zip(known, sums, strict=True)]
-        self._sums[key] = sums
+        present = {None, *(route for table in tables for route in table.routes)}
+        self._rows = {key: row for key, row in self._rows.items() if key[0] in present}
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics, summed by labels."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
-        counts: dict[tuple[str, str, str, str], float] = {}
-        by_route: dict[tuple[str, str], list[float]] = {}
-        # Routes may share a name (one for each host), and each reload makes new Route objects.
-        for (route, method, status), sums in list(self._sums.items()):
-            route_labels = _labels_of(route)
-            labels = (*route_labels, method, str(status))
-            counts[labels] = counts.get(labels, 0) + sum(sums[:-3])
-            total = by_route.setdefault(route_labels, [0.0] * len(sums))
-            by_route[route_labels] = [left + right for left, right in zip(total, sums, strict=True)]
-        for labels, count in counts.items():
-            requests.add_metric(labels, count)
+        by_route: dict[_RouteLabels, list[float]] = {}
+        for (route, service, method, status), row in self._sums.rows():
+            requests.add_metric((route, service, method, status), sum(row[:-3]))
+            total = by_route.setdefault((route, service), [0.0] * _WIDTH)
+            by_route[route, service] = [
+                left + right for left, right in zip(total, row, strict=True)
+            ]
         yield requests
         yield from _per_route(by_route)
 
@@ -97,13 +105,7 @@ class Metrics(Collector):
         return generate_latest(self.registry)
 
 
-def _labels_of(route: Route | _RouteLabels | None) -> _RouteLabels:
-    if isinstance(route, Route):
-        return (route.name, route.service.name)
-    return route or _NO_ROUTE
-
-
-def _per_route(by_route: Mapping[tuple[str, str], list[float]]) -> Iterable[Metric]:
+def _per_route(by_route: Mapping[_RouteLabels, list[float]]) -> Iterable[Metric]:
     names = ("route", "service")
     received = CounterMetricFamily(
         "propylon_request_body_bytes", "Bytes of request bodies.", labels=names

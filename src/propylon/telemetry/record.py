@@ -8,7 +8,7 @@ from typing import Any
 from propylon.errors import GatewayError
 from propylon.proxy.exchange import Exchange
 
-__all__ = ["level_of", "record"]
+__all__ = ["describe", "level_of", "record"]
 
 _ERROR = 500
 _CLIENT_ERROR = 400
@@ -76,12 +76,12 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
 
 
 def _add_error(fields: dict[str, Any], error: GatewayError) -> None:
-    fields["error"] = _describe(error)
+    fields["error"] = describe(error)
     if error.status == _ERROR and error.__cause__ is not None:
         fields["traceback"] = "".join(traceback.format_exception(error.__cause__))
 
 
-def _describe(error: GatewayError) -> str:
+def describe(error: GatewayError) -> str:
     """Return code, class and message of an error, with the reason that only operators may see."""
     text = f"{error.code} {type(error).__name__}: {error.message}"
     return f"{text} ({error.reason})" if error.reason else text

@@ -28,8 +28,11 @@ _MAX_WAITING = 16 * 1024 * 1024
 Output = Callable[[bytes], None]
 
 
-def to_descriptor(descriptor: int) -> Output:
-    """Return the output that writes to an open file descriptor, which stays the caller's to close."""
+def to_descriptor(descriptor: int, *, raises: bool = False) -> Output:
+    """Return the output that writes to an open file descriptor, which stays the caller's to close.
+
+    `raises`: a failure is an OSError, which the caller reports.
+    """
 
     def write(batch: bytes) -> None:
         view = memoryview(batch)
@@ -39,6 +42,8 @@ def to_descriptor(descriptor: int) -> Output:
             except BlockingIOError:
                 threading.Event().wait(0.01)  # another process made the descriptor non-blocking
             except OSError:
+                if raises:
+                    raise
                 return  # the reader has gone: there is no place left to say so
 
     return write

@@ -139,6 +139,9 @@ class _Call:
                 self._outgoing.body.pipe(self)
             await app(self._scope(), self._receive, self._send)
         # An app may raise anything, and its traceback must reach the log with the request's id.
+        except (SystemExit, KeyboardInterrupt) as exit_:
+            # An endpoint that calls sys.exit() ends its exchange, not the gateway: asyncio would pass it to the loop.
+            self._fail(RuntimeError(f"the endpoint raised {type(exit_).__name__}"))
         except Exception as bug:  # noqa: BLE001 — the border to foreign code: a 500, never a hang
             self._fail(bug)
         else:

@@ -7,7 +7,7 @@ two is request smuggling. So the other packages ask these patterns and have none
 Rules.
 
 1. A pattern has the name that its RFC gives it. Where Propylon is stricter than the RFC, the comment says
-   which attack or which reader is the reason. Propylon is nowhere more lenient.
+   which attack or which reader is the reason; where it is more lenient, which browser or upstream.
 2. Patterns are for `fullmatch`, so none of them has an anchor: `$` also matches before a last line feed.
 3. A pattern is for bytes, because messages are bytes. `..._TEXT` is the same rule for the texts of a
    configuration, of a token or of Python code.

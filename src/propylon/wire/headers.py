@@ -15,7 +15,7 @@ takes three times as long.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from propylon.wire.grammar import OWS
 
@@ -28,7 +28,7 @@ __all__ = [
     "tokens",
     "values",
     "without",
-    "without_spellings",
+    "without_lookalikes",
 ]
 
 # Values of the headers that mean something to a gateway, by lower-case name, in the order of the
@@ -69,17 +69,14 @@ def without(block: bytes, names: Iterable[bytes]) -> bytes:
     return b"\r\n".join([line for line in lines if line.partition(b":")[0].lower() not in wanted])
 
 
-def without_spellings(block: bytes, names: Iterable[bytes]) -> bytes:
-    """Return the block without the lines that have one of these names, also with `_` for `-`."""
-    # CGI, WSGI and PHP read `X_Tenant` and `X-Tenant` as one variable.
-    wanted = frozenset(name.replace(b"_", b"-") for name in names)
+def without_lookalikes(block: bytes, names: Container[bytes]) -> bytes:
+    """Return the block without the lines whose name is one of the lower-case names, also when it is spelled with `_`.
+
+    CGI, WSGI and many frameworks read `X_Tenant` and `X-Tenant` as one name: a client could add a second value.
+    """
     lines = block.split(b"\r\n")
     return b"\r\n".join(
-        [
-            line
-            for line in lines
-            if line.partition(b":")[0].lower().replace(b"_", b"-") not in wanted
-        ]
+        [line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") not in names]
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from propylon.wire.grammar import FIELD_VALUE_TEXT, TOKEN_TEXT
 from propylon.wire.headers import Special
 from propylon.wire.headers import fields as split
 
@@ -24,6 +27,12 @@ LOOKED_AT = frozenset(
     }
 )
 _PRIVACY = frozenset({b"x-privacy-level", b"dnt", b"sec-gpc"})
+# Framing and hop-by-hop headers (RFC 9112, 6; RFC 9110, 7.6.1), and what the gateway says of the client, the user, the
+# request and the trace.
+_WRITTEN_BY_US = re.compile(
+    r"connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|content-length|upgrade|expect|host|max-forwards"
+    r"|forwarded|x-forwarded-.*|x-real-ip|x-user-.*|x-client-cert-.*|x-request-id|traceparent|tracestate"
+)
 _ORDINARY = LOOKED_AT | _PRIVACY | {b"host", b"connection"}
 
 
@@ -96,6 +105,7 @@ class Request:
         "special",
         "upgrade",
         "version",
+        "vouched",
     )
 
     def __init__(self, method: str, line: bytes, path: bytes, query: bytes, fields: Fields) -> None:
@@ -117,6 +127,9 @@ class Request:
         self.keep_alive = fields.keep_alive
         self.expects_continue = fields.expects_continue
         self.upgrade = fields.upgrade
+        # What the gateway vouches for beside the headers of its own: claims of the token, and what policies say. By the
+        # lower-case name with `-` for `_`, the line's name and value; `outgoing` removes what the client sent so.
+        self.vouched: dict[bytes, tuple[bytes, bytes]] | None = None
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -134,6 +147,24 @@ class Request:
         """Return the first value of a header, or None; the name in any case (RFC 9110, 5.1)."""
         wanted = name.lower()
         return next((value for key, value in self.headers if key == wanted), None)
+
+    def set_header(self, name: str, value: str) -> None:
+        """Tell the upstream something that the gateway vouches for; for policies.
+
+        The line replaces what the client sent under that name, in any case and with `_` for `-`. Raises ValueError for
+        a name or a value that is none (RFC 9110, 5.1 and 5.5), and for headers that frame the message or that the
+        gateway writes itself.
+        """
+        if TOKEN_TEXT.fullmatch(name) is None or FIELD_VALUE_TEXT.fullmatch(value) is None:
+            msg = f"{name!r} with this value is no header field"
+            raise ValueError(msg)
+        plain = name.lower().replace("_", "-")
+        if _WRITTEN_BY_US.fullmatch(plain):
+            msg = f"{name} is written by the gateway itself"
+            raise ValueError(msg)
+        if self.vouched is None:
+            self.vouched = {}
+        self.vouched[plain.encode("ascii")] = (name.encode("ascii"), value.encode("latin-1"))
 
     def __repr__(self) -> str:
         """Show method and path, and no header and no query: those may hold secrets."""

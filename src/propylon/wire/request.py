@@ -18,7 +18,6 @@ lines; lines that equal the last ones are not read again.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 import httptools
 
@@ -27,8 +26,9 @@ from propylon.wire import grammar
 from propylon.wire.framing import HEAD_END, FramingError, content_length
 from propylon.wire.headers import MAX_FIELDS, take, tokens, without
 from propylon.wire.message import CHUNKED, LOOKED_AT, NO_BODY, Fields, Request
+from propylon.wire.target import host_name
 
-__all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "host_name", "parse_request"]
+__all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request"]
 
 # Every request header with a meaning for a gateway: hop-by-hop (RFC 9110, 7.6.1), about the client
 # (X-Forwarded-*, Forwarded), about the user (X-User-*), and those that make a framework see another
@@ -283,24 +283,6 @@ def _host(fields: Fields, authority: bytes | None) -> None:
         raise InvalidRequest(msg)
     fields.host = host
     fields.authority = name
-
-
-@lru_cache(maxsize=256)
-def host_name(host: bytes) -> bytes:
-    """Return the name in a Host, in lower case and without its port. Raises InvalidRequest."""
-    # Cached, because connections repeat few hosts, and bounded, because clients choose them.
-    match = grammar.HOST.fullmatch(host)
-    if match is None or (match["port"] and int(match["port"]) > grammar.MAX_PORT):
-        msg = "The Host header is malformed"
-        raise InvalidRequest(msg)
-    # RFC 1034, 3.1: the name with a dot at its end is the same name.
-    name = match["name"].lower().removesuffix(b".")
-    # No name has an empty label (RFC 1035, 2.3.1). An upstream that drops it would see the host of
-    # another route.
-    if not name or b".." in b".%b." % name:
-        msg = "The Host header is malformed"
-        raise InvalidRequest(msg)
-    return name
 
 
 def _body(fields: Fields) -> None:

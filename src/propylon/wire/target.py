@@ -1,4 +1,4 @@
-r"""Judge request paths: tell those that every upstream reads alike, and read the others as a careless one would. Pure.
+r"""Judge hosts, and request paths: tell those that every upstream reads alike, read others as a careless one. Pure.
 
 Facts. The gateway forwards a path as the client sent it, byte for byte. Upstreams disagree on what a path means:
 most decode `%61`, Tomcat drops `;x` from a segment, IIS reads a backslash as a slash, nginx merges `//`, many compare
@@ -12,12 +12,13 @@ break signatures of URLs and identifiers with `%2F` in them.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from propylon.errors import InvalidRequest
-from propylon.wire.grammar import BAD_ESCAPE
+from propylon.wire.grammar import BAD_ESCAPE, HOST, MAX_PORT
 
-__all__ = ["careless", "is_plain"]
+__all__ = ["careless", "host_name", "is_plain"]
 
 # What is read differently somewhere: an escape, a parameter, a backslash, a capital, an empty or a
 # dot segment.
@@ -74,3 +75,21 @@ def _folded(text: str) -> str:
     # would keep it apart. One whose lower case maps letter to letter (Go, .NET, towlower) reads a
     # dotted I (U+0130) as i.
     return text.replace("\u0130", "i").upper().casefold()
+
+
+@lru_cache(maxsize=256)
+def host_name(host: bytes) -> bytes:
+    """Return the name in a Host, in lower case and without its port. Raises InvalidRequest."""
+    # Cached, because connections repeat few hosts, and bounded, because clients choose them.
+    match = HOST.fullmatch(host)
+    if match is None or (match["port"] and int(match["port"]) > MAX_PORT):
+        msg = "The Host header is malformed"
+        raise InvalidRequest(msg)
+    # RFC 1034, 3.1: the name with a dot at its end is the same name.
+    name = match["name"].lower().removesuffix(b".")
+    # No name has an empty label (RFC 1035, 2.3.1). An upstream that drops it would see the host of
+    # another route.
+    if not name or b".." in b".%b." % name:
+        msg = "The Host header is malformed"
+        raise InvalidRequest(msg)
+    return name

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from propylon.proxy.authenticate.cache import Cache
+from tests.support.examples import examples
 
 LIMIT, SIZE = 4, 20
 KEYS = st.binary(max_size=12)
@@ -135,4 +136,4 @@ class Bounded(RuleBasedStateMachine):
 
 
 TestBounded = Bounded.TestCase
-TestBounded.settings = settings(max_examples=30, stateful_step_count=25)
+TestBounded.settings = examples(30, stateful_step_count=25)

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
 from propylon.compile.carriers import stages_without_keys
-from propylon.compile.routes import allows_credentials
+from propylon.compile.cors import allows_credentials
+from propylon.config.models.endpoints import PUBLIC
 from propylon.config.reading.load import Loaded
 from propylon.edge.body import Body
 from propylon.edge.trust import Trust
@@ -30,7 +31,7 @@ from propylon.proxy.exchange import Exchange, IncomingBody
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
-from propylon.proxy.route import Authenticate, PrivacyPreference, Route
+from propylon.proxy.route import Authenticate, PrivacyPreference, Route, Sender
 from propylon.stores.memory import MemoryRevocations
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Answer, Flow, Outgoing, Sink
@@ -127,7 +128,8 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
         replace(entry, route=_recorded(entry.route, run))
         for entry in entries(loaded, recorder, stages=stages)
     ]
-    run.table = Table(entry.route for entry in run.entries)
+    # The example is a request to the public listener.
+    run.table = Table(entry.route for entry in run.entries if entry.route.listener == PUBLIC)
     # A fixed seed: the ids are examples, and the output of the command is the same each time.
     chance = random.Random(0).getrandbits  # noqa: S311
     pipeline = Pipeline(run.table, (recorder.ended,), clock=_frozen_clock, chance=chance)
@@ -159,7 +161,7 @@ async def _stages(loaded: Loaded) -> Mapping[str, Authenticate]:
         trusted_origin=allows_credentials(config.cors),
     )
     if compiled is None:
-        return stages_without_keys(config.auth)
+        return stages_without_keys(config.auth.carriers)
     for keys in compiled.key_sets:
         await keys.refresh()
     return compiled.stages
@@ -209,9 +211,9 @@ def _recorded(route: Route, run: DryRun) -> Route:
         run.note("authenticate", f"{principal}{issuer}")
         return principal
 
-    def authorize(principal: Principal, client: str) -> None:
+    def authorize(principal: Principal, request: Request, sender: Sender) -> None:
         try:
-            route.authorize(principal, client)
+            route.authorize(principal, request, sender)
         except GatewayError as error:
             run.note("authorize", error)
             raise

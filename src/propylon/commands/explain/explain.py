@@ -135,7 +135,9 @@ class Explanation:
 def explain(loaded: Loaded, sample: SampleRequest) -> Explanation:
     """Run the request dry, and return the explanation."""
     places = tuple(
-        place for place in compile_carriers(loaded.config.auth) if isinstance(place, Header)
+        place
+        for place in compile_carriers(loaded.config.auth.carriers)
+        if isinstance(place, Header)
     )
     return Explanation(sample, dry_run(loaded, sample), hidden(places) if places else None)
 

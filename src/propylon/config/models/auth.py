@@ -15,7 +15,8 @@ from pydantic import (
 
 from propylon.config.models.base import ConfigModel, OneOrMany, as_list, blank_to_none
 from propylon.config.models.keys import check_secret, fitting_algorithms
-from propylon.config.models.syntax import check_carrier, check_document_url, check_token_type
+from propylon.config.models.syntax import check_document_url
+from propylon.config.models.token_syntax import check_carrier, check_token_type
 from propylon.config.models.units import Duration, Rate, Timeout, Whole, WrittenRate
 from propylon.proxy.authenticate.claims import MOST_LEEWAY
 

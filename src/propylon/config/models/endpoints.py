@@ -1,15 +1,33 @@
-"""List the gateway's own endpoints: their paths, their methods, who may call them."""
+"""List the gateway's own endpoints: their paths, their methods, who may call them, and on which listener."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from propylon.config.models.auth import AuthConfig
+from propylon.config.models.schema import GatewayConfig
 
-__all__ = ["UNDER_PREFIX", "Access", "Endpoint", "all_paths", "builtin_endpoints"]
+__all__ = [
+    "PUBLIC",
+    "UNDER_PREFIX",
+    "Access",
+    "Area",
+    "Endpoint",
+    "all_paths",
+    "builtin_endpoints",
+    "listeners_of",
+    "served",
+]
 
 # public: without a token · checked: a token is verified if there is one, and the endpoint decides · known: any
-# good token · local: from this machine, or with `admin` · read, admin: a token with that scope.
-Access = Literal["public", "checked", "known", "local", "read", "admin"]
+# good token · read: a token with that scope · admin: as `admin` in the file says · local: /metrics, from this machine,
+# or as `metrics` and `admin` say · docs: as `docs` says.
+Access = Literal["public", "checked", "known", "local", "read", "admin", "docs"]
+# The groups of endpoints that a narrower scope opens (`admin.scopes`); admin: only `admin.scope` does.
+Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "explain", "cache"]
+
+PUBLIC = ""
+"""The listener at `server.host` and `server.port`; the others are named by what the file has, `127.0.0.1:8001`."""
 
 _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
@@ -27,37 +45,42 @@ class Endpoint:
     exact: bool = True
     max_body: int | None = 0  # bytes; None: `server.max_body`
     limited: bool = False  # whether `auth.tokens.rate_limit` applies
+    area: Area = "admin"  # of the access `admin`
+    # On the public listener, too, where it does less: a user may revoke tokens of their own there.
+    shared: bool = False
 
     def below(self, prefix: str) -> "Endpoint":
         """Return the endpoint with the prefix before its path."""
-        return Endpoint(
-            prefix + self.path, self.methods, self.access, self.exact, self.max_body, self.limited
-        )
+        return replace(self, path=prefix + self.path)
 
 
 _OWN = (
     Endpoint("/health"),
     Endpoint("/livez"),
     Endpoint("/readyz"),
-    Endpoint("/docs"),
-    Endpoint("/docs/oauth2-redirect"),
-    Endpoint("/redoc"),
-    Endpoint("/openapi.json"),
-    Endpoint("/metrics", access="local"),
+    Endpoint("/docs", access="docs"),
+    Endpoint("/docs/oauth2-redirect", access="docs"),
+    Endpoint("/redoc", access="docs"),
+    Endpoint("/openapi.json", access="docs"),
+    Endpoint("/metrics", access="local", area="metrics"),
 )
 # Below the prefix.
 _ISSUING = (Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),)
 _VERIFYING = (
     Endpoint("/users/me", access="read"),
-    Endpoint("/auth/revoke", _POST, "known", max_body=_FORM),
-    Endpoint("/auth/introspect", _POST, "admin", max_body=_FORM),
+    Endpoint("/auth/revoke", _POST, "known", max_body=_FORM, area="tokens", shared=True),
+    Endpoint("/auth/introspect", _POST, "admin", max_body=_FORM, area="introspect"),
 )
 _UNDER_PREFIX = (
     Endpoint("/circuits", access="admin"),
-    Endpoint("/services", _GET | _POST, "admin", max_body=_FORM),
-    Endpoint("/services/{service}/{instance_id}", frozenset({"DELETE"}), "admin"),
+    Endpoint("/services", _GET | _POST, "admin", max_body=_FORM, area="registry"),
+    Endpoint("/services/{service}/{instance_id}", frozenset({"DELETE"}), "admin", area="registry"),
     Endpoint(
-        "/services/{service}/{instance_id}/heartbeat", frozenset({"PUT"}), "admin", max_body=_FORM
+        "/services/{service}/{instance_id}/heartbeat",
+        frozenset({"PUT"}),
+        "admin",
+        max_body=_FORM,
+        area="registry",
     ),
 )
 # Paths that no route may take, also those of endpoints that a later version adds; `{}` stands for one segment.
@@ -87,3 +110,27 @@ def builtin_endpoints(prefix: str, auth: AuthConfig) -> tuple[Endpoint, ...]:
         *_UNDER_PREFIX,
     )
     return (*_OWN, *(endpoint.below(prefix) for endpoint in under))
+
+
+def listeners_of(config: GatewayConfig) -> tuple[str, ...]:
+    """Return the listeners besides the public one, each once."""
+    written = (config.admin.listen, config.metrics.listen)
+    return tuple(dict.fromkeys(listen for listen in written if listen is not None))
+
+
+def served(endpoint: Endpoint, config: GatewayConfig) -> Iterator[tuple[str, Endpoint]]:
+    """Yield the listeners that serve an endpoint, each with the endpoint as it is there; none if it is off."""
+    if endpoint.access == "docs":
+        if config.docs.access == "off":
+            return
+        access: Access = "admin" if config.docs.access == "admin" else "public"
+        endpoint = replace(endpoint, access=access)
+    admin = config.admin.listen or PUBLIC
+    if endpoint.access == "local":
+        yield config.metrics.listen or admin, endpoint
+    elif endpoint.access == "admin":
+        yield admin, endpoint
+    else:
+        yield PUBLIC, endpoint
+        if endpoint.shared and admin != PUBLIC:
+            yield admin, endpoint

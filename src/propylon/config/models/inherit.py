@@ -14,13 +14,15 @@ def with_defaults(data: Any) -> Any:
     defaults, routes = data.get("defaults"), data.get("routes")
     if not isinstance(defaults, dict) or not isinstance(routes, list | tuple):
         return data
-    return {**data, "routes": [_with_rules(route, defaults) for route in routes]}
+    known = DefaultsConfig.model_fields
+    rules = {key: value for key, value in defaults.items() if key in known}
+    return {**data, "routes": [_with_rules(route, rules) for route in routes]}
 
 
 def _with_rules(route: Any, defaults: dict[str, Any]) -> Any:
     if not isinstance(route, dict):
         return route
-    rules = {key: value for key, value in defaults.items() if key in DefaultsConfig.model_fields}
+    rules = dict(defaults)
     # `rewrite` and `strip_prefix` exclude each other, so setting one overrides a default for the other.
     if route.get("rewrite") is not None or route.get("strip_prefix") is not None:
         rules.pop("rewrite", None)

@@ -4,6 +4,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
+from propylon.config.models.admin import (
+    AdminConfig,
+    AdminScopesConfig,
+    DocsConfig,
+    MetricsConfig,
+    RegistryConfig,
+)
 from propylon.config.models.auth import (
     AuthConfig,
     IntrospectionConfig,
@@ -28,10 +35,15 @@ from propylon.config.models.routes import (
     RouteRules,
     RouteTimeoutsConfig,
 )
-from propylon.config.models.server import EdgeTimeoutsConfig, LogConfig, ServerConfig, TlsConfig
+from propylon.config.models.server import (
+    AuditConfig,
+    EdgeTimeoutsConfig,
+    LogConfig,
+    ServerConfig,
+    TlsConfig,
+)
 from propylon.config.models.services import (
     InstanceConfig,
-    RegistryConfig,
     Service,
     ServiceConfig,
     ServiceName,
@@ -42,11 +54,15 @@ from propylon.config.models.syntax import DEFAULT_PREFIX, check_prefix
 __all__ = [
     "BUILTIN_SERVICE",
     "NOT_BUILT",
+    "AdminConfig",
+    "AdminScopesConfig",
+    "AuditConfig",
     "AuthConfig",
     "CircuitConfig",
     "ConfigModel",
     "CorsConfig",
     "DefaultsConfig",
+    "DocsConfig",
     "EdgeTimeoutsConfig",
     "EjectionConfig",
     "GatewayConfig",
@@ -57,6 +73,7 @@ __all__ = [
     "IntrospectionConfig",
     "JwtConfig",
     "LogConfig",
+    "MetricsConfig",
     "RegistryConfig",
     "RetryConfig",
     "RouteConfig",
@@ -105,6 +122,11 @@ class GatewayConfig(ConfigModel):
         description="Accepts weak and published secrets, to try things out. Never in production.",
     )
     tls: TlsConfig = Field(default=TlsConfig(), description="The certificate that clients see.")
+    admin: AdminConfig = Field(
+        default=AdminConfig(), description="Who may use the endpoints that run the gateway."
+    )
+    docs: DocsConfig = Field(default=DocsConfig(), description="Who may read the API documents.")
+    metrics: MetricsConfig = Field(default=MetricsConfig(), description="Who may read /metrics.")
     auth: AuthConfig = Field(default=AuthConfig(), description="Which tokens are accepted.")
     cors: CorsConfig = Field(
         default=CorsConfig(), description="Which pages of other origins may read the answers."

@@ -1,13 +1,16 @@
 """Define the sections `server`, `tls` and `log`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from propylon.config.models.base import ConfigModel, Network
 from propylon.config.models.units import Duration, Port, Size, Timeout, Whole
 
-__all__ = ["EdgeTimeoutsConfig", "LogConfig", "ServerConfig", "TlsConfig"]
+__all__ = ["AuditConfig", "EdgeTimeoutsConfig", "LogConfig", "ServerConfig", "TlsConfig"]
+
+_SHORTEST_KEY = 16
 
 
 def _lower(value: object) -> object:
@@ -34,6 +37,11 @@ class ServerConfig(ConfigModel):
     workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(
         default=1, description="Processes that share the port; one for each core is enough."
     )
+    state_dir: str | None = Field(
+        default=None,
+        description="Directory for what the workers share; made if it is not there. Unset: `propylon run` makes one"
+        " in memory. Under another server the workers need it to find each other.",
+    )
     trusted_proxies: tuple[Network, ...] = Field(
         default=(),
         description="Networks of proxies whose X-Forwarded-* is trusted. For all others the peer is the client.",
@@ -57,6 +65,16 @@ class ServerConfig(ConfigModel):
         description="How long a stopping gateway still accepts connections while /readyz answers 503.",
     )
 
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, state_dir: str | None) -> str | None:
+        if state_dir is None or not state_dir.strip():
+            return None
+        if not state_dir.startswith("/") or "\0" in state_dir:
+            msg = "must be an absolute path, such as /run/propylon"
+            raise ValueError(msg)
+        return state_dir
+
 
 class TlsConfig(ConfigModel):
     """The certificate that clients see; both files or neither."""
@@ -78,6 +96,43 @@ class TlsConfig(ConfigModel):
         return key
 
 
+class AuditConfig(ConfigModel):
+    """The audit log: logins, refreshes, revocations, registrations, reloads."""
+
+    file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File that audit records are appended to, one line of JSON each. When not set, they go where the"
+        " access log goes.",
+    )
+    key: SecretStr | None = Field(
+        default=None,
+        description="Key of the hash that stands for a user in the audit log when the client sends"
+        " `X-Privacy-Level: strict`. When not set, it is made from auth.jwt.secret; without one, each worker makes its"
+        " own, and hashes of two workers differ.",
+    )
+
+    @field_validator("file")
+    @classmethod
+    def _in_a_folder(cls, file: str | None) -> str | None:
+        if file is not None and not Path(file).parent.is_dir():
+            msg = f"there is no directory {Path(file).parent}; make it, or write another path"
+            raise ValueError(msg)
+        if file is not None and Path(file).is_dir():
+            msg = f"{file} is a directory; write the path of a file in it, such as {file}/audit.log"
+            raise ValueError(msg)
+        return file
+
+    @field_validator("key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        # Names are easy to guess: who has the log tries keys and names together. 128 bits cannot be tried.
+        if key is not None and len(key.get_secret_value()) < _SHORTEST_KEY:
+            msg = f"must have at least {_SHORTEST_KEY} characters; make one: openssl rand -hex 32"
+            raise ValueError(msg)
+        return key
+
+
 class LogConfig(ConfigModel):
     """What is logged, and how."""
 
@@ -87,3 +142,4 @@ class LogConfig(ConfigModel):
     format: Literal["json", "text"] = Field(
         default="json", description="json for programs, text for a terminal."
     )
+    audit: AuditConfig = Field(default=AuditConfig(), description="The audit log.")

@@ -1,9 +1,8 @@
-"""Define the services: their instances, how they are asked, and which hosts may register."""
+"""Define the services: their instances, and how they are asked."""
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from propylon.config.models.base import Claims, ConfigModel, Url
 from propylon.config.models.resilience import (
@@ -12,12 +11,11 @@ from propylon.config.models.resilience import (
     HealthConfig,
     RetryConfig,
 )
-from propylon.config.models.syntax import check_registrable, check_url, is_network, parse_upstream
-from propylon.config.models.units import Duration, Timeout, Whole
+from propylon.config.models.syntax import check_url, parse_upstream
+from propylon.config.models.units import Timeout, Whole
 
 __all__ = [
     "InstanceConfig",
-    "RegistryConfig",
     "Service",
     "ServiceConfig",
     "ServiceName",
@@ -136,32 +134,6 @@ class ServiceConfig(ConfigModel):
         if self.url is not None:
             return ((self.url, 1),)
         return tuple((instance.url, instance.weight) for instance in self.instances)
-
-
-class RegistryConfig(ConfigModel):
-    """Services that register themselves while the gateway runs."""
-
-    enabled: bool = Field(default=True, description="Whether the registry's endpoints exist.")
-    allow: tuple[Annotated[str, AfterValidator(check_registrable)], ...] = Field(
-        default=(),
-        description="Networks and host names that may register: [10.0.0.0/8, '*.svc.cluster.local']. When empty,"
-        " no host may. Link-local addresses never may.",
-    )
-    ttl: Annotated[Duration, Field(ge=1.0)] | None = Field(
-        default=None,
-        description="How long a registration lasts without a heartbeat. When not set, it does not expire, and health"
-        " checks alone decide.",
-    )
-
-    @property
-    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The networks in `allow`."""
-        return tuple(ip_network(text) for text in self.allow if is_network(text))
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The host names in `allow`, in lower case; `*` stands for anything."""
-        return tuple(text for text in self.allow if not is_network(text))
 
 
 Service = Annotated[ServiceConfig, BeforeValidator(_none_to_empty)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from propylon.names.addresses import parse_rule
 from propylon.proxy.principal import is_listable, is_scope
+from propylon.services.admission import split_ports
 from propylon.wire.grammar import (
     MAX_PORT,
     QUERY_TEXT,
@@ -20,6 +21,13 @@ from propylon.wire.grammar import (
 )
 
 _NAMED = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
+# Nearly all paths look like this. One match of the whole path is cheaper than one for each segment.
+_USUAL = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
+_USUAL_NAMED = re.compile(rf"(?:/(?:[A-Za-z0-9_-]+|{_NAMED.pattern}))+")
+_NAME_OF_SEGMENT = re.compile(r"(?<![^/])\{[^/]*")
+_USUAL_METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
+)
 _DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
 # Underscores are not allowed in host names, but Docker and Compose put them into the names of containers.
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -144,6 +152,8 @@ def check_document_url(text: str) -> str:
 
 def check_path(text: str, *, names: bool, what: str = "the path") -> str:
     """Check a path: absolute, no empty or dot segments, only valid characters; `{name}` only if `names`."""
+    if (_USUAL_NAMED if names else _USUAL).fullmatch(text):
+        return text
     if not text.startswith("/"):
         msg = f'{what} must start with "/"'
         raise ValueError(msg)
@@ -153,6 +163,21 @@ def check_path(text: str, *, names: bool, what: str = "the path") -> str:
         msg = f"{what} has an empty segment (two slashes)"
         raise ValueError(msg)
     return text
+
+
+def check_listen(text: str) -> str:
+    """Check where to listen: an address or a host name, and a port; return it with the host in lower case."""
+    match = _AUTHORITY.fullmatch(text)
+    if match is None or not match["host"] or match["port"] is None:
+        msg = f'"{text}" must be a host and a port, such as 127.0.0.1:8001'
+        raise ValueError(msg)
+    return f"{check_hostname(match['host'])}:{check_port(match['port'])}"
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Return the host, without brackets, and the port of what `check_listen` has accepted."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def check_prefix(text: str) -> str:
@@ -204,12 +229,13 @@ def _quoted(char: str) -> str:
 
 def shape(path: str) -> str:
     """Return a route's path without the names in `{}` and without a last slash, to compare it with others'."""
-    parts = path.rstrip("/").split("/")
-    return "/".join("{}" if part.startswith("{") else part for part in parts)
+    return _NAME_OF_SEGMENT.sub("{}", path.rstrip("/"))
 
 
 def check_method(text: str) -> str:
     """Check a method in upper case, or WEBSOCKET."""
+    if text in _USUAL_METHODS:
+        return text
     check_token(text, "method")
     if text != text.upper():
         msg = f"methods are written in upper case: {text.upper()}"
@@ -258,7 +284,17 @@ def is_network(text: str) -> bool:
 
 
 def check_registrable(text: str) -> str:
-    """Check a network, or a host name in which `*` stands for anything; return names in lower case."""
+    """Check a network, or a host name in which `*` stands for anything, and its ports; return names in lower case."""
+    host, ports = split_ports(text)
+    checked = _check_registrable_host(host)
+    return checked if ports is None else f"{_bracketed(checked)}:{ports}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _check_registrable_host(text: str) -> str:
     if is_network(text):
         network = check_network(text)
         if ipaddress.ip_network(network).is_link_local:
@@ -316,61 +352,5 @@ def check_header_value(text: str) -> str:
     """Check a header value: visible ASCII, spaces and tabs, no spaces at the ends (RFC 9110, 5.5)."""
     if not VISIBLE_VALUE_TEXT.fullmatch(text):
         msg = "must be a value of visible ASCII characters, without spaces around it"
-        raise ValueError(msg)
-    return text
-
-
-_TOKEN_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+/-]{0,126}")
-# Headers that are read in another way, or removed before the token would be looked for.
-_NO_CARRIERS = re.compile(
-    r"authorization|cookie|set-cookie|host|origin|expect|proxy-.*|forwarded|x-forwarded.*|x-user-.*|x-request-id"
-    r"|x-real-ip|x-original-url|x-rewrite-url|x-http-method-override|x-privacy-level|dnt|sec-.*|trace(?:parent|state)"
-    r"|max-forwards|access-control-.*"
-)
-
-
-def check_token_type(text: str) -> str:
-    """Check the `typ` of a token's header, a media type (RFC 7515, 4.1.9). Return it as it is compared."""
-    if not _TOKEN_TYPE.fullmatch(text):
-        msg = "must be the typ of a token's header, such as at+jwt"
-        raise ValueError(msg)
-    return text.lower().removeprefix("application/")
-
-
-def check_carrier(text: str) -> str:
-    """Check a place where tokens are looked for: header, cookie:NAME or header:NAME."""
-    kind, mark, name = text.partition(":")
-    if text == "header":
-        return text
-    if not mark or kind not in {"header", "cookie"}:
-        msg = f'"{text}" is no place for a token; write header, cookie:NAME or header:NAME'
-        raise ValueError(msg)
-    if kind == "cookie":
-        return check_token(name, "name of a cookie")
-    check_header_name(name)
-    if _NO_CARRIERS.fullmatch(name.lower().replace("_", "-")):
-        word = {"authorization": "header", "cookie": "cookie:NAME"}.get(name.lower())
-        advice = f"write {word}" if word else "choose another name"
-        msg = f"{name} cannot carry a token: the gateway reads or removes it itself; {advice}"
-        raise ValueError(msg)
-    return text
-
-
-# Headers that say something else than a claim could: about the connection, the request, or the caller as such.
-_NO_CLAIMS = re.compile(
-    r"host|x-request-id|x-forwarded.*|forwarded|x-real-ip|x-original-url|x-rewrite-url|x-http-method-override"
-    r"|x-user-(?:id|email|roles|scopes|issuer)|trace(?:parent|state)|x-privacy-level|dnt|sec-.*|max-forwards"
-    r"|authorization|cookie|proxy-.*|origin|expect|access-control-.*|content-.*|accept.*|range|if-.*|via"
-)
-
-
-def check_claim_header(text: str) -> str:
-    """Check the name of a header that a claim is passed in."""
-    check_header_name(text)
-    if "_" in text:
-        msg = f"{text} has a _, and many frameworks take it for a -; write {text.replace('_', '-')}"
-        raise ValueError(msg)
-    if _NO_CLAIMS.fullmatch(text.lower()):
-        msg = f"{text} has a meaning of its own and cannot carry a claim; choose another name, such as X-Tenant"
         raise ValueError(msg)
     return text

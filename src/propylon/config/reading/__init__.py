@@ -2,6 +2,8 @@
 
 - `load`: read all of it, in order.
 - `document`: read YAML with the line of every key; `expand`: replace `${VAR}` in values.
+- `plain`: read routes that are written plainly without the YAML parser; `as_json`: read JSON without it.
+- `lines`: know the line of each value; they are counted when a problem asks for them.
 - `environment`: read variables and `.env`; `keyfile`: read a public key from its file.
 - `check`: find conflicts between the parts; `credentials`: find weak and published secrets;
   `issuers`: find entries of auth.jwt that contradict each other.

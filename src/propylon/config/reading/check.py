@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from propylon.config.models.endpoints import all_paths
 from propylon.config.models.schema import BUILTIN_SERVICE, with_defaults
 from propylon.config.models.spelling import did_you_mean
-from propylon.config.models.syntax import prefix_of, shape
+from propylon.config.models.syntax import check_listen, parse_listen, prefix_of, shape
 from propylon.config.models.units import is_true, parse_whole
 from propylon.config.reading.credentials import credential_findings
 from propylon.config.reading.issuers import issuer_findings
@@ -15,15 +15,20 @@ from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["cross_check"]
 
+# In the place of a method; neither can be written as one.
+_ALL = "all of them"
+_ANY = "any of them"
+_ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
-@dataclass(frozen=True, slots=True)
-class _Matcher:
+
+class _Matcher(NamedTuple):
     """The keys of a raw route that decide which requests it matches, without values of a wrong type."""
 
     at: int
     name: str
     named: bool
     path: str
+    shape: str
     exact: bool
     hosts: frozenset[str]
     methods: frozenset[str]
@@ -32,14 +37,12 @@ class _Matcher:
     def covers(self, other: "_Matcher") -> bool:
         return not self.methods or (bool(other.methods) and self.methods >= other.methods)
 
-    def meets(self, other: "_Matcher") -> bool:
-        return not self.methods or not other.methods or bool(self.methods & other.methods)
-
 
 def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
     """Yield every conflict in a raw configuration, whether it is valid otherwise or not."""
     yield from credential_findings(written)
     yield from issuer_findings(written)
+    yield from _same_listeners(written)
     whole = with_defaults(written)
     if not isinstance(whole, dict) or not isinstance(whole.get("routes"), list):
         return
@@ -50,6 +53,26 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     yield from _same_names(matchers, line_of)
     yield from _own_paths(matchers, whole.get("prefix"))
     yield from _overlaps(matchers, line_of)
+
+
+def _same_listeners(written: object) -> Iterator[Finding]:
+    """Yield the listeners that would have the public one's address: the second to be opened could not be."""
+    server = _section(written, "server")
+    host, port = server.get("host", "127.0.0.1"), server.get("port", 8000)
+    for section in ("admin", "metrics"):
+        listen = _section(written, section).get("listen")
+        try:
+            own_host, own_port = parse_listen(check_listen(str(listen)))
+        except ValueError:
+            continue
+        if str(own_port) == str(port) and (host == own_host or _ANY_ADDRESS & {host, own_host}):
+            msg = f"{listen} is where the gateway listens already (server.port); write another port"
+            yield (section, "listen"), msg
+
+
+def _section(written: object, name: str) -> dict[str, object]:
+    section = written.get(name) if isinstance(written, dict) else None
+    return section if isinstance(section, dict) else {}
 
 
 def _dangling(routes: Mapping[int, dict[str, object]], services: object) -> Iterator[Finding]:
@@ -74,8 +97,9 @@ def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:
         name if isinstance(name, str) else path,
         isinstance(name, str),
         path,
+        shape(path),
         is_true(route.get("exact")),
-        frozenset(host.lower() for host in _texts(route.get("hosts"))),
+        frozenset(map(str.lower, _texts(route.get("hosts")))),
         frozenset(_texts(route.get("methods"))),
         _priority(route.get("priority")),
     )
@@ -109,7 +133,7 @@ def _same_names(
 def _own_paths(matchers: list[_Matcher], prefix: object) -> Iterator[Finding]:
     own = all_paths(prefix_of(prefix))
     for one in matchers:
-        if shape(one.path) in own:
+        if one.shape in own:
             yield (
                 ("routes", one.at, "path"),
                 f"{one.path} is the path of one of the gateway's own endpoints",
@@ -120,32 +144,45 @@ def _overlaps(matchers: list[_Matcher], line_of: Callable[[Path], int | None]) -
     alike: defaultdict[tuple[str, bool, str], list[_Matcher]] = defaultdict(list)
     for one in matchers:
         for host in one.hosts or {""}:
-            alike[shape(one.path), one.exact, host].append(one)
+            alike[one.shape, one.exact, host].append(one)
     for group in alike.values():
-        for at, one in enumerate(group):
-            yield from _against(one, group[:at], group[at + 1 :], line_of)
+        if len(group) > 1:
+            yield from _within(group, line_of)
 
 
-def _against(
-    one: _Matcher,
-    before: list[_Matcher],
-    after: list[_Matcher],
-    line_of: Callable[[Path], int | None],
-) -> Iterator[Finding]:
-    path: Path = ("routes", one.at, "path")
-    for other in before:
-        if other.priority == one.priority and other.meets(one):
+def _within(group: list[_Matcher], line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
+    """Look at routes that differ in nothing but methods, priority and other hosts."""
+    first: dict[tuple[int, str], int] = {}  # by priority and method, the place of the first
+    unlike = len({one.priority for one in group}) > 1
+    for at, one in enumerate(group):
+        path: Path = ("routes", one.at, "path")
+        same = [first[key] for key in _meeting(one) if key in first]
+        if same:
+            other = group[min(same)]
             yield path, f"duplicate: matches just what {_said(other, line_of)} matches"
-            return
-    for other in (*before, *after):
+        elif unlike and (above := _above(one, group)) is not None:
+            yield path, f"unreachable: {_said(above, line_of)} matches the same and goes first"
+        for method in (*(one.methods or {_ALL}), _ANY):
+            first.setdefault((one.priority, method), at)
+
+
+def _meeting(one: _Matcher) -> Iterator[tuple[int, str]]:
+    """Yield under what a route that matches some of the same requests has been noted."""
+    methods = (*one.methods, _ALL) if one.methods else (_ANY,)
+    return ((one.priority, method) for method in methods)
+
+
+def _above(one: _Matcher, group: list[_Matcher]) -> _Matcher | None:
+    """Return the first that takes all requests of a route before it."""
+    for other in group:
         # Only where every host of the one is a host of the other is the one out of reach.
         if (
             other.priority > one.priority
             and other.covers(one)
             and (other.hosts == one.hosts or (one.hosts and other.hosts > one.hosts))
         ):
-            yield path, f"unreachable: {_said(other, line_of)} matches the same and goes first"
-            return
+            return other
+    return None
 
 
 def _said(route: _Matcher, line_of: Callable[[Path], int | None]) -> str:

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import yaml
 
+from propylon.config.reading.as_json import all_on_one, read_json
 from propylon.config.reading.expand import expand, read_scalar
+from propylon.config.reading.lines import Lines
+from propylon.config.reading.plain import PLACEHOLDER, Plain, take_plain
 from propylon.config.reading.problems import Path
 
 # Far more than a gateway needs, and few enough that neither parser nor operator gets lost.
@@ -33,7 +37,7 @@ class Document:
     """The values of a text, the line of each, and the problems that were found."""
 
     value: object = field(default=None, repr=False)  # there are secrets in it
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: Lines = field(default_factory=Lines)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     failed: set[Path] = field(default_factory=set)
 
@@ -45,18 +49,48 @@ class Document:
 
 def read(text: str, environ: Mapping[str, str]) -> Document:
     """Parse one YAML document and replace `${VAR}` in its values. Raises Unreadable."""
+    value = read_json(text, environ, DEEPEST)
+    if value is not None:
+        count = count_lines if "\n" in text.rstrip("\n") else all_on_one
+        return Document(value, Lines(hidden=None, count=partial(count, text)))
+    return _read_around(text, environ) or _Reader(Plain(text), environ).document()
+
+
+def count_lines(text: str) -> Lines:
+    """Return the line of each value of a document that has been read already."""
+    return _Reader(Plain(text), {}).document().lines
+
+
+def _read_around(text: str, environ: Mapping[str, str]) -> Document | None:
+    """Parse a document without its plain routes, and put them in; None if there is any problem with it.
+
+    The caller then parses the whole text: messages and lines must not depend on how routes are written.
+    """
+    plain = take_plain(text)
+    if not plain.runs:
+        return None
+    reader = _Reader(plain, environ)
+    try:
+        document = reader.document()
+    except Unreadable:
+        return None
+    if plain.runs or document.problems:
+        return None
+    document.lines = Lines(reader.lines, tuple(reader.hidden), partial(count_lines, text))
+    return document
+
+
+def _composed(text: str) -> yaml.Node | None:
     try:
         _check_depth(text)
-        node = yaml.compose(text, Loader=_LOADER)
+        node: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         msg = f"the character U+{error.character:04X} cannot stand in YAML"
         raise Unreadable(line, msg) from error
-    document = Document(lines={(): 1})
-    document.value = None if node is None else _Reader(document, environ).value(node, ())
-    return document
+    return node
 
 
 def _check_depth(text: str) -> None:
@@ -89,27 +123,61 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> Unreadable:
 class _Reader:
     """Turns nodes into values, and counts the nodes that are reached through aliases."""
 
-    def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
-        self._document = document
+    def __init__(self, plain: Plain, environ: Mapping[str, str]) -> None:
+        """Read what is left of a text, and put in what was taken out of it."""
+        self._plain = plain
         self._environ = environ
+        self.lines: dict[Path, int] = {(): 1}
+        self._document = Document(lines=Lines(self.lines))
         self._seen: set[int] = set()
         self._open: set[int] = set()
         self._aliased = 0
+        self.hidden: list[range] = []  # routes of which only the first line is known
 
-    def value(self, node: yaml.Node, path: Path) -> object:
+    def document(self) -> Document:
+        """Read all of it. Raises Unreadable."""
+        node = _composed(self._plain.text)
+        self._document.value = None if node is None else self._value(node, ())
+        return self._document
+
+    def _value(self, node: yaml.Node, path: Path) -> object:
         """Return the value of a node, with those inside it."""
-        self._document.lines.setdefault(path, _line(node.start_mark))
+        self.lines.setdefault(path, _line(node.start_mark))
         self._count(node)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         self._open.add(id(node))
         read: object
         if isinstance(node, yaml.SequenceNode):
-            read = [self.value(item, (*path, at)) for at, item in enumerate(node.value)]
+            read = self._sequence(node, path)
         else:
             read = self._mapping(node, path)
         self._open.discard(id(node))
         return read
+
+    def _sequence(self, node: yaml.SequenceNode, path: Path) -> list[object]:
+        read: list[object] = []
+        for item in node.value:
+            if path == ("routes",) and self._is_placeholder(item):
+                self._put_back(self._plain.runs.pop(item.start_mark.line), path, read)
+            else:
+                read.append(self._value(item, (*path, len(read))))
+        return read
+
+    def _is_placeholder(self, node: yaml.Node) -> bool:
+        mark = node.start_mark
+        return (
+            node.value == PLACEHOLDER
+            and mark.line in self._plain.runs
+            and mark.column == self._plain.column
+        )
+
+    def _put_back(self, run: list[tuple[int, object]], path: Path, read: list[object]) -> None:
+        begin = len(read)
+        for line, value in run:
+            self.lines[(*path, len(read))] = line + 1
+            read.append(value)
+        self.hidden.append(range(begin, len(read)))
 
     def _count(self, node: yaml.Node) -> None:
         line = _line(node.start_mark)
@@ -150,11 +218,11 @@ class _Reader:
             elif key.value in first:
                 # The second writing has a place of its own, which reads as the key's.
                 again = (*path, key.value, "")
-                self._document.lines[again] = line
+                self.lines[again] = line
                 self._document.problems.append((again, _twice(key.value, first[key.value], line)))
             else:
-                first[key.value] = self._document.lines[(*path, key.value)] = line
-                read[key.value] = self.value(value, (*path, key.value))
+                first[key.value] = self.lines[(*path, key.value)] = line
+                read[key.value] = self._value(value, (*path, key.value))
         return merged | read
 
     def _merge(self, node: yaml.Node, path: Path) -> dict[str, object]:

@@ -150,6 +150,7 @@ def _origins(text: str) -> object:
 PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "PORT": (("server", "port"), read_variable),
     "WEB_CONCURRENCY": (("server", "workers"), read_variable),
+    "PROPYLON_STATE_DIR": (("server", "state_dir"), read_variable),
     "LOG_LEVEL": (("log", "level"), read_variable),
     "DEBUG": (("debug",), read_variable),
     "API_V1_PREFIX": (("prefix",), read_variable),

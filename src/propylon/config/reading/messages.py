@@ -29,6 +29,9 @@ def findings(error: ValidationError, written: object) -> Iterator[tuple[Path, st
         path = detail["loc"]
         if path and path[-1] == "[key]":
             path = path[:-1]
+        # The model reads a list for all services as the rules of the service "".
+        if path[:3] == ("registry", "allow", ""):
+            path = (*path[:2], *path[3:])
         # pydantic does not count invalid items, and so calls a list of them too short.
         miscounted = detail["type"] == "too_short" and detail["input"]
         # A default that depends on other keys could not be computed, since those are wrong: one message is enough.

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-Path = tuple[str | int, ...]
-"""The keys and indices that lead to a value: `("routes", 2, "service")`."""
+from propylon.config.reading.lines import Lines, Path
+
+__all__ = ["ConfigError", "Finding", "Path", "Places", "Problem", "dotted"]
+
 Finding = tuple[Path, str]
 """A path, and a sentence about the value there."""
 
@@ -41,7 +43,7 @@ class Places:
     """Where each value comes from: a line of the file, an environment variable, the command line."""
 
     file: str = ""
-    lines: Mapping[Path, int] = field(default_factory=dict)
+    lines: Lines = field(default_factory=Lines)
     others: Mapping[Path, str] = field(default_factory=dict)
 
     def of(self, path: Path) -> str:
@@ -59,7 +61,9 @@ class Places:
 
     def ordered(self, found: Iterable[Finding]) -> tuple[Problem, ...]:
         """Return the findings as problems in the order of the file; those from elsewhere come last."""
-        ranks = {path: rank for rank, path in enumerate(self.lines)}
+        found = list(found)
+        lines = self.lines.near(path for path, _ in found)
+        ranks = {path: rank for rank, path in enumerate(lines)}
         ranked = sorted(found, key=lambda item: self._rank(item[0], ranks))
         return tuple(dict.fromkeys(self.problem(path, message) for path, message in ranked))
 

@@ -1,0 +1,55 @@
+"""Compile who may use the built-in endpoints: what is asked of the client, and the rule of `admin`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+from typing import cast
+
+from propylon.config.models.endpoints import Access, Area, Endpoint
+from propylon.config.models.schema import GatewayConfig
+from propylon.proxy.authorize import AdminRule, Authorize, LocalRule, Network, anybody, permitted
+from propylon.proxy.route import Route
+
+__all__ = ["AUTH", "access_of", "admin_rule", "authorize"]
+
+# What the authenticate stage asks for.
+AUTH: dict[Access, str] = {
+    "public": "none",
+    "checked": "optional",
+    "known": "required",
+    "local": "optional",
+    "read": "required",
+    "admin": "required",
+}
+_READ = permitted(["read"], [])
+
+
+def admin_rule(config: GatewayConfig, area: Area = "admin") -> AdminRule:
+    """Return who may use the endpoints of this group."""
+    admin = config.admin
+    narrower = getattr(admin.scopes, area, None)
+    return AdminRule(
+        (admin.scope,) if narrower is None else (admin.scope, narrower),
+        admin.role,
+        admin.issuer,
+        None if admin.allow is None else _networks(admin.allow),
+    )
+
+
+def authorize(config: GatewayConfig, endpoint: Endpoint) -> Authorize:
+    """Return the authorize stage of a built-in endpoint."""
+    if endpoint.access == "admin":
+        return admin_rule(config, endpoint.area)
+    if endpoint.access == "local":
+        return LocalRule(_networks(config.metrics.allow or ()), admin_rule(config, endpoint.area))
+    return _READ if endpoint.access == "read" else anybody
+
+
+def _networks(written: Iterable[str]) -> tuple[Network, ...]:
+    return tuple(map(ip_network, written))
+
+
+def access_of(route: Route) -> Access:
+    """Return the access rule of a built-in route."""
+    return cast("Access", route.access)

@@ -1,0 +1,44 @@
+"""Compile what was written of CORS into what answers preflights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from propylon.config.models.cors import CorsConfig
+from propylon.proxy.cors import Cors
+
+__all__ = ["allows_credentials", "compile_cors", "replaced_headers"]
+
+_WILDCARD = "://*."
+
+
+def compile_cors(written: CorsConfig) -> Cors | None:
+    """Return what answers for CORS; None where no origin is written."""
+    if not written.origins:
+        return None
+    plain = (origin for origin in written.origins if _WILDCARD not in origin)
+    below = (origin.split(_WILDCARD) for origin in written.origins if _WILDCARD in origin)
+    return Cors(
+        origins=frozenset(origin.encode("ascii") for origin in plain),
+        wildcards=tuple((f"{scheme}://".encode(), f".{host}".encode()) for scheme, host in below),
+        any_origin="*" in written.origins,
+        methods=", ".join(written.methods).encode("ascii"),
+        headers=", ".join(written.headers).encode("ascii"),
+        exposed=", ".join(written.expose).encode("ascii"),
+        credentials=written.credentials,
+        max_age=int(written.max_age),
+    )
+
+
+def replaced_headers(written: CorsConfig) -> tuple[bytes, ...]:
+    """Return the headers of an upstream's answer that the gateway answers for."""
+    cors = compile_cors(written)
+    return () if cors is None else cors.replaced
+
+
+def allows_credentials(written: CorsConfig) -> Callable[[bytes], bool]:
+    """Return what tells whether CORS allows pages of an origin to send requests with cookies."""
+    cors = compile_cors(written)
+    if cors is None or not cors.credentials:
+        return lambda _origin: False
+    return cors.allows

@@ -1,0 +1,183 @@
+"""The audit log: what a record says, what it hides, and where it goes."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from propylon.proxy.exchange import Exchange
+from propylon.proxy.principal import Principal
+from propylon.proxy.route import PrivacyPreference
+from propylon.telemetry.access_log import as_text
+from propylon.telemetry.audit import SILENT, Audit, as_line, check_file, pseudonymous, to_file
+from propylon.telemetry.record import record
+from propylon.telemetry.writer import LineWriter
+from tests.proxy.doubles import ENTROPY, Client, request, route
+from tests.upstream.peer import run
+
+KEY = b"k" * 32
+STRICT = PrivacyPreference("strict", b"")
+
+
+def exchange(*, private: bool = False, subject: str = "ann") -> Exchange:
+    """A request of a user."""
+    found = Exchange(request(b"/api/v1/users/ann"), Client(), b"%080x" % ENTROPY, 0.0)
+    found.principal = Principal(subject)
+    found.route = route(name="/users/{name}")
+    if private:
+        found.privacy = STRICT
+    return found
+
+
+def written(**fields: Any) -> dict[str, Any]:
+    """The record that an audit log writes."""
+    records: list[dict[str, Any]] = []
+    audit = Audit(KEY)
+    audit.attach(records.append)
+    audit.record("revoke", fields.pop("outcome", "success"), **fields)
+    [found] = records
+    return found
+
+
+def test_who_what_from_where() -> None:
+    """A record has the access log's names for the same facts."""
+    found = written(exchange=exchange(), target="user:bob")
+    assert (found["event"], found["action"], found["outcome"]) == ("audit", "revoke", "success")
+    assert (found["principal"], found["target"], found["level"]) == ("ann", "user:bob", "info")
+    logged = record(exchange(), "info", "now")
+    shared = ("client_ip", "request_id", "trace_id", "method", "path", "route")
+    assert {name: found[name] for name in shared} == {name: logged[name] for name in shared}
+    assert found["time"].endswith("Z")
+
+
+def test_a_failure_says_why() -> None:
+    """And is a warning."""
+    found = written(exchange=exchange(subject=""), outcome="failure", error="AUTH_ERROR: no")
+    assert (found["level"], found["outcome"]) == ("warning", "failure")
+    assert (found["principal"], found["error"]) == ("anonymous", "AUTH_ERROR: no")
+
+
+def test_an_event_without_a_request() -> None:
+    """A reload by a signal has no client and no user."""
+    found = written(target="configuration:propylon.yaml")
+    assert {found[name] for name in ("principal", "client_ip", "request_id", "path")} == {None}
+
+
+def test_strict_privacy_hides_users_behind_one_hash_each() -> None:
+    """In the principal, in the target and in the path; other targets are no users."""
+    found = written(exchange=exchange(private=True), target="user:ann")
+    hashed = pseudonymous(KEY, "ann")
+    assert (found["principal"], found["target"]) == (hashed, f"user:{hashed}")
+    assert "ann" not in json.dumps(found)
+    instance = written(exchange=exchange(private=True), target="instance:orders/ann:80")
+    assert instance["target"] == "instance:orders/ann:80"
+    assert written(exchange=exchange(private=True, subject=""))["principal"] == "anonymous"
+
+
+def test_the_hash_needs_the_key() -> None:
+    """Without the key no list of names leads back; with another key there is another hash."""
+    assert pseudonymous(KEY, "ann") == pseudonymous(KEY, "ann")
+    assert pseudonymous(KEY, "ann") != pseudonymous(KEY, "bob")
+    assert pseudonymous(KEY, "ann") != pseudonymous(b"x" * 32, "ann")
+    keyed, random = Audit(), Audit()
+    keyed.use_key(KEY)
+    random.use_key(b"")
+    got: list[dict[str, Any]] = []
+    for audit in (keyed, random, Audit(KEY)):
+        audit.attach(got.append)
+        audit.record("login", "success", exchange=exchange(private=True))
+    assert got[0]["principal"] == got[2]["principal"] != got[1]["principal"]
+
+
+def test_a_target_is_bounded() -> None:
+    """A client chooses the name with which a login fails."""
+    assert len(written(target="user:" + "a" * 10_000)["target"]) == 256
+
+
+def test_nothing_is_attached() -> None:
+    """The record is dropped: before the start, after the stop, and where endpoints are tested alone."""
+    SILENT.record("login", "success", exchange=exchange())
+    records: list[dict[str, Any]] = []
+    audit = Audit()
+    audit.attach(records.append)
+    audit.attach(None)
+    audit.record("login", "success")
+    assert records == []
+
+
+def test_as_text() -> None:
+    """On a terminal a record is one line, whatever a client wrote."""
+    found = written(exchange=exchange(), target="user:a\nb", outcome="failure", error="no")
+    [line] = as_text(found).decode().splitlines()
+    assert "audit revoke failure user:a\\nb by=ann client=192.0.2.1" in line
+    assert line.endswith(" no")
+
+
+# The file
+
+
+def lines(file: Path) -> list[str]:
+    """What is in a file."""
+    return file.read_text().splitlines()
+
+
+def test_the_file_is_appended_to_and_follows_a_rotation(tmp_path: Path) -> None:
+    """After logrotate has renamed it, the next lines are in a new one; nothing is lost."""
+    file, failures = tmp_path / "audit.log", list[OSError]()
+    file.write_text("before\n")
+    write = to_file(str(file), failures.append)
+    write(b"one\n")
+    file.rename(tmp_path / "audit.log.1")
+    write(b"two\n")
+    write(b"three\n")
+    assert lines(tmp_path / "audit.log.1") == ["before", "one"]
+    assert lines(file) == ["two", "three"]
+    assert (file.stat().st_mode & 0o777, failures) == (0o600, [])
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """Each batch that is lost is reported; as soon as it can be written again, it is."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file, failures = folder / "audit.log", list[OSError]()
+    write = to_file(str(file), failures.append)
+    file.unlink()
+    folder.rmdir()
+    write(b"lost\n")
+    write(b"lost\n")
+    assert [type(error) for error in failures] == [FileNotFoundError] * 2
+    folder.mkdir()
+    write(b"kept\n")
+    assert lines(file) == ["kept"]
+
+
+def test_a_full_disk_is_said() -> None:
+    """A write that fails is no success."""
+    failures: list[OSError] = []
+    to_file("/dev/full", failures.append)(b"lost\n")
+    assert len(failures) == 1
+
+
+def test_it_is_checked_before_the_start(tmp_path: Path) -> None:
+    """A file that cannot be opened is an error then; one that can be is made."""
+    check_file(str(tmp_path / "audit.log"))
+    assert (tmp_path / "audit.log").exists()
+    with pytest.raises(OSError, match="directory"):
+        check_file(str(tmp_path))
+
+
+def test_through_the_writer(tmp_path: Path) -> None:
+    """Records are lines of JSON in the file."""
+    file = tmp_path / "audit.log"
+
+    async def main() -> None:
+        writer = LineWriter(to_file(str(file), pytest.fail), asyncio.get_running_loop())
+        audit = Audit(KEY)
+        audit.attach(lambda fields: writer.write(as_line(fields)))
+        audit.record("login", "success", exchange=exchange(), target="user:ann")
+        writer.close()
+
+    run(main())
+    assert json.loads(lines(file)[0])["target"] == "user:ann"

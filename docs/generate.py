@@ -62,6 +62,9 @@ def rows(path: str, part: Schema, definitions: Schema) -> Iterator[str]:
     """Yield the row of a key, or the rows of the keys inside it."""
     inner = resolved(part, definitions)
     suffix = ""
+    if one := one_or_list(inner, definitions):
+        yield f"| `{path}` | mapping, or list of mappings | | {escaped(text_of(part))} |"
+        inner = one
     if inner.get("type") == "array" and "items" in inner:
         items = resolved(inner["items"], definitions)
         if "properties" in items:
@@ -77,6 +80,15 @@ def rows(path: str, part: Schema, definitions: Schema) -> Iterator[str]:
         return
     kind, default = kind_of(part, definitions), default_of(part)
     yield f"| `{path}` | {kind} | {default} | {escaped(text_of(part))} |"
+
+
+def one_or_list(part: Schema, definitions: Schema) -> Schema | None:
+    """Return the schema of a mapping that may also be written as a list of such mappings; None for anything else."""
+    kinds = part.get("anyOf", ())
+    items = [kind["items"] for kind in kinds if kind.get("type") == "array" and "items" in kind]
+    same = len(kinds) == 2 and len(items) == 1 and items[0] in kinds
+    found = resolved(items[0], definitions) if same else {}
+    return found if "properties" in found else None
 
 
 def values_of(part: Schema) -> Schema | None:

@@ -162,7 +162,7 @@ def test_gateways_in_one_process_meet(tmp_path: Path) -> None:
 
     run(main())
     assert list(state.iterdir()) == []
-    assert opened() == before
+    assert opened() <= before
 
 
 class Stuck(Shared):
@@ -194,5 +194,5 @@ def test_a_stop_does_not_wait_for_ever(
 
     run(main())
     assert shared.asked
-    assert opened() == before
+    assert opened() <= before
     assert "stopping: what the workers share was not let go of in time" in caplog.text

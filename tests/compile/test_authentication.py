@@ -454,3 +454,118 @@ def test_what_the_client_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert "issuer" not in told
     for secret in ("s3cret-7Qx", "opaque-Kd93jf", base64.b64encode(b"gateway:s3cret-7Qx").decode()):
         assert secret not in told + error.reason + caplog.text
+
+
+# Several issuers
+
+
+PROVIDER = "https://id.test/.well-known/openid-configuration"
+
+
+class Provider(Site):
+    """Publishes a document at one address, and keys at another."""
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__(b"")
+        self.issuer = issuer
+
+    async def _exchange(self, outgoing: Outgoing) -> Answer:
+        self.got.append(outgoing)
+        document = {"issuer": self.issuer, "jwks_uri": "https://keys.test/jwks"}
+        body = json.dumps(document).encode() if b"well-known" in outgoing.line else KEYS
+        return whole(200, body)
+
+
+def of_provider(issuer: str) -> bytes:
+    """A token that the provider's key signed."""
+    claims = {"sub": "42", "exp": NOW + 60, "iss": issuer}
+    return token({"alg": "ES256", "kid": "a"}, claims, es(es_key()))
+
+
+def test_a_provider_is_discovered() -> None:
+    """Issuer and keys come from the document; until it is there, the provider's tokens are 503 and others pass."""
+
+    async def main() -> None:
+        site = Provider("https://id.test")
+        found = made(site, jwt=[{"discovery_url": PROVIDER}, {"secret": SECRET.decode()}])
+        assert found.missing is not None
+        assert await verdict(found, of_provider("https://id.test")) == "503"
+        assert await verdict(found, signed()) == "42"
+        await found.key_sets[0].refresh()
+        assert found.missing is None
+        assert await verdict(found, of_provider("https://id.test")) == "42"
+        assert await verdict(found, of_provider("https://other.test")) == "401"
+        assert len(found.upstreams) == 2
+
+    run(main())
+
+
+def test_a_provider_that_takes_anothers_name() -> None:
+    """A document that names another entry's issuer is not believed: its keys could sign for that one's users."""
+
+    async def main() -> None:
+        site = Provider("https://other.test")
+        other = {"secret": SECRET.decode(), "issuer": "https://other.test"}
+        found = made(site, jwt=[{"discovery_url": PROVIDER}, other])
+        await found.key_sets[0].refresh()
+        assert found.missing is not None
+        assert await verdict(found, of_provider("https://other.test")) == "401"
+
+    run(main())
+
+
+def test_an_issuer_that_the_operator_wrote() -> None:
+    """An `issuer` beside the document's address stands, whatever the document says."""
+
+    async def main() -> None:
+        site = Provider("https://id.test")
+        found = made(
+            site, jwt={"discovery_url": PROVIDER, "issuer": ["https://a.test", "https://b.test"]}
+        )
+        await found.key_sets[0].refresh()
+        assert await verdict(found, of_provider("https://b.test")) == "42"
+        assert await verdict(found, of_provider("https://id.test")) == "401"
+
+    run(main())
+
+
+def test_a_reload_keeps_each_key_set() -> None:
+    """Key sets stay where their addresses do, with the issuer that was read; the entries may change places."""
+
+    async def main() -> None:
+        site = Provider("https://id.test")
+        entries: list[dict[str, Any]] = [
+            {"discovery_url": PROVIDER},
+            {"jwks_url": "https://b.test/keys", "issuer": "https://b.test"},
+        ]
+        first = made(site, jwt=entries)
+        for keys in first.key_sets:
+            await keys.refresh()
+        config = AuthConfig.model_validate({"jwt": [*entries[::-1], {"secret": SECRET.decode()}]})
+        second = compile_authentication(config, site.connect, Taken(), Wall(), before=first)
+        assert second is not None
+        assert second.key_sets == first.key_sets[::-1]
+        assert await verdict(second, of_provider("https://id.test")) == "42"
+        assert await verdict(second, of_provider("https://b.test")) == "42"
+        # The secret's entry gets the tokens of all other issuers, and this is not its key's.
+        assert await verdict(second, of_provider("https://c.test")) == "401"
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [("https://a.test", "42"), ("https://c.test", "401"), (None, "401")]
+)
+def test_opaque_tokens_of_several_issuers(said: str | None, expected: str) -> None:
+    """What the introspection endpoint says is judged by the rules of the issuer that it names."""
+    answer = {"active": True, "sub": "42", "aud": "api", "iss": said}
+    site = Site(json.dumps({name: value for name, value in answer.items() if value}).encode())
+    entries = [
+        {"jwks_url": "https://a.test/k", "issuer": "https://a.test", "audience": "api"},
+        {"jwks_url": "https://b.test/k", "issuer": "https://b.test"},
+    ]
+    introspection = {"url": ISSUER}
+    config = AuthConfig.model_validate({"jwt": entries, "introspection": introspection})
+    found = compile_authentication(config, site.connect, Taken(), Wall())
+    assert found is not None
+    assert run(verdict(found, b"opaque")) == expected

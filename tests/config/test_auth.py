@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import SecretStr
 
-from propylon.config.models.auth import ASYMMETRIC, SYMMETRIC, AuthConfig, JwtConfig
+from propylon.config.models.auth import AuthConfig
+from propylon.config.models.jwt import ASYMMETRIC, SYMMETRIC, JwtConfig
 from propylon.config.models.units import Rate
 from propylon.config.reading.credentials import weakness
 from propylon.config.reading.load import load
@@ -139,7 +140,7 @@ ONE_PROBLEM = {
     f"secret: [{', '.join(SECRET + str(n) for n in range(9))}]": "secret: has more than 8 entries;"
     " write fewer",
     f"secret: {SECRET}, jwks_url: https://a": "jwks_url: only one of secret,"
-    " public_key, jwks_url can be set, and secret is set, too",
+    " public_key, jwks_url, discovery_url can be set, and secret is set, too",
     f"secret: {SECRET}, algorithms: [HS256, RS256]": "algorithms: RS256 needs a public key;"
     " with a secret write HS256, HS384, HS512",
     "jwks_url: https://a, algorithms: [HS256]": "algorithms: HS256 needs a secret:"

@@ -36,7 +36,7 @@ ADVICE = "; set auth.jwt.secret (or JWT_SECRET_KEY), public_key or jwks_url, or 
 )
 def test_keys_and_tokens_in_the_clear(url: str, open_: bool) -> None:
     """Without TLS to anywhere but this machine."""
-    said = warnings(f"auth:\n  jwt:\n    jwks_url: '{url}'")
+    said = warnings(f"auth:\n  jwt:\n    jwks_url: '{url}'\n    audience: api")
     assert said == ([f"propylon.yaml:3 auth.jwt.jwks_url: {CLEAR_KEYS}"] if open_ else [])
     said = warnings(f"auth:\n  introspection:\n    {{url: '{url}', client_id: me}}")
     assert said == ([f"propylon.yaml:3 auth.introspection.url: {CLEAR_TOKENS}"] if open_ else [])
@@ -73,7 +73,7 @@ def test_nothing_to_verify_with_and_no_file() -> None:
     "auth",
     [
         f"jwt: {{secret: {SECRET}}}",
-        "jwt: {jwks_url: 'https://id.example/keys'}",
+        "jwt: {jwks_url: 'https://id.example/keys', audience: api}",
         "introspection: {url: 'https://id.example/introspect', client_id: me}",
     ],
 )

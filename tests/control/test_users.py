@@ -56,6 +56,13 @@ def test_it_needs_somebody(api: TokenApi, token: str) -> None:
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
+def test_a_namesake_of_another_issuer(api: TokenApi) -> None:
+    """A token of another issuer gets what it says itself, and not the record of our user of that name."""
+    api.add("ann", scopes="read write", email="ann@a.test")
+    said = api.get("/users/me", foreign("ann", scope="read", iss="https://b.test")).json()
+    assert (said["username"], said["email"], said["scopes"]) == ("ann", None, ["read"])
+
+
 def test_a_disabled_user(api: TokenApi) -> None:
     """403, with a token from before."""
     api.add("ann", scopes="read")

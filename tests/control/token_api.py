@@ -25,6 +25,7 @@ from propylon.errors import AuthError
 from propylon.proxy.authenticate.claims import Rules
 from propylon.proxy.authenticate.keys import from_secret
 from propylon.proxy.authenticate.revocation import of_all
+from propylon.proxy.authenticate.trust import Trust
 from propylon.proxy.authenticate.verify import FixedKeys, Verifier
 from propylon.proxy.principal import ANONYMOUS
 from propylon.upstream.inprocess import CONTEXT
@@ -54,9 +55,8 @@ class TokenApi:
         )
         self.rules = Rules()
         kept = self.kept
-        self.verifier = Verifier(
-            FixedKeys(from_secret(SECRET, ["HS256"])), None, self.rules, kept.memory, clock
-        )
+        keys = FixedKeys(from_secret(SECRET, ["HS256"]))
+        self.verifier = Verifier([Trust(self.rules, keys)], None, kept.memory, clock)
         self.slept: list[float] = []
         self.sessions = Sessions(
             kept.users,

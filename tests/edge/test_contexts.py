@@ -28,7 +28,7 @@ class Marking:
     def __init__(self) -> None:
         self.found: list[str] = []
 
-    async def __call__(self, request: Request) -> Principal:
+    async def __call__(self, request: Request, client: str) -> Principal:
         """Look, wait for a moment in some cases, set."""
         self.found.append(TENANT.get())
         TENANT.set(request.path.decode())
@@ -101,7 +101,7 @@ def test_foreign_code_has_a_task_and_its_variables_stay() -> None:
         TENANT.set("theirs")
         return "done"
 
-    async def stage(request: Request) -> Principal:
+    async def stage(request: Request, client: str) -> Principal:
         assert asyncio.current_task() is None
         assert await in_task(foreign()) == "done"
         assert TENANT.get() == "theirs"

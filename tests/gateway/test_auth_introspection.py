@@ -93,7 +93,7 @@ def test_scopes_are_the_issuers(loose: Gateway, judged: Upstream, issuer: Issuer
         {"active": False, "sub": "42", "scope": "read"},
         {"active": True},
         {"active": True, "sub": ""},
-        {"active": True, "sub": 42},
+        {"active": True, "sub": 42.5},
         {"active": True, "sub": "42", "exp": 1},
         {"active": True, "sub": "42\r\nX-User-Roles: admin"},
     ],

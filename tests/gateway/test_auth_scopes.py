@@ -50,7 +50,8 @@ def granted(gateway: Gateway, path: str, **more: Any) -> int:
         ("/clerks", {"roles": []}, 403),
         ("/clerks", {"roles": ["clerk,admin"]}, 403),
         ("/clerks", {"roles": ["Clerk"]}, 403),
-        ("/clerks", {"roles": "clerk"}, 403),
+        ("/clerks", {"roles": "clerk"}, 200),
+        ("/clerks", {"roles": "clerk user"}, 403),
         ("/clerks", {"role": ["clerk"]}, 403),
         ("/clerks", {"scope": "clerk admin"}, 403),
         ("/clerks", {}, 403),
@@ -156,9 +157,10 @@ ODD: list[Any] = [
 
 
 def grants(claim: str, value: Any, scope: str = "read", role: str = "admin") -> tuple[bool, bool]:
-    """Whether a claim gives that scope, and that role: a list must be one of strings."""
+    """Whether a claim gives that scope, and that role: a list must be one of strings, one text is one role."""
     if isinstance(value, str):
-        return claim in ("scope", "scopes") and scope in value.split(" "), False
+        gives = claim in ("scope", "scopes") and scope in value.split(" ")
+        return gives, claim == "roles" and value == role
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         return False, False
     return claim in ("scope", "scopes") and scope in value, claim == "roles" and role in value

@@ -298,7 +298,7 @@ def answer(client: Client) -> tuple[int, dict[bytes, bytes], bytes]:
     return head.status, said(block), body
 
 
-async def nobody(asked: Request) -> Principal:
+async def nobody(asked: Request, client: str) -> Principal:
     """A stage that lets nobody in."""
     raise AuthError("who?", headers=((b"WWW-Authenticate", b"Bearer"),))
 

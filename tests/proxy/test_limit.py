@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon.errors import RateLimited
-from propylon.proxy.limit import Limit, by_client, by_route, subnet
+from propylon.names.addresses import subnet
+from propylon.proxy.limit import Limit, by_caller, by_client, by_route
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.wire.headers import values
 from tests.proxy.doubles import request, run
@@ -95,3 +96,19 @@ def test_all_at_once(key_of: Callable[[object, object, str], str]) -> None:
     """A thousand in one turn of the loop: exactly the burst passes."""
     limit = Limit(buckets(1.0, 100)[0], key_of)
     assert [limited(limit) for _ in range(1000)].count(0) == 100
+
+
+def test_a_caller_is_counted_by_subject_and_issuer() -> None:
+    """Two issuers' subjects of one name have two buckets; requests without a token are counted by address."""
+    asked = request()
+    ann = Principal("ann", issuer="https://a")
+    keys = {
+        by_caller(asked, ann, "203.0.113.1"),
+        by_caller(asked, Principal("ann", issuer="https://b"), "203.0.113.1"),
+        by_caller(asked, Principal("ann"), "203.0.113.1"),
+        by_caller(asked, ANONYMOUS, "203.0.113.1"),
+        by_caller(asked, Principal("203.0.113.1"), "203.0.113.1"),
+    }
+    assert len(keys) == 5
+    assert by_caller(asked, ann, "203.0.113.9") in keys
+    assert by_caller(asked, ANONYMOUS, "2001:db8::1") == by_client(asked, ann, "2001:db8::2")

@@ -155,7 +155,7 @@ def test_who_may_not_pass() -> None:
     """401 and 403 before the upstream is touched; the principal is on record."""
     up, client = Asked(), Client()
 
-    async def somebody(asked: Request) -> Principal:
+    async def somebody(asked: Request, client: str) -> Principal:
         return Principal("alice", block=b"\r\nX-User-Id: alice")
 
     def nobody_passes(principal: Principal, asked: Request, sender: Sender) -> None:
@@ -172,7 +172,7 @@ def test_who_may_not_pass() -> None:
     handle(request(), client, route(of=service(passing), authenticate=somebody))
     assert values(passing.got[0][1], b"x-user-id") == [b"alice"]
 
-    async def unknown(asked: Request) -> Principal:
+    async def unknown(asked: Request, client: str) -> Principal:
         raise AuthError("who?")
 
     client = Client()
@@ -185,7 +185,7 @@ def test_a_bug_in_a_stage(bug: Exception) -> None:
     """500 in the envelope, nothing of the bug in it; the sinks are told, cause included."""
     client = Client()
 
-    async def broken(asked: Request) -> Principal:
+    async def broken(asked: Request, client: str) -> Principal:
         raise bug
 
     exchange = handle(request(), client, route(authenticate=broken))
@@ -244,7 +244,7 @@ def test_every_sink_is_told_when_it_is_cancelled() -> None:
     seen: list[Exchange] = []
     never: asyncio.Future[None]
 
-    async def waits(asked: Request) -> Principal:
+    async def waits(asked: Request, client: str) -> Principal:
         await never
         raise AssertionError
 
@@ -267,7 +267,7 @@ def test_a_request_sees_one_table() -> None:
     seen: list[Exchange] = []
     running = pipeline(seen=seen)
 
-    async def reloads(asked: Request) -> Principal:
+    async def reloads(asked: Request, client: str) -> Principal:
         running.table = Table([])
         return Principal("x")
 

@@ -70,7 +70,7 @@ def test_a_trace_that_is_none_begins_anew(lines: list[bytes]) -> None:
     assert (exchange.trace_id, exchange.trace_flags) == (TRACE_ID, b"01")
 
 
-async def refused(_: Request) -> Principal:
+async def refused(_: Request, client: str) -> Principal:
     """Let nobody in."""
     raise AuthError("no")
 

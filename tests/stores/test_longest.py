@@ -14,6 +14,7 @@ from propylon.errors import AuthError
 from propylon.proxy.authenticate.claims import MOST_LEEWAY, Rules, Verified
 from propylon.proxy.authenticate.keys import from_secret
 from propylon.proxy.authenticate.revocation import Revocation, of_all, of_subject, of_token
+from propylon.proxy.authenticate.trust import Trust
 from propylon.proxy.authenticate.verify import FixedKeys, Verifier, digest
 from propylon.proxy.principal import Principal
 from propylon.stores.clocks import MARGIN
@@ -29,7 +30,7 @@ LEEWAYS = [0.0, 5.0, 599.5, MOST_LEEWAY]
 def verifier(revocations: MemoryRevocations, clock: Clock, leeway: float) -> Verifier:
     """What a configuration comes to."""
     keys = FixedKeys(from_secret(SECRET, ["HS256"]))
-    return Verifier(keys, None, Rules(leeway=leeway), revocations, clock)
+    return Verifier([Trust(Rules(leeway=leeway), keys)], None, revocations, clock)
 
 
 def minted(**changes: Any) -> bytes:

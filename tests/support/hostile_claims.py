@@ -86,7 +86,11 @@ _NOT_MOMENTS: tuple[object, ...] = (
     *(-1, -0.5, 4102444800000, 2**63, 10**30, 1e19),
 )
 _ODD_CLAIMS: dict[str, tuple[object, ...]] = {
-    "sub": (*_NOT_TEXT, *_NOT_LINES),
+    # An integer becomes text: some issuers number their users.
+    "sub": (
+        *(odd for odd in _NOT_TEXT if odd is None or isinstance(odd, bool | str | list | dict)),
+        *_NOT_LINES,
+    ),
     "jti": (*_NOT_TEXT, *_NOT_LINES),
     "exp": (*_NOT_MOMENTS, 0, 1, 1000000000, 1000000000.5),
     "nbf": (*_NOT_MOMENTS, _FUTURE, LATER),

@@ -37,6 +37,7 @@ class Issuer:
         self.asked: list[str] = []  # the tokens that it was asked for
         self._faults: list[str] = []
         self._instead: Script | None = None
+        self.pages: dict[str, Script] = {}  # what it answers on other paths
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +109,7 @@ class Issuer:
             peer.read_body(arrived)
             script = self._judge(arrived)
         else:
-            script = answers.plain("404 Not Found")
+            script = self.pages.get(path, answers.plain("404 Not Found"))
         script(peer, arrived)
 
     def _judge(self, arrived: Arrived) -> Script:

@@ -166,7 +166,7 @@ BAD_TOKENS: dict[str, Callable[[], str]] = {
     "crit": lambda: hs256(claims(), crit=["exp"]),
     "no-sub": lambda: mint(ABSENT),
     "empty-sub": lambda: mint(""),
-    "sub-number": lambda: mint(42),
+    "sub-fraction": lambda: mint(42.5),
     "sub-null": lambda: mint(None),
     "sub-list": lambda: mint(["42"]),
     "no-exp": lambda: mint(exp=ABSENT),

@@ -2,6 +2,7 @@
 
 - `gateway`: the façade, `Gateway`.
 - `components`: what exists before a loop runs and outlives reloads.
+- `audit_output`: where the audit log goes.
 - `running`: what exists only while a loop runs; puts configurations in force.
 - `reload`: reload beside the requests; which configurations must not replace the one in force.
 - `carry`: build the services of a new configuration from those in force.

@@ -85,6 +85,7 @@ class TokenServices:
             grace=auth.tokens.refresh_grace,
         )
         self._sessions: Sessions | None = None
+        self._journal.own_issuer = _own_issuer(auth)
         if (issuer := issuer_of(auth)) is not None:
             self._sessions = Sessions(accounts, grants, self._journal, issuer)
         self.routers: tuple[APIRouter, ...] = (
@@ -106,12 +107,14 @@ class TokenServices:
                 self._sessions,
                 gate=gate,
                 trail=trail,
+                own_issuer=lambda: self._journal.own_issuer,
             ),
         )
 
     def apply(self, auth: AuthConfig) -> None:
         """Sign with another secret from now on, or for another time, or not any more."""
         issuer, sessions = issuer_of(auth), self._sessions
+        self._journal.own_issuer = _own_issuer(auth)
         self._open = auth.revocation.on_failure == "open"
         self._set_known(known=self._known)
         self._grants.grace = auth.tokens.refresh_grace
@@ -215,11 +218,18 @@ def issuer_of(auth: AuthConfig) -> Issuer | None:
         expires=auth.tokens.expires,
         clock=time.time,
         ids=lambda: secrets.token_hex(_ID_BYTES),
-        issuer=auth.jwt.issuer[0] if auth.jwt.issuer else None,
+        issuer=_own_issuer(auth) or None,
         audience=auth.jwt.audience[:1],
         scopes_claim=_claim("scopes", auth.jwt.scopes_claim),
         roles_claim=_claim("roles", auth.jwt.roles_claim),
+        subject_claim=_claim("sub", auth.jwt.subject_claim),
+        kind=auth.jwt.require_typ or "JWT",
     )
+
+
+def _own_issuer(auth: AuthConfig) -> str:
+    """Return the issuer that our own tokens name; empty if they name none."""
+    return auth.jwt.issuer[0] if auth.jwt.secret is not None and auth.jwt.issuer else ""
 
 
 def _claim(usual: str, read: tuple[str, ...]) -> str:

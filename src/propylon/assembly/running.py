@@ -13,13 +13,16 @@ from functools import cache, partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, get_args
 
+from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
 from propylon.assembly.membership import Membership
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
+from propylon.compile.carriers import stages_without_keys
+from propylon.compile.cors import allows_credentials
 from propylon.compile.limits import compile_limit
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Compiled, Parts, compile_slowly
+from propylon.compile.routes import Compiled, Parts, compile_slowly
 from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import PUBLIC, Area, listeners_of
@@ -45,7 +48,6 @@ from propylon.services.health import Checks
 from propylon.services.service import Service
 from propylon.stores.key_sets import KeySets
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
-from propylon.telemetry.audit import as_line, to_file
 from propylon.telemetry.events import Events
 from propylon.telemetry.logs import LogOutput, WriterHandler
 from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
@@ -120,7 +122,9 @@ class Running:
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
-        self._audit_writer = self._attach_audit(render)
+        self._audit_writer = attach_audit(
+            components.audit, loaded.config.log.audit, self._writer, render, self._loop
+        )
         self.edge = self._edge()
         # The edge of each listener, by its name. They share all but their routes.
         self.edges = {PUBLIC: self.edge}
@@ -132,7 +136,7 @@ class Running:
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
         self._limit: tuple[TokenRateLimitConfig, Limit] | None = None
-        self._stages: tuple[Authentication, Mapping[str, Authenticate]] | None = None
+        self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
     @property
@@ -178,8 +182,7 @@ class Running:
         """
         services = yield from self._services.plan(loaded.config.services, self._dependencies)
         authentication = self._verification.latest
-        changed = loaded.config.auth != self.config.auth or loaded.config.debug != self.config.debug
-        if changed or authentication is None:
+        if authentication is None or _verifies_otherwise(loaded.config, self.config):
             authentication = self._authenticated(loaded)
         while True:
             said = self._said
@@ -237,7 +240,7 @@ class Running:
         parts = Parts(
             builtin=self._inprocess,
             forward=self._forward,
-            stages=self._stages_of(authentication),
+            stages=self._stages_of(authentication, config.auth.carriers),
             endpoints=(
                 *self._components.endpoints,
                 *find_endpoints(self._components.api, self._components.routes),
@@ -252,11 +255,15 @@ class Running:
 
     # These return the same object for the same values: a route is reused only while all its parts are the same.
 
-    def _stages_of(self, authentication: Authentication | None) -> Mapping[str, Authenticate]:
-        if authentication is None:
-            return NOTHING_TO_VERIFY_WITH
-        if self._stages is None or self._stages[0] is not authentication:
-            self._stages = (authentication, authentication.stages)
+    def _stages_of(
+        self, authentication: Authentication | None, carriers: tuple[str, ...]
+    ) -> Mapping[str, Authenticate]:
+        made_of = carriers if authentication is None else authentication
+        if self._stages is None or self._stages[0] != made_of:
+            made = (
+                stages_without_keys(carriers) if authentication is None else authentication.stages
+            )
+            self._stages = (made_of, made)
         return self._stages[1]
 
     def _policy(self, policies: tuple[Policy, ...]) -> Callable[[float], Before]:
@@ -317,11 +324,13 @@ class Running:
                 before=self.authentication,
                 pending=self._verification.pending,
                 kept=self._key_sets.of,
+                trusted_origin=allows_credentials(config.cors),
             )
         except UnusableKeys as error:
             msg = f"with these, no published key could verify a token: {error.reason}"
-            place = loaded.places.problem(("auth", "jwt", "algorithms"), msg)
-            raise ConfigError([place]) from error
+            # With several entries, the message names no index: the source does not know which entry it is of.
+            place = ("auth", "jwt") if config.auth.jwt.is_list else ("auth", "jwt", "algorithms")
+            raise ConfigError([loaded.places.problem(place, msg)]) from error
 
     def _pipeline(self) -> Pipeline:
         return Pipeline(
@@ -349,23 +358,6 @@ class Running:
     def _other_edge(self) -> EdgeState:
         return replace(self.edge, pipeline=self._pipeline(), memory=FieldsMemory(), origins={})
 
-    def _attach_audit(self, render: Format) -> LineWriter | None:
-        """Begin the audit log; return the writer of its file, if it has one."""
-        written, audit = self.config.log.audit, self._components.audit
-        if written.key is not None:
-            audit.use_key(written.key.get_secret_value().encode())
-        if written.file is None:
-            audit.attach(lambda fields: self._writer.write(render(fields)))
-            return None
-        writer = LineWriter(to_file(written.file, self._on_audit_failure), self._loop)
-        audit.attach(lambda fields: writer.write(as_line(fields)))
-        return writer
-
-    def _on_audit_failure(self, error: OSError) -> None:
-        """Say, from the writer's thread, that records are lost."""
-        message = "the audit log cannot be written, records are lost: %s"
-        self._loop.call_soon_threadsafe(log.error, message, error)
-
     def _render(self) -> Format:
         if self.config.log.format == "text":
             return partial(as_text, coloured=os.isatty(_STDOUT))
@@ -392,6 +384,11 @@ class Running:
         if self._audit_writer is not None:
             self._audit_writer.close()
         self._writer.close()
+
+
+def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
+    """Tell whether tokens are verified otherwise: CORS decides which pages may send one in a cookie."""
+    return (new.auth, new.debug, new.cors) != (old.auth, old.debug, old.cors)
 
 
 def _trust(config: GatewayConfig) -> Trust:

@@ -52,19 +52,22 @@ class Verification:
             if published not in current:
                 published.close()
         # Here, and not where it is compiled: a reload may be dropped after that.
-        if self.in_force is not None and self.in_force.published is not None:
-            self.in_force.published.on_change = self.in_force.verifier.forget
-        if self.pending is not None and self.pending.published is not None:
+        if self.pending is not None:
             log.warning("reload: new keys are fetched first; until then tokens count as before")
-            self.pending.published.without_keys = "tokens count as before the reload"
-            self.pending.published.on_change = self._swap
+            for published in self.pending.key_sets:
+                published.without_keys = "tokens count as before the reload"
+                published.on_change = self._swap
+        # After that: a key set that both follow belongs to the verifier in force.
+        if self.in_force is not None:
+            for published in self.in_force.key_sets:
+                published.on_change = self.in_force.verifier.forget
         for published in current:
             published.start()
 
     def _swap(self) -> None:
-        """The pending verifier has its keys."""
+        """Put the pending verifier in force if all its keys are there."""
         made = self.pending
-        if made is None or made.published is None:
+        if made is None or made.missing is not None:
             return
         self.apply(made)
         log.warning("reload: the new keys are in force")
@@ -72,8 +75,8 @@ class Verification:
 
     def _published(self) -> Iterator[PublishedKeys]:
         for one in (self.in_force, self.pending):
-            if one is not None and one.published is not None:
-                yield one.published
+            if one is not None:
+                yield from one.key_sets
 
     def close(self) -> None:
         """Verify nothing any more, and fetch nothing."""

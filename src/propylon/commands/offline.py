@@ -7,10 +7,11 @@ place of every instance, so nothing is connected to.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from propylon.assembly.carry import ServiceSet
 from propylon.compile.access import access_of
+from propylon.compile.carriers import passed_claims
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_tables
 from propylon.compile.services import Dependencies
 from propylon.config.models.endpoints import PUBLIC, Access, builtin_endpoints
@@ -37,12 +38,13 @@ _AUTH_TEXT: dict[Access, str] = {
 class Entry:
     """A compiled route with its configuration and its place in the file.
 
-    `written` is None for the built-in endpoints.
+    `written` is None for the built-in endpoints. `claims` are the claims that the service gets, by header.
     """
 
     route: Route
     written: RouteConfig | None
     place: str
+    claims: dict[str, str] = field(default_factory=dict)
     guard: str = ""  # the rule of an endpoint that wants admin, in words
 
     @property
@@ -56,6 +58,11 @@ class Entry:
         if self.written is not None:
             return self.written.auth
         return _AUTH_TEXT.get(access_of(self.route), self.guard)
+
+    @property
+    def issuers(self) -> list[str] | None:
+        """The issuers that the route accepts; None for all that are configured."""
+        return list(self.written.issuers) or None if self.written is not None else None
 
     @property
     def target(self) -> str:
@@ -82,14 +89,14 @@ def entries(
     tables = compile_tables(config, Parts(upstream, forward, stages, endpoints), services.by_name)
     written = iter(
         [
-            (route, loaded.places.of(("routes", index)))
+            (route, loaded.places.of(("routes", index)), passed_claims(route, config))
             for index, route in enumerate(config.routes)
             for _host in route.hosts or ("any",)  # a route is compiled once for each of its hosts
         ]
     )
     return [
         (
-            Entry(route, None, _own_place(route.listener), str(route.authorize))
+            Entry(route, None, _own_place(route.listener), guard=str(route.authorize))
             if route.service.builtin
             else Entry(route, *next(written))
         )

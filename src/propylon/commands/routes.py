@@ -52,6 +52,8 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "service": route.service.name,
         "instances": [instance.id for instance in route.service.instances],
         "auth": entry.auth,
+        "issuers": entry.issuers,
+        "claims": entry.claims,
         "strip_prefix": bool(route.replaced) and not route.replacement,
         "rewrite": route.replacement.decode() or None,
         "timeouts": {

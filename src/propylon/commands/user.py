@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from propylon.config.reading.load import Loaded
@@ -20,6 +19,7 @@ from propylon.stores.journal import RevocationJournal
 from propylon.stores.memory import LONGEST_TOKEN, MemoryRevocations
 from propylon.stores.passwords import Passwords
 from propylon.stores.users import Change, InvalidUser, NoUser, User, UserExists, Users
+from propylon.wire.grammar import date_time
 
 __all__ = [
     "COLUMNS",
@@ -185,9 +185,9 @@ def session_rows(logins: list[Login]) -> list[tuple[str, ...]]:
     return [
         (
             login.id,
-            _moment(login.begun),
-            "" if login.renewed is None else _moment(login.renewed),
-            _moment(login.expires),
+            date_time(login.begun),
+            "" if login.renewed is None else date_time(login.renewed),
+            date_time(login.expires),
             login.address,
             " ".join(sorted(login.scopes)),
         )
@@ -198,10 +198,6 @@ def session_rows(logins: list[Login]) -> list[tuple[str, ...]]:
 def sessions_as_data(logins: list[Login]) -> list[dict[str, Any]]:
     """Return the sessions for JSON."""
     return [{**asdict(login), "scopes": sorted(login.scopes)} for login in logins]
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rows(users: list[User]) -> list[tuple[str, ...]]:

@@ -6,5 +6,6 @@
 - `headers`: what a route does to headers.
 - `services`: a service, its instances, and the rules for when they fail.
 - `authentication`: the verifier of tokens, with its keys and its introspection endpoint.
+- `carriers`: where tokens are looked for, and the claims that a service gets as headers.
 - `limits`: rate limits.
 """

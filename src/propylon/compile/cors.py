@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from propylon.config.models.cors import CorsConfig
 from propylon.proxy.cors import Cors
 
-__all__ = ["compile_cors", "replaced_headers"]
+__all__ = ["allows_credentials", "compile_cors", "replaced_headers"]
 
 _WILDCARD = "://*."
 
@@ -32,3 +34,11 @@ def replaced_headers(written: CorsConfig) -> tuple[bytes, ...]:
     """Return the headers of an upstream's answer that the gateway answers for."""
     cors = compile_cors(written)
     return () if cors is None else cors.replaced
+
+
+def allows_credentials(written: CorsConfig) -> Callable[[bytes], bool]:
+    """Return what tells whether CORS allows pages of an origin to send requests with cookies."""
+    cors = compile_cors(written)
+    if cors is None or not cors.credentials:
+        return lambda _origin: False
+    return cors.allows

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice, takewhile
 
 from propylon.compile.access import AUTH, authorize
+from propylon.compile.carriers import about_caller, compile_hiding, vouched_names
 from propylon.compile.cors import compile_cors, replaced_headers
 from propylon.compile.headers import Headers, compile_headers
 from propylon.config.models.endpoints import (
@@ -58,6 +59,7 @@ __all__ = [
 _SLICE = 16
 
 _OPTIONAL = Privacy("optional")
+# The authenticate stages where there is nothing to verify tokens with.
 NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
     "none": anonymous,
     "optional": unverifiable_if_asked,
@@ -104,8 +106,9 @@ class Parts:
 class _Compiler:
     """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
-    def __init__(self, config: GatewayConfig, parts: Parts) -> None:
+    def __init__(self, config: GatewayConfig, parts: Parts, vouched: frozenset[bytes]) -> None:
         self._config = config
+        self._vouched = vouched
         self._max_body = config.server.max_body
         self._authenticate = parts.authenticate
         self._replaced = replaced_headers(config.cors)
@@ -115,6 +118,7 @@ class _Compiler:
         self._timeouts: dict[tuple[int, int], Timeouts] = {}
         self._authorize: dict[tuple[tuple[str, ...], tuple[str, ...]], Authorize] = {}
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
+        self._hiding: dict[str, Callable[[bytes], bytes] | None] = {}
 
     @property
     def basis(self) -> tuple[object, ...]:
@@ -124,6 +128,8 @@ class _Compiler:
             self._max_body,
             self._authenticate,
             self._replaced,
+            self._vouched,
+            self._config.auth.carriers,
             parts.builtin,
             parts.forward,
             parts.endpoints,
@@ -136,7 +142,7 @@ class _Compiler:
     def is_current(self, routes: Sequence[Route], written: RouteConfig, service: Service) -> bool:
         """Whether routes that were made of the same configuration and basis are what would be made again."""
         route = routes[0]
-        # The same service has the same timeouts, so the route's are still what they were.
+        # The same service has the same timeouts, claims and `forward_token`: any change of a service makes another one.
         return route.service is service and route.before is self._policy(written, route.timeouts)
 
     def routes(self, written: RouteConfig, service: Service) -> Iterator[Route]:
@@ -163,13 +169,15 @@ class _Compiler:
             Route,
             name=written.name or written.path,
             service=service,
-            authenticate=self._authenticate[written.auth],
+            authenticate=about_caller(self._authenticate[written.auth], written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
             forward=self._parts.forward,
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
             replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
+            vouched=self._vouched,
+            hide_tokens=self._hiding_of(written.service),
             request_remove=headers.request_remove,
             request_set=headers.request_set,
             request_overrides=headers.request_overrides,
@@ -196,6 +204,11 @@ class _Compiler:
         if (known := self._privacy.get(key)) is None:
             known = self._privacy[key] = Privacy(*key)
         return known
+
+    def _hiding_of(self, service: str) -> Callable[[bytes], bytes] | None:
+        if service not in self._hiding:
+            self._hiding[service] = compile_hiding(self._config, service)
+        return self._hiding[service]
 
     def _headers_of(self, written: HeadersConfig) -> Headers:
         if (known := self._headers.get(id(written))) is None:
@@ -235,6 +248,7 @@ class _Compiler:
             authenticate=self._authenticate[AUTH[endpoint.access]],
             authorize=authorize(self._config, endpoint),
             forward=self._parts.forward,
+            vouched=self._vouched,
             timeouts=service.timeouts,
             max_body=self._max_body if largest is None else largest,
             response_remove=self._replaced,
@@ -286,7 +300,7 @@ def compile_slowly(
 
     These are the routes whose configuration is the very same object, over the same service and with the same policy.
     """
-    compiler = _Compiler(config, parts)
+    compiler = _Compiler(config, parts, (yield from vouched_names(config)))
     basis = compiler.basis
     if before is not None and before.basis != basis:
         before = None

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from propylon.errors import RateLimited
-from propylon.proxy.limit import subnet
+from propylon.names.addresses import subnet
 
 __all__ = ["Guesses"]
 

@@ -38,6 +38,8 @@ class Issuer:
     audience: Sequence[str] = ()
     scopes_claim: str = "scopes"
     roles_claim: str = "roles"
+    subject_claim: str = "sub"
+    kind: str = "JWT"  # the header's `typ`
 
     def issue(
         self,
@@ -55,7 +57,6 @@ class Issuer:
         expires = math.ceil(now + self.expires)
         token_id = self.ids()
         claims: dict[str, object] = {
-            "sub": subject,
             self.scopes_claim: sorted(scopes),
             self.roles_claim: sorted(roles),
             "type": "access",
@@ -63,7 +64,9 @@ class Issuer:
             "exp": expires,
             "jti": token_id,
         }
-        token = jwt.encode(claims | self._optional(email), self.secret, self.algorithm)
+        # The subject last: where it is read from another claim, such as email, no other value may stand there.
+        claims |= {**self._optional(email), self.subject_claim: subject}
+        token = jwt.encode(claims, self.secret, self.algorithm, {"typ": self.kind})
         return Issued(token, token_id, float(expires), self.expires)
 
     def _optional(self, email: str) -> dict[str, object]:

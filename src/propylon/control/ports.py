@@ -164,8 +164,8 @@ class Revoker(Protocol):
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke tokens; a revocation of many tokens also ends their logins."""
 
-    async def since(self, subject: str) -> float:
-        """Return the moment before which all tokens of the subject are revoked; -inf if there is none."""
+    async def since(self, subject: str, issuer: str = "") -> float:
+        """Return the moment before which all tokens of this issuer's subject are revoked; -inf if there is none."""
 
     async def entries(self, *, after: int = 0, limit: int = 100) -> Sequence[Entry]:
         """Return the revocations with numbers above `after`, the oldest first."""

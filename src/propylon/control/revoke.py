@@ -77,14 +77,22 @@ class RevocationEndpoint:
             verified = await self._verify(token)
         except AuthError:
             return None
-        _check_owner(caller, verified.principal.subject)
+        # Another issuer's subject of the same name is another person.
+        if caller.caller != verified.principal.caller and ADMIN not in caller.scopes:
+            raise _not_allowed()
         await self._revoker.revoke(of_token(verified, partial(digest, token)))
         return f"user:{verified.principal.subject}"
 
     async def revoke_many(
-        self, subject: str | None, issued_before: str | None, caller: Principal
+        self,
+        subject: str | None,
+        issued_before: str | None,
+        caller: Principal,
+        issuer: str | None = None,
     ) -> None:
         """Revoke all tokens, or all of a subject, that were issued before a moment; by default now.
+
+        With an issuer: only those of that issuer's subject.
 
         Raises Forbidden if the caller has no scope `admin`, InvalidFields for a bad or future moment.
         """
@@ -99,7 +107,7 @@ class RevocationEndpoint:
             await self._revoker.revoke(of_all(moment))
             return
         for name in await self._names(subject):
-            await self._revoker.revoke(of_subject(name, moment))
+            await self._revoker.revoke(of_subject(name, moment, issuer))
 
     async def _names(self, subject: str) -> list[str]:
         """Return the subject, and how the user of that name writes it: logins ignore capitals, tokens do not."""

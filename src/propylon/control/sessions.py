@@ -78,7 +78,7 @@ class Sessions:
         )
         # The user may have been disabled or changed after the password was verified. What the new tokens say would
         # outlive that, so the login ends again.
-        if await self._revoker.since(account.username) > began:
+        if await self._revoker.since(account.username, issuer.issuer or "") > began:
             grant = await self._grants.find(refresh)
             if grant is not None:
                 await self._grants.end(grant.family)
@@ -148,7 +148,7 @@ class Sessions:
             scopes=scopes,
             roles=account.roles,
             email=account.email,
-            after=await self._revoker.since(account.username),
+            after=await self._revoker.since(account.username, issuer.issuer or ""),
         )
 
     async def _end_reused(self, grant: Grant, address: str) -> AuthError:

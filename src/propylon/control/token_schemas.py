@@ -131,6 +131,13 @@ class RevocationForm(BaseModel):
         description="Instead of `token`: revoke all tokens of this subject that were issued until now.",
         examples=["ann"],
     )
+    issuer: str | None = Field(
+        default=None,
+        max_length=512,
+        description="With `subject`: only the tokens of this issuer; empty for tokens that name none. Without it, the"
+        " subject of every issuer.",
+        examples=["https://login.example.com/"],
+    )
     issued_before: str | None = Field(
         default=None,
         max_length=64,

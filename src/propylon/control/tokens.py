@@ -32,6 +32,7 @@ from propylon.proxy.principal import Principal
 __all__ = ["router"]
 
 _ONE_OR_MANY = "send a token, or subject and issued_before: not both"
+_NEEDS_SUBJECT = "needs a subject beside it"
 _MISSING = "Field required"  # pydantic's words
 
 
@@ -124,7 +125,8 @@ async def _revoke(
     entry: AuditEntry,
 ) -> None:
     authorization = request.headers.get("authorization")
-    if form.subject is None and form.issued_before is None:
+    issuer = await _issuer(request, form)
+    if form.subject is None and issuer is None and form.issued_before is None:
         (token,) = _required(token=form.token)
         entry.target = await revocation.end_login(token)
         if entry.target is None:
@@ -133,9 +135,18 @@ async def _revoke(
         return
     if form.token is not None:
         raise _invalid_form(token=_ONE_OR_MANY)
+    if issuer is not None and form.subject is None:
+        raise _invalid_form(issuer=_NEEDS_SUBJECT)
     entry.target = "all" if form.subject is None else f"user:{form.subject}"
     await revocation.check_known(caller, authorization)
-    await revocation.revoke_many(form.subject, form.issued_before, caller)
+    await revocation.revoke_many(form.subject, form.issued_before, caller, issuer)
+
+
+async def _issuer(request: Request, form: RevocationForm) -> str | None:
+    # FastAPI takes an empty field for one that was not sent. Here it means something else: tokens that name no issuer,
+    # and not the tokens of all issuers.
+    sent = await request.form()
+    return "" if sent.get("issuer") == "" else form.issuer
 
 
 def _add_revocations(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -27,10 +28,12 @@ def router(
     sessions: Sessions | None = None,
     gate: AdminGate | None = None,
     trail: AuditTrail | None = None,
+    own_issuer: Callable[[], str] = lambda: "",
 ) -> APIRouter:
     """Return the endpoints under `{prefix}/users`. Without accounts there is only `me`, from the token's claims.
 
-    `gate` says who may change other users: by default, callers with the scope `admin`.
+    `gate` says who may change other users: by default, callers with the scope `admin`. `own_issuer` returns the issuer
+    that the gateway's own tokens name; empty if they name none.
     """
     gate, trail = gate or AdminGate(), trail or AuditTrail()
     routes = APIRouter(prefix=f"{prefix}/users", tags=["users"])
@@ -38,11 +41,11 @@ def router(
     @routes.get("/me", summary="The user who is asking")
     async def me(response: Response, principal: Annotated[Principal, require_scopes("read")]) -> Me:
         response.headers["Cache-Control"] = "no-store"
-        account = None if accounts is None else await _own(accounts, principal)
+        account = None if accounts is None else await _own(accounts, principal, own_issuer())
         return _from_claims(principal) if account is None else _from_account(account)
 
     if accounts is not None and sessions is not None:
-        _add_own_password(routes, accounts, sessions, trail)
+        _add_own_password(routes, accounts, sessions, trail, own_issuer)
     if accounts is not None and grants is not None:
         _add_changes(routes, accounts, gate, trail)
         _add_sessions(routes, accounts, grants, gate, trail)
@@ -50,7 +53,11 @@ def router(
 
 
 def _add_own_password(
-    routes: APIRouter, accounts: Accounts, sessions: Sessions, trail: AuditTrail
+    routes: APIRouter,
+    accounts: Accounts,
+    sessions: Sessions,
+    trail: AuditTrail,
+    own_issuer: Callable[[], str],
 ) -> None:
     @routes.patch(
         "/me",
@@ -64,7 +71,7 @@ def _add_own_password(
         principal: Annotated[Principal, current_principal],
     ) -> None:
         with trail.of(request, "change_password", f"user:{principal.subject}"):
-            account = await _own(accounts, principal)
+            account = await _own(accounts, principal, own_issuer())
             if account is None:
                 raise NotFound(_NO_USER)
             # Whoever has found an open browser does not know the password.
@@ -156,7 +163,10 @@ async def _found(accounts: Accounts, name: str) -> Account:
     return account
 
 
-async def _own(accounts: Accounts, principal: Principal) -> Account | None:
+async def _own(accounts: Accounts, principal: Principal, own_issuer: str) -> Account | None:
+    # Another issuer's subject may have the name of one of our users, and is another person.
+    if principal.issuer != own_issuer:
+        return None
     account = await accounts.find(principal.subject)
     # Names are looked up in any capitals. So a token of another issuer, for "Ann", must not get the record
     # of our user "ann".

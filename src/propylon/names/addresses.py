@@ -36,6 +36,7 @@ __all__ = [
     "parse_address",
     "parse_host",
     "parse_rule",
+    "subnet",
 ]
 
 Address = IPv4Address | IPv6Address
@@ -240,3 +241,24 @@ def _is_local(network: Network) -> bool:
 
 def _patterns(globs: Iterable[str]) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(fnmatch.translate(glob)) for glob in globs)
+
+
+# An internet provider gives each customer a /64 or more (RFC 6177). Counted by single addresses, a client would be 2^64
+# clients.
+_IPV6_BITS = 64
+
+
+def subnet(client: str) -> str:
+    """Return the address, or for IPv6 the /64, that stands for one client."""
+    if ":" not in client:
+        return client
+    try:
+        address = ip_address(client.partition("%")[0])
+    except ValueError:
+        return client
+    if isinstance(address, IPv6Address):
+        # A dual-stack socket shows IPv4 clients so. By their /64 they would all share one bucket.
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return f"{address.packed[: _IPV6_BITS // 8].hex()}/{_IPV6_BITS}"
+    return client

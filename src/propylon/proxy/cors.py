@@ -76,12 +76,13 @@ class Cors:
         if sent is None or len(sent) != 1:
             return b""  # no browser sends two origins
         origin = sent[0]
-        if not self._allows(origin):
+        if not self.allows(origin):
             return b""
         lines = b"\r\nAccess-Control-Allow-Origin: " + origin
         return lines + b"\r\nAccess-Control-Allow-Credentials: true" if self.credentials else lines
 
-    def _allows(self, origin: bytes) -> bool:
+    def allows(self, origin: bytes) -> bool:
+        """Tell whether pages of this origin may read answers."""
         # Byte for byte. Browsers send origins in lower case, and for other clients CORS means nothing.
         if origin in self.origins:
             return True

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
 from propylon.errors import RateLimited
+from propylon.names.addresses import subnet
 from propylon.proxy.principal import Principal
 from propylon.wire.message import Request
 
-__all__ = ["Counters", "Limit", "by_client", "by_route", "subnet"]
+__all__ = ["Counters", "Limit", "by_caller", "by_client", "by_route"]
 
-# An internet provider gives each customer a /64 or more (RFC 6177). By single addresses, a client would have 2^64
-# buckets to choose from.
-_IPV6_BITS = 64
 
 KeyOf = Callable[[Request, Principal, str], str]
 
@@ -59,22 +56,12 @@ def by_client(request: Request, principal: Principal, client: str) -> str:  # no
     return subnet(client)
 
 
+def by_caller(request: Request, principal: Principal, client: str) -> str:
+    """Return the caller as the key, the pair of issuer and subject; for an anonymous request, its address."""
+    # An address holds no line end, and the key of a caller does: no caller can take another one's bucket.
+    return principal.caller if principal.known else by_client(request, principal, client)
+
+
 def by_route(request: Request, principal: Principal, client: str) -> str:  # noqa: ARG001
     """Return one key for all requests of the route."""
     return ""
-
-
-def subnet(client: str) -> str:
-    """Return the address, or for IPv6 the /64, that stands for one client."""
-    if ":" not in client:
-        return client
-    try:
-        address = ip_address(client.partition("%")[0])
-    except ValueError:
-        return client
-    if isinstance(address, IPv6Address):
-        # A dual-stack socket shows IPv4 clients so. By their /64 they would all share one bucket.
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return f"{address.packed[: _IPV6_BITS // 8].hex()}/{_IPV6_BITS}"
-    return client

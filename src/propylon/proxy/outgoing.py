@@ -65,12 +65,16 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
     block = request.block
     if not route.service.forward_token and b"authorization" in request.special:
         block = _tokenless(request)
+    if route.hide_tokens is not None:
+        block = route.hide_tokens(block)
     if route.request_remove:
         block = without(block, route.request_remove)
-    vouched = b""
-    if request.vouched is not None:  # by a policy: in place of what the client sent under that name
-        block = without_lookalikes(block, request.vouched)
+    names, vouched = route.vouched, b""
+    if request.vouched is not None:  # claims, and what policies say
+        names = names.union(request.vouched)
         vouched = render(request.vouched.values())
+    if names:
+        block = without_lookalikes(block, names)
     host = origin.host or request.host
     block = b"%b%b%b\r\nX-Request-ID: %b\r\ntraceparent: 00-%b-%b-%b%b%b%b%b" % (
         block,

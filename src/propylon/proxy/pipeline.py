@@ -60,8 +60,9 @@ class Pipeline:
             route = exchange.route = self.table.match(request)
             if request.private or route.privacy_applies:
                 exchange.privacy = route.privacy(request)
-            principal = exchange.principal = await route.authenticate(request)
-            route.authorize(principal, request, downstream.origin)
+            origin = downstream.origin
+            principal = exchange.principal = await route.authenticate(request, origin.client)
+            route.authorize(principal, request, origin)
             if route.before is not None:
                 began = self._clock()
                 await route.before(request, principal)

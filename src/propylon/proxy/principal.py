@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 
 from propylon.wire.grammar import SCOPE_TEXT
 
-__all__ = ["ANONYMOUS", "Principal", "identify", "is_line", "is_listable", "is_scope"]
+__all__ = [
+    "ANONYMOUS",
+    "Principal",
+    "caller_key",
+    "identify",
+    "is_line",
+    "is_listable",
+    "is_scope",
+]
 
 # Whatever any reader takes for the end of a line: C0 and C1 controls (NEL among them) and Unicode's separators.
 # Lone surrogates cannot be encoded as UTF-8.
@@ -30,6 +38,8 @@ class Principal:
     claims: Mapping[str, object]
     # The identity headers, rendered once and cached with the principal.
     block: bytes
+    # Who says so: the `iss` of the token; empty if it names none.
+    issuer: str
 
     def __init__(
         self,
@@ -39,6 +49,7 @@ class Principal:
         roles: Iterable[str] = frozenset(),
         claims: Mapping[str, object] | None = None,
         block: bytes = b"",
+        issuer: str = "",
     ) -> None:
         """Accept scopes and roles as any collection of str. Raises TypeError for anything else."""
         # Written out for a frozen class, because fields take any collection and keep a frozenset.
@@ -49,11 +60,17 @@ class Principal:
         put(self, "roles", _names("roles", roles))
         put(self, "claims", {} if claims is None else claims)
         put(self, "block", block)
+        put(self, "issuer", issuer)
 
     @property
     def known(self) -> bool:
         """Whether the request was authenticated."""
         return bool(self.subject)
+
+    @property
+    def caller(self) -> str:
+        """The caller as a key: two issuers may each have a subject "ann", and these are two people."""
+        return caller_key(self.subject, self.issuer)
 
     def __str__(self) -> str:
         """Return the subject, as logs show it."""
@@ -77,6 +94,12 @@ def _names(what: str, given: Iterable[str]) -> frozenset[str]:
 ANONYMOUS = Principal()
 
 
+def caller_key(subject: str, issuer: str) -> str:
+    """Return the key of a caller, the pair of subject and issuer."""
+    # Neither may contain a line end, so no other pair has the same key.
+    return f"{subject}\n{issuer}"
+
+
 def is_line(value: str) -> bool:
     """Tell whether a value can be sent in a header and is read as the same value.
 
@@ -95,16 +118,17 @@ def is_scope(value: str) -> bool:
     return SCOPE_TEXT.fullmatch(value) is not None
 
 
-def identify(principal: Principal) -> Principal:
+def identify(principal: Principal, *, tells_issuer: bool = False) -> Principal:
     """Return the principal with its identity headers rendered; empty ones are left out.
 
-    Raises ValueError for a value that would inject a header, or be read as another value.
+    `tells_issuer`: X-User-Issuer is one of them. Raises ValueError for a value that would inject a header, or be read as another value.
     """
     pairs = (
         (b"X-User-Id", _checked_line(principal.subject)),
         (b"X-User-Email", _checked_line(principal.email)),
         (b"X-User-Roles", _checked_list(principal.roles, is_listable)),
         (b"X-User-Scopes", _checked_list(principal.scopes, is_scope)),
+        (b"X-User-Issuer", _checked_line(principal.issuer) if tells_issuer else ""),
     )
     # An empty header is left out: upstreams would have to tell "no email" from "email is empty".
     lines = [b"\r\n%b: %b" % (name, value.encode()) for name, value in pairs if value]
@@ -113,7 +137,7 @@ def identify(principal: Principal) -> Principal:
 
 def _checked_line(value: str) -> str:
     if value and not is_line(value):
-        msg = "a subject or email with control characters, or with space at an end"
+        msg = "a subject, email or issuer with control characters, or with space at an end"
         raise ValueError(msg)
     return value
 

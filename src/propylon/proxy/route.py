@@ -64,7 +64,7 @@ class Pattern:
     priority: int = 0
 
 
-Authenticate = Callable[[Request], Awaitable[Principal]]
+Authenticate = Callable[[Request, str], Awaitable[Principal]]
 
 
 class Sender(Protocol):
@@ -120,7 +120,8 @@ class Route:
     None or a shared null object, so a route pays only for what it uses.
 
     - `privacy` reads the client's preference, or raises InvalidRequest.
-    - `authenticate` returns the principal, or raises AuthError, or ServiceUnavailable while keys are missing.
+    - `authenticate` returns the principal of a request from a client's address, or raises AuthError, or
+      ServiceUnavailable while keys are missing. It may add lines to `Request.vouched`.
     - `authorize` lets the principal and its address pass, or raises AuthError or Forbidden.
     - `before` runs the team's policies, which may raise any GatewayError.
     - `limit` counts by the client's address or principal, and raises RateLimited.
@@ -139,6 +140,10 @@ class Route:
     # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
     replaced: int = 0
     replacement: bytes = b""
+    # Headers that carry claims, in lower case: the client's are removed, in any spelling. `Request.vouched` has the lines.
+    vouched: frozenset[bytes] = frozenset()
+    # Takes tokens in other places than Authorization out of a block; None: the service may have them, or there are none.
+    hide_tokens: Callable[[bytes], bytes] | None = None
     request_remove: tuple[bytes, ...] = ()
     request_set: bytes = b""  # a block
     response_remove: tuple[bytes, ...] = ()

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from propylon.proxy.authenticate.revocation import Kind, Revocation
+from propylon.proxy.authenticate.revocation import Kind, Revocation, caller_value
 from propylon.stores import tables
 from propylon.stores.clocks import elapsed
 from propylon.stores.database import Database
@@ -86,6 +86,8 @@ class RevocationJournal:
         self._announce = announce
         self._monotonic = monotonic
         self._generation = database.generation
+        # The issuer that the gateway's own tokens name; logins are its own. Empty: they name none.
+        self.own_issuer = ""
         self._last_read = 0
         self._gaps: tuple[_Gap, ...] = ()
 
@@ -186,16 +188,16 @@ class RevocationJournal:
             await self.write(connection, (revocation,))
         self._announce()
 
-    async def since(self, subject: str) -> float:
-        """Return the moment before which no token of the subject is valid; -inf if there is none."""
+    async def since(self, subject: str, issuer: str = "") -> float:
+        """Return the moment before which no token of this issuer's subject is valid; -inf if there is none."""
         await self.catch_up()
-        return await self._memory.since(subject)
+        return await self._memory.since(subject, issuer)
 
     async def write(self, connection: AsyncConnection, revocations: Iterable[Revocation]) -> None:
         """Write revocations within the caller's transaction; the caller calls `apply` after its commit."""
         for revocation in revocations:
             number = await self._insert(connection, revocation)
-            await _end_logins(connection, revocation)
+            await _end_logins(connection, revocation, self.own_issuer)
             await self._write_covered(connection, number, self._memory.covered(revocation))
 
     def apply(self, revocations: Iterable[Revocation]) -> None:
@@ -292,7 +294,7 @@ def _without(gap: _Gap, read: list[int]) -> list[_Gap]:
     return parts if rest.first > rest.last else [*parts, rest]
 
 
-async def _end_logins(connection: AsyncConnection, revocation: Revocation) -> None:
+async def _end_logins(connection: AsyncConnection, revocation: Revocation, own_issuer: str) -> None:
     """Delete the families of refresh tokens that a revocation covers, which would get new access tokens.
 
     The time of the login decides: a login before the revocation is revoked with all that came of it.
@@ -302,5 +304,11 @@ async def _end_logins(connection: AsyncConnection, revocation: Revocation) -> No
     if revocation.kind is Kind.SUBJECT:
         theirs = families.c.subject == revocation.value
         await connection.execute(delete(families).where(older & theirs))
+    elif revocation.kind is Kind.CALLER:
+        subject = revocation.value.partition("\n")[0]
+        if revocation.value == caller_value(subject, own_issuer):
+            await connection.execute(
+                delete(families).where(older & (families.c.subject == subject))
+            )
     elif revocation.kind is Kind.ALL:
         await connection.execute(delete(families).where(older))

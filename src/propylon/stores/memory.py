@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.claims import Verified
-from propylon.proxy.authenticate.revocation import Kind, Revocation
+from propylon.proxy.authenticate.revocation import Kind, Revocation, caller_value
 from propylon.stores.clocks import MARGIN
 
 __all__ = ["LONGEST_TOKEN", "MemoryRevocations"]
@@ -22,7 +22,7 @@ LONGEST_TOKEN = 10 * 366 * 86400.0
 _EXPIRED_PER_CALL = 1000
 # Seconds. An issuer may have rounded `iat` down to a whole second, and `exp` up.
 _ROUNDING = 2.0
-_BY_ISSUE_TIME = frozenset({Kind.SUBJECT, Kind.ALL})
+_BY_ISSUE_TIME = frozenset({Kind.SUBJECT, Kind.CALLER, Kind.ALL})
 _ALL_SUBJECTS = ""  # the key for "all tokens"; no subject is empty
 # Tokens without `iat` of which it is remembered when they came first. Clients cannot make them up, since only verified
 # tokens are remembered; the bound is for issuers that give out very many.
@@ -34,7 +34,7 @@ class _FirstSeen:
     """A token that does not say when it was issued."""
 
     moment: float
-    subject: str
+    values: frozenset[str]  # of the revocations of many tokens that cover it
     expires: float
     kind: Kind  # how it is revoked by itself
 
@@ -67,7 +67,8 @@ class MemoryRevocations:
         # By id and by digest: when the token has expired.
         self._ids: dict[str, float] = {}
         self._digests: dict[str, float] = {}
-        self._before: dict[str, float] = {}  # by subject; "" is for all subjects
+        # By subject, and by caller, which is no subject: it has a line end, or is a digest. "" is for all subjects.
+        self._before: dict[str, float] = {}
         self._expiries: list[tuple[float, Kind, str]] = []  # a heap: the next to expire comes first
         self._first_seen: dict[str, _FirstSeen] = {}  # by id or digest, the oldest first
 
@@ -102,7 +103,8 @@ class MemoryRevocations:
         # Most issuers write `iat` in whole seconds. A token of the second in which the revocation was made may be
         # from before or after it, and is refused: revoking was what the user asked for. Our own issuer writes
         # a fraction in that case (see `since`), so that a user who logs in again at once is not refused.
-        since = self._since(verified.principal.subject)
+        principal = verified.principal
+        since = self._since(principal.subject, principal.issuer)
         if since == -math.inf:
             return False
         if verified.issued is not None:
@@ -121,9 +123,12 @@ class MemoryRevocations:
             return
         while len(self._first_seen) >= _MAX_FIRST_SEEN:
             del self._first_seen[next(iter(self._first_seen))]
-        subject, kind = verified.principal.subject, Kind.ID if by_id else Kind.DIGEST
+        principal, kind = verified.principal, Kind.ID if by_id else Kind.DIGEST
+        values = frozenset(
+            {_ALL_SUBJECTS, principal.subject, caller_value(principal.subject, principal.issuer)}
+        )
         expires = min(verified.expires, self._clock() + self._longest)
-        self._first_seen[key] = _FirstSeen(self._clock(), subject, expires, kind)
+        self._first_seen[key] = _FirstSeen(self._clock(), values, expires, kind)
 
     def covered(self, revocation: Revocation) -> list[Revocation]:
         """Return revocations of the single tokens that one of many tokens covers by when they came first.
@@ -139,13 +144,12 @@ class MemoryRevocations:
             for key, seen in self._first_seen.items()
             if seen.moment < revocation.moment
             and seen.expires > now
-            and revocation.value in {_ALL_SUBJECTS, seen.subject}
+            and revocation.value in seen.values
         ]
 
-    def _since(self, subject: str) -> float:
-        before = self._before
-        all_subjects = before.get(_ALL_SUBJECTS, -math.inf)
-        return max(all_subjects, before.get(subject, -math.inf))
+    def _since(self, subject: str, issuer: str) -> float:
+        keys = (_ALL_SUBJECTS, subject, caller_value(subject, issuer))
+        return max(self._before.get(key, -math.inf) for key in keys)
 
     def until(self, revocation: Revocation) -> float:
         """Return when a revocation makes no difference any more: all tokens that it covers have expired by then."""
@@ -213,9 +217,9 @@ class MemoryRevocations:
         if tokens.get(value, math.inf) <= now:
             del tokens[value]
 
-    async def since(self, subject: str) -> float:
-        """Return the moment before which no token of the subject is valid; -inf if there is none."""
-        return self._since(subject)
+    async def since(self, subject: str, issuer: str = "") -> float:
+        """Return the moment before which no token of this issuer's subject is valid; -inf if there is none."""
+        return self._since(subject, issuer)
 
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke tokens in this process only. `RevocationJournal` does it for several."""

@@ -127,7 +127,8 @@ class Request:
         self.keep_alive = fields.keep_alive
         self.expects_continue = fields.expects_continue
         self.upgrade = fields.upgrade
-        # What policies say to the upstream: by the lower-case name, the line's name and value.
+        # What the gateway vouches for beside the headers of its own: claims of the token, and what policies say. By the
+        # lower-case name with `-` for `_`, the line's name and value; `outgoing` removes what the client sent so.
         self.vouched: dict[bytes, tuple[bytes, bytes]] | None = None
 
     @property

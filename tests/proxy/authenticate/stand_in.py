@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from propylon.proxy.authenticate.claims import Rules, Verified
 from propylon.proxy.authenticate.keys import KeySet, from_secret
-from propylon.proxy.authenticate.verify import FixedKeys, Introspector, KeySource, Verifier
+from propylon.proxy.authenticate.trust import KeySource, Trust
+from propylon.proxy.authenticate.verify import FixedKeys, Introspector, Verifier
 from tests.support.jose import hs, token
 
 NOW = 1_800_000_000.0
@@ -71,7 +72,8 @@ def verifier(
     """A verifier of tokens of one secret, unless it is given something else."""
     if source is None and opaque is None:
         source = FixedKeys(one_secret())
-    return Verifier(source, opaque, rules or Rules(), taken or Taken(), clock or Wall())
+    trusts = [Trust(rules or Rules(), source)]
+    return Verifier(trusts, opaque, taken or Taken(), clock or Wall())
 
 
 def signed(subject: str = "42", **more: object) -> bytes:

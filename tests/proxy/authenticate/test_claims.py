@@ -16,6 +16,7 @@ NOW = 1_800_000_000.0
 ANY = Rules()
 STRICT = Rules(issuers=frozenset({"https://a", "https://b"}), audiences=frozenset({"api", "x"}))
 ABSENT = object()
+ISSUER = "not from a configured issuer (iss)"
 
 
 def claims(**changed: object) -> dict[str, object]:
@@ -192,7 +193,7 @@ def test_type(value: object) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *(None, 1, 42.0, True, [], ["42"], {}, "", " ", "x" * 257, "42 ", " 42", "\t42"),
+        *(None, 42.0, True, [], ["42"], {}, "", " ", "x" * 257, "42 ", " 42", "\t42"),
         *("a\r\nX-User-Id: root", "a\nb", "a\x00b", "a\x85", "a\u2028b", "\ud800"),
     ],
 )
@@ -204,6 +205,45 @@ def test_subjects_and_ids(name: str, value: object) -> None:
 def test_subject_is_required() -> None:
     """A token about nobody is refused."""
     assert refused(sub=ABSENT) == "its sub is missing, empty, too long or no plain text"
+
+
+def test_the_first_subject_counts() -> None:
+    """The subject is the first of the configured claims that is there; a malformed one is not passed over."""
+    rules = Rules(subject_claims=("user.id", "email", "sub"))
+    assert known(rules, user={"id": 7}, email="ann@a.test").subject == "7"
+    assert known(rules, user={"name": "ann"}, email="ann@a.test").subject == "ann@a.test"
+    assert known(rules).subject == "42"
+    assert (
+        refused(rules, user={"id": ""})
+        == "its user.id is missing, empty, too long or no plain text"
+    )
+    assert refused(rules, email=None).startswith("its email is missing")
+    assert refused(Rules(subject_claims=("uid",))).startswith("its sub is missing")
+
+
+@pytest.mark.parametrize(
+    ("value", "subject"), [(42, "42"), (0, "0"), (-1, "-1"), (2**63, str(2**63))]
+)
+def test_integers_become_text(value: int, subject: str) -> None:
+    """An issuer may number its users; a boolean or a fraction is no number of a user."""
+    assert known(sub=value).subject == subject
+    assert known(sub=value).block == b"\r\nX-User-Id: " + subject.encode()
+    for odd in (True, False, 42.0, 10**300):
+        assert refused(sub=odd).startswith("its sub is missing")
+
+
+def test_a_caller_is_subject_and_issuer() -> None:
+    """Two issuers may each have a subject of one name: these are two callers, and the service can be told."""
+    ann, other = known(sub="ann", iss="https://a"), known(sub="ann", iss="https://b")
+    assert ann.caller != other.caller
+    assert (ann.issuer, known(sub="ann").issuer) == ("https://a", "")
+    assert ann.block == b"\r\nX-User-Id: ann"
+    told = known(Rules(tells_issuer=True), sub="ann", iss="https://a")
+    assert told.block == b"\r\nX-User-Id: ann\r\nX-User-Issuer: https://a"
+    assert known(Rules(tells_issuer=True), sub="ann").block == b"\r\nX-User-Id: ann"
+    for odd in ("a\r\nX-User-Roles: admin", " a", "a\n", "x" * 1025, "\ud800"):
+        assert refused(Rules(issuers=frozenset({odd}), tells_issuer=True), iss=odd) == ISSUER
+        assert refused(iss=odd) == ISSUER
 
 
 @pytest.mark.parametrize(
@@ -278,8 +318,10 @@ def test_scopes(value: object, scopes: set[str]) -> None:
     [
         (["admin"], {"admin"}),
         (["admin", "Super User", "admin"], {"admin", "Super User"}),
-        ("admin", set()),
-        ("admin user", set()),
+        ("admin", {"admin"}),
+        ("admin user", {"admin user"}),
+        ("a,admin", set()),
+        ("admin ", set()),
         ("", set()),
         ([], set()),
         (None, set()),
@@ -295,19 +337,27 @@ def test_scopes(value: object, scopes: set[str]) -> None:
     ],
 )
 def test_roles(value: object, roles: set[str]) -> None:
-    """Roles are a list of texts, each of which stays one in a header; anything else grants nothing."""
+    """Roles are a list of texts, or one text that is one role; anything else grants nothing."""
     assert known(roles=value).roles == roles
 
 
-def test_first_claim_counts() -> None:
-    """Of several claims that may hold the scopes, the first that is there counts, void or not."""
-    assert known(scope="a", scopes=["b"]).scopes == {"a"}
-    assert known(scope=None, scopes=["b"]).scopes == set()
-    assert known(scope="", scopes=["b"]).scopes == set()
+def test_all_claims_count() -> None:
+    """Scopes are the union of all the claims that may hold them; a void one adds nothing and takes nothing."""
+    assert known(scope="a", scopes=["b"]).scopes == {"a", "b"}
+    assert known(scope=None, scopes=["b"]).scopes == {"b"}
+    assert known(scope="a", scopes={"b": True}).scopes == {"a"}
     assert known(scopes=["b"], scp=["c"]).scopes == {"b"}
-    assert known(Rules(scopes_claims=("scp", "scope")), scope="a", scp=["c"]).scopes == {"c"}
+    assert known(Rules(scopes_claims=("scp", "scope")), scope="a", scp=["c"]).scopes == {"a", "c"}
     assert known(Rules(scopes_claims=()), scope="a").scopes == set()
     assert known(scp="a").scopes == set()
+    spread = Rules(roles_claims=("realm_access.roles", "resource_access.api.roles", "role"))
+    found = known(
+        spread,
+        realm_access={"roles": ["user"]},
+        resource_access={"api": {"roles": ["clerk"]}, "other": {"roles": ["admin"]}},
+        role="Super User",
+    )
+    assert found.roles == {"user", "clerk", "Super User"}
 
 
 def test_claim_within_a_claim() -> None:
@@ -318,7 +368,7 @@ def test_claim_within_a_claim() -> None:
         "x"
     }
     assert known(rules, **{"https://a.example/roles": ["x"]}).roles == {"x"}
-    assert known(rules, realm_access={"roles": "admin"}, roles=["x"]).roles == set()
+    assert known(rules, realm_access={"roles": "admin"}, roles=["x"]).roles == {"admin", "x"}
     for other in (None, 1, [], ["roles"], "roles", {}, {"Roles": ["admin"]}):
         assert known(rules, realm_access=other, roles=["x"]).roles == {"x"}
     deep = Rules(roles_claims=("a.b.c",))
@@ -363,8 +413,8 @@ _names = ["sub", "exp", "nbf", "iat", "iss", "aud", "jti", "type", "scope", "rol
 
 def said(value: object, *, spaces: bool) -> set[str]:
     """The words that a claim can be taken to hold, at the most."""
-    if isinstance(value, str) and spaces:
-        return set(value.split(" "))
+    if isinstance(value, str):
+        return set(value.split(" ")) if spaces else {value}
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         return set()
     return set(value)
@@ -378,7 +428,8 @@ def test_any_claims(changed: dict[str, object], rules: Rules) -> None:
         principal = judge(found, rules, NOW).principal
     except BadToken:
         return
-    assert principal.subject == found["sub"]
+    assert principal.subject == str(found["sub"])
+    assert isinstance(found["sub"], str | int)
     assert principal.email in ("", found.get("email"))
     assert principal.scopes <= said(found.get("scope"), spaces=True)
     assert principal.roles <= said(found.get("roles"), spaces=False)

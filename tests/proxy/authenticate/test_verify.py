@@ -35,7 +35,7 @@ class Issuer:
     def __init__(self) -> None:
         self.asked: list[bytes] = []
 
-    async def ask(self, sent: bytes) -> Verified:
+    async def ask(self, sent: bytes, client: str) -> Verified:
         """The subject is the token."""
         self.asked.append(sent)
         if sent == b"down":
@@ -302,9 +302,9 @@ def test_many_at_once(order: Callable[[list[bytes]], list[bytes]]) -> None:
     """Each gets its own answer, whoever is answered first."""
 
     class Slow(Issuer):
-        async def ask(self, sent: bytes) -> Verified:
+        async def ask(self, sent: bytes, client: str) -> Verified:
             await gates[sent].wait()
-            return await super().ask(sent)
+            return await super().ask(sent, client)
 
     sent = [b"good-1", b"bad", b"good-2", b"down"]
     gates: dict[bytes, asyncio.Event] = {}

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH
+from propylon.compile.carriers import stages_without_keys
+from propylon.compile.cors import allows_credentials
 from propylon.config.models.endpoints import PUBLIC
 from propylon.config.reading.load import Loaded
 from propylon.edge.body import Body
@@ -151,11 +152,18 @@ async def _stages(loaded: Loaded) -> Mapping[str, Authenticate]:
 
     config = loaded.config
     nothing = MemoryRevocations(time.time, longest=0.0)
-    compiled = compile_authentication(config.auth, connect, nothing, time.time, debug=config.debug)
+    compiled = compile_authentication(
+        config.auth,
+        connect,
+        nothing,
+        time.time,
+        debug=config.debug,
+        trusted_origin=allows_credentials(config.cors),
+    )
     if compiled is None:
-        return NOTHING_TO_VERIFY_WITH
-    if compiled.published is not None:
-        await compiled.published.refresh()
+        return stages_without_keys(config.auth.carriers)
+    for keys in compiled.key_sets:
+        await keys.refresh()
     return compiled.stages
 
 
@@ -193,13 +201,14 @@ def _recorded(route: Route, run: DryRun) -> Route:
         run.note("privacy", preference.level or "the client states no preference")
         return preference
 
-    async def authenticate(request: Request) -> Principal:
+    async def authenticate(request: Request, client: str) -> Principal:
         try:
-            principal = await route.authenticate(request)
+            principal = await route.authenticate(request, client)
         except GatewayError as error:
             run.note("authenticate", error)
             raise
-        run.note("authenticate", str(principal))
+        issuer = f" of {principal.issuer}" if principal.issuer else ""
+        run.note("authenticate", f"{principal}{issuer}")
         return principal
 
     def authorize(principal: Principal, request: Request, sender: Sender) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from propylon.commands.explain.dry_run import STAGES, DryRun, SampleRequest, dry_run
 from propylon.commands.explain.losers import LostRoute, lost_routes, misreading
 from propylon.commands.offline import Entry
+from propylon.compile.carriers import compile_carriers
 from propylon.config.reading.load import Loaded
+from propylon.proxy.authenticate.carriers import Header, hidden
 
 __all__ = ["Explanation", "explain"]
 
@@ -20,8 +23,11 @@ _MAX_UNRELATED = 10
 class Explanation:
     """The explanation of a request: the result of its dry run, and why each other route lost."""
 
-    def __init__(self, sample: SampleRequest, run: DryRun) -> None:
-        """Take the request and the result of its dry run."""
+    def __init__(
+        self, sample: SampleRequest, run: DryRun, hide: Callable[[bytes], bytes] | None = None
+    ) -> None:
+        """Take the request and the result of its dry run; `hide` takes tokens out of a block."""
+        self._hide = hide
         self._sample = sample
         self._run = run
         self._lost: list[LostRoute] = []
@@ -53,7 +59,7 @@ class Explanation:
                 {
                     "service": run.route.service.name,
                     "instance": instance.id,
-                    "request": _shown(run.sent),
+                    "request": self._shown(),
                 }
                 if run.sent and run.route is not None and instance is not None
                 else None
@@ -75,8 +81,13 @@ class Explanation:
         lines += self._lost_lines()
         if self._run.sent:
             lines += ["", "The upstream would get (the ids are examples):", ""]
-            lines += ["  " + line for line in _shown(self._run.sent).split("\r\n")[:-2]]
+            lines += ["  " + line for line in self._shown().split("\r\n")[:-2]]
         return "\n".join(line.rstrip() for line in lines) + "\n"
+
+    def _shown(self) -> str:
+        """Return the upstream's request as text, without credentials: the output may end up in a log or a ticket."""
+        sent = self._run.sent if self._hide is None else self._hide(self._run.sent)
+        return _CREDENTIALS.sub(r"\1 (not shown)", sent.decode("latin-1"))
 
     def _winner(self) -> Entry | None:
         route = self._run.route
@@ -123,12 +134,12 @@ class Explanation:
 
 def explain(loaded: Loaded, sample: SampleRequest) -> Explanation:
     """Run the request dry, and return the explanation."""
-    return Explanation(sample, dry_run(loaded, sample))
-
-
-def _shown(sent: bytes) -> str:
-    """Return the request as text, without credentials: the output may end up in a log or a ticket."""
-    return _CREDENTIALS.sub(r"\1 (not shown)", sent.decode("latin-1"))
+    places = tuple(
+        place
+        for place in compile_carriers(loaded.config.auth.carriers)
+        if isinstance(place, Header)
+    )
+    return Explanation(sample, dry_run(loaded, sample), hidden(places) if places else None)
 
 
 def _described(entry: Entry) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from propylon.config.models.syntax import (
     check_path,
     check_url,
 )
+from propylon.config.models.token_syntax import check_claim_header
 
 __all__ = [
+    "Claims",
     "ConfigModel",
     "HeaderName",
     "HeaderValue",
@@ -41,11 +43,8 @@ class ConfigModel(BaseModel):
     def _drop_empty(cls, data: Any) -> Any:
         if not isinstance(data, dict) or None not in data.values():
             return data
-        return {
-            key: value
-            for key, value in data.items()
-            if value is not None or key not in cls.model_fields
-        }
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        return {key: value for key, value in data.items() if value is not None or key not in known}
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         # pydantic copies a default that cannot be hashed, and headers hold dictionaries: for each route three
@@ -82,6 +81,8 @@ Network = Annotated[str, AfterValidator(check_network)]
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 HeaderValue = Annotated[str, AfterValidator(check_header_value)]
 Word = Annotated[str, Field(min_length=1)]
+Claims = dict[Annotated[str, AfterValidator(check_claim_header)], Word]
+"""Headers, and the dotted paths of the claims that they carry."""
 OneOrMany = Annotated[
     tuple[Word, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])
 ]

@@ -27,10 +27,10 @@ def _with_rules(route: Any, defaults: dict[str, Any]) -> Any:
     if route.get("rewrite") is not None or route.get("strip_prefix") is not None:
         rules.pop("rewrite", None)
         rules.pop("strip_prefix", None)
-    # A route that is opened with `auth: none` looks at no token, so default scopes and roles cannot apply.
+    # A route that is opened with `auth: none` looks at no token, so defaults about the caller cannot apply.
     if route.get("auth") == "none":
-        rules.pop("scopes", None)
-        rules.pop("roles", None)
+        for key in ("scopes", "roles", "issuers", "claims"):
+            rules.pop(key, None)
     return deep_merged(rules, route)
 
 

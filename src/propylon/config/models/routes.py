@@ -5,11 +5,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from propylon.config.models.base import (
+    Claims,
     ConfigModel,
     HeaderName,
     HeaderValue,
     Hostname,
     Method,
+    OneOrMany,
     PlainPath,
     RoutePath,
 )
@@ -95,6 +97,16 @@ class RouteRules(ConfigModel):
     roles: tuple[Role, ...] = Field(
         default=(), description="Roles; a token must have one of them, else 403."
     )
+    issuers: OneOrMany = Field(
+        default=(),
+        description="Issuers whose tokens this route accepts; a token of another one is 401. All configured ones when not"
+        " set.",
+    )
+    claims: Claims = Field(
+        default_factory=dict,
+        description="Claims of the token that the service gets as headers: {X-Tenant: tenant.id}. A client's headers of these"
+        " names are removed. Together with the service's.",
+    )
     circuit: bool = Field(
         default=True,
         description="False: this route ignores the service's breaker and is not counted by it.",
@@ -126,9 +138,19 @@ class RouteRules(ConfigModel):
             raise ValueError(msg)
         return rewrite
 
-    @field_validator("scopes", "roles")
+    @field_validator("headers")
     @classmethod
-    def _need_a_token(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _claims_are_not_set(cls, headers: HeadersConfig, info: ValidationInfo) -> HeadersConfig:
+        claims = {name.lower() for name in info.data.get("claims", ())}
+        for name in headers.request.set:
+            if name.lower() in claims:
+                msg = f"sets {name}, which claims set, too; take it out of one of them"
+                raise ValueError(msg)
+        return headers
+
+    @field_validator("scopes", "roles", "issuers", "claims")
+    @classmethod
+    def _need_a_token(cls, names: Any, info: ValidationInfo) -> Any:
         if names and info.data.get("auth") == "none":
             msg = (
                 f"with `auth: none` no token is read, so no request would have {info.field_name};"

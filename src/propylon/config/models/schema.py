@@ -14,13 +14,13 @@ from propylon.config.models.admin import (
 from propylon.config.models.auth import (
     AuthConfig,
     IntrospectionConfig,
-    JwtConfig,
     TokenRateLimitConfig,
     TokensConfig,
 )
 from propylon.config.models.base import ConfigModel, blank_to_none
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.inherit import with_defaults
+from propylon.config.models.jwt import JwtConfig
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,

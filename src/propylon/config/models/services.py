@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from propylon.config.models.base import ConfigModel, Url
+from propylon.config.models.base import Claims, ConfigModel, Url
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
@@ -82,7 +82,13 @@ class ServiceConfig(ConfigModel):
         default=1024, description="Most connections of one worker to one instance."
     )
     forward_token: bool = Field(
-        default=True, description="Whether the service gets the header Authorization."
+        default=True,
+        description="Whether the service gets the token: the header Authorization, and what auth.from names.",
+    )
+    claims: Claims = Field(
+        default_factory=dict,
+        description="Claims of the token that the service gets as headers: {X-Tenant: tenant.id}. A client's headers of these"
+        " names are removed.",
     )
 
     retry: RetryConfig = Field(

@@ -10,6 +10,7 @@ from propylon.config.models.spelling import did_you_mean
 from propylon.config.models.syntax import check_listen, parse_listen, prefix_of, shape
 from propylon.config.models.units import is_true, parse_whole
 from propylon.config.reading.credentials import credential_findings
+from propylon.config.reading.issuers import issuer_findings
 from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["cross_check"]
@@ -40,6 +41,7 @@ class _Matcher(NamedTuple):
 def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
     """Yield every conflict in a raw configuration, whether it is valid otherwise or not."""
     yield from credential_findings(written)
+    yield from issuer_findings(written)
     yield from _same_listeners(written)
     whole = with_defaults(written)
     if not isinstance(whole, dict) or not isinstance(whole.get("routes"), list):

@@ -9,7 +9,15 @@ from propylon.config.models.units import is_true
 from propylon.config.reading.problems import Finding, Path
 from propylon.config.reading.secretfile import SecretLines
 
-__all__ = ["ADVICE", "SECRET", "SECRETS", "credential_findings", "suspicion", "weakness"]
+__all__ = [
+    "ADVICE",
+    "SECRET",
+    "SECRETS",
+    "credential_findings",
+    "jwt_entries",
+    "suspicion",
+    "weakness",
+]
 
 SECRET: Path = ("auth", "jwt", "secret")
 # What is secret. Variables and files give it whole, and a reference to a variable may mean a file.
@@ -128,28 +136,29 @@ def _follows(one: str, other: str) -> bool:
 
 def credential_findings(written: object) -> Iterator[Finding]:
     """Yield problems with the secrets of a raw configuration, whether the rest of it is valid or not."""
-    secret = _value_at(SECRET, written)
-    found = [*_secrets_of(secret)]
-    if not found:
-        if is_true(_value_at(("auth", "tokens", "enabled"), written)):
-            msg = "needs a secret to sign with: set auth.jwt.secret, or JWT_SECRET_KEY"
-            yield ("auth", "tokens", "enabled"), msg
-        return
-    weak = [(path, why) for path, text in found if (why := weakness(text, _algorithms(written)))]
-    if isinstance(secret, SecretLines):
-        # In debug, too: half a secret is not what was meant there either.
-        if weak or len(found) < len(secret):
-            yield SECRET, _wrapped(len(secret))
-    elif not is_true(_value_at(("debug",), written)):
-        yield from weak
+    signing = False
+    for path, entry in jwt_entries(written):
+        secret = entry.get("secret")
+        found = [*_secrets_of((*path, "secret"), secret)]
+        signing = signing or bool(found)
+        weak = [(at, why) for at, text in found if (why := weakness(text, _algorithms(entry)))]
+        if isinstance(secret, SecretLines):
+            # In debug, too: half a secret is not what was meant there either.
+            if weak or len(found) < len(secret):
+                yield (*path, "secret"), _wrapped(len(secret))
+        elif not is_true(_value_at(("debug",), written)):
+            yield from weak
+    if not signing and is_true(_value_at(("auth", "tokens", "enabled"), written)):
+        msg = "needs a secret to sign with: set auth.jwt.secret, or JWT_SECRET_KEY"
+        yield ("auth", "tokens", "enabled"), msg
 
 
-def _secrets_of(written: object) -> Iterator[tuple[Path, str]]:
+def _secrets_of(path: Path, written: object) -> Iterator[tuple[Path, str]]:
     """Yield each secret that is not blank, with its path."""
     items = written if isinstance(written, list) else [written]
     for at, item in enumerate(items):
         if isinstance(item, str) and item.strip():
-            yield (SECRET if items is not written else (*SECRET, at)), item
+            yield (path if items is not written else (*path, at)), item
 
 
 def _wrapped(lines: int) -> str:
@@ -157,8 +166,18 @@ def _wrapped(lines: int) -> str:
     return f"{what}; write each secret whole on a line of its own, strong enough by itself"
 
 
-def _algorithms(written: object) -> list[str]:
-    names: Any = _value_at(("auth", "jwt", "algorithms"), written)
+def jwt_entries(written: object) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield each entry of `auth.jwt` of a raw configuration with its path: there may be one, or a list."""
+    found = _value_at(SECRET[:-1], written)
+    if isinstance(found, dict):
+        yield SECRET[:-1], found
+    for at, entry in enumerate(found) if isinstance(found, list) else ():
+        if isinstance(entry, dict):
+            yield (*SECRET[:-1], at), entry
+
+
+def _algorithms(entry: dict[str, Any]) -> list[str]:
+    names: Any = entry.get("algorithms")
     found = [names] if isinstance(names, str) else names
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 

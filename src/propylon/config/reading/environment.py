@@ -19,7 +19,9 @@ from propylon.config.reading.secretfile import SUFFIX, clash, read_lines
 PREFIX = "PROPYLON_"
 FILE_VARIABLE = "PROPYLON_CONFIG"
 SECRET_VARIABLES = ("SECRET_KEY", "JWT_SECRET_KEY")  # the later one wins
-PUBLIC_KEYS: tuple[Path, ...] = (("auth", "jwt", "public_key"), ("auth", "jwt", "jwks_url"))
+JWT: Path = ("auth", "jwt")
+_PUBLIC = ("public_key", "jwks_url", "discovery_url")
+PUBLIC_KEYS: tuple[Path, ...] = tuple((*JWT, name) for name in _PUBLIC)
 # The text of these is taken as it is. Elsewhere a text that begins with a bracket is read as a list, but a secret may
 # begin with one.
 VERBATIM: tuple[Path, ...] = (
@@ -71,7 +73,7 @@ def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterat
     for name in sorted(environ):
         if path := _path_of(name):
             text = environ[name]
-            yield Setting(path, (text or None) if path in VERBATIM else _value(text), name)
+            yield Setting(path, (text or None) if _is_verbatim(path) else _value(text), name)
         elif path := _path_of_file(name):
             yield from _from_file(path, name, environ)
 
@@ -84,7 +86,7 @@ def _from_file(path: Path, name: str, environ: Mapping[str, str]) -> Iterator[Se
     except ValueError as error:
         yield Setting(path, None, name, f"the file cannot be used: {error}")
         return
-    if path == SECRET or isinstance(found, str):
+    if _without_index(path) == SECRET or isinstance(found, str):
         yield Setting(path, found, name)
     else:
         yield Setting(path, None, name, f"the file holds {len(found)} lines; write one")
@@ -93,7 +95,9 @@ def _from_file(path: Path, name: str, environ: Mapping[str, str]) -> Iterator[Se
 def clashes(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterator[Finding]:
     """Yield a problem for each secret that both a variable and a file set: one of them is out of date."""
     named = [(name, path) for name, (path, _) in PLAIN.items() if path in SECRETS]
-    named += [(name, path) for name in sorted(environ) if (path := _path_of(name)) in SECRETS]
+    named += [
+        (name, path) for name in sorted(environ) if (path := _path_of(name)) and _is_secret(path)
+    ]
     for name, path in named:
         if name not in ignored and (problem := clash(name, environ)):
             yield path, problem
@@ -105,6 +109,9 @@ def ignored_secrets(environ: Mapping[str, str], written: object) -> Container[st
     With a public key configured, SECRET_KEY belongs to another program. And JWT_SECRET_KEY wins over SECRET_KEY.
     """
     set_by_name = {_path_of(name) for name, text in environ.items() if text}
+    entries = _value_at(JWT, written)
+    if isinstance(entries, list) and all(map(_has_public_key, entries)):
+        return SECRET_VARIABLES
     if any(path in set_by_name or _value_at(path, written) for path in PUBLIC_KEYS):
         return SECRET_VARIABLES
     specific = SECRET_VARIABLES[1]
@@ -121,6 +128,36 @@ def unbuilt_warnings(environ: Mapping[str, str]) -> Iterator[Problem]:
             yield Problem(name, "", msg)
 
 
+def _without_index(path: Path) -> Path:
+    # auth.jwt may be a list: PROPYLON_AUTH__JWT__0__SECRET.
+    return tuple(part for part in path if not str(part).isdigit())
+
+
+def _is_verbatim(path: Path) -> bool:
+    return _without_index(path) in VERBATIM
+
+
+def _is_secret(path: Path) -> bool:
+    return _without_index(path) in SECRETS
+
+
+def secret_path(written: object) -> Path:
+    """Return the key that JWT_SECRET_KEY sets: `auth.jwt.secret`, or that of the entry that has no other key.
+
+    An entry without any key comes first, then the first that has a secret in the file.
+    """
+    entries = _value_at(JWT, written)
+    if not isinstance(entries, list):
+        return SECRET
+    keyless = [at for at, entry in enumerate(entries) if not _has_public_key(entry)]
+    bare = [at for at in keyless if not _value_at(("secret",), entries[at])]
+    return (*JWT, next(iter((*bare, *keyless)), 0), "secret")
+
+
+def _has_public_key(entry: object) -> bool:
+    return any(_value_at((name,), entry) for name in _PUBLIC)
+
+
 def _path_of(name: str) -> Path:
     key = name.removeprefix(PREFIX)
     # Only names with `__` are keys: beside a service called propylon, Kubernetes sets PROPYLON_PORT=tcp://...
@@ -133,7 +170,7 @@ def _path_of_file(name: str) -> Path:
     """Return the secret that a variable sets by naming a file: `PROPYLON_AUTH__JWT__SECRET_FILE`."""
     named = name.removesuffix(SUFFIX)
     path = tuple(named.removeprefix(PREFIX).lower().split("__"))
-    return path if named != name and named.startswith(PREFIX) and path in SECRETS else ()
+    return path if named != name and named.startswith(PREFIX) and _is_secret(path) else ()
 
 
 def _value_at(path: Path, tree: object) -> object:

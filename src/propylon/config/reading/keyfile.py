@@ -1,34 +1,32 @@
 """Replace the path of a public key in the configuration by the text of the file."""
 
 from pathlib import Path as FilePath
-from typing import Any
 
 from propylon.config.models.keys import is_pem
+from propylon.config.reading.credentials import jwt_entries
 from propylon.config.reading.document import Document
 from propylon.config.reading.problems import Path
 
 __all__ = ["read_key_file"]
 
-_PUBLIC_KEY: Path = ("auth", "jwt", "public_key")
 # Bytes. A chain of certificates has a few kilobytes.
 _MAX_FILE = 64 * 1024
 
 
 def read_key_file(document: Document, folder: FilePath) -> None:
     """Read the public key if its path is configured; relative paths start at `folder`."""
-    tree: Any = document.value
-    for part in _PUBLIC_KEY[:-1]:
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    written = tree.get(_PUBLIC_KEY[-1]) if isinstance(tree, dict) else None
-    if not isinstance(written, str) or not written.strip() or is_pem(written):
-        return
+    for path, entry in jwt_entries(document.value):
+        written = entry.get("public_key")
+        if isinstance(written, str) and written.strip() and not is_pem(written):
+            _read(document, (*path, "public_key"), entry, folder / written.strip())
+
+
+def _read(document: Document, place: Path, entry: dict[str, object], path: FilePath) -> None:
     try:
-        tree[_PUBLIC_KEY[-1]] = _text(folder / written.strip())
+        entry["public_key"] = _text(path)
     except (OSError, ValueError) as error:
         # The message does not repeat what was written: it may be a key in another form, even a private one.
-        document.fail(
-            _PUBLIC_KEY, f"is neither PEM nor the path of a file with PEM: {_reason(error)}"
-        )
+        document.fail(place, f"is neither PEM nor the path of a file with PEM: {_reason(error)}")
 
 
 def _text(path: FilePath) -> str:

@@ -12,14 +12,17 @@ from pydantic import ValidationError
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.syntax import prefix_of
 from propylon.config.reading.check import cross_check
+from propylon.config.reading.credentials import SECRET
 from propylon.config.reading.document import Document, Unreadable, read
 from propylon.config.reading.environment import (
     FILE_VARIABLE,
+    SECRET_VARIABLES,
     Setting,
     clashes,
     ignored_secrets,
     locate,
     read_dotenv,
+    secret_path,
     services,
     settings,
     unbuilt_warnings,
@@ -27,6 +30,7 @@ from propylon.config.reading.environment import (
 from propylon.config.reading.keyfile import read_key_file
 from propylon.config.reading.messages import findings
 from propylon.config.reading.problems import ConfigError, Path, Places, Problem, dotted
+from propylon.config.reading.secretfile import SUFFIX
 from propylon.config.reading.warnings import find_warnings
 
 DEFAULT_FILE = "propylon.yaml"
@@ -142,6 +146,8 @@ class _Sources:
         """Apply one source; it wins over those before it."""
         for setting in layer:
             path = locate(setting.path, self._document.value)
+            if path == SECRET and setting.place.removesuffix(SUFFIX) in SECRET_VARIABLES:
+                path = secret_path(self._document.value)
             self._forget(path)
             self._others[path] = setting.place
             if setting.problem:

@@ -76,7 +76,11 @@ def _unknown(_: ErrorDetails, path: Path) -> str:
         return "not built in this version of Propylon; take it out, since nothing would enforce it"
     if model is DefaultsConfig and key in RouteConfig.model_fields:
         return "belongs to one route, and has no default"
-    return "unknown key" + did_you_mean(key, model.model_fields)
+    return "unknown key" + did_you_mean(key, _keys(model))
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _choice(detail: ErrorDetails, _: Path) -> str:
@@ -141,6 +145,8 @@ def _model_at(path: Path) -> type[BaseModel] | None:
     kind: object = GatewayConfig
     for part in path:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if isinstance(part, int):
+                continue  # one of several entries, where the file may have a single one, too
             field = kind.model_fields.get(str(part))
             kind = None if field is None else _inner(field.annotation)
         else:

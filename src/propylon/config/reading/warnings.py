@@ -1,16 +1,19 @@
 """Find settings that are valid and probably not meant. Pure."""
 
+import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from propylon.config.models.endpoints import builtin_endpoints
-from propylon.config.models.schema import CircuitConfig, GatewayConfig
-from propylon.config.reading.credentials import SECRET, suspicion, weakness
+from propylon.config.models.schema import CircuitConfig, GatewayConfig, JwtConfig
+from propylon.config.reading.credentials import suspicion, weakness
 from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["find_warnings"]
 
+# Of OpenID Connect Discovery (4) and RFC 8414 (3).
+_WELL_KNOWN = re.compile(r"/\.well-known/(?:openid-configuration|oauth-authorization-server)")
 # Failures a second. One worker does not get more, unless the service refuses connections at once.
 _MAX_FAILURE_RATE = 1000
 
@@ -20,6 +23,8 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from _weak_secrets(config)
     yield from _other_secrets(config)
     yield from _plaintext_sources(config)
+    yield from _unbound_keys(config)
+    yield from _undecided_issuers(config)
     yield from _anonymous_introspection(config)
     yield from _no_key_for_routes(config)
     yield from _taken_endpoints(config)
@@ -30,17 +35,24 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
             yield ("services", name, "health", "timeout"), msg
 
 
+def _jwt_entries(config: GatewayConfig) -> Iterator[tuple[Path, JwtConfig]]:
+    """Yield each entry of `auth.jwt` with the path of what was written."""
+    entries = config.auth.jwt.entries
+    for at, entry in enumerate(entries):
+        yield ("auth", "jwt", at) if config.auth.jwt.is_list else ("auth", "jwt"), entry
+
+
 def _weak_secrets(config: GatewayConfig) -> Iterator[Finding]:
-    jwt = config.auth.jwt
-    secrets = jwt.secret or ()
-    for at, hidden in enumerate(secrets):
-        path = SECRET if len(secrets) == 1 else (*SECRET, at)
-        secret = hidden.get_secret_value()
-        if why := weakness(secret, jwt.algorithms):  # without `debug: true` it is a problem
-            yield path, f"is accepted only because of `debug: true`: it {why}"
-        elif why := suspicion(secret):
-            yield path, why
-        yield from _blanks_at_an_end(path, secret)
+    for entry, jwt in _jwt_entries(config):
+        secrets = jwt.secret or ()
+        for at, hidden in enumerate(secrets):
+            path = (*entry, "secret") if len(secrets) == 1 else (*entry, "secret", at)
+            secret = hidden.get_secret_value()
+            if why := weakness(secret, jwt.algorithms):  # without `debug: true` it is a problem
+                yield path, f"is accepted only because of `debug: true`: it {why}"
+            elif why := suspicion(secret):
+                yield path, why
+            yield from _blanks_at_an_end(path, secret)
 
 
 def _other_secrets(config: GatewayConfig) -> Iterator[Finding]:
@@ -58,10 +70,36 @@ def _blanks_at_an_end(path: Path, secret: str) -> Iterator[Finding]:
         yield path, msg
 
 
+def _unbound_keys(config: GatewayConfig) -> Iterator[Finding]:
+    for path, jwt in _jwt_entries(config):
+        if jwt.jwks_url is None:
+            continue
+        if _WELL_KNOWN.search(jwt.jwks_url):
+            msg = "is the address of a provider's document, which holds no keys; write discovery_url for it"
+            yield (*path, "jwks_url"), msg
+        elif not jwt.issuer and not jwt.audience:
+            msg = (
+                "is without issuer and audience, so a token of each of the provider's applications passes, and an ID"
+                " token may; set audience, and issuer"
+            )
+            yield (*path, "jwks_url"), msg
+
+
+def _undecided_issuers(config: GatewayConfig) -> Iterator[Finding]:
+    if not config.auth.several_issuers:
+        return
+    for at, route in enumerate(config.routes):
+        if route.auth != "none" and not route.issuers:
+            msg = "accepts the tokens of every issuer in auth.jwt; write issuers: with those that it is for"
+            yield ("routes", at), msg
+
+
 def _plaintext_sources(config: GatewayConfig) -> Iterator[Finding]:
-    if _is_plaintext(config.auth.jwt.jwks_url):
-        msg = "is fetched without TLS, so an attacker on the network can replace the keys"
-        yield ("auth", "jwt", "jwks_url"), f"{msg}; write https://"
+    for path, jwt in _jwt_entries(config):
+        for key in ("jwks_url", "discovery_url"):
+            if _is_plaintext(getattr(jwt, key)):
+                msg = "is fetched without TLS, so an attacker on the network can replace the keys"
+                yield (*path, key), f"{msg}; write https://"
     if _is_plaintext(config.auth.introspection.url):
         msg = (
             "is asked without TLS, so an attacker on the network can read tokens and forge answers"
@@ -88,10 +126,8 @@ def _anonymous_introspection(config: GatewayConfig) -> Iterator[Finding]:
 
 
 def _no_key_for_routes(config: GatewayConfig) -> Iterator[Finding]:
-    jwt = config.auth.jwt
-    keys = (jwt.secret, jwt.public_key, jwt.jwks_url, config.auth.introspection.url)
     guarded = [at for at, route in enumerate(config.routes) if route.auth == "required"]
-    if not guarded or any(key is not None for key in keys):
+    if not guarded or config.auth.verifies:
         return
     others = f", and so do {len(guarded) - 1} more" if len(guarded) > 1 else ""
     msg = f"needs a token, and there is nothing to verify one with, so it answers 503{others}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from propylon.errors import AuthError
 from propylon.proxy.authenticate.verify import Verifier
 from propylon.proxy.challenge import invalid, missing
@@ -29,11 +31,11 @@ class Bearer:
         self._verifier = verifier
         self._required = required
 
-    async def __call__(self, request: Request) -> Principal:
-        """Return the principal of the request.
+    async def __call__(self, request: Request, client: str = "") -> Principal:
+        """Return the principal of the request; `client` is the address that it came from.
 
-        Raises AuthError for a missing or bad token, and ServiceUnavailable when the keys or the
-        introspection endpoint are not available.
+        Raises AuthError for a missing or bad token, ServiceUnavailable when the keys or the introspection
+        endpoint are not available, and RateLimited for a client that brings too many unknown tokens at once.
         """
         sent = request.special.get(b"authorization")
         if sent is None:
@@ -46,7 +48,7 @@ class Bearer:
             cached = self._verifier.cached(value[7:])
             if cached is not None:
                 return cached.principal
-        verified = await self._verifier.verify(_token(sent))
+        verified = await self._verifier.verify(_token(sent), client)
         return verified.principal
 
 
@@ -56,16 +58,16 @@ class Offered:
     A client logs out with its refresh token, and its access token has usually expired by then (RFC 7009, 2.1).
     """
 
-    __slots__ = ("_bearer",)
+    __slots__ = ("_stage",)
 
-    def __init__(self, verifier: Verifier) -> None:
-        """Verify tokens with `verifier`."""
-        self._bearer = Bearer(verifier, required=False)
+    def __init__(self, stage: Callable[[Request, str], Awaitable[Principal]]) -> None:
+        """`stage` verifies the token of a request that may have none."""
+        self._stage = stage
 
-    async def __call__(self, request: Request) -> Principal:
+    async def __call__(self, request: Request, client: str) -> Principal:
         """Return the principal of the request; anonymous for a missing or bad token. Raises ServiceUnavailable."""
         try:
-            return await self._bearer(request)
+            return await self._stage(request, client)
         except AuthError:
             return ANONYMOUS
 

@@ -51,6 +51,10 @@ class Cache(Generic[T]):
         self._entries.clear()
         self._key_bytes = 0
 
+    def __contains__(self, key: bytes) -> bool:
+        """Tell whether there is an entry."""
+        return key in self._entries
+
     def __len__(self) -> int:
         """Return the number of entries."""
         return len(self._entries)

@@ -6,18 +6,30 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from propylon.proxy.authenticate.jws import BadToken, read_json
+from propylon.proxy.authenticate.kinds import check_kind
 from propylon.proxy.principal import Principal, identify, is_line, is_listable, is_scope
 from propylon.wire.grammar import LATEST
 
-__all__ = ["MOST_LEEWAY", "Rules", "Verified", "judge", "principal_of"]
+__all__ = [
+    "MISSING",
+    "MOST_LEEWAY",
+    "Rules",
+    "Verified",
+    "claim_at",
+    "judge",
+    "principal_of",
+    "read",
+]
 
 _Claims = Mapping[str, object]
 
 # Rules:
 # - A claim that the gateway relies on (sub, exp, nbf, iat, iss, aud, type, jti) is well-formed, or the token is refused.
 # - A claim that only grants or informs (scopes, roles, email) is void if it is malformed, and grants nothing.
-# - The first listed claim that a token has counts, even if it is void. Falling back to the next one would let a
-#   malformed claim widen what a token grants.
+# - Of the claims that may hold the subject, the first that a token has counts, even if it is malformed: falling back to
+#   the next one would make another person of the caller.
+# - Of the claims that may hold scopes, or roles, all count. Issuers spread them: Keycloak writes roles of the realm and of
+#   each client into claims of their own.
 
 # Seconds. RFC 7519, 4.1.4: "usually no more than a few minutes, to account for clock skew". The configuration allows no
 # more, and the stores keep what they know of a token for so long after its `exp`.
@@ -25,9 +37,11 @@ MOST_LEEWAY = 600.0
 
 # Characters. Subject and id become a header, a log field, and a key in a store: all want a bound.
 _MAX_TEXT = 256
+# Characters. An issuer is a URL (OpenID Connect Core, 2).
+_MAX_ISSUER = 1024
 # Characters: 64 before the @ and 255 after it (RFC 5321, 4.5.3.1).
 _MAX_EMAIL = 320
-_MISSING = object()
+MISSING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +52,15 @@ class Rules:
     audiences: frozenset[str] = frozenset()
     leeway: float = 0.0
     skew: float = 0.0  # seconds that `iat` and `nbf` may lie ahead; at least `leeway`
-    # The first claim that the token has counts. `a.b` means b inside a, unless a claim is named "a.b" as a whole.
+    # Scopes and roles are the union of all these claims; the subject is the first that the token has. `a.b` means b
+    # inside a, unless a claim is named "a.b" as a whole.
     scopes_claims: tuple[str, ...] = ("scope", "scopes")
     roles_claims: tuple[str, ...] = ("roles",)
+    subject_claims: tuple[str, ...] = ("sub",)
+    # The only `typ` that a token's header may have; empty: any that does not name another kind of token.
+    required_type: str = ""
+    # Whether upstreams get X-User-Issuer: with several issuers, a subject alone does not say who it is.
+    tells_issuer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +83,10 @@ def judge(payload: bytes | _Claims, rules: Rules, now: float) -> Verified:
     The caller has verified the signature. The expiry is checked last: only an expired token that is good
     otherwise is reported as expired, so that the client refreshes it, and a forger learns nothing.
     """
-    claims = _read(payload)
+    claims = read(payload) if isinstance(payload, bytes) else payload
     _check_issuer(claims, rules)
     _check_audience(claims, rules)
-    if claims.get("type", "access") != "access":
-        # Refresh tokens, id tokens and password-reset tokens are often signed with the same key. A token of
-        # another type must not open an API (RFC 8725, 2.8 and 3.11: cross-JWT confusion).
-        msg = "its type is not access"
-        raise BadToken(msg)
+    check_kind(claims, audience_checked=bool(rules.audiences))
     expires = _timestamp(claims, "exp")
     issued = _timestamp(claims, "iat")
     not_before = _timestamp(claims, "nbf")
@@ -97,24 +113,21 @@ def principal_of(claims: _Claims, rules: Rules) -> Principal:
     Only the subject is required. Another claim of the wrong shape grants nothing, and does not void the token:
     issuers put all kinds of things into claims that the operator does not use.
     """
-    subject = _text(claims, "sub")
     email = claims.get("email")
-    scopes = _first_claim(claims, rules.scopes_claims)
-    roles = _first_claim(claims, rules.roles_claims)
+    issuer = claims.get("iss", "")
     principal = Principal(
-        subject=subject,
+        subject=_subject(claims, rules.subject_claims),
         email=email if isinstance(email, str) and _is_email(email) else "",
-        # Scopes are one string with spaces (RFC 6749, 3.3; RFC 9068, 2.2.3). Some issuers write a list.
-        scopes=_names(scopes.split(" ") if isinstance(scopes, str) else scopes, is_scope),
-        roles=_names(roles, is_listable),
+        scopes=_union(_scopes, claims, rules.scopes_claims),
+        roles=_union(_roles, claims, rules.roles_claims),
         claims=claims,
+        issuer=issuer if isinstance(issuer, str) else "",
     )
-    return identify(principal)
+    return identify(principal, tells_issuer=rules.tells_issuer)
 
 
-def _read(payload: bytes | _Claims) -> _Claims:
-    if not isinstance(payload, bytes):
-        return payload
+def read(payload: bytes) -> _Claims:
+    """Return the claims of a payload. Raises BadToken if it is no JSON object."""
     claims = read_json(payload)
     if not isinstance(claims, dict):
         msg = "the payload is no JSON object"
@@ -124,11 +137,12 @@ def _read(payload: bytes | _Claims) -> _Claims:
 
 def _check_issuer(claims: _Claims, rules: Rules) -> None:
     # A malformed `iss` is refused even if no issuer is configured: such a token comes from no sound issuer.
-    issuer = claims.get("iss", _MISSING)
+    issuer = claims.get("iss", MISSING)
     if not isinstance(issuer, str):
-        wrong = issuer is not _MISSING or bool(rules.issuers)
+        wrong = issuer is not MISSING or bool(rules.issuers)
     else:
-        wrong = bool(rules.issuers) and issuer not in rules.issuers
+        # The issuer is half of the caller's name, and may become a header: it is one line of text.
+        wrong = not _is_issuer(issuer) or (bool(rules.issuers) and issuer not in rules.issuers)
     if wrong:
         msg = "not from a configured issuer (iss)"
         raise BadToken(msg)
@@ -163,8 +177,24 @@ def _timestamp(claims: _Claims, name: str) -> float | None:
     return float(value)
 
 
+def _is_issuer(value: str) -> bool:
+    return not value or (len(value) <= _MAX_ISSUER and is_line(value))
+
+
+def _subject(claims: _Claims, names: Iterable[str]) -> str:
+    found = ((name, claim_at(claims, name)) for name in names)
+    name, value = next((pair for pair in found if pair[1] is not MISSING), ("sub", None))
+    # Some issuers number their users. True is an int in Python, and nobody's number.
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return _line(value, name)
+
+
 def _text(claims: _Claims, name: str) -> str:
-    value = claims.get(name)
+    return _line(claims.get(name), name)
+
+
+def _line(value: object, name: str) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT or not is_line(value):
         msg = f"its {name} is missing, empty, too long or no plain text"
         raise BadToken(msg)
@@ -175,25 +205,34 @@ def _is_email(value: str) -> bool:
     return len(value) <= _MAX_EMAIL and is_line(value) and not any(map(str.isspace, value))
 
 
-def _first_claim(claims: _Claims, names: Iterable[str]) -> object:
-    for name in names:
-        value = _claim_at(claims, name)
-        if value is not _MISSING:
-            return value
-    return None
-
-
-def _claim_at(claims: _Claims, name: str) -> object:
+def claim_at(claims: _Claims, name: str) -> object:
+    """Return the claim of this name, or at this dotted path; MISSING if there is none."""
     if name in claims:
         return claims[name]
     if "." not in name:
-        return _MISSING
+        return MISSING
     value: object = claims
     for step in name.split("."):
         if not isinstance(value, Mapping) or step not in value:
-            return _MISSING
+            return MISSING
         value = value[step]
     return value
+
+
+def _union(
+    read_names: Callable[[object], frozenset[str]], claims: _Claims, names: Iterable[str]
+) -> frozenset[str]:
+    return frozenset().union(*(read_names(claim_at(claims, name)) for name in names))
+
+
+def _scopes(value: object) -> frozenset[str]:
+    # Scopes are one string with spaces (RFC 6749, 3.3; RFC 9068, 2.2.3). Some issuers write a list.
+    return _names(value.split(" ") if isinstance(value, str) else value, is_scope)
+
+
+def _roles(value: object) -> frozenset[str]:
+    # The name of a role may have spaces ("Super User"), so one string is one role.
+    return _names([value] if isinstance(value, str) else value, is_listable)
 
 
 def _names(value: object, fits: Callable[[str], bool]) -> frozenset[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from propylon.errors import GatewayError, ServiceUnavailable
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.cache import Cache
-from propylon.proxy.authenticate.claims import Rules, Verified, judge
+from propylon.proxy.authenticate.claims import Verified, judge
 from propylon.proxy.authenticate.jws import BadToken, read_json
+from propylon.proxy.authenticate.shares import Shares
+from propylon.proxy.authenticate.trust import Trust, chosen
 from propylon.proxy.challenge import invalid
 from propylon.upstream.fetch import Fetched
 from propylon.wire.grammar import LATEST
@@ -23,14 +25,17 @@ log = logging.getLogger(__name__)
 # Facts:
 # - An opaque token says nothing by itself, so each new one costs a request to the issuer. The cache bounds how many.
 # - Refusing all tokens while the issuer is down is an outage; accepting them is a break-in. The gateway refuses.
+# - A client can make up tokens faster than the issuer answers. So each client has a share of the questions (`shares`),
+#   and refused tokens have a cache of their own: they push no user's answer out.
 
 _OK = 200
 TIMEOUT = 5.0  # seconds that a request waits for the answer at most
 LARGEST = 64 * 1024  # bytes of an answer
+_NOT_DECIDED = "the provider's document has not been read so far"
 _MAX_CACHED = 10_000  # tokens
 _DIGEST_SIZE = 32  # bytes: the cache holds SHA-256 digests, so that a memory dump holds no tokens
 
-_Verdict = tuple[Verified | None, float]  # None: not active. Valid until that moment of the clock.
+_Verdict = tuple[Verified, float]  # valid until that moment of the clock
 
 
 class Introspection:
@@ -39,46 +44,55 @@ class Introspection:
     def __init__(
         self,
         post: Callable[[bytes], Awaitable[Fetched]],
-        rules: Rules,
+        trusts: Sequence[Trust],
         *,
         ttl: float,
         clock: Callable[[], float],
+        shares: Shares | None = None,
     ) -> None:
         """`post` sends a token to the issuer. `ttl`: seconds for which an answer is cached.
 
-        The ttl bounds how long a token that the issuer has revoked is still accepted.
+        The ttl bounds how long a token that the issuer has revoked is still accepted. `trusts` have the rules for what
+        the issuer says.
         """
         self._post = post
-        self._rules = rules
+        self._trusts = trusts
+        self._shares = shares or Shares()
         self._ttl = ttl
         self._clock = clock
-        # Refused tokens are cached, too: else a client with made-up tokens makes the gateway ask about each.
-        self._verdicts: Cache[_Verdict] = Cache(_MAX_CACHED, _MAX_CACHED * _DIGEST_SIZE)
+        self._active: Cache[_Verdict] = Cache(_MAX_CACHED, _MAX_CACHED * _DIGEST_SIZE)
+        # Refused tokens, and until when: else a client that repeats one makes the gateway ask each time.
+        self._refused: Cache[float] = Cache(_MAX_CACHED, _MAX_CACHED * _DIGEST_SIZE)
         self._in_flight: dict[bytes, asyncio.Task[Verified | None]] = {}
 
-    async def ask(self, token: bytes) -> Verified:
-        """Return what the token stands for.
+    async def ask(self, token: bytes, client: str = "") -> Verified:
+        """Return what the token stands for; `client` is the address that it came from.
 
-        Raises AuthError for a token that is not active. Raises ServiceUnavailable if the issuer does not
-        answer: accepting the token then would let an attacker in who can take the issuer down.
+        Raises AuthError for a token that is not active. Raises ServiceUnavailable if the issuer does not answer:
+        accepting the token then would let an attacker in who can take the issuer down. Raises RateLimited if the
+        client has too many questions waiting.
         """
         # The whole token: a truncated key would let a token hit the answer for another one.
         key = hashlib.sha256(token).digest()
-        known = self._verdicts.get(key)
-        if known is not None and self._clock() < known[1]:
+        now = self._clock()
+        known = self._active.get(key)
+        verified: Verified | None
+        if known is not None and now < known[1]:
             verified = known[0]
+        elif now < (self._refused.get(key) or 0.0):
+            verified = None
         else:
             # Shielded: a client that leaves must not cancel the question that other requests wait for.
-            verified = await asyncio.shield(self._start(key, token))
+            verified = await asyncio.shield(self._start(key, token, client))
         # A cached answer may have outlived its token.
         if verified is None or self._clock() >= verified.expires:
             raise invalid(reason="introspection: not active")
         return verified
 
-    def _start(self, key: bytes, token: bytes) -> asyncio.Task[Verified | None]:
+    def _start(self, key: bytes, token: bytes, client: str) -> asyncio.Task[Verified | None]:
         task = self._in_flight.get(key)
         if task is None:
-            task = self._in_flight[key] = spawn(self._introspect(key, token))
+            task = self._in_flight[key] = spawn(self._introspect(key, token, client))
             task.add_done_callback(lambda done: self._finished(key, done))
         return task
 
@@ -87,7 +101,24 @@ class Introspection:
         if not task.cancelled():
             task.exception()  # marks it as retrieved: all waiting requests may have been cancelled
 
-    async def _introspect(self, key: bytes, token: bytes) -> Verified | None:
+    async def _introspect(self, key: bytes, token: bytes, client: str) -> Verified | None:
+        # A token that was active at its last answer belongs to a user, whatever else comes from the same address.
+        proven = key in self._active
+        turn = await self._shares.enter(client, proven=proven)
+        try:
+            verified = await self._question(token)
+        finally:
+            turn.leave()
+        until = self._clock() + self._ttl
+        if verified is None:
+            self._shares.note_refused(client)
+            self._active.drop(key)
+            self._refused.put(key, until)
+        else:
+            self._active.put(key, (verified, until))
+        return verified
+
+    async def _question(self, token: bytes) -> Verified | None:
         try:
             fetched = await self._post(token)
         except GatewayError as error:
@@ -95,9 +126,7 @@ class Introspection:
         # Anything but 200 is the issuer's trouble or our credentials', and says nothing about the token.
         if fetched.status != _OK:
             raise _unavailable(reason=f"answered {fetched.status}")
-        verified = self._read(fetched.body)
-        self._verdicts.put(key, (verified, self._clock() + self._ttl))
-        return verified
+        return self._read(fetched.body)
 
     def _read(self, body: bytes) -> Verified | None:
         try:
@@ -121,7 +150,10 @@ class Introspection:
         if claims.get("exp") is None:
             claims["exp"] = LATEST  # asked about again after the ttl
         try:
-            return judge(claims, self._rules, now)
+            trust = chosen(self._trusts, claims)
+            if not trust.decided:
+                raise _unavailable(reason=_NOT_DECIDED)
+            return judge(claims, trust.rules, now)
         # The issuer calls it active and the operator's rules refuse it: the operator should know.
         except BadToken as error:
             log.warning("an active token is refused: %s", error.reason)

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from propylon.errors import GatewayError
 from propylon.loop.tasks import in_task, spawn, spawn_forever
+from propylon.proxy.authenticate.discovery import Discovery
 from propylon.proxy.authenticate.keys import KeySet, UnusableKeys, from_jwks
 from propylon.upstream.fetch import Fetched
 from propylon.upstream.ports import Upstream
@@ -85,16 +86,18 @@ class PublishedKeys:
         algorithms: Collection[str],
         *,
         cool_down: float = COOL_DOWN,
-        origin: tuple[str, Collection[str]] | None = None,
+        origin: object = None,
         upstreams: tuple[Upstream, ...] = (),
+        discovery: Discovery | None = None,
         kept: Kept | None = None,
     ) -> None:
-        """`fetch` gets the document. `origin` is its URL with the algorithms: equal for two objects that are alike.
+        """`fetch` gets the document. `origin` is equal for two objects that follow the same set.
 
-        `upstreams` are the upstreams that `fetch` asks, for the owner of their connections. `kept` is what the workers
-        of the gateway share of this source.
+        `upstreams` are the upstreams that `fetch` asks, for the owner of their connections; a `discovery` has its own.
+        `kept` is what the workers of the gateway share of this source.
         """
-        self.upstreams = upstreams
+        self._upstreams = upstreams
+        self.discovery = discovery
         self.origin = origin
         self.keys: KeySet | None = None
         # What the log says while there are no keys.
@@ -132,6 +135,11 @@ class PublishedKeys:
                 task.cancel()
         self._task = self._fetching = None
         self._is_for_unknown = False
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """The upstreams that are asked."""
+        return self._upstreams if self.discovery is None else self.discovery.upstreams
 
     def bind(self, document: bytes) -> None:
         """Use a document that is known already. Raises UnusableKeys if no key of it can be used."""

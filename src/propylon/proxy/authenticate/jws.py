@@ -21,6 +21,7 @@ __all__ = [
     "MAX_TOKEN",
     "BadToken",
     "Jws",
+    "check_type",
     "parse",
     "read_base64url",
     "read_json",
@@ -40,9 +41,24 @@ _WRONG_PART_COUNTS = {
     1: "no signed token: it has no dots",
     5: "an encrypted token (five parts); the gateway has no key to decrypt it",
 }
-# The `typ` of access tokens. RFC 8725, 3.11: other types (logout+jwt, dpop+jwt, secevent+jwt) are signed with the
-# same keys and must not open an API. RFC 9068 has at+jwt; "application/" may be left out (RFC 7515, 4.1.9).
-_TYPES = frozenset({"jwt", "at+jwt"})
+# The `typ` of a token (RFC 7515, 4.1.9). RFC 8725, 3.11: `logout+jwt`, `dpop+jwt`, `secevent+jwt` and whatever else ends in
+# +jwt name a kind of their own, signed with the same keys; RFC 9068 has `at+jwt` for access tokens. Any other plain word
+# says nothing about the kind, but for these: an encrypted token, and the words of `kinds`.
+_ACCESS_TYPE = "at+jwt"
+_PLAIN_TYPE = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_OTHER_TYPES = frozenset(
+    {
+        "jwe",
+        "refresh",
+        "refresh_token",
+        "id",
+        "id_token",
+        "offline",
+        "offline_token",
+        "logout",
+        "logout_token",
+    }
+)
 # Header parameters that change what is verified, or with which key. A key inside the token (`jwk`, `x5c`) is the
 # sender's own and proves nothing (CVE-2018-0114); no issuer needs to send one. A URL (`jku`, `x5u`) would have the
 # gateway fetch whatever the sender likes (SSRF). The thumbprints `x5t` are not refused: identity providers send
@@ -78,10 +94,17 @@ class Jws:
     signed: bytes  # the signing input: header and payload with the dot between, as sent
     signature: bytes
     payload: bytes
+    kind: str | None = (
+        None  # `typ`, in lower case and without "application/"; None if there is none
+    )
 
 
-def parse(token: bytes) -> Jws:
-    """Parse a token. Raises BadToken."""
+def parse(token: bytes, required_type: str | None = "") -> Jws:
+    """Parse a token. Raises BadToken.
+
+    `required_type` is the only `typ` that is accepted; with an empty one, any that does not name another kind of token;
+    with None, the caller calls `check_type` later, or never.
+    """
     # First, since the cost of all that follows grows with the length.
     if len(token) > MAX_TOKEN:
         msg = f"longer than {MAX_TOKEN} bytes"
@@ -95,11 +118,13 @@ def parse(token: bytes) -> Jws:
     if not signature:
         msg = "not signed"
         raise BadToken(msg)
-    algorithm, key_id = _read_header(header)
-    return Jws(algorithm, key_id, token[: token.rindex(b".")], signature, payload)
+    algorithm, key_id, kind = _read_header(header)
+    if required_type is not None:
+        check_type(kind, required_type)
+    return Jws(algorithm, key_id, token[: token.rindex(b".")], signature, payload, kind)
 
 
-def _read_header(text: bytes) -> tuple[str, str | None]:
+def _read_header(text: bytes) -> tuple[str, str | None, str | None]:
     header = read_json(text)
     if not isinstance(header, dict):
         msg = "the header is no JSON object"
@@ -112,14 +137,30 @@ def _read_header(text: bytes) -> tuple[str, str | None]:
     if not isinstance(algorithm, str):
         msg = "the header names no algorithm"
         raise BadToken(msg)
-    _check_type(header.get("typ", "JWT"))
-    return algorithm, read_key_id(header)
+    return algorithm, read_key_id(header), _read_type(header)
 
 
-def _check_type(written: object) -> None:
-    if not isinstance(written, str) or written.lower().removeprefix("application/") not in _TYPES:
+def _read_type(header: Mapping[str, object]) -> str | None:
+    if "typ" not in header:
+        return None
+    written = header["typ"]
+    if not isinstance(written, str):
         msg = "its type (typ) is not that of an access token"
         raise BadToken(msg)
+    # "application/" may be left out, and case does not count (RFC 7515, 4.1.9).
+    return written.lower().removeprefix("application/")
+
+
+def check_type(kind: str | None, required: str) -> None:
+    """Return if a token with this `typ` can be an access token. Raises BadToken; see `parse` for `required`."""
+    usual = kind is None or kind == _ACCESS_TYPE or _is_plain(kind)
+    if not (kind == required if required else usual):
+        msg = "its type (typ) is not that of an access token"
+        raise BadToken(msg)
+
+
+def _is_plain(kind: str) -> bool:
+    return _PLAIN_TYPE.fullmatch(kind) is not None and kind.replace("-", "_") not in _OTHER_TYPES
 
 
 def read_key_id(members: Mapping[str, object]) -> str | None:

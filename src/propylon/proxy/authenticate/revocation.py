@@ -6,14 +6,26 @@ single token, by its id, and all tokens issued before a moment, which is one ent
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from propylon.proxy.authenticate.claims import Verified
+from propylon.proxy.principal import caller_key
 
-__all__ = ["Kind", "Revocation", "Revocations", "of_all", "of_subject", "of_token"]
+__all__ = [
+    "Kind",
+    "Revocation",
+    "Revocations",
+    "caller_value",
+    "of_all",
+    "of_subject",
+    "of_token",
+]
+
+_MAX_VALUE = 512  # characters that a database keeps
 
 
 class Kind(StrEnum):
@@ -21,7 +33,10 @@ class Kind(StrEnum):
 
     ID = "id"  # one token, by its `jti`
     DIGEST = "digest"  # one token that has no `jti`, by its digest
-    SUBJECT = "subject"  # all tokens of a subject that were issued before a moment
+    SUBJECT = (
+        "subject"  # all tokens of a subject, whoever issued them, that were issued before a moment
+    )
+    CALLER = "caller"  # the same, but only those of one issuer
     ALL = "all"  # all tokens that were issued before a moment
 
 
@@ -29,7 +44,7 @@ class Kind(StrEnum):
 class Revocation:
     """Tokens that are revoked.
 
-    `value` is the id, the digest or the subject; empty for all tokens. `moment`, in seconds since 1970, is when a
+    `value` is the id, the digest, the subject or the caller; empty for all tokens. `moment`, in seconds since 1970, is when a
     single token expires (then the entry is no longer needed), or before when the others were issued.
     """
 
@@ -46,9 +61,23 @@ def of_token(verified: Verified, digest: Callable[[], str]) -> Revocation:
     return Revocation(Kind.DIGEST, digest(), verified.expires)
 
 
-def of_subject(subject: str, before: float) -> Revocation:
-    """Return the revocation of all tokens of a subject that were issued before a moment."""
-    return Revocation(Kind.SUBJECT, subject, before)
+def of_subject(subject: str, before: float, issuer: str | None = None) -> Revocation:
+    """Return the revocation of all tokens of a subject that were issued before a moment.
+
+    With an issuer (empty: that of tokens that name none) it is for that issuer's subject alone. Without one it is for the
+    subjects of this name of all issuers.
+    """
+    if issuer is None:
+        return Revocation(Kind.SUBJECT, subject, before)
+    return Revocation(Kind.CALLER, caller_value(subject, issuer), before)
+
+
+def caller_value(subject: str, issuer: str) -> str:
+    """Return the value of a revocation for the pair of subject and issuer."""
+    key = caller_key(subject, issuer)
+    if len(key) <= _MAX_VALUE:
+        return key
+    return "sha256:" + hashlib.sha256(key.encode("utf-8")).hexdigest()
 
 
 def of_all(before: float) -> Revocation:

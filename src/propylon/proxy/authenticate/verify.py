@@ -7,18 +7,23 @@ The cache holds what never changes about a token. Its expiry and its revocation 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.authenticate.cache import Cache
-from propylon.proxy.authenticate.claims import Rules, Verified, judge
-from propylon.proxy.authenticate.jws import MAX_TOKEN, BadToken, parse
+from propylon.proxy.authenticate.claims import Verified, judge, read
+from propylon.proxy.authenticate.jws import MAX_TOKEN, BadToken, Jws, check_type, parse
 from propylon.proxy.authenticate.keys import KeySet, UnknownKey
+from propylon.proxy.authenticate.kinds import is_doubtful
 from propylon.proxy.authenticate.revocation import Revocations
+from propylon.proxy.authenticate.trust import Trust, chosen
 from propylon.proxy.challenge import invalid
 
-__all__ = ["FixedKeys", "Introspector", "KeySource", "Verifier", "digest"]
+__all__ = ["FixedKeys", "Introspector", "Verifier", "digest"]
+
+log = logging.getLogger(__name__)
 
 # Fact: whether a token is signed is decided by its form and by what is configured, never by the token's own `alg`.
 # Fact: only verified tokens are cached. A bad token costs its check each time; remembering it would let a client fill
@@ -30,27 +35,14 @@ _MAX_CACHED = 10_000
 _MAX_CACHED_BYTES = 16 * 1024 * 1024
 
 
-class KeySource(Protocol):
-    """Where the keys come from that verify signatures."""
-
-    @property
-    def keys(self) -> KeySet | None:
-        """The keys now; None before the first fetch."""
-
-    async def renew(self, key_id: str) -> bool:
-        """Look for a newer set, because a token names a key that is not in it; tell whether the key is there now.
-
-        The source bounds how often it looks, and how long the request waits for it.
-        """
-
-
 class Introspector(Protocol):
     """Finds out what an opaque token stands for (RFC 7662)."""
 
-    async def ask(self, token: bytes) -> Verified:
-        """Return what the token stands for.
+    async def ask(self, token: bytes, client: str) -> Verified:
+        """Return what the token stands for; `client` is the address that it came from.
 
-        Raises AuthError for a token that is not active, and ServiceUnavailable if the issuer does not answer.
+        Raises AuthError for a token that is not active, ServiceUnavailable if the issuer does not answer, and
+        RateLimited for a client that brings too many unknown tokens at once.
         """
 
 
@@ -73,7 +65,7 @@ def digest(token: bytes) -> str:
     too, and that anyone can compute: with the whole token hashed, the twin of a revoked token would be accepted.
     """
     try:
-        named = parse(token).signed
+        named = parse(token, None).signed
     except BadToken:
         named = token  # an opaque token
     return "sha256:" + hashlib.sha256(named).hexdigest()
@@ -82,20 +74,19 @@ def digest(token: bytes) -> str:
 class Verifier:
     """Verifies tokens; caches the good ones until they expire."""
 
-    __slots__ = ("_cache", "_clock", "_introspector", "_revocations", "_rules", "_source")
+    __slots__ = ("_cache", "_clock", "_doubted", "_introspector", "_revocations", "_trusts")
 
     def __init__(
         self,
-        source: KeySource | None,
+        trusts: Sequence[Trust],
         introspector: Introspector | None,
-        rules: Rules,
         revocations: Revocations,
         clock: Callable[[], float],
     ) -> None:
-        """`source` has the keys, `introspector` knows opaque tokens; `clock` returns seconds since 1970."""
-        self._source = source
+        """`trusts` have the keys of signed tokens, `introspector` knows opaque tokens; `clock` is the wall clock."""
+        self._trusts = [trust for trust in trusts if trust.source is not None]
         self._introspector = introspector
-        self._rules = rules
+        self._doubted = False
         self._revocations = revocations
         self._clock = clock
         self._cache: Cache[Verified] = Cache(_MAX_CACHED, _MAX_CACHED_BYTES)
@@ -115,8 +106,11 @@ class Verifier:
             raise invalid(reason="revoked")
         return verified
 
-    async def verify(self, token: bytes) -> Verified:
-        """Return what the token says. Raises AuthError or ServiceUnavailable."""
+    async def verify(self, token: bytes, client: str = "") -> Verified:
+        """Return what the token says. Raises AuthError, ServiceUnavailable or RateLimited.
+
+        `client` is the address of the client that sent it: each client has a share of the questions to the issuer.
+        """
         verified = self.cached(token)
         if verified is None:
             if self._is_signed(token):
@@ -125,7 +119,7 @@ class Verifier:
                 # a signature check each time.
                 self._cache.put(token, verified)
             else:
-                verified = await self._introspect(token)
+                verified = await self._introspect(token, client)
             if verified.issued is None:
                 self._revocations.note(verified, lambda: digest(token))
             if self._revocations.revoked(verified, lambda: digest(token)):
@@ -138,34 +132,52 @@ class Verifier:
 
     def _is_signed(self, token: bytes) -> bool:
         # A signed token has two dots. Without keys the issuer is asked about signed tokens, too: many accept both.
-        return self._source is not None and (self._introspector is None or token.count(b".") == 2)
+        return bool(self._trusts) and (self._introspector is None or token.count(b".") == 2)
 
     async def _check_signed(self, token: bytes) -> Verified:
         try:
-            return self._check_with_known_keys(token)
-        # UnknownKey is a BadToken, so it comes first.
-        except UnknownKey as error:
-            if self._source is None or not await self._source.renew(error.key_id):
-                raise invalid(error.reason) from None
+            jws = parse(token, None)
+            trust = self._trusted(jws)
+            try:
+                verified = self._check_with_known_keys(jws, trust)
+            except UnknownKey as error:
+                if trust.source is None or not await trust.source.renew(error.key_id):
+                    raise
+                verified = self._check_with_known_keys(jws, trust)
         except BadToken as error:
             raise invalid(error.reason, expired=error.expired) from None
-        try:
-            return self._check_with_known_keys(token)
-        except BadToken as error:
-            raise invalid(error.reason, expired=error.expired) from None
+        if not self._doubted and not trust.rules.audiences:
+            self._doubt(verified)
+        return verified
 
-    def _check_with_known_keys(self, token: bytes) -> Verified:
-        source = self._source
+    def _check_with_known_keys(self, jws: Jws, trust: Trust) -> Verified:
+        source = trust.source
         # 503 and not 401: the token may be good, and a client that gets a 401 throws it away.
-        if source is None or source.keys is None:
+        if source is None or source.keys is None or not trust.decided:
             msg = "Tokens cannot be verified yet"
             raise ServiceUnavailable(msg, reason="the key set has not been fetched so far")
-        jws = parse(token)
+        check_type(jws.kind, trust.rules.required_type)
         source.keys.verify(jws)
-        return judge(jws.payload, self._rules, self._clock())
+        return judge(jws.payload, trust.rules, self._clock())
 
-    async def _introspect(self, token: bytes) -> Verified:
+    def _trusted(self, jws: Jws) -> Trust:
+        # With one issuer nothing is read before the signature is verified. With several, `iss` has to be: it selects
+        # the keys, and a token that lies about it is not signed with them.
+        if len(self._trusts) == 1:
+            return self._trusts[0]
+        return chosen(self._trusts, read(jws.payload))
+
+    def _doubt(self, verified: Verified) -> None:
+        if is_doubtful(verified.principal.claims):
+            self._doubted = (
+                True  # once is enough: it is about the configuration, not about this token
+            )
+            log.warning(
+                "a token has a nonce, as ID tokens have; set auth.jwt.audience, so that those are refused"
+            )
+
+    async def _introspect(self, token: bytes, client: str) -> Verified:
         # Signed tokens are bounded by `parse`; here the length is checked before the issuer is asked.
         if self._introspector is None or len(token) > MAX_TOKEN:
             raise invalid(reason="no signed token, or too long")
-        return await self._introspector.ask(token)
+        return await self._introspector.ask(token, client)

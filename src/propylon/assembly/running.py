@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from propylon.assembly.accounts import TokenServices
     from propylon.compile.authentication import Authentication
 
-__all__ = ["Components", "Running"]
+__all__ = ["Change", "Components", "Running"]
 
 log = logging.getLogger(__name__)
 

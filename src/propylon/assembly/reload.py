@@ -17,7 +17,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Protocol, TypeVar
 
-from propylon.assembly.running import Running
+from propylon.assembly.running import Change, Running
 from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import GatewayConfig, RouteConfig
 from propylon.config.models.spelling import did_you_mean
@@ -75,6 +75,7 @@ class Reloads:
 
     def now(self) -> None:
         """Reload before this returns."""
+        self._collect()
         if at_once(self._apply(self._read(), self._count)):
             self._tell()
 
@@ -90,12 +91,22 @@ class Reloads:
     async def _soon(self, then: Callable[[], None]) -> None:
         async with self._turn:
             self._asked = False
-            running = self._gateway.running
+            self._collect()
             # Thresholds of the collector and turns of threads are the whole process's: a host's are not ours to set.
-            owned = running is not None and running.owns_process
-            with beside_requests() if owned else nullcontext():
+            with beside_requests() if self._owns_process else nullcontext():
                 await self._reload()
         then()
+
+    @property
+    def _owns_process(self) -> bool:
+        running = self._gateway.running
+        return running is not None and running.owns_process
+
+    def _collect(self) -> None:
+        # For the freeze at the end: what is garbage then stays for ever. Of the old generation there is hardly any,
+        # and to search it takes longer the more clients are connected.
+        if self._owns_process:
+            gc.collect(1)
 
     async def _reload(self) -> None:
         count = self._count
@@ -137,8 +148,6 @@ class Reloads:
             self._gateway.loaded = found
             return True
         freezes = running.owns_process and _changed(running.config, found.config) >= _MANY
-        if freezes:
-            gc.collect()
         _announce(running, found)
         found = with_listeners_of(running.begun, found)
         try:
@@ -147,7 +156,7 @@ class Reloads:
             _say(error.problems)
             self._gateway.record_reload("; ".join(map(str, error.problems)))
             return False
-        old = yield from _parts(running)
+        old = yield from _parts(running, change)
         if self._count != count or self._gateway.running is not running:
             return False  # one that was read later is in force, or the gateway has stopped
         self._count += 1
@@ -161,7 +170,7 @@ class Reloads:
         yield from _let_go(old)
         if freezes:
             # Otherwise the collector would go through the whole new configuration, twice and in vain, and stop all
-            # requests meanwhile. What is garbage by now stays for ever, so it was collected before.
+            # requests meanwhile.
             gc.freeze()
         return True
 
@@ -173,7 +182,7 @@ def _say(problems: Iterable[Problem]) -> None:
 
 def _changed(before: GatewayConfig, after: GatewayConfig) -> int:
     """Count the routes that are new or say something new."""
-    return len(set(map(id, after.routes)) - set(map(id, before.routes)))
+    return sum(1 for _ in _gone(after.routes, before.routes))
 
 
 def _announce(running: Running, loaded: Loaded) -> None:
@@ -181,15 +190,25 @@ def _announce(running: Running, loaded: Loaded) -> None:
         log.warning("reload: %s takes effect with the next start", key)
 
 
-def _parts(running: Running) -> Generator[None, None, list[object]]:
-    """Return the parts of the table and the configuration in force, each before the parts that it holds."""
+def _parts(running: Running, change: Change) -> Generator[None, None, list[object]]:
+    """Return the parts in force that a change does not keep, each before the parts that it holds."""
     parts: list[object] = []
-    config, table = running.config, running.table
-    for part in chain(table.parts(), table.services, config.routes, config.services.values()):
+    old, new = running.config, change.loaded.config
+    for part in chain(
+        running.table.parts(change.compiled.table),
+        _gone(running.table.services, change.compiled.table.services),
+        _gone(old.routes, new.routes),
+        _gone(old.services.values(), new.services.values()),
+    ):
         parts.append(part)
         if len(parts) % _SLICE == 0:
             yield
     return parts
+
+
+def _gone(old: Iterable[object], new: Iterable[object]) -> Iterator[object]:
+    kept_ones = set(map(id, new))
+    return (one for one in old if id(one) not in kept_ones)
 
 
 def _let_go(parts: list[object]) -> Iterator[None]:

@@ -60,7 +60,7 @@ from propylon.wire.request import FieldsMemory
 if TYPE_CHECKING:
     from propylon.compile.authentication import Authentication
 
-__all__ = ["Components", "Running"]
+__all__ = ["Change", "Components", "Running"]
 
 log = logging.getLogger(__name__)
 

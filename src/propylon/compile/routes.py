@@ -119,6 +119,7 @@ class _Compiler:
         self._authorize: dict[tuple[tuple[str, ...], tuple[str, ...]], Authorize] = {}
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
         self._hiding: dict[str, Callable[[bytes], bytes] | None] = {}
+        self._methods: dict[tuple[str, ...], frozenset[str]] = {}
 
     @property
     def basis(self) -> tuple[object, ...]:
@@ -149,7 +150,7 @@ class _Compiler:
         """Yield a route for each host."""
         template = self._template(written, service)
         segments = _segments(written.path, exact=written.exact)
-        methods = frozenset(written.methods) or None
+        methods = self._methods_of(written)
         for host in written.hosts or (None,):
             yield template(
                 pattern=Pattern(
@@ -192,6 +193,10 @@ class _Compiler:
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
         policies = self._parts.policies.get(written.name or written.path)
         return None if policies is None else policies(timeouts.total)
+
+    def _methods_of(self, written: RouteConfig) -> frozenset[str] | None:
+        methods = written.methods
+        return self._methods.setdefault(methods, frozenset(methods)) if methods else None
 
     def _authorization(self, written: RouteConfig) -> Authorize:
         key = (written.scopes, written.roles)

@@ -22,10 +22,10 @@ _SLICE = 0.001
 # How long a thread keeps the interpreter while the loop waits for it. A request waits up to four times: it is read,
 # sent on, answered and handed back. With Python's own 5 ms that is 20 ms.
 _SWITCH = 0.0005
-# New objects before the young ones are searched for garbage: half a millisecond's search. By default it is after 700,
-# and every hundredth time all objects are searched, new and old, which takes longer the more have been made.
-_YOUNG = 5_000
-_NEVER = 1_000_000
+# What is new is searched for garbage after this many objects, and what has been searched once, after this many times
+# that: half a millisecond's and two milliseconds' work. All objects are never searched meanwhile: that takes longer the
+# more there are, and by default it would happen several times over, for nothing but a configuration that is growing.
+_YOUNG, _MIDDLE, _OLD = 2_000, 4, 1_000_000
 
 
 def at_once(work: Generator[None, None, T]) -> T:
@@ -59,7 +59,7 @@ def beside_requests() -> Iterator[None]:
     """
     switch, threshold = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(min(switch, _SWITCH))
-    gc.set_threshold(_YOUNG, _NEVER, _NEVER)
+    gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
     try:
         yield
     finally:

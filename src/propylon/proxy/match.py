@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
 from propylon.errors import InvalidRequest, MethodNotAllowed, NotFound
-from propylon.proxy.route import Pattern, Route
+from propylon.proxy.route import Route
+from propylon.proxy.tree import Tree, folds
 from propylon.services.service import Service
 from propylon.wire.message import Request, Response
 from propylon.wire.target import careless, is_plain
 
 __all__ = ["Answers", "Leaf", "Table"]
 
-
 _ORDINARY_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Routes that are compiled, planted or let go of before the loop gets a turn: a tenth of a millisecond.
-_SLICE = 32
 
 
 class Leaf:
@@ -71,111 +68,8 @@ def _allow(methods: frozenset[str], *, everything: bool) -> bytes:
     return ", ".join(sorted(allowed | _ORDINARY_METHODS if everything else allowed)).encode()
 
 
-# Of all nodes that have nothing below them, most of a large tree.
-_NOTHING: dict[bytes, _Node] = {}
-
-
-@dataclass(slots=True, eq=False)
-class _Node:
-    """A place in the tree of segments."""
-
-    literal: dict[bytes, _Node] = field(default_factory=lambda: _NOTHING)
-    wildcard: _Node | None = None
-    exact: tuple[Leaf, ...] = ()
-    prefix: tuple[Leaf, ...] = ()
-
-    def walk(self, segments: list[bytes]) -> tuple[Leaf, ...]:
-        """Return what `find` returns; a step a segment as long as no wildcard stands in the way."""
-        node = self
-        deepest = self.prefix
-        depth = 1
-        for segment in segments[1:]:
-            if node.wildcard is not None:
-                return node.find(segments, depth) or deepest
-            child = node.literal.get(segment)
-            if child is None:
-                return deepest
-            node = child
-            depth += 1
-            if node.prefix:
-                deepest = node.prefix
-        return node.exact or deepest
-
-    def grow(self, segments: Iterable[bytes | None]) -> _Node:
-        """Return the node at the end of the segments, which exists from now on."""
-        node = self
-        for segment in segments:
-            if segment is None:
-                node.wildcard = node = node.wildcard or _Node()
-                continue
-            if (child := node.literal.get(segment)) is None:
-                if node.literal is _NOTHING:
-                    node.literal = {}
-                child = node.literal[segment] = _Node()
-            node = child
-        return node
-
-    def find(self, segments: list[bytes], depth: int) -> tuple[Leaf, ...]:
-        """Return the leaves of the most specific place for the segments from `depth` on."""
-        if depth == len(segments):
-            return self.exact or self.prefix
-        segment = segments[depth]
-        node = self.literal.get(segment)
-        if node is not None and (found := node.find(segments, depth + 1)):
-            return found
-        if (
-            self.wildcard is not None
-            and segment
-            and (found := self.wildcard.find(segments, depth + 1))
-        ):
-            return found
-        return self.prefix
-
-    def put(self, leaf: Leaf, *, exact: bool) -> None:
-        """Put the leaf at this node."""
-        if exact:
-            self.exact = (*self.exact, leaf)
-        else:
-            self.prefix = (*self.prefix, leaf)
-
-    def below(self) -> Iterator[_Node]:
-        """Yield the nodes one segment below this one."""
-        yield from self.literal.values()
-        if self.wildcard is not None:
-            yield self.wildcard
-
-
-class _Tree:
-    """The nodes of one host: by segments as written, and as a careless reader folds them."""
-
-    __slots__ = ("folded", "sent")
-
-    def __init__(self) -> None:
-        # Most segments are folded into themselves: as long as all are, one tree is both.
-        self.sent = self.folded = _Node()
-
-    def add(self, pattern: Pattern, leaf: Leaf) -> None:
-        """Plant the leaf in both trees."""
-        self.sent.grow(pattern.segments).put(leaf, exact=pattern.exact)
-        if self.folded is not self.sent:
-            self.folded.grow(_folded(pattern)).put(leaf, exact=pattern.exact)
-
-    def part(self) -> None:
-        """Make a second tree for folded segments; before the first leaf is added."""
-        if self.folded is self.sent:
-            self.folded = _Node()
-
-
-def _folded(pattern: Pattern) -> Iterator[bytes | None]:
-    for segment in pattern.segments:
-        yield segment if segment is None else careless(b"/" + segment)[1:]
-
-
-def _folds(pattern: Pattern) -> bool:
-    """Return whether a careless reader would read one of the segments otherwise than it is written."""
-    return not is_plain(b"/" + b"/".join([segment or b"-" for segment in pattern.segments]))
-
-
+# Routes that are planted before the loop gets a turn: a tenth of a millisecond.
+_SLICE = 32
 # Paths whose place is remembered: a megabyte at the most.
 _REMEMBERED = 4096
 _REMEMBERED_SIZE = 256
@@ -194,7 +88,9 @@ class Answers(Protocol):
         """Answer a preflight; `allow` are the methods of the routes on that path."""
 
 
+# Host, segments, and whether nothing below is meant.
 _Place = tuple[bytes | None, tuple[bytes | None, ...], bool]
+_Planted = tuple[bytes | None, Leaf]
 
 
 class Table:
@@ -210,14 +106,10 @@ class Table:
         self.routes = tuple(routes)
         self.services = tuple(services)
         self.cors = cors
-        self._hosts: dict[bytes, _Tree] = {}
-        self._below: dict[bytes, _Tree] = {}  # `*.example.com`, by `example.com`
-        self._anywhere = _Tree()
-        self._leaves: dict[_Place, Leaf] = {}
         self._known: dict[bytes, Leaf] = {}  # by path; bounded
+        self._leaves: dict[_Place, Leaf] = {}
         for _ in self._plant(None):
             pass
-        self._hostless = not self._hosts and not self._below
 
     @classmethod
     def slowly(
@@ -227,67 +119,99 @@ class Table:
         cors: Answers | None,
         before: Table | None = None,
     ) -> Generator[None, None, Table]:
-        """Make the same table in slices; reuse the leaves of `before` that have not changed."""
+        """Make the same table in slices; share with `before` what has not changed."""
         table = cls((), services, cors)
         table.routes = tuple(routes)
         if before is not None and _same(table.routes, before.routes):
             table._take_over(before)
-            return table
-        yield from table._plant(before)
-        table._hostless = not table._hosts and not table._below
+        else:
+            yield from table._plant(before)
         return table
 
     def _take_over(self, before: Table) -> None:
-        """Take the trees of `before`, and its remembered paths: all routes are the same."""
-        self._hosts, self._below, self._anywhere = before._hosts, before._below, before._anywhere
-        self._leaves, self._known, self._hostless = before._leaves, before._known, before._hostless
+        """Take the trees of another table, and its remembered paths: all routes are the same."""
+        self._known, self._leaves = before._known, before._leaves
+        self._stand(before.trees)
 
     def _plant(self, before: Table | None) -> Iterator[None]:
-        places: dict[_Place, list[Route]] = {}
-        for at, route in enumerate(self.routes):
-            pattern = route.pattern
-            place = (pattern.host, pattern.segments, pattern.exact)
-            if (alike := places.get(place)) is None:
-                places[place] = [route]
-                if _folds(pattern):
-                    self._tree(pattern.host).part()
-            else:
-                alike.append(route)
-            if at % _SLICE == 0:
-                yield
-        for at, (place, group) in enumerate(places.items()):
+        added: list[_Planted] = []
+        groups = yield from self._groups()
+        for at, (place, group) in enumerate(groups.items()):
             leaf = None if before is None else before.leaf(place)
             if leaf is None or not leaf.holds(group):
                 leaf = Leaf(group)
+                added.append((place[0], leaf))
             self._leaves[place] = leaf
-            self._tree(place[0]).add(group[0].pattern, leaf)
             if at % _SLICE == 0:
                 yield
+        removed = [] if before is None else list(before.missing_in(self))
+        if before is None or self._is_unlike(before, added, removed):
+            everything = [(place[0], leaf) for place, leaf in self._leaves.items()]
+            yield from self._grow({}, everything, [])
+        else:
+            yield from self._grow(dict(before.trees), added, removed)
+
+    def _groups(self) -> Generator[None, None, dict[_Place, list[Route]]]:
+        groups: dict[_Place, list[Route]] = {}
+        for at, route in enumerate(self.routes):
+            pattern = route.pattern
+            groups.setdefault((pattern.host, pattern.segments, pattern.exact), []).append(route)
+            if at % _SLICE == 0:
+                yield
+        return groups
+
+    def _is_unlike(self, before: Table, added: list[_Planted], removed: list[_Planted]) -> bool:
+        """Return whether new trees are less work, or the old ones lack the folded half that a new route needs."""
+        if len(added) + len(removed) > len(self._leaves) // 2:
+            return True
+        lacking = (host for host, leaf in added if folds(leaf.routes[0].pattern))
+        return any(host in before.trees and not before.trees[host].is_parted for host in lacking)
+
+    def _grow(
+        self, trees: dict[bytes | None, Tree[Leaf]], added: list[_Planted], removed: list[_Planted]
+    ) -> Iterator[None]:
+        """Grow trees out of those that stand before; they are not changed."""
+        parted = {host for host, leaf in added if folds(leaf.routes[0].pattern)}
+        own: dict[bytes | None, Tree[Leaf]] = {}
+        for planted, leave in ((removed, True), (added, False)):
+            for at, (host, leaf) in enumerate(planted):
+                if (tree := own.get(host)) is None:
+                    tree = own[host] = trees[host] = Tree(trees.get(host), parted=host in parted)
+                change = tree.remove if leave else tree.add
+                change(leaf, leaf.routes[0].pattern)
+                if at % _SLICE == 0:
+                    yield
+        self._stand({host: tree for host, tree in trees.items() if not tree.sent.is_bare})
+
+    def _stand(self, trees: dict[bytes | None, Tree[Leaf]]) -> None:
+        self.trees = trees  # by host, as it is written
+        self._anywhere = trees.get(None) or Tree()
+        hosts = {host: tree for host, tree in trees.items() if host is not None}
+        self._hosts = {host: tree for host, tree in hosts.items() if not host.startswith(b"*.")}
+        # `*.example.com`, by `example.com`.
+        self._below = {host[2:]: tree for host, tree in hosts.items() if host.startswith(b"*.")}
+        self._hostless = not hosts
 
     def leaf(self, place: _Place) -> Leaf | None:
         """Return the leaf at a place."""
         return self._leaves.get(place)
 
-    def parts(self) -> Iterator[object]:
-        """Yield the parts of the table, each before the parts that it holds, so that they can be dropped in slices."""
-        nodes = [
-            node
-            for tree in (*self._hosts.values(), *self._below.values(), self._anywhere)
-            for node in dict.fromkeys((tree.sent, tree.folded))
-        ]
-        while nodes:
-            node = nodes.pop()
-            yield node
-            nodes.extend(node.below())
-        yield from self._leaves.values()
-        yield from self.routes
+    def missing_in(self, after: Table) -> Iterator[_Planted]:
+        """Yield the leaves that another table has not, with their hosts."""
+        for place, leaf in self._leaves.items():
+            if after.leaf(place) is not leaf:
+                yield place[0], leaf
 
-    def _tree(self, host: bytes | None) -> _Tree:
-        if host is None:
-            return self._anywhere
-        if host.startswith(b"*."):
-            return self._below.setdefault(host[2:], _Tree())
-        return self._hosts.setdefault(host, _Tree())
+    def parts(self, after: Table) -> Iterator[object]:
+        """Yield what a later table does not share, each part before those that it holds, to be dropped in slices."""
+        for host, tree in self.trees.items():
+            yield from tree.without(after.trees.get(host))
+        for _, leaf in self.missing_in(after):
+            yield leaf
+        kept = set(map(id, after.routes))
+        for route in self.routes:
+            if id(route) not in kept:
+                yield route
 
     def match(self, request: Request) -> Route:
         """Return the route for the request.
@@ -350,7 +274,7 @@ class Table:
         msg = "The path can be read as one of another route"
         raise InvalidRequest(msg)
 
-    def _trees(self, authority: bytes) -> list[_Tree]:
+    def _trees(self, authority: bytes) -> list[Tree[Leaf]]:
         """Return the trees that speak for the host, the most specific one first."""
         trees = []
         if (own := self._hosts.get(authority)) is not None:

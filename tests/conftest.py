@@ -229,7 +229,8 @@ def kept(
 ) -> Iterator[guarded_by.Kept]:
     """The guarded gateways of both edges, for as long as the session lasts."""
     config = guarded_by.configuration(guarded_upstreams, user_database)
-    running = guarded_by.Kept(EDGES, tmp_path_factory.mktemp("guarded"), config)
+    folder = tmp_path_factory.mktemp("guarded")
+    running = guarded_by.Kept(EDGES, folder, config, first=guarded_by.FIRST)
     yield running
     running.close()
 
@@ -266,7 +267,8 @@ def kept_loose(
 ) -> Iterator[guarded_by.Kept]:
     """The loose gateways of both edges: introspection, a trusted proxy, CORS for all, debug."""
     config = guarded_by.loose_configuration(guarded_upstreams, user_database, issuer)
-    running = guarded_by.Kept(EDGES, tmp_path_factory.mktemp("loose"), config)
+    folder = tmp_path_factory.mktemp("loose")
+    running = guarded_by.Kept(EDGES, folder, config, first=guarded_by.FIRST)
     yield running
     running.close()
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,9 +13,8 @@ import pytest
 import yaml
 
 from tests.cli.test_run import children, is_alive, until
-from tests.support import gateway as starting
 from tests.support.client import Ended, RawClient, ask, request
-from tests.support.gateway import Config, Gateway, command
+from tests.support.gateway import Config, Gateway
 from tests.support.upstream import Arrived, Peer, Upstream
 
 STOPPING = "stopping: unready from now on"
@@ -26,7 +24,7 @@ class Start(Protocol):
     """Start a gateway."""
 
     def __call__(self, config: Config, *, app: str = "", patience: str = "") -> Gateway:
-        """Return it as soon as it answers; `patience` is what its supervisor is told of time."""
+        """Return it as soon as it answers; `patience` changes the constants of its supervisor."""
 
 
 @pytest.fixture
@@ -35,15 +33,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Gateway] = []
 
     def run(config: Config, *, app: str = "", patience: str = "") -> Gateway:
-        code = f"import propylon.process.supervisor as s; {patience}; import propylon.cli.main as c; c.main()"
-
-        def shortened(*of: Any) -> list[str]:
-            return [sys.executable, "-c", code, *command(*of)[3:]]
-
-        with pytest.MonkeyPatch.context() as patch:
-            if patience:
-                patch.setattr(starting, "command", shortened)
-            started.append(Gateway("fast", config, tmp_path, app=app))
+        first = f"import propylon.process.supervisor as s; {patience}" if patience else ""
+        started.append(Gateway("fast", config, tmp_path, app=app, first=first))
         started[-1].wait_ready()
         return started[-1]
 

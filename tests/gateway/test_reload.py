@@ -17,10 +17,9 @@ import yaml
 from propylon import Gateway as Propylon
 from tests.cli.test_run import certificate
 from tests.gateway.test_policies import InProcess
-from tests.support import gateway as starting
 from tests.support.answers import plain
 from tests.support.client import Answer, RawClient, ask, chunked, request
-from tests.support.gateway import Config, Gateway, command
+from tests.support.gateway import Config, Gateway
 from tests.support.tokens import OTHER_SECRET, SECRET, bearer, mint
 from tests.support.upstream import Arrived, Peer, Upstream
 
@@ -555,9 +554,7 @@ class Start:
     def __call__(self, config: Config, folder: Path, *more: str, app: str = "") -> Live:
         """Start one there; it need not answer yet."""
         (folder / ".env").write_text(f"GATE_SECRET={SECRET}\n")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(starting, "command", lambda *of: [*command(*of), *more])
-            self._started.append(Gateway("fast", config, folder, app=app))
+        self._started.append(Gateway("fast", config, folder, app=app, more=more))
         return Live(self._started[-1], self._upstreams)
 
     def close(self) -> None:

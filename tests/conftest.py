@@ -5,14 +5,12 @@ import logging
 import os
 import sys
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.gateway.published_keys import SCENARIOS, run
 from tests.support import guarded as guarded_by
 from tests.support.client import RawClient
 from tests.support.examples import FEW, FULL
@@ -196,13 +194,6 @@ def client(gateway: Gateway) -> Iterator[RawClient]:
         yield connected
 
 
-@pytest.fixture
-def hurried(impatient: Gateway) -> Iterator[RawClient]:
-    """A connection to the impatient gateway."""
-    with RawClient(impatient.port) as connected:
-        yield connected
-
-
 @pytest.fixture(scope="session")
 def user_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the users of the guarded gateways are kept, once somebody adds them."""
@@ -277,15 +268,3 @@ def kept_loose(
 def loose(edge: str, kept_loose: guarded_by.Kept) -> Gateway:
     """The loose gateway on the edge in turn, the same for all modules."""
     return kept_loose.at(edge)
-
-
-@pytest.fixture(scope="module")
-def scenarios(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[tuple[str, str], Future[None]]]:
-    """All scenarios of published keys, at the same time: mostly they wait."""
-    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
-        yield {
-            (edge, name): pool.submit(run, edge, name, tmp_path_factory.mktemp(name))
-            for edge, name in SCENARIOS
-        }

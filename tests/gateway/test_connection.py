@@ -6,11 +6,11 @@ import pytest
 
 from tests.support import answers
 from tests.support.attack import MARK, NEXT
-from tests.support.client import Ended, RawClient, chunked, post_chunked, request
+from tests.support.client import RawClient, chunked, post_chunked, request
 from tests.support.excused import excused
 from tests.support.gateway import Gateway
-from tests.support.topology import BODY, HEADER, PATIENT, SMALL_BODY, Upstreams
-from tests.support.upstream import Arrived, Peer, Upstream
+from tests.support.topology import PATIENT, SMALL_BODY, Upstreams
+from tests.support.upstream import Upstream
 
 WELL_FORMED = {
     "get": request(target="/up/x"),
@@ -258,53 +258,6 @@ def test_lingering_ends(gateway: Gateway, up: Upstream) -> None:
         assert client.broken or excused(gateway.edge, "linger")
 
 
-def test_silent_client_gets_408(impatient: Gateway, up: Upstream, hurried: RawClient) -> None:
-    """A head that does not end in time is 408 and the end."""
-    if excused(impatient.edge, "header-time"):
-        return
-    started = time.monotonic()
-    hurried.send(b"GET /up/x HTTP/1.1\r\nHost: gw.test\r\n")
-    answer = hurried.read()
-    assert (answer.status, answer.json()["error"]["code"]) == (408, "REQUEST_TIMEOUT")
-    assert time.monotonic() - started >= HEADER * 0.8
-    assert hurried.is_closed()
-
-
-def test_trickling_head_gets_408(impatient: Gateway, up: Upstream, hurried: RawClient) -> None:
-    """A byte now and then does not extend the time for a head: the limit is for all of it."""
-    if excused(impatient.edge, "header-time"):
-        return
-    head = request(headers=[("X-Slow", "v" * 200)])
-    hurried.trickle(head[:60], 1, pause=HEADER / 50)
-    answer = hurried.read()
-    assert answer.status == 408
-    assert not up.raw
-
-
-def test_silence_in_a_body_is_408(up: Upstream, hurried: RawClient) -> None:
-    """A body that stops coming is 408, and the upstream never sees it as whole."""
-    hurried.send(request("POST", "/big/s", [("Content-Length", "10")]) + b"12345")
-    assert hurried.read().status == 408
-    assert hurried.is_closed()
-    assert all(not arrived.complete for arrived in up.requests)
-
-
-def test_slow_body_that_progresses_is_served(up: Upstream, hurried: RawClient) -> None:
-    """A body may take longer than its silence limit in all, as long as something comes."""
-    body = b"x" * 8
-    hurried.send(request("POST", "/big/p", [("Content-Length", "8")]))
-    hurried.trickle(body, 1, pause=BODY / 6)
-    assert hurried.read().status == 200
-    assert bytes(up.last.body) == body
-
-
-def test_head_of_the_next_request_may_come_later(up: Upstream, hurried: RawClient) -> None:
-    """Between requests the idle time applies, not that of a head."""
-    assert hurried.send(request()).read().status == 200
-    time.sleep(HEADER + 0.3)
-    assert hurried.send(request()).read().status == 200
-
-
 def test_connection_limit_of_nothing_sent(gateway: Gateway, up: Upstream) -> None:
     """Connections that say nothing and go leave no trace and harm nobody."""
     for _ in range(50):
@@ -313,22 +266,3 @@ def test_connection_limit_of_nothing_sent(gateway: Gateway, up: Upstream) -> Non
         RawClient(gateway.port).reset()
     with RawClient(gateway.port) as client:
         assert client.send(request()).read().status == 200
-
-
-def test_upload_is_paced_by_a_slow_upstream(
-    impatient: Gateway, up: Upstream, hurried: RawClient
-) -> None:
-    """An upstream that reads slowly gets everything, though that takes longer than a silence may."""
-
-    def slowly(peer: Peer, arrived: Arrived) -> None:
-        peer.pause(BODY + 0.3)
-        peer.read_body(arrived)
-        answers.plain(body=b"done")(peer, arrived)
-
-    up.on("/big/slow", slowly)
-    hurried.send(request("POST", "/big/slow", body=b"x" * 8_000_000))
-    try:
-        answer = hurried.read()
-    except Ended as error:
-        raise AssertionError(f"{error}: {impatient.said()[-500:]}") from None
-    assert (answer.status, up.last.length) == (200, 8_000_000)

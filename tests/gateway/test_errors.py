@@ -8,7 +8,7 @@ import pytest
 from tests.support import answers
 from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import Gateway
-from tests.support.topology import CONNECT, LATE, PATIENT, SMALL_BODY, Upstreams
+from tests.support.topology import CONNECT, HASTE, LATE, PATIENT, SMALL_BODY, Upstreams
 from tests.support.upstream import Upstream
 
 Case = tuple[str, str, int, str]
@@ -117,7 +117,7 @@ def test_closed_port_is_502_at_once(gateway: Gateway, up: Upstream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "limit"), [("/hasty", 0.3), ("/late", LATE), ("/silence", CONNECT)]
+    ("target", "limit"), [("/hasty", HASTE), ("/late", LATE), ("/silence", CONNECT)]
 )
 def test_timeout_is_504_in_time(gateway: Gateway, up: Upstream, target: str, limit: float) -> None:
     """An upstream that says nothing is 504 after the route's timeout, not after any other."""

@@ -21,7 +21,7 @@ from tests.support.gateway import Config, Gateway
 from tests.support.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from tests.support.secrecy import SECRECY
 from tests.support.tokens import SECRET
-from tests.support.topology import PATIENT, SMALL_BODY, Upstreams
+from tests.support.topology import HASTE, PATIENT, SMALL_BODY, Upstreams
 
 # Pages that may read the answers; everybody else's may not.
 SHOP, OFFICE, LOCAL = "https://shop.example", "https://office.example:8443", "http://localhost:3000"
@@ -91,7 +91,7 @@ ROUTES: list[dict[str, Any]] = [
     {"path": "/nohost", "service": "nohost", "auth": "none"},
     {"path": "/empty", "service": "empty", "auth": "none"},
     {"path": "/hasty", "service": "main", "auth": "none",
-     "timeouts": {"first_byte": 0.3, "total": 0.3}},
+     "timeouts": {"first_byte": HASTE, "total": HASTE}},
     # How much is told.
     {"path": "/privacy", "service": "main", "auth": "none"},
     {"path": "/privacy/known", "service": "main"},

@@ -27,9 +27,11 @@ def test_request_in_pieces_is_the_same_request(
 ) -> None:
     """However the bytes of a request are cut, the upstream gets the same."""
     client.trickle(WELL_FORMED[name], size)
-    assert client.read().status == 200
-    assert bytes(up.last.body) == (b"hello" if name in ("post", "chunked") else b"")
-    assert up.last.target == b"/x"
+    answer = client.read()
+    assert answer.status == 200
+    arrived = up.of(answer)
+    assert bytes(arrived.body) == (b"hello" if name in ("post", "chunked") else b"")
+    assert arrived.target == b"/x"
 
 
 @pytest.mark.parametrize("name", WELL_FORMED)
@@ -144,7 +146,7 @@ def test_expect_continue_is_answered_before_the_body(
     client.send(head)
     assert client._head().status == 100
     answer = client.send(b"hello").read()
-    assert (answer.status, bytes(up.last.body)) == (200, b"hello")
+    assert (answer.status, bytes(up.of(answer).body)) == (200, b"hello")
     assert client.send(request()).read().status == 200
 
 
@@ -169,7 +171,7 @@ def test_expect_with_the_body_already_there(
 ) -> None:
     """A client that does not wait after all is served all the same."""
     answer = client.send(request("POST", "/up/x", [("Expect", "100-continue")], b"hello")).read()
-    assert (answer.status, bytes(up.last.body)) == (200, b"hello")
+    assert (answer.status, bytes(up.of(answer).body)) == (200, b"hello")
     assert client.send(request()).read().status == 200
 
 
@@ -227,12 +229,12 @@ def test_client_that_leaves_in_mid_upload_never_completes_it(
     gateway: Gateway, up: Upstream, client: RawClient
 ) -> None:
     """Half an upload is never passed on as a whole one."""
-    client.send(request("POST", "/up/x", [("Content-Length", "100")]) + b"x" * 50)
-    assert up.wait(lambda: up.requests and up.last.length == 50)
+    client.send(request("POST", "/up/half", [("Content-Length", "100")]) + b"x" * 50)
+    half = up.arrived("/half")
+    assert up.wait(lambda: half.length == 50)
     client.reset()
-    number = up.last.connection
-    assert up.wait(lambda: number not in {peer.number for peer in up._peers})
-    assert not up.last.complete
+    assert up.wait(lambda: half.connection not in {peer.number for peer in up._peers})
+    assert not half.complete
 
 
 def test_early_refusal_is_not_lost_to_a_reset(gateway: Gateway, up: Upstream) -> None:

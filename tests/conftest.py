@@ -4,7 +4,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -41,27 +41,28 @@ settings.load_profile("propylon")
 
 # What takes longest begins first, or one worker would have it alone at the end.
 _LONG = (
-    "tests/gateway/test_published_keys.py",
-    "tests/gateway/test_breaker.py",
-    "tests/gateway/test_reload.py",
-    "tests/gateway/test_drain.py",
-    "tests/gateway/test_retries.py",
-    "tests/gateway/test_circuits.py",
-    "tests/cli/test_run.py",
     "tests/gateway/test_regressions.py",
-    "tests/gateway/test_registry.py",
-    "tests/gateway/test_process.py",
-    "tests/cli/test_demo.py",
-    "tests/gateway/test_connection.py",
+    "tests/gateway/test_breaker.py",
     "tests/gateway/test_health_probes.py",
+    "tests/gateway/test_circuits.py",
+    "tests/gateway/test_published_keys.py",
+    "tests/gateway/test_drain.py",
+    "tests/gateway/test_process.py",
+    "tests/gateway/test_pool.py",
+    "tests/gateway/test_bodies.py",
+    "tests/gateway/retries/test_time.py",
+    "tests/gateway/test_errors.py",
+    "tests/cli/test_demo.py",
+    "tests/gateway/test_patience.py",
 )
+_WAITING = ("tests/gateway/", "tests/cli/", "tests/smuggling/")
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """One more than there are cores: a worker often waits for a gateway, or for time to pass."""
+    """Two more than there are cores: a worker often waits for a gateway, or for time to pass."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+    return 2 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,17 +77,24 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files with processes and pauses of their own before those that only compute."""
-    items.sort(key=_turn)
+    """Put files that wait and files that compute by turns, so that no core is idle, or wanted by all."""
+    turns = _turns(dict.fromkeys(_file(item) for item in items))
+    items.sort(key=lambda item: turns[_file(item)])
 
 
-def _turn(item: pytest.Item) -> tuple[int, int]:
-    file = item.nodeid.partition("::")[0]
-    if file in _LONG:
-        return 0, _LONG.index(file)
-    return (
-        (1, 0) if file.startswith(("tests/gateway/", "tests/cli/", "tests/smuggling/")) else (2, 0)
-    )
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
+def _turns(files: Iterable[str]) -> dict[str, float]:
+    """Where each file stands: the longest first, and those that compute spread evenly among the others."""
+    rank = {file: number for number, file in enumerate(_LONG)}
+    ordered = sorted(files, key=lambda file: rank.get(file, len(rank)))
+    waiting = [file for file in ordered if file.startswith(_WAITING)]
+    computing = [file for file in ordered if not file.startswith(_WAITING)]
+    step = len(waiting) / max(1, len(computing))
+    turns = {file: float(number) for number, file in enumerate(waiting)}
+    return turns | {file: (number + 0.5) * step for number, file in enumerate(computing)}
 
 
 class Start(Protocol):

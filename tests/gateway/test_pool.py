@@ -156,7 +156,7 @@ def test_dripping_head_ends_by_the_total(gateway: Gateway, up: Upstream) -> None
     up.on("/curt", answers.endless(b"x", b"HTTP/1.1 200 OK\r\nX-A: ", pause=0.05))
     started = time.monotonic()
     assert ask(gateway.port, target="/curt").status == 504
-    assert CURT * 0.9 < time.monotonic() - started < PATIENT["total"] * 0.8
+    assert CURT * 0.6 < time.monotonic() - started < PATIENT["total"] * 0.8
 
 
 def test_body_longer_than_the_timeouts_is_not_cut(gateway: Gateway, up: Upstream) -> None:

@@ -114,6 +114,7 @@ class Gateway:
         env = environment(self.file)
         self.process: Forked | subprocess.Popen[bytes]
         if fresh:
+            assert not files, "the limit is what the zygote sets"
             self.process = _started(args, folder, env, self.log)
         else:
             self.process = ZYGOTE.start(args, cwd=folder, env=env, stdout=self.log, files=files)

@@ -33,7 +33,7 @@ format: $(STAMP) ## put the style right where a program can
 bench: $(STAMP) ## Propylon beside the gateways that this machine has; prints a table of ratios
 	@$(BIN)/python bench/run.py $(ARGS)
 
-docs: $(STAMP) ## write docs/reference anew from the code
+docs: $(STAMP) ## write docs/reference and propylon.schema.json anew from the code
 	@$(BIN)/python docs/generate.py
 
 # The stamp is as new as the last complete install; an install that failed leaves none, and the next `make` starts over.

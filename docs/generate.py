@@ -1,4 +1,4 @@
-"""Write docs/reference from the code: every key of the file, every command. Draw the diagram of the breaker's states."""
+"""Write docs/reference and the schema from the code: every key, every command. Draw the diagram of the breaker's states."""
 
 import importlib
 import os
@@ -11,6 +11,7 @@ from typing import Any
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 RESILIENCE = REFERENCE.parent / "topics" / "resilience.md"
+SCHEMA = REFERENCE.parents[1] / "propylon.schema.json"
 NOTE = "<!-- Written by `make docs` from the code. Change the code, not this page. -->"
 COMMANDS = (
     *("run", "check", "routes", "explain", "init", "schema", "demo", "token", "user"),
@@ -21,7 +22,7 @@ Schema = dict[str, Any]
 
 
 def main() -> int:
-    """Write both pages, and the diagram in a third; print their paths."""
+    """Write both pages, the diagram in a third, and the schema; print their paths."""
     REFERENCE.mkdir(exist_ok=True)
     for name, text in (("configuration", configuration()), ("commands", commands())):
         page = REFERENCE / f"{name}.md"
@@ -29,6 +30,9 @@ def main() -> int:
         print(page)
     RESILIENCE.write_text(with_states(RESILIENCE.read_text(encoding="utf-8")), encoding="utf-8")
     print(RESILIENCE)
+    models = importlib.import_module("propylon.config.models.json_schema")
+    SCHEMA.write_text(models.json_schema_text(), encoding="utf-8")
+    print(SCHEMA)
     return 0
 
 

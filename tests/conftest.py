@@ -3,15 +3,13 @@
 import gc
 import os
 import sys
-from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.gateway.published_keys import SCENARIOS, run
 from tests.support import guarded as guarded_by
 from tests.support.client import RawClient
 from tests.support.examples import FEW, FULL
@@ -42,27 +40,28 @@ settings.load_profile("propylon")
 
 # What takes longest begins first, or one worker would have it alone at the end.
 _LONG = (
-    "tests/gateway/test_published_keys.py",
-    "tests/gateway/test_breaker.py",
-    "tests/gateway/test_reload.py",
-    "tests/gateway/test_drain.py",
-    "tests/gateway/test_retries.py",
-    "tests/gateway/test_circuits.py",
-    "tests/cli/test_run.py",
     "tests/gateway/test_regressions.py",
-    "tests/gateway/test_registry.py",
-    "tests/gateway/test_process.py",
-    "tests/cli/test_demo.py",
-    "tests/gateway/test_connection.py",
+    "tests/gateway/test_breaker.py",
     "tests/gateway/test_health_probes.py",
+    "tests/gateway/test_circuits.py",
+    "tests/gateway/test_published_keys.py",
+    "tests/gateway/test_drain.py",
+    "tests/gateway/test_process.py",
+    "tests/gateway/test_pool.py",
+    "tests/gateway/test_bodies.py",
+    "tests/gateway/retries/test_time.py",
+    "tests/gateway/test_errors.py",
+    "tests/cli/test_demo.py",
+    "tests/gateway/test_patience.py",
 )
+_WAITING = ("tests/gateway/", "tests/cli/", "tests/smuggling/")
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """One more than there are cores: a worker often waits for a gateway, or for time to pass."""
+    """Two more than there are cores: a worker often waits for a gateway, or for time to pass."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+    return 2 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -77,17 +76,24 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files with processes and pauses of their own before those that only compute."""
-    items.sort(key=_turn)
+    """Put files that wait and files that compute by turns, so that no core is idle, or wanted by all."""
+    turns = _turns(dict.fromkeys(_file(item) for item in items))
+    items.sort(key=lambda item: turns[_file(item)])
 
 
-def _turn(item: pytest.Item) -> tuple[int, int]:
-    file = item.nodeid.partition("::")[0]
-    if file in _LONG:
-        return 0, _LONG.index(file)
-    return (
-        (1, 0) if file.startswith(("tests/gateway/", "tests/cli/", "tests/smuggling/")) else (2, 0)
-    )
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
+def _turns(files: Iterable[str]) -> dict[str, float]:
+    """Where each file stands: the longest first, and those that compute spread evenly among the others."""
+    rank = {file: number for number, file in enumerate(_LONG)}
+    ordered = sorted(files, key=lambda file: rank.get(file, len(rank)))
+    waiting = [file for file in ordered if file.startswith(_WAITING)]
+    computing = [file for file in ordered if not file.startswith(_WAITING)]
+    step = len(waiting) / max(1, len(computing))
+    turns = {file: float(number) for number, file in enumerate(waiting)}
+    return turns | {file: (number + 0.5) * step for number, file in enumerate(computing)}
 
 
 class Start(Protocol):
@@ -185,13 +191,6 @@ def client(gateway: Gateway) -> Iterator[RawClient]:
         yield connected
 
 
-@pytest.fixture
-def hurried(impatient: Gateway) -> Iterator[RawClient]:
-    """A connection to the impatient gateway."""
-    with RawClient(impatient.port) as connected:
-        yield connected
-
-
 @pytest.fixture(scope="session")
 def user_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the users of the guarded gateways are kept, once somebody adds them."""
@@ -218,7 +217,8 @@ def kept(
 ) -> Iterator[guarded_by.Kept]:
     """The guarded gateways of both edges, for as long as the session lasts."""
     config = guarded_by.configuration(guarded_upstreams, user_database)
-    running = guarded_by.Kept(EDGES, tmp_path_factory.mktemp("guarded"), config)
+    folder = tmp_path_factory.mktemp("guarded")
+    running = guarded_by.Kept(EDGES, folder, config, first=guarded_by.FIRST)
     yield running
     running.close()
 
@@ -255,7 +255,8 @@ def kept_loose(
 ) -> Iterator[guarded_by.Kept]:
     """The loose gateways of both edges: introspection, a trusted proxy, CORS for all, debug."""
     config = guarded_by.loose_configuration(guarded_upstreams, user_database, issuer)
-    running = guarded_by.Kept(EDGES, tmp_path_factory.mktemp("loose"), config)
+    folder = tmp_path_factory.mktemp("loose")
+    running = guarded_by.Kept(EDGES, folder, config, first=guarded_by.FIRST)
     yield running
     running.close()
 
@@ -264,15 +265,3 @@ def kept_loose(
 def loose(edge: str, kept_loose: guarded_by.Kept) -> Gateway:
     """The loose gateway on the edge in turn, the same for all modules."""
     return kept_loose.at(edge)
-
-
-@pytest.fixture(scope="module")
-def scenarios(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[tuple[str, str], Future[None]]]:
-    """All scenarios of published keys, at the same time: mostly they wait."""
-    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
-        yield {
-            (edge, name): pool.submit(run, edge, name, tmp_path_factory.mktemp(name))
-            for edge, name in SCENARIOS
-        }

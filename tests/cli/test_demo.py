@@ -9,18 +9,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from propylon.commands.demo.demo import SECTIONS
+from tests.support.beside import side_by_side
 from tests.support.client import RawClient, request
 from tests.support.zygote import ZYGOTE, environment
 
 DEMO = [sys.executable, "-m", "propylon", "demo"]
 _SHOWN = re.compile(r"  # (?:([0-9]{3}): )?.+\n  ((?:curl|TOKEN=).+)\n")
 _MARK = "-- next --"
+STOPS = (signal.SIGINT, signal.SIGTERM)
 EXAMPLES = [example for _, examples in SECTIONS for example in examples]
 
 
@@ -82,6 +86,46 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     running = Demo(tmp_path_factory.mktemp("demo"), "--port", "0")
     yield running
     running.kill()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stops(
+    demo: Demo, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[signal.Signals, Future[None]]]:
+    """Demos of their own, which start and stop while the lines of the first one are tried."""
+    found = {
+        number: partial(stop_everything, number, tmp_path_factory.mktemp("stop"), demo.password)
+        for number in STOPS
+    }
+    with side_by_side(found) as running:
+        yield running
+
+
+def stop_everything(number: signal.Signals, folder: Path, password: str) -> None:
+    """Start a demo, and stop it in the middle of two exchanges."""
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    running = Demo(folder, "--port", "0", TMPDIR=str(temporary))
+    try:
+        assert len(running.ports) == 6
+        assert [file.name for file in temporary.glob("*/users.db")] == ["users.db"]
+        # No password is the demo's for ever.
+        assert running.password != password
+        # Neither a client that says nothing nor a service that does not answer keeps it alive.
+        with (
+            socket.create_connection(("127.0.0.1", running.ports[0]), timeout=20),
+            RawClient(urlsplit(running.line("slow").split()[-1]).port or 0) as slow,
+        ):
+            slow.send(request(target="/clock/slow"))
+            time.sleep(0.2)
+            assert running.stop(number) == 0
+        assert "Traceback" not in running.said
+        assert list(temporary.iterdir()) == []
+        # Nobody is left of it, so nobody holds a port; by now it may be somebody else's.
+        with pytest.raises(ProcessLookupError):
+            os.killpg(running.process.pid, 0)
+    finally:
+        running.kill()
 
 
 @pytest.fixture(scope="module")
@@ -164,34 +208,6 @@ def test_a_failure_is_not_noticed_and_a_broken_service_is_left_alone(
     assert '"CIRCUIT_OPEN"' in answer_to(demo, answers, "/broken", 503)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_stops_everything(demo: Demo, tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM: status 0, no traceback, no process and no user is left."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    running = Demo(tmp_path, "--port", "0", TMPDIR=str(folder))
-    try:
-        assert len(running.ports) == 6
-        assert [file.name for file in folder.glob("*/users.db")] == ["users.db"]
-        # No password is the demo's for ever.
-        assert running.password != demo.password
-        # Neither a client that says nothing nor a service that does not answer keeps it alive.
-        with (
-            socket.create_connection(("127.0.0.1", running.ports[0]), timeout=20),
-            RawClient(urlsplit(running.line("slow").split()[-1]).port or 0) as slow,
-        ):
-            slow.send(request(target="/clock/slow"))
-            time.sleep(0.2)
-            assert running.stop(number) == 0
-        assert "Traceback" not in running.said
-        assert list(folder.iterdir()) == []
-        # Nobody is left of it, so nobody holds a port; by now it may be somebody else's.
-        with pytest.raises(ProcessLookupError):
-            os.killpg(running.process.pid, 0)
-    finally:
-        running.kill()
-
-
 def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     """A port that was asked for and is taken: one sentence, status 1."""
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -207,3 +223,11 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == f"propylon: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_stop_stops_everything(
+    stops: dict[signal.Signals, Future[None]], number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM: status 0, no traceback, no process and no user is left."""
+    stops[number].result(120)

@@ -6,11 +6,11 @@ import pytest
 
 from tests.support import answers
 from tests.support.attack import MARK, NEXT
-from tests.support.client import Ended, RawClient, chunked, post_chunked, request
+from tests.support.client import RawClient, chunked, post_chunked, request
 from tests.support.excused import excused
 from tests.support.gateway import Gateway
-from tests.support.topology import BODY, HEADER, PATIENT, SMALL_BODY, Upstreams
-from tests.support.upstream import Arrived, Peer, Upstream
+from tests.support.topology import PATIENT, SMALL_BODY, Upstreams
+from tests.support.upstream import Upstream
 
 WELL_FORMED = {
     "get": request(target="/up/x"),
@@ -27,9 +27,11 @@ def test_request_in_pieces_is_the_same_request(
 ) -> None:
     """However the bytes of a request are cut, the upstream gets the same."""
     client.trickle(WELL_FORMED[name], size)
-    assert client.read().status == 200
-    assert bytes(up.last.body) == (b"hello" if name in ("post", "chunked") else b"")
-    assert up.last.target == b"/x"
+    answer = client.read()
+    assert answer.status == 200
+    arrived = up.of(answer)
+    assert bytes(arrived.body) == (b"hello" if name in ("post", "chunked") else b"")
+    assert arrived.target == b"/x"
 
 
 @pytest.mark.parametrize("name", WELL_FORMED)
@@ -144,7 +146,7 @@ def test_expect_continue_is_answered_before_the_body(
     client.send(head)
     assert client._head().status == 100
     answer = client.send(b"hello").read()
-    assert (answer.status, bytes(up.last.body)) == (200, b"hello")
+    assert (answer.status, bytes(up.of(answer).body)) == (200, b"hello")
     assert client.send(request()).read().status == 200
 
 
@@ -169,7 +171,7 @@ def test_expect_with_the_body_already_there(
 ) -> None:
     """A client that does not wait after all is served all the same."""
     answer = client.send(request("POST", "/up/x", [("Expect", "100-continue")], b"hello")).read()
-    assert (answer.status, bytes(up.last.body)) == (200, b"hello")
+    assert (answer.status, bytes(up.of(answer).body)) == (200, b"hello")
     assert client.send(request()).read().status == 200
 
 
@@ -227,12 +229,12 @@ def test_client_that_leaves_in_mid_upload_never_completes_it(
     gateway: Gateway, up: Upstream, client: RawClient
 ) -> None:
     """Half an upload is never passed on as a whole one."""
-    client.send(request("POST", "/up/x", [("Content-Length", "100")]) + b"x" * 50)
-    assert up.wait(lambda: up.requests and up.last.length == 50)
+    client.send(request("POST", "/up/half", [("Content-Length", "100")]) + b"x" * 50)
+    half = up.arrived("/half")
+    assert up.wait(lambda: half.length == 50)
     client.reset()
-    number = up.last.connection
-    assert up.wait(lambda: number not in {peer.number for peer in up._peers})
-    assert not up.last.complete
+    assert up.wait(lambda: half.connection not in {peer.number for peer in up._peers})
+    assert not half.complete
 
 
 def test_early_refusal_is_not_lost_to_a_reset(gateway: Gateway, up: Upstream) -> None:
@@ -258,53 +260,6 @@ def test_lingering_ends(gateway: Gateway, up: Upstream) -> None:
         assert client.broken or excused(gateway.edge, "linger")
 
 
-def test_silent_client_gets_408(impatient: Gateway, up: Upstream, hurried: RawClient) -> None:
-    """A head that does not end in time is 408 and the end."""
-    if excused(impatient.edge, "header-time"):
-        return
-    started = time.monotonic()
-    hurried.send(b"GET /up/x HTTP/1.1\r\nHost: gw.test\r\n")
-    answer = hurried.read()
-    assert (answer.status, answer.json()["error"]["code"]) == (408, "REQUEST_TIMEOUT")
-    assert time.monotonic() - started >= HEADER * 0.8
-    assert hurried.is_closed()
-
-
-def test_trickling_head_gets_408(impatient: Gateway, up: Upstream, hurried: RawClient) -> None:
-    """A byte now and then does not extend the time for a head: the limit is for all of it."""
-    if excused(impatient.edge, "header-time"):
-        return
-    head = request(headers=[("X-Slow", "v" * 200)])
-    hurried.trickle(head[:60], 1, pause=HEADER / 50)
-    answer = hurried.read()
-    assert answer.status == 408
-    assert not up.raw
-
-
-def test_silence_in_a_body_is_408(up: Upstream, hurried: RawClient) -> None:
-    """A body that stops coming is 408, and the upstream never sees it as whole."""
-    hurried.send(request("POST", "/big/s", [("Content-Length", "10")]) + b"12345")
-    assert hurried.read().status == 408
-    assert hurried.is_closed()
-    assert all(not arrived.complete for arrived in up.requests)
-
-
-def test_slow_body_that_progresses_is_served(up: Upstream, hurried: RawClient) -> None:
-    """A body may take longer than its silence limit in all, as long as something comes."""
-    body = b"x" * 8
-    hurried.send(request("POST", "/big/p", [("Content-Length", "8")]))
-    hurried.trickle(body, 1, pause=BODY / 6)
-    assert hurried.read().status == 200
-    assert bytes(up.last.body) == body
-
-
-def test_head_of_the_next_request_may_come_later(up: Upstream, hurried: RawClient) -> None:
-    """Between requests the idle time applies, not that of a head."""
-    assert hurried.send(request()).read().status == 200
-    time.sleep(HEADER + 0.3)
-    assert hurried.send(request()).read().status == 200
-
-
 def test_connection_limit_of_nothing_sent(gateway: Gateway, up: Upstream) -> None:
     """Connections that say nothing and go leave no trace and harm nobody."""
     for _ in range(50):
@@ -313,22 +268,3 @@ def test_connection_limit_of_nothing_sent(gateway: Gateway, up: Upstream) -> Non
         RawClient(gateway.port).reset()
     with RawClient(gateway.port) as client:
         assert client.send(request()).read().status == 200
-
-
-def test_upload_is_paced_by_a_slow_upstream(
-    impatient: Gateway, up: Upstream, hurried: RawClient
-) -> None:
-    """An upstream that reads slowly gets everything, though that takes longer than a silence may."""
-
-    def slowly(peer: Peer, arrived: Arrived) -> None:
-        peer.pause(BODY + 0.3)
-        peer.read_body(arrived)
-        answers.plain(body=b"done")(peer, arrived)
-
-    up.on("/big/slow", slowly)
-    hurried.send(request("POST", "/big/slow", body=b"x" * 8_000_000))
-    try:
-        answer = hurried.read()
-    except Ended as error:
-        raise AssertionError(f"{error}: {impatient.said()[-500:]}") from None
-    assert (answer.status, up.last.length) == (200, 8_000_000)

@@ -3,56 +3,41 @@
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.cli.test_run import children, is_alive, until
-from tests.support import gateway as starting
+from tests.support.beside import side_by_side
 from tests.support.client import Ended, RawClient, ask, request
-from tests.support.gateway import Config, Gateway, command
+from tests.support.gateway import Config, Gateway
 from tests.support.upstream import Arrived, Peer, Upstream
 
 STOPPING = "stopping: unready from now on"
 
 
-class Start(Protocol):
-    """Start a gateway."""
-
-    def __call__(self, config: Config, *, app: str = "", patience: str = "") -> Gateway:
-        """Return it as soon as it answers; `patience` is what its supervisor is told of time."""
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start gateways; they end with the case, whatever became of them."""
-    started: list[Gateway] = []
-
-    def run(config: Config, *, app: str = "", patience: str = "") -> Gateway:
-        code = f"import propylon.process.supervisor as s; {patience}; import propylon.cli.main as c; c.main()"
-
-        def shortened(*of: Any) -> list[str]:
-            return [sys.executable, "-c", code, *command(*of)[3:]]
-
-        with pytest.MonkeyPatch.context() as patch:
-            if patience:
-                patch.setattr(starting, "command", shortened)
-            started.append(Gateway("fast", config, tmp_path, app=app))
-        started[-1].wait_ready()
-        return started[-1]
-
-    yield run
-    for one in started:
-        for pid in one.pids():
+@contextlib.contextmanager
+def started(
+    config: Config, folder: Path, *, app: str = "", patience: str = ""
+) -> Iterator[Gateway]:
+    """A gateway that answers; `patience` changes the constants of its supervisor."""
+    first = f"import propylon.process.supervisor as s; {patience}" if patience else ""
+    gateway = Gateway("fast", config, folder, app=app, first=first)
+    try:
+        gateway.wait_ready()
+        yield gateway
+    finally:
+        for pid in gateway.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-        one.kill()
+        gateway.kill()
 
 
 class Slow(Upstream):
@@ -81,6 +66,16 @@ class Slow(Upstream):
     def _wait(self, peer: Peer) -> None:
         while not self.go.is_set():
             peer.pause(0.01)
+
+
+Start = Callable[..., Gateway]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a gateway that ends with the case; what may be said of it is what `started` takes."""
+    with contextlib.ExitStack() as stack:
+        yield lambda config, **more: stack.enter_context(started(config, tmp_path, **more))
 
 
 @pytest.fixture
@@ -131,11 +126,23 @@ def is_refused(port: int) -> bool:
 # Two steps
 
 
-def test_two_steps_with_every_worker(start: Start, slow: Slow) -> None:
-    """First unready and still serving, then refusing; what is in flight ends well, and then all is over."""
-    gateway = start(configuration(slow, workers=2, drain_delay="4s"))
-    pids = workers(gateway)
-    with contextlib.ExitStack() as stack:
+DELAY = 5  # seconds in which everything that is asked of an unready gateway has been asked
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[None]]:
+    """It waits for its delay, mostly: it begins with the first case, and the last one looks at it."""
+    scenario = partial(take_two_steps, tmp_path_factory.mktemp("two"))
+    with side_by_side({"two": scenario}) as running:
+        yield running["two"]
+
+
+def take_two_steps(folder: Path) -> None:
+    """Stop a gateway with two workers while each of them has something in flight."""
+    with Slow() as slow, contextlib.ExitStack() as stack:
+        config = configuration(slow, workers=2, drain_delay=DELAY)
+        gateway = stack.enter_context(started(config, folder))
+        pids = workers(gateway)
 
         def connect(target: str) -> RawClient:
             client = stack.enter_context(RawClient(gateway.port, timeout=30))
@@ -151,21 +158,7 @@ def test_two_steps_with_every_worker(start: Start, slow: Slow) -> None:
             kept[-1] |= {"late": late, "stream": stream}
         gateway.process.terminate()
         assert until(lambda: gateway.said().count(STOPPING) == 2)
-        # Unready, and serving: on old connections and new ones, each for the last time.
-        for one in kept:
-            found = {to: one[to].send(request(target=to)).read() for to in list(one)[:4]}
-            statuses = {to: answer.status for to, answer in found.items()}
-            assert statuses == {"/readyz": 503, "/health": 503, "/livez": 200, "/up": 200}
-            assert found["/readyz"].json()["status"] == "draining"
-            assert found["/health"].json()["status"] == "unhealthy"
-            assert {answer.get("connection") for answer in found.values()} == {"close"}
-            assert all(one[to].is_closed() for to in found)
-        # A reload changes nothing of that.
-        gateway.process.send_signal(signal.SIGHUP)
-        assert until(lambda: gateway.said().count("reload: 1 services, 1 routes") == 2)
-        for target, status in (("/up", 200), ("/readyz", 503)):
-            answer = ask(gateway.port, target=target)
-            assert (answer.status, answer.get("connection")) == (status, "close")
+        check_unready_and_serving(gateway, kept)
         # Then it listens no more, and what is in flight goes on.
         assert until(lambda: is_refused(gateway.port), 30)
         assert gateway.process.poll() is None
@@ -177,8 +170,26 @@ def test_two_steps_with_every_worker(start: Start, slow: Slow) -> None:
             assert one["stream"].read().body == b"begun, and end"
             assert one["late"].is_closed()
             assert one["stream"].is_closed()
-    assert gateway.process.wait(20) == 0, gateway.said()
-    assert [pid for pid in pids if is_alive(pid)] == []
+        assert gateway.process.wait(20) == 0, gateway.said()
+        assert [pid for pid in pids if is_alive(pid)] == []
+        assert slow.faults == []
+
+
+def check_unready_and_serving(gateway: Gateway, kept: list[dict[str, RawClient]]) -> None:
+    """Assert it of old connections and new ones, each for the last time; a reload changes nothing of it."""
+    for one in kept:
+        found = {to: one[to].send(request(target=to)).read() for to in list(one)[:4]}
+        statuses = {to: answer.status for to, answer in found.items()}
+        assert statuses == {"/readyz": 503, "/health": 503, "/livez": 200, "/up": 200}
+        assert found["/readyz"].json()["status"] == "draining"
+        assert found["/health"].json()["status"] == "unhealthy"
+        assert {answer.get("connection") for answer in found.values()} == {"close"}
+        assert all(one[to].is_closed() for to in found)
+    gateway.process.send_signal(signal.SIGHUP)
+    assert until(lambda: gateway.said().count("reload: 1 services, 1 routes") == 2)
+    for target, status in (("/up", 200), ("/readyz", 503)):
+        answer = ask(gateway.port, target=target)
+        assert (answer.status, answer.get("connection")) == (status, "close")
 
 
 @pytest.mark.parametrize(("number", "count"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
@@ -333,3 +344,8 @@ def has_two_that_stay(gateway: Gateway) -> bool:
         ):
             answers += client.send(request(target="/up")).read().status == 200
     return answers == 2 and workers(gateway) == pids
+
+
+def test_two_steps_with_every_worker(two_steps: Future[None]) -> None:
+    """First unready and still serving, then refusing; what is in flight ends well, and then all is over."""
+    two_steps.result(90)

@@ -41,7 +41,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Gateway] = []
 
     def run(config: Config, *, code: str = "pass", workers: int = 0) -> Gateway:
-        def changed(*of: Any) -> list[str]:
+        def changed(*of: Any, **_: Any) -> list[str]:
             if workers:
                 return [*command(*of), "--workers", str(workers)]
             return [

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,24 @@ def free_port() -> int:
             return port
 
 
-def command(edge: str, file: Path, port: int, app: str = "") -> list[str]:
-    """How the gateway is started on that edge; `app` is the module of one of somebody's own."""
+def command(edge: str, file: Path, port: int, *, app: str = "", first: str = "") -> list[str]:
+    """How the gateway is started on that edge.
+
+    `app` is the module of one of somebody's own; `first` is Python that changes a constant before, such
+    as a pause that no operator may shorten.
+    """
     if edge == "fast":
-        run = [sys.executable, "-m", "propylon", "run"]
-        return [*run, "--app", f"{app}:gateway"] if app else [*run, "--config", str(file)]
-    run = [sys.executable, "-m", "uvicorn", f"{app or 'propylon.main'}:app"]
-    return [*run, *_UVICORN.split(), "--port", str(port)]
+        what = ["--app", f"{app}:gateway"] if app else ["--config", str(file)]
+        return [*_python("propylon", first), "run", *what]
+    what = [f"{app or 'propylon.main'}:app", *_UVICORN.split(), "--port", str(port)]
+    return [*_python("uvicorn", first), *what]
+
+
+def _python(module: str, first: str) -> list[str]:
+    if not first:
+        return [sys.executable, "-m", module]
+    run = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-c", f"{first}\n{run}"]
 
 
 def environment(file: Path) -> dict[str, str]:
@@ -77,9 +89,14 @@ class Gateway:
         *,
         files: int = 0,
         app: str = "",
+        first: str = "",
+        more: Iterable[str] = (),
         fresh: bool = False,
     ) -> None:
-        """Start it; `files` is its limit on open ones, `fresh` gives it an interpreter of its own."""
+        """Start it; `files` is its limit on open ones, `fresh` gives it an interpreter of its own.
+
+        `app` and `first` are as in `command`, and `more` is put at the end of it.
+        """
         self.edge = edge
         self.port = free_port()
         server = {"host": "127.0.0.1", **config.get("server", {}), "port": self.port}
@@ -93,9 +110,11 @@ class Gateway:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         SECRECY.note_config(config)
         SECRECY.watch(self.log)
-        args, env = command(edge, self.file, self.port, app), environment(self.file)
+        args = [*command(edge, self.file, self.port, app=app, first=first), *more]
+        env = environment(self.file)
         self.process: Forked | subprocess.Popen[bytes]
         if fresh:
+            assert not files, "the limit is what the zygote sets"
             self.process = _started(args, folder, env, self.log)
         else:
             self.process = ZYGOTE.start(args, cwd=folder, env=env, stdout=self.log, files=files)

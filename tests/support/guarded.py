@@ -4,20 +4,24 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
 from propylon.cli.main import app
+from propylon.commands import user
+from propylon.stores.passwords import Cost, Passwords
 from tests.support.client import ask
 from tests.support.excused import excused
 from tests.support.gateway import Config, Gateway
 from tests.support.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from tests.support.secrecy import SECRECY
 from tests.support.tokens import SECRET
-from tests.support.topology import PATIENT, SMALL_BODY, Upstreams
+from tests.support.topology import HASTE, PATIENT, SMALL_BODY, Upstreams
 
 # Pages that may read the answers; everybody else's may not.
 SHOP, OFFICE, LOCAL = "https://shop.example", "https://office.example:8443", "http://localhost:3000"
@@ -36,6 +40,16 @@ USERS: dict[str, list[str]] = {
     "erin": ["--scopes", "read write"],
 }
 OFTEN = {"rate": "1000/s", "burst": 1000, "key": "ip"}  # guesses at a password that do no harm
+
+# What a hash costs is meant to be too much for the hundreds of logins here. `tests/stores/test_passwords.py`
+# looks at the cost; the demo's own tests log in at it.
+CHEAP = Cost(time=1, memory=8, lanes=1)
+FIRST = f"""
+from propylon.proxy.authenticate import introspection
+from propylon.stores.passwords import Cost
+Cost.__init__.__defaults__ = {astuple(CHEAP)}
+introspection.TIMEOUT = 1.5  # seconds, instead of 5, that a request waits for a verdict
+"""
 
 REMEMBERED = 0.5  # seconds: how long the answer of an introspection is believed
 
@@ -77,7 +91,7 @@ ROUTES: list[dict[str, Any]] = [
     {"path": "/nohost", "service": "nohost", "auth": "none"},
     {"path": "/empty", "service": "empty", "auth": "none"},
     {"path": "/hasty", "service": "main", "auth": "none",
-     "timeouts": {"first_byte": 0.3, "total": 0.3}},
+     "timeouts": {"first_byte": HASTE, "total": HASTE}},
     # How much is told.
     {"path": "/privacy", "service": "main", "auth": "none"},
     {"path": "/privacy/known", "service": "main"},
@@ -164,10 +178,12 @@ def add_users(folder: Path, database: Path) -> None:
     file = folder / "propylon.yaml"
     auth = {"jwt": {"secret": SECRET}, "tokens": {"database": f"sqlite:///{database}"}}
     file.write_text(yaml.safe_dump({"auth": auth}))
-    for name, more in USERS.items():
-        options = ["--password-stdin", *more, "--email", EMAILS[name]]
-        done = propylon(file, "user", "add", name, *options, stdin=PASSWORDS[name])
-        assert done[0] == 0, done
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(user, "Passwords", lambda: Passwords(CHEAP))
+        for name, more in USERS.items():
+            options = ["--password-stdin", *more, "--email", EMAILS[name]]
+            done = propylon(file, "user", "add", name, *options, stdin=PASSWORDS[name])
+            assert done[0] == 0, done
     assert propylon(file, "user", "disable", "dave")[0] == 0
 
 
@@ -175,10 +191,18 @@ class Kept:
     """Gateways of one kind, one an edge, that many cases share; started when first asked for."""
 
     def __init__(
-        self, edges: Iterable[str], folder: Path, config: Config, *, app: str = "", source: str = ""
+        self,
+        edges: Iterable[str],
+        folder: Path,
+        config: Config,
+        *,
+        app: str = "",
+        source: str = "",
+        first: str = "",
     ) -> None:
-        """Prepare; `source` is the text of the module `app`, if there is one."""
+        """Prepare; `source` is the text of the module `app`, if there is one; `first` is as in `command`."""
         self._config = config
+        self._first = first
         self._app = app
         self._source = source
         self._folders = {edge: folder / edge for edge in edges}
@@ -191,7 +215,9 @@ class Kept:
                 folder.mkdir(parents=True)
                 if self._app:
                     (folder / f"{self._app}.py").write_text(self._source)
-                self._running[name] = Gateway(name, self._config, folder, app=self._app)
+                self._running[name] = Gateway(
+                    name, self._config, folder, app=self._app, first=self._first
+                )
         self._running[edge].wait_ready()
         return self._running[edge]
 

@@ -17,7 +17,9 @@ ONCE = {"attempts": 1}
 # Seconds. Who looks at a time-out asks for a short one, by a route or by the impatient gateway; to
 # everybody else a busy machine must look like an idle one.
 PATIENT = {"connect": 10, "first_byte": 10, "idle": 10, "total": 15}
-CONNECT, LATE, LULL, BRIEF = 0.5, 0.5, 0.5, 1.0
+# Nothing that should go well has so little time.
+CONNECT, HASTE, LATE, LULL, CURT, BOUND = 0.2, 0.15, 0.25, 0.25, 0.4, 0.4
+BRIEF = 1.0  # and in the course of this, something comes five times
 HEADER, BODY = 1.0, 1.0  # of the impatient gateway
 DRAIN = 10
 
@@ -138,11 +140,12 @@ ROUTES: list[dict[str, Any]] = [
     {"path": "/either", "service": "either"},
     {"path": "/nohost", "service": "nohost"},
     {"path": "/empty", "service": "empty"},
-    {"path": "/hasty", "service": "main", "timeouts": {"first_byte": 0.3, "total": 0.3}},
+    {"path": "/hasty", "service": "main", "timeouts": {"first_byte": HASTE, "total": HASTE}},
     {"path": "/late", "service": "main", "timeouts": {"first_byte": LATE}},
     {"path": "/lull", "service": "main", "timeouts": {"idle": LULL}},
     {"path": "/brief", "service": "main", "timeouts": {"total": BRIEF, "idle": BRIEF}},
-    {"path": "/bounded", "service": "main", "timeouts": {"max_duration": 0.8}},
+    {"path": "/curt", "service": "main", "timeouts": {"total": CURT}},
+    {"path": "/bounded", "service": "main", "timeouts": {"max_duration": BOUND}},
 ]
 
 

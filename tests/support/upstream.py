@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from tests.support.client import Answer
 from tests.support.secrecy import SECRECY
 from tests.support.strict import faults_in_head
 
@@ -245,8 +246,25 @@ class Upstream:
 
     @property
     def last(self) -> Arrived:
-        """The latest request."""
+        """The latest request, as soon as there is one: who answers in our place may be faster than we."""
+        assert self.wait(lambda: self.requests), "nothing arrived"
         return self.requests[-1]
+
+    def of(self, answer: Answer) -> Arrived:
+        """The request that got this answer, as soon as it is there; it is known by its id.
+
+        The latest one may be another: of a request that was refused in the middle of its body, the head
+        may still come in when its client has its answer, and the next case has begun.
+        """
+        identity, found = answer.get("x-request-id"), list[Arrived]()
+        assert identity
+
+        def came() -> bool:
+            found.extend(one for one in self.requests if one.get("x-request-id") == identity)
+            return bool(found)
+
+        assert self.wait(came), f"{identity} did not arrive"
+        return found[0]
 
     @property
     def idle(self) -> list[Peer]:

@@ -2,7 +2,8 @@
 
 A new interpreter spends half a second of CPU on imports. The zygote spends it once for a session. A
 child finds what a new interpreter would find: its arguments, environment, folder, output and limits,
-default signals, and no descriptor or variable of the zygote or of the tests. Linux and macOS.
+default signals, and no descriptor or variable of the zygote or of the tests. Only the seed of hashes is
+the same for all children of a zygote. Linux and macOS.
 """
 
 import contextlib

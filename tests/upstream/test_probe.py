@@ -264,14 +264,20 @@ def test_forgotten_in_time(when: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         found: list[Result] = []
         asking = prober(0.5 if when == "before it began" else 0.0)
-        script = hang if when == "while it is asked" else saying(answer(200))
+        asked: list[bytes] = []
+
+        async def noting(line: Line) -> None:
+            asked.append(await line.head())
+
+        script = noting if when == "while it is asked" else saying(answer(200))
         async with World(script) as world:
             before = len(asyncio.all_tasks())
             target = ProbeTarget(probe_of(world.pool), 60.0, found.append)
             asking.watch(target)
             asking.watch(target)
             if when == "while it is asked":
-                await until(lambda: world.lines)
+                # A connection alone is too early: one that opens too late for its request stays in the pool.
+                await until(lambda: asked)
             elif when == "in a pause":
                 await until(lambda: found)
             said = len(found)

@@ -52,6 +52,15 @@ def test_who_what_from_where() -> None:
     assert found["time"].endswith("Z")
 
 
+def test_of_which_issuer() -> None:
+    """Another issuer's ann is not ours; a token that names no issuer has none in the record either."""
+    asked = exchange()
+    asked.principal = Principal("ann", issuer="https://id.example")
+    found = written(exchange=asked)
+    assert (found["principal"], found["issuer"]) == ("ann", "https://id.example")
+    assert written(exchange=exchange())["issuer"] is None
+
+
 def test_a_failure_says_why() -> None:
     """And is a warning."""
     found = written(exchange=exchange(subject=""), outcome="failure", error="AUTH_ERROR: no")

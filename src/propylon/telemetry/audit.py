@@ -3,11 +3,12 @@
 An audit record answers four questions: who did what, to what, from where, and did it succeed. It uses the access log's
 names for the same facts, so that an operator joins both logs by `request_id`:
 
-    time level event=audit logger action outcome principal target client_ip request_id trace_id method path route error
+    time level event=audit logger action outcome principal issuer target client_ip request_id trace_id method path route error
 
 - `action` is a verb or a noun of `Action`, `outcome` is `success` or `failure`; a failure has the reason in `error`.
 - `target` is `kind:name`, such as `user:ann`, `token:<jti>`, `instance:orders/10.0.0.1:80`. It never holds a token.
-- `principal` is null where no user is behind the event, such as a reload by a signal.
+- `principal` is null where no user is behind the event, such as a reload by a signal. `issuer` is the issuer of the
+  principal's token, null if the token names none: with several issuers, a subject alone does not say who it is.
 - With `X-Privacy-Level: strict` a keyed hash stands for each user, in `principal` and in `target`. Equal users have
   equal hashes, so the records of one user can still be counted.
 """
@@ -86,6 +87,7 @@ class Audit:
             "action": action,
             "outcome": outcome,
             "principal": principal,
+            "issuer": None,
             "target": None if target is None else target[:_LONGEST],
             "client_ip": None,
             "request_id": None,
@@ -105,6 +107,7 @@ class Audit:
         fields["trace_id"] = exchange.trace_id.decode() or None
         if fields["principal"] is None:
             fields["principal"] = exchange.principal.subject or "anonymous"
+            fields["issuer"] = exchange.principal.issuer or None
         if exchange.request is not None:
             fields["method"] = exchange.request.method
             fields["path"] = exchange.request.path.decode("latin-1")

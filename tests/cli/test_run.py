@@ -179,6 +179,18 @@ def test_a_stop_is_a_success(start: Start, number: signal.Signals, workers: int)
     assert "Traceback" not in gateway.said()
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.02, 0.1, 0.2])
+def test_a_stop_during_a_reload_is_a_success(start: Start, pause: float) -> None:
+    """Whatever the reload of a long file is at just then: reading, making, letting go."""
+    routes = [{"path": f"/r{at}/{{id}}", "service": "up", "auth": "none"} for at in range(3000)]
+    gateway = start({"services": {"up": {"url": "http://127.0.0.1:9"}}, "routes": routes})
+    gateway.process.send_signal(signal.SIGHUP)
+    time.sleep(pause)
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(30) == 0, gateway.said()
+    assert "Traceback" not in gateway.said()
+
+
 def test_a_stop_lets_exchanges_finish(start: Start) -> None:
     """SIGTERM in the middle of an exchange: its answer arrives whole."""
     with Upstream() as upstream:

@@ -93,7 +93,8 @@ class Running:
     ) -> None:
         """Make the parts; `start` puts the configuration into force."""
         self.loaded = loaded
-        self.begun = loaded.config  # reloads cannot change all of it
+        # Reloads cannot change all of it. Without the routes, which would stay in memory for ever.
+        self.begun = loaded.config.model_copy(update={"routes": (), "services": {}})
         self._components = components
         self._loop = loop
         render = self._render()

@@ -11,10 +11,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Protocol
 
 from propylon.errors import InvalidRequest, MethodNotAllowed, NotFound
-from propylon.proxy.route import Route
+from propylon.proxy.route import Pattern, Route
 from propylon.proxy.tree import Tree, folds
 from propylon.services.service import Service
 from propylon.wire.message import Request, Response
@@ -25,14 +26,20 @@ __all__ = ["Answers", "Leaf", "Table"]
 _ORDINARY_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+# Host, segments, and whether nothing below is meant.
+Place = tuple[bytes | None, tuple[bytes | None, ...], bool]
+
+
 class Leaf:
     """The routes that stand on one place of one host."""
 
-    __slots__ = ("_any", "_by_method", "allow", "routes")
+    __slots__ = ("_any", "_by_method", "allow", "folds", "place", "routes")
 
     def __init__(self, routes: Sequence[Route]) -> None:
         """Let the routes of higher priority win their methods."""
         self.routes = tuple(sorted(routes, key=_rank))
+        self.place = _place(self.pattern)
+        self.folds = folds(self.pattern)  # whether it stands elsewhere for a careless reader
         # TRACE shows a client what others put into its requests: never, whatever is configured.
         self._by_method: dict[str, Route | None] = {"TRACE": None}
         self._any: Route | None = None
@@ -44,6 +51,11 @@ class Leaf:
                 self._by_method.setdefault(method, route)
         self.allow = _allow(frozenset(self._by_method), everything=self._any is not None)
 
+    @property
+    def pattern(self) -> Pattern:
+        """Return a pattern of this place."""
+        return self.routes[0].pattern
+
     def choose(self, method: str) -> Route | None:
         """Return the route for the method, if there is one."""
         return self._by_method.get(method, self._any)
@@ -51,6 +63,10 @@ class Leaf:
     def holds(self, routes: Sequence[Route]) -> bool:
         """Return whether this leaf holds these very routes."""
         return _same(sorted(routes, key=_rank), self.routes)
+
+
+def _place(pattern: Pattern) -> Place:
+    return (pattern.host, pattern.segments, pattern.exact)
 
 
 def _same(some: Sequence[Route], others: Sequence[Route]) -> bool:
@@ -88,11 +104,6 @@ class Answers(Protocol):
         """Answer a preflight; `allow` are the methods of the routes on that path."""
 
 
-# Host, segments, and whether nothing below is meant.
-_Place = tuple[bytes | None, tuple[bytes | None, ...], bool]
-_Planted = tuple[bytes | None, Leaf]
-
-
 class Table:
     """An immutable snapshot of all routes, and of all services, routed to or not."""
 
@@ -107,7 +118,7 @@ class Table:
         self.services = tuple(services)
         self.cors = cors
         self._known: dict[bytes, Leaf] = {}  # by path; bounded
-        self._leaves: dict[_Place, Leaf] = {}
+        self._leaves: dict[Place, Leaf] = {}
         for _ in self._plant(None):
             pass
 
@@ -134,53 +145,53 @@ class Table:
         self._stand(before.trees)
 
     def _plant(self, before: Table | None) -> Iterator[None]:
-        added: list[_Planted] = []
+        added: list[Leaf] = []
         groups = yield from self._groups()
         for at, (place, group) in enumerate(groups.items()):
             leaf = None if before is None else before.leaf(place)
             if leaf is None or not leaf.holds(group):
                 leaf = Leaf(group)
-                added.append((place[0], leaf))
-            self._leaves[place] = leaf
+                added.append(leaf)
+            self._leaves[leaf.place] = leaf
             if at % _SLICE == 0:
                 yield
         removed = [] if before is None else list(before.missing_in(self))
         if before is None or self._is_unlike(before, added, removed):
-            everything = [(place[0], leaf) for place, leaf in self._leaves.items()]
-            yield from self._grow({}, everything, [])
+            yield from self._grow({}, list(self._leaves.values()), [])
         else:
             yield from self._grow(dict(before.trees), added, removed)
 
-    def _groups(self) -> Generator[None, None, dict[_Place, list[Route]]]:
-        groups: dict[_Place, list[Route]] = {}
+    def _groups(self) -> Generator[None, None, dict[Place, list[Route]]]:
+        groups: dict[Place, list[Route]] = {}
         for at, route in enumerate(self.routes):
-            pattern = route.pattern
-            groups.setdefault((pattern.host, pattern.segments, pattern.exact), []).append(route)
+            groups.setdefault(_place(route.pattern), []).append(route)
             if at % _SLICE == 0:
                 yield
         return groups
 
-    def _is_unlike(self, before: Table, added: list[_Planted], removed: list[_Planted]) -> bool:
+    def _is_unlike(self, before: Table, added: list[Leaf], removed: list[Leaf]) -> bool:
         """Return whether new trees are less work, or the old ones lack the folded half that a new route needs."""
         if len(added) + len(removed) > len(self._leaves) // 2:
             return True
-        lacking = (host for host, leaf in added if folds(leaf.routes[0].pattern))
-        return any(host in before.trees and not before.trees[host].is_parted for host in lacking)
+        hosts = {leaf.place[0] for leaf in added if leaf.folds}
+        return any(host in before.trees and not before.trees[host].is_parted for host in hosts)
 
     def _grow(
-        self, trees: dict[bytes | None, Tree[Leaf]], added: list[_Planted], removed: list[_Planted]
+        self, trees: dict[bytes | None, Tree[Leaf]], added: list[Leaf], removed: list[Leaf]
     ) -> Iterator[None]:
         """Grow trees out of those that stand before; they are not changed."""
-        parted = {host for host, leaf in added if folds(leaf.routes[0].pattern)}
+        parted = {leaf.place[0] for leaf in added if leaf.folds}
         own: dict[bytes | None, Tree[Leaf]] = {}
-        for planted, leave in ((removed, True), (added, False)):
-            for at, (host, leaf) in enumerate(planted):
-                if (tree := own.get(host)) is None:
-                    tree = own[host] = trees[host] = Tree(trees.get(host), parted=host in parted)
-                change = tree.remove if leave else tree.add
-                change(leaf, leaf.routes[0].pattern)
-                if at % _SLICE == 0:
-                    yield
+        leaving = ((leaf, True) for leaf in removed)
+        coming = ((leaf, False) for leaf in added)
+        for at, (leaf, leaves) in enumerate(chain(leaving, coming)):
+            host = leaf.place[0]
+            if (tree := own.get(host)) is None:
+                tree = own[host] = trees[host] = Tree(trees.get(host), parted=host in parted)
+            change = tree.remove if leaves else tree.add
+            change(leaf, leaf.pattern)
+            if at % _SLICE == 0:
+                yield
         self._stand({host: tree for host, tree in trees.items() if not tree.sent.is_bare})
 
     def _stand(self, trees: dict[bytes | None, Tree[Leaf]]) -> None:
@@ -192,22 +203,19 @@ class Table:
         self._below = {host[2:]: tree for host, tree in hosts.items() if host.startswith(b"*.")}
         self._hostless = not hosts
 
-    def leaf(self, place: _Place) -> Leaf | None:
+    def leaf(self, place: Place) -> Leaf | None:
         """Return the leaf at a place."""
         return self._leaves.get(place)
 
-    def missing_in(self, after: Table) -> Iterator[_Planted]:
-        """Yield the leaves that another table has not, with their hosts."""
-        for place, leaf in self._leaves.items():
-            if after.leaf(place) is not leaf:
-                yield place[0], leaf
+    def missing_in(self, after: Table) -> Iterator[Leaf]:
+        """Yield the leaves that another table has not."""
+        return (leaf for place, leaf in self._leaves.items() if after.leaf(place) is not leaf)
 
     def parts(self, after: Table) -> Iterator[object]:
         """Yield what a later table does not share, each part before those that it holds, to be dropped in slices."""
         for host, tree in self.trees.items():
             yield from tree.without(after.trees.get(host))
-        for _, leaf in self.missing_in(after):
-            yield leaf
+        yield from self.missing_in(after)
         kept = set(map(id, after.routes))
         for route in self.routes:
             if id(route) not in kept:

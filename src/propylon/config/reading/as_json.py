@@ -17,10 +17,11 @@ from propylon.config.reading.secretfile import SUFFIX
 
 __all__ = ["all_on_one", "read_json"]
 
-_DIFFERENT = re.compile(r'[^\n -~]|\\|\n[ \n]*:|"[^"]{1000}')
 _NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
-_TEXT = re.compile(r'"[^"]*"')
+_COLON_BELOW = re.compile(r"\n[ \n]*:")
 _BRACKET = re.compile(r"[\[{}\]]")
+# The parser takes no longer key, and no key of the configuration is near that.
+_LONGEST = 1000
 _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _Pairs = list[tuple[str, object]]
 
@@ -30,9 +31,9 @@ def read_json(text: str, environ: Mapping[str, str], deepest: int) -> dict[str, 
 
     `deepest` is how many levels there may be.
     """
-    if not text.lstrip(" \n").startswith("{") or _DIFFERENT.search(text):
+    if not text.lstrip(" \n").startswith("{") or not _means_the_same(text, deepest):
         return None
-    if _depth(text) > deepest or _names_file(text, environ):
+    if _names_file(text, environ):
         return None
     try:
         read: dict[str, object] = json.loads(
@@ -64,9 +65,15 @@ def _paths(path: Path, value: object) -> Iterator[Path]:
         yield from _paths((*path, part), below)
 
 
-def _depth(text: str) -> int:
-    brackets = _BRACKET.findall(_TEXT.sub("", text))
-    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+def _means_the_same(text: str, deepest: int) -> bool:
+    if not text.isascii() or not text.replace("\n", "").isprintable() or "\\" in text:
+        return False
+    # Without escapes, each quote begins a text or ends one.
+    parts = text.split('"')
+    if max(map(len, parts)) > _LONGEST or _COLON_BELOW.search(text):
+        return False
+    brackets = _BRACKET.findall("".join(parts[::2]))
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) <= deepest
 
 
 def _names_file(text: str, environ: Mapping[str, str]) -> bool:

@@ -24,7 +24,7 @@ import jwt
 from propylon import Gateway
 from propylon.edge.protocol import GatewayProtocol
 
-SECRET = "0123456789abcdef" * 3
+SECRET = "Zk8vQw3xN0pT6rJ2yHs9LmBdFgCeXaUi71oKqRtV"
 ANSWER = b'{"order": 1042, "lines": [%b]}' % b", ".join(b"%d" % n for n in range(1, 222))
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-N: %b\r\n\r\n"
 CONFIG = """

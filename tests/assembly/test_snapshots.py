@@ -13,7 +13,8 @@ import pytest
 
 from propylon import Gateway
 from propylon.errors import NotFound
-from tests.proxy.doubles import request
+from propylon.proxy.exchange import Exchange
+from tests.proxy.doubles import Client, request
 from tests.upstream.peer import run
 
 MANY = 300
@@ -120,6 +121,29 @@ def test_nothing_is_left_of_what_was_replaced(file: Path) -> None:
                 left = [sys.getrefcount(words), sys.getrefcount(leaf), sys.getrefcount(route)]
                 # One is the name here, the other the call.
                 assert left == [2, 2, 2]
+
+    run(main())
+
+
+def test_a_request_that_failed_does_not_hold_the_table(file: Path) -> None:
+    """A connection keeps its last exchange, with the error that the old table raised; it may be idle for long."""
+    gateway = Gateway.from_file(file, {})
+
+    async def main() -> None:
+        async with gateway.lifespan():
+            running = gateway.running
+            assert running is not None
+            pipeline = running.edge.pipeline
+            exchanges: list[Exchange] = []
+            pipeline._observers = (*pipeline._observers, exchanges.append)
+            for method, path in ((b"GET", b"/nowhere"), (b"TRACE", b"/one/0"), (b"GET", b"/%zz")):
+                await pipeline.handle(request(path, method=method), Client())
+            assert [exchange.status for exchange in exchanges] == [404, 405, 400]
+            with no_collector():
+                table = weakref.ref(running.table)
+                file.write_text(text("two"))
+                gateway.reload()
+                assert table() is None
 
     run(main())
 

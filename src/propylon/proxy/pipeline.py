@@ -117,7 +117,9 @@ class Pipeline:
 
     def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
         """Answer with the error, or cut the connection if an answer has begun."""
-        exchange.error = error
+        # Without the frames that it passed: they hold this exchange, and those of `match` the whole table. Neither would
+        # be freed before the garbage collector finds the cycle; after a reload that is thousands of routes.
+        exchange.error = error.with_traceback(None)
         downstream = exchange.downstream
         if downstream.started or isinstance(error, ClientGone):
             exchange.status = exchange.status or error.status

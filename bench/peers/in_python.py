@@ -40,9 +40,9 @@ class Propylon(Peer):
     checks_tokens = True
 
     def missing(self) -> str | None:
-        source = ROOT / "src" / "propylon"
-        ready = (source / "cli.py").exists() and (source / "main.py").exists()
-        return None if ready else "src/propylon has no cli.py and main.py yet"
+        # A comparison with an older checkout is started by the interpreter that runs this.
+        entry = ROOT / "src" / "propylon" / "__main__.py"
+        return None if entry.exists() else f"{entry} is missing"
 
     def environment(self, site: Site) -> dict[str, str]:
         return {"PYTHONPATH": str(ROOT / "src"), "PROPYLON_CONFIG": str(self.config_file(site))}

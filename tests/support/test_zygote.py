@@ -77,7 +77,11 @@ ENDS = {
     "with a sentence": "raise SystemExit('a sentence')",
     "with an error": "raise ValueError('of its own')",
     "by a signal": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-    "by Ctrl-C": "import os, signal; os.kill(os.getpid(), signal.SIGINT); signal.pause()",
+    # What the interpreter does with SIGINT unless its parent ignores it, as a shell does for a job in the background.
+    "by Ctrl-C": (
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "os.kill(os.getpid(), signal.SIGINT); signal.pause()"
+    ),
     "after its exit handlers": "import atexit; atexit.register(print, 'behind'); print('before')",
     "after its threads": "import threading as t, time; t.Timer(0.1, print, ['thread']).start()",
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -22,14 +23,20 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run under uvloop, for a minute at the most."""
+    """Run under uvloop, for a minute at the most; what is left open when it ends well is a failure."""
 
     async def bounded() -> T:
         async with asyncio.timeout(60):
             return await main
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(bounded())
+    # Recorded, not raised: uvloop warns while it closes the loop, and would hang if it could not.
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.filterwarnings("always", "unclosed resource", ResourceWarning)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            result = runner.run(bounded())
+    for warning in left_open:
+        raise warning.message if isinstance(warning.message, Warning) else AssertionError(warning)
+    return result
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -106,7 +106,7 @@ def _yield_to_requests() -> None:
     """Lower the priority of this thread, so that a flood of logins does not slow down proxied requests.
 
     argon2 gives up the interpreter, but not the processor: two hashes of four lanes are eight threads. Linux has a
-    priority for each thread, and the lanes inherit it. Nice 10 is a tenth of a normal thread's share: logins become
+    priority for each thread, and the lanes inherit it. Nice 19 is a seventieth of a normal thread's share: logins become
     slower where the processor is full, and never starve.
     """
     if sys.platform == "linux":

@@ -70,7 +70,9 @@ def test_a_variable_without_braces_is_doubted(text: str, name: str, quote: str) 
     """A shell would expand it; here it stays as it is."""
     key = f"path: /a, auth: none, headers: {{request: {{set: {{X-A: {quote}{text}{quote}}}}}}}"
     (warning,) = loaded(route(key)).warnings
-    said = f"holds ${name} as it stands; write ${{{name}}} for the variable, or $${name} for this text"
+    said = (
+        f"holds ${name} as it stands; write ${{{name}}} for the variable, or $${name} for this text"
+    )
     assert str(warning) == f"propylon.yaml:3 routes[0].headers.request.set.X-A: {said}"
 
 
@@ -98,7 +100,11 @@ def test_no_part_of_a_secret_is_shown() -> None:
 
 def test_keys_of_the_operator_hold_anchors() -> None:
     """Compose and OpenAPI have them: what begins with x- is nobody else's."""
-    text = "x-open: &open {auth: none}\n" + SERVICES + "routes: [{path: /a, service: orders, <<: *open}]"
+    text = (
+        "x-open: &open {auth: none}\n"
+        + SERVICES
+        + "routes: [{path: /a, service: orders, <<: *open}]"
+    )
     read = loaded(text)
     assert read.config.routes[0].auth == "none"
     assert not read.warnings
@@ -213,7 +219,9 @@ def test_a_service_whose_instances_register_has_work(allow: str) -> None:
 def test_a_directory_without_a_file_is_named(directory: Path) -> None:
     """With what to do; not where variables name the services."""
     (said,) = map(str, load(None, {}).warnings)
-    assert said.startswith(f"there is no propylon.yaml in {directory}, and no NAME_SERVICE_URL is set, so")
+    assert said.startswith(
+        f"there is no propylon.yaml in {directory}, and no NAME_SERVICE_URL is set, so"
+    )
     assert not load(None, {"A_SERVICE_URL": "http://a", "JWT_SECRET_KEY": SECRET}).warnings
 
 

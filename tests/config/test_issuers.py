@@ -7,7 +7,7 @@ import pytest
 
 from propylon.commands.routes import as_data
 from propylon.config.reading.load import load
-from tests.config.texts import SECRET, SERVICES, doubts, loaded, problems, route, warnings
+from tests.config.texts import SECRET, SERVICES, loaded, problems, route, warnings
 
 OTHER = SECRET[::-1]
 A, B = "https://a.test", "https://b.test"

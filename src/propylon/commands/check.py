@@ -9,7 +9,7 @@ from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.errors import ServiceUnavailable
 
-__all__ = ["as_data", "certificate_problems", "database_problems", "summary", "warnings"]
+__all__ = ["as_data", "certificate_problems", "database_problems", "status", "summary", "warnings"]
 
 
 def certificate_problems(loaded: Loaded) -> list[Problem]:
@@ -53,6 +53,13 @@ def database_problems(loaded: Loaded, *, connect: bool) -> list[Problem]:
     except ServiceUnavailable as error:
         return [loaded.places.problem(("auth", "tokens", "database"), error.reason or str(error))]
     return []
+
+
+def status(result: Loaded | ConfigError, *, strict: bool) -> int:
+    """Return the exit status: 2 if there is a problem, with `strict` 1 if there is a warning, else 0."""
+    if isinstance(result, ConfigError):
+        return 2
+    return 1 if strict and result.warnings else 0
 
 
 def summary(loaded: Loaded) -> str:

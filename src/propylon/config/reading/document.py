@@ -116,9 +116,7 @@ def _line(mark: Any) -> int:
 
 # A value such as ${VAR} or /a/{name} that stands without quotes in a mapping or list of one line: YAML takes its brace for
 # the beginning of a mapping.
-_BRACED = re.compile(
-    r"""(?<!["'])[^\s,\[\]{}"']*\$?\{[A-Za-z_]\w*(?::-[^{}]*)?\}[^\s,\[\]{}"']*"""
-)
+_BRACED = re.compile(r"""(?<!["'])[^\s,\[\]{}"']*\$?\{[A-Za-z_]\w*(?::-[^{}]*)?\}[^\s,\[\]{}"']*""")
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> Unreadable:

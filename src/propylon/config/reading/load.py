@@ -14,6 +14,7 @@ from propylon.config.models.syntax import prefix_of
 from propylon.config.reading.check import cross_check
 from propylon.config.reading.credentials import SECRET
 from propylon.config.reading.document import Document, Unreadable, read
+from propylon.config.reading.envfile import read_envfile
 from propylon.config.reading.environment import (
     FILE_VARIABLE,
     SECRET_VARIABLES,
@@ -27,7 +28,6 @@ from propylon.config.reading.environment import (
     settings,
     unbuilt_warnings,
 )
-from propylon.config.reading.envfile import read_envfile
 from propylon.config.reading.idle import find_idle
 from propylon.config.reading.keyfile import read_key_file
 from propylon.config.reading.messages import findings

@@ -29,7 +29,9 @@ def stray_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _is_of_kubernetes(name: str, text: str) -> bool:
-    if name == "PROPYLON_PORT":  # PROPYLON_PORT=tcp://10.0.0.1:80 is; PROPYLON_PORT=9000 is meant for us
+    if (
+        name == "PROPYLON_PORT"
+    ):  # PROPYLON_PORT=tcp://10.0.0.1:80 is; PROPYLON_PORT=9000 is meant for us
         return _ADDRESS.fullmatch(text) is not None
     return _KUBERNETES.fullmatch(name) is not None
 

@@ -66,7 +66,20 @@ def summary(loaded: Loaded) -> str:
     """Return one line about a valid configuration: its source and its size."""
     config = loaded.config
     source = loaded.path or "the environment"
-    return f"{source}: valid, {_count(len(config.services), 'service')}, {_count(len(config.routes), 'route')}"
+    size = f"{_count(len(config.services), 'service')}, {_count(len(config.routes), 'route')}"
+    return f"{source}: valid, {size}{_open_paths(loaded)}"
+
+
+def _open_paths(loaded: Loaded) -> str:
+    """Return the paths that variables leave open, as the end of a line: they were perhaps not asked for."""
+    if loaded.path is not None:
+        return ""
+    opened = [
+        f"{' '.join(route.methods) or 'any method'} {route.path}"
+        for route in loaded.config.routes
+        if route.auth == "none"
+    ]
+    return f"; open without a token: {', '.join(opened)}" if opened else ""
 
 
 def warnings(loaded: Loaded) -> str:

@@ -29,7 +29,6 @@ VERBATIM: tuple[Path, ...] = (
 # operator who believes that they limit requests has to be warned. REDIS_PORT is not among them: beside a service
 # called redis, Kubernetes sets it in every pod.
 NOT_BUILT = ("RATE_LIMIT_PER_SECOND", "REDIS_URL", "REDIS_HOST")
-_SERVICE_URL = re.compile(r"([A-Z][A-Z0-9_]*)_SERVICE_URL")
 _INDEX = re.compile(r"[0-9]{1,5}")
 
 
@@ -188,25 +187,6 @@ PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "ACCESS_TOKEN_EXPIRE_MINUTES": (("auth", "tokens", "expires"), _minutes),
     "CORS_ORIGINS": (("cors", "origins"), _value),
 }
-
-
-def services(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, object], list[Setting]]:
-    """Return a service and a route for each `NAME_SERVICE_URL`; `_` in a name becomes `-`."""
-    named = sorted(
-        (match[1].lower().replace("_", "-"), variable)
-        for variable in environ
-        if environ[variable] and (match := _SERVICE_URL.fullmatch(variable))
-    )
-    written = {
-        "services": {name: {"url": environ[variable]} for name, variable in named},
-        "routes": [
-            {"name": name, "path": f"{prefix}/{name}", "service": name, "strip_prefix": True}
-            for name, _ in named
-        ],
-    }
-    places = [Setting(("services", name), None, variable) for name, variable in named]
-    places += [Setting(("routes", at), None, variable) for at, (_, variable) in enumerate(named)]
-    return dict(written), places
 
 
 def locate(path: Path, tree: object) -> Path:

@@ -24,7 +24,6 @@ from propylon.config.reading.environment import (
     is_verbatim,
     locate,
     secret_path,
-    services,
     settings,
     unbuilt_warnings,
 )
@@ -32,6 +31,7 @@ from propylon.config.reading.idle import find_idle
 from propylon.config.reading.keyfile import read_key_file
 from propylon.config.reading.messages import findings
 from propylon.config.reading.model_keys import holds_list
+from propylon.config.reading.named_services import named_services, unused_variables
 from propylon.config.reading.problems import ConfigError, Path, Places, Problem, dotted
 from propylon.config.reading.secretfile import SUFFIX
 from propylon.config.reading.stray_variables import stray_variables
@@ -95,6 +95,7 @@ def load(
     else:
         found, elsewhere = (*found, *find_idle(config)), []
     elsewhere += [*doubts, *unbuilt_warnings(everything), *stray_variables(everything)]
+    elsewhere += unused_variables(everything, has_file=path is not None)
     return Loaded(config, path, sources.places, (*sources.places.ordered(found), *elsewhere))
 
 
@@ -170,13 +171,15 @@ class _Sources:
                 self._document.fail(path, msg)
 
     def add_services(self, environ: Mapping[str, str]) -> None:
-        """Add services and routes from `NAME_SERVICE_URL`; configured keys win."""
+        """Add the services and routes that variables name; configured keys win."""
         tree: Any = self._document.value
-        written, places = services(environ, prefix_of(tree.get("prefix")))
-        for setting in places:
+        made = named_services(environ, prefix_of(tree.get("prefix")))
+        for setting in made.places:
             self._others.setdefault(setting.path, setting.place)
-        tree["services"] = {**_mapping(written["services"]), **_mapping(tree.get("services"))}
-        tree.setdefault("routes", written["routes"])
+        for path, message in made.problems:
+            self._document.fail(path, message)
+        tree["services"] = {**made.services, **_mapping(tree.get("services"))}
+        tree.setdefault("routes", made.routes)
 
     def _forget(self, path: Path) -> None:
         # What a lower source got wrong below this key no longer matters.

@@ -273,8 +273,10 @@ def test_rules_in_words() -> None:
         (permitted([], ["boss"]), "needs a role of boss, and the token has clerk, user"),
         (
             permitted(["a"], ["boss", "chief"]),
-            "needs the scopes a, and the token has read;"
-            " needs a role of boss, chief, and the token has clerk, user",
+            (
+                "needs the scopes a, and the token has read;"
+                " needs a role of boss, chief, and the token has clerk, user"
+            ),
         ),
         (permitted(["read"], ["boss"]), "needs a role of boss, and the token has clerk, user"),
         (AdminRule(("admin", "ops")), "needs the scopes ops, and the token has read"),

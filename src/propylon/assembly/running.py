@@ -252,7 +252,8 @@ class Running:
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
         )
-        return compile_slowly(config, parts, services.by_name, self._compiled)
+        by_name = self._components.stand_ins.among(services.by_name, self._loop)
+        return compile_slowly(config, parts, by_name, self._compiled)
 
     # These return the same object for the same values: a route is reused only while all its parts are the same.
 

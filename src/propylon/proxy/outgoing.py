@@ -11,7 +11,7 @@ from __future__ import annotations
 from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
-from propylon.services.service import Instance
+from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Outgoing
 from propylon.wire.grammar import MAX_FORWARDS
 from propylon.wire.headers import render, without, without_lookalikes
@@ -23,15 +23,17 @@ __all__ = ["address", "hops", "outgoing"]
 def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> Outgoing:
     """Prepare what every instance gets; `address` adds what differs between them. `now` is the loop's time.
 
-    Raises PayloadTooLarge.
+    Raises PayloadTooLarge, InvalidRequest.
     """
     body = exchange.downstream.body
+    closes = False
     timeouts = route.timeouts
     if body is not None:
         body.limit = route.max_body
         if max(request.length, body.received) > route.max_body:
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
+        closes = _closes(request.method, route.service)
     block = _block(exchange, request, route)
     return Outgoing(
         request.method,
@@ -42,7 +44,26 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         now + timeouts.total - exchange.held,
         exchange,
         request.length,
+        closes=closes,
     )
+
+
+# Methods whose body every upstream reads, as far as is known: it is what they are for.
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+def _closes(method: str, service: Service) -> bool:
+    """Tell whether a request with a body must have a connection of its own. Raises InvalidRequest.
+
+    RFC 9110, 9.3.1: a body of a GET has no meaning. Many upstreams do not read it (Python's http.server), and take it
+    for the next request on the connection: the client has written that one, with any identity that it likes.
+    """
+    if method in _WITH_BODY or service.bodies_on_get == "pass":
+        return service.bodies == "close"
+    if service.bodies_on_get == "refuse":
+        msg = f"A {method} request must not have a body here"
+        raise InvalidRequest(msg)
+    return True
 
 
 def address(

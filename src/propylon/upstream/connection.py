@@ -21,6 +21,8 @@ Rules.
 from __future__ import annotations
 
 import asyncio
+import select
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from propylon.errors import (
@@ -38,7 +40,7 @@ from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER, Ticker
 from propylon.upstream.ports import Answer, Outgoing, RequestBody, Sink
 from propylon.upstream.reply import Reply
-from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, announced, chunk
+from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, chunk
 from propylon.wire.message import CHUNKED, NO_BODY, Response
 from propylon.wire.response import ResponseReader
 
@@ -85,6 +87,8 @@ class Connection(asyncio.Protocol):
         self._ticker = ticker
         self._outbox = outbox
         self._transport: asyncio.Transport | None = None
+        # Tells what waits in the socket, without reading it.
+        self._look: Callable[[int], list[tuple[int, int]]] | None = None
         self.deadline = NEVER
         self.idle_since = 0.0
         self.uses = 0
@@ -121,6 +125,17 @@ class Connection(asyncio.Protocol):
         # The upstream may have closed it just now, and the FIN may be on its way: RFC 9112, 9.5.
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def reusable(self) -> bool:
+        """Whether the next exchange may begin on a connection that has carried one: nothing waits in its socket."""
+        # The loop reads a socket once in each turn, and a turn may take milliseconds. An answer that nobody asked for
+        # may have arrived meanwhile (rule 2), or a FIN. `poll` tells both in 0.5 µs; `recv` with MSG_PEEK tells the same,
+        # but takes 1.9 µs, because Python raises an exception where nothing waits.
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        return self._look is None or not self._look(0)
+
     # The exchange
 
     def begin(self, outgoing: Outgoing, sink: Sink) -> Signal[Answer]:
@@ -144,8 +159,8 @@ class Connection(asyncio.Protocol):
         if outgoing.length == NO_BODY:
             self._outbox.write(transport, outgoing.line + outgoing.block + HEAD_END)
         else:
-            framing = announced(outgoing.length)
-            self._outbox.write(transport, outgoing.line + outgoing.block + framing + HEAD_END)
+            head = outgoing.line + outgoing.block + outgoing.framing() + HEAD_END
+            self._outbox.write(transport, head)
         timeouts = outgoing.timeouts
         now = self._ticker.now
         self._max_deadline = now + timeouts.max_duration
@@ -309,6 +324,11 @@ class Connection(asyncio.Protocol):
         # uvloop's transports do not inherit from asyncio.Transport, but have all its methods.
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            waiting = select.poll()
+            waiting.register(sock.fileno(), select.POLLIN)
+            self._look = waiting.poll
         self._ticker.watch(self)
 
     def data_received(self, data: bytes) -> None:
@@ -489,7 +509,10 @@ class Connection(asyncio.Protocol):
         # An answer that comes before the end of the request (413, say) leaves the rest of the body
         # unsent: the upstream would take the next request for it.
         transport = self._transport
-        reusable = clean and self._sent and head.keep_alive
+        # A body that the upstream has not read would be the next request on this connection
+        # (`closes`), even where the upstream ignores `Connection: close`.
+        once = self._outgoing is not None and self._outgoing.closes
+        reusable = clean and self._sent and head.keep_alive and not once
         self._reset()
         if reusable and transport is not None and not transport.is_closing():
             self.idle_since = self._ticker.now

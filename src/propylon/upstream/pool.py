@@ -118,8 +118,9 @@ class Pool:
 
     def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Send a request to the instance; see `Upstream.send`."""
-        # No coroutine where a connection is idle: that is the hot path.
-        connection = self._take_idle(outgoing.method)
+        # No coroutine where a connection is idle: that is the hot path. A request that closes its
+        # connection gets a new one: a client that sends many must not use up what the others share.
+        connection = None if outgoing.closes else self._take_idle(outgoing.method)
         if connection is not None:
             return connection.begin(outgoing, sink)
         return self._send_later(outgoing, sink)
@@ -141,6 +142,9 @@ class Pool:
         # First come, first served: a newer request would be lucky, and the oldest would time out.
         if self._strays and connection in self._strays:
             connection.abort()
+            return
+        if self._queue and not connection.reusable:
+            connection.abort()  # the queue gets another one in its place
             return
         while self._queue:
             waiter = self._pop_waiter()
@@ -199,8 +203,9 @@ class Pool:
                 # The freshest is too old, so all are. They stay for requests that may be repeated.
                 idle.append(connection)
                 return None
-            if connection.usable:
+            if connection.reusable:
                 return connection
+            connection.abort()
         return None
 
     async def _acquire(self, outgoing: Outgoing) -> Connection:

@@ -50,9 +50,12 @@ class Plain:
         return line
 
     async def request(self, line: socket.socket) -> bytes:
-        """What came in on a connection."""
+        """What came in on a connection; nothing if it was closed, by a reset where something was left unread."""
         line.setblocking(False)
-        return await self.loop.sock_recv(line, 65536)
+        try:
+            return await self.loop.sock_recv(line, 65536)
+        except ConnectionResetError:
+            return b""
 
     def close(self) -> None:
         """Close all sockets."""

@@ -78,9 +78,8 @@ def test_an_app_in_this_process_has_no_connection_to_close() -> None:
 
     async def main() -> None:
         body, _ = upload(b"abc")
-        out = Outgoing(
-            "GET", b"GET / HTTP/1.1", b"", body, Timeouts(), NEVER, length=3, closes=True
-        )
+        out = Outgoing("GET", b"GET / HTTP/1.1", b"", body, Timeouts(), NEVER, length=3)
+        out.closes = True
         answer = await InProcess(app, asyncio.get_running_loop()).send(out, Collected())
         assert answer.body == b"hello"
 

@@ -33,9 +33,8 @@ class Plain:
         """Send a request in this turn of the loop; with `closes`, over a connection of its own."""
         body = upload(b"hello")[0] if closes else None
         line, length = b"%b / HTTP/1.1" % method.encode(), 5 if closes else NO_BODY
-        out = Outgoing(
-            method, line, b"\r\nHost: a", body, Timeouts(), NEVER, length=length, closes=closes
-        )
+        out = Outgoing(method, line, b"\r\nHost: a", body, Timeouts(), NEVER, length=length)
+        out.closes = closes
         sent = self.pool.send(out, Collected())
 
         async def answer() -> bytes | None:

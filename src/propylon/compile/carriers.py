@@ -19,6 +19,7 @@ from propylon.proxy.authenticate.carriers import (
 )
 from propylon.proxy.authenticate.claim_headers import ClaimHeaders
 from propylon.proxy.route import Authenticate
+from propylon.wire.lookalikes import reduced
 
 __all__ = [
     "about_caller",
@@ -69,7 +70,7 @@ def compile_hiding(config: GatewayConfig, service: str) -> Callable[[bytes], byt
 
 
 def vouched_names(config: GatewayConfig) -> Generator[None, None, frozenset[bytes]]:
-    """Collect the headers that carry claims on any route, in lower case, in slices.
+    """Collect the headers that carry claims on any route, `reduced`, in slices.
 
     What a client sends under these names is removed on every route: a service that trusts X-Tenant would otherwise
     believe the client wherever another route leads to it.
@@ -78,7 +79,7 @@ def vouched_names(config: GatewayConfig) -> Generator[None, None, frozenset[byte
     services = (service.claims for service in config.services.values())
     routes = (route.claims for route in config.routes)
     for at, claims in enumerate(chain(services, routes)):
-        names.update(name.lower().encode("ascii") for name in claims)
+        names.update(reduced(name.encode("ascii")) for name in claims)
         if at % _SLICE == 0:
             yield
     return frozenset(names)

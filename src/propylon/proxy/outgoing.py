@@ -14,7 +14,8 @@ from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Outgoing
 from propylon.wire.grammar import MAX_FORWARDS
-from propylon.wire.headers import render, without, without_lookalikes
+from propylon.wire.headers import render, without
+from propylon.wire.lookalikes import reduced, without_lookalikes
 from propylon.wire.message import Request
 
 __all__ = ["address", "hops", "outgoing"]
@@ -26,16 +27,14 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
     Raises PayloadTooLarge, InvalidRequest.
     """
     body = exchange.downstream.body
-    closes = False
     timeouts = route.timeouts
     if body is not None:
         body.limit = route.max_body
         if max(request.length, body.received) > route.max_body:
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
-        closes = _closes(request.method, route.service)
     block = _block(exchange, request, route)
-    return Outgoing(
+    sent = Outgoing(
         request.method,
         b"",
         block,
@@ -44,8 +43,10 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         now + timeouts.total - exchange.held,
         exchange,
         request.length,
-        closes=closes,
     )
+    if body is not None and not route.service.builtin:
+        sent.closes = _closes(request.method, route.service)
+    return sent
 
 
 # Methods whose body every upstream reads, as far as is known: it is what they are for.
@@ -92,7 +93,7 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
         block = without(block, route.request_remove)
     names, vouched = route.vouched, b""
     if request.vouched is not None:  # claims, and what policies say
-        names = names.union(request.vouched)
+        names = names.union(map(reduced, request.vouched))
         vouched = render(request.vouched.values())
     if names:
         block = without_lookalikes(block, names)

@@ -140,7 +140,7 @@ class Route:
     # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
     replaced: int = 0
     replacement: bytes = b""
-    # Headers that carry claims, in lower case: the client's are removed, in any spelling. `Request.vouched` has the lines.
+    # Headers that carry claims, `reduced`: the client's are removed, in any spelling. `Request.vouched` has the lines.
     vouched: frozenset[bytes] = frozenset()
     # Takes tokens in other places than Authorization out of a block; None: the service may have them, or there are none.
     hide_tokens: Callable[[bytes], bytes] | None = None

@@ -140,10 +140,8 @@ class Outgoing:
         deadline: float,
         context: object = None,
         length: int = NO_BODY,
-        *,
-        closes: bool = False,
     ) -> None:
-        """Take the parts; `block` and `line` may be replaced for each attempt."""
+        """Take the parts; `block` and `line` may be replaced for each attempt, and `closes` may be set."""
         self.method = method
         self.line = line
         self.block = block
@@ -152,7 +150,7 @@ class Outgoing:
         self.deadline = deadline
         self.context = context
         self.length = length
-        self.closes = closes
+        self.closes = False
 
     def framing(self) -> bytes:
         """Return the header lines that the connection puts behind the block: of the body, and of the connection."""

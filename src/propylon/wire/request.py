@@ -25,6 +25,7 @@ from propylon.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed, U
 from propylon.wire import grammar
 from propylon.wire.framing import HEAD_END, FramingError, content_length
 from propylon.wire.headers import MAX_FIELDS, take, tokens, without
+from propylon.wire.lookalikes import without_framing_lookalikes
 from propylon.wire.message import CHUNKED, LOOKED_AT, NO_BODY, Fields, Request
 from propylon.wire.target import host_name
 
@@ -33,15 +34,14 @@ __all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request"]
 # Every request header with a meaning for a gateway: hop-by-hop (RFC 9110, 7.6.1), about the client
 # (X-Forwarded-*, Forwarded), about the user (X-User-*), and those that make a framework see another
 # URL or method. These lines are removed; the stage that decides about one puts it back. Those of
-# LOOKED_AT stay. `_` counts as `-`, because CGI, WSGI and PHP read `X_User_Id` and `X-User-Id` as
-# one variable: a client could name itself (CVE-2025-64484).
+# LOOKED_AT stay. `lookalikes` removes what a reader could take for one of them.
 _SPECIAL = re.compile(
     rb"\r\n("
-    rb"host|connection|content[-_]length|transfer[-_]encoding|te|trailer|upgrade|expect|keep[-_]alive"
-    rb"|proxy(?:[-_][^:]*)?|forwarded|max[-_]forwards|trace(?:parent|state)|authorization"
-    rb"|origin|access[-_]control[-_]request[-_](?:method|headers)|dnt|sec[-_]gpc"
-    rb"|x[-_](?:forwarded(?:[-_][^:]*)?|user[-_][^:]*|request[-_]id|real[-_]ip|original[-_]url"
-    rb"|rewrite[-_]url|http[-_]method[-_]override|privacy[-_]level)"
+    rb"host|connection|content-length|transfer-encoding|te|trailer|upgrade|expect|keep-alive"
+    rb"|proxy(?:-[^:]*)?|forwarded|max-forwards|trace(?:parent|state)|authorization"
+    rb"|origin|access-control-request-(?:method|headers)|dnt|sec-gpc"
+    rb"|x-(?:forwarded(?:-[^:]*)?|user-[^:]*|request-id|real-ip|original-url"
+    rb"|rewrite-url|http-method-override|privacy-level)"
     rb"):[ \t]*([^\r]*)"
 )
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
@@ -243,7 +243,7 @@ def _target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
 def _fields(lines: bytes, version: int, authority: bytes | None) -> Fields:
     """Take the header lines apart and check them against each other. Raises InvalidRequest, UnknownExpectation."""
     block, special = take(lines, _SPECIAL, LOOKED_AT)
-    fields = Fields(block, special, version)
+    fields = Fields(without_framing_lookalikes(block, special), special, version)
     _host(fields, authority)
     if b"content-length" in special or b"transfer-encoding" in special:
         _body(fields)

@@ -33,6 +33,8 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         if max(request.length, body.received) > route.max_body:
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
+        if request.upgrade:
+            _refuse_tunnel(request, route)
     block = _block(exchange, request, route)
     sent = Outgoing(
         request.method,
@@ -44,9 +46,24 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         exchange,
         request.length,
     )
+    if route.response_remove:
+        sent.hidden = route.response_remove
     if body is not None and not route.service.builtin:
         sent.closes = _closes(request.method, route.service)
     return sent
+
+
+def _refuse_tunnel(request: Request, route: Route) -> None:
+    """Refuse a request with a body that offers a protocol which the route takes. Raises InvalidRequest.
+
+    Any other offer is dropped, as RFC 9110, 7.8 allows, and the request is served.
+    """
+    # The body would stand between the head and the first frame: nghttpx left it in the connection, to be read as the next
+    # request (CVE-2026-58055).
+    methods = route.pattern.methods
+    if request.upgrade == b"websocket" and (methods is None or "WEBSOCKET" in methods):
+        msg = "A request with a body cannot become a WebSocket"
+        raise InvalidRequest(msg)
 
 
 # Methods whose body every upstream reads, as far as is known: it is what they are for.

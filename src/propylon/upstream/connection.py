@@ -41,8 +41,9 @@ from propylon.loop.ticker import NEVER, Ticker
 from propylon.upstream.ports import Answer, Outgoing, RequestBody, Sink
 from propylon.upstream.reply import Reply
 from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, chunk
+from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED, NO_BODY, Response
-from propylon.wire.response import ResponseReader
+from propylon.wire.response import AnswerProbe, ResponseReader
 
 __all__ = ["Connection", "Owner"]
 
@@ -53,9 +54,6 @@ _MAX_HEAD = 64 * 1024
 # RFC 9110, 15.2: a client must be able to parse one or more 1xx answers. Upstreams send a few; one
 # that sends them without end never answers, and each of them would count as a sign of life.
 _MAX_INTERIM = 100
-# Whatever does not begin like this (the banner of an SSH or SMTP server, HTTP/0.9) is refused at
-# its first bytes, and not only at the timeout.
-_HTTP = b"HTTP/1."
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL_STATUS = 200
 _CONTINUE = 100
@@ -105,6 +103,7 @@ class Connection(asyncio.Protocol):
         self._body: RequestBody | None = None
         self._sent = True  # the whole request has been sent
         self._buffer = b""  # the beginning of a head
+        self._probe: AnswerProbe | None = None  # of that beginning
         self._early_body: list[bytes] = []  # what arrived of the body before `pipe`
         self._reader: BodyReader | None = None
         self._interims = 0  # 1xx answers so far
@@ -382,14 +381,16 @@ class Connection(asyncio.Protocol):
                 if len(data) > _MAX_HEAD:
                     msg = "The upstream's answer has too large a head"
                     raise BadResponse(msg)
-                if not _HTTP.startswith(data[: len(_HTTP)]):
-                    msg = "The upstream does not speak HTTP/1"
-                    raise BadResponse(msg)
+                # Whatever is no HTTP/1 is refused at its first bytes, and not only at the timeout.
+                if self._probe is None:
+                    self._probe = AnswerProbe()
+                self._probe.feed(data)
                 self._buffer = data
                 return
             head = self._heads.read(data[: end + 4], method)
             data = data[end + 4 :]
             self._buffer = b""
+            self._probe = None
             if head.status >= _FIRST_FINAL_STATUS:
                 self._receive_final(head, data, answered)
                 return
@@ -407,6 +408,8 @@ class Connection(asyncio.Protocol):
         # 100 is between the gateway and the upstream: the edge has sent its own to a client that
         # waits for one.
         if head.status != _CONTINUE and self._sink is not None:
+            if self._outgoing is not None and self._outgoing.hidden:
+                head.block = without(head.block, self._outgoing.hidden)
             self._sink.interim(head)
 
     def _receive_final(self, head: Response, data: bytes, answered: Signal[Answer]) -> None:
@@ -533,6 +536,7 @@ class Connection(asyncio.Protocol):
         self._sent = True
         if self._buffer:
             self._buffer = b""
+            self._probe = None
         if self._reply is not None:
             self._reply.detach()
             self._reply = None

@@ -115,7 +115,8 @@ class Outgoing:
     NO_BODY or CHUNKED) is written by the connection: only it knows whether it will be used again. `deadline` is a time
     of the loop's clock for the head of the final answer; it is NEVER while the client still sends the body. `context` is
     for an ASGI app in this process, which may know who is asking; it is never sent. `closes`: the request goes out on a
-    connection of its own, which says `Connection: close` and is not used again.
+    connection of its own, which says `Connection: close` and is not used again. `hidden`: the headers, in lower case, that
+    are removed from 1xx answers.
     """
 
     __slots__ = (
@@ -124,6 +125,7 @@ class Outgoing:
         "closes",
         "context",
         "deadline",
+        "hidden",
         "length",
         "line",
         "method",
@@ -141,7 +143,7 @@ class Outgoing:
         context: object = None,
         length: int = NO_BODY,
     ) -> None:
-        """Take the parts; `block` and `line` may be replaced for each attempt, and `closes` may be set."""
+        """Take the parts; `block` and `line` may be replaced for each attempt, and `closes` and `hidden` may be set."""
         self.method = method
         self.line = line
         self.block = block
@@ -151,6 +153,7 @@ class Outgoing:
         self.context = context
         self.length = length
         self.closes = False
+        self.hidden: tuple[bytes, ...] = ()
 
     def framing(self) -> bytes:
         """Return the header lines that the connection puts behind the block: of the body, and of the connection."""

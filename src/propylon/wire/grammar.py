@@ -129,8 +129,9 @@ REQUEST_LINE = _bytes(rf"{_token} [!-\xff]+ HTTP/1\.[01]")
 # decoding.
 PLAIN_REQUEST_LINE = _bytes(rf"([A-Z]+) ({_path})({_query})? HTTP/1\.1")
 # 4: status-line. The reason is ignored, and its space may be missing: some upstreams leave it out.
-# 9110, 15: a status outside of 100-599 is invalid.
-STATUS_LINE = _bytes(r"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\r\n]*)?")
+# 9110, 15: a status outside of 100-599 is invalid; a client should treat 600-999 as a 5xx, and
+# some services use them.
+STATUS_LINE = _bytes(r"HTTP/1\.([01]) ([1-9][0-9]{2})( [^\r\n]*)?")
 
 # 7.1: chunk-size. 15 hexadecimal digits stay below 2**63. 7.1.1: chunk-ext, with BWS around `;` and
 # `=`, and none behind the last name or value. Only CRLF ends the line: Kestrel took a bare LF in an

@@ -104,8 +104,8 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
     block = request.block
     if not route.service.forward_token and b"authorization" in request.special:
         block = _tokenless(request)
-    if route.hide_tokens is not None:
-        block = route.hide_tokens(block)
+    if route.hide is not None:
+        block = route.hide(block)
     if route.request_remove:
         block = without(block, route.request_remove)
     names, vouched = route.vouched, b""

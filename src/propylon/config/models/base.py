@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from propylon.config.models.syntax import (
+    check_cookie_name,
     check_header_name,
     check_header_value,
     check_hostname,
@@ -18,6 +19,7 @@ from propylon.config.models.token_syntax import check_claim_header
 __all__ = [
     "Claims",
     "ConfigModel",
+    "CookieName",
     "HeaderName",
     "HeaderValue",
     "Hostname",
@@ -78,6 +80,7 @@ PlainPath = Annotated[str, AfterValidator(_plain_path)]
 Method = Annotated[str, AfterValidator(check_method)]
 Hostname = Annotated[str, AfterValidator(check_hostname)]
 Network = Annotated[str, AfterValidator(check_network)]
+CookieName = Annotated[str, AfterValidator(check_cookie_name)]
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 HeaderValue = Annotated[str, AfterValidator(check_header_value)]
 Word = Annotated[str, Field(min_length=1)]

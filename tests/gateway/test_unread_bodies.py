@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -112,6 +113,28 @@ def test_a_body_is_never_executed_as_a_request(
         attack(gateway, method, coding)
     assert [path for _, path, _ in unread.executed if path.startswith("/admin")] == []
     assert {user for _, _, user in unread.executed} == {None}
+
+
+def test_no_answer_crosses_between_clients(start: Start, unread: Unread) -> None:
+    """With attackers and others at the same time, every client gets the answer to its own request."""
+    gateway = start(configuration(unread))
+
+    def attacker(number: int) -> None:
+        for turn in range(15):
+            attack(gateway, METHODS[(number + turn) % 4], CODINGS[turn % 2])
+
+    def innocent(number: int) -> None:
+        with RawClient(gateway.port) as client:
+            for turn in range(40):
+                path = f"/a/{number}/{turn}"
+                answer = client.send(request(target=path)).read()
+                assert (answer.status, answer.body) == (200, path.encode())
+
+    with ThreadPoolExecutor(8) as pool:
+        working = [pool.submit(one, n) for n in range(4) for one in (attacker, innocent)]
+        for each in working:
+            each.result()
+    assert [path for _, path, _ in unread.executed if path.startswith("/admin")] == []
 
 
 def test_content_length_zero_is_no_body(start: Start, unread: Unread) -> None:

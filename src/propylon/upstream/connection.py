@@ -12,8 +12,9 @@ Rules.
 
 1. An answer that could be read in two ways is a 502, and the connection is closed.
 2. Bytes that arrive when no answer is due (an unsolicited 408, a second answer) close the connection: they must never
-   be paired with the next request (response queue poisoning).
-3. The connection goes back to its pool only when request and answer have both ended as their framing says.
+   be paired with the next request (response queue poisoning). `reusable` sees those that were not read yet.
+3. The connection goes back to its pool only when request and answer have both ended as their framing says, and the
+   upstream has no unread body that it could take for the next request (`Outgoing.closes`).
 4. An answer that ends early is never passed on as a whole one: the sink is not told `finish`.
 5. Each direction has back-pressure: a slow client pauses reading here, a slow upstream pauses the client's body.
 """

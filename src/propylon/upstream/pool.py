@@ -9,7 +9,8 @@ Rules.
    that is as long again; one more is refused at once (503).
 2. The choice is synchronous: no other request can come in between. Only opening a connection and waiting take a turn.
 3. Last in, first out: the freshest connection is used, the others grow old and are closed. O(1) for any number of them.
-4. A request that must not be sent twice gets a connection that was in use within the last second, or a new one.
+4. A request that must not be sent twice gets a connection that was in use within the last second, or a new one. A request
+   whose connection will be closed (`Outgoing.closes`) gets a new one.
 """
 
 from __future__ import annotations
@@ -213,8 +214,8 @@ class Pool:
         if self.open < self.limit:
             return await self._connect(outgoing)
         if self._idle:
-            # All connections are open, and the idle ones are too old for this request. The oldest
-            # makes room.
+            # All connections are open, and the idle ones are too old for this request, or it needs
+            # one of its own. The oldest makes room.
             self._idle[0].abort()
             return await self._connect(outgoing)
         return await self._wait_in_queue(outgoing)

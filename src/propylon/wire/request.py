@@ -31,7 +31,7 @@ from propylon.errors import (
 from propylon.wire import grammar
 from propylon.wire.framing import HEAD_END, FramingError, content_length
 from propylon.wire.headers import MAX_FIELDS, take, tokens, without
-from propylon.wire.lookalikes import without_framing_lookalikes
+from propylon.wire.lookalikes import LOOKALIKE
 from propylon.wire.message import ASTERISK, CHUNKED, LOOKED_AT, NO_BODY, Fields, Request
 from propylon.wire.target import host_name
 
@@ -40,15 +40,15 @@ __all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request", "too_larg
 # Every request header with a meaning for a gateway: hop-by-hop (RFC 9110, 7.6.1), about the client
 # (X-Forwarded-*, Forwarded), about the user (X-User-*), and those that make a framework see another
 # URL or method. These lines are removed; the stage that decides about one puts it back. Those of
-# LOOKED_AT stay. `lookalikes` removes what a reader could take for one of them.
+# LOOKED_AT stay. What a reader could take for one of them is removed, and has no name here.
 _SPECIAL = re.compile(
-    rb"\r\n("
+    rb"\r\n(?:("
     rb"host|connection|content-length|transfer-encoding|te|trailer|upgrade|expect|keep-alive"
     rb"|proxy(?:-[^:]*)?|forwarded|max-forwards|trace(?:parent|state)|authorization"
     rb"|origin|access-control-request-(?:method|headers)|dnt|sec-gpc"
     rb"|x-(?:forwarded(?:-[^:]*)?|user-[^:]*|request-id|real-ip|original-url"
     rb"|rewrite-url|http-method-override|privacy-level)"
-    rb"):[ \t]*([^\r]*)"
+    rb")|" + LOOKALIKE + rb"):[ \t]*([^\r]*)"
 )
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _MALFORMED = "The request is malformed"
@@ -252,7 +252,7 @@ def _target(target: bytes, method: str) -> tuple[bytes, bytes, bytes | None]:
 def _fields(lines: bytes, version: int, authority: bytes | None) -> Fields:
     """Take the header lines apart and check them against each other. Raises InvalidRequest, UnknownExpectation."""
     block, special = take(lines, _SPECIAL, LOOKED_AT)
-    fields = Fields(without_framing_lookalikes(block, special), special, version)
+    fields = Fields(block, special, version)
     _host(fields, authority)
     if b"content-length" in special or b"transfer-encoding" in special:
         _body(fields)

@@ -31,13 +31,48 @@ _NOT_ALNUM = bytes(set(range(256)).difference(_LETTERS, string.digits.encode()))
 # The headers of `request` by their letters, but for `origin` and `dnt`, which say nothing about who is asking. Of the
 # families, those that the gateway sends itself or that common frameworks believe.
 _KNOWN = (
-    "host connection contentlength transferencoding te trailer upgrade expect keepalive proxy"
-    " forwarded maxforwards traceparent tracestate authorization accesscontrolrequestmethod"
-    " accesscontrolrequestheaders secgpc xprivacylevel xrequestid xrealip xoriginalurl xrewriteurl"
-    " xhttpmethodoverride xuserid xuseremail xuserroles xuserscopes xuserissuer"
-    " xforwardedfor xforwardedproto xforwardedhost xforwardedport xforwardedprefix xforwardedserver"
-    " xforwardedssl xforwardedscheme xforwardedby xforwardeduser xforwardedemail xforwardedgroups"
-).split()
+    "host",
+    "connection",
+    "contentlength",
+    "transferencoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "keepalive",
+    "proxy",
+    "forwarded",
+    "maxforwards",
+    "traceparent",
+    "tracestate",
+    "authorization",
+    "accesscontrolrequestmethod",
+    "accesscontrolrequestheaders",
+    "secgpc",
+    "xprivacylevel",
+    "xrequestid",
+    "xrealip",
+    "xoriginalurl",
+    "xrewriteurl",
+    "xhttpmethodoverride",
+    "xuserid",
+    "xuseremail",
+    "xuserroles",
+    "xuserscopes",
+    "xuserissuer",
+    "xforwardedfor",
+    "xforwardedproto",
+    "xforwardedhost",
+    "xforwardedport",
+    "xforwardedprefix",
+    "xforwardedserver",
+    "xforwardedssl",
+    "xforwardedscheme",
+    "xforwardedby",
+    "xforwardeduser",
+    "xforwardedemail",
+    "xforwardedgroups",
+)
 _FAMILIES = ("proxy", "x user", "x forwarded", "x client cert")
 # Spelled as it should be, this one is for `request` to judge.
 _JUDGED_ELSEWHERE = "(?!x-client-cert-)"

@@ -272,3 +272,13 @@ def test_the_upstream_gets_what_was_explained(tmp_path: Path, target: str) -> No
     # Nobody's credentials stay behind in a terminal; that they pass is shown.
     assert SHOWN.sub(rb"\1 (not shown)", IDS.sub(b"*", got)) == IDS.sub(b"*", shown)
     assert b"Bearer" in got
+
+
+def test_a_body_on_get_shows_that_its_connection_closes() -> None:
+    """What the upstream would get includes `Connection: close`, for a GET with a body alone."""
+    closing = "\r\nConnection: close"
+    said = [
+        call(method, "/api/x", "--header", f"Content-Length: {size}").stdout.replace("\n", "\r\n")
+        for method, size in (("GET", 5), ("GET", 0), ("POST", 5))
+    ]
+    assert [closing.strip() in one for one in said] == [True, False, False]

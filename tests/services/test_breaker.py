@@ -381,7 +381,7 @@ def test_an_upload_is_seen_until_its_lease_ends() -> None:
 # What an exchange says about its upstream
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 600, 999])
 def test_broken_answers_are_failures(status: int) -> None:
     """The service says itself that it is broken."""
     assert judge(None, status) is Outcome.FAILURE

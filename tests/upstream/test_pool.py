@@ -457,6 +457,9 @@ class FakeTransport:
     def __init__(self) -> None:
         self.closing = False
 
+    def get_extra_info(self, name: str) -> None:
+        """It has no socket."""
+
     def is_closing(self) -> bool:
         """Whether it was closed."""
         return self.closing

@@ -129,6 +129,8 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         balance=_balance(written.balance, dependencies.chance),
         timeouts=_timeouts(written.timeouts),
         forward_token=written.forward_token,
+        bodies_on_get=written.bodies_on_get,
+        bodies=written.bodies,
         breaker=Breaker(
             name,
             circuit_of(written.circuit),

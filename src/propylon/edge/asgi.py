@@ -24,7 +24,6 @@ from propylon.edge.turn import Turn
 from propylon.errors import (
     ClientGone,
     GatewayError,
-    HeadersTooLarge,
     InvalidRequest,
     RequestTimeout,
 )
@@ -35,6 +34,7 @@ from propylon.proxy.exchange import Origin
 from propylon.upstream.ports import Flow
 from propylon.wire.headers import fields, without
 from propylon.wire.message import CHUNKED, Request, Response
+from propylon.wire.request import too_large
 
 __all__ = ["AnswerCut", "serve"]
 
@@ -53,6 +53,8 @@ _MAX_ORIGINS = 1024  # remembered peers: a bound, so that many clients cannot fi
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BODILESS = frozenset({204, 304})
 _NOT_MODIFIED = 304
+_SERVER_ERROR = 500
+_FIRST_INVALID_STATUS = 600
 
 
 class AnswerCut(ConnectionAbortedError):
@@ -107,9 +109,14 @@ def _read_request(edge: EdgeState, scope: Scope) -> Request:
         lines += b"\r\ntransfer-encoding: chunked"
     line = b"%b %b HTTP/%b" % (method.encode(), target, b"1.0" if version == "1.0" else b"1.1")
     if len(line) + len(lines) > edge.max_header:
-        msg = f"The head of a request may have {edge.max_header} bytes at the most"
-        raise HeadersTooLarge(msg)
-    return edge.memory.read(line, lines)
+        raise too_large(line, edge.max_header)
+    request = edge.memory.read(line, lines)
+    if request.upgrade and request.length == CHUNKED:
+        # uvicorn drops the body of a request that offers another protocol, and nothing tells a dropped body in chunks from
+        # an empty one. A body with a length is missed by `Body.end`.
+        msg = "A request with a body cannot change the protocol"
+        raise InvalidRequest(msg)
+    return request
 
 
 class _AsgiTurn(Turn):
@@ -362,7 +369,9 @@ def _start(head: Response, block: bytes) -> Message:
         headers = [*head.pairs, *_pairs(block[len(head.block) :])]
     else:
         headers = _pairs(block)
-    return {"type": "http.response.start", "status": head.status, "headers": headers}
+    # uvicorn knows no status above 599; RFC 9110, 15 has a client read such a one as 500.
+    status = head.status if head.status < _FIRST_INVALID_STATUS else _SERVER_ERROR
+    return {"type": "http.response.start", "status": status, "headers": headers}
 
 
 def _pairs(block: bytes) -> list[tuple[bytes, bytes]]:

@@ -19,13 +19,16 @@ from propylon.proxy.refuse import refusal
 from propylon.proxy.relay import relay
 from propylon.proxy.trace import continued
 from propylon.wire.grammar import REQUEST_ID
-from propylon.wire.message import Request
+from propylon.wire.message import ASTERISK, NO_BODY, Request, Response
 
 __all__ = ["Pipeline"]
 
 Clock = Callable[[], float]
 
 _SERVER_ERROR = 500
+# The methods that some route may have, and those that the gateway answers itself.
+_ALLOW = b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_ASTERISK = Response(204, b" 204 No Content", _ALLOW, NO_BODY, keep_alive=True)
 
 
 class Pipeline:
@@ -102,7 +105,10 @@ class Pipeline:
         return exchange
 
     def _answered(self, exchange: Exchange, request: Request) -> bool:
-        """Answer a preflight: its browser has no token to show, and asks nothing of an upstream."""
+        """Answer `OPTIONS *`, and a preflight: its browser has no token to show, and asks nothing of an upstream."""
+        if request.path == ASTERISK:
+            self._answer_itself(exchange)
+            return True
         table = self.table
         if table.cors is None or not table.cors.is_preflight(request):
             return False
@@ -120,6 +126,12 @@ class Pipeline:
         block = b"%b\r\nX-Request-ID: %b" % (head.block, exchange.request_id)
         exchange.downstream.respond(head, block, b"")
         return True
+
+    def _answer_itself(self, exchange: Exchange) -> None:
+        """Answer what asks about the gateway as a whole: no route, no service (RFC 9110, 9.3.7)."""
+        exchange.status = _ASTERISK.status
+        block = b"%b\r\nX-Request-ID: %b" % (_ASTERISK.block, exchange.request_id)
+        exchange.downstream.respond(_ASTERISK, block, b"")
 
     def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
         """Answer with the error, or cut the connection if an answer has begun."""

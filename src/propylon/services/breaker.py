@@ -90,7 +90,8 @@ _SUCCESS = Outcome.SUCCESS
 _FAILURE = Outcome.FAILURE
 # 500: the service is broken. 502 and 504: a gateway behind us found its upstream broken. 503: overloaded.
 # 501 and 505 are about the request, so a client could open the breaker with them. A 4xx is the client's fault.
-_FAILED = frozenset({500, 502, 503, 504})
+# 600 and above: RFC 9110, 15 has them read as 500.
+_FAILED = frozenset({500, 502, 503, 504, *range(600, 1000)})
 
 
 def judge(error: GatewayError | None, status: int) -> Outcome:

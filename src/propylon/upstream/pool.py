@@ -9,7 +9,8 @@ Rules.
    that is as long again; one more is refused at once (503).
 2. The choice is synchronous: no other request can come in between. Only opening a connection and waiting take a turn.
 3. Last in, first out: the freshest connection is used, the others grow old and are closed. O(1) for any number of them.
-4. A request that must not be sent twice gets a connection that was in use within the last second, or a new one.
+4. A request that must not be sent twice gets a connection that was in use within the last second, or a new one. A request
+   whose connection will be closed (`Outgoing.closes`) gets a new one.
 """
 
 from __future__ import annotations
@@ -118,8 +119,9 @@ class Pool:
 
     def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Send a request to the instance; see `Upstream.send`."""
-        # No coroutine where a connection is idle: that is the hot path.
-        connection = self._take_idle(outgoing.method)
+        # No coroutine where a connection is idle: that is the hot path. A request that closes its
+        # connection gets a new one: a client that sends many must not use up what the others share.
+        connection = None if outgoing.closes else self._take_idle(outgoing.method)
         if connection is not None:
             return connection.begin(outgoing, sink)
         return self._send_later(outgoing, sink)
@@ -141,6 +143,9 @@ class Pool:
         # First come, first served: a newer request would be lucky, and the oldest would time out.
         if self._strays and connection in self._strays:
             connection.abort()
+            return
+        if self._queue and not connection.reusable:
+            connection.abort()  # the queue gets another one in its place
             return
         while self._queue:
             waiter = self._pop_waiter()
@@ -199,8 +204,9 @@ class Pool:
                 # The freshest is too old, so all are. They stay for requests that may be repeated.
                 idle.append(connection)
                 return None
-            if connection.usable:
+            if connection.reusable:
                 return connection
+            connection.abort()
         return None
 
     async def _acquire(self, outgoing: Outgoing) -> Connection:
@@ -208,8 +214,8 @@ class Pool:
         if self.open < self.limit:
             return await self._connect(outgoing)
         if self._idle:
-            # All connections are open, and the idle ones are too old for this request. The oldest
-            # makes room.
+            # All connections are open, and the idle ones are too old for this request, or it needs
+            # one of its own. The oldest makes room.
             self._idle[0].abort()
             return await self._connect(outgoing)
         return await self._wait_in_queue(outgoing)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER
+from propylon.wire.framing import announced
 from propylon.wire.message import NO_BODY, Response
 
 __all__ = [
@@ -113,10 +114,23 @@ class Outgoing:
     `line` is the request line; `block` the header block, Host included. How the body is framed (`length`: bytes,
     NO_BODY or CHUNKED) is written by the connection: only it knows whether it will be used again. `deadline` is a time
     of the loop's clock for the head of the final answer; it is NEVER while the client still sends the body. `context` is
-    for an ASGI app in this process, which may know who is asking; it is never sent.
+    for an ASGI app in this process, which may know who is asking; it is never sent. `closes`: the request goes out on a
+    connection of its own, which says `Connection: close` and is not used again. `hidden`: the headers, in lower case, that
+    are removed from 1xx answers.
     """
 
-    __slots__ = ("block", "body", "context", "deadline", "length", "line", "method", "timeouts")
+    __slots__ = (
+        "block",
+        "body",
+        "closes",
+        "context",
+        "deadline",
+        "hidden",
+        "length",
+        "line",
+        "method",
+        "timeouts",
+    )
 
     def __init__(
         self,
@@ -129,7 +143,7 @@ class Outgoing:
         context: object = None,
         length: int = NO_BODY,
     ) -> None:
-        """Take the parts; `block` and `line` may be replaced for each attempt."""
+        """Take the parts; `block` and `line` may be replaced for each attempt, and `closes` and `hidden` may be set."""
         self.method = method
         self.line = line
         self.block = block
@@ -138,6 +152,13 @@ class Outgoing:
         self.deadline = deadline
         self.context = context
         self.length = length
+        self.closes = False
+        self.hidden: tuple[bytes, ...] = ()
+
+    def framing(self) -> bytes:
+        """Return the header lines that the connection puts behind the block: of the body, and of the connection."""
+        # RFC 9112, 9.6: an upstream that obeys `close` takes nothing that stands behind this request for another one.
+        return announced(self.length) + (b"\r\nConnection: close" if self.closes else b"")
 
     def begin_sending(self) -> None:
         """Suspend `total` while the client sends the body: that may take as long as the client needs."""

@@ -36,7 +36,6 @@ from propylon.stores.memory import MemoryRevocations
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Answer, Flow, Outgoing, Sink
 from propylon.upstream.reply import Reply
-from propylon.wire.framing import announced
 from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
 from propylon.wire.request import parse_request
 
@@ -268,8 +267,7 @@ class _Recorder:
 
     async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
         """Keep the request, and answer 204."""
-        framing = announced(outgoing.length)
-        self._run.sent = b"%b%b%b\r\n\r\n" % (outgoing.line, outgoing.block, framing)
+        self._run.sent = b"%b%b%b\r\n\r\n" % (outgoing.line, outgoing.block, outgoing.framing())
         head = Response(204, b" 204 No Content", b"", NO_BODY, keep_alive=True)
         return Reply(head, b"", None)
 

@@ -85,6 +85,17 @@ class ServiceConfig(ConfigModel):
         default=True,
         description="Whether the service gets the token: the header Authorization, and what auth.from names.",
     )
+    bodies_on_get: Literal["close", "refuse", "pass"] = Field(
+        default="close",
+        description="A body on GET, HEAD, DELETE or any method but POST, PUT and PATCH. close: the request gets a connection"
+        " of its own, because a service that does not read the body would take it for the next request; refuse: 400; pass:"
+        " as any other body.",
+    )
+    bodies: Literal["reuse", "close"] = Field(
+        default="reuse",
+        description="The connection after a request with a body. reuse: other requests may use it; close: each such request"
+        " gets a connection of its own, for a service that may answer without reading the body.",
+    )
     claims: Claims = Field(
         default_factory=dict,
         description="Claims of the token that the service gets as headers: {X-Tenant: tenant.id}. A client's headers of these"

@@ -8,6 +8,7 @@ import ipaddress
 import re
 from dataclasses import dataclass, replace
 
+from propylon.errors import InvalidRequest
 from propylon.names.addresses import parse_rule
 from propylon.proxy.principal import is_listable, is_scope
 from propylon.services.admission import split_ports
@@ -19,6 +20,8 @@ from propylon.wire.grammar import (
     VISIBLE_VALUE_TEXT,
     read_port,
 )
+from propylon.wire.lookalikes import letters
+from propylon.wire.target import host_name
 
 _NAMED = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 # Nearly all paths look like this. One match of the whole path is cheaper than one for each segment.
@@ -53,6 +56,8 @@ FRAMING = frozenset(
         "upgrade",
     }
 )
+# Look-alikes as well: they would not pass from a client either.
+_FRAMING_LETTERS = frozenset(letters(name.encode("ascii")) for name in FRAMING)
 # Of the gateway's own endpoints, where the operator names none.
 DEFAULT_PREFIX = "/api/v1"
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -339,13 +344,27 @@ def check_token(text: str, what: str) -> str:
     return text
 
 
+def check_cookie_name(text: str) -> str:
+    """Check the name of a cookie (RFC 6265, 4.1.1): a token."""
+    return check_token(text, "name of a cookie")
+
+
 def check_header_name(text: str) -> str:
     """Check the name of a header that the operator sets or removes: not one that frames the message."""
     check_token(text, "name of a header")
-    if text.lower().replace("_", "-") in FRAMING:
+    if letters(text.encode("ascii")) in _FRAMING_LETTERS:
         msg = f"{text} is the gateway's own and cannot be set or removed"
         raise ValueError(msg)
     return text
+
+
+def is_host(text: str) -> bool:
+    """Whether a text is what a Host header may hold (RFC 9110, 7.2)."""
+    try:
+        host_name(text.encode("ascii"))
+    except InvalidRequest:
+        return False
+    return True
 
 
 def check_header_value(text: str) -> str:

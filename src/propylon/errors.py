@@ -27,7 +27,8 @@ GatewayError
 │   ├── CircuitOpen       503
 │   └── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
 └── UpstreamTimeout       504
-    └── ConnectTimeout    504
+    ├── ConnectTimeout    504
+    └── UpstreamStalled   504  the upstream has stopped reading the request
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ __all__ = [
     "UpstreamBusy",
     "UpstreamError",
     "UpstreamReset",
+    "UpstreamStalled",
     "UpstreamTimeout",
 ]
 
@@ -275,3 +277,7 @@ class ConnectTimeout(UpstreamTimeout):
     """504: the connection was not made within `timeouts.connect`; nothing was sent."""
 
     unsent = True
+
+
+class UpstreamStalled(UpstreamTimeout):
+    """504: the upstream has read nothing of the request for `timeouts.idle`, while some of it waited to be read."""

@@ -225,6 +225,7 @@ def circuit_of(written: CircuitConfig) -> Circuit:
     """Return the compiled rules of a breaker."""
     return Circuit(
         failure_threshold=written.failure_threshold,
+        failure_rate=written.failure_rate,
         failure_window=written.failure_window,
         min_throughput=written.min_throughput,
         recovery_timeout=written.recovery_timeout,

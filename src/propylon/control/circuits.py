@@ -25,6 +25,8 @@ class CircuitState(BaseModel):
                 "opened_at": "2026-11-21T10:00:00Z",
                 "retry_after": "2026-11-21T10:01:00Z",
                 "probes_in_flight": 0,
+                "calls": 8,
+                "reason": "5 of 8 calls failed within 120 s, the last one with status 500",
             }
         }
     )
@@ -40,6 +42,8 @@ class CircuitState(BaseModel):
         description="When the next probe may pass; null unless the breaker is open."
     )
     probes_in_flight: int = Field(description="Probes that have not ended yet.")
+    calls: int = Field(description="Requests within failure_window that failed or succeeded.")
+    reason: str | None = Field(description="Why the breaker opened last; null while it is closed.")
 
 
 def router(

@@ -98,6 +98,7 @@ class Exchange:
         "ended",
         "entropy",
         "error",
+        "excused",
         "flags",
         "held",
         "instance",
@@ -141,6 +142,7 @@ class Exchange:
         self.lines = b""
         self.instance: Instance | None = None
         self.permit: Permit | None = None  # of the breaker, to be given back at the end
+        self.excused = False  # the upstream failed while the client had not sent its whole body
         self.held = 0.0  # seconds that the policies took: `timeouts.total` covers them
         self.attempts = 0
         self.upstream_began = began

@@ -136,13 +136,17 @@ class Pipeline:
         # Inlined from `settle`: what it would find nothing to do for. Most exchanges end well, and the call would be a
         # hundredth of the time that a request takes.
         instance, permit = exchange.instance, exchange.permit
+        tally = None if permit is None else permit.tally
         if (
             exchange.error is not None
             or exchange.upstream_status >= _SERVER_ERROR
-            or (permit is not None and permit.counts)
+            or exchange.excused
+            or (permit is not None and (tally is None or exchange.ended >= tally.until))
             or (instance is not None and (instance.state.failures or instance.state.ejections))
         ):
             settle(exchange)
+        elif tally is not None:
+            tally.successes += 1
         for observer in self._observers:
             observer(exchange)
 

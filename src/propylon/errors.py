@@ -20,12 +20,15 @@ GatewayError
 ├── InternalError         500  a bug in the gateway
 ├── UpstreamError         502  an instance was chosen and failed
 │   ├── ConnectFailed          the connection could not be made: no byte of the request was sent
+│   │   └── CertificateRejected  the upstream's certificate fails its check
 │   ├── UpstreamReset          the connection broke before the answer was complete
 │   │   └── StaleConnection    the upstream had closed the kept-alive connection before it answered
 │   └── BadResponse            the answer is not HTTP, or is ambiguous
 ├── ServiceUnavailable    503
 │   ├── CircuitOpen       503
-│   └── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
+│   ├── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
+│   ├── LocalFault        503  the gateway has no descriptor, port or buffer left: nothing was sent
+│   └── TooManyConnections  503  the client's connection is one too many
 └── UpstreamTimeout       504
     ├── ConnectTimeout    504
     └── UpstreamStalled   504  the upstream has stopped reading the request
@@ -42,6 +45,7 @@ Details = Mapping[str, object]
 __all__ = [
     "AuthError",
     "BadResponse",
+    "CertificateRejected",
     "CircuitOpen",
     "ClientGone",
     "ConnectFailed",
@@ -53,6 +57,7 @@ __all__ = [
     "InternalError",
     "InvalidFields",
     "InvalidRequest",
+    "LocalFault",
     "MethodNotAllowed",
     "NotFound",
     "PayloadTooLarge",
@@ -62,6 +67,7 @@ __all__ = [
     "ServiceUnavailable",
     "Source",
     "StaleConnection",
+    "TooManyConnections",
     "UnknownExpectation",
     "UpstreamBusy",
     "UpstreamError",
@@ -241,6 +247,10 @@ class StaleConnection(UpstreamReset):
     """502: the upstream had closed the kept-alive connection before it answered anything."""
 
 
+class CertificateRejected(ConnectFailed):
+    """502: the upstream's certificate fails its check. It is never retried: the next attempt would ask an impostor again."""
+
+
 class BadResponse(UpstreamError):
     """502: the answer is not HTTP, or two parsers could read it differently."""
 
@@ -250,7 +260,7 @@ class ServiceUnavailable(GatewayError):
 
     status = 503
     code = "SERVICE_UNAVAILABLE"
-    source = "upstream"
+    source: ClassVar[Source] = "upstream"
 
 
 class CircuitOpen(ServiceUnavailable):
@@ -263,6 +273,25 @@ class UpstreamBusy(ServiceUnavailable):
     """503: all connections to the instance are in use, or none became free in time; nothing was sent."""
 
     unsent = True
+
+
+class LocalFault(ServiceUnavailable):
+    """503: the gateway itself lacks what a connection needs. It is no failure of the upstream; nothing was sent."""
+
+    source = "gateway"
+    unsent = True
+
+    def __init__(self, kind: str) -> None:
+        """Take the name of the system's error, such as EMFILE."""
+        super().__init__("The gateway has no connection to spare for this request", reason=kind)
+        self.kind = kind
+
+
+class TooManyConnections(ServiceUnavailable):
+    """503: the gateway has as many connections of clients, or of this client, as it may have."""
+
+    source = "gateway"
+    closes = True
 
 
 class UpstreamTimeout(GatewayError):

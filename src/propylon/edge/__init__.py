@@ -1,6 +1,7 @@
 """LISTEN: accept a client's request and send the answer; one adapter for each way in.
 
 - `protocol`: the fast edge, an `asyncio.Protocol` under uvicorn; `http1`: its `Downstream`.
+- `crowd`: how many connections clients may have.
 - `linger`: how that edge closes while the client is still sending.
 - `asgi`: the portable edge, the same pipeline as an ASGI app.
 - `turn`: step an exchange's coroutine without a task; what both edges' `Downstream` must count.

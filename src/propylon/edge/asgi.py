@@ -62,18 +62,29 @@ class AnswerCut(ConnectionAbortedError):
 async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one ASGI HTTP request. Raises AnswerCut."""
     http1 = scope.get("http_version", "1.1")[0] == "1"
-    turn = _AsgiTurn(edge, _origin(edge, scope), receive, http1=http1)
+    origin = _origin(edge, scope)
+    turn = _AsgiTurn(edge, origin, receive, http1=http1)
+    refused = edge.crowd.enter(origin)
+    try:
+        if refused is not None:
+            turn.reject(refused)
+        else:
+            _begin(edge, scope, turn)
+        await turn.deliver(send)
+    finally:
+        edge.crowd.leave(origin, refused)
+
+
+def _begin(edge: EdgeState, scope: Scope, turn: _AsgiTurn) -> None:
     try:
         request = _read_request(edge, scope)
     except GatewayError as error:
-        edge.pipeline.reject(error, turn)
-        turn.over = True
-    else:
-        if turn.origin.trusted:
-            turn.origin = edge.trust.refine(turn.origin, request)
-        turn.expect_body(request)
-        turn.run(edge.pipeline.handle(request, turn))
-    await turn.deliver(send)
+        turn.reject(error)
+        return
+    if turn.origin.trusted:
+        turn.origin = edge.trust.refine(turn.origin, request)
+    turn.expect_body(request)
+    turn.run(edge.pipeline.handle(request, turn))
 
 
 def _origin(edge: EdgeState, scope: Scope) -> Origin:
@@ -173,6 +184,11 @@ class _AsgiTurn(Turn):
         self._method = request.method
         if request.length > 0 or request.length == CHUNKED:
             self.body = Body(request.length, self, None)
+
+    def reject(self, error: GatewayError) -> None:
+        """Answer with the error, without asking an upstream."""
+        self._edge.pipeline.reject(error, self)
+        self.over = True
 
     async def deliver(self, send: Send) -> None:
         """Send what the exchange queues, until it is over. Raises AnswerCut."""

@@ -111,8 +111,7 @@ def test_a_bad_input_among_good_requests_closes_nothing(fresh: Fresh) -> None:
     for _ in range(5):
         assert circuit.ask(below="/bad").status == 500
     assert circuit.failures == ("CLOSED", 5)
-    assert circuit.shown()["calls"] == 11
-    assert circuit.shown()["reason"] is None
+    assert "reason" not in circuit.shown()
     assert circuit.ask().status == 200
 
 
@@ -124,7 +123,7 @@ def test_an_outage_closes_it_and_says_why(fresh: Fresh) -> None:
         circuit.ask()
     assert is_refusal(circuit.ask())
     shown = circuit.shown()
-    assert (shown["state"], shown["failures"], shown["calls"]) == ("OPEN", 5, 10)
+    assert (shown["state"], shown["failures"]) == ("OPEN", 5)
     assert shown["reason"] == "5 of 10 calls failed within 120 s, the last one with status 500"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -136,8 +136,9 @@ class Snapshot:
     opened_at: str | None
     retry_after: str | None
     probes_in_flight: int
-    calls: int = 0  # within failure_window
-    reason: str | None = None  # why it is open, or was before it was half open
+    # Two snapshots of one state are equal, whatever led there.
+    calls: int = field(default=0, compare=False)  # within failure_window
+    reason: str | None = field(default=None, compare=False)  # why it opened; None while closed
 
 
 class Breaker:

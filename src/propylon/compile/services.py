@@ -218,6 +218,7 @@ def _timeouts(written: ServiceTimeoutsConfig) -> Timeouts:
         idle=written.idle,
         total=written.total,
         max_duration=written.max_duration or float("inf"),
+        stream=written.idle if written.idle_is_written else Timeouts().stream,
     )
 
 

@@ -8,5 +8,5 @@
 - `body`: a request's body while it comes in.
 - `trust`: the client's address behind trusted proxies.
 - `state`: what all client connections of a worker share.
-- `sockets`: a reset, and the unsent bytes of a socket.
+- `sockets`: a reset.
 """

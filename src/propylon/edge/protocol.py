@@ -41,7 +41,7 @@ from propylon.edge.body import Body
 from propylon.edge.crowd import TurnedAway
 from propylon.edge.http1 import Http1Turn
 from propylon.edge.linger import LingeringClose
-from propylon.edge.sockets import reset_on_close, unsent
+from propylon.edge.sockets import reset_on_close
 from propylon.edge.state import STATE_KEY, EdgeState
 from propylon.errors import (
     ClientGone,
@@ -50,6 +50,7 @@ from propylon.errors import (
     RequestTimeout,
     TooManyConnections,
 )
+from propylon.loop.sendqueue import unsent
 from propylon.loop.ticker import NEVER
 from propylon.proxy.exchange import Origin
 from propylon.wire.buffer import HeadBuffer

@@ -34,6 +34,7 @@ from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.loop.outbox import Outbox
 from propylon.loop.slices import at_once
+from propylon.loop.tasks import cancelled_tasks_end
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
@@ -345,7 +346,7 @@ class Running:
             log.warning("stopping: what the workers share was not let go of in time")
         finally:
             self._close()
-        await asyncio.sleep(0)  # what was cancelled ends in the next turn
+        await cancelled_tasks_end(_LET_GO)  # name lookups and probes, with their sockets
 
     def _close(self) -> None:
         self._verification.close()

@@ -23,9 +23,7 @@ __all__ = [
 ]
 
 
-class ServiceTimeoutsConfig(
-    ConfigModel
-):  # noqa: PLW1641 — pydantic makes `__hash__` for frozen models
+class ServiceTimeoutsConfig(ConfigModel):  # noqa: PLW1641 — pydantic makes the hash
     """How long the gateway waits for a service."""
 
     connect: Timeout = Field(default=5.0, description="For connecting.")

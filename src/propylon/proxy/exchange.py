@@ -62,10 +62,10 @@ class Downstream(Protocol):
         """The request's body, if it has one."""
 
     def respond(self, head: Response, block: bytes, body: bytes) -> None:
-        """Send a whole answer, with `block` in place of the head's own."""
+        """Send a whole answer, with `block` in place of the head's own. Raises ClientGone if the edge sees that first."""
 
     def start(self, head: Response, block: bytes) -> None:
-        """Send the head of an answer whose body will follow, with `block` in place of its own."""
+        """Send the head of an answer whose body will follow, with `block` in place of its own. Raises ClientGone."""
 
     def attach(self, flow: Flow) -> None:
         """Name what is to be paused while the client reads slowly."""

@@ -129,7 +129,10 @@ class Pipeline:
         exchange.status = error.status
         downstream.closes = downstream.closes or error.closes
         head, body = refusal(error, exchange.request, exchange.request_id)
-        downstream.respond(head, head.block + exchange.lines, body)
+        try:
+            downstream.respond(head, head.block + exchange.lines, body)
+        except ClientGone as gone:
+            self._refuse(exchange, gone)
 
     def _observe(self, exchange: Exchange) -> None:
         exchange.ended = self._clock()

@@ -52,7 +52,7 @@ def test_another_server(receive: Any) -> None:
 
 
 def test_a_client_that_has_left() -> None:
-    """uvicorn's transport shows it, and uvicorn is told."""
+    """The transport of uvicorn shows it, and uvicorn is told."""
     cycle = Cycle(closing=True)
     server = AsgiServer(cycle.receive)
     assert server.client_is_gone

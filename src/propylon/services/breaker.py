@@ -332,6 +332,11 @@ class Breaker:
     # For operators
 
     @property
+    def circuit(self) -> Circuit:
+        """The rules in force."""
+        return self._circuit
+
+    @property
     def state(self) -> State:
         """The state now, with due transitions applied."""
         self._advance(self._clock())

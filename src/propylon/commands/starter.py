@@ -96,6 +96,7 @@ services:
       non_idempotent: false    # true: POST and PATCH too
     circuit:                   # the breaker: after so many failures, refuse at once
       failure_threshold: 5
+      failure_rate: 50%        # and if they are at least this share of the requests
       failure_window: 120s
       min_throughput: 5        # stay closed below so many requests
       recovery_timeout: 60s    # then `probes` requests may try

@@ -250,6 +250,8 @@ class StaleConnection(UpstreamReset):
 class CertificateRejected(ConnectFailed):
     """502: the upstream's certificate fails its check. It is never retried: the next attempt would ask an impostor again."""
 
+    unsent = False  # nothing was sent, but nothing may be sent elsewhere either
+
 
 class BadResponse(UpstreamError):
     """502: the answer is not HTTP, or two parsers could read it differently."""
@@ -276,15 +278,12 @@ class UpstreamBusy(ServiceUnavailable):
 
 
 class LocalFault(ServiceUnavailable):
-    """503: the gateway itself lacks what a connection needs. It is no failure of the upstream; nothing was sent."""
+    """503: the gateway itself lacks what a connection needs; `reason` is the system's name for that, such as EMFILE.
+
+    It is no failure of the upstream. It is not sent elsewhere either: another connection would lack the same.
+    """
 
     source = "gateway"
-    unsent = True
-
-    def __init__(self, kind: str) -> None:
-        """Take the name of the system's error, such as EMFILE."""
-        super().__init__("The gateway has no connection to spare for this request", reason=kind)
-        self.kind = kind
 
 
 class TooManyConnections(ServiceUnavailable):

@@ -24,7 +24,7 @@ def test_a_lack_is_local(kind: str) -> None:
     error = OSError(getattr(errno, kind), "no")
     assert is_local(error)
     fault = Faults().of(error)
-    assert (fault.status, fault.kind, fault.reason, fault.unsent) == (503, kind, kind, True)
+    assert (fault.status, fault.reason, fault.source) == (503, kind, "gateway")
 
 
 @pytest.mark.parametrize("kind", ["ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ETIMEDOUT"])
@@ -75,7 +75,7 @@ def test_no_socket_can_be_made() -> None:
     """The system's own error says what is lacking."""
     fault = Faults().now()
     assert fault is not None
-    assert fault.kind == "EMFILE"
+    assert fault.reason == "EMFILE"
 
 
 class Lacking(Told):
@@ -91,7 +91,7 @@ class Lacking(Told):
 
 def test_a_lookup_without_a_socket_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a local fault, it is not cached, and known addresses stay."""
-    lack: list[LocalFault] = [LocalFault("EMFILE")]
+    lack: list[LocalFault] = [LocalFault("lacks", reason="EMFILE")]
     monkeypatch.setattr(Faults, "now", lambda _: lack[0] if lack else None)
 
     async def main() -> None:
@@ -116,7 +116,7 @@ def test_a_lookup_without_a_socket_says_nothing(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_name_is_followed_on_through_a_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instances do not leave because the gateway cannot look their name up."""
-    monkeypatch.setattr(Faults, "now", lambda _: LocalFault("EMFILE"))
+    monkeypatch.setattr(Faults, "now", lambda _: LocalFault("lacks", reason="EMFILE"))
 
     async def main() -> None:
         source, heard = Lacking("10.0.0.1"), []

@@ -53,7 +53,7 @@ class Faults:
         if now >= self._next.get(kind, now):
             self._next[kind] = now + _PAUSE
             log.error("%s: %s", kind, _MEANINGS.get(number, error.strerror))
-        return LocalFault(kind)
+        return LocalFault("The gateway has no connection to spare for this request", reason=kind)
 
     def now(self) -> LocalFault | None:
         """Return an error if no socket can be made at this moment, else None.

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 
-from propylon.errors import GatewayError, UpstreamError, UpstreamStalled, UpstreamTimeout
+from propylon.errors import (
+    ConnectFailed,
+    ConnectTimeout,
+    GatewayError,
+    UpstreamError,
+    UpstreamStalled,
+    UpstreamTimeout,
+)
 
 __all__ = ["Outcome", "excused", "judge"]
 
@@ -24,6 +31,10 @@ _GAVE_UP = frozenset({408, 500, 502, 504})
 # 500: the service is broken. 502 and 504: a gateway behind us found its upstream broken. 503: overloaded.
 # 501 and 505 are about the request, so a client could open the breaker with them. A 4xx is the client's fault.
 _FAILED = frozenset({500, 502, 503, 504})
+
+
+# What is the upstream's own failure, whatever the client does.
+_OWN = (ConnectFailed, ConnectTimeout, UpstreamStalled)
 
 
 def judge(error: GatewayError | None, status: int) -> Outcome:
@@ -51,4 +62,4 @@ def excused(error: GatewayError | None, status: int, *, uploading: bool) -> bool
         return False
     if error is None:
         return status in _GAVE_UP
-    return not error.unsent and not isinstance(error, UpstreamStalled)
+    return not isinstance(error, _OWN)

@@ -78,7 +78,7 @@ class Metrics(Collector):
         if body is not None:
             row[-2] += body.received
         if exchange.error is not None and isinstance(exchange.error, LocalFault):
-            self._sums.row((_FAULT, exchange.error.kind), 1)[0] += 1
+            self._sums.row((_FAULT, exchange.error.reason), 1)[0] += 1
 
     def _row(self, route: Route | None, method: str, status: int) -> MutableSequence[float]:
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)

@@ -383,6 +383,7 @@ def _merged(own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
         idle=_or_default(own.idle, base.idle),
         total=_or_default(own.total, base.total),
         max_duration=_or_default(own.max_duration, base.max_duration),
+        stream=_or_default(own.idle, base.stream),
     )
 
 

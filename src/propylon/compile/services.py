@@ -220,6 +220,7 @@ def _timeouts(written: ServiceTimeoutsConfig) -> Timeouts:
         idle=written.idle,
         total=written.total,
         max_duration=written.max_duration or float("inf"),
+        stream=written.idle if written.idle_is_written else Timeouts().stream,
     )
 
 
@@ -227,6 +228,7 @@ def circuit_of(written: CircuitConfig) -> Circuit:
     """Return the compiled rules of a breaker."""
     return Circuit(
         failure_threshold=written.failure_threshold,
+        failure_rate=written.failure_rate,
         failure_window=written.failure_window,
         min_throughput=written.min_throughput,
         recovery_timeout=written.recovery_timeout,

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from propylon.control.admin import AdminGate
-from propylon.services.breaker import State
+from propylon.services.breaker import Snapshot, State
 from propylon.services.service import Service
 
 __all__ = ["CircuitState", "router"]
@@ -25,6 +25,7 @@ class CircuitState(BaseModel):
                 "opened_at": "2026-11-21T10:00:00Z",
                 "retry_after": "2026-11-21T10:01:00Z",
                 "probes_in_flight": 0,
+                "reason": "5 of 8 calls failed within 120 s, the last one with status 500",
             }
         }
     )
@@ -40,6 +41,9 @@ class CircuitState(BaseModel):
         description="When the next probe may pass; null unless the breaker is open."
     )
     probes_in_flight: int = Field(description="Probes that have not ended yet.")
+    reason: str | None = Field(
+        default=None, description="Why the breaker opened; not there while it is closed."
+    )
 
 
 def router(
@@ -52,15 +56,27 @@ def router(
         f"{prefix}/circuits",
         summary="The breakers of all services",
         dependencies=[(gate or AdminGate()).requires()],
+        response_model_exclude_unset=True,
     )
     async def circuits(response: Response) -> dict[str, CircuitState]:
         response.headers["Cache-Control"] = "no-store"
         return {
-            service.name: CircuitState.model_validate(
-                service.breaker.snapshot(), from_attributes=True
-            )
+            service.name: _shown(service.breaker.snapshot())
             for service in services()
             if service.breaker is not None
         }
 
     return routes
+
+
+def _shown(snapshot: Snapshot) -> CircuitState:
+    state = CircuitState(
+        state=snapshot.state,
+        failures=snapshot.failures,
+        opened_at=snapshot.opened_at,
+        retry_after=snapshot.retry_after,
+        probes_in_flight=snapshot.probes_in_flight,
+    )
+    return (
+        state if snapshot.reason is None else state.model_copy(update={"reason": snapshot.reason})
+    )

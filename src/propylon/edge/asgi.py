@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
+from propylon.edge.asgi_server import AsgiServer, start_message
 from propylon.edge.body import Body
 from propylon.edge.state import EdgeState
 from propylon.edge.turn import Turn
@@ -32,7 +33,7 @@ from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER
 from propylon.proxy.exchange import Origin
 from propylon.upstream.ports import Flow
-from propylon.wire.headers import fields, without
+from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED, Request, Response
 from propylon.wire.request import too_large
 
@@ -53,8 +54,6 @@ _MAX_ORIGINS = 1024  # remembered peers: a bound, so that many clients cannot fi
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BODILESS = frozenset({204, 304})
 _NOT_MODIFIED = 304
-_SERVER_ERROR = 500
-_FIRST_INVALID_STATUS = 600
 
 
 class AnswerCut(ConnectionAbortedError):
@@ -64,19 +63,30 @@ class AnswerCut(ConnectionAbortedError):
 async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one ASGI HTTP request. Raises AnswerCut."""
     http1 = scope.get("http_version", "1.1")[0] == "1"
-    turn = _AsgiTurn(edge, _origin(edge, scope), receive, http1=http1)
+    origin = _origin(edge, scope)
+    turn = _AsgiTurn(edge, origin, receive, http1=http1)
     turn.root_path = scope.get("root_path", "")
+    refused = edge.crowd.enter(origin)
+    try:
+        if refused is not None:
+            turn.reject(refused)
+        else:
+            _begin(edge, scope, turn)
+        await turn.deliver(send)
+    finally:
+        edge.crowd.leave(origin, refused)
+
+
+def _begin(edge: EdgeState, scope: Scope, turn: _AsgiTurn) -> None:
     try:
         request = _read_request(edge, scope)
     except GatewayError as error:
-        edge.pipeline.reject(error, turn)
-        turn.over = True
-    else:
-        if turn.origin.trusted:
-            turn.origin = edge.trust.refine(turn.origin, request)
-        turn.expect_body(request)
-        turn.run(edge.pipeline.handle(request, turn))
-    await turn.deliver(send)
+        turn.reject(error)
+        return
+    if turn.origin.trusted:
+        turn.origin = edge.trust.refine(turn.origin, request)
+    turn.expect_body(request)
+    turn.run(edge.pipeline.handle(request, turn))
 
 
 def _origin(edge: EdgeState, scope: Scope) -> Origin:
@@ -140,6 +150,7 @@ class _AsgiTurn(Turn):
         "_reading_resumed",
         "_receive",
         "_receive_task",
+        "_server",
         "body",
         "bytes_out",
         "closes",
@@ -162,6 +173,7 @@ class _AsgiTurn(Turn):
         self.deadline = NEVER
         self._edge = edge
         self._receive = receive
+        self._server = AsgiServer(receive)
         self._http1 = http1
         self._method = ""
         # The answer: queued by the exchange, sent by `deliver`
@@ -183,6 +195,11 @@ class _AsgiTurn(Turn):
         self._method = request.method
         if request.length > 0 or request.length == CHUNKED:
             self.body = Body(request.length, self, None)
+
+    def reject(self, error: GatewayError) -> None:
+        """Answer with the error, without asking an upstream."""
+        self._edge.pipeline.reject(error, self)
+        self.over = True
 
     async def deliver(self, send: Send) -> None:
         """Send what the exchange queues, until it is over. Raises AnswerCut."""
@@ -227,12 +244,14 @@ class _AsgiTurn(Turn):
 
     def _client_left(self) -> None:
         self._client_gone = True
+        self._server.give_up()
         self.throw(ClientGone("The client closed the connection"))
 
     # Downstream
 
     def respond(self, head: Response, block: bytes, body: bytes) -> None:
-        """Queue a whole answer, without its body where the client expects none."""
+        """Queue a whole answer, without its body where the client expects none. Raises ClientGone."""
+        self._notice_departure()
         if head.status in _BODILESS or self._method == "HEAD":
             body = b""
         self.started = self.complete = True
@@ -243,14 +262,15 @@ class _AsgiTurn(Turn):
         if self.closes and self._http1:
             # The server obeys it: a request that was pipelined behind a refusal must not be answered.
             block += b"\r\nConnection: close"
-        self._queue.append(_start(head, block))
+        self._queue.append(start_message(head, block, self._server.adds))
         self._enqueue({"type": "http.response.body", "body": body, "more_body": False})
 
     def start(self, head: Response, block: bytes) -> None:
-        """Queue the head; the server chooses how the body is framed."""
+        """Queue the head; the server chooses how the body is framed. Raises ClientGone."""
+        self._notice_departure()
         self.started = True
         self._content_length = head.length
-        self._enqueue(_start(head, block))
+        self._enqueue(start_message(head, block, self._server.adds))
 
     def attach(self, flow: Flow) -> None:
         """Pause `flow` while `send` is slow."""
@@ -285,6 +305,13 @@ class _AsgiTurn(Turn):
         self._flow = None
         self._wake_deliver()
 
+    def _notice_departure(self) -> None:
+        if not self._client_gone and self._server.client_is_gone:
+            self._client_gone = True
+            self._server.give_up()
+            msg = "The client closed the connection"
+            raise ClientGone(msg)
+
     def _enqueue(self, message: Message) -> None:
         self._queue.append(message)
         self._wake_deliver()
@@ -310,9 +337,13 @@ class _AsgiTurn(Turn):
 
     def expire(self) -> None:
         """Act on the deadline: the body did not come in time, or it is time to watch for a disconnect."""
+        if self._server.client_is_gone:
+            self._client_left()
+            return
         if self._receive_task is not None and self.body is not None and not self.body.complete:
             self.throw(RequestTimeout("The body of the request did not arrive in time"))
         self._start_receiving()
+        self._set_deadline()
 
     def pause(self) -> None:
         """Stop calling `receive`: the upstream cannot take more of the body."""
@@ -334,7 +365,7 @@ class _AsgiTurn(Turn):
         elif self.body is not None and not self.body.complete:
             self.deadline = self._edge.loop.time() + self._edge.body_timeout
         elif self._receive_task is not None:
-            self.deadline = NEVER
+            self.deadline = self._edge.ticker.now + _WATCH_DISCONNECT_AFTER
 
     def _start_receiving(self) -> None:
         if self._receive_task is None and not self.over:
@@ -359,20 +390,3 @@ class _AsgiTurn(Turn):
                 self._set_deadline()
             except GatewayError as error:
                 self.throw(error)
-
-
-def _start(head: Response, block: bytes) -> Message:
-    """Return the head as an ASGI message. The header lines of a remembered upstream head are split only once."""
-    if block.startswith(head.block):
-        if head.pairs is None:
-            head.pairs = _pairs(head.block)
-        headers = [*head.pairs, *_pairs(block[len(head.block) :])]
-    else:
-        headers = _pairs(block)
-    # uvicorn knows no status above 599; RFC 9110, 15 has a client read such a one as 500.
-    status = head.status if head.status < _FIRST_INVALID_STATUS else _SERVER_ERROR
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
-def _pairs(block: bytes) -> list[tuple[bytes, bytes]]:
-    return [(name.lower(), value) for name, value in fields(block)]

@@ -147,20 +147,27 @@ class Pipeline:
         exchange.status = error.status
         downstream.closes = downstream.closes or error.closes
         head, body = refusal(error, exchange.request, exchange.request_id)
-        downstream.respond(head, head.block + exchange.lines, body)
+        try:
+            downstream.respond(head, head.block + exchange.lines, body)
+        except ClientGone as gone:
+            self._refuse(exchange, gone)
 
     def _observe(self, exchange: Exchange) -> None:
         exchange.ended = self._clock()
         # Inlined from `settle`: what it would find nothing to do for. Most exchanges end well, and the call would be a
         # hundredth of the time that a request takes.
         instance, permit = exchange.instance, exchange.permit
+        tally = None if permit is None else permit.tally
         if (
             exchange.error is not None
             or exchange.upstream_status >= _SERVER_ERROR
-            or (permit is not None and permit.counts)
+            or exchange.excused
+            or (permit is not None and (tally is None or exchange.ended >= tally.until))
             or (instance is not None and (instance.state.failures or instance.state.ejections))
         ):
             settle(exchange)
+        elif tally is not None:
+            tally.successes += 1
         for observer in self._observers:
             observer(exchange)
 

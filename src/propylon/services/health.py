@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from propylon.errors import LocalFault
 from propylon.services.fleet import Fleet
 from propylon.services.instance import HealthRules, Instance
 from propylon.upstream.probe import Probe, Prober, ProbeTarget, Result, ask
@@ -80,6 +81,8 @@ def _probe(instance: Instance, rules: HealthRules | None) -> Probe:
 
 
 def _report(fleet: Fleet, instance: Instance, result: Result) -> None:
+    if isinstance(result.error, LocalFault):
+        return  # the gateway could not ask: that says nothing about the instance
     fleet.checked(
         instance,
         ok=result.ok,

@@ -34,17 +34,20 @@ from propylon.errors import (
     RequestTimeout,
     StaleConnection,
     UpstreamReset,
+    UpstreamStalled,
     UpstreamTimeout,
 )
 from propylon.loop.outbox import Outbox
+from propylon.loop.sendqueue import unsent
 from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER, Ticker
 from propylon.upstream.ports import Answer, Outgoing, RequestBody, Sink
 from propylon.upstream.reply import Reply
+from propylon.upstream.sending import SMALL, Sending
 from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, chunk
 from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED, NO_BODY, Response
-from propylon.wire.response import AnswerProbe, ResponseReader
+from propylon.wire.response import AnswerProbe, ResponseReader, is_event_stream
 
 __all__ = ["Connection", "Owner"]
 
@@ -103,6 +106,10 @@ class Connection(asyncio.Protocol):
         self._sink: Sink | None = None
         self._body: RequestBody | None = None
         self._sent = True  # the whole request has been sent
+        self._sending: Sending | None = (
+            None  # not None while the upstream has to read a part of the request
+        )
+        self._idle = NEVER  # seconds that the body of the answer may be silent
         self._buffer = b""  # the beginning of a head
         self._probe: AnswerProbe | None = None  # of that beginning
         self._early_body: list[bytes] = []  # what arrived of the body before `pipe`
@@ -164,6 +171,7 @@ class Connection(asyncio.Protocol):
         timeouts = outgoing.timeouts
         now = self._ticker.now
         self._max_deadline = now + timeouts.max_duration
+        self._idle = timeouts.idle
         body = outgoing.body
         if body is None:
             self.deadline = min(now + timeouts.first_byte, outgoing.deadline, self._max_deadline)
@@ -253,10 +261,14 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """Fail the exchange whose deadline has passed; close a connection that was idle for too long."""
+        if self._sending is not None and self._has_read(self._sending):
+            return
         # What the client delayed must not count as a failure of the upstream: a few slow clients
         # would open the breaker for all clients.
-        if self._answered is not None and self._waits_for_client():
+        if self._waits_for_client():
             self._fail(RequestTimeout("The request did not arrive in time", reason="max_duration"))
+        elif self._sending is not None and self._left():
+            self._fail(UpstreamStalled("The upstream did not read the request in time"))
         elif self._answered is not None:
             self._fail(UpstreamTimeout("The upstream did not answer in time"))
         elif self._paused_by_sink:
@@ -273,9 +285,35 @@ class Connection(asyncio.Protocol):
             return False
         return transport.get_write_buffer_size() == 0
 
+    def _left(self) -> int:
+        """Return how many bytes of the request the upstream has not read."""
+        return 0 if self._transport is None else unsent(self._transport)
+
+    def _has_read(self, sending: Sending) -> bool:
+        """Give the upstream more time if it reads the request, however slowly; tell whether it does."""
+        now, outgoing = self._ticker.now, self._outgoing
+        following = sending.look(now, self._left())
+        if following is None or outgoing is None or now >= self._max_deadline:
+            return False
+        if self._sent and self._answered is not None:
+            # The request is not complete before the upstream has read it: `total` begins then.
+            outgoing.deadline = NEVER
+            outgoing.begin_waiting(now)
+        self.deadline = min(following, self._max_deadline)
+        return True
+
+    def _watch_sending(self, due: float) -> None:
+        """Wait until `due`, and longer while the upstream reads the request."""
+        self._sending = Sending(self._ticker.now, due)
+        self.deadline = min(self._sending.first_look, self._max_deadline)
+
     def _restart_idle_timeout(self) -> None:
-        if self._outgoing is not None:
-            self.deadline = min(self._ticker.now + self._outgoing.timeouts.idle, self._max_deadline)
+        if self._outgoing is None:
+            return
+        self.deadline = self._max_deadline
+        # An upstream that has begun to answer may wait for the rest of the request, as the gateway does.
+        if self._body is None or self._sending is not None:
+            self.deadline = min(self._ticker.now + self._idle, self._max_deadline)
 
     # BodySink: the request's body on its way out
 
@@ -298,22 +336,30 @@ class Connection(asyncio.Protocol):
             self._outbox.write(self._transport, LAST_CHUNK)
         self._sent = True
         self._body = None
+        now = self._ticker.now
         if self._answered is not None:
-            now = self._ticker.now
-            first_byte = now + outgoing.timeouts.first_byte
-            self.deadline = min(first_byte, outgoing.begin_waiting(now), self._max_deadline)
+            due = min(now + outgoing.timeouts.first_byte, outgoing.begin_waiting(now))
+        elif self._paused_by_sink:
+            return
+        else:
+            due = now + self._idle
+        if 0 <= body.length <= SMALL:
+            self.deadline = min(due, self._max_deadline)
+        else:
+            self._watch_sending(due)
 
     def pause_writing(self) -> None:
         """Pause the client's body, because the upstream reads slowly (back-pressure)."""
         # The idle timeout runs meanwhile: an upstream that stops reading for good must not hold the
         # client for ever.
-        if self._body is not None:
+        if self._body is not None and self._outgoing is not None:
             self._body.pause()
-            self._restart_idle_timeout()
+            self._watch_sending(self._ticker.now + self._outgoing.timeouts.idle)
 
     def resume_writing(self) -> None:
         """Resume the client's body; the idle timeout stops, because now the client may be slow."""
         if self._body is not None:
+            self._sending = None
             self.deadline = self._max_deadline
             self._body.resume()
 
@@ -430,7 +476,13 @@ class Connection(asyncio.Protocol):
         self._answered = None
         self._reader = BodyReader(length)
         self._reply = reply = Reply(head, None, self)
+        if self._outgoing is not None and is_event_stream(head):
+            self._idle = self._outgoing.timeouts.stream
         self._restart_idle_timeout()
+        if (
+            self._sending is not None
+        ):  # it waited for the head until now, and waits for the body from now on
+            self._watch_sending(self._ticker.now + self._idle)
         if data:
             self._early_body.append(data)
         answered.set(reply)
@@ -528,6 +580,7 @@ class Connection(asyncio.Protocol):
         """Reset the state of the exchange, and detach its body and its reply from this connection."""
         self._answered = None
         self._outgoing = None
+        self._sending = None
         self._sink = None
         self._interims = 0
         # A client that still sends its body must not write into the next exchange.

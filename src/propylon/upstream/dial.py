@@ -16,13 +16,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from propylon.errors import ConnectFailed, ConnectTimeout
+from propylon.errors import CertificateRejected, ConnectFailed, ConnectTimeout, LocalFault
 from propylon.names.addresses import AddressFilter, parse_address
+from propylon.names.exhausted import Faults, is_local
 from propylon.names.lookup import SYSTEM
 from propylon.names.resolve import Names
 from propylon.upstream.connection import Connection
 
 __all__ = ["Address", "Dialer"]
+
+# One for the process: a lack of descriptors is the process's, and is logged once.
+_faults = Faults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Dialer:
     ) -> Connection:
         """Return an open connection, which `make` creates, within `timeout` seconds, the name lookup included.
 
-        Raises ConnectFailed or ConnectTimeout, and closes what it has opened.
+        Raises ConnectFailed, ConnectTimeout, CertificateRejected or LocalFault, and closes what it has opened.
         """
         found: Sequence[str] = ()
         try:
@@ -94,7 +98,7 @@ class Dialer:
         """Return those of the connections whose address is no longer among those of the name."""
         try:
             found = await self._names.addresses(host)
-        except ConnectFailed:
+        except (ConnectFailed, LocalFault):
             return []  # a name server that does not answer says nothing about the upstream
         return [
             connection for connection in connections if self._peers.get(connection) not in found
@@ -111,15 +115,25 @@ class Dialer:
     async def _open(
         self, hosts: Sequence[str], address: Address, make: Callable[[], Connection]
     ) -> Connection:
-        """Try the addresses in their order. Raises OSError, with the reason for each of them."""
+        """Try the addresses in their order. Raises OSError, with the reason for each of them.
+
+        Raises CertificateRejected and LocalFault, too.
+        """
         failures: list[OSError] = []
         reasons: list[str] = []
         for host in hosts:
             try:
                 return await self._connect(host, address, make())
+            except ssl.SSLCertVerificationError as error:
+                # Not at the next address either: a name of which one address is an impostor's is not to be trusted.
+                msg = "The upstream's certificate is not valid"
+                raise CertificateRejected(msg, reason=f"{host}: {error}") from error
             except OSError as error:
                 failures.append(error)
                 reasons.append(f"{host}: {error}")
+        # Only if all failed so: where a machine has no IPv6, EADDRNOTAVAIL is what ::1 gives, and 127.0.0.1 is refused.
+        if all(is_local(failure) for failure in failures):
+            raise _faults.of(failures[0])
         # The system's own connect timeout may be shorter than ours. It raises ETIMEDOUT, which is a
         # timeout to clients, too.
         late = all(isinstance(failure, TimeoutError) for failure in failures)

@@ -8,7 +8,7 @@ transports of asyncio do.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from propylon.loop.signal import Signal
@@ -93,7 +93,7 @@ class Timeouts:
     """How long the gateway waits for an upstream, in seconds.
 
     `connect` is for one connection, the name lookup included; `first_byte` for the head of the answer, from the end of
-    the request; `idle` for silence in a body. `total` runs from the end of the request to the head of the final answer,
+    the request; `idle` for silence in a body, `stream` for silence in an event stream. `total` runs from the end of the request to the head of the final answer,
     retries included. `max_duration`, if set, bounds one attempt with its body.
     """
 
@@ -106,6 +106,9 @@ class Timeouts:
     idle: float = 30.0
     total: float = 60.0
     max_duration: float = NEVER
+    # A server sends an event when there is one. WHATWG's HTML recommends a comment each 15 s, which few servers send;
+    # five minutes are Envoy's `stream_idle_timeout`.
+    stream: float = field(default=300.0, compare=False)
 
 
 class Outgoing:

@@ -20,7 +20,7 @@ from propylon.wire.grammar import STATUS_LINE
 from propylon.wire.headers import MAX_FIELDS, Special, take, tokens, without
 from propylon.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Response
 
-__all__ = ["AnswerProbe", "ResponseReader", "parse_response"]
+__all__ = ["AnswerProbe", "ResponseReader", "is_event_stream", "parse_response"]
 
 # Headers for this hop alone (RFC 9110, 7.6.1), and those that the gateway itself sends with every
 # answer. They do not pass. `Proxy-Authenticate` is for the gateway, and asking the client for a
@@ -40,6 +40,14 @@ _NO_CONTENT = 204
 _NOT_MODIFIED = 304
 _HTTP = b"HTTP/1."
 _MALFORMED = "The upstream's answer is malformed"
+
+
+_EVENT_STREAM = re.compile(rb"(?i)\r\ncontent-type:[ \t]*text/event-stream[ \t]*(?:[;\r]|\Z)")
+
+
+def is_event_stream(head: Response) -> bool:
+    """Tell whether the body is a stream of server-sent events, which may be silent between two events."""
+    return _EVENT_STREAM.search(head.block) is not None
 
 
 class _NoCallbacks:

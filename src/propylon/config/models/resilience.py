@@ -84,6 +84,11 @@ class CircuitConfig(ConfigModel):
     failure_threshold: AtLeastOne = Field(
         default=5, description="Failures within failure_window that open the breaker."
     )
+    failure_rate: Annotated[Share, Field(gt=0.0)] = Field(
+        default=0.5,
+        description="The breaker opens only if failures are also at least this share of the requests within"
+        " failure_window. With 1%, the number of failures decides nearly alone.",
+    )
     failure_window: SecondOrMore = Field(
         default=120.0, description="How long a failure is counted."
     )

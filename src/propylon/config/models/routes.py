@@ -37,7 +37,9 @@ class RouteTimeoutsConfig(ConfigModel):
 
     connect: Timeout | None = Field(default=None, description="For connecting.")
     first_byte: Timeout | None = Field(default=None, description="For the head of the response.")
-    idle: Timeout | None = Field(default=None, description="Longest silence within a body.")
+    idle: Timeout | None = Field(
+        default=None, description="Longest silence within a body, event streams included."
+    )
     total: Timeout | None = Field(
         default=None, description="Until the head of the final response, retries included."
     )

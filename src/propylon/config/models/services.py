@@ -23,18 +23,32 @@ __all__ = [
 ]
 
 
-class ServiceTimeoutsConfig(ConfigModel):
+class ServiceTimeoutsConfig(ConfigModel):  # noqa: PLW1641 — pydantic makes the hash
     """How long the gateway waits for a service."""
 
     connect: Timeout = Field(default=5.0, description="For connecting.")
     first_byte: Timeout = Field(default=30.0, description="For the head of the response.")
-    idle: Timeout = Field(default=30.0, description="Longest silence within a body.")
+    idle: Timeout = Field(
+        default=30.0,
+        description="Longest silence within a body. When not set: 30s, and 5m for text/event-stream.",
+    )
     total: Timeout = Field(
         default=60.0, description="Until the head of the final response, retries included."
     )
     max_duration: Timeout | None = Field(
         default=None, description="For the whole exchange, body included; unlimited when not set."
     )
+
+    def __eq__(self, other: object) -> bool:
+        """Tell a written `idle` from its default: it holds for event streams, too, and a reload must notice it."""
+        if not isinstance(other, ServiceTimeoutsConfig):
+            return NotImplemented
+        return super().__eq__(other) and self.idle_is_written == other.idle_is_written
+
+    @property
+    def idle_is_written(self) -> bool:
+        """Whether the operator wrote `idle`."""
+        return "idle" in self.model_fields_set
 
 
 class InstanceConfig(ConfigModel):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER
@@ -20,6 +20,7 @@ __all__ = [
     "BodySink",
     "Flow",
     "Outgoing",
+    "Reachable",
     "RequestBody",
     "Sink",
     "Timeouts",
@@ -113,10 +114,21 @@ class Outgoing:
     `line` is the request line; `block` the header block, Host included. How the body is framed (`length`: bytes,
     NO_BODY or CHUNKED) is written by the connection: only it knows whether it will be used again. `deadline` is a time
     of the loop's clock for the head of the final answer; it is NEVER while the client still sends the body. `context` is
-    for an ASGI app in this process, which may know who is asking; it is never sent.
+    for an ASGI app in this process, which may know who is asking; it is never sent. `header` is for an `Address.proxy`: a
+    connection may carry the request only if it began with this header of the PROXY protocol.
     """
 
-    __slots__ = ("block", "body", "context", "deadline", "length", "line", "method", "timeouts")
+    __slots__ = (
+        "block",
+        "body",
+        "context",
+        "deadline",
+        "header",
+        "length",
+        "line",
+        "method",
+        "timeouts",
+    )
 
     def __init__(
         self,
@@ -138,6 +150,7 @@ class Outgoing:
         self.deadline = deadline
         self.context = context
         self.length = length
+        self.header = b""
 
     def begin_sending(self) -> None:
         """Suspend `total` while the client sends the body: that may take as long as the client needs."""
@@ -168,6 +181,18 @@ class Answer(Flow, Protocol):
 
     def abort(self) -> None:
         """Cancel the answer: close its connection, or cancel the app's task; a no-op after its end."""
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """What can be connected to without a request: a pool of connections, and not an app in this process."""
+
+    async def reach(
+        self,
+        timeout: float,  # noqa: ASYNC109 — as `connect` in `Timeouts`
+        header: bytes = b"",
+    ) -> None:
+        """Open a connection, TLS included, and close it. Raises ConnectFailed or ConnectTimeout."""
 
 
 class Upstream(Protocol):

@@ -12,6 +12,7 @@ from propylon.services.breaker import Breaker
 from propylon.services.fleet import Fleet, Instance
 from propylon.services.retry import Budget, Retry
 from propylon.upstream.ports import Timeouts
+from propylon.wire.proxy_header import ProxyVersion
 
 __all__ = ["Balance", "Fleet", "Instance", "Service"]
 
@@ -33,6 +34,8 @@ class Service:
     # No retries by default: a service without a configuration is the gateway's own endpoints.
     retry: Retry = field(default_factory=lambda: Retry(attempts=1))
     budget: Budget = field(default_factory=lambda: Budget(0.0))
+    # With a version, connections to the instances begin with a header of the PROXY protocol.
+    proxy_protocol: ProxyVersion | None = None
     # True for the gateway's own endpoints. Their errors are marked `X-Error-Source: gateway`, not `upstream`.
     builtin: bool = False
 

@@ -16,6 +16,7 @@ from typing import Any
 from propylon.upstream.connection import Connection
 from propylon.upstream.pool import Pool, may_carry
 from propylon.upstream.ports import Answer, Outgoing, Sink
+from propylon.wire.proxy_header import local_header
 
 __all__ = ["ClientPool"]
 
@@ -33,9 +34,12 @@ class ClientPool(Pool):
         # By header, the idle connection that was used last: O(1) for any number of clients. A client that sends several
         # requests at a time has more of them; those grow old.
         self._own: dict[bytes, Connection] = {}
+        # A health check carries no client's request, and has to begin with a header all the same.
+        self._local = b"" if self.address.proxy is None else local_header(self.address.proxy)
 
     def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Send a request to the instance, over a connection of its client; see `Upstream.send`."""
+        outgoing.header = outgoing.header or self._local
         connection = self._take_own(outgoing)
         if connection is not None:
             return connection.begin(outgoing, sink)
@@ -48,6 +52,13 @@ class ClientPool(Pool):
         del self._own[outgoing.header]
         self._idle.remove(connection)
         return connection
+
+    async def _open(
+        self,
+        timeout: float,  # noqa: ASYNC109 — as in `Pool`
+        header: bytes,
+    ) -> Connection:
+        return await super()._open(timeout, header or self._local)
 
     # Owner
 

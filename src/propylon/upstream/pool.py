@@ -132,10 +132,9 @@ class Pool:
     async def reach(
         self,
         timeout: float,  # noqa: ASYNC109 — the dialer's business
-        header: bytes = b"",
     ) -> None:
         """Open a connection beside the others and close it; see `Reachable.reach`."""
-        connection = await self._open(timeout, header)
+        connection = await self._open(timeout, b"")
         connection.abort()
 
     def close(self) -> None:

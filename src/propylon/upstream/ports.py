@@ -114,8 +114,9 @@ class Outgoing:
     `line` is the request line; `block` the header block, Host included. How the body is framed (`length`: bytes,
     NO_BODY or CHUNKED) is written by the connection: only it knows whether it will be used again. `deadline` is a time
     of the loop's clock for the head of the final answer; it is NEVER while the client still sends the body. `context` is
-    for an ASGI app in this process, which may know who is asking; it is never sent. `header` is for an `Address.proxy`: a
-    connection may carry the request only if it began with this header of the PROXY protocol.
+    for an ASGI app in this process, which may know who is asking; it is never sent. `header` is the header of the PROXY
+    protocol with which the request's connection must have begun, where the instance asks for that; if empty, it is the
+    gateway itself who asks.
     """
 
     __slots__ = (
@@ -190,7 +191,6 @@ class Reachable(Protocol):
     async def reach(
         self,
         timeout: float,  # noqa: ASYNC109 — as `connect` in `Timeouts`
-        header: bytes = b"",
     ) -> None:
         """Open a connection, TLS included, and close it. Raises ConnectFailed or ConnectTimeout."""
 

@@ -28,10 +28,9 @@ def membership(service: dict[str, Any]) -> Membership:
 
 def is_encrypted(service: dict[str, Any], name: str = "orders") -> bool:
     """Whether what registers with it is asked over TLS."""
-    address: Any = membership(service)._connect(
-        name, Address("10.0.0.1", 8000), lambda address: True, probing=False
-    )
-    return address.tls is not None
+    ways = membership(service)._ways(name, Address("10.0.0.1", 8000))
+    assert len({address.tls for address in ways}) == 1, "probes go as requests do"
+    return ways[0].tls is not None
 
 
 @pytest.mark.parametrize("url", ["https://a.internal", "HTTPS://a.internal/v2"])

@@ -40,7 +40,7 @@ from typing import Any, cast
 from propylon.edge.body import Body
 from propylon.edge.http1 import Http1Turn
 from propylon.edge.linger import LingeringClose
-from propylon.edge.sockets import reset_on_close, unsent
+from propylon.edge.sockets import ends_of, reset_on_close, unsent
 from propylon.edge.state import STATE_KEY, EdgeState
 from propylon.errors import ClientGone, GatewayError, InvalidRequest, RequestTimeout
 from propylon.loop.ticker import NEVER
@@ -48,6 +48,7 @@ from propylon.proxy.exchange import Origin
 from propylon.wire.buffer import HeadBuffer
 from propylon.wire.framing import BodyReader, FramingError
 from propylon.wire.message import NO_BODY, Request
+from propylon.wire.proxy_header import Ends
 from propylon.wire.request import HeadReader
 
 __all__ = ["GatewayProtocol"]
@@ -141,6 +142,11 @@ class GatewayProtocol(asyncio.Protocol):
         self._origin = self._edge.trust.origin(name.partition("%")[0], scheme)  # no IPv6 zone
         self._edge.ticker.watch(self)
         self.deadline = self._loop.time() + self._edge.header_timeout
+
+    @property
+    def ends(self) -> Ends:
+        """The two ends of the connection, looked up when a service is to be told of them."""
+        return ends_of(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Cancel the exchange in flight: the client cannot read its answer."""

@@ -8,6 +8,8 @@ What the client sent of the headers that the gateway vouches for has been taken 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
@@ -16,6 +18,7 @@ from propylon.upstream.ports import Outgoing
 from propylon.wire.grammar import MAX_FORWARDS
 from propylon.wire.headers import render, without, without_lookalikes
 from propylon.wire.message import Request
+from propylon.wire.proxy_header import Ends, proxy_header
 
 __all__ = ["address", "hops", "outgoing"]
 
@@ -33,7 +36,7 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
     block = _block(exchange, request, route)
-    return Outgoing(
+    made = Outgoing(
         request.method,
         b"",
         block,
@@ -43,6 +46,16 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         exchange,
         request.length,
     )
+    if route.service.proxy_protocol is not None:
+        made.header = proxy_header(route.service.proxy_protocol, _ends(exchange))
+    return made
+
+
+def _ends(exchange: Exchange) -> Ends:
+    """Return the ends of the connection of the client whom the gateway believes in."""
+    ends, client = exchange.downstream.ends, exchange.downstream.origin.client
+    # The port of a client that a trusted proxy has reported is not known. That of the proxy would be another client's.
+    return ends if client == ends.client else replace(ends, client=client, client_port=0)
 
 
 def address(

@@ -27,7 +27,7 @@ from propylon.config.reading.environment import (
     settings,
     unbuilt_warnings,
 )
-from propylon.config.reading.keyfile import read_key_file
+from propylon.config.reading.keyfile import read_key_file, read_tls_files
 from propylon.config.reading.messages import findings
 from propylon.config.reading.problems import ConfigError, Path, Places, Problem, dotted
 from propylon.config.reading.secretfile import SUFFIX
@@ -79,7 +79,9 @@ def load(
         document.fail(key, message)
     if path is None:
         sources.add_services(everything)
-    read_key_file(document, FilePath() if path is None else path.parent)
+    folder = FilePath() if path is None else path.parent
+    read_key_file(document, folder)
+    read_tls_files(document, folder)
     config = _validated(document, sources.places)
     warnings = (*sources.places.ordered(find_warnings(config)), *unbuilt_warnings(everything))
     return Loaded(config, path, sources.places, warnings)

@@ -31,8 +31,8 @@ class TlsSettings:
     any certificate will do.
     """
 
-    ca: str = ""
-    certificate: str = ""
+    ca: str = field(default="", repr=False)
+    certificate: str = field(default="", repr=False)
     key: str = field(default="", repr=False)
     verify: bool = True
 
@@ -97,7 +97,8 @@ def _as_file(text: str) -> Iterator[str]:
 def _reason(error: ssl.SSLError) -> str:
     # KEY_VALUES_MISMATCH, WRONG_VERSION_NUMBER: an operator searches for what OpenSSL calls it. Some errors have only a
     # text, with a place in OpenSSL's or Python's source behind it.
-    return (error.reason or str(error).partition(" (_ssl.c")[0]).replace("_", " ").lower()
+    named: str | None = getattr(error, "reason", None)
+    return (named or str(error).partition(" (_ssl.c")[0]).replace("_", " ").lower()
 
 
 def tls_failure(error: OSError, name: str) -> str:

@@ -27,6 +27,9 @@ _HTTP_ONLY = ("path", "method", "host", "headers", "status", "body")
 
 def _statuses(value: object) -> object:
     """Return a list for a single status or range."""
+    if value in ([], ()):
+        msg = "is empty; leave the key out for 200-299"
+        raise ValueError(msg)
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
@@ -49,7 +52,6 @@ _StatusText = Annotated[
 Statuses = Annotated[
     tuple[_StatusText, ...],
     BeforeValidator(_statuses, json_schema_input_type=_StatusText | list[_StatusText]),
-    Field(min_length=1),
 ]
 
 

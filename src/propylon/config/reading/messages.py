@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from propylon.config.models.schema import NOT_BUILT, DefaultsConfig, GatewayConfig, RouteConfig
-from propylon.config.models.spelling import did_you_mean
+from propylon.config.models.spelling import called_here, did_you_mean
 from propylon.config.reading.problems import Path
 
 _KINDS: Mapping[type, str] = {
@@ -76,7 +76,8 @@ def _unknown(_: ErrorDetails, path: Path) -> str:
         return "not built in this version of Propylon; take it out, since nothing would enforce it"
     if model is DefaultsConfig and key in RouteConfig.model_fields:
         return "belongs to one route, and has no default"
-    return "unknown key" + did_you_mean(key, _keys(model))
+    known = called_here(model.__name__, key)
+    return "unknown key" + (known or did_you_mean(key, _keys(model)))
 
 
 def _keys(model: type[BaseModel]) -> list[str]:

@@ -1,11 +1,21 @@
 """Contexts for TLS to upstreams, and what is said of a handshake that failed."""
 
+import asyncio
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 from cryptography.hazmat.primitives import serialization
 
+from propylon.errors import UpstreamReset
+from propylon.loop.outbox import Outbox
+from propylon.loop.ticker import NEVER, Ticker
+from propylon.upstream.dial import Address
+from propylon.upstream.pool import Pool
+from propylon.upstream.ports import Outgoing, Timeouts
 from propylon.upstream.tls import (
     SYSTEM_TRUST,
     TlsSettings,
@@ -13,7 +23,9 @@ from propylon.upstream.tls import (
     tls_context,
     tls_failure,
 )
-from tests.support.secure import Authority
+from tests.support import answers
+from tests.support.secure import Authority, SecureUpstream, close_notify, fin
+from tests.upstream.peer import Collected
 
 
 def test_equal_settings_have_one_context(tmp_path: Path) -> None:
@@ -109,3 +121,38 @@ def test_a_connection_without_tls_is_not_truncated() -> None:
 
     assert find_truncation(None) is None
     assert find_truncation(Plain()) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+@pytest.mark.parametrize(("end", "whole"), [(fin, False), (close_notify, True)])
+def test_how_tls_ends_on_either_loop(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop], end: Any, whole: bool
+) -> None:
+    """Uvloop and asyncio hide the difference, and an application may run on either: the gateway sees it on both."""
+    ca = Authority(tmp_path)
+    context = tls_context(TlsSettings(ca=ca.file.read_text()))
+
+    async def main(port: int) -> bytes:
+        running = asyncio.get_running_loop()
+        ticker, outbox = Ticker(running, 0.005), Outbox(running)
+        address = Address("127.0.0.1", port, context)
+        pool = Pool(address, limit=1, ticker=ticker, outbox=outbox, loop=running)
+        line, block = b"GET /x HTTP/1.1", b"\r\nHost: a"
+        outgoing = Outgoing("GET", line, block, None, Timeouts(), NEVER)
+        sink = Collected()
+        try:
+            await (await pool.send(outgoing, sink)).pipe(sink)
+        finally:
+            await asyncio.sleep(0.05)
+        assert sink.finished
+        return sink.data
+
+    with SecureUpstream(tls=ca.serving("127.0.0.1")) as up:
+        up.on("/x", answers.raw(b"HTTP/1.1 200 OK\r\n\r\n", b"hello", pause=0.02, end=end))
+        with asyncio.Runner(loop_factory=loop) as runner:
+            if whole:
+                assert runner.run(main(up.port)) == b"hello"
+            else:
+                with pytest.raises(UpstreamReset) as cut:
+                    runner.run(main(up.port))
+                assert "close_notify" in cut.value.reason

@@ -184,10 +184,10 @@ def test_a_bundle_with_text_around_its_certificates() -> None:
 
 def test_a_service_whose_instances_register() -> None:
     """Without a URL, `tls` says how those are asked that register."""
-    assert service("tls: {server_name: '[2001:db8::1]'}").tls is not None
-    found = service("tls: {server_name: '[2001:db8::1]'}").tls
-    assert found is not None
-    assert found.name == "2001:db8::1"
+    for written in ("[2001:db8::1]", "2001:db8::1"):
+        found = service(f"tls: {{server_name: '{written}'}}").tls
+        assert found is not None
+        assert found.name == "2001:db8::1"
 
 
 def test_what_is_not_verified_is_doubtful() -> None:

@@ -36,10 +36,6 @@ class World:
             for name, kind in kinds.items()
         }
         found["tcp"] = {"url": self.url, "health": {**OFTEN, "type": "tcp"}}
-        found["tcp-port"] = {
-            "url": self.url,
-            "health": {**OFTEN, "type": "tcp", "port": self.aside.port},
-        }
         return found
 
     @property

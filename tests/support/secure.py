@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.secrecy import SECRECY
 from tests.support.upstream import Arrived, Gone, Peer, Script, Upstream
 
 _V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -71,16 +72,12 @@ class Authority:
                 x509.SubjectAlternativeName([_general(name) for name in names]), critical=False
             )
         made = builder.sign(self._key, hashes.SHA256())
+        for line in _pem(key).decode().splitlines()[1:3]:
+            SECRECY.note(line)  # no log may have it
         number = len(list(self.folder.glob("*.key")))
         chain, file = (self.folder / f"{subject}{number}.{end}" for end in ("crt", "key"))
         chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+        file.write_bytes(_pem(key))
         return Identity(chain, file)
 
     def serving(
@@ -100,6 +97,14 @@ def serving(
         context.load_verify_locations(clients.file)
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     return context
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def _subject(name: str) -> x509.Name:

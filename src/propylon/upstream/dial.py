@@ -170,8 +170,8 @@ class Dialer:
         self, host: str, address: Address, connection: Connection, header: bytes
     ) -> Connection:
         # RFC 6066, 3, and RFC 9110, 4.3.4: SNI and the certificate are for the name in the URL,
-        # though the connection is to an address.
-        name = (address.name or address.host) if address.tls else None
+        # though the connection is to an address. A last dot (the root of DNS) is no part of it.
+        name = (address.name or address.host).removesuffix(".") if address.tls else None
         opened = False
         try:
             if address.path or header:

@@ -4,7 +4,9 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from propylon.config.models.base import ConfigModel, Hostname
+from propylon.config.models.base import ConfigModel
+from propylon.config.models.syntax import check_hostname
+from propylon.names.addresses import parse_address
 from propylon.upstream.tls import TlsSettings, tls_context
 
 __all__ = ["UpstreamTlsConfig"]
@@ -15,6 +17,12 @@ def _certificates(text: str) -> str:
         msg = "must be the path of a file with certificates in PEM, or the PEM itself"
         raise ValueError(msg)
     return text
+
+
+def _server_name(text: str) -> str:
+    # An IPv6 address is usually written without brackets where no port can follow.
+    plain = text.removeprefix("[").removesuffix("]")
+    return plain if parse_address(plain) is not None else check_hostname(text)
 
 
 def _private_key(key: SecretStr) -> SecretStr:
@@ -43,7 +51,7 @@ class UpstreamTlsConfig(ConfigModel):
         description="Path of the certificates to trust, PEM: of certificate authorities, or of the upstream itself. When not"
         " set, those of the system are trusted.",
     )
-    server_name: Hostname | None = Field(
+    server_name: Annotated[str, AfterValidator(_server_name)] | None = Field(
         default=None,
         description="Name or address that the certificate must have, and that is sent as SNI. When not set, the host of the"
         " URL; an instance given by an address needs a certificate for the address.",
@@ -90,4 +98,4 @@ class UpstreamTlsConfig(ConfigModel):
     @property
     def name(self) -> str:
         """The name that the certificate must have; "": the host of the URL."""
-        return (self.server_name or "").strip("[]")
+        return self.server_name or ""

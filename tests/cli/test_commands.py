@@ -1,7 +1,9 @@
 """check, routes, init and schema: what they print, and the status they end with."""
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import propylon
 from propylon.cli.main import app
+from propylon.commands.tables import print_table
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.json_schema import json_schema
-from tests.support.zygote import ROOT
+from tests.support.zygote import ROOT, ZYGOTE, environment
 
 GOOD = """\
 services:
@@ -26,6 +30,11 @@ routes:
   - {name: one, path: "/api/orders/{id}", service: orders, exact: true, auth: required}
   - {name: export, path: /api/orders/export, service: orders, rewrite: /v2/export, timeouts: {total: 5s}}
   - {name: hosted, path: /, service: users, hosts: [api.example.com]}
+"""
+RULES = """\
+services: {orders: {url: http://127.0.0.1:9001}}
+routes:
+  - {path: /a, service: orders, scopes: [read], roles: [clerk, boss], privacy: required, circuit: false}
 """
 BROKEN = """\
 services:
@@ -160,18 +169,126 @@ def test_routes_tell_programs_everything() -> None:
     assert rows["/metrics"]["auth"] == "loopback, or scope admin"
 
 
+def test_routes_tell_programs_who_may_do_what() -> None:
+    """The JSON is the audit: token, scopes, roles, privacy, breaker."""
+    written(RULES)
+    (row,) = (
+        row for row in json.loads(call("routes", "--format", "json").stdout) if not row["own"]
+    )
+    assert (row["auth"], row["scopes"], row["roles"]) == ("required", ["read"], ["clerk", "boss"])
+    assert (row["privacy"], row["circuit"]) == ("required", False)
+
+
 def test_routes_are_aligned_where_there_is_no_terminal() -> None:
-    """Plain columns, no lines, nothing cut: `grep` and `awk` can read it."""
+    """Plain columns, no lines, nothing cut: `grep` and `awk` can read it. The gateway's own are left out."""
     written(GOOD)
-    lines = call("routes").stdout.splitlines()
-    head = lines[0]
-    assert head.split("  ")[0] == "HOST"
-    row = next(line for line in lines if line.endswith("export"))
-    columns = {
-        name: row[head.index(name) :].split("  ")[0] for name in ("PATH", "SERVICE", "TOTAL")
-    }
-    assert columns == {"PATH": "/api/orders/export[/...]", "SERVICE": "orders", "TOTAL": "5s"}
-    assert "rewrite /v2/export" in row
+    done = call("routes")
+    assert done.stdout.splitlines() == [
+        "ROUTE                     METHODS   SERVICE                      ACCESS",
+        "api.example.com[/...]     all       users                        open",
+        "/api/orders/export[/...]  all       orders (rewrite /v2/export)  open",
+        "/api/orders/{id}          all       orders                       token",
+        "/api/orders[/...]         GET POST  orders                       open",
+        "/api[/...]                all       users (strip)                open",
+    ]
+    own = {endpoint.path for endpoint in builtin_endpoints("/api/v1", AuthConfig())}
+    said = f"and {len(own)} endpoints of the gateway's own: propylon routes --all\n"
+    assert done.stderr.endswith(said)
+
+
+def test_routes_show_what_a_token_must_have() -> None:
+    """Scopes: all of them. Roles: one of them."""
+    written(RULES)
+    row = call("routes").stdout.splitlines()[1]
+    assert row.endswith("  token, scope read, role clerk or boss")
+
+
+def test_all_routes_are_those_of_the_gateway_too() -> None:
+    """Behind the operator's."""
+    written(GOOD)
+    done = call("routes", "--all")
+    rows = done.stdout.splitlines()
+    assert rows[1].startswith("api.example.com")
+    own = {endpoint.path for endpoint in builtin_endpoints("/api/v1", AuthConfig())}
+    assert {row.split("  ")[0] for row in rows[6:]} == own
+    assert "routes --all" not in done.stderr
+
+
+def test_a_table_fits_a_small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 80 characters; longer cells are folded, and nothing is cut."""
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    rows = [("/a/very/long/path/{with}/many/segments[/...]", "GET POST", "orders (strip)", "token")]
+    print_table(("route", "methods", "service", "access"), rows, stream)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    assert max(map(len, plain.splitlines())) <= 80
+    assert "segments" in plain
+
+
+APP = """\
+from propylon import Gateway
+gateway = Gateway.from_file("of-the-app.yaml")
+"""
+
+
+@pytest.mark.parametrize("name", ["shop:gateway", "shop.py:gateway", "./shop.py:gateway"])
+@pytest.mark.parametrize(
+    "command", [["check"], ["routes"], ["explain", "get", "/of-the-app"]], ids=" ".join
+)
+def test_commands_read_a_gateway_object(tmp_path: Path, name: str, command: list[str]) -> None:
+    """As `run --app` does, by module or by file."""
+    (tmp_path / "shop.py").write_text(APP)
+    (tmp_path / "of-the-app.yaml").write_text(
+        "services: {a: {url: http://127.0.0.1:1}}\n"
+        "routes: [{path: /of-the-app, service: a, auth: none}]\n"
+    )
+    done = ZYGOTE.run(
+        [sys.executable, "-m", "propylon", *command, "--app", name],
+        cwd=tmp_path,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 route" in done.stdout if command == ["check"] else "/of-the-app" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./nowhere.py:gateway", 'there is no file "./nowhere.py"'),
+        ("./not-a-module.py:gateway", '"not-a-module.py" cannot be imported'),
+    ],
+)
+def test_a_file_that_is_no_module(tmp_path: Path, name: str, said: str) -> None:
+    """One sentence, status 2."""
+    (tmp_path / "not-a-module.py").write_text(APP)
+    done = ZYGOTE.run(
+        [sys.executable, "-m", "propylon", "routes", "--app", name], cwd=tmp_path, env=environment()
+    )
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_strict_is_for_warnings() -> None:
+    """Without it a warning is status 0; a good file is 0 with it, and a problem 2."""
+    written("services: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a}]\n")
+    assert call("check").exit_code == 0
+    assert call("check", "--strict").exit_code == 1
+    written("services: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a, auth: none}]\n")
+    assert call("check", "--strict").exit_code == 0
+    written(BROKEN)
+    assert call("check", "--strict").exit_code == 2
+
+
+def test_the_version_is_shown() -> None:
+    """By the command, and by the package."""
+    assert call("--version").stdout == f"propylon {propylon.__version__}\n"
+    assert set(propylon.__all__) == set(dir(propylon))
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["user", "add"]])
+def test_help_has_a_short_name(command: list[str]) -> None:
+    """-h, as people type it."""
+    assert call(*command, "-h").stdout == call(*command, "--help").stdout
 
 
 def test_init_writes_what_check_accepts() -> None:

@@ -18,6 +18,7 @@ import pytest
 from propylon.commands.app import GatewayNotLoaded, load_gateway
 from tests.support.client import RawClient, ask, request
 from tests.support.gateway import Config, Gateway, free_port
+from tests.support.secrecy import SECRECY
 from tests.support.upstream import Arrived, Peer, Upstream
 from tests.support.zygote import ZYGOTE, environment
 
@@ -365,3 +366,32 @@ def until(true: Callable[[], object], within: float = 60.0) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def test_an_auth_service_by_variables_alone(tmp_path: Path) -> None:
+    """Its login is open by POST; with another method, below it and elsewhere a token is needed, and none is 405."""
+    port, said = free_port(), tmp_path / "said"
+    secret = SECRECY.note("Zk8vQw3xN0pT6rJ2yHs9LmBdFgCeXaUi71oKqRtV")
+    with Upstream() as upstream:
+        (tmp_path / ".env").write_text(
+            f"AUTH_SERVICE_URL=http://127.0.0.1:{upstream.port}\nJWT_SECRET_KEY={secret}\n"
+        )
+        command = [*RUN, "--port", str(port)]
+        more = {"PROPYLON_AUTH__TOKENS__ENABLED": "false"}
+        process = ZYGOTE.start(command, cwd=tmp_path, env=environment(**more), stdout=said)
+        try:
+            assert until(lambda: is_up(port)), said.read_text()
+            asked = [
+                ("POST", "/login"),
+                ("GET", "/login"),
+                ("POST", "/login/x"),
+                ("POST", "/login/"),
+                ("POST", "/me"),
+            ]
+            statuses = {
+                (method, path): ask(port, method, target=f"/api/v1/auth{path}").status
+                for method, path in asked
+            }
+        finally:
+            process.kill()
+    assert statuses == dict(zip(asked, (200, 401, 401, 401, 401), strict=True))

@@ -19,7 +19,7 @@ from propylon.config.models.jwt import ASYMMETRIC, SYMMETRIC, JwtConfig
 from propylon.config.models.units import Rate
 from propylon.config.reading.credentials import weakness
 from propylon.config.reading.load import load
-from tests.config.texts import SECRET, loaded, problems
+from tests.config.texts import SECRET, doubts, loaded, problems
 
 ADVICE = '; make one with: python -c "import secrets; print(secrets.token_urlsafe(48))"'
 PUBLISHED = "auth.jwt.secret: is a published placeholder, so an attacker could sign tokens"
@@ -255,7 +255,7 @@ def test_a_secret_is_as_long_as_the_longest_hash(algorithms: str, size: int, lon
 
     said = f"has {size - 1} bytes, and {longest} needs at least {size} (RFC 7518, 3.2)"
     assert [f"propylon.yaml:1 auth.jwt.secret: {said}{ADVICE}"] == problems(text(size - 1))
-    assert loaded(text(size)).warnings == ()
+    assert doubts(loaded(text(size))) == []
     assert loaded("debug: true\n" + text(size - 1)).config.debug is True
 
 
@@ -339,7 +339,7 @@ def test_each_secret_of_a_list_is_strong_by_itself() -> None:
     """A weak one is a problem at its place in the list, wherever it stands."""
     (problem,) = problems(f"auth:\n  jwt:\n    secret:\n    - {SECRET}\n    - changeme\n")
     assert problem == f"propylon.yaml:5 auth.jwt.secret[1]: {PUBLISHED.partition(': ')[2]}{ADVICE}"
-    (said,) = loaded(f"debug: true\nauth: {{jwt: {{secret: [{SECRET}, changeme]}}}}").warnings
+    (said,) = doubts(loaded(f"debug: true\nauth: {{jwt: {{secret: [{SECRET}, changeme]}}}}"))
     assert str(said).startswith("propylon.yaml:2 auth.jwt.secret[1]: is accepted only because of")
 
 

@@ -128,7 +128,7 @@ ONE_PROBLEM = {
     ' no service "oders"; did you mean "orders"?',
     # A wrong default is one problem, however many routes it reaches.
     "defaults: {auth: no}\n" + route("path: /a"): "1 defaults.auth: must be one of required,"
-    ' optional, none; did you mean "none"?',
+    " optional, none; write none",
     # Variables.
     "log: {}\nprefix: ${NOWHERE}": "2 prefix: the environment variable NOWHERE is not set and has"
     " no default",

@@ -46,7 +46,12 @@ ONE_PROBLEM = {
     "privacy: require": "privacy: must be one of ignored, optional, required;"
     ' did you mean "required"?',
     "default_privacy: none": "default_privacy: must be one of strict, standard, permissive",
-    "circuit: {failure_threshold: 5}": "circuit: must be true or false",
+    "circuit: {failure_threshold: 5}": "circuit: must be true or false; the numbers of a breaker"
+    " belong to services.NAME.circuit",
+    "auth: false": "auth: must be one of required, optional, none; write none",
+    "auth: off": "auth: must be one of required, optional, none; write none",
+    "url: 'http://a'": "url: unknown key; it belongs to auth.introspection or services.NAME or"
+    " services.NAME.instances",
     "scope: [read]": 'scope: unknown key; did you mean "scopes"?',
 }
 

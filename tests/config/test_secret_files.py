@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from propylon.config.reading.load import load
-from tests.config.texts import SECRET, loaded, problems
+from tests.config.texts import SECRET, doubts, loaded, problems
 
 OTHER = SECRET[::-1]
 NAMES = ["JWT_SECRET_KEY_FILE", "SECRET_KEY_FILE", "PROPYLON_AUTH__JWT__SECRET_FILE"]
@@ -29,7 +29,7 @@ def test_a_secret_from_a_file(name: str, end: str) -> None:
     """The text of the file is the secret, without the one line end that an editor writes at its end."""
     found = load(None, {name: file(f"[{SECRET},{end}")})
     assert found.config.auth.jwt.secret == (SecretStr(f"[{SECRET},"),)
-    assert found.warnings == ()
+    assert doubts(found) == []
 
 
 @pytest.mark.parametrize("end", [" ", "\t\n", " \n"])
@@ -37,7 +37,7 @@ def test_other_white_space_is_doubted(end: str) -> None:
     """It is part of the secret, and the operator is told."""
     found = load(None, {"JWT_SECRET_KEY_FILE": file(SECRET + end)})
     assert found.config.auth.jwt.signing_secret == (SECRET + end.removesuffix("\n")).encode()
-    (said,) = map(str, found.warnings)
+    (said,) = doubts(found)
     assert said.startswith("JWT_SECRET_KEY_FILE auth.jwt.secret: begins or ends with white space")
 
 
@@ -147,7 +147,7 @@ def test_only_what_is_secret_is_read_from_a_file() -> None:
     """Variables that end in _FILE are mostly for other programs."""
     (problem,) = problems("prefix: ${S}", {"S_FILE": file("/api\n")})
     assert problem.endswith("the environment variable S is not set and has no default")
-    assert loaded("", {"SSL_CERT_FILE": "/etc/ssl/cert.pem", "PORT_FILE": "x"}).warnings == ()
+    assert doubts(loaded("", {"SSL_CERT_FILE": "/etc/ssl/cert.pem", "PORT_FILE": "x"})) == []
 
 
 def test_no_message_has_a_secret() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from propylon.config.reading.load import load
-from tests.config.texts import SECRET, SERVICES, route, warnings
+from tests.config.texts import SECRET, SERVICES, doubts, route, warnings
 
 CLEAR_KEYS = (
     "is fetched without TLS, so an attacker on the network can replace the keys; write https://"
@@ -64,9 +64,9 @@ def test_nothing_to_verify_with() -> None:
 def test_nothing_to_verify_with_and_no_file() -> None:
     """Without a file the variable that made the route is named."""
     environ = {"A_SERVICE_URL": "http://a"}
-    (said,) = load(None, environ).warnings
+    (said,) = doubts(load(None, environ))
     assert str(said) == f"A_SERVICE_URL routes[0]: {NOTHING}{ADVICE}"
-    assert load(None, {**environ, "SECRET_KEY": SECRET}).warnings == ()
+    assert doubts(load(None, {**environ, "SECRET_KEY": SECRET})) == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_secret_that_is_hardly_one(secret: str, why: str) -> None:
     assert said.startswith(f"propylon.yaml:2 auth.jwt.secret: {why}")
     assert "secrets.token_urlsafe" in said
     assert secret not in said
-    (said,) = (str(doubt) for doubt in load(None, {"JWT_SECRET_KEY": secret}).warnings)
+    (said,) = doubts(load(None, {"JWT_SECRET_KEY": secret}))
     assert said.startswith(f"JWT_SECRET_KEY auth.jwt.secret: {why}")
 
 
@@ -161,7 +161,7 @@ def test_doubts_come_in_the_order_of_the_file() -> None:
 def test_white_space_at_an_end_of_a_secret(secret: str) -> None:
     """It counts as part of the secret, and probably came there by accident."""
     doubt = "begins or ends with white space, which counts as part of it"
-    (said,) = (str(one) for one in load(None, {"JWT_SECRET_KEY": secret}).warnings)
+    (said,) = doubts(load(None, {"JWT_SECRET_KEY": secret}))
     assert said.startswith(f"JWT_SECRET_KEY auth.jwt.secret: {doubt}")
     text = "auth: {introspection: {url: 'https://id', client_id: a, client_secret: '${S}'}}"
     (said,) = warnings(text, {"S": secret})

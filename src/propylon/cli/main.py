@@ -23,11 +23,17 @@ from propylon.cli.options import (
     print_json,
 )
 from propylon.cli.users import token, user
+from propylon.version import __version__
 
 if TYPE_CHECKING:
     from propylon.config.reading.load import Loaded
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 class Level(StrEnum):
@@ -40,30 +46,56 @@ class Level(StrEnum):
     CRITICAL = "critical"
 
 
+class LogFormat(StrEnum):
+    """The formats that `--log-format` takes."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+AppOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PKG.MODULE:GATEWAY",
+        help="A Gateway object of your own instead of a file; also ./file.py:GATEWAY.",
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001 — typer calls it
+    if asked:
+        typer.echo(f"propylon {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
+def root(
+    version: Annotated[  # noqa: FBT002 — its callback answers
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Propylon: an API gateway for teams that write Python."""
 
 
 @app.command()
 def run(
     config: ConfigOption = None,
-    app: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PKG.MODULE:GATEWAY", help="Run a Gateway object of your own instead of a file."
-        ),
-    ] = None,
+    app: AppOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: PortOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="How many processes share the port.")
     ] = None,
     log_level: Annotated[Level | None, typer.Option(help="Log nothing below this level.")] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="text for people, json for programs; by default by what stdout is."),
+    ] = None,
     reload: Annotated[  # noqa: FBT002 — typer asks for it
         bool, typer.Option("--reload", help="Reload whenever the configuration file changes.")
     ] = False,
@@ -74,6 +106,7 @@ def run(
         "server.port": port,
         "server.workers": workers,
         "log.level": None if log_level is None else log_level.value,
+        "log.format": None if log_format is None else log_format.value,
     }
     if app is not None:
         _run_app(app, config, overrides, watch=reload)
@@ -89,19 +122,26 @@ def run(
 @app.command()
 def check(
     config: ConfigOption = None,
+    app: AppOption = None,
     connect: Annotated[  # noqa: FBT002 — typer asks for it
         bool, typer.Option("--connect", help="Connect to the database, too; changes nothing in it.")
     ] = False,
+    strict: Annotated[  # noqa: FBT002 — typer asks for it
+        bool, typer.Option("--strict", help="Exit status 1 if there is a warning.")
+    ] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Report every problem and every warning, each with its line. Exit status: 0, or 2 for a problem."""
+    """Report every problem and every warning, each with its line.
+
+    Exit status: 0; 2 for a problem; with --strict, 1 for a warning.
+    """
     from propylon.commands import check as checking  # noqa: PLC0415
     from propylon.config.reading.load import load  # noqa: PLC0415
     from propylon.config.reading.problems import ConfigError  # noqa: PLC0415
 
     result: Loaded | ConfigError
     try:
-        result = load(config, os.environ)
+        result = load(config, os.environ) if app is None else _config_of(app, config, {})
         found = checking.certificate_problems(result)
         if problems := [*found, *checking.database_problems(result, connect=connect)]:
             raise ConfigError(problems)  # noqa: TRY301 — reported like the problems of the file
@@ -114,20 +154,30 @@ def check(
     else:
         sys.stderr.write(checking.warnings(result))
         typer.echo(checking.summary(result))
-    raise typer.Exit(UNUSABLE if isinstance(result, ConfigError) else 0)
+    raise typer.Exit(checking.status(result, strict=strict))
 
 
 @app.command()
-def routes(config: ConfigOption = None, format_: FormatOption = Format.TEXT) -> None:
-    """Show the compiled routing table, the most specific routes first."""
-    loaded = load_config(config)
+def routes(
+    config: ConfigOption = None,
+    app: AppOption = None,
+    all_: Annotated[  # noqa: FBT002 — typer asks for it
+        bool, typer.Option("--all", help="Show the gateway's own endpoints, too.")
+    ] = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show the compiled routing table, the most specific routes first. JSON has every rule of every route."""
+    loaded = _loaded(app, config)
     from propylon.commands import routes as table  # noqa: PLC0415
     from propylon.commands.tables import print_table  # noqa: PLC0415
 
     if format_ is Format.JSON:
         print_json(table.as_data(loaded))
-    else:
-        print_table(table.COLUMNS, table.rows(loaded), sys.stdout)
+        return
+    print_table(table.COLUMNS, table.rows(loaded, own=all_), sys.stdout)
+    if not all_:
+        # For people: what reads the table in a pipe gets the table only.
+        sys.stderr.write(f"{table.footer(loaded)}\n")
 
 
 @app.command()
@@ -135,6 +185,7 @@ def explain(
     method: Annotated[str, typer.Argument(help="GET, POST, ...")],
     path: Annotated[str, typer.Argument(help="The path with its query, or a whole URL.")],
     config: ConfigOption = None,
+    app: AppOption = None,
     header: Annotated[
         list[str] | None,
         typer.Option(
@@ -154,11 +205,11 @@ def explain(
         given = sys.stdin.read().strip() if token == "-" else token  # noqa: S105 — no secret
         headers.append(("Authorization", f"Bearer {_one_line(given)}"))
     client = _address(client)
-    loaded = load_config(config)
+    loaded = _loaded(app, config)
     from propylon.commands.explain.dry_run import SampleRequest  # noqa: PLC0415
     from propylon.commands.explain.explain import explain as explain_request  # noqa: PLC0415
 
-    sample = SampleRequest(_one_line(method), _one_line(path), headers, client)
+    sample = SampleRequest(_one_line(method).upper(), _one_line(path), headers, client)
     explanation = explain_request(loaded, sample)
     if format_ is Format.JSON:
         print_json(explanation.as_data())
@@ -216,17 +267,27 @@ def main() -> None:
 def _run_app(
     name: str, config: Path | None, overrides: dict[str, object], *, watch: bool
 ) -> NoReturn:
+    loaded = _config_of(name, config, overrides)
+    from propylon.commands.app import load_gateway  # noqa: PLC0415
+    from propylon.process.run import start_app  # noqa: PLC0415
+
+    raise typer.Exit(start_app(loaded, lambda: load_gateway(name), watch=watch))
+
+
+def _loaded(app: str | None, config: Path | None) -> Loaded:
+    return load_config(config) if app is None else _config_of(app, config, {})
+
+
+def _config_of(name: str, config: Path | None, overrides: dict[str, object]) -> Loaded:
+    """Return the configuration of the Gateway object that --app names, or print why there is none and end."""
     if config is not None:
         give_up(
             "--app and --config exclude each other: your Gateway object names its own file",
             UNUSABLE,
         )
-    from propylon.commands.app import load_gateway, read_config  # noqa: PLC0415
-    from propylon.process.run import start_app  # noqa: PLC0415
+    from propylon.commands.app import read_config  # noqa: PLC0415
 
-    raise typer.Exit(
-        start_app(read_config(name, overrides), lambda: load_gateway(name), watch=watch)
-    )
+    return read_config(name, overrides)
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from propylon.assembly.gateway import Gateway
 from propylon.config.models.schema import LogConfig, ServerConfig
@@ -34,8 +35,11 @@ def load_gateway(name: str) -> Gateway:
     if not (module_name and colon and attribute.isidentifier()):
         msg = f'"{name}" is not of the form pkg.module:gateway'
         raise GatewayNotLoaded(msg)
-    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 — sys.path holds texts
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    directory = os.getcwd()  # noqa: PTH109 — sys.path holds texts
+    if module_name.endswith(".py"):
+        directory, module_name = _located(module_name)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
@@ -50,6 +54,18 @@ def load_gateway(name: str) -> Gateway:
         msg = f'"{name}" {what}; it must be a propylon.Gateway'
         raise GatewayNotLoaded(msg)
     return gateway
+
+
+def _located(file: str) -> tuple[str, str]:
+    """Return directory and module name of a file that --app names as people do: ./shop.py."""
+    path = Path(file).resolve()
+    if not path.is_file():
+        msg = f'there is no file "{file}"'
+        raise GatewayNotLoaded(msg)
+    if not path.stem.isidentifier():
+        msg = f'"{path.name}" cannot be imported: a module\'s name has letters, digits and _ only'
+        raise GatewayNotLoaded(msg)
+    return str(path.parent), path.stem
 
 
 def read_config(name: str, overrides: Mapping[str, object]) -> Loaded:

@@ -9,7 +9,7 @@ from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.errors import ServiceUnavailable
 
-__all__ = ["as_data", "certificate_problems", "database_problems", "summary", "warnings"]
+__all__ = ["as_data", "certificate_problems", "database_problems", "status", "summary", "warnings"]
 
 
 def certificate_problems(loaded: Loaded) -> list[Problem]:
@@ -55,11 +55,29 @@ def database_problems(loaded: Loaded, *, connect: bool) -> list[Problem]:
     return []
 
 
+def status(result: Loaded | ConfigError, *, strict: bool) -> int:
+    """Return the exit status: 2 if there is a problem, with `strict` 1 if there is a warning, else 0."""
+    if isinstance(result, ConfigError):
+        return 2
+    return 1 if strict and result.warnings else 0
+
+
 def summary(loaded: Loaded) -> str:
     """Return one line about a valid configuration: its source and its size."""
-    config = loaded.config
     source = loaded.path or "the environment"
-    return f"{source}: valid, {_count(len(config.services), 'service')}, {_count(len(config.routes), 'route')}"
+    return f"{source}: valid, {loaded.config.size}{_open_paths(loaded)}"
+
+
+def _open_paths(loaded: Loaded) -> str:
+    """Return the paths that variables leave open, as the end of a line: they were perhaps not asked for."""
+    if loaded.path is not None:
+        return ""
+    opened = [
+        f"{' '.join(route.methods) or 'any method'} {route.path}"
+        for route in loaded.config.routes
+        if route.auth == "none"
+    ]
+    return f"; open without a token: {', '.join(opened)}" if opened else ""
 
 
 def warnings(loaded: Loaded) -> str:
@@ -72,7 +90,3 @@ def as_data(result: Loaded | ConfigError) -> dict[str, list[dict[str, str]]]:
     problems = result.problems if isinstance(result, ConfigError) else ()
     warned = result.warnings if isinstance(result, Loaded) else ()
     return {"problems": [*map(asdict, problems)], "warnings": [*map(asdict, warned)]}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -8,10 +8,11 @@ from propylon.commands.offline import Entry, entries, preference
 from propylon.config.reading.load import Loaded
 from propylon.upstream.ports import Answer, Outgoing, Sink
 
-__all__ = ["COLUMNS", "as_data", "rows"]
+__all__ = ["COLUMNS", "as_data", "footer", "rows"]
 
-COLUMNS = ("host", "path", "methods", "service", "auth", "path sent", "total", "max body", "name")
-_UNITS = ((10**9, "GB"), (2**20, "MiB"), (10**6, "MB"), (2**10, "KiB"), (10**3, "kB"))
+# Few enough for a terminal of 80 characters; `--format json` has everything.
+COLUMNS = ("route", "methods", "service", "access")
+_AUTH = {"required": "token", "optional": "token or none", "none": "open"}
 
 
 class _Unreachable:
@@ -29,9 +30,22 @@ def as_data(loaded: Loaded) -> list[dict[str, Any]]:
     return [_fields(entry) for entry in _sorted(loaded)]
 
 
-def rows(loaded: Loaded) -> list[tuple[str, ...]]:
-    """Return the table as texts, one for each of COLUMNS, in the same order."""
-    return [_texts(entry) for entry in _sorted(loaded)]
+def rows(loaded: Loaded, *, own: bool = False) -> list[tuple[str, ...]]:
+    """Return the table as texts, one for each of COLUMNS, in the same order; with `own` the gateway's endpoints, too.
+
+    The operator's routes come first.
+    """
+    table = _sorted(loaded)
+    chosen = [entry for entry in table if entry.written is not None]
+    if own:
+        chosen += [entry for entry in table if entry.written is None]
+    return [_texts(entry) for entry in chosen]
+
+
+def footer(loaded: Loaded) -> str:
+    """Return the line that says how many endpoints of the gateway's own the table leaves out."""
+    left_out = sum(entry.written is None for entry in _sorted(loaded))
+    return f"and {left_out} endpoints of the gateway's own: propylon routes --all"
 
 
 def _sorted(loaded: Loaded) -> list[Entry]:
@@ -52,6 +66,8 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "service": route.service.name,
         "instances": [instance.id for instance in route.service.instances],
         "auth": entry.auth,
+        "scopes": None if entry.written is None else list(entry.written.scopes),
+        "roles": None if entry.written is None else list(entry.written.roles),
         "issuers": entry.issuers,
         "claims": entry.claims,
         "strip_prefix": bool(route.replaced) and not route.replacement,
@@ -66,6 +82,8 @@ def _fields(entry: Entry) -> dict[str, Any]:
             ),
         },
         "max_body": route.max_body,
+        "privacy": None if entry.written is None else entry.written.privacy,
+        "circuit": None if entry.written is None else entry.written.circuit,
         "own": route.service.builtin,
         "place": entry.place,
     }
@@ -74,26 +92,21 @@ def _fields(entry: Entry) -> dict[str, Any]:
 def _texts(entry: Entry) -> tuple[str, ...]:
     route = entry.route
     pattern = route.pattern
-    return (
-        pattern.host.decode() if pattern.host is not None else "any",
-        entry.path if pattern.exact else entry.path.rstrip("/") + "[/...]",
-        " ".join(sorted(pattern.methods)) if pattern.methods is not None else "all",
-        route.service.name,
-        entry.auth,
-        entry.target,
-        f"{route.timeouts.total:g}s",
-        _size(route.max_body),
-        (
-            f"on {route.listener}"
-            if route.listener
-            else "" if route.name == entry.path else route.name
-        ),
-    )
+    host = pattern.host.decode() if pattern.host is not None else ""
+    path = entry.path if pattern.exact else entry.path.rstrip("/") + "[/...]"
+    methods = " ".join(sorted(pattern.methods)) if pattern.methods is not None else "all"
+    changed = "" if entry.target == "as sent" else f" ({entry.target})"
+    return (host + path, methods, f"{route.service.name}{changed}", _access(entry))
 
 
-def _size(size: int) -> str:
-    """Return a size with the largest unit that divides it, such as 10MB."""
-    for unit, name in _UNITS:
-        if size >= unit and size % unit == 0:
-            return f"{size // unit}{name}"
-    return f"{size}B"
+def _access(entry: Entry) -> str:
+    """Return who may use a route: what its token must have, after the word for whether it needs one."""
+    written = entry.written
+    if written is None:
+        where = f", on {entry.route.listener}" if entry.route.listener else ""
+        return entry.auth + where
+    needs = [_AUTH[written.auth]]
+    needs += [f"scope {scope}" for scope in written.scopes]
+    needs += ["role " + " or ".join(written.roles)] if written.roles else []
+    needs += ["issuer " + " or ".join(written.issuers)] if written.issuers else []
+    return ", ".join(needs)

@@ -65,6 +65,7 @@ async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> 
     """Serve one ASGI HTTP request. Raises AnswerCut."""
     http1 = scope.get("http_version", "1.1")[0] == "1"
     turn = _AsgiTurn(edge, _origin(edge, scope), scope, receive, http1=http1)
+    turn.root_path = scope.get("root_path", "")
     try:
         request = _read_request(edge, scope)
     except GatewayError as error:
@@ -141,6 +142,7 @@ class _AsgiTurn(Turn):
         "complete",
         "deadline",
         "origin",
+        "root_path",
         "started",
     )
 
@@ -150,6 +152,7 @@ class _AsgiTurn(Turn):
         super().__init__()
         self._scope = scope
         self.origin = origin
+        self.root_path = ""  # where an outer application has mounted the gateway
         self.body: Body | None = None
         self.started = False
         self.closes = False

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from propylon.config.models.patterns import check_no_pattern
 from propylon.config.models.syntax import (
     check_header_name,
     check_header_value,
@@ -65,7 +66,7 @@ def as_list(value: object) -> object:
 
 
 def _route_path(text: str) -> str:
-    return check_path(text, names=True)
+    return check_path(check_no_pattern(text), names=True)
 
 
 def _plain_path(text: str) -> str:

@@ -53,6 +53,7 @@ from propylon.config.models.syntax import DEFAULT_PREFIX, check_prefix
 
 __all__ = [
     "BUILTIN_SERVICE",
+    "EXTENSION",
     "NOT_BUILT",
     "AdminConfig",
     "AdminScopesConfig",
@@ -90,6 +91,8 @@ __all__ = [
 
 BUILTIN_SERVICE = "propylon"  # what logs and metrics call the gateway's own endpoints
 
+EXTENSION = "x-"  # what a key at the top begins with that only the operator uses
+
 # Keys that a later version will have. They are refused, not ignored: a gateway that accepts `rate_limit` and limits
 # nothing is open where its operator believes that it is protected. A change that builds a key removes it here.
 NOT_BUILT: dict[str, frozenset[str]] = {
@@ -98,16 +101,25 @@ NOT_BUILT: dict[str, frozenset[str]] = {
 }
 
 
-def _without_blank_unbuilt(data: Any) -> Any:
-    """Return the mapping without blank keys of a later version: `redis: ${REDIS_URL:-}` asks for nothing."""
+def _of_the_gateway(data: Any) -> Any:
+    """Return the mapping without what asks the gateway for nothing.
+
+    That is a blank key of a later version (`redis: ${REDIS_URL:-}`), and a key that begins with `x-`: as in Compose and
+    OpenAPI, a place for YAML anchors.
+    """
     if not isinstance(data, dict):
         return data
     unbuilt = NOT_BUILT["GatewayConfig"]
     return {
         key: value
         for key, value in data.items()
-        if key not in unbuilt or blank_to_none(value) is not None
+        if (key not in unbuilt or blank_to_none(value) is not None)
+        and not str(key).startswith(EXTENSION)
     }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class GatewayConfig(ConfigModel):
@@ -145,7 +157,12 @@ class GatewayConfig(ConfigModel):
     )
     log: LogConfig = Field(default=LogConfig(), description="What is logged, and how.")
 
+    @property
+    def size(self) -> str:
+        """How much it is, in words: `1 service, 2 routes`."""
+        return f"{_count(len(self.services), 'service')}, {_count(len(self.routes), 'route')}"
+
     @model_validator(mode="before")
     @classmethod
     def _apply_defaults(cls, data: Any) -> Any:
-        return with_defaults(_without_blank_unbuilt(data))
+        return with_defaults(_of_the_gateway(data))

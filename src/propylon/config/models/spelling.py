@@ -1,52 +1,18 @@
 """Suggest the known word that is nearest to a misspelt one. Pure."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-__all__ = ["called_here", "did_you_mean"]
-
-# By model, what other gateways call a key, and what it is called here. No spelling is near enough to guess these.
-_CALLED_HERE: Mapping[str, Mapping[str, str]] = {
-    "HealthConfig": {
-        "mode": "type",  # HAProxy, Traefik
-        "protocol": "type",
-        "http_path": "path",  # Kong
-        "uri": "path",  # HAProxy, nginx Plus
-        "expect": "status",  # HAProxy
-        "expected_statuses": "status",  # Envoy
-        "http_statuses": "status",  # Kong
-        "match": "body",  # nginx Plus
-        "receive": "body",  # Envoy
-        "rstring": "body",  # HAProxy
-        "string": "body",
-        "request_headers_to_add": "headers",  # Envoy
-        "rise": "healthy_after",  # HAProxy
-        "healthy_threshold": "healthy_after",  # Envoy
-        "fall": "unhealthy_after",
-        "unhealthy_threshold": "unhealthy_after",
-    },
-    "UpstreamTlsConfig": {
-        "sni": "server_name",  # HAProxy, Envoy
-        "ssl_name": "server_name",  # nginx
-        "ca_file": "ca",  # HAProxy
-        "rootCAs": "ca",  # Traefik
-        "trusted_ca": "ca",  # Envoy
-        "trusted_certificate": "ca",  # nginx
-        "crt": "certificate",
-        "insecure": "verify",
-        "insecureSkipVerify": "verify",  # Traefik
-    },
-    "ServiceConfig": {"send_proxy": "proxy_protocol", "send-proxy": "proxy_protocol"},  # HAProxy
-}
-
-
-def called_here(model: str, key: str) -> str:
-    """Return `; here it is called …` for a key of another gateway, or nothing."""
-    name = _CALLED_HERE.get(model, {}).get(key)
-    return "" if name is None else f"; here it is called {name}"
+__all__ = ["did_you_mean", "nearest"]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean "…"?` with the nearest known word, or nothing if none is near."""
+    near = nearest(word, known)
+    return f'; did you mean "{near}"?' if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the nearest known word, or an empty text if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    return near[0] if near else ""

@@ -133,6 +133,11 @@ def is_true(value: object) -> bool:
     return str(value).lower() in {"true", "t", "yes", "y", "on", "1"}
 
 
+def is_false(value: object) -> bool:
+    """Return whether the models would read false."""
+    return str(value).lower() in {"false", "f", "no", "n", "off", "0"}
+
+
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -4,10 +4,13 @@
 - `document`: read YAML with the line of every key; `expand`: replace `${VAR}` in values.
 - `plain`: read routes that are written plainly without the YAML parser; `as_json`: read JSON without it.
 - `lines`: know the line of each value; they are counted when a problem asks for them.
-- `environment`: read variables and `.env`; `keyfile`: read a public key from its file;
+- `environment`: read variables; `named_services`: those that name services; `envfile`: those of `.env`; `stray_variables`: find those that set nothing;
+  `keyfile`: read a public key from its file;
   `secretfile`: read secrets from theirs.
 - `check`: find conflicts between the parts; `credentials`: find weak and published secrets;
   `issuers`: find entries of auth.jwt that contradict each other.
-- `warnings`: find what is valid and probably not meant.
+- `warnings`: find what is valid and probably not meant; `idle`: find what no request can reach;
+  `shadows`: find services that the gateway's own endpoints hide parts of.
+- `model_keys`: which keys there are, and where.
 - `messages`: put pydantic's errors into plain words; `problems`: a problem and its place.
 """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import NoReturn
 
-from propylon.config.reading.expand import expand, read_scalar
+from propylon.config.reading.expand import expand, read_scalar, unbraced
 from propylon.config.reading.lines import Path
 from propylon.config.reading.secretfile import SUFFIX
 
@@ -33,7 +33,7 @@ def read_json(text: str, environ: Mapping[str, str], deepest: int) -> dict[str, 
     """
     if not text.lstrip(" \n").startswith("{") or not _means_the_same(text, deepest):
         return None
-    if _names_file(text, environ):
+    if _is_for_yaml(text, environ):
         return None
     try:
         read: dict[str, object] = json.loads(
@@ -76,8 +76,10 @@ def _means_the_same(text: str, deepest: int) -> bool:
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) <= deepest
 
 
-def _names_file(text: str, environ: Mapping[str, str]) -> bool:
-    # Where a reference means a file, and whether that may be, is the YAML parser's to say: it knows the paths of values.
+def _is_for_yaml(text: str, environ: Mapping[str, str]) -> bool:
+    # Where a reference means a file, and what is to be doubted, is the YAML parser's to say: it knows the paths of values.
+    if "$" in text and unbraced(text):
+        return True
     return "$" in text and any(environ.get(f"{name}{SUFFIX}") for name in _NAME.findall(text))
 
 

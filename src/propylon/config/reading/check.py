@@ -8,7 +8,7 @@ from propylon.config.models.endpoints import all_paths
 from propylon.config.models.schema import BUILTIN_SERVICE, with_defaults
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.models.syntax import check_listen, parse_listen, prefix_of, shape
-from propylon.config.models.units import is_true, parse_whole
+from propylon.config.models.units import is_false, is_true, parse_whole
 from propylon.config.reading.credentials import credential_findings
 from propylon.config.reading.issuers import issuer_findings
 from propylon.config.reading.problems import Finding, Path
@@ -51,7 +51,7 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     yield from _reserved(whole.get("services"))
     matchers = [_matcher(at, r) for at, r in raw.items() if isinstance(r.get("path"), str)]
     yield from _same_names(matchers, line_of)
-    yield from _own_paths(matchers, whole.get("prefix"))
+    yield from _own_paths(matchers, whole)
     yield from _overlaps(matchers, line_of)
 
 
@@ -130,8 +130,11 @@ def _same_names(
             )
 
 
-def _own_paths(matchers: list[_Matcher], prefix: object) -> Iterator[Finding]:
-    own = all_paths(prefix_of(prefix))
+def _own_paths(matchers: list[_Matcher], whole: Mapping[str, object]) -> Iterator[Finding]:
+    prefix = prefix_of(whole.get("prefix"))
+    own = all_paths(prefix)
+    if is_false(_section(_section(whole, "auth"), "tokens").get("enabled")):
+        own.discard(f"{prefix}/auth/token")  # a service of the operator's issues the tokens
     for one in matchers:
         if one.shape in own:
             yield (

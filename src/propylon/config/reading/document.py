@@ -1,5 +1,6 @@
 """Parse YAML into plain values, and note the line of each value. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,7 +10,7 @@ import yaml
 
 from propylon.config.reading.as_json import all_on_one, read_json
 from propylon.config.reading.credentials import SECRETS
-from propylon.config.reading.expand import expand, read_scalar
+from propylon.config.reading.expand import expand, read_scalar, unbraced
 from propylon.config.reading.lines import Lines
 from propylon.config.reading.plain import PLACEHOLDER, Plain, take_plain
 from propylon.config.reading.problems import Path
@@ -42,6 +43,7 @@ class Document:
     lines: Lines = field(default_factory=Lines)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     failed: set[Path] = field(default_factory=set)
+    doubts: list[tuple[Path, str]] = field(default_factory=list)
 
     def fail(self, path: Path, message: str) -> None:
         """Note a problem with the value at a path, so that later checks do not report the value again."""
@@ -87,7 +89,7 @@ def _composed(text: str) -> yaml.Node | None:
         _check_depth(text)
         node: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error) from error
+        raise _syntax_error(error, text) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         msg = f"the character U+{error.character:04X} cannot stand in YAML"
@@ -112,9 +114,18 @@ def _line(mark: Any) -> int:
     return 1 if mark is None else int(mark.line) + 1
 
 
-def _syntax_error(error: yaml.MarkedYAMLError) -> Unreadable:
+# A value such as ${VAR} or /a/{name} that stands without quotes in a mapping or list of one line: YAML takes its brace for
+# the beginning of a mapping.
+_BRACED = re.compile(r"""(?<!["'])[^\s,\[\]{}"']*\$?\{[A-Za-z_]\w*(?::-[^{}]*)?\}[^\s,\[\]{}"']*""")
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
     mark = error.problem_mark or error.context_mark
     line = _line(mark)
+    written = text.split("\n")[line - 1 : line]
+    if "flow" in str(error.context) and (braced := _BRACED.search("".join(written))):
+        msg = f'not valid YAML: a value with braces inside {{ }} needs quotes: "{braced[0]}"'
+        return Unreadable(line, msg)
     problem = str(error.problem).removeprefix("but ")
     if "cannot start any token" in problem:
         problem += " (a tab? YAML is indented with spaces)"
@@ -202,8 +213,13 @@ class _Reader:
         text: str = node.value
         if "$" not in text:
             return read_scalar(text) if plain and node.tag in _READ else text
+        variables = self._variables(path)
+        # A secret may hold any text, and no part of it belongs into a message.
+        if variables is not self._secrets and (name := unbraced(text)):
+            msg = f"holds ${name} as it stands; write ${{{name}}} for the variable, or $${name} for this text"
+            self._document.doubts.append((path, msg))
         try:
-            return expand(text, self._variables(path), plain=plain)
+            return expand(text, variables, plain=plain)
         except ValueError as error:
             self._document.fail(path, str(error))
             return None

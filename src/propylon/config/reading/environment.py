@@ -1,19 +1,16 @@
-"""Read the environment variables and the `.env` file that set keys of the configuration.
+"""Read the environment variables that set keys of the configuration.
 
-Pure, but for `.env` and for the files that variables such as `JWT_SECRET_KEY_FILE` name.
+Pure, but for the files that variables such as `JWT_SECRET_KEY_FILE` name.
 """
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
-
-from dotenv import dotenv_values
 
 from propylon.config.reading.credentials import SECRET, SECRETS
 from propylon.config.reading.document import Unreadable, read
 from propylon.config.reading.expand import read_variable
-from propylon.config.reading.problems import ConfigError, Finding, Path, Problem
+from propylon.config.reading.problems import Finding, Path, Problem
 from propylon.config.reading.secretfile import SUFFIX, clash, read_lines
 
 PREFIX = "PROPYLON_"
@@ -32,7 +29,6 @@ VERBATIM: tuple[Path, ...] = (
 # operator who believes that they limit requests has to be warned. REDIS_PORT is not among them: beside a service
 # called redis, Kubernetes sets it in every pod.
 NOT_BUILT = ("RATE_LIMIT_PER_SECOND", "REDIS_URL", "REDIS_HOST")
-_SERVICE_URL = re.compile(r"([A-Z][A-Z0-9_]*)_SERVICE_URL")
 _INDEX = re.compile(r"[0-9]{1,5}")
 
 
@@ -49,20 +45,6 @@ class Setting:
     problem: str = ""
 
 
-def read_dotenv(directory: FilePath) -> dict[str, str]:
-    """Return the variables of the directory's `.env` file; none if there is no file. Raises ConfigError."""
-    path = directory / ".env"
-    if not path.is_file():
-        return {}
-    try:
-        # `${}` in it is left alone; only the configuration file's references are expanded.
-        values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError([Problem(".env", "", f"cannot be read: {reason}")]) from error
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterator[Setting]:
     """Yield the keys that variables set: first those with plain names, then `PROPYLON_A__B`, which win."""
     for name, (path, read_text) in PLAIN.items():
@@ -73,7 +55,7 @@ def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterat
     for name in sorted(environ):
         if path := _path_of(name):
             text = environ[name]
-            yield Setting(path, (text or None) if _is_verbatim(path) else _value(text), name)
+            yield Setting(path, (text or None) if is_verbatim(path) else _value(text), name)
         elif path := _path_of_file(name):
             yield from _from_file(path, name, environ)
 
@@ -133,7 +115,8 @@ def _without_index(path: Path) -> Path:
     return tuple(part for part in path if not str(part).isdigit())
 
 
-def _is_verbatim(path: Path) -> bool:
+def is_verbatim(path: Path) -> bool:
+    """Whether the text of a variable for this key is taken as it is."""
     return _without_index(path) in VERBATIM
 
 
@@ -193,12 +176,6 @@ def _minutes(text: str) -> str:
     return f"{text}m" if text.isdecimal() else text
 
 
-def _origins(text: str) -> object:
-    if text.lstrip().startswith("["):
-        return _value(text)
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "PORT": (("server", "port"), read_variable),
     "WEB_CONCURRENCY": (("server", "workers"), read_variable),
@@ -208,27 +185,8 @@ PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "API_V1_PREFIX": (("prefix",), read_variable),
     **dict.fromkeys(SECRET_VARIABLES, (SECRET, str)),
     "ACCESS_TOKEN_EXPIRE_MINUTES": (("auth", "tokens", "expires"), _minutes),
-    "CORS_ORIGINS": (("cors", "origins"), _origins),
+    "CORS_ORIGINS": (("cors", "origins"), _value),
 }
-
-
-def services(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, object], list[Setting]]:
-    """Return a service and a route for each `NAME_SERVICE_URL`; `_` in a name becomes `-`."""
-    named = sorted(
-        (match[1].lower().replace("_", "-"), variable)
-        for variable in environ
-        if environ[variable] and (match := _SERVICE_URL.fullmatch(variable))
-    )
-    written = {
-        "services": {name: {"url": environ[variable]} for name, variable in named},
-        "routes": [
-            {"name": name, "path": f"{prefix}/{name}", "service": name, "strip_prefix": True}
-            for name, _ in named
-        ],
-    }
-    places = [Setting(("services", name), None, variable) for name, variable in named]
-    places += [Setting(("routes", at), None, variable) for at, (_, variable) in enumerate(named)]
-    return dict(written), places
 
 
 def locate(path: Path, tree: object) -> Path:

@@ -8,6 +8,8 @@ Scalar = str | int | float | bool | None
 _REFERENCE = re.compile(
     r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<bad>\$\{)"
 )
+# As a shell would expand it. Variables are written in capitals, and $1 or $ref are something else.
+_UNBRACED = re.compile(r"(?<!\$)(?:\$\$)*\$(?P<name>[A-Z_][A-Z0-9_]+)\b")
 # YAML 1.2's core schema. YAML 1.1 reads `on` as true, 010 as 8 and 1:30 as ninety, which surprises operators.
 _INT = re.compile(r"0|[-+]?[1-9][0-9]{0,17}")
 _FLOAT = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]{1,15}")
@@ -43,6 +45,12 @@ def read_variable(text: str) -> str | None:
     Numbers stay text, which the models can read: a secret that consists of digits must not become a number.
     """
     return None if text in _WORDS and _WORDS[text] is None else text
+
+
+def unbraced(text: str) -> str:
+    """Return the name of a variable that is written without braces, as in a shell; empty if there is none."""
+    match = _UNBRACED.search(text)
+    return "" if match is None else match["name"]
 
 
 def expand(text: str, environ: Mapping[str, str], *, plain: bool) -> str | None:

@@ -14,29 +14,37 @@ from propylon.config.models.syntax import prefix_of
 from propylon.config.reading.check import cross_check
 from propylon.config.reading.credentials import SECRET
 from propylon.config.reading.document import Document, Unreadable, read
+from propylon.config.reading.envfile import read_envfile
 from propylon.config.reading.environment import (
     FILE_VARIABLE,
     SECRET_VARIABLES,
     Setting,
     clashes,
     ignored_secrets,
+    is_verbatim,
     locate,
-    read_dotenv,
     secret_path,
-    services,
     settings,
     unbuilt_warnings,
 )
+from propylon.config.reading.idle import find_idle
 from propylon.config.reading.keyfile import read_key_file, read_tls_files
 from propylon.config.reading.messages import findings
+from propylon.config.reading.model_keys import holds_list
+from propylon.config.reading.named_services import named_services, unused_variables
 from propylon.config.reading.problems import ConfigError, Path, Places, Problem, dotted
 from propylon.config.reading.secretfile import SUFFIX
+from propylon.config.reading.stray_variables import stray_variables
 from propylon.config.reading.warnings import find_warnings
 
 DEFAULT_FILE = "propylon.yaml"
 COMMAND_LINE = "command line"
 # Ten thousand routes fit; a log or a disk image named by mistake does not.
 LARGEST_FILE = 1024 * 1024
+_NOTHING_HERE = (
+    "there is no propylon.yaml in {}, and no NAME_SERVICE_URL is set, so the gateway has no routes; go to the"
+    " directory of the file, name it with --config, or write one with `propylon init`"
+)
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
@@ -65,7 +73,7 @@ def load(
     Raises:
         ConfigError: the configuration cannot be used; it holds every problem.
     """
-    dotenv = read_dotenv(FilePath.cwd())
+    dotenv, doubts = read_envfile(FilePath.cwd())
     everything = {**dotenv, **environ}
     path = _chosen(path, everything)
     name = "" if path is None else str(path)
@@ -83,8 +91,14 @@ def load(
     read_key_file(document, folder)
     read_tls_files(document, folder)
     config = _validated(document, sources.places)
-    warnings = (*sources.places.ordered(find_warnings(config)), *unbuilt_warnings(everything))
-    return Loaded(config, path, sources.places, warnings)
+    found = (*document.doubts, *find_warnings(config))
+    if path is None and not config.services:
+        elsewhere = [Problem("", "", _NOTHING_HERE.format(FilePath.cwd()))]
+    else:
+        found, elsewhere = (*found, *find_idle(config)), []
+    elsewhere += [*doubts, *unbuilt_warnings(everything), *stray_variables(everything)]
+    elsewhere += unused_variables(everything, has_file=path is not None)
+    return Loaded(config, path, sources.places, (*sources.places.ordered(found), *elsewhere))
 
 
 def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:
@@ -154,18 +168,20 @@ class _Sources:
             self._others[path] = setting.place
             if setting.problem:
                 self._document.fail(path, setting.problem)
-            elif not _put(self._document.value, path, setting.value):
+            elif not _put(self._document.value, path, _listed(path, setting)):
                 msg = f"there is no {dotted(path)} to set"
                 self._document.fail(path, msg)
 
     def add_services(self, environ: Mapping[str, str]) -> None:
-        """Add services and routes from `NAME_SERVICE_URL`; configured keys win."""
+        """Add the services and routes that variables name; configured keys win."""
         tree: Any = self._document.value
-        written, places = services(environ, prefix_of(tree.get("prefix")))
-        for setting in places:
+        made = named_services(environ, prefix_of(tree.get("prefix")))
+        for setting in made.places:
             self._others.setdefault(setting.path, setting.place)
-        tree["services"] = {**_mapping(written["services"]), **_mapping(tree.get("services"))}
-        tree.setdefault("routes", written["routes"])
+        for path, message in made.problems:
+            self._document.fail(path, message)
+        tree["services"] = {**made.services, **_mapping(tree.get("services"))}
+        tree.setdefault("routes", made.routes)
 
     def _forget(self, path: Path) -> None:
         # What a lower source got wrong below this key no longer matters.
@@ -173,6 +189,16 @@ class _Sources:
         gone = {failed for failed in document.failed if failed[: len(path)] == path}
         document.failed -= gone
         document.problems[:] = [found for found in document.problems if found[0] not in gone]
+
+
+def _listed(path: Path, setting: Setting) -> object:
+    """Return the value of a setting; the text of a variable is split at commas where the key takes a list."""
+    text = setting.value
+    if not isinstance(text, str) or setting.place == COMMAND_LINE:
+        return text
+    if is_verbatim(path) or not holds_list(path):
+        return text
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _mapping(value: object) -> dict[str, object]:

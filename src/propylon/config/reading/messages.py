@@ -1,15 +1,16 @@
 """Put pydantic's validation errors into plain words for the operator. Pure."""
 
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from propylon.config.models.schema import NOT_BUILT, DefaultsConfig, GatewayConfig, RouteConfig
-from propylon.config.models.spelling import called_here, did_you_mean
+from propylon.config.models.foreign import called_here
+from propylon.config.models.schema import NOT_BUILT, DefaultsConfig, RouteConfig
+from propylon.config.models.spelling import did_you_mean
+from propylon.config.reading.model_keys import homes, keys, model_at
 from propylon.config.reading.problems import Path
 
 _KINDS: Mapping[type, str] = {
@@ -21,6 +22,9 @@ _KINDS: Mapping[type, str] = {
     list: "a list",
     type(None): "nothing",
 }
+_OFF = ("off", "no", "false")
+# Sections that a message can name without confusing more than it helps.
+_FEW = 3
 
 
 def findings(error: ValidationError, written: object) -> Iterator[tuple[Path, str]]:
@@ -69,27 +73,39 @@ def _message(detail: ErrorDetails, path: Path) -> str:
 
 
 def _unknown(_: ErrorDetails, path: Path) -> str:
-    model, key = _model_at(path[:-1]), str(path[-1])
+    model, key = model_at(path[:-1]), str(path[-1])
     if model is None:
         return "unknown key"
     if any(key in NOT_BUILT.get(kind.__name__, ()) for kind in model.__mro__):
         return "not built in this version of Propylon; take it out, since nothing would enforce it"
     if model is DefaultsConfig and key in RouteConfig.model_fields:
         return "belongs to one route, and has no default"
-    known = called_here(model.__name__, key)
-    return "unknown key" + (known or did_you_mean(key, _keys(model)))
+    known = called_here(model.__name__, key) or did_you_mean(key, keys(model))
+    return "unknown key" + (known or _belongs(key))
 
 
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+def _belongs(key: str) -> str:
+    """Return where a key of this name may stand; nothing if that is nowhere, or in too many sections to be of help."""
+    found = homes(key)
+    return f"; it belongs to {' or '.join(found)}" if 0 < len(found) <= _FEW else ""
 
 
 def _choice(detail: ErrorDetails, _: Path) -> str:
     choices = typing.cast("str", detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
     known = choices.split(", ")
     given = detail["input"]
+    # YAML reads off, no and false as one; a person who writes them means none.
+    if "none" in known and (given is False or given in _OFF):
+        return f"must be one of {choices}; write none"
     hint = did_you_mean(given, known) if isinstance(given, str) else ""
     return f"must be one of {choices}{hint}"
+
+
+def _bool(detail: ErrorDetails, path: Path) -> str:
+    said = "must be true or false"
+    if path[-1:] == ("circuit",) and isinstance(detail["input"], dict):
+        return f"{said}; the numbers of a breaker belong to services.NAME.circuit"
+    return said
 
 
 def _must_be(what: str) -> Callable[[ErrorDetails, Path], str]:
@@ -124,8 +140,8 @@ _SENTENCES: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
     "missing": lambda _, __: "is missing",
     "literal_error": _choice,
     "string_type": _text,
-    "bool_type": lambda _, __: "must be true or false",
-    "bool_parsing": lambda _, __: "must be true or false",
+    "bool_type": _bool,
+    "bool_parsing": _bool,
     "tuple_type": _list,
     "dict_type": _must_be("a mapping of keys to values"),
     "model_type": _must_be("a mapping of keys to values"),
@@ -140,29 +156,3 @@ _SENTENCES: Mapping[str, Callable[[ErrorDetails, Path], str]] = {
     ),
     "value_error": lambda detail, _: str(detail["ctx"]["error"]),
 }
-
-
-def _model_at(path: Path) -> type[BaseModel] | None:
-    kind: object = GatewayConfig
-    for part in path:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            if isinstance(part, int):
-                continue  # one of several entries, where the file may have a single one, too
-            field = kind.model_fields.get(str(part))
-            kind = None if field is None else _inner(field.annotation)
-        else:
-            kind = _inner(_item(kind))
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
-def _inner(kind: object) -> object:
-    while typing.get_origin(kind) in {typing.Annotated, types.UnionType, typing.Union}:
-        kind = next(one for one in typing.get_args(kind) if one is not type(None))
-    return kind
-
-
-def _item(kind: object) -> object:
-    arguments = typing.get_args(kind)
-    if typing.get_origin(kind) is dict:
-        return arguments[1]
-    return arguments[0] if arguments else None

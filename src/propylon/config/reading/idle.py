@@ -1,0 +1,29 @@
+"""Find what a valid configuration leaves without work: no routes, unused services, services without an instance. Pure."""
+
+from collections.abc import Iterator
+
+from propylon.config.models.schema import GatewayConfig
+from propylon.config.reading.problems import Finding
+
+__all__ = ["find_idle"]
+
+
+def find_idle(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield a warning for each part that no request can reach."""
+    if not config.routes:
+        msg = "there are none, so every path but the gateway's own is 404"
+        yield ("routes",), f"{msg}; write a route for each path that leads to a service"
+        return
+    used = {route.service for route in config.routes}
+    for name, service in config.services.items():
+        if name not in used:
+            yield ("services", name), "no route leads to it; write one, or take it out"
+        elif not service.urls and not _may_register(config, name):
+            msg = "has no instance, and registry.allow lets none register, so its routes answer 503"
+            yield ("services", name), f"{msg}; write url or instances"
+
+
+def _may_register(config: GatewayConfig, name: str) -> bool:
+    registry = config.registry
+    # The rules for all services stand under the empty name.
+    return registry.enabled and bool(registry.allow.get(name) or registry.allow.get(""))

@@ -1,0 +1,64 @@
+"""Find variables that begin with `PROPYLON_` and set nothing, and name the one that was probably meant. Pure."""
+
+import re
+from collections.abc import Container, Iterator, Mapping
+
+from propylon.config.models.spelling import nearest
+from propylon.config.reading.environment import FILE_VARIABLE, PLAIN, PREFIX
+from propylon.config.reading.model_keys import all_paths
+from propylon.config.reading.problems import Problem
+
+__all__ = ["stray_variables"]
+
+# What Kubernetes sets in every pod beside a service that is called propylon.
+_KUBERNETES = re.compile(
+    r"PROPYLON_(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_.*)?)"
+)
+_ADDRESS = re.compile(r"[a-z]+://.*")
+
+
+def stray_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a warning for each variable that looks like one of the gateway's and is none."""
+    known: Container[str] = {FILE_VARIABLE, *PLAIN}
+    for name in sorted(environ):
+        # A name with `__` is a key: an unknown one is a problem already.
+        if not name.startswith(PREFIX) or "__" in name or name in known:
+            continue
+        if not _is_of_kubernetes(name, environ[name]):
+            yield Problem(name, "", f"is no variable of Propylon, and sets nothing{_meant(name)}")
+
+
+def _is_of_kubernetes(name: str, text: str) -> bool:
+    if (
+        name == "PROPYLON_PORT"
+    ):  # PROPYLON_PORT=tcp://10.0.0.1:80 is; PROPYLON_PORT=9000 is meant for us
+        return _ADDRESS.fullmatch(text) is not None
+    return _KUBERNETES.fullmatch(name) is not None
+
+
+def _meant(name: str) -> str:
+    """Return the variable that was probably meant, as the end of a sentence."""
+    short = name.removeprefix(PREFIX)
+    if short in PLAIN:
+        return f"; write {short}"
+    by_spelling = {"_".join(path).upper(): path for path in all_paths() if "NAME" not in path}
+    path = by_spelling.get(short)
+    if path is not None and len(path) > 1:
+        return f"; write {_variable(path)}"
+    plain = {target: variable for variable, (target, _) in PLAIN.items()}
+    if path is not None and path in plain:
+        return f"; write {plain[path]}"
+    if path is not None:
+        return f"; {path[0]} stands in the file only"
+    # Compared without the prefix, which would make everything look alike.
+    near = nearest(short, (name for name, path in by_spelling.items() if len(path) > 1))
+    if near:
+        return f"; did you mean {_variable(by_spelling[near])}?"
+    section = short.partition("_")[0]
+    if section in by_spelling:
+        return f"; two underscores stand between keys, as in {PREFIX}{section}__KEY"
+    return ""
+
+
+def _variable(path: tuple[str, ...]) -> str:
+    return PREFIX + "__".join(path).upper()

@@ -180,10 +180,10 @@ def test_a_certificate_that_is_refused(secured: Gateway, service: str, reason: s
     """The log says which check failed, and what was expected; the client learns nothing but 502."""
     answer = get(secured, service)
     assert answer.status == 502
-    assert answer.json()["error"]["message"] == "No connection to the upstream"
     error = secured.record(answer)["error"]
     assert f"certificate verify failed: {reason}; it has to be a certificate of " in error
-    assert "certificate" not in answer.body.decode()
+    for inside in (reason, "internal", "127.0.0.1", "localhost"):
+        assert inside not in answer.body.decode()
 
 
 def test_an_upstream_without_tls(secured: Gateway) -> None:

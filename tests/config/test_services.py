@@ -85,7 +85,7 @@ def test_triggers_are_names_and_statuses() -> None:
 
 TRIGGER = "must be one of connect-failure, reset, timeout, or a status from 500 to 599"
 NEITHER = "is neither a network (10.0.0.0/8) nor a host name (*.svc.cluster.local)"
-TWICE = "the same instance is listed twice: each needs a host or a port of its own"
+TWICE = "the same instance is listed twice: each needs a host, a port or a socket of its own"
 SHARE = 'must be a share: text such as "20%", or a number from 0 to 1'
 ONE_PROBLEM = {
     "instances: [a]": "instances[0]: must be a URL that starts with http:// or https://",

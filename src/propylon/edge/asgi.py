@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from propylon.edge.asgi_server import AsgiServer, start_message
 from propylon.edge.body import Body
+from propylon.edge.sockets import ends_from
 from propylon.edge.state import EdgeState
 from propylon.edge.turn import Turn
 from propylon.errors import (
@@ -35,6 +36,7 @@ from propylon.proxy.exchange import Origin
 from propylon.upstream.ports import Flow
 from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED, Request, Response
+from propylon.wire.proxy_header import Ends
 from propylon.wire.request import too_large
 
 __all__ = ["AnswerCut", "serve"]
@@ -64,7 +66,7 @@ async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> 
     """Serve one ASGI HTTP request. Raises AnswerCut."""
     http1 = scope.get("http_version", "1.1")[0] == "1"
     origin = _origin(edge, scope)
-    turn = _AsgiTurn(edge, origin, receive, http1=http1)
+    turn = _AsgiTurn(edge, origin, scope, receive, http1=http1)
     turn.root_path = scope.get("root_path", "")
     refused = edge.crowd.enter(origin)
     try:
@@ -150,6 +152,7 @@ class _AsgiTurn(Turn):
         "_reading_resumed",
         "_receive",
         "_receive_task",
+        "_scope",
         "_server",
         "body",
         "bytes_out",
@@ -161,8 +164,11 @@ class _AsgiTurn(Turn):
         "started",
     )
 
-    def __init__(self, edge: EdgeState, origin: Origin, receive: Receive, *, http1: bool) -> None:
+    def __init__(
+        self, edge: EdgeState, origin: Origin, scope: Scope, receive: Receive, *, http1: bool
+    ) -> None:
         super().__init__()
+        self._scope = scope
         self.origin = origin
         self.root_path = ""  # where an outer application has mounted the gateway
         self.body: Body | None = None
@@ -189,6 +195,11 @@ class _AsgiTurn(Turn):
         self._receive_task: asyncio.Task[None] | None = None
         # Not None while the upstream has paused the body; the receiving task waits for it.
         self._reading_resumed: Signal[None] | None = None
+
+    @property
+    def ends(self) -> Ends:
+        """The two ends of the client's connection, as the server knows them."""
+        return ends_from(self._scope.get("client"), self._scope.get("server"))
 
     def expect_body(self, request: Request) -> None:
         """Prepare for the request's body, if it has one."""

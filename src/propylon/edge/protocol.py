@@ -41,7 +41,7 @@ from propylon.edge.body import Body
 from propylon.edge.crowd import TurnedAway
 from propylon.edge.http1 import Http1Turn
 from propylon.edge.linger import LingeringClose
-from propylon.edge.sockets import reset_on_close
+from propylon.edge.sockets import ends_of, reset_on_close
 from propylon.edge.state import STATE_KEY, EdgeState
 from propylon.errors import (
     ClientGone,
@@ -56,6 +56,7 @@ from propylon.proxy.exchange import Origin
 from propylon.wire.buffer import HeadBuffer
 from propylon.wire.framing import BodyReader, FramingError
 from propylon.wire.message import NO_BODY, Request
+from propylon.wire.proxy_header import Ends
 from propylon.wire.request import HeadReader
 
 __all__ = ["GatewayProtocol"]
@@ -164,6 +165,11 @@ class GatewayProtocol(asyncio.Protocol):
             self.cut(reset=False)
         self._lingering = TurnedAway(partial(self._reject, error))
         self.deadline = self._loop.time() + _TURNED_AWAY_TIME
+
+    @property
+    def ends(self) -> Ends:
+        """The two ends of the connection, looked up when a service is to be told of them."""
+        return ends_of(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Cancel the exchange in flight: the client cannot read its answer."""

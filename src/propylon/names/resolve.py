@@ -22,7 +22,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from propylon.errors import ConnectFailed, LocalFault
 from propylon.loop.tasks import spawn
-from propylon.names.addresses import is_loopback, parse_address
+from propylon.names.addresses import parse_address
 from propylon.names.exhausted import Faults
 
 __all__ = [
@@ -113,11 +113,11 @@ def _failed(reason: str) -> ConnectFailed:
 def split(addresses: Iterable[str]) -> tuple[str, ...]:
     """Return the addresses that count as separate instances; none: the name is one instance.
 
-    A host that has an IPv4 and an IPv6 address is one instance: only IPv4 addresses count, or only IPv6 ones if there
-    are no others.
+    A host that has an IPv4 and an IPv6 address is one instance, as localhost is: only IPv4 addresses count, or only IPv6
+    ones if there are no others.
     """
     parsed = [address for address in map(parse_address, addresses) if address is not None]
-    if all(is_loopback(address) for address in parsed):
+    if not parsed:
         return ()
     family = min(address.version for address in parsed)
     # Sorted, because name servers rotate the order, and a new order is no new set of instances.

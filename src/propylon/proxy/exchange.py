@@ -18,6 +18,7 @@ from propylon.services.breaker import Permit
 from propylon.services.service import Instance
 from propylon.upstream.ports import Flow, RequestBody
 from propylon.wire.message import Request, Response
+from propylon.wire.proxy_header import Ends
 
 __all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin"]
 
@@ -56,6 +57,10 @@ class Downstream(Protocol):
     started: bool  # a byte of the final answer may have left: nothing can be taken back
     closes: bool  # the connection ends with this exchange
     bytes_out: int  # of the answer's body
+
+    @property
+    def ends(self) -> Ends:
+        """The two ends of the client's connection, for services that are told of them."""
 
     @property
     def body(self) -> IncomingBody | None:

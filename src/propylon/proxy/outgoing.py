@@ -8,6 +8,8 @@ What the client sent of the headers that the gateway vouches for has been taken 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
@@ -17,6 +19,7 @@ from propylon.wire.grammar import MAX_FORWARDS
 from propylon.wire.headers import render, without
 from propylon.wire.lookalikes import reduced, without_lookalikes
 from propylon.wire.message import Request
+from propylon.wire.proxy_header import Ends, proxy_header
 
 __all__ = ["address", "hops", "outgoing"]
 
@@ -50,6 +53,8 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         sent.hidden = route.response_remove
     if body is not None and not route.service.builtin:
         sent.closes = _closes(request.method, route.service)
+    if route.service.proxy_protocol is not None:
+        sent.header = proxy_header(route.service.proxy_protocol, _ends(exchange))
     return sent
 
 
@@ -82,6 +87,13 @@ def _closes(method: str, service: Service) -> bool:
         msg = f"A {method} request must not have a body here"
         raise InvalidRequest(msg)
     return True
+
+
+def _ends(exchange: Exchange) -> Ends:
+    """Return the ends of the connection of the client whom the gateway believes in."""
+    ends, client = exchange.downstream.ends, exchange.downstream.origin.client
+    # The port of a client that a trusted proxy has reported is not known. That of the proxy would be another client's.
+    return ends if client == ends.client else replace(ends, client=client, client_port=0)
 
 
 def address(

@@ -73,10 +73,13 @@ def _probe(instance: Instance, rules: HealthRules | None) -> Probe:
         upstream=instance.probe or instance.upstream,
         # The base path and Host of requests: a probe of another virtual host would prove nothing. User-Agent,
         # so that a service can leave probes out of its log, as it does kube-probe's.
-        line=b"GET " + instance.base + effective.path,
-        block=b"\r\nHost: " + instance.host + b"\r\nUser-Agent: propylon-health",
+        line=effective.method + b" " + instance.base + effective.path,
+        block=b"\r\nHost: " + (effective.host or instance.host) + effective.headers,
         timeout=effective.timeout,
         strict=rules is not None,
+        statuses=None if rules is None else rules.statuses,
+        body=effective.body,
+        tcp=effective.tcp,
     )
 
 

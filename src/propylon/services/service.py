@@ -13,6 +13,7 @@ from propylon.services.breaker import Breaker
 from propylon.services.fleet import Fleet, Instance
 from propylon.services.retry import Budget, Retry
 from propylon.upstream.ports import Timeouts
+from propylon.wire.proxy_header import ProxyVersion
 
 __all__ = ["Balance", "Bodies", "BodiesOnGet", "Fleet", "Instance", "Service"]
 
@@ -40,6 +41,8 @@ class Service:
     # because a body that the upstream does not read would be the next request there.
     bodies_on_get: BodiesOnGet = "close"
     bodies: Bodies = "reuse"
+    # With a version, connections to the instances begin with a header of the PROXY protocol.
+    proxy_protocol: ProxyVersion | None = None
     # True for the gateway's own endpoints. Their errors are marked `X-Error-Source: gateway`, not `upstream`.
     builtin: bool = False
 

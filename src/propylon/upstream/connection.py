@@ -44,6 +44,7 @@ from propylon.loop.ticker import NEVER, Ticker
 from propylon.upstream.ports import Answer, Outgoing, RequestBody, Sink
 from propylon.upstream.reply import Reply
 from propylon.upstream.sending import SMALL, Sending
+from propylon.upstream.tls import find_truncation
 from propylon.wire.framing import HEAD_END, LAST_CHUNK, BodyReader, FramingError, chunk
 from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED, NO_BODY, Response
@@ -98,6 +99,8 @@ class Connection(asyncio.Protocol):
         self._paused_by_sink = False  # the sink has called `pause`
         self._loss: Exception | None = None  # what ended the connection before `pipe`
         self._heads = ResponseReader()
+        # What was sent before the first request: a header of the PROXY protocol, which names one client.
+        self.header = b""
         # Per exchange
         self._outgoing: Outgoing | None = None
         self._answered: Signal[Answer] | None = None  # not None while the head is awaited
@@ -400,6 +403,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop the connection, and fail or complete the exchange that is under way."""
+        if exc is None and self._reply is not None:
+            exc = find_truncation(self._transport)
         if self._transport is not None:
             self._transport = None
             self._ticker.forget(self)
@@ -551,7 +556,7 @@ class Connection(asyncio.Protocol):
             self._loss = exc
             return  # `pipe` raises it, after what has arrived
         # RFC 9112, 8: only an orderly close ends a body without a length. A reset is an incomplete
-        # message.
+        # message, and so is the end of the connection without the end of TLS (9.8).
         if self._reader.until_close and exc is None:
             self._complete(clean=False)
             return

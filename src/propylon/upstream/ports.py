@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER
@@ -21,6 +21,7 @@ __all__ = [
     "BodySink",
     "Flow",
     "Outgoing",
+    "Reachable",
     "RequestBody",
     "Sink",
     "Timeouts",
@@ -119,7 +120,8 @@ class Outgoing:
     of the loop's clock for the head of the final answer; it is NEVER while the client still sends the body. `context` is
     for an ASGI app in this process, which may know who is asking; it is never sent. `closes`: the request goes out on a
     connection of its own, which says `Connection: close` and is not used again. `hidden`: the headers, in lower case, that
-    are removed from 1xx answers.
+    are removed from 1xx answers. `header` is the header of the PROXY protocol with which the request's connection must have
+    begun, where the instance asks for that; if empty, it is the gateway itself who asks.
     """
 
     __slots__ = (
@@ -128,6 +130,7 @@ class Outgoing:
         "closes",
         "context",
         "deadline",
+        "header",
         "hidden",
         "length",
         "line",
@@ -156,6 +159,7 @@ class Outgoing:
         self.context = context
         self.length = length
         self.closes = False
+        self.header = b""
         self.hidden: tuple[bytes, ...] = ()
 
     def framing(self) -> bytes:
@@ -192,6 +196,17 @@ class Answer(Flow, Protocol):
 
     def abort(self) -> None:
         """Cancel the answer: close its connection, or cancel the app's task; a no-op after its end."""
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """What can be connected to without a request: a pool of connections, and not an app in this process."""
+
+    async def reach(
+        self,
+        timeout: float,  # noqa: ASYNC109 — as `connect` in `Timeouts`
+    ) -> None:
+        """Open a connection, TLS included, and close it. Raises ConnectFailed or ConnectTimeout."""
 
 
 class Upstream(Protocol):

@@ -9,6 +9,7 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `lookalikes`: names that a reader could take for those of framing and identity headers.
 - `framing`: how long a body is, and the chunked coding.
 - `chunk_line`: the size line of a chunk, where it arrives in pieces.
+- `proxy_header`: the PROXY protocol header that begins a connection to an upstream.
 - `target`: what a host and a path may be, and how a careless upstream would read a path.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.

@@ -37,6 +37,7 @@ from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Answer, Flow, Outgoing, Sink
 from propylon.upstream.reply import Reply
 from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
+from propylon.wire.proxy_header import Ends
 from propylon.wire.request import parse_request
 
 __all__ = ["DryRun", "SampleRequest", "Verdict", "dry_run"]
@@ -285,6 +286,11 @@ class _DiscardingClient:
         self.started = False
         self.closes = False
         self.bytes_out = 0
+
+    @property
+    def ends(self) -> Ends:
+        """The client's address; there is no connection that had ports."""
+        return Ends(self.origin.peer, 0, "", 0)
 
     def expect(self, trust: Trust, request: Request) -> None:
         """Do what the edge does after the head: apply trusted headers, and expect a body if there is one."""

@@ -47,7 +47,7 @@ http {{
 
 
 def gunicorn(folder: Path, port: int) -> list[str]:
-    """Its sync worker, which keeps no connection, behind one thread that does."""
+    """Its sync worker, which closes each connection after one request."""
     (folder / "app.py").write_text(WSGI)
     return [_found("gunicorn"), "--bind", f"127.0.0.1:{port}", "--log-level", "error", "app"]
 

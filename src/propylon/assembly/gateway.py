@@ -185,7 +185,6 @@ class Gateway:
     def join(self, shared: Shared) -> None:
         """Be one of the workers that share this; before the start."""
         self._components.shared = shared
-        self._components.metrics.count_in(shared.sums())
 
     async def _verify(self, token: bytes) -> Verified:
         """Say what a token means that an endpoint was given. Raises AuthError, ServiceUnavailable."""

@@ -119,6 +119,7 @@ class Running:
             self.config, self._pools, self._resolver, self._create, self._publish
         )
         components.shared.start(loop)
+        components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)

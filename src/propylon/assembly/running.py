@@ -17,6 +17,7 @@ from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
 from propylon.assembly.membership import Membership
+from propylon.assembly.outages import SharedOutages
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
 from propylon.compile.carriers import stages_without_keys
@@ -108,11 +109,14 @@ class Running:
         self._pools = Pools(loop, Ticker(loop, _EXCHANGE_TICK), self._outbox, self._resolver)
         self._prober = Prober(clock=time.perf_counter, wall=time.time, chance=self._random.random)
         self._checks = Checks(self._prober)
+        self._outages = SharedOutages(
+            components.shared.facts, Events(), lambda: components.health.services
+        )
         self._dependencies = Dependencies(
             self._pools.connect,
             self._random.random,
             clock=loop.time,
-            listeners=Events(),
+            listeners=self._outages,
             resolver=self._resolver,
         )
         self.membership = Membership(
@@ -121,6 +125,7 @@ class Running:
         components.shared.start(loop)
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
+        self._outages.join()
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)

@@ -49,23 +49,31 @@ class Event(StrEnum):
     PROBES_SUCCEEDED = "all probes succeeded"
     PROBE_FAILED = "a probe failed"
     PROBE_EXPIRED = "a probe took longer than half_open_timeout"
+    OPENED_ELSEWHERE = "another worker's breaker opened"
+    CLOSED_ELSEWHERE = "another worker's breaker closed"
 
 
 # Strategy: no timers. A state whose time is over is left when the breaker is asked next, as of the moment when
 # the time was over, so that `opened_at` is right. Ten thousand idle services cost nothing.
 # Rule: an exchange counts once, by its outcome after retries. Else the retry setting would move the threshold.
 # Rule: an event in a state that has no line for it is a bug of ours (KeyError). CLOSED is the first state.
+# Rule: the workers of one machine find out once that a service is down, and once that it is back. What happens
+# elsewhere moves a breaker only towards the state that the other one has.
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.CLOSED: {
         Event.TOO_MANY_FAILURES: State.OPEN,
+        Event.OPENED_ELSEWHERE: State.OPEN,
     },
     State.OPEN: {
         Event.RECOVERY_TIMEOUT: State.HALF_OPEN,
+        Event.CLOSED_ELSEWHERE: State.CLOSED,
     },
     State.HALF_OPEN: {
         Event.PROBES_SUCCEEDED: State.CLOSED,
         Event.PROBE_FAILED: State.OPEN,
         Event.PROBE_EXPIRED: State.OPEN,
+        Event.OPENED_ELSEWHERE: State.OPEN,
+        Event.CLOSED_ELSEWHERE: State.CLOSED,
     },
 }
 
@@ -328,6 +336,31 @@ class Breaker:
             self.permit.counts = self._calls is not None  # requests in flight share this permit
         elif self._state is State.HALF_OPEN:
             self._close_if_proven(now)
+
+    # Other workers
+
+    def open_as(self, opened: float) -> None:
+        """Open, because the breaker of another worker did at `opened`, on the clock that all of them read."""
+        now = self._clock()
+        self._advance(now)
+        if opened + self._circuit.recovery_timeout <= now:
+            return  # the news are old: by now the other one lets probes pass
+        if self._state is State.OPEN:
+            self._opened = max(self._opened, opened)
+        else:
+            self._transition(Event.OPENED_ELSEWHERE, opened)
+
+    def close_as(self) -> None:
+        """Close, because the probes of another worker succeeded."""
+        now = self._clock()
+        self._advance(now)
+        if self._state is not State.CLOSED:
+            self._transition(Event.CLOSED_ELSEWHERE, now)
+
+    @property
+    def opened(self) -> float | None:
+        """When the breaker opened, on its clock; None unless it is open."""
+        return self._opened if self.state is State.OPEN else None
 
     # For operators
 

@@ -30,17 +30,20 @@ import struct
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
 from propylon.stores.sums import LocalSums
+
+if TYPE_CHECKING:  # not subscriptable before Python 3.14
+    Row = memoryview[float] | list[float]
 
 __all__ = ["SharedSums"]
 
 log = logging.getLogger(__name__)
 
 Labels = tuple[str, ...]
-Row = memoryview[float] | list[float]
 
 _NAME = re.compile(r"sums-[0-9a-f]{32}")
 # Bytes. A row of the requests takes about 200: a thousand rows a file.

@@ -40,7 +40,7 @@ class Worker:
         self.world = world
         self.name = name
         self.heard: Any = None
-        self.outages = SharedOutages(self, Events(), lambda: (self.service,))
+        self.outages = SharedOutages(self, Events(), self)
         clock = lambda: world.now  # noqa: E731
         self.service = Service(
             "orders",
@@ -57,6 +57,11 @@ class Worker:
                 "orders", CIRCUIT, clock=clock, wall=clock, listener=self.outages.circuit
             ),
         )
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """All that it has."""
+        return (self.service,)
 
     def tell(self, topic: str, message: dict[str, Any], to: str | None = None) -> None:
         """Tell all others, or one."""

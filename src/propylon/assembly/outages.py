@@ -15,8 +15,8 @@ Between machines nothing is told: one of them may have lost its way to a service
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from propylon.compile.services import Listeners
 from propylon.services.breaker import Event, State
@@ -26,7 +26,7 @@ from propylon.services.service import Service
 from propylon.stores.shared import Facts
 from propylon.stores.siblings import MISSED, Message
 
-__all__ = ["SharedOutages"]
+__all__ = ["Known", "SharedOutages"]
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +34,20 @@ _TOPIC = "outages"
 _FROM_ELSEWHERE = frozenset({Event.OPENED_ELSEWHERE, Event.CLOSED_ELSEWHERE})
 
 
+class Known(Protocol):
+    """Has all services that there are now."""
+
+    services: tuple[Service, ...]
+
+
 class SharedOutages:
     """The listener of breakers and fleets that tells the other workers, and obeys what they tell."""
 
-    def __init__(
-        self, facts: Facts, log_events: Listeners, services: Callable[[], Iterable[Service]]
-    ) -> None:
-        """Pass each event on to `log_events`; `services` returns all that there are now."""
+    def __init__(self, facts: Facts, log_events: Listeners, known: Known) -> None:
+        """Pass each event on to `log_events`; `known` has all services that there are now."""
         self._facts = facts
         self._events = log_events
-        self._services = services
+        self._known = known
         self._ops: Mapping[str, Callable[[Message], None]] = {
             "open": self._open,
             "closed": self._close,
@@ -102,7 +106,7 @@ class SharedOutages:
     # Messages
 
     def _find(self, name: str) -> Service | None:
-        return next((service for service in self._services() if service.name == name), None)
+        return next((service for service in self._known.services if service.name == name), None)
 
     def _tell(self, message: dict[str, Any], to: str | None = None) -> None:
         self._facts.tell(_TOPIC, message, to)
@@ -119,7 +123,7 @@ class SharedOutages:
 
     def _introduce(self, name: str) -> None:
         """Tell a worker what is out, because it has just started or did not listen."""
-        for service in self._services():
+        for service in self._known.services:
             self._tell_open(service, to=name)
             for instance_id, until in service.fleet.ejections():
                 self._tell(_ejected(service.name, instance_id, until), to=name)

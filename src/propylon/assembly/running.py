@@ -109,9 +109,7 @@ class Running:
         self._pools = Pools(loop, Ticker(loop, _EXCHANGE_TICK), self._outbox, self._resolver)
         self._prober = Prober(clock=time.perf_counter, wall=time.time, chance=self._random.random)
         self._checks = Checks(self._prober)
-        self._outages = SharedOutages(
-            components.shared.facts, Events(), lambda: components.health.services
-        )
+        self._outages = SharedOutages(components.shared.facts, Events(), components.health)
         self._dependencies = Dependencies(
             self._pools.connect,
             self._random.random,
@@ -134,9 +132,8 @@ class Running:
         )
         self.edge = self._edge()
         # The edge of each listener, by its name. They share all but their routes.
-        self.edges = {PUBLIC: self.edge}
-        for listener in listeners_of(self.config):
-            self.edges[listener] = self._other_edge()
+        self.edges = {name: self._other_edge() for name in listeners_of(self.config)}
+        self.edges[PUBLIC] = self.edge
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()

@@ -64,8 +64,7 @@ class Watcher(Protocol):
         """Stop probing the instance. One that was never probed is no error."""
 
 
-# The reason of an ejection that another worker decided.
-ELSEWHERE = "it failed in another worker"
+ELSEWHERE = "it failed in another worker"  # the reason of an ejection that is decided there
 
 
 def _no_clock() -> float:
@@ -303,19 +302,14 @@ class Fleet:
         # them all would move the load to the rest and bring those down, too.
         if len(self._ejected()) >= rules.max_ejected(len(self.instances)):
             return False
-        reason = ELSEWHERE
-        if not elsewhere:
-            reason = f"{state.failures} failures in a row"
+        reason = ELSEWHERE if elsewhere else f"{state.failures} failures in a row"
         rules.eject(state, self._clock())
         self._refresh()
         self._notify(instance, state.status, "ejected", reason)
         return True
 
     def eject_as(self, instance_id: str, until: float) -> None:
-        """Eject an instance, because another worker did, to the same moment on the clock that all of them read.
-
-        The same rules hold as for one that failed here: the last one is never ejected, nor more than the share.
-        """
+        """Eject an instance as another worker did, to the same moment; the last one is never ejected."""
         instance, rules = self.find(instance_id), self._ejection
         if instance is None or rules is None or until <= self._clock():
             return

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
-from propylon import Gateway
+from propylon import Gateway, public
 from tests.support.tokens import SECRET, mint
+from tests.support.zygote import environment
 
 CONFIG = """
 log: {level: info}
@@ -205,3 +206,64 @@ def test_the_first_request_waits_where_no_lifespan_runs(
 
     asyncio.run(main())
     assert order[:2] == ["read", "orders"]
+
+
+@pytest.mark.parametrize("root", ["/gateway", "/a/b"])
+def test_mounted_below_a_prefix_its_pages_load_their_own_documents(
+    gateway: Gateway, root: str
+) -> None:
+    """The outer application has documents of its own, at the paths that the pages would load otherwise."""
+
+    @gateway.api.get("/api/v1/where", dependencies=[public])
+    async def where(request: Request) -> list[str]:
+        return [request.url.path, request.scope["root_path"]]
+
+    app = FastAPI(lifespan=gateway.lifespan, title="Outer")
+    app.mount(root, gateway.asgi)
+
+    async def run() -> None:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client,
+        ):
+            for page in ("/docs", "/redoc"):
+                answer = await client.get(root + page)
+                assert answer.status_code == 200
+                assert f"{root}/openapi.json" in answer.text
+            document = (await client.get(f"{root}/openapi.json")).json()
+            assert document["info"]["title"] == "Propylon"
+            assert document["servers"] == [{"url": root}]
+            outer = await client.get("/openapi.json")
+            assert outer.json()["info"]["title"] == "Outer"
+            assert (await client.get(f"{root}/api/v1/where")).json() == [
+                f"{root}/api/v1/where",
+                root,
+            ]
+            assert (await client.head(f"{root}/docs")).status_code == 200
+            assert (await client.get(f"{root}/livez")).status_code == 200
+            assert (await client.get(f"{root}/orders/7")).status_code == 503
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "python"])
+def test_a_wrong_file_under_another_server_is_the_same_few_lines(
+    tmp_path: Path, server: str
+) -> None:
+    """No traceback, and a status by which gunicorn starts no further worker."""
+    (tmp_path / "propylon.yaml").write_text("routes: [{path: /a, service: oders}]\n")
+    run = {
+        "uvicorn": ["-m", "uvicorn", "propylon.main:app", "--port", "0"],
+        "python": ["-c", "from propylon.main import app"],
+    }[server]
+    done = subprocess.run(
+        [sys.executable, *run],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = 'propylon.yaml:1 routes[0].service: no service "oders"\n'
+    assert (done.returncode, done.stderr) == (3, said)

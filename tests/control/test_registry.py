@@ -207,6 +207,14 @@ def test_bodies_that_do_not_fit(readonly: RegistryApi, body: bytes) -> None:
     assert untouched(readonly)
 
 
+def test_an_unknown_field_is_refused(readonly: RegistryApi) -> None:
+    """A misspelt `check_endpoint` would leave the instance with the default check."""
+    body = json.dumps({**SAID, "chek_endpoint": "/up"}).encode()
+    answer = readonly.ask("POST", content=body, headers={"Content-Type": "application/json"})
+    assert set(fields(answer)) == {"chek_endpoint"}
+    assert untouched(readonly)
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "said"),
     [

@@ -157,6 +157,8 @@ def test_only_a_form(readonly: TokenApi, options: dict[str, Any]) -> None:
     """JSON, a body without a type, a query: as if nothing had been sent."""
     answer = readonly.run(readonly.asking("POST", "/auth/token", **options))
     assert unfit(answer) == {"username", "password"}
+    message = answer.json()["error"]["message"]
+    assert ("send a form, not JSON, as curl -d " in message) is ("json" in options)
 
 
 def test_a_form_in_parts(readonly: TokenApi) -> None:

@@ -60,7 +60,7 @@ def test_record_is_out_within_200_ms(gateway: Gateway, up: Upstream) -> None:
         ("/up/broken", 500, {"warning", "error"}),
         ("/nosuch", 404, {"info", "warning"}),
         ("/closed", 502, {"error"}),
-        ("/livez", 200, {"info", "debug"}),
+        ("/docs", 200, {"info", "debug"}),
     ],
 )
 def test_record_has_the_level_that_its_outcome_deserves(
@@ -153,3 +153,13 @@ def test_client_that_left_is_no_success(gateway: Gateway, up: Upstream) -> None:
     assert len(records) == 1
     assert records[0]["status"] not in range(200, 400)
     assert records[0]["error"]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health"])
+def test_good_answers_to_balancers_are_not_recorded(gateway: Gateway, path: str) -> None:
+    """They ask all the time. A record of something else that follows shows that theirs is not late."""
+    answer = ask(gateway.port, target=path)
+    assert answer.status == 200
+    gateway.record(ask(gateway.port, target="/up/x"))
+    assert answer.get("x-request-id") not in gateway.said()
+    assert gateway.record(ask(gateway.port, "POST", path))["status"] == 405

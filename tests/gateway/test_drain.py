@@ -186,7 +186,7 @@ def check_unready_and_serving(gateway: Gateway, kept: list[dict[str, RawClient]]
         assert {answer.get("connection") for answer in found.values()} == {"close"}
         assert all(one[to].is_closed() for to in found)
     gateway.process.send_signal(signal.SIGHUP)
-    assert until(lambda: gateway.said().count("reload: 1 services, 1 routes") == 2)
+    assert until(lambda: gateway.said().count("reload: 1 service, 1 route") == 2)
     for target, status in (("/up", 200), ("/readyz", 503)):
         answer = ask(gateway.port, target=target)
         assert (answer.status, answer.get("connection")) == (status, "close")

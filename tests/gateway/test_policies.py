@@ -333,6 +333,10 @@ class InProcess:
         """Ask."""
         return self._runner.run(self._client.get(path))
 
+    def post(self, path: str, content: str, headers: dict[str, str]) -> httpx.Response:
+        """Send something."""
+        return self._runner.run(self._client.post(path, content=content, headers=headers))
+
 
 @pytest.fixture
 def gateway(

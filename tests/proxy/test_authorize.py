@@ -264,3 +264,33 @@ def test_rules_in_words() -> None:
     assert str(FULL) == "scope admin, role operator, issuer https://id.example, from 10.0.0.0/8"
     assert str(NARROW) == "scope registry:write or admin"
     assert str(METRICS) == "loopback, or scope admin"
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (permitted(["b", "a"], []), "needs the scopes a b, and the token has read"),
+        (permitted([], ["boss"]), "needs a role of boss, and the token has clerk, user"),
+        (
+            permitted(["a"], ["boss", "chief"]),
+            (
+                "needs the scopes a, and the token has read;"
+                " needs a role of boss, chief, and the token has clerk, user"
+            ),
+        ),
+        (permitted(["read"], ["boss"]), "needs a role of boss, and the token has clerk, user"),
+        (AdminRule(("admin", "ops")), "needs the scopes ops, and the token has read"),
+        (AdminRule(("read",), role="boss"), "needs a role of boss, and the token has clerk, user"),
+        (
+            AdminRule(("read",), issuer="https://a"),
+            "not of the issuer that admin.issuer names: it has none, expected is https://a",
+        ),
+    ],
+)
+def test_the_operator_reads_what_is_lacking(rule: object, said: str) -> None:
+    """What the route needs and what the token has; the client is told the scopes only (RFC 6750, 3)."""
+    assert callable(rule)
+    with pytest.raises(Forbidden) as caught:
+        rule(alice("read", "user clerk"), request(b"/a"), origin("192.0.2.1"))
+    assert caught.value.reason == said
+    assert said not in caught.value.message + str(caught.value.details)

@@ -192,7 +192,7 @@ def test_credentials_and_exposed_headers() -> None:
 def test_what_an_upstream_says_is_replaced() -> None:
     """All of it where the gateway answers for it; what may be exposed is the upstream's to say, if not ours."""
     assert all(name == name.lower() for name in REPLACED)
-    answers = {b"origin", b"credentials", b"methods", b"headers"}
+    answers = {b"origin", b"credentials", b"methods", b"headers", b"private-network"}
     assert {ALLOW + name for name in answers} | {b"access-control-max-age"} == set(REPLACED)
     assert LISTED.replaced == REPLACED
     exposing = Cors(frozenset({PAGE}), exposed=b"X-A")
@@ -324,15 +324,64 @@ def test_a_preflight_for_all_routes_of_a_path() -> None:
     """What one of them serves is allowed; a WebSocket is no method of a page's request."""
     routes = (route(methods=frozenset({"PUT"})), route(methods=frozenset({"GET", "WEBSOCKET"})))
     block = answer(handle(preflight(asked=(b"DELETE",)), *routes)[0])[1]
-    assert block[ALLOW + b"methods"] == b"GET, PUT"
+    assert block[ALLOW + b"methods"] == b"GET, PUT, DELETE"  # the page will read the 405
 
 
-def test_a_preflight_for_no_path() -> None:
-    """404, which the page may read."""
-    status, block, body = answer(handle(preflight(), route("/other"))[0])
+@pytest.mark.parametrize("method", [b"GET", b"PROPFIND", b"patch"])
+def test_a_preflight_for_no_path(method: bytes) -> None:
+    """204: the browser sends the request then, and the page reads the 404."""
+    client, exchange = handle(preflight(asked=(method,)), route("/other"))
+    status, block, body = answer(client)
+    assert (status, body, exchange.route) == (204, b"", None)
+    assert block[ALLOW + b"origin"] == PAGE
+    assert block[ALLOW + b"methods"] == method
+
+
+def test_a_preflight_of_another_page_for_no_path() -> None:
+    """404, and no permission."""
+    status, block, body = answer(handle(preflight(b"https://evil.test"), route("/other"))[0])
     assert status == 404
     assert orjson.loads(body)["error"]["code"] == "NOT_FOUND"
-    assert block[ALLOW + b"origin"] == PAGE
+    assert ALLOW + b"origin" not in block
+
+
+def test_methods_of_the_file_limit_what_may_be_asked_for() -> None:
+    """Then the operator has decided."""
+    cors = Cors(frozenset({PAGE}), methods=b"GET, POST")
+    for routes in ((route("/other"),), (route(),)):
+        block = answer(handle(preflight(asked=(b"DELETE",)), *routes, cors=cors)[0])[1]
+        assert block[ALLOW + b"methods"] == b"GET, POST"
+
+
+@pytest.mark.parametrize("asked", [b"", b"GET PUT", b"G\xc3\x89T", b"GET,PUT"])
+def test_what_is_no_method_is_not_repeated(asked: bytes) -> None:
+    """It comes from the client."""
+    block = said(LISTED.preflight(preflight(asked=(asked,)), b"").block)
+    assert ALLOW + b"methods" not in block
+
+
+def test_a_preflight_tells_what_may_be_read() -> None:
+    """As the answers do (Kubernetes' conformance cases ask it of a preflight, too)."""
+    cors = Cors(frozenset({PAGE}), exposed=b"X-A, X-B")
+    block = said(cors.preflight(preflight(), b"GET").block)
+    assert block[b"access-control-expose-headers"] == b"X-A, X-B"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "sent", "expected"),
+    [(True, b"true", True), (True, b"yes", False), (False, b"true", False), (True, b"", False)],
+)
+def test_a_private_network(allowed: bool, sent: bytes, expected: bool) -> None:
+    """Only where the operator allows it, and only if the browser asks."""
+    cors = Cors(frozenset({PAGE}), private_network=allowed)
+    line = b"Access-Control-Request-Private-Network: " + sent
+    asked = asking(
+        PAGE,
+        method=b"OPTIONS",
+        lines=(b"Access-Control-Request-Method: GET", *((line,) if sent else ())),
+    )
+    block = said(cors.preflight(asked, b"GET").block)
+    assert (block.get(ALLOW + b"private-network") == b"true") is expected
 
 
 def test_a_refused_preflight() -> None:

@@ -269,3 +269,41 @@ def test_a_level_of_somebody_elses(level: int) -> None:
     log.addHandler(WriterHandler(lines, lambda fields: as_text(fields, coloured=True)))
     log.log(level, "something")
     assert b"something" in lines.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "expected"),
+    [
+        (b"/livez", 200, 0),
+        (b"/livez", 399, 0),
+        (b"/livez", 400, 1),
+        (b"/livez", 503, 1),
+        (b"/livez/", 200, 1),
+        (b"/a", 200, 1),
+    ],
+)
+def test_paths_that_are_left_out(path: bytes, status: int, expected: int) -> None:
+    """These very paths, and only while they are answered well."""
+    lines: Any = Lines()
+    log = AccessLog(lines, level="info", render=as_json)
+    log.apply("info", ["/livez"])
+    log(exchange(request(path), status=status))
+    log(exchange(status=status))  # of a head that could not be read
+    assert len(lines.lines) == expected + 1
+
+
+def test_fields_that_are_added() -> None:
+    """Of the first such header; null without one. No other header is in the record."""
+    lines: Any = Lines()
+    log = AccessLog(lines, level="info", render=as_json)
+    log.apply("info", fields=["user_agent", "referer"])
+    sent = (b"User-Agent: curl/8 (x)", b"User-Agent: other", b"Cookie: a=b")
+    log(exchange(request(b"/a", *sent), status=200))
+    log(exchange(status=400))
+    log.apply("info")
+    log(exchange(request(b"/a", *sent), status=200))
+    first, unread, plain = map(orjson.loads, lines.lines)
+    assert (first["user_agent"], first["referer"]) == ("curl/8 (x)", None)
+    assert "a=b" not in str(first)
+    assert (unread["user_agent"], unread["referer"]) == (None, None)
+    assert set(plain) == FIELDS

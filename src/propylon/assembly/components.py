@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
+from propylon.assembly.stand_ins import StandIns
 from propylon.config.models.endpoints import Endpoint
 from propylon.control.admin import AdminGate
 from propylon.control.health import HealthState
@@ -39,6 +40,7 @@ class Components:
     gate: AdminGate
     policies: dict[str, list[Policy]] = field(default_factory=dict)
     override: Principal | None = None
+    stand_ins: StandIns = field(default_factory=StandIns)
     owns_process: bool = (
         False  # `propylon run`: stdout, the logger and the collector are the gateway's own
     )

@@ -7,13 +7,14 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
 from propylon.assembly.components import Components
+from propylon.assembly.override import Override
 from propylon.assembly.reload import Reloads, shadowed
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
@@ -40,6 +41,7 @@ from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
 from propylon.telemetry.audit import Audit, check_file
 from propylon.telemetry.metrics import Metrics
+from propylon.upstream.inprocess import ASGIApp
 from propylon.version import __version__
 
 # The database takes half a second to load: only who verifies tokens needs it.
@@ -56,27 +58,6 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks at whether a start is complete. The fastest one, with SQLite, takes about this long.
 _POLL = 0.01
-
-
-class Override:
-    """What `override_principal` returns: a `with` block that ends it, or nothing to care about."""
-
-    def __init__(self, put: Callable[[Principal | None], None], before: Principal | None) -> None:
-        """Put `before` back at the end."""
-        self._put = put
-        self._before = before
-
-    def __enter__(self) -> None:
-        """It holds already."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Put back what held before."""
-        self._put(self._before)
 
 
 class Gateway:
@@ -235,7 +216,7 @@ class Gateway:
 
         return register
 
-    def override_principal(self, principal: Principal | None) -> Override:
+    def override_principal(self, principal: Principal | None) -> Override[Principal]:
         """Have every request come from `principal`, until the returned value's `with` block ends.
 
         For tests of proxied routes: tokens are not looked at, scopes and roles are. None ends it.
@@ -243,6 +224,24 @@ class Gateway:
         override = Override(self._set_override, self._components.override)
         self._set_override(None if principal is None else identify(principal))
         return override
+
+    def override_service(self, name: str, app: ASGIApp | None) -> Override[ASGIApp]:
+        """Have an ASGI app in this process answer for a service, until the returned value's `with` block ends.
+
+        For tests of routes with no socket. The app's lifespan is the caller's to run. None ends it. Raises ValueError
+        if there is no such service.
+        """
+        if name not in self.config.services:
+            msg = f'no service "{name}"{did_you_mean(name, self.config.services)}'
+            raise ValueError(msg)
+        put = partial(self._stand_in, name)
+        override = Override(put, self._components.stand_ins.get(name))
+        put(app)
+        return override
+
+    def _stand_in(self, name: str, app: ASGIApp | None) -> None:
+        self._components.stand_ins.put(name, app)
+        self._compile_again()
 
     def _set_override(self, principal: Principal | None) -> None:
         self._components.override = principal

@@ -163,9 +163,7 @@ class Reloads:
         running.switch(change)
         self._gateway.loaded = found
         self._gateway.record_reload()
-        log.warning(
-            "reload: %d services, %d routes", len(found.config.services), len(found.config.routes)
-        )
+        log.info("reload: %s", found.config.size)
         del change, found
         yield from _let_go(old)
         if freezes:

@@ -255,7 +255,8 @@ class Running:
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
         )
-        return compile_slowly(config, parts, services.by_name, self._compiled)
+        by_name = self._components.stand_ins.among(services.by_name, self._loop)
+        return compile_slowly(config, parts, by_name, self._compiled)
 
     # These return the same object for the same values: a route is reused only while all its parts are the same.
 
@@ -304,7 +305,7 @@ class Running:
         self._components.gate.apply(
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
         )
-        self._access_log.least = LEVELS[config.log.level]
+        self._access_log.apply(config.log.level, config.log.skip, config.log.fields)
         self._log.set_level(LEVELS[config.log.level])
 
     # Parts
@@ -363,8 +364,9 @@ class Running:
         return replace(self.edge, pipeline=self._pipeline(), memory=FieldsMemory(), origins={})
 
     def _render(self) -> Format:
-        if self.config.log.format == "text":
-            return partial(as_text, coloured=os.isatty(_STDOUT))
+        on_terminal = os.isatty(_STDOUT)
+        if (self.config.log.format or ("text" if on_terminal else "json")) == "text":
+            return partial(as_text, coloured=on_terminal)
         return as_json
 
     async def stop(self) -> None:

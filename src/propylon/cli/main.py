@@ -46,6 +46,13 @@ class Level(StrEnum):
     CRITICAL = "critical"
 
 
+class LogFormat(StrEnum):
+    """The formats that `--log-format` takes."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
 AppOption = Annotated[
     str | None,
     typer.Option(
@@ -85,6 +92,10 @@ def run(
         int | None, typer.Option(min=1, max=1024, help="How many processes share the port.")
     ] = None,
     log_level: Annotated[Level | None, typer.Option(help="Log nothing below this level.")] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="text for people, json for programs; by default by what stdout is."),
+    ] = None,
     reload: Annotated[  # noqa: FBT002 — typer asks for it
         bool, typer.Option("--reload", help="Reload whenever the configuration file changes.")
     ] = False,
@@ -95,6 +106,7 @@ def run(
         "server.port": port,
         "server.workers": workers,
         "log.level": None if log_level is None else log_level.value,
+        "log.format": None if log_format is None else log_format.value,
     }
     if app is not None:
         _run_app(app, config, overrides, watch=reload)

@@ -64,10 +64,8 @@ def status(result: Loaded | ConfigError, *, strict: bool) -> int:
 
 def summary(loaded: Loaded) -> str:
     """Return one line about a valid configuration: its source and its size."""
-    config = loaded.config
     source = loaded.path or "the environment"
-    size = f"{_count(len(config.services), 'service')}, {_count(len(config.routes), 'route')}"
-    return f"{source}: valid, {size}{_open_paths(loaded)}"
+    return f"{source}: valid, {loaded.config.size}{_open_paths(loaded)}"
 
 
 def _open_paths(loaded: Loaded) -> str:
@@ -92,7 +90,3 @@ def as_data(result: Loaded | ConfigError) -> dict[str, list[dict[str, str]]]:
     problems = result.problems if isinstance(result, ConfigError) else ()
     warned = result.warnings if isinstance(result, Loaded) else ()
     return {"problems": [*map(asdict, problems)], "warnings": [*map(asdict, warned)]}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

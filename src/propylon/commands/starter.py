@@ -26,7 +26,7 @@ tls:
   key:
 log:
   level: info                  # debug, info, warning, error, critical
-  format: json                 # json, or text for a terminal
+  format:                      # json, or text; not written: text on a terminal, json elsewhere
   audit:                       # logins, revocations, registrations, reloads
     file:                      # such as /var/log/propylon/audit.log; empty: with the rest of the log
     key:                       # of the hash that hides users who ask for privacy, such as ${AUDIT_KEY}

@@ -27,6 +27,7 @@ def compile_cors(written: CorsConfig) -> Cors | None:
         exposed=", ".join(written.expose).encode("ascii"),
         credentials=written.credentials,
         max_age=int(written.max_age),
+        private_network=written.private_network,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Form
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
@@ -29,6 +30,7 @@ _CODES = {
     504: "UPSTREAM_TIMEOUT",
 }
 _SERVER_ERROR = 500
+_MISFIT = 422
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +40,26 @@ def code_of(status: int) -> str:
     return _CODES.get(status, "INTERNAL_ERROR" if status >= _SERVER_ERROR else "INVALID_REQUEST")
 
 
+def _hinted(request: Request, message: str) -> str:
+    """Return the message, for JSON that was sent where a form is wanted with what to send instead.
+
+    It is what most people try first at a login. RFC 6749, 4.3.2 asks for a form.
+    """
+    body = getattr(request.scope.get("route"), "body_field", None)
+    takes_form = isinstance(getattr(body, "field_info", None), Form)
+    if not takes_form or "json" not in request.headers.get("content-type", "").lower():
+        return message
+    return f"{message}: send a form, not JSON, as curl -d username=NAME -d password=PASSWORD does"
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Make the app answer every error in the envelope, or as RFC 9457 problem details if asked."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         fields = dict(map(_field, error.errors()))
-        return _answer(request, 422, "The request does not fit this endpoint", {"fields": fields})
+        message = _hinted(request, "The request does not fit this endpoint")
+        return _answer(request, 422, message, {"fields": fields})
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
@@ -57,7 +72,8 @@ def install_error_handlers(app: FastAPI) -> None:
         if error.reason:  # only the log gets the reason
             level = logging.ERROR if error.status >= _SERVER_ERROR else logging.INFO
             log.log(level, "%s: %s", error.message, error.reason)
-        answer = _answer(request, error.status, error.message, dict(error.details), error.code)
+        message = _hinted(request, error.message) if error.status == _MISFIT else error.message
+        answer = _answer(request, error.status, message, dict(error.details), error.code)
         for name, value in error.headers:
             answer.headers[name.decode()] = value.decode()
         return answer

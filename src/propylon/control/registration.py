@@ -88,7 +88,8 @@ def _with_example(example: dict[str, Any]) -> ConfigDict:
 class RegistrationRequest(BaseModel):
     """An instance of a service, as it announces itself."""
 
-    model_config = _with_example(_REQUEST)
+    # An unknown field is a misspelt one: `chek_endpoint` would leave the instance with the default check.
+    model_config = ConfigDict(**_with_example(_REQUEST), extra="forbid")
 
     service_name: Annotated[ServiceName, AfterValidator(_service)] = Field(
         description="The service that the instance belongs to. A service that is new here gets no route.",

@@ -63,6 +63,7 @@ async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> 
     """Serve one ASGI HTTP request. Raises AnswerCut."""
     http1 = scope.get("http_version", "1.1")[0] == "1"
     turn = _AsgiTurn(edge, _origin(edge, scope), receive, http1=http1)
+    turn.root_path = scope.get("root_path", "")
     try:
         request = _read_request(edge, scope)
     except GatewayError as error:
@@ -138,12 +139,14 @@ class _AsgiTurn(Turn):
         "complete",
         "deadline",
         "origin",
+        "root_path",
         "started",
     )
 
     def __init__(self, edge: EdgeState, origin: Origin, receive: Receive, *, http1: bool) -> None:
         super().__init__()
         self.origin = origin
+        self.root_path = ""  # where an outer application has mounted the gateway
         self.body: Body | None = None
         self.started = False
         self.closes = False

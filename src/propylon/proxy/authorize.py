@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from propylon.errors import AuthError
-from propylon.proxy.challenge import insufficient, missing
+from propylon.proxy.challenge import insufficient, missing, unlike
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Authorize, Sender
 from propylon.wire.headers import values
@@ -52,7 +52,7 @@ def permitted(scopes: Iterable[str], roles: Iterable[str]) -> Authorize:
     def authorize(principal: Principal, request: Request, sender: Sender) -> None:  # noqa: ARG001
         if needed <= principal.scopes and (not any_of or not any_of.isdisjoint(principal.roles)):
             return
-        raise _refusal(principal, needed)
+        raise _refusal(principal, needed, any_of)
 
     return authorize
 
@@ -91,9 +91,14 @@ class AdminRule:
             # The narrowest is the one to ask for (RFC 6750, 3: "the scope necessary to access the resource").
             raise _refusal(principal, frozenset(self.scopes[-1:]))
         if self.role is not None and self.role not in principal.roles:
-            raise _refusal(principal, frozenset())
+            raise _refusal(principal, frozenset(), frozenset((self.role,)))
         if self.issuer is not None and principal.claims.get("iss") != self.issuer:
-            raise _refusal(principal, frozenset())
+            said = unlike(
+                "not of the issuer that admin.issuer names",
+                principal.claims.get("iss"),
+                [self.issuer],
+            )
+            raise _refusal(principal, frozenset(), reason=said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +162,28 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     return mapped or address  # a dual-stack socket shows 127.0.0.1 as ::ffff:127.0.0.1
 
 
-def _refusal(principal: Principal, scopes: frozenset[str]) -> AuthError:
+def _refusal(
+    principal: Principal,
+    scopes: frozenset[str],
+    roles: frozenset[str] = frozenset(),
+    *,
+    reason: str = "",
+) -> AuthError:
     """Return 401 for an anonymous principal, which may log in, and 403 for others (RFC 6750, 3.1)."""
     if not principal.known:
         return missing()
-    return insufficient("The token does not permit this", scopes)
+    return insufficient(
+        "The token does not permit this", scopes, reason or _lacking(principal, scopes, roles)
+    )
+
+
+def _lacking(principal: Principal, scopes: frozenset[str], roles: frozenset[str]) -> str:
+    """Return what the rule asks for and what the token has, for the log."""
+    said = []
+    if not scopes <= principal.scopes:
+        has = " ".join(sorted(principal.scopes)) or "none"
+        said.append(f"needs the scopes {' '.join(sorted(scopes))}, and the token has {has}")
+    if roles and roles.isdisjoint(principal.roles):
+        has = ", ".join(sorted(principal.roles)) or "none"
+        said.append(f"needs a role of {', '.join(sorted(roles))}, and the token has {has}")
+    return "; ".join(said)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from propylon.errors import InvalidRequest
 from propylon.wire.grammar import OWS, TOKEN
-from propylon.wire.headers import render
+from propylon.wire.headers import render, values
 from propylon.wire.message import NO_BODY, Request, Response
 
 __all__ = ["REPLACED", "Cors"]
@@ -28,10 +28,12 @@ REPLACED = (
     b"access-control-allow-methods",
     b"access-control-allow-headers",
     b"access-control-max-age",
+    b"access-control-allow-private-network",
 )
 _EXPOSE = b"access-control-expose-headers"
 _METHOD = b"access-control-request-method"
 _HEADERS = b"access-control-request-headers"
+_PRIVATE = b"access-control-request-private-network"
 _VARY = b"\r\nVary: Origin"
 _VARY_PREFLIGHT = b"\r\nVary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
@@ -49,6 +51,7 @@ class Cors:
     exposed: bytes = b""
     credentials: bool = False
     max_age: int = 600
+    private_network: bool = False
 
     @property
     def replaced(self) -> tuple[bytes, ...]:
@@ -101,8 +104,15 @@ class Cors:
             and _METHOD in request.special
         )
 
+    def permits(self, request: Request) -> bool:
+        """Tell whether the page that asks may read answers at all."""
+        return bool(self._allowed(request))
+
     def preflight(self, request: Request, allow: bytes) -> Response:
-        """Answer a preflight; `allow` lists the methods of the routes on that path.
+        """Answer a preflight; `allow` lists the methods of the routes on that path, and is empty if there is none.
+
+        The method that was asked for is allowed, too, unless `cors.methods` limits it. The browser then sends the
+        request, and the page reads the 404 or 405 that it deserves. Refused here, it would read "CORS error".
 
         A page that is not allowed gets a 204 without permissions, and its browser then sends nothing. Raises
         InvalidRequest for a preflight with two origins or two methods.
@@ -120,11 +130,25 @@ class Cors:
     def _permission_lines(self, request: Request, allow: bytes) -> list[tuple[bytes, bytes]]:
         names = b",".join(request.special.get(_HEADERS, ())).split(b",")
         asked = b", ".join(name for raw in names if TOKEN.fullmatch(name := raw.strip(OWS)))
-        permits = [(b"Access-Control-Allow-Methods", self.methods or allow)]
+        permits = []
+        if methods := self.methods or _with_asked(allow, request.special[_METHOD][0].strip(OWS)):
+            permits.append((b"Access-Control-Allow-Methods", methods))
         if headers := self.headers or asked:
             permits.append((b"Access-Control-Allow-Headers", headers))
         permits.append((b"Access-Control-Max-Age", b"%d" % self.max_age))
+        if self.exposed:
+            permits.append((b"Access-Control-Expose-Headers", self.exposed))
+        if self.private_network and values(request.block, _PRIVATE) == [b"true"]:
+            permits.append((b"Access-Control-Allow-Private-Network", b"true"))
         return permits
+
+
+def _with_asked(allow: bytes, asked: bytes) -> bytes:
+    """Return the methods of a path with the one that was asked for, if that is a method at all."""
+    known = [method for method in allow.split(b", ") if method]
+    if asked not in known and TOKEN.fullmatch(asked):
+        known.append(asked)
+    return b", ".join(known)
 
 
 def _is_plain_host(host: bytes) -> bool:

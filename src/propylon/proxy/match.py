@@ -100,8 +100,11 @@ class Answers(Protocol):
     def is_preflight(self, request: Request) -> bool:
         """Whether a browser asks if it may ask."""
 
+    def permits(self, request: Request) -> bool:
+        """Whether the page that asks may read answers at all."""
+
     def preflight(self, request: Request, allow: bytes) -> Response:
-        """Answer a preflight; `allow` are the methods of the routes on that path."""
+        """Answer a preflight; `allow` are the methods of the routes on that path, empty where there is none."""
 
 
 class Table:

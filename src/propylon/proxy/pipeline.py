@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from propylon.errors import ClientGone, GatewayError, InternalError
+from propylon.errors import ClientGone, GatewayError, InternalError, NotFound
 from propylon.proxy.exchange import Downstream, Exchange, Observer
 from propylon.proxy.forward import settle
 from propylon.proxy.match import Table
@@ -106,9 +106,15 @@ class Pipeline:
         table = self.table
         if table.cors is None or not table.cors.is_preflight(request):
             return False
-        place = table.place(request)
-        exchange.route = place.routes[0]
-        head = table.cors.preflight(request, place.allow)
+        allow = b""
+        try:
+            place = table.place(request)
+        except NotFound:
+            if not table.cors.permits(request):
+                raise
+        else:
+            allow, exchange.route = place.allow, place.routes[0]
+        head = table.cors.preflight(request, allow)
         exchange.status = head.status
         exchange.flags += ("preflight",)
         block = b"%b\r\nX-Request-ID: %b" % (head.block, exchange.request_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -12,11 +12,15 @@ from propylon.proxy.exchange import Exchange
 from propylon.telemetry.record import level_of, record
 from propylon.telemetry.writer import LineWriter
 from propylon.wire.grammar import date_time
+from propylon.wire.headers import values
 
 __all__ = ["LEVELS", "AccessLog", "Format", "Stamp", "as_json", "as_text"]
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 35}
+
+_HEADERS = {"user_agent": b"user-agent", "referer": b"referer"}
+_REFUSED = 400
 
 _MILLISECOND = 0.001
 Format = Callable[[dict[str, Any]], bytes]
@@ -58,15 +62,32 @@ class AccessLog:
     def __init__(self, writer: LineWriter, *, level: str, render: Format) -> None:
         """Write records of this level and above."""
         self._writer = writer
-        self.least = LEVELS[level]
         self._render = render
         self._stamp = Stamp()
+        self.apply(level)
+
+    def apply(self, level: str, skip: Iterable[str] = (), fields: Iterable[str] = ()) -> None:
+        """Write what a configuration asks for from now on.
+
+        `skip` are paths whose good answers are left out; `fields` are added to each record.
+        """
+        self._least = LEVELS[level]
+        self._skip = frozenset(path.encode("ascii") for path in skip)
+        self._added = tuple((name, _HEADERS[name]) for name in fields)
 
     def __call__(self, exchange: Exchange) -> None:
-        """Write the record of an exchange, unless its level is too low."""
+        """Write the record of an exchange, unless its level is too low or its path is left out."""
         level = level_of(exchange)
-        if LEVELS[level] >= self.least:
-            self._writer.write(self._render(record(exchange, level, self._stamp())))
+        request = exchange.request
+        if LEVELS[level] < self._least or (
+            exchange.status < _REFUSED and request is not None and request.path in self._skip
+        ):
+            return
+        fields = record(exchange, level, self._stamp())
+        for name, header in self._added:
+            found = () if request is None else values(request.block, header)
+            fields[name] = found[0].decode("latin-1") if found else None
+        self._writer.write(self._render(fields))
 
 
 def as_json(fields: dict[str, Any]) -> bytes:

@@ -31,10 +31,18 @@ def verdict(rules: Rules = ANY, now: float = NOW, **changed: object) -> Verified
 
 
 def refused(rules: Rules = ANY, now: float = NOW, **changed: object) -> str:
-    """The reason why these claims are refused; they have not merely expired."""
+    """The reason why these claims are refused, without what was found; they have not merely expired."""
+    return refusal(rules, now, **changed).partition(":")[0]
+
+
+def refusal(rules: Rules = ANY, now: float = NOW, **changed: object) -> str:
+    """The same with what was found and expected."""
     with pytest.raises(BadToken) as caught:
         verdict(rules, now, **changed)
     assert not caught.value.expired
+    found = caught.value.reason.partition(", expected")[0]
+    assert found.isascii()
+    assert found.isprintable()
     return caught.value.reason
 
 
@@ -100,7 +108,7 @@ def test_expiry(leeway: float, end: float) -> None:
         with pytest.raises(BadToken) as caught:
             verdict(rules, exp=exp)
         assert caught.value.expired
-        assert caught.value.reason == "expired"
+        assert caught.value.reason.startswith("expired ")
 
 
 @pytest.mark.parametrize("name", ["nbf", "iat"])
@@ -435,3 +443,20 @@ def test_any_claims(changed: dict[str, object], rules: Rules) -> None:
     assert principal.roles <= said(found.get("roles"), spaces=False)
     lines = principal.block.decode().splitlines()[1:]
     assert len(lines) == 1 + sum(map(bool, (principal.email, principal.roles, principal.scopes)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"iss": "https://c"}, 'it has "https://c", expected is https://a, https://b'),
+        ({"iss": 7}, "it has 7, expected is https://a, https://b"),
+        ({"iss": "\u202e\x1b[2J\n" * 100}, 'it has "\\u202e\\u001b[2J'),
+        ({"iss": {"a": 1}}, "it has a dict, expected is https://a, https://b"),
+        ({"aud": ["web", "app"]}, 'it has ["web", "app"], expected is api, x'),
+    ],
+)
+def test_the_operator_reads_what_was_found(changed: dict[str, object], said: str) -> None:
+    """And what was expected; a claim is anybody's text, so it is shown as ASCII, and not all of it."""
+    text = refusal(STRICT, **{"iss": "https://a", "aud": "api"} | changed)
+    assert said in text
+    assert len(text) < 300

@@ -66,7 +66,7 @@ def test_unknown_key_of_an_unwanted_algorithm() -> None:
     for algorithm in ("HS256", "RS384", "none", "ES256", ""):
         error = refused(keys, signed(rs(rsa_key()), alg=algorithm, kid="b"))
         assert type(error) is BadToken
-        assert error.reason == "signed with an algorithm that is not configured"
+        assert error.reason.startswith("signed with an algorithm that is not configured: it has ")
 
 
 def test_the_algorithm_is_the_keys() -> None:

@@ -58,6 +58,11 @@ class CorsConfig(ConfigModel):
         default=(),
         description="Headers of answers that pages may read, besides those that they may read anyway.",
     )
+    private_network: bool = Field(
+        default=False,
+        description="Whether pages of the internet may ask a gateway in a private network"
+        " (Access-Control-Allow-Private-Network).",
+    )
     max_age: Duration = Field(
         default=600.0, description="How long a browser may cache the answer to a preflight."
     )

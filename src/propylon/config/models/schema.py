@@ -118,6 +118,10 @@ def _of_the_gateway(data: Any) -> Any:
     }
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class GatewayConfig(ConfigModel):
     """The configuration of a Propylon gateway."""
 
@@ -152,6 +156,11 @@ class GatewayConfig(ConfigModel):
         default=RegistryConfig(), description="Services that register themselves."
     )
     log: LogConfig = Field(default=LogConfig(), description="What is logged, and how.")
+
+    @property
+    def size(self) -> str:
+        """How much it is, in words: `1 service, 2 routes`."""
+        return f"{_count(len(self.services), 'service')}, {_count(len(self.routes), 'route')}"
 
     @model_validator(mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from propylon.config.models.base import ConfigModel, Network
+from propylon.config.models.base import ConfigModel, Network, PlainPath, as_list
 from propylon.config.models.units import Duration, Port, Size, Timeout, Whole
 
 __all__ = ["AuditConfig", "EdgeTimeoutsConfig", "LogConfig", "ServerConfig", "TlsConfig"]
@@ -13,8 +13,14 @@ __all__ = ["AuditConfig", "EdgeTimeoutsConfig", "LogConfig", "ServerConfig", "Tl
 _SHORTEST_KEY = 16
 
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
+# As other programs spell them: LOG_LEVEL=WARN is as common as LOG_LEVEL=WARNING.
+_LEVELS = {"warn": "warning", "err": "error", "fatal": "critical", "trace": "debug"}
+
+
+def _level(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return _LEVELS.get(value.lower(), value.lower())
 
 
 class EdgeTimeoutsConfig(ConfigModel):
@@ -137,9 +143,18 @@ class LogConfig(ConfigModel):
     """What is logged, and how."""
 
     level: Annotated[
-        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
+        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_level)
     ] = Field(default="info", description="Lowest level that is logged.")
-    format: Literal["json", "text"] = Field(
-        default="json", description="json for programs, text for a terminal."
+    format: Literal["json", "text"] | None = Field(
+        default=None,
+        description="json for programs, text for people. When not set: text on a terminal, json elsewhere.",
+    )
+    skip: Annotated[tuple[PlainPath, ...], BeforeValidator(as_list)] = Field(
+        default=("/livez", "/readyz", "/health"),
+        description="Paths that are left out of the access log while they are answered below 400: load balancers ask for"
+        " them all the time. [] leaves nothing out.",
+    )
+    fields: tuple[Literal["user_agent", "referer"], ...] = Field(
+        default=(), description="Fields that each access-log record has in addition."
     )
     audit: AuditConfig = Field(default=AuditConfig(), description="The audit log.")

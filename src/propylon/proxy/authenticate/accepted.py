@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from propylon.proxy.challenge import invalid
+from propylon.proxy.challenge import invalid, unlike
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Authenticate
 from propylon.wire.message import Request
@@ -27,5 +27,6 @@ class AcceptedIssuers:
         principal = await self._stage(request, client)
         # 401 and not 403: the client may get a token that is good here, from an issuer that the route accepts.
         if principal.known and principal.issuer not in self._issuers:
-            raise invalid(reason="not from an issuer that this route accepts (iss)")
+            said = "not from an issuer that this route accepts (iss)"
+            raise invalid(reason=unlike(said, principal.issuer, self._issuers))
         return principal

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from propylon.proxy.authenticate.jws import BadToken, read_json
 from propylon.proxy.authenticate.kinds import check_kind
+from propylon.proxy.challenge import unlike
 from propylon.proxy.principal import Principal, identify, is_line, is_listable, is_scope
 from propylon.wire.grammar import LATEST
 
@@ -97,12 +98,13 @@ def judge(payload: bytes | _Claims, rules: Rules, now: float) -> Verified:
     # `iat` in the future: the clocks differ by more than the skew, or the token was made for later. RFC 7519 asks for
     # no check of `iat`. Two machines whose clocks differ by a second would refuse each other's fresh tokens.
     if max(not_before or 0, issued or 0) > now + max(rules.skew, rules.leeway):
-        msg = "not valid yet (nbf or iat)"
+        ahead = max(not_before or 0, issued or 0) - now
+        msg = f"not valid yet (nbf or iat): {ahead:.0f} s ahead of this machine's clock"
         raise BadToken(msg)
     token_id = _text(claims, "jti") if "jti" in claims else None
     verified = Verified(principal_of(claims, rules), expires + rules.leeway, issued, token_id)
     if now >= verified.expires:
-        msg = "expired"
+        msg = f"expired {now - verified.expires:.0f} s ago (exp, leeway included)"
         raise BadToken(msg, expired=True)
     return verified
 
@@ -144,8 +146,9 @@ def _check_issuer(claims: _Claims, rules: Rules) -> None:
         # The issuer is half of the caller's name, and may become a header: it is one line of text.
         wrong = not _is_issuer(issuer) or (bool(rules.issuers) and issuer not in rules.issuers)
     if wrong:
-        msg = "not from a configured issuer (iss)"
-        raise BadToken(msg)
+        raise BadToken(
+            unlike("not from a configured issuer (iss)", claims.get("iss"), rules.issuers)
+        )
 
 
 def _check_audience(claims: _Claims, rules: Rules) -> None:
@@ -156,8 +159,9 @@ def _check_audience(claims: _Claims, rules: Rules) -> None:
         msg = "its audience (aud) is neither a string nor a list of strings"
         raise BadToken(msg)
     if rules.audiences and rules.audiences.isdisjoint(named):
-        msg = "not for a configured audience (aud)"
-        raise BadToken(msg)
+        raise BadToken(
+            unlike("not for a configured audience (aud)", claims.get("aud"), rules.audiences)
+        )
 
 
 def _timestamp(claims: _Claims, name: str) -> float | None:

@@ -26,6 +26,7 @@ from propylon.proxy.authenticate.algorithms import (
 from propylon.proxy.authenticate.jwk import Key, read_jwk
 from propylon.proxy.authenticate.jws import BadToken, Jws
 from propylon.proxy.authenticate.key_set import Entry, read_entries
+from propylon.proxy.challenge import unlike
 
 __all__ = [
     "KeySet",
@@ -76,8 +77,8 @@ class KeySet:
         """Return if one of the keys signed the token. Raises BadToken, or UnknownKey for a `kid` not in the set."""
         if jws.algorithm not in self._algorithms:
             # First of all, so that a token with an unwanted algorithm cannot trigger a fetch of the key set.
-            msg = "signed with an algorithm that is not configured"
-            raise BadToken(msg)
+            said = "signed with an algorithm that is not configured"
+            raise BadToken(unlike(said, jws.algorithm, self._algorithms))
         if self._named:
             self._find(jws).verify(jws.signed, jws.signature)
         else:

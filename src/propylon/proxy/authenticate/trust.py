@@ -13,6 +13,7 @@ from typing import Protocol
 from propylon.proxy.authenticate.claims import Rules
 from propylon.proxy.authenticate.jws import BadToken
 from propylon.proxy.authenticate.keys import KeySet
+from propylon.proxy.challenge import unlike
 
 __all__ = ["KeySource", "Trust", "chosen"]
 
@@ -71,5 +72,5 @@ def chosen(trusts: Sequence[Trust], claims: Mapping[str, object]) -> Trust:
     undecided = [trust for trust in nameless if trust.discovers and issuer is not None]
     for trust in (*undecided, *(trust for trust in nameless if not trust.discovers)):
         return trust
-    msg = "not from a configured issuer (iss)"
-    raise BadToken(msg)
+    known = [name for trust in trusts for name in trust.issuers]
+    raise BadToken(unlike("not from a configured issuer (iss)", issuer, known))

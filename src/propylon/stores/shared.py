@@ -40,6 +40,10 @@ class Facts(Protocol):
     def name(self) -> str:
         """How the others reach this worker, and only this one."""
 
+    @property
+    def others(self) -> int:
+        """How many other workers there are."""
+
     def tell(self, topic: str, message: Message, to: str | None = None) -> None:
         """Tell all others, or the one of a name, in the order in which it is said."""
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.secure import Authority
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "propylon"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -204,6 +206,9 @@ def test_examples_are_valid_configuration(
     """What a page shows as propylon.yaml is accepted as it stands."""
     load = importlib.import_module("propylon.config.reading.load").load
     monkeypatch.chdir(tmp_path)  # no .env of somebody's own
+    identity = Authority(tmp_path, "internal-ca").issue()  # the files that examples name
+    identity.chain.rename("gateway.crt")
+    identity.key.rename("gateway.key")
     file = tmp_path / "propylon.yaml"
     file.write_text(text)
     assert load(file, {}).path == file

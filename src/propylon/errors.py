@@ -20,14 +20,18 @@ GatewayError
 ├── InternalError         500  a bug in the gateway
 ├── UpstreamError         502  an instance was chosen and failed
 │   ├── ConnectFailed          the connection could not be made: no byte of the request was sent
+│   │   └── CertificateRejected  the upstream's certificate fails its check
 │   ├── UpstreamReset          the connection broke before the answer was complete
 │   │   └── StaleConnection    the upstream had closed the kept-alive connection before it answered
 │   └── BadResponse            the answer is not HTTP, or is ambiguous
 ├── ServiceUnavailable    503
 │   ├── CircuitOpen       503
-│   └── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
+│   ├── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
+│   ├── LocalFault        503  the gateway has no descriptor, port or buffer left: nothing was sent
+│   └── TooManyConnections  503  the client's connection is one too many
 └── UpstreamTimeout       504
-    └── ConnectTimeout    504
+    ├── ConnectTimeout    504
+    └── UpstreamStalled   504  the upstream has stopped reading the request
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ Details = Mapping[str, object]
 __all__ = [
     "AuthError",
     "BadResponse",
+    "CertificateRejected",
     "CircuitOpen",
     "ClientGone",
     "ConnectFailed",
@@ -52,6 +57,7 @@ __all__ = [
     "InternalError",
     "InvalidFields",
     "InvalidRequest",
+    "LocalFault",
     "MethodNotAllowed",
     "NotFound",
     "PayloadTooLarge",
@@ -61,10 +67,12 @@ __all__ = [
     "ServiceUnavailable",
     "Source",
     "StaleConnection",
+    "TooManyConnections",
     "UnknownExpectation",
     "UpstreamBusy",
     "UpstreamError",
     "UpstreamReset",
+    "UpstreamStalled",
     "UpstreamTimeout",
 ]
 
@@ -239,6 +247,12 @@ class StaleConnection(UpstreamReset):
     """502: the upstream had closed the kept-alive connection before it answered anything."""
 
 
+class CertificateRejected(ConnectFailed):
+    """502: the upstream's certificate fails its check. It is never retried: the next attempt would ask an impostor again."""
+
+    unsent = False  # nothing was sent, but nothing may be sent elsewhere either
+
+
 class BadResponse(UpstreamError):
     """502: the answer is not HTTP, or two parsers could read it differently."""
 
@@ -248,7 +262,7 @@ class ServiceUnavailable(GatewayError):
 
     status = 503
     code = "SERVICE_UNAVAILABLE"
-    source = "upstream"
+    source: ClassVar[Source] = "upstream"
 
 
 class CircuitOpen(ServiceUnavailable):
@@ -263,6 +277,22 @@ class UpstreamBusy(ServiceUnavailable):
     unsent = True
 
 
+class LocalFault(ServiceUnavailable):
+    """503: the gateway itself lacks what a connection needs; `reason` is the system's name for that, such as EMFILE.
+
+    It is no failure of the upstream. It is not sent elsewhere either: another connection would lack the same.
+    """
+
+    source = "gateway"
+
+
+class TooManyConnections(ServiceUnavailable):
+    """503: the gateway has as many connections of clients, or of this client, as it may have."""
+
+    source = "gateway"
+    closes = True
+
+
 class UpstreamTimeout(GatewayError):
     """504: the upstream did not answer within a deadline."""
 
@@ -275,3 +305,7 @@ class ConnectTimeout(UpstreamTimeout):
     """504: the connection was not made within `timeouts.connect`; nothing was sent."""
 
     unsent = True
+
+
+class UpstreamStalled(UpstreamTimeout):
+    """504: the upstream has read nothing of the request for `timeouts.idle`, while some of it waited to be read."""

@@ -111,6 +111,7 @@ def test_a_service_that_is_down_is_found_out_once(world: World) -> None:
     world.workers[1].fail()
     assert states(world) == {State.OPEN}
     assert world.told == [("1", "open")]
+    assert len({worker.breaker.snapshot().reason for worker in world.workers}) == 1
     world.now += 60
     assert states(world) == {State.HALF_OPEN}
 
@@ -174,8 +175,8 @@ def test_a_worker_that_missed_something_asks(world: World) -> None:
 def test_news_of_what_is_not_here_are_passed_over(world: World) -> None:
     """A reload takes a moment longer in one worker than in another."""
     hear = world.workers[0].heard
-    hear({"op": "open", "service": "gone", "at": world.now})
+    hear({"op": "open", "service": "gone", "at": world.now, "why": ""})
     hear({"op": "closed", "service": "gone"})
     hear({"op": "ejected", "service": "gone", "id": "a", "until": world.now + 9})
-    hear({"op": "open", "service": "orders", "at": world.now - 60.0})
+    hear({"op": "open", "service": "orders", "at": world.now - 60.0, "why": ""})
     assert states(world) == {State.CLOSED}

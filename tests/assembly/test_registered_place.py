@@ -1,5 +1,6 @@
 """Where a registered instance of a service that was written down is asked: as its other instances are."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -28,10 +29,9 @@ def membership(service: dict[str, Any]) -> Membership:
 
 def is_encrypted(service: dict[str, Any], name: str = "orders") -> bool:
     """Whether what registers with it is asked over TLS."""
-    address: Any = membership(service)._connect(
-        name, Address("10.0.0.1", 8000), lambda address: True, probing=False
-    )
-    return address.tls is not None
+    ways = membership(service)._ways(name, Address("10.0.0.1", 8000))
+    assert len({address.tls for address in ways}) == 1, "probes go as requests do"
+    return ways[0].tls is not None
 
 
 @pytest.mark.parametrize("url", ["https://a.internal", "HTTPS://a.internal/v2"])
@@ -83,3 +83,46 @@ def test_the_base_path_of_an_instance() -> None:
     found = world.find("orders").fleet.find(registered.id)
     assert found is not None
     assert found.base == b"/v3"
+
+
+# TLS, the PROXY protocol, a port for probes
+
+
+def test_an_instance_is_connected_to_as_its_service_says() -> None:
+    """The name that certificates must have, the PROXY protocol and the port of probes come with the service."""
+    written = {
+        "url": "https://a.internal",
+        "tls": {"server_name": "orders.internal"},
+        "proxy_protocol": "v2",
+        "health": {"port": 8081},
+    }
+    asked, probed = membership(written)._ways("orders", Address("10.0.0.1", 8000))
+    assert (asked.name, asked.proxy, asked.port) == ("orders.internal", "v2", 8000)
+    assert probed == replace(asked, port=8081)
+    assert is_encrypted({"tls": {"verify": True}}), "no URL, and TLS was asked for"
+
+
+def test_a_reload_with_other_tls_opens_other_connections() -> None:
+    """An instance that registered gets new connections, and keeps what is known of it; the old ones are closed."""
+    world = World()
+    name = ""
+    world.registry._ways = lambda _, address: (
+        replace(address, name=name),
+        replace(address, name=name),
+    )
+    world.register()
+    world.register(service="bills")
+    old = world.pools[:2]
+    found = world.find("orders").fleet.find(said().id)
+    assert found is not None
+    configured = world.registry.services()[:1]
+    world.registry.apply(configured, world.registry._admission, None)
+    assert len(world.pools) == 4, "nothing has changed, so nothing is opened"
+    name = "orders.internal"
+    world.registry.apply(configured, world.registry._admission, None)
+    assert [pool.closed for pool in old] == [1, 1]
+    after = world.find("orders").fleet.find(said().id)
+    assert after is not None
+    assert after.state is found.state
+    assert after.upstream is world.pools[4]
+    assert (world.pools[4].address.name, world.pools[5].probing) == ("orders.internal", True)

@@ -272,3 +272,31 @@ def test_the_upstream_gets_what_was_explained(tmp_path: Path, target: str) -> No
     # Nobody's credentials stay behind in a terminal; that they pass is shown.
     assert SHOWN.sub(rb"\1 (not shown)", IDS.sub(b"*", got)) == IDS.sub(b"*", shown)
     assert b"Bearer" in got
+
+
+def test_a_body_on_get_shows_that_its_connection_closes() -> None:
+    """What the upstream would get includes `Connection: close`, for a GET with a body alone."""
+    closing = "\r\nConnection: close"
+    said = [
+        call(method, "/api/x", "--header", f"Content-Length: {size}").stdout.replace("\n", "\r\n")
+        for method, size in (("GET", 5), ("GET", 0), ("POST", 5))
+    ]
+    assert [closing.strip() in one for one in said] == [True, False, False]
+
+
+def test_the_breaker_is_described() -> None:
+    """When the service's breaker opens, and where the running gateway says whether it is open and why."""
+    said = explained("GET", "/api/orders/7")["circuit"]
+    assert said == (
+        'The breaker of "orders" opens at 5 failures within 120 s, if they are at least 50% of at least 5 requests.'
+        " GET /api/v1/circuits tells whether it is open, and why."
+    )
+    assert said in call("GET", "/api/orders/7").stdout
+    assert explained("GET", "/livez")["circuit"] is None
+    assert explained("GET", "/no/such/route")["circuit"] is None
+
+
+def test_a_route_without_a_breaker_has_none_to_describe(file: Path) -> None:
+    """`circuit: false` switches it off."""
+    file.write_text(FILE.replace("{auth: none}", "{auth: none, circuit: false}"))
+    assert explained("GET", "/api/orders/7")["circuit"] is None

@@ -1,7 +1,11 @@
 """From what was written to what runs: services, their instances and their rules."""
 
 import ssl
+from typing import Any
 
+import pytest
+
+from propylon.config.models.services import ServiceTimeoutsConfig
 from propylon.services.registration import Registration
 from tests.compile.compiled import World, one
 
@@ -96,3 +100,22 @@ def test_a_breaker_of_one_service_is_not_anothers() -> None:
     assert one_.breaker is not other.breaker
     assert one_.budget is not other.budget
     assert one_.instances[0].state is not other.instances[0].state
+
+
+@pytest.mark.parametrize(
+    ("written", "stream"),
+    [({}, 300.0), ({"first_byte": 1}, 300.0), ({"idle": "30s"}, 30.0), ({"idle": 600}, 600.0)],
+)
+def test_a_written_idle_holds_for_event_streams(written: dict[str, Any], stream: float) -> None:
+    """Event streams may be silent for five minutes, unless the operator wrote how long a body may be."""
+    world = one(top={"services": {"orders": {"url": "http://a:1", "timeouts": written}}})
+    assert world.services["orders"].timeouts.stream == stream
+
+
+def test_a_reload_notices_that_idle_is_written() -> None:
+    """The default and the same number written are two configurations."""
+    default, written = ServiceTimeoutsConfig(), ServiceTimeoutsConfig(idle=30.0)
+    assert default == ServiceTimeoutsConfig(first_byte=30.0)
+    assert default != written
+    assert written == ServiceTimeoutsConfig(idle=30.0)
+    assert hash(written) == hash(ServiceTimeoutsConfig(idle=30.0))

@@ -98,3 +98,39 @@ def test_a_route_that_asks_for_scopes_where_defaults_ask_for_nobody() -> None:
     text = "defaults: {auth: none}\n" + route("path: /a, scopes: [read]")
     said = f"{NOBODY} scopes; write `auth: required`"
     assert [f"propylon.yaml:4 routes[0].scopes: {said}"] == problems(text)
+
+
+HEADER_RULES = {
+    "request: {remove: [hOst]}": "request: removes Host, which every request must have; set another one instead",
+    "request: {set: {Host: x y}}": 'request: sets Host to "x y", which is no host; write a name or an address, with a port'
+    " if need be",
+    "request: {set: {host: 'a:99999'}}": 'request: sets Host to "a:99999", which is no host; write a name or an address,'
+    " with a port if need be",
+    "request: {set: {Transfer---Encoding: x}}": "request.set.Transfer---Encoding: Transfer---Encoding is the gateway's own and"
+    " cannot be set or removed",
+    "response: {remove: [Content.Length]}": "response.remove[0]: Content.Length is the gateway's own and cannot be set or"
+    " removed",
+    "request: {remove_cookies: ['a b']}": 'request.remove_cookies[0]: "a b" is no name of a cookie',
+}
+
+
+@pytest.mark.parametrize(("written", "expected"), HEADER_RULES.items())
+def test_header_rules_that_cannot_work_are_refused(written: str, expected: str) -> None:
+    """A rule that would break each request is one problem, at its key."""
+    found = problems(route(f"path: /a, headers: {{{written}}}"))
+    assert found == [f"propylon.yaml:3 routes[0].headers.{expected}"]
+
+
+@pytest.mark.parametrize("host", ["a", "a:80", "'[::1]:80'", "10.0.0.1", "a_b"])
+def test_any_host_may_be_set(host: str) -> None:
+    """A name or an address, with a port or without."""
+    written = loaded(route(f"path: /a, headers: {{request: {{set: {{Host: {host}}}}}}}"))
+    assert written.config.routes[0].headers.request.set["Host"] == host.strip("'")
+
+
+def test_a_claim_that_is_removed_is_a_contradiction() -> None:
+    """One route cannot both send a claim as a header and remove that header."""
+    text = route("path: /a, claims: {X-Tenant: t}, headers: {request: {remove: [x-tenant]}}")
+    assert problems(text) == [
+        "propylon.yaml:3 routes[0].headers: removes x-tenant, which claims set, too; take it out of one of them"
+    ]

@@ -85,7 +85,7 @@ def test_triggers_are_names_and_statuses() -> None:
 
 TRIGGER = "must be one of connect-failure, reset, timeout, or a status from 500 to 599"
 NEITHER = "is neither a network (10.0.0.0/8) nor a host name (*.svc.cluster.local)"
-TWICE = "the same instance is listed twice: each needs a host or a port of its own"
+TWICE = "the same instance is listed twice: each needs a host, a port or a socket of its own"
 SHARE = 'must be a share: text such as "20%", or a number from 0 to 1'
 ONE_PROBLEM = {
     "instances: [a]": "instances[0]: must be a URL that starts with http:// or https://",
@@ -173,3 +173,19 @@ def test_who_may_be_registered() -> None:
 def test_each_problem_of_the_registry_is_one(written: str, expected: str) -> None:
     """A mistake under the registry is one problem, at its key."""
     assert [f"propylon.yaml:1 registry.{expected}"] == problems(f"registry: {{{written}}}")
+
+
+def test_bodies_are_safe_unless_the_operator_says_otherwise() -> None:
+    """A body that the service may leave unread closes its connection; any other leaves it open."""
+    assert (ServiceConfig().bodies_on_get, ServiceConfig().bodies) == ("close", "reuse")
+    written = service("url: http://a, bodies_on_get: refuse, bodies: close")
+    assert (written.bodies_on_get, written.bodies) == ("refuse", "close")
+
+
+def test_a_value_for_bodies_that_is_none_is_named() -> None:
+    """The message says what may be written."""
+    text = "services: {a: {url: http://a, bodies_on_get: drop, bodies: closed}}"
+    assert problems(text) == [
+        "propylon.yaml:1 services.a.bodies_on_get: must be one of close, refuse, pass",
+        'propylon.yaml:1 services.a.bodies: must be one of reuse, close; did you mean "close"?',
+    ]

@@ -83,9 +83,6 @@ HEADS: dict[str, tuple[bytes, tuple[int, ...]]] = {
     "host-backslash": (get(host=b"Host: a\\b\r\n"), BAD),
     "host-8bit": (get(host=b"Host: a\xe9\r\n"), BAD),
     "host-bad-ipv6": (get(host=b"Host: [::1\r\n"), BAD),
-    "upgrade-h2c-body": (
-        post(b"Connection: Upgrade", b"Upgrade: h2c", CL, body=b"hello"), BAD,
-    ),
     "upgrade-websocket-body": (
         post(b"Connection: Upgrade", b"Upgrade: websocket", TE, body=INSIDE), BAD,
     ),
@@ -115,6 +112,10 @@ CHUNKS: dict[str, bytes] = {
     "extension-nul": b"5;a=\0\r\nhello\r\n0\r\n\r\n",
     "extension-bare-lf": b"5;a\nhello\r\n0\r\n\r\n",
     "extension-bare-cr": b"5;a\rb\r\nhello\r\n0\r\n\r\n",
+    "extension-empty": b"5;\r\nhello\r\n0\r\n\r\n",
+    "extension-name": b"5;bad[=x\r\nhello\r\n0\r\n\r\n",
+    "extension-unterminated": b'5;a="unterminated\r\nhello\r\n0\r\n\r\n',
+    "extension-blank-after": b"5;a=b \r\nhello\r\n0\r\n\r\n",
     "extension-huge": b"5;a=" + b"b" * 17_000 + b"\r\nhello\r\n0\r\n\r\n",
     "last-bare-lf": b"5\r\nhello\r\n0\n\n",
     "trailer-bare-lf": b"5\r\nhello\r\n0\r\nX: y\n\r\n",
@@ -279,3 +280,70 @@ def test_expectation_that_nobody_knows_is_417(
     else:
         assert status == 417
         assert upstreams.nothing_arrived()
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "foo", "TLS/1.0, h2c"])
+@pytest.mark.parametrize("framing", ["length", "chunked", "none"])
+def test_an_offer_that_the_route_does_not_take_is_dropped(
+    gateway: Gateway, up: Upstream, protocol: str, framing: str
+) -> None:
+    """JDK's client offers `h2c` with every request: it is served in HTTP/1.1, body or not (RFC 9110, 7.8)."""
+    lines = (
+        b"Connection: Upgrade, HTTP2-Settings",
+        b"Upgrade: " + protocol.encode(),
+        b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+    )
+    payloads = {
+        "length": post(*lines, CL, body=b"hello"),
+        "chunked": post(*lines, TE, body=chunked(b"hello")),
+        "none": get(*lines),
+    }
+    with RawClient(gateway.port) as client:
+        answer = client.send(payloads[framing]).read()
+        if framing != "none" and excused(gateway.edge, "upgrade"):
+            assert answer.status == 400  # it dropped the body: never taken for an empty one
+            return
+        arrived = up.of(answer)
+        assert (answer.status, bytes(arrived.body)) == (200, b"" if framing == "none" else b"hello")
+        assert not arrived.names & {"upgrade", "http2-settings", "connection"}
+        if not excused(gateway.edge, "upgrade"):
+            assert client.send(get()).read().status == 200  # the connection goes on
+
+
+def test_options_asterisk_is_answered_by_the_gateway(
+    gateway: Gateway, up: Upstream, upstreams: Upstreams
+) -> None:
+    """`OPTIONS *` asks about the gateway: 204 with `Allow`, and nothing is forwarded (RFC 9110, 9.3.7)."""
+    with RawClient(gateway.port) as client:
+        answer = client.send(b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n").read("OPTIONS")
+        if answer.status == 400 and excused(gateway.edge, "parse-errors"):
+            return
+        assert answer.status == 204
+        assert answer.get("allow") == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+        assert gateway.record(answer)["path"] == "*"
+    assert upstreams.nothing_arrived()
+
+
+@pytest.mark.parametrize("how", ["whole", "bytewise"])
+@pytest.mark.parametrize("method", [b"A", b"GET", b"GETGET"], ids=["odd", "known", "doubled"])
+def test_an_endless_method_is_no_request(
+    gateway: Gateway, up: Upstream, upstreams: Upstreams, method: bytes, how: str
+) -> None:
+    """A method without an end is 400: no smaller header field would help, as 431 would say (RFC 9112, 3)."""
+    payload = method * 10_000
+    with RawClient(gateway.port) as client:
+        client.send(payload) if how == "whole" else client.trickle(payload[:200])
+        assert client.read().status == 400
+    assert upstreams.nothing_arrived()
+
+
+@pytest.mark.parametrize("line", [b"5; a = b", b"5 ;a=b", b"5\t;a", b'5;a="b;\\"c"'])
+def test_white_space_in_an_extension_is_accepted(
+    gateway: Gateway, up: Upstream, line: bytes
+) -> None:
+    """RFC 9112, 7.1.1: white space around `;` and `=` is part of the grammar."""
+    with RawClient(gateway.port) as client:
+        answer = client.send(post(TE, body=line + b"\r\nhello\r\n0 ;x\r\n\r\n")).read()
+    if answer.status != 200 and excused(gateway.edge, "framing"):
+        return  # llhttp is stricter
+    assert (answer.status, bytes(up.of(answer).body)) == (200, b"hello")

@@ -66,14 +66,21 @@ def test_untrusted_forwarded_headers_are_replaced(
         "Transfer_Encoding",
         "X_Forwarded_Host",
         "X_HTTP_Method_Override",
+        "Transfer---Encoding",
+        "Content.Length",
+        "x.user.id",
+        "XUserId",
+        "X-User--Id",
+        "X~Forwarded~For",
+        "Trans-fer-Encoding",
     ],
 )
 def test_identity_of_a_clients_own_making_is_removed(
     gateway: Gateway, up: Upstream, name: str
 ) -> None:
-    """Headers that only the gateway may set are removed, in any case and with underscores."""
+    """Headers that only the gateway may set are removed, in any case and with any other characters between the letters."""
     status = ask(gateway.port, headers=[(name, "root666")]).status
-    assert status in ((200, 400) if "_" in name else (200,))
+    assert status == 200
     assert b"root666" not in up.raw
 
 

@@ -48,7 +48,6 @@ NONSENSE: dict[str, bytes] = {
     "status-99": b"HTTP/1.1 99 Low\r\nContent-Length: 0\r\n\r\n",
     "status-000": b"HTTP/1.1 000 Zero\r\nContent-Length: 0\r\n\r\n",
     "status-1000": b"HTTP/1.1 1000 High\r\nContent-Length: 0\r\n\r\n",
-    "status-600": b"HTTP/1.1 600 High\r\nContent-Length: 0\r\n\r\n",
     "status-text": b"HTTP/1.1 abc Text\r\nContent-Length: 0\r\n\r\n",
     "status-plus": b"HTTP/1.1 +20 Plus\r\nContent-Length: 0\r\n\r\n",
     "status-none": b"HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
@@ -342,3 +341,43 @@ def test_body_behind_a_head_answer_goes_nowhere(
     assert client.send(request(target="/up/after")).read().body.startswith(b"GET /after ")
     numbers = [arrived.connection for arrived in up.requests]
     assert numbers[0] != numbers[1]
+
+
+@pytest.mark.parametrize("status", [600, 777, 999])
+def test_a_status_above_599_passes_and_counts_as_a_failure(
+    gateway: Gateway, up: Upstream, status: int
+) -> None:
+    """RFC 9110, 15: whoever gets such a status reads it as a 5xx."""
+    up.on("/odd", answers.plain(f"{status} Odd", body=b"odd"))
+    answer = ask(gateway.port, target="/up/odd")
+    assert answer.status == (500 if excused(gateway.edge, "status") else status)
+    assert (answer.body, answer.get("x-error-source")) == (b"odd", "upstream")
+    record = gateway.record(answer)
+    assert (record["upstream_status"], record["level"]) == (status, "error")
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", id="bare LF"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nA: b\nContent-Length: 2\r\n", id="one bare LF"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nA: b\rC: d", id="bare CR"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nA : b", id="space before a colon"),
+        pytest.param(b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76", id="TLS handshake"),
+        pytest.param(b"\x15\x03\x01\x00\x02\x02\x46", id="TLS alert"),
+        pytest.param(b"220 mail.example.com ESMTP\r\n", id="banner"),
+        pytest.param(b"HTTP/2", id="version"),
+        pytest.param(b"HTTP/1.1 2x", id="status"),
+    ],
+)
+@pytest.mark.parametrize("how", ["whole", "bytewise"])
+def test_what_is_no_http_is_502_at_once(
+    gateway: Gateway, up: Upstream, beginning: bytes, how: str
+) -> None:
+    """An answer that can never become one is refused at its first wrong byte: the upstream stays silent after it."""
+    pieces = [beginning] if how == "whole" else [bytes([byte]) for byte in beginning]
+    up.on("/never", answers.raw(*pieces, end=silence))
+    answer = ask(gateway.port, target="/up/never")
+    record = gateway.record(answer)
+    assert answer.status == 502
+    assert "BadResponse" in record["error"]  # and no timeout

@@ -455,13 +455,15 @@ def test_closing_leaves_no_task() -> None:
         (["10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"], ("10.0.0.1", "10.0.0.2")),
         (["10.0.0.1", "fd00::1", "fd00::2"], ()),
         (["127.0.0.1", "::1"], ()),
-        (["127.0.0.1", "127.0.1.1", "::1"], ()),
+        (["127.0.0.2", "127.0.0.1", "::1"], ("127.0.0.1", "127.0.0.2")),
+        (["127.0.0.1"], ()),
+        (["::1"], ()),
         (["127.0.0.1", "10.0.0.1"], ("10.0.0.1", "127.0.0.1")),
         (["nonsense"], ()),
     ],
 )
 def test_split(addresses: list[str], instances: tuple[str, ...]) -> None:
-    """Several of one family; never the two of one host, nor the ways to this one."""
+    """Several addresses of one family are several instances; the IPv4 and the IPv6 address of a host are one."""
     assert split(addresses) == instances
 
 

@@ -136,12 +136,30 @@ def test_a_breaker_opens_in_all_workers(start: Start, tmp_path: Path, workers: i
         assert at <= 4
         assert set(statuses[at:]) == {503}
 
-        def state() -> str:
+        def state() -> tuple[str, str]:
             answer = ask(gateway.port, target="/api/v1/circuits", headers=ADMIN)
-            found: str = answer.json()["up"]["state"]
-            return found
+            found = answer.json()["up"]
+            return found["state"], found["reason"]
 
-        if workers:
-            assert {state() for _ in range(8)} == {"OPEN"}
-        else:
-            assert each(gateway, state) == ["OPEN"] * 3
+        # Here a stopped worker is left out of the answer, and the others know all the same.
+        told = each(gateway, state) if not workers else [state() for _ in range(8)]
+        assert {one for one, _ in told} == {"OPEN"}
+        assert len({why for _, why in told}) == 1
+
+
+@KINDS
+def test_failures_of_all_workers_add_up(start: Start, tmp_path: Path, workers: int) -> None:
+    """One failure in some of them opens no breaker, and whichever is asked tells of all."""
+    with Upstream() as upstream:
+        gateway = started(start, upstream, tmp_path, workers)
+        upstream.on("/up/broken", broken)
+        statuses = [ask(gateway.port, target="/up/broken").status for _ in range(1)]
+        assert statuses == [500]
+
+        def failures() -> tuple[int, int]:
+            circuit = ask(gateway.port, target="/api/v1/circuits", headers=ADMIN).json()["up"]
+            services = ask(gateway.port, target="/api/v1/services", headers=ADMIN).json()
+            [instance] = services["services"][0]["instances"]
+            return circuit["failures"], instance["failures"]
+
+        assert {failures() for _ in range(12)} == {(1, 1)}

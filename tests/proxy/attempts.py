@@ -23,6 +23,7 @@ from propylon.proxy.route import Route
 from propylon.services.breaker import Outcome, Permit
 from propylon.services.retry import Retry
 from propylon.services.service import Fleet, Instance, Service
+from propylon.services.window import Tally
 from propylon.upstream.ports import Answer, Outgoing, Sink
 from propylon.wire.message import CHUNKED, Request, Response
 from tests.proxy.doubles import ENTROPY, Client, Upload, instance, request, route, whole
@@ -174,7 +175,6 @@ class Endless:
 class Recorder:
     """A breaker that lets everything pass, and writes down how it ended."""
 
-    counts: bool = True
     probe: bool = False
     opened: GatewayError | None = None
     permit: Permit | None = None  # everybody is asked about
@@ -185,10 +185,10 @@ class Recorder:
         """Let pass, unless it is open."""
         if self.opened is not None:
             raise self.opened
-        self.given.append(Permit(probe=self.probe, counts=self.counts))
+        self.given.append(Permit(tally=None if self.probe else Tally(1.0)))
         return self.given[-1]
 
-    def settle(self, permit: Permit, outcome: Outcome) -> None:
+    def settle(self, permit: Permit, outcome: Outcome, cause: str = "") -> None:
         """Each permit comes back once."""
         assert permit is self.given[len(self.outcomes)]
         self.outcomes.append(outcome)

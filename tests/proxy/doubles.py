@@ -15,6 +15,7 @@ from propylon.services.service import Fleet, Instance, Service
 from propylon.upstream.ports import Answer, BodySink, Flow, Outgoing, Sink, Timeouts
 from propylon.upstream.reply import Reply
 from propylon.wire.message import CHUNKED, Request, Response
+from propylon.wire.proxy_header import Ends
 from propylon.wire.request import parse_request
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Client:
 
     def __init__(self, body: "Upload | None" = None, **options: Any) -> None:
         self.origin = origin(**options)
+        self.ends = Ends("192.0.2.1", 4711, "192.0.2.9", 443)
         self.started = False
         self.closes = False
         self.bytes_out = 0

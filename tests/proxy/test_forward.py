@@ -1,5 +1,6 @@
 """Asking an instance, and another one if the first was not there."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from propylon.services.retry import Retry
 from propylon.upstream.ports import Answer, Timeouts
 from propylon.wire.headers import fields, values
 from propylon.wire.message import CHUNKED, NO_BODY, Request
+from propylon.wire.proxy_header import ProxyVersion, proxy_header
 from tests.proxy import doubles
 from tests.proxy.doubles import (
     REQUEST_ID,
@@ -340,3 +342,28 @@ def test_max_forwards_that_is_no_number(sent: bytes) -> None:
     """400."""
     with pytest.raises(InvalidRequest):
         block_of(request(b"/a", b"Max-Forwards: " + sent))
+
+
+# The PROXY protocol
+
+
+def told(version: ProxyVersion | None, client: Client) -> bytes:
+    """The header with which the connection of a client's request must have begun."""
+    to = route(of=replace(service(Asked()), proxy_protocol=version))
+    asked = request()
+    exchange = Exchange(asked, client, b"0" * 80, 0.0)
+    return outgoing(exchange, asked, to, 0.0).header
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_service_that_is_told_of_the_client(version: ProxyVersion) -> None:
+    """The header names both ends of the client's connection; without the key there is none."""
+    client = Client(client="192.0.2.1")
+    assert told(version, client) == proxy_header(version, client.ends)
+    assert told(None, client) == b""
+
+
+def test_a_client_that_a_proxy_has_reported() -> None:
+    """The header has the address that the gateway believes in; the port of the proxy is not the client's."""
+    said = b"PROXY TCP6 2001:db8::7 ::ffff:c000:209 0 443\r\n"
+    assert told("v1", Client(client="2001:db8::7")) == said

@@ -1,6 +1,7 @@
 """What a request counts as in the end: for its connection, for the instance, for the breaker."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,13 @@ from propylon.errors import (
     GatewayError,
     PayloadTooLarge,
     ServiceUnavailable,
+    UpstreamStalled,
 )
 from propylon.proxy.route import Route
 from propylon.services.breaker import Breaker, Circuit, Outcome, Permit, State
 from propylon.services.fleet import Ejection
 from propylon.services.retry import Budget, Retry
+from propylon.services.window import Tally
 from propylon.upstream.ports import BodySink
 from tests.proxy.attempts import (
     AT_ONCE,
@@ -170,16 +173,23 @@ def test_one_exchange_counts_once(steps: list[Any], outcome: Outcome) -> None:
     assert (len(breaker.given), breaker.outcomes) == (1, [outcome])
 
 
-@pytest.mark.parametrize("steps", [[whole()], [whole(404)], [whole(503), whole()]])
-def test_a_success_need_not_be_told_where_nobody_counts_them(steps: list[Any]) -> None:
-    """A breaker that counts failures only is spared the rest; failures it is told all the same."""
-    breaker = Recorder(counts=False)
-    told(of(Up(*steps), retry=AT_ONCE, breaker=breaker))
-    assert breaker.outcomes == []
-    for step in (whole(500), DOWN):
-        breaker = Recorder(counts=False)
-        told(of(Up(step), retry=AT_ONCE, breaker=breaker))
-        assert breaker.outcomes == [F]
+def test_successes_are_counted_without_telling_the_breaker() -> None:
+    """The first success is told to the breaker; the others are added to its tally until their slice is over."""
+    breaker, _, later = real(failure_window=120.0, failure_rate=0.5)
+    to = of(Up(*[whole()] * 8), breaker=breaker)
+    told(to)
+    assert breaker.permit is not None
+    tally = breaker.permit.tally
+    assert tally is not None
+    assert (tally.successes, tally.left) == (1, 2.0)
+    tally.until = math.inf
+    told(to)
+    assert (tally.successes, tally.until) == (2, math.inf)
+    tally.until = -math.inf
+    later(3)
+    ended = told(to).exchange.ended
+    assert (tally.successes, tally.until) == (1, ended + 2.0)
+    assert breaker.snapshot().calls == 3
 
 
 def test_an_open_breaker() -> None:
@@ -442,7 +452,45 @@ def test_a_probe_is_one_request(end: Any) -> None:
 def test_a_permit_that_everybody_shares_is_asked_for_once() -> None:
     """While it is closed, what passes is at hand: nothing is to be decided."""
     breaker = Recorder()
-    breaker.permit = Permit(probe=False, counts=True)
+    breaker.permit = Permit(tally=Tally(1.0))
     breaker.given = [breaker.permit]
     told(of(Up(whole(500)), breaker=breaker))
     assert (len(breaker.given), breaker.outcomes) == (1, [F])
+
+
+@pytest.mark.parametrize("end", [whole(408), whole(500), whole(502), whole(504), RESET, NONSENSE])
+def test_a_slow_upload_is_held_against_nobody(end: Any) -> None:
+    """What an upstream does while the client has not sent its whole body counts neither for breaker nor instance."""
+    breaker, states, _ = real(failure_threshold=1, min_throughput=1)
+    to = of(Up(end, whole(500)), breaker=breaker)
+    told(to, "POST", Coming())
+    assert (states[-1], to.instances[0].state.failures) == (State.CLOSED, 0)
+    assert breaker.snapshot().calls == 0
+    told(to, "POST", Upload(b"whole"))
+    assert (states[-1], to.instances[0].state.failures) == (State.OPEN, 1)
+
+
+@pytest.mark.parametrize("end", [DOWN, LATE, UpstreamStalled("It reads nothing"), whole(503)])
+def test_some_failures_are_the_upstreams_own_whatever_the_client_does(end: Any) -> None:
+    """No connection, an upstream that stopped reading, and an overloaded one count although the body is not whole."""
+    breaker, states, _ = real(failure_threshold=1, min_throughput=1)
+    to = of(Up(end), retry=Retry(attempts=1), breaker=breaker)
+    told(to, "POST", Coming())
+    assert (states[-1], to.instances[0].state.failures) == (State.OPEN, 1)
+
+
+def test_a_retry_that_succeeds_is_no_slow_upload_any_more() -> None:
+    """The excuse of a failed attempt does not hold for the next one."""
+    breaker = Recorder()
+    told(of(Up(RESET, whole()), retry=AT_ONCE, breaker=breaker), "PUT", Coming())
+    assert breaker.outcomes == [S]
+
+
+@pytest.mark.parametrize("end", [whole(500), whole(408), RESET])
+def test_a_probe_of_a_slow_upload_frees_its_slot(end: Any) -> None:
+    """The breaker stays half open, and the next request is the probe."""
+    to, up, _, states, _ = half_open(end, whole())
+    told(to, "POST", Coming())
+    assert states[-1] is State.HALF_OPEN
+    told(to)
+    assert (counts(up), states[-1]) == ([5], State.CLOSED)

@@ -58,6 +58,7 @@ class World:
     """
 
     circuit: Circuit
+    cause: str = ""
     now: float = 1000.0
     flying: list[Permit] = field(default_factory=list)
     bodies: list["Coming"] = field(default_factory=list)
@@ -86,7 +87,7 @@ class World:
         if action[0] == "+":
             self.now += float(action[1:])
         elif action in "SFN":
-            self.breaker.settle(self.breaker.admit(), OUTCOMES[action])
+            self.breaker.settle(self.breaker.admit(), OUTCOMES[action], self.cause)
         elif action == "a":
             self.flying.append(self.breaker.admit())
         elif action == "u":
@@ -100,7 +101,7 @@ class World:
         elif action == "z":
             self.breaker.settle(self.flying.pop(), Outcome.SUCCESS)
         elif action == "O":
-            self.breaker.open_as(self.now)
+            self.breaker.open_as(self.now, "of another worker")
         elif action == "C":
             self.breaker.close_as()
         elif action == "!":
@@ -115,9 +116,10 @@ class World:
         return caught.value
 
 
-DEFAULT = Circuit()
-SMALL = Circuit(failure_threshold=2, failure_window=10.0, min_throughput=1)
-BUSY = Circuit(failure_threshold=2, failure_window=10.0, min_throughput=10)
+# The numbers alone, without the share, which has cases of its own.
+DEFAULT = Circuit(failure_rate=0.0)
+SMALL = replace(DEFAULT, failure_threshold=2, failure_window=10.0, min_throughput=1)
+BUSY = replace(SMALL, min_throughput=10)
 THREE = replace(DEFAULT, probes=3)
 
 CASES = {
@@ -217,6 +219,61 @@ CASES = {
 }
 
 
+HALF = Circuit()
+FEW = Circuit(failure_threshold=2, failure_window=12.0, min_throughput=1)
+TENTH = replace(FEW, failure_rate=0.1)
+ALL = replace(FEW, failure_rate=1.0)
+
+SHARES = {
+    "failures alone": (HALF, "F*4 c F o"),
+    "half of the calls": (HALF, "S*5 F*4 c F o"),
+    "a little less than half": (HALF, "S*6 F*5 c F o"),
+    "many good calls, a few bad ones": (HALF, "S*100 F*99 c F o"),
+    "one bad input a second among good calls": (FEW, "F S*3 +1 F S*3 +1 F S*3 +1 F S*3 +1 F S*3 c"),
+    "clients that leave do not thin it out": (HALF, "S*5 N*100 F*4 c F o"),
+    "requests in flight do not either": (HALF, "a*100 F*4 c F o"),
+    "only a failure opens": (FEW, "S*3 F*2 c +12 S c F c F o"),
+    "a tenth": (TENTH, "S*18 F c F o"),
+    "less than a tenth": (TENTH, "S*19 F*2 c F o"),
+    "a share that is no binary fraction": (
+        replace(FEW, failure_rate=0.07, failure_threshold=7),
+        "S*93 F*6 c F o",
+    ),
+    "all of them": (ALL, "S F*50 c +12 F c F o"),
+    "good calls leave the window": (FEW, "S*9 +11.9 F*8 c +0.1 F o"),
+    "good calls of one slice leave it together": (FEW, "S*4 +0.1 S*4 +11.9 F*2 o"),
+    "good calls of a slice leave no sooner than its first": (FEW, "S*4 +0.1 S*4 +11.8 F*2 c"),
+    "bad calls leave the window": (FEW, "S*9 F*8 c +12 F c F o"),
+    "a recovered service begins anew": (HALF, "S*9 F*9 o +60 S F*4 c F o"),
+    "what began before it opened does not thin it out": (HALF, "a*9 F*5 +60 S s*9 F*4 c F o"),
+}
+
+
+@pytest.mark.parametrize(("circuit", "script"), SHARES.values(), ids=SHARES)
+def test_share(circuit: Circuit, script: str) -> None:
+    """The breaker opens when the failures are enough and also their share of the calls is."""
+    World(circuit).play(script)
+
+
+def test_a_caller_may_count_successes_by_itself() -> None:
+    """What is added to the tally of a permit counts as if it had been settled."""
+    world = World(HALF).play("S a")
+    tally = world.flying[0].tally
+    assert tally is not None
+    assert tally.left == HALF.failure_window / 60
+    tally.successes += 4
+    world.play("F*4 c F o")
+    assert world.breaker.snapshot().calls == 10
+
+
+def test_forgiven_failures_are_out_of_the_share() -> None:
+    """When an instance is ejected, its failures count in no number, and the good calls stay."""
+    world = World(HALF).play("S*5 F*4")
+    world.breaker.forgive()
+    assert world.breaker.snapshot().calls == 5
+    world.play("F*4 c F o")
+
+
 @pytest.mark.parametrize(("circuit", "script"), CASES.values(), ids=CASES)
 def test_rules(circuit: Circuit, script: str) -> None:
     """What happens to a breaker, and the state that it is in then."""
@@ -226,6 +283,7 @@ def test_rules(circuit: Circuit, script: str) -> None:
 def test_defaults_are_those_of_the_file() -> None:
     """A service that says nothing of its breaker has the one that the documentation shows."""
     assert Circuit(**CircuitConfig().model_dump()) == Circuit()
+    assert Circuit().failure_rate == 0.5
 
 
 def test_every_state_has_a_way_in_and_a_way_out() -> None:
@@ -325,36 +383,21 @@ def test_requests_share_a_permit_while_closed() -> None:
     assert world.flying[2].probe
 
 
-def test_a_permit_says_whether_successes_matter() -> None:
-    """Where only failures are counted, whoever goes well need not come back and say so."""
-    closed = World(DEFAULT).play("a F*5 +60 a").flying
-    assert [permit.counts for permit in closed] == [False, True]
-    assert World(BUSY).play("a").flying[0].counts
+def test_a_probe_has_no_tally() -> None:
+    """All calls of a closed period are counted together; a probe is settled by itself."""
+    closed, probe = World(DEFAULT).play("a F*5 +60 a").flying
+    assert closed.tally is not None
+    assert probe.tally is None
+    assert (closed.probe, probe.probe) == (False, True)
 
 
-def test_a_permit_in_flight_hears_of_new_rules() -> None:
-    """What set out when successes did not matter may come back when they do."""
-    world = World(SMALL).play("a")
-    world.breaker.apply(BUSY)
-    assert world.flying[0].counts
-    world.breaker.apply(SMALL)
-    assert not world.flying[0].counts
-
-
-def test_the_permit_of_a_breaker_that_closed_again_is_like_the_first() -> None:
-    """Successes matter after an outage, if they did before it."""
-    assert World(BUSY).play("S*8 F*2 +60 S a").flying[0].counts
-    assert not World(SMALL).play("F*2 +60 S a").flying[0].counts
-
-
-def test_the_hot_path_reads_no_clock() -> None:
-    """A request that goes well costs no look at the clock, nor does one that nobody waited for."""
+def test_a_client_that_leaves_costs_no_look_at_the_clock() -> None:
+    """A request that says nothing about the service is not counted, so it needs no time."""
 
     def clock() -> float:
         raise AssertionError("looked at the clock")
 
     breaker = Breaker("a", DEFAULT, clock=clock, wall=clock, listener=lambda *_: None)
-    breaker.settle(breaker.admit(), Outcome.SUCCESS)
     breaker.settle(breaker.admit(), Outcome.NEUTRAL)
 
 
@@ -376,7 +419,7 @@ def test_settling_a_probe_twice_is_settling_it_once(first: Outcome, again: Outco
 )
 def test_who_is_sending(body: Coming | None, uploading: bool) -> None:
     """Whoever has a body that has not come in whole."""
-    permit = Permit(probe=True, counts=True)
+    permit = Permit()
     permit.body = body
     assert permit.uploading is uploading
 
@@ -396,7 +439,7 @@ def test_an_upload_is_seen_until_its_lease_ends() -> None:
 # What an exchange says about its upstream
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 600, 999])
 def test_broken_answers_are_failures(status: int) -> None:
     """The service says itself that it is broken."""
     assert judge(None, status) is Outcome.FAILURE
@@ -446,7 +489,7 @@ def test_no_answer_and_no_error_say_nothing() -> None:
 def test_snapshot_of_a_closed_one() -> None:
     """Failures that are too old are not shown."""
     world = World(DEFAULT).play("F +100 F*2 +30")
-    assert world.breaker.snapshot() == Snapshot("orders", State.CLOSED, 2, None, None, 0)
+    assert world.breaker.snapshot() == Snapshot("orders", State.CLOSED, 2, None, None, 0, 2)
 
 
 def test_snapshot_of_an_open_one() -> None:
@@ -459,7 +502,26 @@ def test_snapshot_of_an_open_one() -> None:
         opened_at="2026-11-21T09:52:00Z",
         retry_after="2026-11-21T09:53:00Z",
         probes_in_flight=0,
+        calls=5,
+        reason="5 of 5 calls failed within 120 s",
     )
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("S F*4", None),
+        ("S F*5", "5 of 6 calls failed within 120 s, the last one with status 502"),
+        ("F*5 +60", "5 of 5 calls failed within 120 s, the last one with status 502"),
+        ("F*5 +60 F", "a probe failed with status 502"),
+        ("F*5 +60 a +30", "a probe was not answered within 30 s"),
+        ("F*5 +60 S", None),
+    ],
+)
+def test_snapshot_says_why_it_is_open(script: str, reason: str | None) -> None:
+    """How many calls failed, or what became of the last probe; a closed breaker gives no reason."""
+    world = World(HALF, cause="status 502").play(script)
+    assert world.breaker.snapshot().reason == reason
 
 
 def test_snapshot_of_a_half_open_one() -> None:

@@ -13,6 +13,7 @@ CIRCUITS = st.builds(
     Circuit,
     failure_threshold=st.integers(1, 4),
     failure_window=st.integers(1, 20).map(float),
+    failure_rate=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
     min_throughput=st.integers(1, 8),
     recovery_timeout=st.integers(1, 20).map(float),
     half_open_timeout=st.integers(1, 20).map(float),
@@ -138,7 +139,9 @@ class Model:
         ]
         failures = recent.count(Outcome.FAILURE)
         circuit = self.circuit
-        return failures >= circuit.failure_threshold and len(recent) >= circuit.min_throughput
+        if failures < circuit.failure_threshold or len(recent) < circuit.min_throughput:
+            return False
+        return failures >= circuit.failure_rate * len(recent)
 
 
 class Machine(RuleBasedStateMachine):

@@ -14,7 +14,7 @@ from typing import Any, Self
 from tests.support.secrecy import SECRECY
 
 TIMEOUT = 20.0  # seconds: whoever waits so long waits in vain, however busy the machine is
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})( [^\r\n]*)?")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})( [^\r\n]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
 _RESET = struct.pack("ii", 1, 0)
 

@@ -203,8 +203,9 @@ class Upstream:
         identified: bool = False,
         port: int = 0,
     ) -> None:
-        self.listener = socket.create_server(("127.0.0.1", port), backlog=512)
-        self.port: int = self.listener.getsockname()[1]
+        self.listener = self.listen(port)
+        address = self.listener.getsockname()
+        self.port: int = address[1] if isinstance(address, tuple) else 0
         self.greeting = greeting
         self.identified = identified
         self.fallback = fallback or ok
@@ -229,6 +230,10 @@ class Upstream:
         tb: TracebackType | None,
     ) -> None:
         self.close()
+
+    def listen(self, port: int) -> socket.socket:
+        """Listen on a port, any free one if it is 0."""
+        return socket.create_server(("127.0.0.1", port), backlog=512)
 
     def on(self, path: str, script: Script) -> str:
         """Answer requests for the path (without its query) with the script; return the path."""
@@ -335,6 +340,13 @@ class Upstream:
 
     def _serve(self, peer: Peer) -> None:
         try:
+            self.serve(peer)
+        finally:
+            self._peers.discard(peer)
+
+    def serve(self, peer: Peer) -> None:
+        """Serve one connection to its end."""
+        try:
             if self.greeting:
                 peer.send(self.greeting)
             while True:
@@ -345,7 +357,6 @@ class Upstream:
         except Gone:
             return
         finally:
-            self._peers.discard(peer)
             peer.sock.close()
 
 

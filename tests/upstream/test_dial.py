@@ -21,6 +21,7 @@ from propylon.upstream import strays as lookout
 from propylon.upstream.connection import Connection
 from propylon.upstream.dial import Address, Dialer
 from propylon.upstream.pool import Pool
+from propylon.upstream.tls import SYSTEM_TRUST, tls_context
 from tests.upstream.peer import OK, Line, World, polite, run, until
 
 NAME = "orders.example"
@@ -461,6 +462,8 @@ class Tls:
         (NAME, "", NAME, True),
         ("127.0.0.1", NAME, NAME, True),
         ("127.0.0.1", "", "127.0.0.1", True),
+        # A last dot is the root of DNS, and no part of the name in a certificate.
+        (f"{NAME}.", "", NAME, True),
         (NAME, "", "other.example", False),
         ("127.0.0.1", NAME, "127.0.0.1", False),
     ],
@@ -484,9 +487,46 @@ def test_the_certificate_is_the_names(
                 with pytest.raises(ConnectFailed) as failed:
                     await opening
                 assert "certificate verify failed" in failed.value.reason
-            wanted = name or host
+            wanted = (name or host).removesuffix(".")
             # RFC 6066, 3: an address is no server name.
             assert peer.names == [None if wanted[0].isdigit() else wanted]
+            await until(lambda: not world.ticker._watched)
+
+    run(main())
+
+
+@pytest.mark.parametrize("proxied", [b"", b"PROXY UNKNOWN\r\n"])
+@pytest.mark.parametrize("local", [False, True])
+def test_a_handshake_that_never_ends(proxied: bytes, *, local: bool, tmp_path: Path) -> None:
+    """The time for connecting covers TLS, whatever the connection is made over; nothing stays open."""
+    path = str(tmp_path / "silent.sock")
+
+    async def main() -> None:
+        ended = asyncio.Event()
+        got = b""
+
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal got
+            got = await reader.read()
+            ended.set()
+            writer.close()
+
+        async with World() as world:
+            listener = await (
+                asyncio.start_unix_server(silent, path)
+                if local
+                else asyncio.start_server(silent, "127.0.0.1", 0)
+            )
+            port = 0 if local else listener.sockets[0].getsockname()[1]
+            address = Address(
+                "127.0.0.1", port, tls_context(SYSTEM_TRUST), path=path if local else ""
+            )
+            dialer = Dialer(asyncio.get_running_loop())
+            with pytest.raises(ConnectTimeout):
+                await dialer.open(address, _made(world), 0.1, proxied)
+            await ended.wait()
+            assert got.startswith(proxied + b"\x16\x03")  # a TLS record with a ClientHello
+            listener.close()
             await until(lambda: not world.ticker._watched)
 
     run(main())

@@ -67,6 +67,26 @@ def test_a_whole_answer() -> None:
     assert scope["headers"] == [(b"host", b"a"), (b"x-a", b"1")]
 
 
+def test_an_app_in_this_process_has_no_connection_to_close() -> None:
+    """A body on a GET asks for a connection of its own; an app in this process is called as ever."""
+    scopes: list[Message] = []
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await start(send)
+        await piece(send, b"hello")
+
+    async def main() -> None:
+        body, _ = upload(b"abc")
+        out = Outgoing("GET", b"GET / HTTP/1.1", b"", body, Timeouts(), NEVER, length=3)
+        out.closes = True
+        answer = await InProcess(app, asyncio.get_running_loop()).send(out, Collected())
+        assert answer.body == b"hello"
+
+    run(main())
+    assert scopes[0]["headers"] == [(b"content-length", b"3")]
+
+
 def test_an_answer_in_pieces() -> None:
     """What was sent first, then what comes."""
 

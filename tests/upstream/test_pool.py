@@ -166,13 +166,13 @@ def test_a_connection_that_never_came_about_makes_room(ending: str) -> None:
             original = world.pool._open
             calls = 0
 
-            async def opens(timeout: float) -> Connection:
+            async def opens(timeout: float, header: bytes) -> Connection:
                 nonlocal calls
                 calls += 1
                 if calls == 1:
                     await gate
                     raise ConnectFailed("refused")
-                return await original(timeout)
+                return await original(timeout, header)
 
             world.pool._open = opens  # type: ignore[method-assign]
             first = world.asking()
@@ -347,8 +347,8 @@ def test_a_connection_that_dies_before_it_is_used() -> None:
         async with World(polite) as world:
             original = world.pool._open
 
-            async def opens(timeout: float) -> Connection:
-                connection = await original(timeout)
+            async def opens(timeout: float, header: bytes) -> Connection:
+                connection = await original(timeout, header)
                 transport = connection._transport
                 assert transport is not None
                 transport.abort()
@@ -457,6 +457,9 @@ class FakeTransport:
     def __init__(self) -> None:
         self.closing = False
 
+    def get_extra_info(self, name: str) -> None:
+        """It has no socket."""
+
     def is_closing(self) -> bool:
         """Whether it was closed."""
         return self.closing
@@ -498,7 +501,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.opening: list[asyncio.Future[None]] = []
         self.pool._open = self.open  # type: ignore[method-assign]
 
-    async def open(self, timeout: float) -> Connection:
+    async def open(self, timeout: float, header: bytes) -> Connection:
         """Connect when the machine says so, and as uvloop does: made first, handed over later."""
         gate = self.loop.create_future()
         self.opening.append(gate)

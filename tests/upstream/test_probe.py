@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,6 +23,7 @@ from propylon.upstream.ports import Answer, Outgoing, Sink
 from propylon.upstream.probe import Probe, Prober, ProbeTarget, Result, ask
 from propylon.upstream.reply import Reply
 from propylon.wire.message import Response
+from tests.proxy.doubles import Asked
 from tests.upstream.peer import OK, Line, Script, World, polite, run, saying, until
 
 LINE = b"GET /base/health"
@@ -415,3 +417,169 @@ def test_from_start_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes its time is not asked less often; what takes longer than that, at once again."""
     found = pauses(monkeypatch, lambda: 0.5, 10.0, Scripted(4.0, 10.0, 25.0, 0.0))
     assert found[1:5] == pytest.approx([6.0, 0.0, 0.0, 10.0])
+
+
+# Kinds of probes
+
+
+CLOSING = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+
+
+def asked_by(script: Script, line: bytes = LINE, **expected: Any) -> tuple[bool, int | None, str]:
+    """Probe a peer by these rules, on a clock that stands still; return whether it is well, the status, and the reason."""
+
+    async def main() -> Result:
+        async with World(script) as world:
+            probe = Probe(world.pool, line, BLOCK, 20.0, strict=True, **expected)
+            result = await ask(probe, clock=lambda: 7.0, wall=lambda: 1000.0)
+            await until(lambda: world.pool.open == 0)
+        return result
+
+    result = run(main())
+    assert (result.at, result.latency) == (1000.0, 0.0)
+    return result.ok, result.status, result.reason
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status", "ok"),
+    [
+        ({200}, 200, True),
+        ({200}, 204, False),
+        (range(200, 400), 302, True),
+        ({401}, 401, True),
+        ({401}, 200, False),
+        ({200, 503}, 503, True),
+    ],
+)
+def test_the_expected_statuses_decide(statuses: Any, status: int, ok: bool) -> None:
+    """Those that the operator lists are well, and no others."""
+    found = asked_by(saying(answer(status)), statuses=statuses)
+    assert found == (ok, status, f"status {status}")
+
+
+def body_of(body: bytes, *, chunked: bool = False, close: bool = False) -> Script:
+    """An answer with this body, framed in some way, in two pieces."""
+
+    async def script(line: Line) -> None:
+        await line.head()
+        if close:
+            line.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        elif chunked:
+            line.send(CLOSING + b"Transfer-Encoding: chunked\r\n\r\n")
+            body_in_a_chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+            line.send(body_in_a_chunk)
+            return
+        else:
+            line.send(CLOSING + b"Content-Length: %d\r\n\r\n" % len(body))
+        line.send(body[:3])
+        await asyncio.sleep(0.01)
+        line.send(body[3:])
+        if close:
+            line.close()
+
+    return script
+
+
+@pytest.mark.parametrize("framing", [{}, {"chunked": True}, {"close": True}])
+@pytest.mark.parametrize(
+    ("pattern", "body", "ok"),
+    [
+        (rb'"status": ?"(up|ok)"', b'{"status": "up"}', True),
+        (rb'"status": ?"(up|ok)"', b'{"status": "down"}', False),
+        (rb"^ready$", b"ready", True),
+        (rb"^ready$", b"not ready", False),
+        (rb"\xc3\xa9", "é".encode(), True),
+        (rb"x", b"", False),
+        (rb"^$", b"", True),
+    ],
+)
+def test_the_body_decides(framing: dict[str, bool], pattern: bytes, body: bytes, ok: bool) -> None:
+    """The pattern may match anywhere in the body, however that is framed and cut."""
+    found = asked_by(body_of(body, **framing), body=re.compile(pattern))
+    assert found == (ok, 200, "status 200" + ("" if ok else ", and the body does not match"))
+
+
+def test_a_bad_status_needs_no_body() -> None:
+    """The status comes first: its body is not waited for."""
+
+    async def endless(line: Line) -> None:
+        await line.head()
+        line.send(b"HTTP/1.1 503 Ill\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await line.reader.read()
+
+    assert asked_by(endless, body=re.compile(b"x")) == (False, 503, "status 503")
+
+
+@pytest.mark.parametrize(("where", "ok"), [(60_000, True), (70_000, False)])
+def test_a_body_without_end(where: int, ok: bool) -> None:
+    """The first 64 KiB are looked at, and the connection is closed behind them."""
+
+    async def endless(line: Line) -> None:
+        await line.head()
+        line.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"." * where + b"well")
+        while not line.writer.is_closing() and not line.reader.at_eof():
+            line.send(b"." * 10_000)
+            await asyncio.sleep(0.001)
+
+    assert asked_by(endless, body=re.compile(b"well"))[:2] == (ok, 200)
+
+
+def test_a_body_that_breaks_off() -> None:
+    """An answer that is not whole is no sign of health, whatever stands in it."""
+
+    async def cut(line: Line) -> None:
+        await line.head()
+        line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nwell")
+        await asyncio.sleep(0.01)
+        line.close()
+
+    ok, status, reason = asked_by(cut, body=re.compile(b"well"))
+    assert (ok, status) == (False, None)
+    assert "cut short" in reason
+
+
+@pytest.mark.parametrize(
+    ("method", "length"), [(b"HEAD", b""), (b"OPTIONS", b""), (b"POST", b"\r\nContent-Length: 0")]
+)
+def test_other_methods(method: bytes, length: bytes) -> None:
+    """A probe has no body, and says so where its method lets expect one (RFC 9110, 8.6)."""
+    heads = []
+
+    async def script(line: Line) -> None:
+        heads.append(await line.head())
+        line.send(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+    assert asked_by(script, line=method + b" /up") == (True, 204, "status 204")
+    expected = method + b" /up HTTP/1.1" + BLOCK + length + b"\r\nConnection: close\r\n\r\n"
+    assert heads == [expected]
+
+
+def test_a_connection_is_enough() -> None:
+    """A TCP check sends nothing, and is well as soon as the connection is open."""
+    got = []
+
+    async def script(line: Line) -> None:
+        got.append(await line.reader.read())
+
+    assert asked_by(script, tcp=True) == (True, None, "connected")
+    assert got == [b""]
+
+
+def test_no_connection_for_a_tcp_check() -> None:
+    """A port that nobody listens on has failed; an app in this process can always be asked."""
+
+    async def main() -> None:
+        async with World() as world:
+            world.listener.close()
+            probe = Probe(world.pool, LINE, BLOCK, 20.0, strict=True, tcp=True)
+            result = await ask(probe, clock=lambda: 0.0, wall=lambda: 0.0)
+            assert (result.ok, result.answered) == (False, False)
+            assert isinstance(result.error, ConnectFailed)
+            here = await ask(
+                Probe(Asked(), LINE, BLOCK, 20.0, strict=True, tcp=True),
+                clock=lambda: 0.0,
+                wall=lambda: 0.0,
+            )
+            assert (here.ok, here.answered) == (True, True)
+
+    run(main())

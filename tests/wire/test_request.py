@@ -180,7 +180,8 @@ def test_names_that_only_look_special_pass(name: bytes) -> None:
         b"GET / http/1.1",
         b"GET / HTTPS/1.1",
         b"GET * HTTP/1.1",
-        b"OPTIONS * HTTP/1.1",
+        b"POST * HTTP/1.1",
+        b"OPTIONS *? HTTP/1.1",
         b"GET a HTTP/1.1",
         b"GET ?a HTTP/1.1",
         b"GET /a b HTTP/1.1",
@@ -426,14 +427,18 @@ def test_upgrade_is_noted_only_with_its_connection_option() -> None:
     assert (both.upgrade, both.block) == (b"websocket", b"")
 
 
-def test_upgrade_with_a_body_is_refused() -> None:
-    """The body could be read as the next request (CVE-2026-58055)."""
+def test_an_offer_of_another_protocol_changes_no_framing() -> None:
+    """A request with a body may offer one: whether it is taken is for the route to say."""
     lines = (b"Upgrade: h2c", b"Connection: Upgrade")
-    with pytest.raises(InvalidRequest):
-        parse_request(head(*lines, b"Content-Length: 5"))
-    with pytest.raises(InvalidRequest):
-        parse_request(head(*lines, b"Transfer-Encoding: chunked"))
-    assert parse_request(head(*lines, b"Content-Length: 0")).upgrade == b"h2c"
+    for framing, length in ((b"Content-Length: 5", 5), (b"Transfer-Encoding: chunked", CHUNKED)):
+        request = parse_request(head(*lines, framing))
+        assert (request.upgrade, request.length, request.block) == (b"h2c", length, b"")
+
+
+def test_options_asterisk_is_a_path_by_itself() -> None:
+    """RFC 9112, 3.2.4: it asks about the server as a whole."""
+    request = parse_request(head(line=b"OPTIONS * HTTP/1.1"))
+    assert (request.method, request.path, request.query) == ("OPTIONS", b"*", b"")
 
 
 def test_expectation() -> None:

@@ -6,10 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from propylon.assembly.gossip import SharedRegistry
-from propylon.compile.services import upstream_tls
+from propylon.compile.addresses import probe_address, registered_address
 from propylon.config.models.endpoints import listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
@@ -64,6 +63,7 @@ class Membership:
             create=create,
             on_change=on_change,
             base=self._base,
+            ways=self._ways,
         )
 
     def apply(
@@ -117,10 +117,12 @@ class Membership:
         self, service: str, address: Address, permit: AddressFilter, *, probing: bool
     ) -> Pool:
         written = self._config.services.get(service, ServiceConfig())
-        if any(parse_upstream(url).scheme == "https" for url in written.urls):
-            # Its tokens must not cross the network in the clear because another instance registered.
-            address = replace(address, tls=upstream_tls())
         return self._pools.fresh(address, _PROBING if probing else written.max_connections, permit)
+
+    def _ways(self, service: str, address: Address) -> tuple[Address, Address]:
+        written = self._config.services.get(service, ServiceConfig())
+        address = registered_address(address, written)
+        return address, probe_address(address, written)
 
     def _base(self, service: str) -> bytes:
         """Return the path that all URLs of a service begin with: it is part of the service's address."""

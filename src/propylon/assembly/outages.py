@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from propylon.compile.services import Listeners
-from propylon.services.breaker import Event, State
+from propylon.services.breaker import Event
+from propylon.services.circuit import State
 from propylon.services.fleet import ELSEWHERE
 from propylon.services.instance import Condition, Instance
 from propylon.services.service import Service
@@ -91,7 +92,7 @@ class SharedOutages:
     def _open(self, message: Message) -> None:
         service = self._find(message["service"])
         if service is not None and service.breaker is not None:
-            service.breaker.open_as(message["at"])
+            service.breaker.open_as(message["at"], message["why"])
 
     def _close(self, message: Message) -> None:
         service = self._find(message["service"])
@@ -117,9 +118,10 @@ class SharedOutages:
     def _tell_open(self, service: Service | None, to: str | None = None) -> None:
         if service is None or service.breaker is None:
             return
-        opened = service.breaker.opened
-        if opened is not None:
-            self._tell({"op": "open", "service": service.name, "at": opened}, to)
+        trip = service.breaker.trip
+        if trip is not None:
+            at, why = trip
+            self._tell({"op": "open", "service": service.name, "at": at, "why": why}, to)
 
     def _introduce(self, name: str) -> None:
         """Tell a worker what is out, because it has just started or did not listen."""

@@ -8,14 +8,15 @@ import os
 import random
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
+from propylon.assembly.census import CIRCUITS, INSTANCES, Census
 from propylon.assembly.components import Components
+from propylon.assembly.edges import adjust, another_edge, first_edge
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.verification import Verification
@@ -31,12 +32,12 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
+from propylon.control import circuits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
-from propylon.edge.state import EdgeState
-from propylon.edge.trust import Trust
 from propylon.loop.outbox import Outbox
 from propylon.loop.slices import at_once
+from propylon.loop.tasks import cancelled_tasks_end
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
@@ -55,7 +56,6 @@ from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
 from propylon.upstream.inprocess import InProcess
 from propylon.upstream.pools import Pools
 from propylon.upstream.probe import Prober
-from propylon.wire.request import FieldsMemory
 
 # Databases and cryptography take half a second to load: only who verifies tokens needs them.
 if TYPE_CHECKING:
@@ -65,9 +65,8 @@ __all__ = ["Change", "Components", "Running"]
 
 log = logging.getLogger(__name__)
 
-# Exchanges end within this of their deadline; a connection's silence may last a little longer.
+# Exchanges end within this of their deadline.
 _EXCHANGE_TICK = 0.025
-_CONNECTION_TICK = 0.25
 # Seconds that a stop waits for what the workers share.
 _LET_GO = 1.0
 _STDOUT = 1  # its descriptor: one write, past Python's buffers
@@ -124,16 +123,18 @@ class Running:
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
+        self.census = _census(components)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
         self._audit_writer = attach_audit(
             components.audit, loaded.config.log.audit, self._writer, render, self._loop
         )
-        self.edge = self._edge()
+        self.edge = first_edge(self.config, self._pipeline(), self._outbox, loop)
         # The edge of each listener, by its name. They share all but their routes.
-        self.edges = {name: self._other_edge() for name in listeners_of(self.config)}
-        self.edges[PUBLIC] = self.edge
+        self.edges = {PUBLIC: self.edge}
+        for listener in listeners_of(self.config):
+            self.edges[listener] = another_edge(self.edge, self._pipeline())
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
@@ -293,14 +294,8 @@ class Running:
 
     def _adjust(self, config: GatewayConfig) -> None:
         """Set the limits of the edge, and what is logged."""
-        server = config.server
         for edge in self.edges.values():
-            edge.trust = _trust(config)
-            edge.origins.clear()
-            edge.max_header = server.max_header
-            edge.header_timeout = server.timeouts.header
-            edge.idle_timeout = server.timeouts.idle
-            edge.body_timeout = server.timeouts.body
+            adjust(edge, config)
         areas: tuple[Area, ...] = get_args(Area)
         self._components.gate.apply(
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
@@ -345,24 +340,6 @@ class Running:
             chance=self._random.getrandbits,
         )
 
-    def _edge(self) -> EdgeState:
-        config = self.config
-        timeouts = config.server.timeouts
-        return EdgeState(
-            pipeline=self._pipeline(),
-            trust=_trust(config),
-            ticker=Ticker(self._loop, _CONNECTION_TICK),
-            outbox=self._outbox,
-            loop=self._loop,
-            max_header=config.server.max_header,
-            header_timeout=timeouts.header,
-            idle_timeout=timeouts.idle,
-            body_timeout=timeouts.body,
-        )
-
-    def _other_edge(self) -> EdgeState:
-        return replace(self.edge, pipeline=self._pipeline(), memory=FieldsMemory(), origins={})
-
     def _render(self) -> Format:
         on_terminal = os.isatty(_STDOUT)
         if (self.config.log.format or ("text" if on_terminal else "json")) == "text":
@@ -378,7 +355,7 @@ class Running:
             log.warning("stopping: what the workers share was not let go of in time")
         finally:
             self._close()
-        await asyncio.sleep(0)  # what was cancelled ends in the next turn
+        await cancelled_tasks_end(_LET_GO)  # name lookups and probes, with their sockets
 
     def _close(self) -> None:
         self._verification.close()
@@ -392,11 +369,15 @@ class Running:
         self._writer.close()
 
 
+def _census(components: Components) -> Census:
+    """Return what answers for all workers, with what this one says."""
+    census = Census(components.shared.facts)
+    census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
+    census.offer(INSTANCES, lambda: registry.parts(components.health.services))
+    census.join()
+    return census
+
+
 def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
     """Tell whether tokens are verified otherwise: CORS decides which pages may send one in a cookie."""
     return (new.auth, new.debug, new.cors) != (old.auth, old.debug, old.cors)
-
-
-def _trust(config: GatewayConfig) -> Trust:
-    networks = config.server.trusted_proxies
-    return Trust([ip_network(network, strict=False) for network in networks])

@@ -13,6 +13,8 @@ server:
   trusted_proxies: []          # networks whose X-Forwarded-* is trusted, such as [10.0.0.0/8]
   max_body: 100MB              # a larger request body is refused with 413
   max_header: 64KiB            # a larger request head is refused with 431
+  max_connections: 10000       # of clients to one worker; 503 beyond it
+  max_connections_per_client:  # such as 100; empty: no limit
   timeouts:
     header: 10s                # for the whole head of a request
     idle: 75s                  # for the next request on an open connection
@@ -84,7 +86,7 @@ services:
     timeouts:
       connect: 5s              # for making a connection
       first_byte: 30s          # from the complete request to the response's head
-      idle: 30s                # longest silence in a body
+      idle:                    # longest silence in a body; empty: 30s, and 5m for event streams
       total: 60s               # until the response's head, retries included
       max_duration:            # for the whole exchange; empty: unlimited
     retry:                     # only while the client has received nothing
@@ -96,6 +98,7 @@ services:
       non_idempotent: false    # true: POST and PATCH too
     circuit:                   # the breaker: after so many failures, refuse at once
       failure_threshold: 5
+      failure_rate: 50%        # and if they are at least this share of the requests
       failure_window: 120s
       min_throughput: 5        # stay closed below so many requests
       recovery_timeout: 60s    # then `probes` requests may try

@@ -5,6 +5,7 @@
 - `cors`: which web pages may read an answer.
 - `headers`: what a route does to headers.
 - `services`: a service, its instances, and the rules for when they fail.
+- `addresses`: how instances are connected to; `health`: how they are probed.
 - `authentication`: the verifier of tokens, with its keys and its introspection endpoint.
 - `carriers`: where tokens are looked for, and the claims that a service gets as headers.
 - `limits`: rate limits.

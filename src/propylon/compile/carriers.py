@@ -19,11 +19,13 @@ from propylon.proxy.authenticate.carriers import (
 )
 from propylon.proxy.authenticate.claim_headers import ClaimHeaders
 from propylon.proxy.route import Authenticate
+from propylon.wire.lookalikes import reduced
 
 __all__ = [
     "about_caller",
     "compile_carriers",
     "compile_hiding",
+    "in_turn",
     "passed_claims",
     "stages_without_keys",
     "vouched_names",
@@ -68,8 +70,17 @@ def compile_hiding(config: GatewayConfig, service: str) -> Callable[[bytes], byt
     return hidden(carriers)
 
 
+def in_turn(
+    first: Callable[[bytes], bytes] | None, second: Callable[[bytes], bytes] | None
+) -> Callable[[bytes], bytes] | None:
+    """Return what does both to a block; None if there is nothing to do."""
+    if first is None or second is None:
+        return first or second
+    return lambda block: second(first(block))
+
+
 def vouched_names(config: GatewayConfig) -> Generator[None, None, frozenset[bytes]]:
-    """Collect the headers that carry claims on any route, in lower case, in slices.
+    """Collect the headers that carry claims on any route, `reduced`, in slices.
 
     What a client sends under these names is removed on every route: a service that trusts X-Tenant would otherwise
     believe the client wherever another route leads to it.
@@ -78,7 +89,7 @@ def vouched_names(config: GatewayConfig) -> Generator[None, None, frozenset[byte
     services = (service.claims for service in config.services.values())
     routes = (route.claims for route in config.routes)
     for at, claims in enumerate(chain(services, routes)):
-        names.update(name.lower().encode("ascii") for name in claims)
+        names.update(reduced(name.encode("ascii")) for name in claims)
         if at % _SLICE == 0:
             yield
     return frozenset(names)
@@ -103,9 +114,10 @@ def passed_claims(route: RouteConfig, config: GatewayConfig) -> dict[str, str]:
 
 def _claims(route: RouteConfig, config: GatewayConfig) -> Iterable[tuple[str, tuple[str, str]]]:
     service = config.services.get(route.service)
-    # What the operator sets by hand replaces the claim, as it does with the gateway's other headers.
-    set_by_hand = {name.lower() for name in route.headers.request.set}
+    # What the operator sets or removes by hand replaces the claim, as it does with the gateway's other headers.
+    rules = route.headers.request
+    by_hand = {name.lower() for name in (*rules.set, *rules.remove)}
     for claims in (service.claims if service is not None else {}, route.claims):
         for header, path in claims.items():
-            if header.lower() not in set_by_hand:
+            if header.lower() not in by_hand:
                 yield header.lower(), (header, path)

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice, takewhile
 
 from propylon.compile.access import AUTH, authorize
-from propylon.compile.carriers import about_caller, compile_hiding, vouched_names
+from propylon.compile.carriers import about_caller, compile_hiding, in_turn, vouched_names
 from propylon.compile.cors import compile_cors, replaced_headers
 from propylon.compile.headers import Headers, compile_headers
 from propylon.config.models.endpoints import (
@@ -178,13 +178,14 @@ class _Compiler:
             max_body=self._max_body if written.max_body is None else written.max_body,
             replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
             vouched=self._vouched,
-            hide_tokens=self._hiding_of(written.service),
+            hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
             request_remove=headers.request_remove,
             request_set=headers.request_set,
             request_overrides=headers.request_overrides,
             response_remove=headers.response_remove,
             response_set=headers.response_set,
             response_overrides=headers.response_overrides,
+            response_cookies=headers.response_cookies,
             privacy=self._privacy_of(written),
             privacy_applies=written.privacy == "required" or written.default_privacy is not None,
             before=self._policy(written, timeouts),
@@ -382,6 +383,7 @@ def _merged(own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
         idle=_or_default(own.idle, base.idle),
         total=_or_default(own.total, base.total),
         max_duration=_or_default(own.max_duration, base.max_duration),
+        stream=_or_default(own.idle, base.stream),
     )
 
 

@@ -6,29 +6,24 @@ pool for requests and another for probes, so that an instance that is merely bus
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from propylon.config.models.resilience import (
-    CircuitConfig,
-    EjectionConfig,
-    HealthConfig,
-    RetryConfig,
-)
+from propylon.compile.addresses import configured_address, probe_address
+from propylon.compile.health import compile_health
+from propylon.config.models.resilience import CircuitConfig, EjectionConfig, RetryConfig
 from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
 from propylon.config.models.syntax import parse_upstream
-from propylon.names.addresses import parse_address
 from propylon.names.resolve import Resolver, SrvTarget
 from propylon.services import balance
-from propylon.services.breaker import Breaker, Circuit, Event, State
+from propylon.services.breaker import Breaker, Event
+from propylon.services.circuit import Circuit, State
 from propylon.services.discovery import MemberKey, Members
 from propylon.services.fleet import Fleet
-from propylon.services.instance import Condition, Ejection, HealthRules, Instance
+from propylon.services.instance import Condition, Ejection, Instance
 from propylon.services.retry import Budget, Retry
 from propylon.services.service import Balance, Service
 from propylon.upstream.dial import Address
@@ -41,7 +36,6 @@ __all__ = [
     "Listeners",
     "circuit_of",
     "compile_service",
-    "upstream_tls",
 ]
 
 # Make an upstream from an address and the most connections to it.
@@ -103,8 +97,7 @@ class Compiled:
 def compile_service(name: str, written: ServiceConfig, dependencies: Dependencies) -> Compiled:
     """Return a new service: its breaker is closed and its instances are not probed yet."""
     sites = [
-        _Site.of(url, weight, written.max_connections, dependencies.connect)
-        for url, weight in written.weighted
+        _Site.of(url, weight, written, dependencies.connect) for url, weight in written.weighted
     ]
     instances: list[Instance] = []
     members: list[Members] = []
@@ -112,7 +105,7 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         if dependencies.resolver is None or not site.is_named:
             instances.append(site.instance(None))
             continue
-        named = Members(site.host, site.instance, srv=site.srv)
+        named = Members(site.address.host, site.instance, srv=site.srv)
         members.append(named)
         instances.extend(named.start(dependencies.resolver))
     service = Service(
@@ -120,7 +113,7 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         fleet=Fleet(
             instances,
             name,
-            health=_health(written.health),
+            health=compile_health(written.health),
             ejection=_ejection(written.ejection),
             clock=dependencies.clock,
             wall=dependencies.wall,
@@ -129,6 +122,8 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         balance=_balance(written.balance, dependencies.chance),
         timeouts=_timeouts(written.timeouts),
         forward_token=written.forward_token,
+        bodies_on_get=written.bodies_on_get,
+        bodies=written.bodies,
         breaker=Breaker(
             name,
             circuit_of(written.circuit),
@@ -138,6 +133,7 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         ),
         retry=_retry(written.retry),
         budget=Budget(written.retry.budget),
+        proxy_protocol=written.proxy_protocol,
     )
     return Compiled(service, tuple(members))
 
@@ -146,63 +142,53 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
 class _Site:
     """A configured URL: one instance, or one for each address of its name."""
 
-    host: str
-    port: int
-    tls: ssl.SSLContext | None
+    address: Address
     header: bytes
     base: bytes
     srv: bool
     weight: int
-    limit: int
+    written: ServiceConfig
     connect: Connect
 
     @classmethod
-    def of(cls, url: str, weight: int, limit: int, connect: Connect) -> _Site:
-        """Parse the URL; the other arguments are the settings of its service."""
+    def of(cls, url: str, weight: int, written: ServiceConfig, connect: Connect) -> _Site:
+        """Parse the URL; `written` is its service."""
         parts = parse_upstream(url)
-        netloc = urlsplit(url).netloc
+        netloc = parts.host if parts.socket else urlsplit(url).netloc
         return cls(
-            host=parts.host,
-            port=parts.port,
-            tls=upstream_tls() if parts.scheme == "https" else None,
+            address=configured_address(parts, written),
             header=netloc.encode("idna" if not netloc.isascii() else "ascii"),
             base=parts.base.encode("ascii"),
             srv=parts.srv,
             weight=weight,
-            limit=limit,
+            written=written,
             connect=connect,
         )
 
     @property
     def is_named(self) -> bool:
         """Whether the host is a name, not an address."""
-        return parse_address(self.host) is None
+        return self.address.is_named
 
     def instance(self, key: MemberKey) -> Instance:
         """Return the instance at `key`, an address or SRV target of the name; None: at the URL itself."""
-        address, header, weight = Address(self.host, self.port, self.tls), self.header, self.weight
+        address, header, weight = self.address, self.header, self.weight
         if isinstance(
             key, SrvTarget
         ):  # a target has its own host name, and a certificate for that name
-            address = Address(key.host, key.port, self.tls)
+            address = replace(address, host=key.host, port=key.port)
             header, weight = address.authority.encode("ascii"), key.weight
         elif key is not None:
-            address = Address(key, self.port, self.tls, name=self.host)
+            address = replace(address, host=key, name=address.name or address.host)
         return Instance(
             id=address.authority,
             host=header,
             base=self.base,
-            upstream=self.connect(address, self.limit),
-            probe=self.connect(address, _PROBE_CONNECTIONS),
+            upstream=self.connect(address, self.written.max_connections),
+            probe=self.connect(probe_address(address, self.written), _PROBE_CONNECTIONS),
             weight=weight,
             source="configured" if key is None else "dns",
         )
-
-
-@cache
-def upstream_tls() -> ssl.SSLContext:
-    """Return the TLS context for upstreams. All share one, so that equal addresses share a pool."""
-    return ssl.create_default_context()
 
 
 def _balance(name: str, chance: Callable[[], float]) -> Balance:
@@ -218,6 +204,7 @@ def _timeouts(written: ServiceTimeoutsConfig) -> Timeouts:
         idle=written.idle,
         total=written.total,
         max_duration=written.max_duration or float("inf"),
+        stream=written.idle if written.idle_is_written else Timeouts().stream,
     )
 
 
@@ -225,6 +212,7 @@ def circuit_of(written: CircuitConfig) -> Circuit:
     """Return the compiled rules of a breaker."""
     return Circuit(
         failure_threshold=written.failure_threshold,
+        failure_rate=written.failure_rate,
         failure_window=written.failure_window,
         min_throughput=written.min_throughput,
         recovery_timeout=written.recovery_timeout,
@@ -241,18 +229,6 @@ def _retry(written: RetryConfig) -> Retry:
         statuses=written.statuses,
         kinds=written.kinds,
         non_idempotent=written.non_idempotent,
-    )
-
-
-def _health(written: HealthConfig | None) -> HealthRules | None:
-    if written is None:
-        return None
-    return HealthRules(
-        healthy_after=written.healthy_after,
-        unhealthy_after=written.unhealthy_after,
-        path=written.path.encode("ascii"),
-        interval=written.interval,
-        timeout=written.timeout,
     )
 
 

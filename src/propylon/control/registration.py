@@ -123,7 +123,10 @@ class RegistrationAnswer(BaseModel):
 
     model_config = _with_example(_ANSWER)
 
-    instance_id: str = Field(description="The id of the instance: `host:port`.", examples=[_ID])
+    instance_id: str = Field(
+        description="The id of the instance: `host:port`, or `unix:` and the path of a socket.",
+        examples=[_ID],
+    )
     status: Status = Field(
         description="starting: not probed yet, gets requests; healthy: gets requests; unhealthy: answers"
         " probes, but not with 2xx; failed: answers no probe; stopped: has left.",
@@ -144,7 +147,7 @@ class Lease(RegistrationAnswer):
 
 
 class InstanceEntry(Lease):
-    """The state of an instance, in the worker that answers."""
+    """The state of an instance, as all workers of this gateway know it."""
 
     model_config = _with_example(_ENTRY)
 
@@ -160,7 +163,7 @@ class InstanceEntry(Lease):
         description="The instance gets no requests until then, because requests to it failed; null: it is not ejected.",
         examples=[None],
     )
-    failures: int = Field(description="Failed requests in a row.", examples=[0])
+    failures: int = Field(description="Failed requests in a row, of all workers.", examples=[0])
     weight: int = Field(
         description="Its share of the requests, relative to the other instances.", examples=[1]
     )

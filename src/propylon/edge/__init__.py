@@ -1,11 +1,13 @@
 """LISTEN: accept a client's request and send the answer; one adapter for each way in.
 
 - `protocol`: the fast edge, an `asyncio.Protocol` under uvicorn; `http1`: its `Downstream`.
+- `crowd`: how many connections clients may have.
 - `linger`: how that edge closes while the client is still sending.
-- `asgi`: the portable edge, the same pipeline as an ASGI app.
+- `asgi`: the portable edge, the same pipeline as an ASGI app; `asgi_server`: what is known of the server that runs it.
+- `tls`: TLS between the socket and that edge.
 - `turn`: step an exchange's coroutine without a task; what both edges' `Downstream` must count.
 - `body`: a request's body while it comes in.
 - `trust`: the client's address behind trusted proxies.
 - `state`: what all client connections of a worker share.
-- `sockets`: a reset, and the unsent bytes of a socket.
+- `sockets`: a reset.
 """

@@ -10,6 +10,7 @@ from propylon.proxy.exchange import Origin
 from propylon.upstream.ports import Flow
 from propylon.wire.framing import LAST_CHUNK, chunk
 from propylon.wire.message import Request, Response
+from propylon.wire.proxy_header import Ends
 
 __all__ = ["ClientConnection", "Http1Turn"]
 
@@ -21,6 +22,10 @@ class ClientConnection(Protocol):
 
     congested: bool  # the client reads more slowly than the gateway writes
     last: bool  # the connection closes after the exchange in flight
+
+    @property
+    def ends(self) -> Ends:
+        """The two ends of the connection."""
 
     def send(self, data: bytes) -> None:
         """Write `data` to the client, unless the client has left."""
@@ -67,6 +72,11 @@ class Http1Turn(Turn):
         self._content_length = -1  # of the answer that is being streamed; negative: not announced
 
     # Downstream
+
+    @property
+    def ends(self) -> Ends:
+        """The two ends of the client's connection."""
+        return self._connection.ends
 
     def respond(self, head: Response, block: bytes, body: bytes) -> None:
         """Send a whole answer in one write, without its body where the client expects none."""

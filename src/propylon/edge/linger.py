@@ -9,6 +9,7 @@ this a lingering close.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 __all__ = ["LingeringClose"]
 
@@ -22,14 +23,32 @@ _MAX_TIME = 2.0
 class LingeringClose:
     """Our side of the connection is closed; what the client still sends is discarded."""
 
-    __slots__ = ("_remaining", "_transport")
+    __slots__ = ("_loop", "_remaining", "_transport", "_unsent")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        """Half-close `transport`; close it later, even if the client goes on sending."""
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        unsent: Callable[[], int] | None = None,
+    ) -> None:
+        """Half-close `transport`; close it later, even if the client goes on sending.
+
+        `unsent` returns how many bytes of the answer the client has not got yet.
+        """
         self._transport = transport
+        self._loop = loop
+        self._unsent = unsent
         self._remaining = _MAX_DISCARDED
         transport.write_eof()
-        loop.call_later(_MAX_TIME, transport.close)
+        loop.call_later(_MAX_TIME, self._close)
+
+    def _close(self) -> None:
+        """Close, unless the client still reads the answer: how long that may take is the connection's deadline."""
+        unsent = self._unsent
+        if unsent is not None and not self._transport.is_closing() and unsent():
+            self._loop.call_later(_MAX_TIME, self._close)
+            return
+        self._transport.close()
 
     def discard(self, data: bytes) -> None:
         """Throw `data` away; close at once if the client has sent too much."""

@@ -38,16 +38,25 @@ from functools import partial
 from typing import Any, cast
 
 from propylon.edge.body import Body
+from propylon.edge.crowd import TurnedAway
 from propylon.edge.http1 import Http1Turn
 from propylon.edge.linger import LingeringClose
-from propylon.edge.sockets import reset_on_close, unsent
+from propylon.edge.sockets import ends_of, reset_on_close
 from propylon.edge.state import STATE_KEY, EdgeState
-from propylon.errors import ClientGone, GatewayError, InvalidRequest, RequestTimeout
+from propylon.errors import (
+    ClientGone,
+    GatewayError,
+    InvalidRequest,
+    RequestTimeout,
+    TooManyConnections,
+)
+from propylon.loop.sendqueue import unsent
 from propylon.loop.ticker import NEVER
 from propylon.proxy.exchange import Origin
 from propylon.wire.buffer import HeadBuffer
 from propylon.wire.framing import BodyReader, FramingError
 from propylon.wire.message import NO_BODY, Request
+from propylon.wire.proxy_header import Ends
 from propylon.wire.request import HeadReader
 
 __all__ = ["GatewayProtocol"]
@@ -63,6 +72,9 @@ _HALF_CLOSED_TIME = 1.0
 # Seconds that an idle connection stays open in a stop. A request that is already on its way would meet a reset
 # (RFC 9112, 9.5; nginx: `keepalive_min_timeout`).
 _SHUTDOWN_GRACE = 0.1
+# Seconds in which a client has to begin its request on a connection that is one too many. A client that connects when
+# it has a request, as nearly all do, needs a round trip.
+_TURNED_AWAY_TIME = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -82,6 +94,7 @@ class GatewayProtocol(asyncio.Protocol):
         "_outbox",
         "_pipelined",
         "_reading",
+        "_refused",
         "_server_state",
         "_serving_pipelined",
         "_transport",
@@ -115,7 +128,8 @@ class GatewayProtocol(asyncio.Protocol):
         self._reading = True
         self._half_closed = False
         self._unsent = 0  # bytes, when the slow reader was last checked
-        self._lingering: LingeringClose | None = None
+        self._lingering: LingeringClose | TurnedAway | None = None
+        self._refused: TooManyConnections | None = None  # this connection is one too many
         self._pipelined = bytearray()
         self._serving_pipelined = False  # `_serve_pipelined` is on the stack
         # Per exchange
@@ -141,12 +155,28 @@ class GatewayProtocol(asyncio.Protocol):
         self._origin = self._edge.trust.origin(name.partition("%")[0], scheme)  # no IPv6 zone
         self._edge.ticker.watch(self)
         self.deadline = self._loop.time() + self._edge.header_timeout
+        self._refused = self._edge.crowd.enter(self._origin)
+        if self._refused is not None:
+            self._turn_away(self._refused)
+
+    def _turn_away(self, error: TooManyConnections) -> None:
+        """Answer with the error when the first bytes come; close at once if too many wait for that."""
+        if self._edge.crowd.is_overrun:
+            self.cut(reset=False)
+        self._lingering = TurnedAway(partial(self._reject, error))
+        self.deadline = self._loop.time() + _TURNED_AWAY_TIME
+
+    @property
+    def ends(self) -> Ends:
+        """The two ends of the connection, looked up when a service is to be told of them."""
+        return ends_of(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Cancel the exchange in flight: the client cannot read its answer."""
         self._transport = None
         self._edge.ticker.forget(self)
         self._server_state.connections.discard(self)
+        self._edge.crowd.leave(self._origin, self._refused)
         turn, self._turn = self._turn, None
         self._body = None
         if turn is not None and not turn.over:
@@ -172,7 +202,10 @@ class GatewayProtocol(asyncio.Protocol):
         self._loop.call_later(_SHUTDOWN_GRACE, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
-        if self._turn is None and self._lingering is None and self._transport is not None:
+        """Close, unless an exchange or an answer is under way, or a head: its client may take its time for that."""
+        if self._turn is not None or self._lingering is not None or self._transport is None:
+            return
+        if self._half_closed or not self._head_buffer.pending:
             self._transport.close()
 
     # Deadlines: the ticker calls
@@ -180,7 +213,8 @@ class GatewayProtocol(asyncio.Protocol):
     def expire(self) -> None:
         """Act on the deadline that has passed: of a slow reader, a head, an idle connection, or a body."""
         turn = self._turn
-        if self.congested or self._transport is None or self._transport.is_closing():
+        lingering = self._lingering is not None
+        if lingering or self.congested or self._transport is None or self._transport.is_closing():
             self._expire_slow_reader()
         elif turn is None and self._head_buffer.pending:
             self._reject(RequestTimeout("The head of the request did not arrive in time"))
@@ -259,6 +293,7 @@ class GatewayProtocol(asyncio.Protocol):
 
     def _reject(self, error: GatewayError) -> None:
         """Answer a head that could not be read, and close: where the next request begins is unknown."""
+        self._lingering = None
         self._head_buffer.clear()
         self._turn = turn = Http1Turn(self, self._origin, None)
         self._edge.pipeline.reject(error, turn)
@@ -340,7 +375,7 @@ class GatewayProtocol(asyncio.Protocol):
         if not turn.complete:
             self.cut(reset=True)
         elif turn.closes or self.last or (self._half_closed and not self._pipelined):
-            self._close_after_answer(turn)
+            self._close_after_answer()
         else:
             self._set_deadline()
             if self._pipelined:
@@ -386,22 +421,21 @@ class GatewayProtocol(asyncio.Protocol):
             reset_on_close(transport)
         transport.abort()
 
-    def _close_after_answer(self, turn: Http1Turn) -> None:
-        """Close; linger first if the client may still be sending, so that a reset does not destroy the answer."""
+    def _close_after_answer(self) -> None:
+        """Close; linger first, for the client may still be sending, and a reset would destroy the answer."""
         transport = self._transport
         if transport is None:
             return
         self._outbox.flush()
         self._pipelined.clear()  # RFC 9112, 9.6: after `Connection: close` no request is processed
-        unread = turn.request is None or (turn.body is not None and not turn.body.complete)
         self._body = None
         self._unsent = unsent(transport)
         self.deadline = self._loop.time() + self._edge.body_timeout
-        # A TLS transport cannot half-close, so it cannot linger.
-        if not unread or self._half_closed or not transport.can_write_eof():
+        # A TLS transport cannot half-close. It discards what still comes by itself, until the client has closed, too.
+        if self._half_closed or not transport.can_write_eof():
             transport.close()
             return
-        self._lingering = LingeringClose(transport, self._loop)
+        self._lingering = LingeringClose(transport, self._loop, partial(unsent, transport))
         self._resume_reading()
 
     # Flow control: the transport calls when the client reads slowly, the body when the upstream does

@@ -1,14 +1,15 @@
-"""Ask a transport's socket for two things that asyncio has no API for: a reset, and the size of the send queue."""
+"""Ask a transport's socket for a reset, for which asyncio has no API, and a connection for its two ends."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import socket
 import struct
-import termios
+from typing import Any
 
-__all__ = ["reset_on_close", "unsent"]
+from propylon.wire.proxy_header import Ends
+
+__all__ = ["ends_from", "ends_of", "reset_on_close"]
 
 # `struct linger`: on, with a timeout of 0. The kernel then sends RST instead of FIN.
 _LINGER_ZERO = struct.pack("ii", 1, 0)
@@ -24,19 +25,20 @@ def reset_on_close(transport: asyncio.Transport) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
 
 
-def unsent(transport: asyncio.Transport) -> int:
-    """Return how many bytes the peer has not acknowledged yet: the transport's buffer and the kernel's queue.
+def ends_of(transport: asyncio.Transport | None) -> Ends:
+    """Return the addresses and ports of a client's connection; empty ones once it is closed."""
+    if transport is None:
+        return ends_from(None, None)
+    return ends_from(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
 
-    The kernel reports a socket as writable only when a third of its send buffer is free. With a slow reader that can
-    take longer than any timeout, so the size of the kernel's queue is the only sign of progress.
-    """
-    waiting = transport.get_write_buffer_size()
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return waiting
-    try:
-        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")  # SIOCOUTQ, on Linux
-    except OSError:
-        return waiting
-    queued: int = struct.unpack("i", answer)[0]
-    return waiting + queued
+
+def ends_from(client: Any, local: Any) -> Ends:
+    """Return the ends for two socket addresses, or for the `client` and `server` of an ASGI scope."""
+    return Ends(*_host_and_port(client), *_host_and_port(local))
+
+
+def _host_and_port(address: Any) -> tuple[str, int]:
+    # A Unix socket has a path, or nothing. A zone (RFC 4007) is no part of what the rest of the gateway calls the client.
+    if not isinstance(address, tuple | list) or len(address) < 2 or not isinstance(address[1], int):
+        return "", 0
+    return str(address[0]).partition("%")[0], address[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from propylon.edge.crowd import Crowd
 from propylon.edge.trust import Trust
 from propylon.loop.outbox import Outbox
 from propylon.loop.ticker import Ticker
@@ -41,6 +42,7 @@ class EdgeState:
     idle_timeout: float
     body_timeout: float
     draining: bool = False
+    crowd: Crowd = field(default_factory=Crowd)
     # Parsed header lines and peers' origins, for the ASGI edge: it sees no connections to keep them on. Both bounded.
     memory: FieldsMemory = field(default_factory=FieldsMemory)
     origins: dict[tuple[str, str], Origin] = field(default_factory=dict)

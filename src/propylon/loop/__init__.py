@@ -3,6 +3,7 @@
 - `signal`: wait without a future.
 - `ticker`: deadlines without a timer for each.
 - `outbox`: collect writes, and make them at the end of the loop's turn.
+- `sendqueue`: how many bytes a peer has not got yet.
 - `slices`: do long work a millisecond at a time, between the requests.
 - `tasks`: the one place that creates tasks.
 """

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
-__all__ = ["in_task", "spawn", "spawn_forever"]
+__all__ = ["cancelled_tasks_end", "in_task", "spawn", "spawn_forever"]
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,21 @@ async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
         if not task.done():
             task.cancel()
         _take_over(context)
+
+
+async def cancelled_tasks_end(within: float) -> None:
+    """Wait until all tasks of this loop that were cancelled have ended, for `within` seconds at most.
+
+    A task that is cancelled ends only when the loop runs it again, and later if it has sockets to close. A loop that is
+    closed before leaves them open.
+    """
+    loop = asyncio.get_running_loop()
+    ending = {task for task in _running if task.get_loop() is loop and task.cancelling()}
+    if ending:
+        await asyncio.wait(ending, timeout=within)
+    # Tasks that awaited a cancelled one end in the next turn, and the sockets of both are closed in the one after.
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 _UNSET = object()

@@ -8,7 +8,8 @@ Rules.
 
 1. While DNS fails, the last known addresses stay: a name server that does not answer says nothing about the upstream.
 2. "No such name" is an answer. It is cached for a few seconds (RFC 2308), and after half a minute the old addresses go.
-3. A name is looked up once at a time, however many callers wait. While it is looked up, the expired answer is used.
+3. While the gateway has no descriptor left, no lookup says anything: nothing is cached, and the next caller asks again.
+4. A name is looked up once at a time, however many callers wait. While it is looked up, the expired answer is used.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from propylon.errors import ConnectFailed
+from propylon.errors import ConnectFailed, LocalFault
 from propylon.loop.tasks import spawn
-from propylon.names.addresses import is_loopback, parse_address
+from propylon.names.addresses import parse_address
+from propylon.names.exhausted import Faults
 
 __all__ = [
     "LookupResult",
@@ -111,11 +113,11 @@ def _failed(reason: str) -> ConnectFailed:
 def split(addresses: Iterable[str]) -> tuple[str, ...]:
     """Return the addresses that count as separate instances; none: the name is one instance.
 
-    A host that has an IPv4 and an IPv6 address is one instance: only IPv4 addresses count, or only IPv6 ones if there
-    are no others.
+    A host that has an IPv4 and an IPv6 address is one instance, as localhost is: only IPv4 addresses count, or only IPv6
+    ones if there are no others.
     """
     parsed = [address for address in map(parse_address, addresses) if address is not None]
-    if all(is_loopback(address) for address in parsed):
+    if not parsed:
         return ()
     family = min(address.version for address in parsed)
     # Sorted, because name servers rotate the order, and a new order is no new set of instances.
@@ -141,7 +143,10 @@ class Resolver:
         self._following: set[asyncio.Task[None]] = set()
 
     async def addresses(self, host: str) -> tuple[str, ...]:
-        """Return the addresses of a name, from the cache or by a lookup. Raises ConnectFailed if there are none."""
+        """Return the addresses of a name, from the cache or by a lookup.
+
+        Raises ConnectFailed if there are none, LocalFault if the gateway cannot look them up.
+        """
         return await self._addresses.get(host)
 
     def known(self, host: str) -> tuple[str, ...]:
@@ -214,6 +219,7 @@ class _Cache(Generic[T]):
         self._ask = ask
         self._clock = clock
         self._least_ttl, self._most_ttl = ttls
+        self._faults = Faults(clock)
         self._entries: dict[str, _Entry[T]] = {}
 
     async def get(self, name: str) -> tuple[T, ...]:
@@ -240,6 +246,8 @@ class _Cache(Generic[T]):
                 on_change(await self._refresh(name, entry))
             except ConnectFailed:
                 on_change(())
+            except LocalFault:
+                log.debug("%s is not looked up now, for the gateway lacks what that needs", name)
             await asyncio.sleep(max(self._least_ttl, entry.expires - self._clock()))
 
     def mark_stale(self, name: str) -> None:
@@ -279,7 +287,11 @@ class _Cache(Generic[T]):
         try:
             self._store(name, entry, await self._ask(name))
         except ConnectFailed as error:
-            self._note_failure(name, entry, error.reason)
+            fault = self._faults.now()
+            if fault is not None and not entry.values:
+                raise fault from error
+            if fault is None:
+                self._note_failure(name, entry, error.reason)
         finally:
             entry.lookup = None
         if not entry.values:

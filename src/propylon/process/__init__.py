@@ -3,6 +3,7 @@
 - `run`: bind first, then one worker here or several under a supervisor.
 - `server`: one worker: uvicorn's sockets and loop, our signals and our stop.
 - `supervisor`: fork workers, replace those that die, pass signals on.
+- `files`: raise the limit of open files.
 - `shared`: what the workers share, made before they are forked.
 - `hangup`: remember a SIGHUP that comes before a loop can hear it.
 - `watch`: notice that the configuration file has changed.

@@ -20,6 +20,7 @@ from propylon.config.models.schema import GatewayConfig, ServerConfig, TlsConfig
 from propylon.config.models.syntax import parse_listen
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
+from propylon.process.files import raise_file_limit
 from propylon.process.last_good import LastGood
 from propylon.process.server import (
     CannotListen,
@@ -114,6 +115,7 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
         loaded.config, sockets, others, loaded.path if watch else None, os.urandom(_AUDIT_KEY)
     )
     _greet_all(opened)
+    sys.stderr.write(f"propylon: {raise_file_limit()}\n")
     with shared:
         return _run(partial(_work, build, opened), opened, shared, server)
 

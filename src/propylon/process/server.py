@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import uvicorn
 
 from propylon.edge.asgi import Receive, Scope, Send
 from propylon.edge.protocol import GatewayProtocol
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
+from propylon.edge.tls import TlsProtocol
 from propylon.loop.tasks import spawn
 from propylon.process.hangup import early_hangup, note_hangups
 from propylon.process.watch import Fingerprint, follow
@@ -161,7 +162,9 @@ def serve_sockets(
         log_level="error",
     )
     config.load()
-    config.ssl = options.tls
+    if options.tls is not None:
+        # uvicorn only calls it.
+        config.http_protocol_class = partial(_tls_protocol, options.tls)  # type: ignore[assignment]
     _Server(config, options, hooks, others).run(sockets=sockets)
 
 
@@ -240,7 +243,6 @@ class _Server(uvicorn.Server):
                     await loop.create_server(
                         partial(self._protocol, listener),
                         sock=sock,
-                        ssl=self.config.ssl,
                         backlog=_BACKLOG,
                     )
                 )
@@ -283,12 +285,13 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for sock, name in waiting:
             make = partial(self._protocol, name)
-            await loop.connect_accepted_socket(make, sock, ssl=self.config.ssl)
+            await loop.connect_accepted_socket(make, sock)
 
-    def _protocol(self, listener: str) -> GatewayProtocol:
+    def _protocol(self, listener: str) -> asyncio.Protocol:
         """Return the protocol of a connection to one of the listeners."""
         state = {STATE_KEY: self.lifespan.state[LISTENERS_KEY][listener]}
-        return GatewayProtocol(self.config, self.server_state, state, asyncio.get_running_loop())
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(self.config, self.server_state, state, asyncio.get_running_loop())
 
     async def _pause(self, seconds: float) -> None:
         if seconds <= 0:
@@ -298,6 +301,19 @@ class _Server(uvicorn.Server):
                 await self._hurry.wait()
         except TimeoutError:
             return
+
+
+def _tls_protocol(
+    context: ssl.SSLContext,
+    config: uvicorn.Config,
+    server_state: object,
+    app_state: dict[str, Any],
+    _loop: asyncio.AbstractEventLoop | None = None,
+) -> asyncio.Protocol:
+    """Return the protocol of a connection with TLS. uvicorn calls it as it would call the protocol's class."""
+    loop = _loop or asyncio.get_running_loop()
+    inner = GatewayProtocol(config, server_state, app_state, loop)
+    return TlsProtocol(context, inner, loop, app_state[STATE_KEY].header_timeout)
 
 
 def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:

@@ -18,6 +18,7 @@ from propylon.services.breaker import Permit
 from propylon.services.service import Instance
 from propylon.upstream.ports import Flow, RequestBody
 from propylon.wire.message import Request, Response
+from propylon.wire.proxy_header import Ends
 
 __all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin"]
 
@@ -58,14 +59,18 @@ class Downstream(Protocol):
     bytes_out: int  # of the answer's body
 
     @property
+    def ends(self) -> Ends:
+        """The two ends of the client's connection, for services that are told of them."""
+
+    @property
     def body(self) -> IncomingBody | None:
         """The request's body, if it has one."""
 
     def respond(self, head: Response, block: bytes, body: bytes) -> None:
-        """Send a whole answer, with `block` in place of the head's own."""
+        """Send a whole answer, with `block` in place of the head's own. Raises ClientGone if the edge sees that first."""
 
     def start(self, head: Response, block: bytes) -> None:
-        """Send the head of an answer whose body will follow, with `block` in place of its own."""
+        """Send the head of an answer whose body will follow, with `block` in place of its own. Raises ClientGone."""
 
     def attach(self, flow: Flow) -> None:
         """Name what is to be paused while the client reads slowly."""
@@ -98,6 +103,7 @@ class Exchange:
         "ended",
         "entropy",
         "error",
+        "excused",
         "flags",
         "held",
         "instance",
@@ -141,6 +147,7 @@ class Exchange:
         self.lines = b""
         self.instance: Instance | None = None
         self.permit: Permit | None = None  # of the breaker, to be given back at the end
+        self.excused = False  # the upstream failed while the client had not sent its whole body
         self.held = 0.0  # seconds that the policies took: `timeouts.total` covers them
         self.attempts = 0
         self.upstream_began = began

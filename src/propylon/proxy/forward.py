@@ -28,7 +28,8 @@ from propylon.errors import (
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.outgoing import address, hops, outgoing
 from propylon.proxy.route import Route
-from propylon.services.breaker import Outcome, Permit, judge
+from propylon.services.breaker import Permit
+from propylon.services.outcome import Outcome, excused, judge
 from propylon.services.retry import retry_after_seconds
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Answer, Outgoing
@@ -92,8 +93,8 @@ class Forward:
         else:
             if answer.head.status < _SERVER_ERROR:
                 permit = exchange.permit
-                if permit is not None and permit.probe:
-                    _found_out(service, permit)
+                if sent.body is not None or (permit is not None and permit.probe):
+                    _answered(exchange, service, answer.head.status)
                 return answer
         return await self._again(_Attempts(exchange, request, route, sent, common), answer, error)
 
@@ -117,23 +118,23 @@ class Forward:
                 error = failure
             else:
                 if answer.head.status < _SERVER_ERROR:
-                    permit = attempts.exchange.permit
-                    if permit is not None and permit.probe:
-                        _found_out(attempts.route.service, permit)
+                    _answered(attempts.exchange, attempts.route.service, answer.head.status)
                     return answer
 
     def _pause(
         self, attempts: _Attempts, answer: Answer | None, error: GatewayError | None
     ) -> float | None:
         """Note the failure; return the seconds to wait before the next attempt, None where there is none."""
-        service = attempts.route.service
-        if not isinstance(error, UpstreamBusy):
+        service, exchange = attempts.route.service, attempts.exchange
+        status = 0 if answer is None else answer.head.status
+        exchange.excused = excused(error, status, uploading=_is_uploading(exchange))
+        if not isinstance(error, UpstreamBusy) and not exchange.excused:
             _failed(service, attempts.instance)
         retry = service.retry
-        permit = attempts.exchange.permit
+        permit = exchange.permit
         if permit is not None and permit.probe:
-            if answer is not None and judge(None, answer.head.status) is Outcome.FAILURE:
-                _found_out(service, permit, Outcome.FAILURE)
+            if judge(None, status) is Outcome.FAILURE:
+                _found_out(exchange, service, permit, status)
             return None  # a probe of the breaker is one request: it finds out, it need not succeed
         if attempts.number >= retry.attempts or not attempts.repeatable(error):
             return None
@@ -160,22 +161,46 @@ def settle(exchange: Exchange) -> None:
     route, instance = exchange.route, exchange.instance
     if route is None:
         return
-    if status and instance is not None:
+    if error is not None:
+        exchange.excused = excused(error, status, uploading=_is_uploading(exchange))
+    if status and instance is not None and not exchange.excused:
         _note(route.service, instance, error, status)
     breaker = route.service.breaker
     if permit is None or breaker is None:
         return
-    if permit.counts or error is not None or status >= _SERVER_ERROR:
-        breaker.settle(permit, judge(error, status))
+    outcome = Outcome.NEUTRAL if exchange.excused else judge(error, status)
+    breaker.settle(permit, outcome, _cause(error, status))
+    tally = permit.tally
+    if tally is not None:
+        tally.until = exchange.ended + tally.left
 
 
-def _found_out(service: Service, permit: Permit, outcome: Outcome = Outcome.SUCCESS) -> None:
-    """End a probe of the breaker with the answer's head.
+def _cause(error: GatewayError | None, status: int) -> str:
+    """Say to operators what the failure was, without the addresses that `reason` may hold."""
+    return f"status {status}" if error is None else f"{error.code} {type(error).__name__}"
+
+
+def _is_uploading(exchange: Exchange) -> bool:
+    """Whether the client still sends the body of its request."""
+    body = exchange.downstream.body
+    return body is not None and not body.complete
+
+
+def _answered(exchange: Exchange, service: Service, status: int) -> None:
+    """Note a head under 500: it may be a slow client's fault, and it ends a probe."""
+    exchange.excused = excused(None, status, uploading=_is_uploading(exchange))
+    permit = exchange.permit
+    if permit is not None and permit.probe:
+        _found_out(exchange, service, permit, status)
+
+
+def _found_out(exchange: Exchange, service: Service, permit: Permit, status: int) -> None:
+    """End a probe of the breaker with the answer's head, unless the head says nothing about the service.
 
     How long the body takes is up to the client, and a stream may never end.
     """
-    if service.breaker is not None:
-        service.breaker.settle(permit, outcome)
+    if service.breaker is not None and not exchange.excused:
+        service.breaker.settle(permit, judge(None, status), _cause(None, status))
 
 
 def _note(service: Service, instance: Instance, error: GatewayError | None, status: int) -> None:

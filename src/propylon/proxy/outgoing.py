@@ -8,14 +8,18 @@ What the client sent of the headers that the gateway vouches for has been taken 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
-from propylon.services.service import Instance
+from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Outgoing
 from propylon.wire.grammar import MAX_FORWARDS
-from propylon.wire.headers import render, without, without_lookalikes
+from propylon.wire.headers import render, without
+from propylon.wire.lookalikes import reduced, without_lookalikes
 from propylon.wire.message import Request
+from propylon.wire.proxy_header import Ends, proxy_header
 
 __all__ = ["address", "hops", "outgoing"]
 
@@ -23,7 +27,7 @@ __all__ = ["address", "hops", "outgoing"]
 def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> Outgoing:
     """Prepare what every instance gets; `address` adds what differs between them. `now` is the loop's time.
 
-    Raises PayloadTooLarge.
+    Raises PayloadTooLarge, InvalidRequest.
     """
     body = exchange.downstream.body
     timeouts = route.timeouts
@@ -32,8 +36,10 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         if max(request.length, body.received) > route.max_body:
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
+        if request.upgrade:
+            _refuse_tunnel(request, route)
     block = _block(exchange, request, route)
-    return Outgoing(
+    sent = Outgoing(
         request.method,
         b"",
         block,
@@ -43,6 +49,51 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         exchange,
         request.length,
     )
+    if route.response_remove:
+        sent.hidden = route.response_remove
+    if body is not None and not route.service.builtin:
+        sent.closes = _closes(request.method, route.service)
+    if route.service.proxy_protocol is not None:
+        sent.header = proxy_header(route.service.proxy_protocol, _ends(exchange))
+    return sent
+
+
+def _refuse_tunnel(request: Request, route: Route) -> None:
+    """Refuse a request with a body that offers a protocol which the route takes. Raises InvalidRequest.
+
+    Any other offer is dropped, as RFC 9110, 7.8 allows, and the request is served.
+    """
+    # The body would stand between the head and the first frame: nghttpx left it in the connection, to be read as the next
+    # request (CVE-2026-58055).
+    methods = route.pattern.methods
+    if request.upgrade == b"websocket" and (methods is None or "WEBSOCKET" in methods):
+        msg = "A request with a body cannot become a WebSocket"
+        raise InvalidRequest(msg)
+
+
+# Methods whose body every upstream reads, as far as is known: it is what they are for.
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+def _closes(method: str, service: Service) -> bool:
+    """Tell whether a request with a body must have a connection of its own. Raises InvalidRequest.
+
+    RFC 9110, 9.3.1: a body of a GET has no meaning. Many upstreams do not read it (Python's http.server), and take it
+    for the next request on the connection: the client has written that one, with any identity that it likes.
+    """
+    if method in _WITH_BODY or service.bodies_on_get == "pass":
+        return service.bodies == "close"
+    if service.bodies_on_get == "refuse":
+        msg = f"A {method} request must not have a body here"
+        raise InvalidRequest(msg)
+    return True
+
+
+def _ends(exchange: Exchange) -> Ends:
+    """Return the ends of the connection of the client whom the gateway believes in."""
+    ends, client = exchange.downstream.ends, exchange.downstream.origin.client
+    # The port of a client that a trusted proxy has reported is not known. That of the proxy would be another client's.
+    return ends if client == ends.client else replace(ends, client=client, client_port=0)
 
 
 def address(
@@ -65,13 +116,13 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
     block = request.block
     if not route.service.forward_token and b"authorization" in request.special:
         block = _tokenless(request)
-    if route.hide_tokens is not None:
-        block = route.hide_tokens(block)
+    if route.hide is not None:
+        block = route.hide(block)
     if route.request_remove:
         block = without(block, route.request_remove)
     names, vouched = route.vouched, b""
     if request.vouched is not None:  # claims, and what policies say
-        names = names.union(request.vouched)
+        names = names.union(map(reduced, request.vouched))
         vouched = render(request.vouched.values())
     if names:
         block = without_lookalikes(block, names)

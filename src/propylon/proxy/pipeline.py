@@ -19,13 +19,16 @@ from propylon.proxy.refuse import refusal
 from propylon.proxy.relay import relay
 from propylon.proxy.trace import continued
 from propylon.wire.grammar import REQUEST_ID
-from propylon.wire.message import Request
+from propylon.wire.message import ASTERISK, NO_BODY, Request, Response
 
 __all__ = ["Pipeline"]
 
 Clock = Callable[[], float]
 
 _SERVER_ERROR = 500
+# The methods that some route may have, and those that the gateway answers itself.
+_ALLOW = b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_ASTERISK = Response(204, b" 204 No Content", _ALLOW, NO_BODY, keep_alive=True)
 
 
 class Pipeline:
@@ -102,7 +105,10 @@ class Pipeline:
         return exchange
 
     def _answered(self, exchange: Exchange, request: Request) -> bool:
-        """Answer a preflight: its browser has no token to show, and asks nothing of an upstream."""
+        """Answer `OPTIONS *`, and a preflight: its browser has no token to show, and asks nothing of an upstream."""
+        if request.path == ASTERISK:
+            self._answer_itself(exchange)
+            return True
         table = self.table
         if table.cors is None or not table.cors.is_preflight(request):
             return False
@@ -121,6 +127,12 @@ class Pipeline:
         exchange.downstream.respond(head, block, b"")
         return True
 
+    def _answer_itself(self, exchange: Exchange) -> None:
+        """Answer what asks about the gateway as a whole: no route, no service (RFC 9110, 9.3.7)."""
+        exchange.status = _ASTERISK.status
+        block = b"%b\r\nX-Request-ID: %b" % (_ASTERISK.block, exchange.request_id)
+        exchange.downstream.respond(_ASTERISK, block, b"")
+
     def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
         """Answer with the error, or cut the connection if an answer has begun."""
         # Without the frames that it passed: they hold this exchange, and those of `match` the whole table. Neither would
@@ -135,20 +147,27 @@ class Pipeline:
         exchange.status = error.status
         downstream.closes = downstream.closes or error.closes
         head, body = refusal(error, exchange.request, exchange.request_id)
-        downstream.respond(head, head.block + exchange.lines, body)
+        try:
+            downstream.respond(head, head.block + exchange.lines, body)
+        except ClientGone as gone:
+            self._refuse(exchange, gone)
 
     def _observe(self, exchange: Exchange) -> None:
         exchange.ended = self._clock()
         # Inlined from `settle`: what it would find nothing to do for. Most exchanges end well, and the call would be a
         # hundredth of the time that a request takes.
         instance, permit = exchange.instance, exchange.permit
+        tally = None if permit is None else permit.tally
         if (
             exchange.error is not None
             or exchange.upstream_status >= _SERVER_ERROR
-            or (permit is not None and permit.counts)
+            or exchange.excused
+            or (permit is not None and (tally is None or exchange.ended >= tally.until))
             or (instance is not None and (instance.state.failures or instance.state.ejections))
         ):
             settle(exchange)
+        elif tally is not None:
+            tally.successes += 1
         for observer in self._observers:
             observer(exchange)
 

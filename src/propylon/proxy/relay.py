@@ -9,6 +9,7 @@ from __future__ import annotations
 from propylon.proxy.exchange import Downstream, Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.upstream.ports import Answer
+from propylon.wire.cookies import without_set_cookies
 from propylon.wire.headers import without
 
 __all__ = ["relay"]
@@ -28,6 +29,8 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     block = head.block
     if route.response_remove:
         block = without(block, route.response_remove)
+    if route.response_cookies:
+        block = without_set_cookies(block, route.response_cookies)
     if status >= _FIRST_ERROR_STATUS:
         block += b"\r\nX-Error-Source: " + (b"gateway" if route.service.builtin else b"upstream")
     block = b"%b\r\nX-Request-ID: %b%b%b" % (

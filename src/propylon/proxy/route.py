@@ -140,14 +140,16 @@ class Route:
     # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
     replaced: int = 0
     replacement: bytes = b""
-    # Headers that carry claims, in lower case: the client's are removed, in any spelling. `Request.vouched` has the lines.
+    # Headers that carry claims, `reduced`: the client's are removed, in any spelling. `Request.vouched` has the lines.
     vouched: frozenset[bytes] = frozenset()
-    # Takes tokens in other places than Authorization out of a block; None: the service may have them, or there are none.
-    hide_tokens: Callable[[bytes], bytes] | None = None
+    # Takes out of a request's block what is inside of its lines: tokens in other places than Authorization, for a service
+    # that may not have them, and cookies that the operator removes; None: nothing.
+    hide: Callable[[bytes], bytes] | None = None
     request_remove: tuple[bytes, ...] = ()
     request_set: bytes = b""  # a block
     response_remove: tuple[bytes, ...] = ()
     response_set: bytes = b""  # a block
+    response_cookies: frozenset[bytes] = frozenset()  # whose Set-Cookie lines are removed
     # What the operator sets in place of the gateway's own headers: seldom, so kept apart from the usual ones.
     request_overrides: HeaderOverrides = NO_OVERRIDES
     response_overrides: HeaderOverrides = NO_OVERRIDES

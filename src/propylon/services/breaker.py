@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Protocol
 
-from propylon.errors import CircuitOpen, GatewayError, UpstreamError, UpstreamTimeout
-from propylon.services.window import Window
+from propylon.errors import CircuitOpen
+from propylon.services.circuit import Circuit, Snapshot, State
+from propylon.services.outcome import Outcome, judge
+from propylon.services.window import Tally, Window
 from propylon.wire.grammar import date_time
 
 __all__ = [
@@ -31,14 +32,6 @@ __all__ = [
 ]
 
 Clock = Callable[[], float]
-
-
-class State(StrEnum):
-    """The states of a circuit breaker: requests pass, are refused, or pass as probes."""
-
-    CLOSED = "CLOSED"
-    OPEN = "OPEN"
-    HALF_OPEN = "HALF_OPEN"
 
 
 class Event(StrEnum):
@@ -86,47 +79,10 @@ _UPLOAD_GRACE = 1.0
 Listener = Callable[[str, State, State, Event], None]
 
 
-class Outcome(Enum):
-    """What the end of an exchange says about its service."""
-
-    SUCCESS = 1
-    FAILURE = 2
-    NEUTRAL = 3  # nothing: the client left or was at fault, or the gateway was
-
-
 _SUCCESS = Outcome.SUCCESS
 _FAILURE = Outcome.FAILURE
-# 500: the service is broken. 502 and 504: a gateway behind us found its upstream broken. 503: overloaded.
-# 501 and 505 are about the request, so a client could open the breaker with them. A 4xx is the client's fault.
-_FAILED = frozenset({500, 502, 503, 504})
-
-
-def judge(error: GatewayError | None, status: int) -> Outcome:
-    """Return the outcome of an exchange: by the error that ended it, else by the upstream's status.
-
-    An error after the response head wins over the status: a 200 whose body breaks off is a failure.
-    """
-    if error is None:
-        if not status:
-            return Outcome.NEUTRAL  # the exchange ended before the upstream answered
-        return _FAILURE if status in _FAILED else _SUCCESS
-    if isinstance(error, UpstreamError | UpstreamTimeout):
-        return _FAILURE
-    return Outcome.NEUTRAL
-
-
-@dataclass(frozen=True, slots=True)
-class Circuit:
-    """The rules of a breaker: times in seconds, the rest in numbers of requests."""
-
-    # 60 s of recovery is resilience4j's default; one probe is Hystrix's and Polly's. half_open_timeout is the
-    # lease of a probe: without it (resilience4j's default) a probe that never ends blocks the service forever.
-    failure_threshold: int = 5
-    failure_window: float = 120.0
-    min_throughput: int = 5
-    recovery_timeout: float = 60.0
-    half_open_timeout: float = 30.0
-    probes: int = 1
+# The share was written as a percentage: 7 % of 100 is 7.000000000000001 in floating point.
+_EPSILON = 1e-9
 
 
 class RequestBody(Protocol):
@@ -138,12 +94,12 @@ class RequestBody(Protocol):
 class Permit:
     """The permission to send one request. Each probe has its own; while CLOSED all requests share one."""
 
-    __slots__ = ("body", "counts", "probe")
+    __slots__ = ("body", "probe", "tally")
 
-    def __init__(self, *, probe: bool, counts: bool) -> None:
-        """`counts`: successes must be settled too. Else settling failures is enough, which is cheaper."""
-        self.probe = probe
-        self.counts = counts
+    def __init__(self, *, tally: Tally | None = None) -> None:
+        """`tally` counts the calls of a CLOSED period; a probe has none, and is always settled."""
+        self.probe = tally is None
+        self.tally = tally
         # A probe whose body the client is still sending. While it comes in, the upstream cannot be late.
         self.body: RequestBody | None = None
 
@@ -153,23 +109,10 @@ class Permit:
         return self.body is not None and not self.body.complete
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A breaker as `GET {prefix}/circuits` shows it. Times are RFC 3339; None where there is none."""
-
-    service: str
-    state: State
-    failures: int  # within failure_window, counted up to failure_threshold
-    opened_at: str | None
-    retry_after: str | None
-    probes_in_flight: int
-
-
 class Breaker:
     """The circuit breaker of one service: `admit` before each request, `settle` after it."""
 
     __slots__ = (
-        "_calls",
         "_circuit",
         "_clock",
         "_failures",
@@ -178,7 +121,9 @@ class Breaker:
         "_probes",
         "_state",
         "_succeeded",
+        "_tally",
         "_wall",
+        "_why",
         "permit",
         "service",
     )
@@ -194,15 +139,16 @@ class Breaker:
         self._listener = listener
         self._state = State.CLOSED
         self._failures = Window(circuit.failure_threshold, circuit.failure_window)
-        self._calls = _call_window(circuit, self._failures)
+        self._tally = Tally(circuit.failure_window)
         self._opened = 0.0
+        self._why = ""
         # Probes in flight with their start times, the oldest first; and how many probes have succeeded.
         self._probes: dict[Permit, float] = {}
         self._succeeded = 0
         # The permit of all requests while CLOSED, None otherwise (then `admit` decides). The hot path reads
         # this attribute instead of calling `admit`. Each CLOSED period has a new permit, so that a request
         # of an earlier period cannot count in this one.
-        self.permit: Permit | None = self._shared_permit()
+        self.permit: Permit | None = Permit(tally=self._tally)
 
     # Requests
 
@@ -215,19 +161,22 @@ class Breaker:
         self._advance(now)
         if self._state is State.OPEN or not (self._has_slot() or self._evict_stalled_probe(now)):
             raise self._refusal(now)
-        permit = Permit(probe=True, counts=True)
+        permit = Permit()
         self._probes[permit] = now
         return permit
 
-    def settle(self, permit: Permit, outcome: Outcome) -> None:
-        """Count the outcome of the request that got `permit`; a permit of an earlier period is ignored."""
+    def settle(self, permit: Permit, outcome: Outcome, cause: str = "") -> None:
+        """Count the outcome of the request that got `permit`; a permit of an earlier period is ignored.
+
+        `cause` says to operators what the failure was.
+        """
         if permit is self.permit:
             if outcome is _FAILURE:
-                self._count_failure(self._clock())
-            elif self._calls is not None and outcome is _SUCCESS:
-                self._calls.note(self._clock())
+                self._count_failure(self._clock(), cause)
+            elif outcome is _SUCCESS:
+                self._tally.succeed(self._clock())
         elif permit.probe:
-            self._settle_probe(permit, outcome, self._clock())
+            self._settle_probe(permit, outcome, self._clock(), cause)
 
     def forgive(self) -> None:
         """Forget the failures so far, because the instance that caused them has just been ejected.
@@ -237,17 +186,29 @@ class Breaker:
         """
         if self._state is State.CLOSED:
             self._failures.clear()
+            self._tally.forgive()
 
-    def _shared_permit(self) -> Permit:
-        return Permit(probe=False, counts=self._calls is not None)
-
-    def _count_failure(self, now: float) -> None:
-        # Both windows count the failure, whatever the other one says.
+    def _count_failure(self, now: float, cause: str) -> None:
+        # Both count the failure, whatever the other one says.
         enough = self._failures.note(now)
-        if self._calls is not None:
-            enough = self._calls.note(now) and enough
-        if enough:
+        self._tally.fail(now)
+        if not enough:
+            return
+        calls, failures = self._counts(now)
+        circuit = self._circuit
+        if calls >= circuit.min_throughput and failures + _EPSILON >= circuit.failure_rate * calls:
+            self._why = (
+                f"{failures} of {calls} calls failed within {circuit.failure_window:g} s"
+                + (f", the last one with {cause}" if cause else "")
+            )
             self._transition(Event.TOO_MANY_FAILURES, now)
+
+    def _counts(self, now: float) -> tuple[int, int]:
+        """Return the calls and the failures within the window."""
+        successes, counted = self._tally.counts(now)
+        # The tally forgets by slices, the window to the moment: a failure at the edge must count.
+        failures = max(counted, self._failures.count(now))
+        return successes + failures, failures
 
     def _evict_stalled_probe(self, now: float) -> bool:
         """Free a slot held by a client that still sends its body after the grace period; tell if there was one.
@@ -266,11 +227,12 @@ class Breaker:
     def _has_slot(self) -> bool:
         return len(self._probes) + self._succeeded < self._circuit.probes
 
-    def _settle_probe(self, permit: Permit, outcome: Outcome, now: float) -> None:
+    def _settle_probe(self, permit: Permit, outcome: Outcome, now: float, cause: str) -> None:
         self._advance(now)
         if self._probes.pop(permit, None) is None:
             return  # a probe of an earlier HALF_OPEN period, or one that is settled already
         if outcome is _FAILURE:
+            self._why = f"a probe failed with {cause}" if cause else "a probe failed"
             self._transition(Event.PROBE_FAILED, now)
         elif outcome is _SUCCESS:
             self._succeeded += 1
@@ -298,6 +260,7 @@ class Breaker:
                     oldest.body = None
                     self._probes[oldest] = now
                 continue
+            self._why = f"a probe was not answered within {circuit.half_open_timeout:g} s"
             self._transition(Event.PROBE_EXPIRED, expired)
         if self._state is State.OPEN and self._opened + circuit.recovery_timeout <= now:
             self._transition(Event.RECOVERY_TIMEOUT, now)
@@ -311,10 +274,10 @@ class Breaker:
         if new is State.OPEN:
             self._opened = at
         elif new is State.CLOSED:
-            self.permit = self._shared_permit()
+            # A new tally: requests of an earlier period add to the old one.
+            self._tally = Tally(self._circuit.failure_window)
+            self.permit = Permit(tally=self._tally)
             self._failures.clear()
-            if self._calls is not None:
-                self._calls.clear()
         # Last, when the breaker is consistent again: a listener may read it.
         self._listener(self.service, old, new, event)
 
@@ -329,22 +292,20 @@ class Breaker:
         now = self._clock()
         self._advance(now)
         self._circuit = circuit
-        known = self._failures if self._calls is None else self._calls
-        self._calls = _call_window(circuit, known)
+        self._tally.resize(circuit.failure_window)
         self._failures = self._failures.resized(circuit.failure_threshold, circuit.failure_window)
-        if self.permit is not None:
-            self.permit.counts = self._calls is not None  # requests in flight share this permit
-        elif self._state is State.HALF_OPEN:
+        if self._state is State.HALF_OPEN:
             self._close_if_proven(now)
 
     # Other workers
 
-    def open_as(self, opened: float) -> None:
+    def open_as(self, opened: float, why: str) -> None:
         """Open, because the breaker of another worker did at `opened`, on the clock that all of them read."""
         now = self._clock()
         self._advance(now)
         if opened + self._circuit.recovery_timeout <= now:
             return  # the news are old: by now the other one lets probes pass
+        self._why = why
         if self._state is State.OPEN:
             self._opened = max(self._opened, opened)
         else:
@@ -358,11 +319,16 @@ class Breaker:
             self._transition(Event.CLOSED_ELSEWHERE, now)
 
     @property
-    def opened(self) -> float | None:
-        """When the breaker opened, on its clock; None unless it is open."""
-        return self._opened if self.state is State.OPEN else None
+    def trip(self) -> tuple[float, str] | None:
+        """When the breaker opened, on its clock, and why; None unless it is open."""
+        return (self._opened, self._why) if self.state is State.OPEN else None
 
     # For operators
+
+    @property
+    def circuit(self) -> Circuit:
+        """The rules in force."""
+        return self._circuit
 
     @property
     def state(self) -> State:
@@ -383,6 +349,8 @@ class Breaker:
             opened_at=None if state is State.CLOSED else date_time(math.floor(self._wall() - ago)),
             retry_after=self._moment_after(self._retry_after(now)) if state is State.OPEN else None,
             probes_in_flight=len(self._probes),
+            calls=self._counts(now)[0],
+            reason=None if state is State.CLOSED else self._why,
         )
 
     def _retry_after(self, now: float) -> float:
@@ -408,13 +376,3 @@ class Breaker:
             headers=((b"Retry-After", b"%d" % max(1, math.ceil(wait))),),
             reason="half open, all probes in flight" if half_open else "open",
         )
-
-
-def _call_window(circuit: Circuit, seen: Window) -> Window | None:
-    """Return the window that counts all calls, or None where min_throughput can make no difference.
-
-    Each failure is also a call. So with min_throughput <= failure_threshold there are always enough calls.
-    """
-    if circuit.min_throughput <= circuit.failure_threshold:
-        return None
-    return seen.resized(circuit.min_throughput, circuit.failure_window)

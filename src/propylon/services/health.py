@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from propylon.errors import LocalFault
 from propylon.services.fleet import Fleet
 from propylon.services.instance import HealthRules, Instance
 from propylon.upstream.probe import Probe, Prober, ProbeTarget, Result, ask
@@ -72,14 +73,19 @@ def _probe(instance: Instance, rules: HealthRules | None) -> Probe:
         upstream=instance.probe or instance.upstream,
         # The base path and Host of requests: a probe of another virtual host would prove nothing. User-Agent,
         # so that a service can leave probes out of its log, as it does kube-probe's.
-        line=b"GET " + instance.base + effective.path,
-        block=b"\r\nHost: " + instance.host + b"\r\nUser-Agent: propylon-health",
+        line=effective.method + b" " + instance.base + effective.path,
+        block=b"\r\nHost: " + (effective.host or instance.host) + effective.headers,
         timeout=effective.timeout,
         strict=rules is not None,
+        statuses=None if rules is None else rules.statuses,
+        body=effective.body,
+        tcp=effective.tcp,
     )
 
 
 def _report(fleet: Fleet, instance: Instance, result: Result) -> None:
+    if isinstance(result.error, LocalFault):
+        return  # the gateway could not ask: that says nothing about the instance
     fleet.checked(
         instance,
         ok=result.ok,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -72,6 +73,12 @@ class HealthRules:
     path: bytes = b"/health"
     interval: float = 30.0
     timeout: float = 1.0
+    method: bytes = b"GET"
+    host: bytes = b""  # empty: as requests to the instance have it
+    headers: bytes = b"\r\nUser-Agent: propylon-health"  # a block
+    statuses: Collection[int] = range(200, 300)  # of a healthy instance
+    body: re.Pattern[bytes] | None = None  # must match in the answer's body
+    tcp: bool = False  # True: a connection is enough, no request is sent
 
     def verdict(self, state: InstanceState, *, ok: bool, answered: bool) -> Status:
         """Count the result of a probe; return the status that follows from it."""

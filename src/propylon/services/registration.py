@@ -71,7 +71,7 @@ class Connect(Protocol):
     def __call__(
         self, service: str, address: Address, permit: AddressFilter, *, probing: bool
     ) -> Closable:
-        """Return a new pool that connects only to addresses that `permit` admits.
+        """Return a new pool to `address`, which connects only to addresses that `permit` admits.
 
         `permit` is asked for each connection, after DNS: that defeats DNS rebinding.
         """

@@ -20,6 +20,7 @@ from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
 from propylon.services.registration import Closable, Connect, Registered, Registration
 from propylon.services.service import Service
+from propylon.upstream.dial import Address
 
 __all__ = ["SWEEP_EVERY", "Registry", "keep_sweeping"]
 
@@ -38,12 +39,17 @@ SWEEP_EVERY = 1.0
 _MAX_INSTANCES = 4096
 
 
+# How an instance is connected to, TLS included: for requests, and for probes.
+Ways = tuple[Address, Address]
+
+
 @dataclass(slots=True)
 class _Entry:
     """A registration in force, with its connections and its lease."""
 
     registration: Registration
     addresses: tuple[str, ...]  # what its host resolved to when it registered
+    ways: Ways
     upstream: Closable
     probe: Closable
     expires: float | None
@@ -74,6 +80,10 @@ def _no_base_path(_service: str) -> bytes:
     return b""
 
 
+def _as_it_is(_service: str, address: Address) -> Ways:
+    return address, address
+
+
 class Registry:
     """The registered instances, and the services that exist only because instances registered for them."""
 
@@ -87,12 +97,15 @@ class Registry:
         on_change: Callable[[tuple[Service, ...]], None],
         ttl: float | None = None,
         base: Callable[[str], bytes] = _no_base_path,
+        ways: Callable[[str, Address], Ways] = _as_it_is,
     ) -> None:
         """Start empty; `apply` brings the configured services.
 
         `create` makes a service that is not configured. `on_change` is called with all services whenever one
-        of those is created or removed. `clock` is monotonic. `base` returns the base path of a service.
+        of those is created or removed. `clock` is monotonic. `base` returns the base path of a service. `ways` adds to
+        host and port what a service says of connections: TLS, the PROXY protocol, another port for probes.
         """
+        self._ways = ways
         self._base = base
         self._admission = admission
         self._ttl = ttl
@@ -243,18 +256,22 @@ class Registry:
     # Adding
 
     def _add(self, registration: Registration, addresses: tuple[str, ...]) -> None:
-        permit = partial(
-            self._still_admits, registration.service, registration.host, registration.port
-        )
+        ways = self._ways(registration.service, registration.address)
+        upstream, probe = self._connected(registration, ways)
         entry = self._entries[registration.service, registration.id] = _Entry(
-            registration,
-            addresses,
-            self._connect(registration.service, registration.address, permit, probing=False),
-            self._connect(registration.service, registration.address, permit, probing=True),
-            self._lease_end(),
+            registration, addresses, ways, upstream, probe, self._lease_end()
         )
         fleet = self._service_or_create(registration.service).fleet
         fleet.add(entry.instance(fleet, self._base(registration.service)))
+
+    def _connected(self, registration: Registration, ways: Ways) -> tuple[Closable, Closable]:
+        """Return the connections to an instance: those for requests, and those for probes."""
+        service = registration.service
+        permit = partial(self._still_admits, service, registration.host, registration.port)
+        return (
+            self._connect(service, ways[0], permit, probing=False),
+            self._connect(service, ways[1], permit, probing=True),
+        )
 
     def _still_admits(self, service: str, host: str, port: int, address: str) -> bool:
         # Asked for each connection, and so always by the rules of the latest reload.
@@ -306,14 +323,27 @@ class Registry:
             return
         # As in `_renew`: the instance is replaced, and its probes restarted, only if something changed.
         base = self._base(registration.service)
-        if there is None or there.health != registration.rules(fleet.health) or there.base != base:
-            fleet.add(entry.instance(fleet, self._base(registration.service)))
+        rules = registration.rules(fleet.health)
+        moved = self._reconnect(entry)
+        if moved or there is None or there.health != rules or there.base != base:
+            fleet.add(entry.instance(fleet, base))
         # A shorter ttl applies at once, a longer one from the next heartbeat on: an instance that is dead does not
         # stay longer because of a reload.
         until = self._lease_end()
         entry.expires = (
             until if until is None or entry.expires is None else min(until, entry.expires)
         )
+
+    def _reconnect(self, entry: _Entry) -> bool:
+        """Give an instance new connections if its service says something else of them now, other TLS say."""
+        registration = entry.registration
+        ways = self._ways(registration.service, registration.address)
+        if ways == entry.ways:
+            return False
+        entry.close()
+        entry.ways = ways
+        entry.upstream, entry.probe = self._connected(registration, ways)
+        return True
 
     # Removing
 

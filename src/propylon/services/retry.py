@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from propylon.errors import (
+    CertificateRejected,
     ConnectFailed,
     ConnectTimeout,
     GatewayError,
@@ -30,7 +31,9 @@ TIMEOUT = "timeout"
 # The first match counts: a connect timeout is a ConnectTimeout and also an UpstreamTimeout, and means that no
 # byte was sent. A response that is not HTTP (BadResponse) is in no line: another instance of the same program
 # would answer the same, and a request that was smuggled past one instance must not be tried on all of them.
+# A certificate that fails its check is retried by no trigger: it stays wrong, or it is an attack.
 _KINDS: tuple[tuple[type[GatewayError], str], ...] = (
+    (CertificateRejected, ""),
     (ConnectFailed, CONNECT_FAILURE),
     (ConnectTimeout, CONNECT_FAILURE),
     (UpstreamReset, RESET),

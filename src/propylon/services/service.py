@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from propylon.services.breaker import Breaker
 from propylon.services.fleet import Fleet, Instance
 from propylon.services.retry import Budget, Retry
 from propylon.upstream.ports import Timeouts
+from propylon.wire.proxy_header import ProxyVersion
 
-__all__ = ["Balance", "Fleet", "Instance", "Service"]
+__all__ = ["Balance", "Bodies", "BodiesOnGet", "Fleet", "Instance", "Service"]
 
 Balance = Callable[[Sequence[Instance]], Instance]
+BodiesOnGet = Literal["close", "refuse", "pass"]
+Bodies = Literal["reuse", "close"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +37,12 @@ class Service:
     # No retries by default: a service without a configuration is the gateway's own endpoints.
     retry: Retry = field(default_factory=lambda: Retry(attempts=1))
     budget: Budget = field(default_factory=lambda: Budget(0.0))
+    # What happens to a body that its method has no use for, and to the connection after any other body. The safe values,
+    # because a body that the upstream does not read would be the next request there.
+    bodies_on_get: BodiesOnGet = "close"
+    bodies: Bodies = "reuse"
+    # With a version, connections to the instances begin with a header of the PROXY protocol.
+    proxy_protocol: ProxyVersion | None = None
     # True for the gateway's own endpoints. Their errors are marked `X-Error-Source: gateway`, not `upstream`.
     builtin: bool = False
 

@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from propylon.errors import LocalFault
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
@@ -28,6 +29,8 @@ _LABELS = ("route", "service", "method", "status")
 # A count for each bucket and one for slower exchanges, the seconds, and the bytes of request and response bodies.
 _WIDTH = len(_BUCKETS) + 4
 _NO_ROUTE = ("", "")
+# The first label of rows that count exchanges by what the gateway lacked; those of exchanges have four labels.
+_FAULT = "local_fault"
 _RouteLabels = tuple[str, str]
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 
@@ -84,6 +87,8 @@ class Metrics(Collector):
         body = downstream.body
         if body is not None:
             row[-2] += body.received
+        if exchange.error is not None and isinstance(exchange.error, LocalFault):
+            self._sums.row((_FAULT, exchange.error.reason), 1)[0] += 1
 
     def _row(self, route: Route | None, method: str, status: int) -> Row:
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
@@ -100,14 +105,24 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the metrics, summed by labels."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
+        faults = CounterMetricFamily(
+            "propylon_local_faults",
+            "Exchanges that failed because the gateway itself lacked descriptors, ports or buffers.",
+            labels=("fault",),
+        )
         by_route: dict[_RouteLabels, list[float]] = {}
-        for (route, service, method, status), row in self._sums.rows():
+        for labels, row in self._sums.rows():
+            if labels[0] == _FAULT and len(labels) < len(_LABELS):
+                faults.add_metric(labels[1:], row[0])
+                continue
+            route, service, method, status = labels
             requests.add_metric((route, service, method, status), sum(row[:-3]))
             total = by_route.setdefault((route, service), [0.0] * _WIDTH)
             by_route[route, service] = [
                 left + right for left, right in zip(total, row, strict=True)
             ]
         yield requests
+        yield faults
         yield from _per_route(by_route)
 
     def render(self) -> bytes:

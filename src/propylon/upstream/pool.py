@@ -9,7 +9,8 @@ Rules.
    that is as long again; one more is refused at once (503).
 2. The choice is synchronous: no other request can come in between. Only opening a connection and waiting take a turn.
 3. Last in, first out: the freshest connection is used, the others grow old and are closed. O(1) for any number of them.
-4. A request that must not be sent twice gets a connection that was in use within the last second, or a new one.
+4. A request that must not be sent twice gets a connection that was in use within the last second, or a new one. A request
+   whose connection will be closed (`Outgoing.closes`) gets a new one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from propylon.loop.outbox import Outbox
 from propylon.loop.signal import Signal
 from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER, Ticker
-from propylon.names.addresses import AddressFilter, parse_address
+from propylon.names.addresses import AddressFilter
 from propylon.names.lookup import SYSTEM
 from propylon.names.resolve import Names
 from propylon.upstream.connection import Connection
@@ -31,7 +32,7 @@ from propylon.upstream.dial import Address, Dialer
 from propylon.upstream.ports import Answer, Outgoing, Sink
 from propylon.upstream.strays import StrayCheck
 
-__all__ = ["IDEMPOTENT", "Address", "Pool"]
+__all__ = ["IDEMPOTENT", "Address", "Pool", "may_carry"]
 
 # RFC 9110, 9.2.2: sending one of these twice has the same effect as sending it once.
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
@@ -47,11 +48,12 @@ _FRESH = 1.0
 class _Waiter(Signal[Connection]):
     """A request in the queue for a connection, until its deadline in seconds of the loop's clock."""
 
-    __slots__ = ("connection", "deadline")
+    __slots__ = ("connection", "deadline", "header")
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, header: bytes) -> None:
         super().__init__()
         self.deadline = deadline
+        self.header = header  # what a connection for it begins with
         # What was handed over: the request may give up before it resumes, and the connection must
         # not be lost then.
         self.connection: Connection | None = None
@@ -118,8 +120,9 @@ class Pool:
 
     def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Send a request to the instance; see `Upstream.send`."""
-        # No coroutine where a connection is idle: that is the hot path.
-        connection = self._take_idle(outgoing.method)
+        # No coroutine where a connection is idle: that is the hot path. A request that closes its
+        # connection gets a new one: a client that sends many must not use up what the others share.
+        connection = None if outgoing.closes else self._take_idle(outgoing.method)
         if connection is not None:
             return connection.begin(outgoing, sink)
         return self._send_later(outgoing, sink)
@@ -127,6 +130,14 @@ class Pool:
     async def _send_later(self, outgoing: Outgoing, sink: Sink) -> Answer:
         connection = await self._acquire(outgoing)
         return await connection.begin(outgoing, sink)
+
+    async def reach(
+        self,
+        timeout: float,  # noqa: ASYNC109 — the dialer's business
+    ) -> None:
+        """Open a connection beside the others and close it; see `Reachable.reach`."""
+        connection = await self._open(timeout, b"")
+        connection.abort()
 
     def close(self) -> None:
         """Close idle connections now, and the others when their exchange ends; requests may still be sent."""
@@ -141,6 +152,9 @@ class Pool:
         # First come, first served: a newer request would be lucky, and the oldest would time out.
         if self._strays and connection in self._strays:
             connection.abort()
+            return
+        if self._queue and not connection.reusable:
+            connection.abort()  # the queue gets another one in its place
             return
         while self._queue:
             waiter = self._pop_waiter()
@@ -199,8 +213,9 @@ class Pool:
                 # The freshest is too old, so all are. They stay for requests that may be repeated.
                 idle.append(connection)
                 return None
-            if connection.usable:
+            if connection.reusable:
                 return connection
+            connection.abort()
         return None
 
     async def _acquire(self, outgoing: Outgoing) -> Connection:
@@ -208,8 +223,8 @@ class Pool:
         if self.open < self.limit:
             return await self._connect(outgoing)
         if self._idle:
-            # All connections are open, and the idle ones are too old for this request. The oldest
-            # makes room.
+            # All connections are open, and the idle ones are too old for this request, or it needs
+            # one of its own. The oldest makes room.
             self._idle[0].abort()
             return await self._connect(outgoing)
         return await self._wait_in_queue(outgoing)
@@ -220,7 +235,8 @@ class Pool:
         if len(self._queue) >= self.limit:
             msg = "All connections to the upstream are in use"
             raise UpstreamBusy(msg, reason="max_connections and as many waiting")
-        waiter = _Waiter(min(self._loop.time() + outgoing.timeouts.connect, outgoing.deadline))
+        until = min(self._loop.time() + outgoing.timeouts.connect, outgoing.deadline)
+        waiter = _Waiter(until, outgoing.header)
         self._ticker.watch(waiter)
         self._queue.append(waiter)
         connection = None
@@ -257,7 +273,7 @@ class Pool:
         # In a task: when the request gives up in the very turn in which the connection is open, the
         # connection must not be lost, nor counted twice.
         left = max(0.0, outgoing.deadline - self._loop.time())
-        task = self._start_connecting(min(outgoing.timeouts.connect, left))
+        task = self._start_connecting(min(outgoing.timeouts.connect, left), outgoing.header)
         connection = None
         try:
             connection = await task
@@ -266,10 +282,10 @@ class Pool:
                 self._abandon_connecting(task)
         return connection
 
-    def _start_connecting(self, timeout: float) -> asyncio.Task[Connection]:
+    def _start_connecting(self, timeout: float, header: bytes) -> asyncio.Task[Connection]:
         """Open a connection in a task, and count it from now on."""
         self._connecting += 1
-        task = spawn(self._open(timeout), self._loop)
+        task = spawn(self._open(timeout, header), self._loop)
         # Counted down here and not in the coroutine: one that is cancelled before its first step
         # runs no `finally`.
         task.add_done_callback(self._connecting_ended)
@@ -282,7 +298,7 @@ class Pool:
         elif task.result().usable:
             self._connections.add(task.result())
             # An address in the configuration cannot resolve to another one.
-            if parse_address(self.address.host) is None:
+            if self.address.is_named:
                 self._stray_check.start()
 
     def _abandon_connecting(self, task: asyncio.Task[Connection]) -> None:
@@ -297,7 +313,8 @@ class Pool:
             return
         waiter = self._pop_waiter()
         try:
-            connection = await self._start_connecting(max(0.0, waiter.deadline - self._loop.time()))
+            left = max(0.0, waiter.deadline - self._loop.time())
+            connection = await self._start_connecting(left, waiter.header)
         except GatewayError as error:
             waiter.fail(error)
             return
@@ -306,8 +323,20 @@ class Pool:
         else:
             waiter.hand_over(connection)
 
-    async def _open(self, timeout: float) -> Connection:  # noqa: ASYNC109 — the dialer's business
+    async def _open(
+        self,
+        timeout: float,  # noqa: ASYNC109 — the dialer's business
+        header: bytes,
+    ) -> Connection:
         def make() -> Connection:
-            return Connection(self, self._ticker, self._outbox)
+            connection = Connection(self, self._ticker, self._outbox)
+            connection.header = header
+            return connection
 
-        return await self._dialer.open(self.address, make, timeout)
+        return await self._dialer.open(self.address, make, timeout, header)
+
+
+def may_carry(connection: Connection, method: str, now: float) -> bool:
+    """Whether an idle connection is good for a request with this method (rule 4)."""
+    fresh = method in IDEMPOTENT or now - connection.idle_since <= _FRESH
+    return fresh and connection.usable

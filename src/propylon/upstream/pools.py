@@ -10,6 +10,7 @@ from propylon.loop.ticker import Ticker
 from propylon.names.addresses import AddressFilter
 from propylon.names.lookup import SYSTEM
 from propylon.names.resolve import Names
+from propylon.upstream.client_pool import ClientPool
 from propylon.upstream.dial import Address
 from propylon.upstream.pool import Pool
 from propylon.upstream.ports import Upstream
@@ -33,7 +34,8 @@ class Pools:
         self._outbox = outbox
         self._names = names
         # By address and limit: services that share an address with another limit are meant to be
-        # kept apart.
+        # kept apart. TLS and the PROXY protocol are part of the address: a connection that was
+        # opened by one service's rules never carries the requests of another.
         self._shared: dict[tuple[Address, int], Pool] = {}
 
     def connect(self, address: Address, limit: int) -> Pool:
@@ -47,7 +49,8 @@ class Pools:
         """Return a new pool that is not shared, and connects only to what `permit` admits; the caller closes it."""
         # For probes, which must not wait in the queue of the requests, and for registered
         # instances, whose addresses come from clients.
-        return Pool(
+        kind = Pool if address.proxy is None else ClientPool
+        return kind(
             address,
             limit=limit,
             ticker=self._ticker,

@@ -8,11 +8,12 @@ transports of asyncio do.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER
+from propylon.wire.framing import announced
 from propylon.wire.message import NO_BODY, Response
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "BodySink",
     "Flow",
     "Outgoing",
+    "Reachable",
     "RequestBody",
     "Sink",
     "Timeouts",
@@ -92,7 +94,7 @@ class Timeouts:
     """How long the gateway waits for an upstream, in seconds.
 
     `connect` is for one connection, the name lookup included; `first_byte` for the head of the answer, from the end of
-    the request; `idle` for silence in a body. `total` runs from the end of the request to the head of the final answer,
+    the request; `idle` for silence in a body, `stream` for silence in an event stream. `total` runs from the end of the request to the head of the final answer,
     retries included. `max_duration`, if set, bounds one attempt with its body.
     """
 
@@ -105,6 +107,9 @@ class Timeouts:
     idle: float = 30.0
     total: float = 60.0
     max_duration: float = NEVER
+    # A server sends an event when there is one. WHATWG's HTML recommends a comment each 15 s, which few servers send;
+    # five minutes are Envoy's `stream_idle_timeout`.
+    stream: float = field(default=300.0, compare=False)
 
 
 class Outgoing:
@@ -113,10 +118,25 @@ class Outgoing:
     `line` is the request line; `block` the header block, Host included. How the body is framed (`length`: bytes,
     NO_BODY or CHUNKED) is written by the connection: only it knows whether it will be used again. `deadline` is a time
     of the loop's clock for the head of the final answer; it is NEVER while the client still sends the body. `context` is
-    for an ASGI app in this process, which may know who is asking; it is never sent.
+    for an ASGI app in this process, which may know who is asking; it is never sent. `closes`: the request goes out on a
+    connection of its own, which says `Connection: close` and is not used again. `hidden`: the headers, in lower case, that
+    are removed from 1xx answers. `header` is the header of the PROXY protocol with which the request's connection must have
+    begun, where the instance asks for that; if empty, it is the gateway itself who asks.
     """
 
-    __slots__ = ("block", "body", "context", "deadline", "length", "line", "method", "timeouts")
+    __slots__ = (
+        "block",
+        "body",
+        "closes",
+        "context",
+        "deadline",
+        "header",
+        "hidden",
+        "length",
+        "line",
+        "method",
+        "timeouts",
+    )
 
     def __init__(
         self,
@@ -129,7 +149,7 @@ class Outgoing:
         context: object = None,
         length: int = NO_BODY,
     ) -> None:
-        """Take the parts; `block` and `line` may be replaced for each attempt."""
+        """Take the parts; `block` and `line` may be replaced for each attempt, and `closes` and `hidden` may be set."""
         self.method = method
         self.line = line
         self.block = block
@@ -138,6 +158,14 @@ class Outgoing:
         self.deadline = deadline
         self.context = context
         self.length = length
+        self.closes = False
+        self.header = b""
+        self.hidden: tuple[bytes, ...] = ()
+
+    def framing(self) -> bytes:
+        """Return the header lines that the connection puts behind the block: of the body, and of the connection."""
+        # RFC 9112, 9.6: an upstream that obeys `close` takes nothing that stands behind this request for another one.
+        return announced(self.length) + (b"\r\nConnection: close" if self.closes else b"")
 
     def begin_sending(self) -> None:
         """Suspend `total` while the client sends the body: that may take as long as the client needs."""
@@ -168,6 +196,17 @@ class Answer(Flow, Protocol):
 
     def abort(self) -> None:
         """Cancel the answer: close its connection, or cancel the app's task; a no-op after its end."""
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """What can be connected to without a request: a pool of connections, and not an app in this process."""
+
+    async def reach(
+        self,
+        timeout: float,  # noqa: ASYNC109 — as `connect` in `Timeouts`
+    ) -> None:
+        """Open a connection, TLS included, and close it. Raises ConnectFailed or ConnectTimeout."""
 
 
 class Upstream(Protocol):

@@ -7,18 +7,26 @@ many gateways and workers that started together do not probe together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
 from propylon.errors import BadResponse, GatewayError, StaleConnection, UpstreamTimeout
+from propylon.loop.signal import Signal
 from propylon.loop.tasks import spawn
-from propylon.upstream.ports import Outgoing, Timeouts, Upstream
-from propylon.wire.message import Response
+from propylon.upstream.ports import Answer, Outgoing, Reachable, Timeouts, Upstream
+from propylon.wire.message import NO_BODY, Response
 
 __all__ = ["Probe", "ProbeTarget", "Prober", "Result", "ask"]
 
 Clock = Callable[[], float]
+
+# Bytes of a body that are looked at. HAProxy looks at 16 KiB (`tune.bufsize`), nginx Plus at 256 KiB.
+_EXCERPT = 64 * 1024
+# RFC 9110, 8.6: a request with one of these methods says that it has no content.
+_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
+_NO_CONTENT = b"\r\nContent-Length: 0"
 
 # ±10 %, evenly spread. HAProxy has `spread-checks`, and recommends 2 to 5 %; Envoy has
 # `interval_jitter`. More spread parts gateways sooner that started together.
@@ -37,6 +45,9 @@ _NO_SERVER_ERROR = range(200, 500)
 class Probe:
     """One health check: `line` is the request line without the version, `block` the header block, `timeout` in seconds.
 
+    `statuses` are those of a healthy upstream; None: a 2xx if `strict`, else any status under 500. `body` has to match
+    somewhere in the first 64 KiB of the answer's body. With `tcp` no request is sent: it is enough to open a connection.
+
     `upstream` should be a pool of its own. In the pool of the requests, a probe would wait in the queue when all
     connections are in use, and a busy upstream would look unhealthy.
     """
@@ -45,29 +56,41 @@ class Probe:
     line: bytes
     block: bytes
     timeout: float
-    strict: bool  # True: a 2xx is healthy; False: any status under 500
+    strict: bool
+    statuses: Collection[int] | None = None
+    body: re.Pattern[bytes] | None = None
+    tcp: bool = False
+
+    @property
+    def healthy(self) -> Collection[int]:
+        """The statuses of a healthy upstream."""
+        if self.statuses is not None:
+            return self.statuses
+        return _SUCCESS if self.strict else _NO_SERVER_ERROR
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a probe ended: with a status or with an error, one of which is None."""
+    """How a probe ended: with a status or with an error, one of which is None; both are if only a connection was asked for."""
 
     ok: bool
     at: float  # seconds since 1970
     latency: float  # in seconds, until the head of the answer or the error
     status: int | None
     error: GatewayError | None
+    matched: bool = True  # the body, if that was looked at
 
     @property
     def answered(self) -> bool:
-        """Whether the upstream sent anything, even if it was not HTTP."""
-        return self.status is not None or isinstance(self.error, BadResponse)
+        """Whether the upstream sent anything, even if it was not HTTP, or accepted the connection that was all it takes."""
+        return self.ok or self.status is not None or isinstance(self.error, BadResponse)
 
     @property
     def reason(self) -> str:
         """The reason for the log; not for /health, because it may hold an address of the network inside."""
         if self.error is None:
-            return f"status {self.status}"
+            said = "connected" if self.status is None else f"status {self.status}"
+            return said if self.matched else f"{said}, and the body does not match"
         return f"{self.error.message} ({self.error.reason})".removesuffix(" ()")
 
 
@@ -126,22 +149,33 @@ class Prober:
 
 
 async def ask(probe: Probe, *, clock: Clock, wall: Clock) -> Result:
-    """Probe once, and return the result; the status decides, and the body is not read."""
+    """Probe once, and return the result; the body is read only as far as `probe.body` needs it."""
     began = clock()
     status: int | None = None
+    matched = True
     error: GatewayError | None = None
     try:
         async with asyncio.timeout(probe.timeout):
-            status = await _status(probe)
+            if probe.tcp:
+                await _connect(probe)
+            else:
+                status, matched = await _asked(probe)
     except TimeoutError:
         error = UpstreamTimeout("No answer in time")
     except GatewayError as failure:
         error = failure
-    healthy = _SUCCESS if probe.strict else _NO_SERVER_ERROR
-    return Result(status in healthy, wall(), clock() - began, status, error)
+    ok = error is None and matched and (probe.tcp or status in probe.healthy)
+    return Result(ok, wall(), clock() - began, status, error, matched)
 
 
-async def _status(probe: Probe) -> int:
+async def _connect(probe: Probe) -> None:
+    # An app in this process needs no connection: it can always be asked.
+    if isinstance(probe.upstream, Reachable):
+        await probe.upstream.reach(probe.timeout)
+
+
+async def _asked(probe: Probe) -> tuple[int, bool]:
+    """Return the status, and whether the body matches."""
     try:
         return await _exchange(probe)
     except StaleConnection:
@@ -150,31 +184,62 @@ async def _status(probe: Probe) -> int:
         return await _exchange(probe)
 
 
-async def _exchange(probe: Probe) -> int:
+async def _exchange(probe: Probe) -> tuple[int, bool]:
     seconds = probe.timeout
+    method = probe.line.split(b" ", 1)[0].decode("ascii")
     outgoing = Outgoing(
-        probe.line.split(b" ", 1)[0].decode("ascii"),
+        method,
         probe.line + b" HTTP/1.1",
         # A new connection each time shows that the upstream accepts connections. An upstream that
         # hangs in `accept` may well answer over those that it has.
-        probe.block + b"\r\nConnection: close",
+        probe.block + (_NO_CONTENT if method in _WITH_CONTENT else b"") + b"\r\nConnection: close",
         None,
         Timeouts(seconds, seconds, seconds, seconds, seconds),
         asyncio.get_running_loop().time() + seconds,
     )
-    answer = await probe.upstream.send(outgoing, _DiscardingSink())
-    answer.abort()
-    return answer.head.status
+    sink = _Excerpt()
+    answer = await probe.upstream.send(outgoing, sink)
+    status = answer.head.status
+    if probe.body is None or status not in probe.healthy:
+        answer.abort()
+        return status, True
+    return status, probe.body.search(await sink.read(answer)) is not None
 
 
-class _DiscardingSink:
-    """A sink that discards 1xx answers and the body: the status is all that a probe needs."""
+class _Excerpt:
+    """A sink that keeps the beginning of the body, and discards 1xx answers."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._answer: Answer | None = None
+        self._ended: Signal[None] | None = None
+
+    async def read(self, answer: Answer) -> bytes:
+        """Return the first 64 KiB of the body, or all of a shorter one. Raises what `Answer.pipe` raises."""
+        if answer.body is not None or answer.head.length == NO_BODY:
+            return (answer.body or b"")[:_EXCERPT]
+        self._answer = answer
+        # `pipe` may push all that there is before it returns.
+        self._ended = answer.pipe(self)
+        self._end_if_enough()
+        await self._ended
+        return bytes(self._data[:_EXCERPT])
 
     def interim(self, head: Response) -> None:
         """Discard a 1xx answer."""
 
     def write(self, data: bytes) -> None:
-        """Discard a piece of the body."""
+        """Keep a piece of the body, unless there is enough."""
+        if len(self._data) < _EXCERPT:
+            self._data += data
+            self._end_if_enough()
 
     def finish(self, trailers: bytes = b"") -> None:
-        """Do nothing at the end of the body."""
+        """Do nothing: the signal that `read` awaits is set at the same time."""
+
+    def _end_if_enough(self) -> None:
+        ended = self._ended
+        if len(self._data) >= _EXCERPT and ended is not None and not ended.done:
+            if self._answer is not None:
+                self._answer.abort()  # a body without end
+            ended.set(None)

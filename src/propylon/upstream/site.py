@@ -5,13 +5,13 @@ Each request goes over the site's own pool, so that a slow identity provider tak
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from propylon.upstream.dial import Address
 from propylon.upstream.fetch import Fetched, fetch
 from propylon.upstream.ports import Upstream
+from propylon.upstream.tls import SYSTEM_TRUST, tls_context
 from propylon.wire.headers import render
 
 __all__ = ["Connect", "Site"]
@@ -30,7 +30,7 @@ class Site:
         parts = urlsplit(url)
         # The system's trust store, and host names are checked. There is no option to switch that
         # off: a key set from the wrong host is every token forged.
-        tls = ssl.create_default_context() if parts.scheme == "https" else None
+        tls = tls_context(SYSTEM_TRUST) if parts.scheme == "https" else None
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         self.upstream = connect(Address(host, port, tls), connections)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

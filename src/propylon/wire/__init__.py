@@ -5,7 +5,11 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `request`, `response`: from the bytes of a head to one of these. The only modules that know the parser.
 - `buffer`: from a stream of bytes to whole heads.
 - `headers`: find, remove and render lines of a header block.
+- `cookies`: take single cookies out of a block.
+- `lookalikes`: names that a reader could take for those of framing and identity headers.
 - `framing`: how long a body is, and the chunked coding.
+- `chunk_line`: the size line of a chunk, where it arrives in pieces.
+- `proxy_header`: the PROXY protocol header that begins a connection to an upstream.
 - `target`: what a host and a path may be, and how a careless upstream would read a path.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import re
 
-from propylon.errors import HeadersTooLarge
 from propylon.wire.framing import HEAD_END
-from propylon.wire.request import HeadProbe
+from propylon.wire.request import HeadProbe, too_large
 
 __all__ = ["HeadBuffer"]
 
@@ -61,8 +60,7 @@ class HeadBuffer:
         # The limit holds for a head that has no end yet, too: an endless head must not fill the
         # memory.
         if end > self._limit or (end < 0 and len(buffer) > self._limit):
-            msg = f"The head of a request may have {self._limit} bytes at the most"
-            raise HeadersTooLarge(msg)
+            raise too_large(buffer, self._limit)
         if end < 0:
             self._check_partial(data)
             return None

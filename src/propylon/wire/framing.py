@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 
+from propylon.wire.chunk_line import ChunkLine
 from propylon.wire.grammar import (
     CHUNK_LINE,
     CONTENT_LENGTH,
-    PARTIAL_CHUNK_LINE,
     PARTIAL_TRAILER_LINE,
     TRAILER_LINE,
 )
@@ -80,14 +80,24 @@ class ChunkDecoder:
     knows the other side.
     """
 
-    __slots__ = ("_closing", "_pending", "_remaining", "_trailing", "done", "rest", "trailers")
+    __slots__ = (
+        "_closing",
+        "_line",
+        "_pending",
+        "_remaining",
+        "_trailing",
+        "done",
+        "rest",
+        "trailers",
+    )
 
     def __init__(self) -> None:
         """Expect the first size line."""
         self.done = False
         self.rest = b""
         self.trailers = b""
-        self._pending = b""  # a control line that has not ended yet
+        self._line: ChunkLine | None = None  # a size line that has not ended yet
+        self._pending = b""  # a trailer, or the CRLF after a chunk's data, that has not ended yet
         self._remaining = 0  # data bytes left in the current chunk
         self._closing = False  # the CRLF after a chunk's data comes next
         self._trailing = -1  # bytes of trailers so far; -1 before the last chunk
@@ -122,7 +132,7 @@ class ChunkDecoder:
     def _keep(self, partial: bytes) -> None:
         """Keep the beginning of a control line for the next piece."""
         if len(partial) > _LINE_LIMIT:
-            msg = "a chunk's size line or a trailer is too long"
+            msg = "a trailer is too long"
             raise FramingError(msg)
         self._pending = partial
 
@@ -132,21 +142,34 @@ class ChunkDecoder:
             return self._close_chunk(data, position)
         if self._trailing >= 0:
             return self._trailer(data, position)
-        match = CHUNK_LINE.match(data, position)
+        match = CHUNK_LINE.match(data, position) if self._line is None else None
         if match is None:
-            _refuse_unless_partial(
-                data, position, PARTIAL_CHUNK_LINE, "a chunk's size is malformed"
-            )
-            return 0
-        # `_keep` bounds the lines that arrive in pieces, this the others.
-        if match.end() - position > _LINE_LIMIT:
+            return self._partial_line(data, position)
+        self._begin_chunk(int(match[1], 16), match.end() - position)
+        return match.end()
+
+    def _partial_line(self, data: bytes, position: int) -> int:
+        """Read a size line that does not arrive whole, or is malformed."""
+        line = self._line = self._line or ChunkLine()
+        end = line.feed(data, position)
+        if end < 0:
+            msg = "a chunk's size or extension is malformed"
+            raise FramingError(msg)
+        size = line.size
+        if size is not None:
+            self._line = None
+        self._begin_chunk(size, line.length)
+        return end
+
+    def _begin_chunk(self, size: int | None, line_length: int) -> None:
+        """Expect the data of a chunk, or the trailers behind the last one; None: its size line goes on."""
+        # 7.1.1: a recipient must ignore extensions that it does not know. Propylon knows none.
+        if line_length > _LINE_LIMIT:
             msg = "a chunk's extension is too long"
             raise FramingError(msg)
-        # 7.1.1: a recipient must ignore extensions that it does not know. Propylon knows none.
-        self._remaining = int(match[1], 16)
-        if not self._remaining:
-            self._trailing = 0
-        return match.end()
+        if size is not None:
+            self._remaining = size
+            self._trailing = -1 if size else 0
 
     def _close_chunk(self, data: bytes, position: int) -> int:
         # A reader that skips two bytes here, whatever they are, lets a client hide a chunk from it

@@ -30,16 +30,18 @@ __all__ = [
     "DELAY_SECONDS",
     "FIELD_VALUE",
     "FIELD_VALUE_TEXT",
+    "HEXDIG",
     "HOST",
     "LATEST",
     "MAX_FORWARDS",
     "MAX_PORT",
     "ORIGIN_FORM",
     "OWS",
-    "PARTIAL_CHUNK_LINE",
     "PARTIAL_TRAILER_LINE",
     "PLAIN_REQUEST_LINE",
+    "QDTEXT",
     "QUERY_TEXT",
+    "QUOTED_PAIR",
     "REQUEST_ID",
     "REQUEST_LINE",
     "SCOPE_TEXT",
@@ -64,9 +66,9 @@ def _bytes(pattern: str) -> re.Pattern[bytes]:
 
 # 5.6.3: OWS is any number of spaces and tabs. `bytes.strip()` without an argument would also take
 # VT and FF, which are no white space to HTTP: a value that we strip and the upstream does not is
-# two values. The same section has BWS ("bad"), which a recipient must parse and remove; Propylon
-# refuses it, because other readers do not know it.
+# two values. The same section has BWS ("bad"), which a recipient must parse and remove.
 OWS = b" \t"
+_bws = r"[\t ]*+"
 
 # 5.6.2: token, of which methods and field names (5.1) are made.
 _token = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 — a rule of a grammar
@@ -81,6 +83,13 @@ _vchar = r"[\x21-\x7e\x80-\xff]"
 _value = rf"(?:{_vchar}(?:{_content}{_vchar})?)?"
 FIELD_VALUE = _bytes(_value)
 FIELD_VALUE_TEXT = re.compile(_value)
+# 5.6.4: quoted-string, of qdtext and quoted-pair: a backslash takes the next byte as it is, a quote
+# included.
+_qdtext = r"[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]"
+_quoted_pair = r"\\[\t\x20-\x7e\x80-\xff]"
+_quoted_string = rf'"(?:{_qdtext}|{_quoted_pair})*+"'
+QDTEXT = _bytes(_qdtext)
+QUOTED_PAIR = _bytes(_quoted_pair)
 # 5.5: a new value should keep to US-ASCII. What an operator writes is text without an encoding: `é`
 # would be one byte to one upstream and two to the next.
 VISIBLE_VALUE_TEXT = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
@@ -120,18 +129,23 @@ REQUEST_LINE = _bytes(rf"{_token} [!-\xff]+ HTTP/1\.[01]")
 # decoding.
 PLAIN_REQUEST_LINE = _bytes(rf"([A-Z]+) ({_path})({_query})? HTTP/1\.1")
 # 4: status-line. The reason is ignored, and its space may be missing: some upstreams leave it out.
-# 9110, 15: a status outside of 100-599 is invalid.
-STATUS_LINE = _bytes(r"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\r\n]*)?")
+# 9110, 15: a status outside of 100-599 is invalid; a client should treat 600-999 as a 5xx, and
+# some services use them.
+STATUS_LINE = _bytes(r"HTTP/1\.([01]) ([1-9][0-9]{2})( [^\r\n]*)?")
 
-# 7.1: chunk-size and chunk-ext. 15 hexadecimal digits stay below 2**63. No control byte in an
-# extension, and only CRLF ends it: Kestrel took a bare LF for the end, proxies did not
-# (CVE-2025-55315). The BWS that 7.1.1 allows before an extension is refused.
-_chunk_line = r"(?:;[\t\x20-\x7e\x80-\xff]*)?"
-CHUNK_LINE = _bytes(rf"([0-9A-Fa-f]{{1,15}}){_chunk_line}\r\n")
+# 7.1: chunk-size. 15 hexadecimal digits stay below 2**63. 7.1.1: chunk-ext, with BWS around `;` and
+# `=`, and none behind the last name or value. Only CRLF ends the line: Kestrel took a bare LF in an
+# extension for the end, proxies did not (CVE-2025-55315). Each byte has one reading only, so the
+# possessive quantifiers (`++`) lose nothing, and a line of 16 KiB cannot make the search go back.
+_hexdig = r"[0-9A-Fa-f]"
+HEXDIG = _bytes(_hexdig)
+_token_whole = _token[:-1] + "++"
+_chunk_ext = rf"{_bws};{_bws}{_token_whole}(?:{_bws}={_bws}(?:{_token_whole}|{_quoted_string}))?"
+CHUNK_LINE = _bytes(rf"({_hexdig}{{1,15}})(?:{_chunk_ext})*\r\n")
 # 7.1.2: a trailer is a field line. 5.1: no white space before the colon.
 TRAILER_LINE = _bytes(rf"{_token}:{_content}\r\n")
-# The beginnings of these two lines, for a reader that has not got all of one yet.
-PARTIAL_CHUNK_LINE = _bytes(rf"[0-9A-Fa-f]{{1,15}}{_chunk_line}\r?")
+# The beginning of a trailer, for a reader that has not got all of it yet; `chunk_line` reads such a
+# size line.
 PARTIAL_TRAILER_LINE = _bytes(rf"(?:{_token}(?::{_content}\r?)?|\r)")
 
 

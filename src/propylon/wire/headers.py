@@ -15,7 +15,7 @@ takes three times as long.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 
 from propylon.wire.grammar import OWS
 
@@ -28,7 +28,6 @@ __all__ = [
     "tokens",
     "values",
     "without",
-    "without_lookalikes",
 ]
 
 # Values of the headers that mean something to a gateway, by lower-case name, in the order of the
@@ -69,17 +68,6 @@ def without(block: bytes, names: Iterable[bytes]) -> bytes:
     return b"\r\n".join([line for line in lines if line.partition(b":")[0].lower() not in wanted])
 
 
-def without_lookalikes(block: bytes, names: Container[bytes]) -> bytes:
-    """Return the block without the lines whose name is one of the lower-case names, also when it is spelled with `_`.
-
-    CGI, WSGI and many frameworks read `X_Tenant` and `X-Tenant` as one name: a client could add a second value.
-    """
-    lines = block.split(b"\r\n")
-    return b"\r\n".join(
-        [line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") not in names]
-    )
-
-
 def tokens(lines: Iterable[bytes]) -> list[bytes]:
     """Split comma lists (RFC 9110, 5.6.1) into their elements, in lower case and without empty ones.
 
@@ -94,7 +82,8 @@ def take(
 ) -> tuple[bytes, Special]:
     """Return the block without the lines that match `pattern`, and the values of these by lower-case name.
 
-    The lines whose names are in `kept` stay in the block, and their values are returned, too.
+    The lines whose names are in `kept` stay in the block, and their values are returned, too. The first group of the
+    pattern is the name, the second the value; a line for which there is no name is removed.
     """
     special: Special = {}
     pieces = []
@@ -102,9 +91,8 @@ def take(
     for match in pattern.finditer(block.lower()):
         name, value = match.groups()
         start, end = match.span()
-        # `x_user_id` is removed with `x-user-id`, because CGI and WSGI read both as one variable.
-        # Its value counts for nothing here: nginx drops such names by default, too.
-        if b"_" not in name:
+        # A lookalike (see `lookalikes`) is removed, and its value counts for nothing.
+        if name is not None:
             value = block[end - len(value) : end]
             if value[-1:] in OWS:
                 value = value.rstrip(OWS)

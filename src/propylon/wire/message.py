@@ -8,8 +8,19 @@ from propylon.wire.grammar import FIELD_VALUE_TEXT, TOKEN_TEXT
 from propylon.wire.headers import Special
 from propylon.wire.headers import fields as split
 
-__all__ = ["CHUNKED", "LOOKED_AT", "NO_BODY", "UNTIL_CLOSE", "Fields", "Request", "Response"]
+__all__ = [
+    "ASTERISK",
+    "CHUNKED",
+    "LOOKED_AT",
+    "NO_BODY",
+    "UNTIL_CLOSE",
+    "Fields",
+    "Request",
+    "Response",
+]
 
+# The target of a request that is for the gateway itself (RFC 9112, 3.2.4).
+ASTERISK = b"*"
 # Body lengths that are not a number of bytes. Negative, so that `length >= 0` asks for a known one.
 NO_BODY = -1
 CHUNKED = -2

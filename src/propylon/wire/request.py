@@ -21,28 +21,34 @@ import re
 
 import httptools
 
-from propylon.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed, UnknownExpectation
+from propylon.errors import (
+    GatewayError,
+    HeadersTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    UnknownExpectation,
+)
 from propylon.wire import grammar
 from propylon.wire.framing import HEAD_END, FramingError, content_length
 from propylon.wire.headers import MAX_FIELDS, take, tokens, without
-from propylon.wire.message import CHUNKED, LOOKED_AT, NO_BODY, Fields, Request
+from propylon.wire.lookalikes import LOOKALIKE
+from propylon.wire.message import ASTERISK, CHUNKED, LOOKED_AT, NO_BODY, Fields, Request
 from propylon.wire.target import host_name
 
-__all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request"]
+__all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request", "too_large"]
 
 # Every request header with a meaning for a gateway: hop-by-hop (RFC 9110, 7.6.1), about the client
 # (X-Forwarded-*, Forwarded), about the user (X-User-*), and those that make a framework see another
 # URL or method. These lines are removed; the stage that decides about one puts it back. Those of
-# LOOKED_AT stay. `_` counts as `-`, because CGI, WSGI and PHP read `X_User_Id` and `X-User-Id` as
-# one variable: a client could name itself (CVE-2025-64484).
+# LOOKED_AT stay. What a reader could take for one of them is removed, and has no name here.
 _SPECIAL = re.compile(
-    rb"\r\n("
-    rb"host|connection|content[-_]length|transfer[-_]encoding|te|trailer|upgrade|expect|keep[-_]alive"
-    rb"|proxy(?:[-_][^:]*)?|forwarded|max[-_]forwards|trace(?:parent|state)|authorization"
-    rb"|origin|access[-_]control[-_]request[-_](?:method|headers)|dnt|sec[-_]gpc"
-    rb"|x[-_](?:forwarded(?:[-_][^:]*)?|user[-_][^:]*|request[-_]id|real[-_]ip|original[-_]url"
-    rb"|rewrite[-_]url|http[-_]method[-_]override|privacy[-_]level)"
-    rb"):[ \t]*([^\r]*)"
+    rb"\r\n(?:("
+    rb"host|connection|content-length|transfer-encoding|te|trailer|upgrade|expect|keep-alive"
+    rb"|proxy(?:-[^:]*)?|forwarded|max-forwards|trace(?:parent|state)|authorization"
+    rb"|origin|access-control-request-(?:method|headers)|dnt|sec-gpc"
+    rb"|x-(?:forwarded(?:-[^:]*)?|user-[^:]*|request-id|real-ip|original-url"
+    rb"|rewrite-url|http-method-override|privacy-level)"
+    rb")|" + LOOKALIKE + rb"):[ \t]*([^\r]*)"
 )
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _MALFORMED = "The request is malformed"
@@ -196,7 +202,7 @@ def _parse_uncommon(head: bytes, line_end: int) -> Request:
     if method == "CONNECT":
         msg = "CONNECT is not allowed: this is no forward proxy"
         raise MethodNotAllowed(msg)
-    path, query, authority = _target(parts[1])
+    path, query, authority = _target(parts[1], method)
     fields = _fields(head[line_end:-4], version, authority)
     # RFC 9112, 3.2.1: a request to an origin server has the origin form.
     if authority is not None:
@@ -218,12 +224,15 @@ def _validate(head: bytes) -> None:
         raise HeadersTooLarge(msg)
 
 
-def _target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
+def _target(target: bytes, method: str) -> tuple[bytes, bytes, bytes | None]:
     """Split a target into path, query and, for the absolute form, its authority.
 
-    Raises InvalidRequest for `*` and the authority form (RFC 9112, 3.2.3 and 3.2.4): no route matches them.
+    `*` of OPTIONS is a path by itself: it asks about the gateway as a whole (RFC 9112, 3.2.4). Raises InvalidRequest
+    for `*` of any other method and for the authority form (3.2.3): no route matches them.
     """
     authority = None
+    if target == ASTERISK and method == "OPTIONS":
+        return ASTERISK, b"", None
     if not target.startswith(b"/"):
         match = grammar.ABSOLUTE_FORM.fullmatch(target)
         if match is None:
@@ -326,16 +335,11 @@ _NEVER_NAMED = frozenset({b"keep-alive", b"close", b"upgrade", b"authorization"}
 
 
 def _upgrade(fields: Fields) -> None:
-    """Set the protocol that the client asks for (RFC 9110, 7.8); the route decides whether it may have it.
+    """Set the protocol that the client offers to change to (RFC 9110, 7.8); the route decides whether it takes it.
 
-    Raises InvalidRequest for a request with a body.
+    A server may ignore the offer. JDK's client makes it with every request, those with a body included (`h2c`).
     """
-    # uvicorn drops a body before the switch; nghttpx left it in the connection, to be read as the
-    # next request (CVE-2026-58055).
     fields.upgrade = b",".join(fields.special.get(b"upgrade", [])).strip().lower()
-    if fields.upgrade and fields.length not in (NO_BODY, 0):
-        msg = "A request with a body cannot change the protocol"
-        raise InvalidRequest(msg)
 
 
 def _expect(fields: Fields) -> None:
@@ -347,6 +351,20 @@ def _expect(fields: Fields) -> None:
         msg = "The expectation is not known"
         raise UnknownExpectation(msg)
     fields.expects_continue = fields.length not in (NO_BODY, 0)
+
+
+# RFC 9112, 3: at least 8000 bytes for a request line; a method of more than a few dozen is none.
+_MAX_METHOD = 64
+
+
+def too_large(head: bytes | bytearray, limit: int) -> GatewayError:
+    """Return the error for a head of more than `limit` bytes: 431, or 400 if not even its method has an end."""
+    # RFC 9112, 3 has a long method answered as an unknown one. 431 would ask the client for smaller
+    # header fields, of which it has sent none.
+    if b" " not in head[:_MAX_METHOD]:
+        return InvalidRequest(_NO_LINE, reason="a method without an end")
+    msg = f"The head of a request may have {limit} bytes at the most"
+    return HeadersTooLarge(msg)
 
 
 class HeadProbe:

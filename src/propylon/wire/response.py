@@ -20,7 +20,7 @@ from propylon.wire.grammar import STATUS_LINE
 from propylon.wire.headers import MAX_FIELDS, Special, take, tokens, without
 from propylon.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Response
 
-__all__ = ["ResponseReader", "parse_response"]
+__all__ = ["AnswerProbe", "ResponseReader", "is_event_stream", "parse_response"]
 
 # Headers for this hop alone (RFC 9110, 7.6.1), and those that the gateway itself sends with every
 # answer. They do not pass. `Proxy-Authenticate` is for the gateway, and asking the client for a
@@ -34,11 +34,20 @@ _SPECIAL = re.compile(
 # It passes: the client may need it where there is no body (HEAD, 304; RFC 9110, 8.6).
 _LOOKED_AT = frozenset({b"content-length"})
 # RFC 9110, 15: looked up, not computed, on the hot path.
-_STATUSES = {b"%d" % status: status for status in range(100, 600)}
+_STATUSES = {b"%d" % status: status for status in range(100, 1000)}
 _OK = 200
 _NO_CONTENT = 204
 _NOT_MODIFIED = 304
+_HTTP = b"HTTP/1."
 _MALFORMED = "The upstream's answer is malformed"
+
+
+_EVENT_STREAM = re.compile(rb"(?i)\r\ncontent-type:[ \t]*text/event-stream[ \t]*(?:[;\r]|\Z)")
+
+
+def is_event_stream(head: Response) -> bool:
+    """Tell whether the body is a stream of server-sent events, which may be silent between two events."""
+    return _EVENT_STREAM.search(head.block) is not None
 
 
 class _NoCallbacks:
@@ -79,6 +88,32 @@ class ResponseReader:
             self._head, self._method, self._response = head, method, response
             self.size = len(head)
         return response
+
+
+class AnswerProbe:
+    """Check a response head while it arrives in pieces, so that what is no HTTP/1 is refused at its first wrong byte.
+
+    A bare LF at the end of a line, a TLS record or a banner never has the empty line that ends a head: the client would
+    wait for `timeouts.first_byte`.
+    """
+
+    __slots__ = ("_parser", "_seen")
+
+    def __init__(self) -> None:
+        """Expect the status line."""
+        self._parser = httptools.HttpResponseParser(_NO_CALLBACKS)
+        self._seen = 0
+
+    def feed(self, beginning: bytes) -> None:
+        """Take all that has arrived of the head. Raises BadResponse as soon as no further bytes could make a head."""
+        if not beginning.startswith(_HTTP[: len(beginning)]):
+            msg = "The upstream does not speak HTTP/1"
+            raise BadResponse(msg)
+        new, self._seen = beginning[self._seen :], len(beginning)
+        try:
+            self._parser.feed_data(new)
+        except httptools.HttpParserError as error:
+            raise BadResponse(_MALFORMED, reason=str(error)) from error
 
 
 def parse_response(head: bytes, method: str) -> Response:

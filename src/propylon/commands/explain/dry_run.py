@@ -36,8 +36,8 @@ from propylon.stores.memory import MemoryRevocations
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Answer, Flow, Outgoing, Sink
 from propylon.upstream.reply import Reply
-from propylon.wire.framing import announced
 from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
+from propylon.wire.proxy_header import Ends
 from propylon.wire.request import parse_request
 
 __all__ = ["DryRun", "SampleRequest", "Verdict", "dry_run"]
@@ -268,8 +268,7 @@ class _Recorder:
 
     async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
         """Keep the request, and answer 204."""
-        framing = announced(outgoing.length)
-        self._run.sent = b"%b%b%b\r\n\r\n" % (outgoing.line, outgoing.block, framing)
+        self._run.sent = b"%b%b%b\r\n\r\n" % (outgoing.line, outgoing.block, outgoing.framing())
         head = Response(204, b" 204 No Content", b"", NO_BODY, keep_alive=True)
         return Reply(head, b"", None)
 
@@ -287,6 +286,11 @@ class _DiscardingClient:
         self.started = False
         self.closes = False
         self.bytes_out = 0
+
+    @property
+    def ends(self) -> Ends:
+        """The client's address; there is no connection that had ports."""
+        return Ends(self.origin.peer, 0, "", 0)
 
     def expect(self, trust: Trust, request: Request) -> None:
         """Do what the edge does after the head: apply trusted headers, and expect a body if there is one."""

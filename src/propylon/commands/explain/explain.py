@@ -12,6 +12,7 @@ from propylon.commands.offline import Entry
 from propylon.compile.carriers import compile_carriers
 from propylon.config.reading.load import Loaded
 from propylon.proxy.authenticate.carriers import Header, hidden
+from propylon.proxy.route import Route
 
 __all__ = ["Explanation", "explain"]
 
@@ -24,14 +25,22 @@ class Explanation:
     """The explanation of a request: the result of its dry run, and why each other route lost."""
 
     def __init__(
-        self, sample: SampleRequest, run: DryRun, hide: Callable[[bytes], bytes] | None = None
+        self,
+        sample: SampleRequest,
+        run: DryRun,
+        prefix: str,
+        hide: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        """Take the request and the result of its dry run; `hide` takes tokens out of a block."""
+        """Take the request, the result of its dry run, and the `prefix` of the gateway's own endpoints.
+
+        `hide` takes tokens out of a block.
+        """
         self._hide = hide
         self._sample = sample
         self._run = run
         self._lost: list[LostRoute] = []
         self._note = ""
+        self._circuit = _circuit(run.route, prefix) if run.route is not None else ""
         if run.request is not None:
             self._lost = lost_routes(run.entries, run.table, run.request, run.route)
         if run.request is not None and run.route is None:
@@ -54,6 +63,7 @@ class Explanation:
                 for lost in self._lost
             ],
             "note": self._note or None,
+            "circuit": self._circuit or None,
             "stages": self._stages(),
             "upstream": (
                 {
@@ -78,6 +88,8 @@ class Explanation:
         lines += self._stage_lines()
         if self._note:
             lines += ["", self._note]
+        if self._circuit:
+            lines += ["", self._circuit]
         lines += self._lost_lines()
         if self._run.sent:
             lines += ["", "The upstream would get (the ids are examples):", ""]
@@ -139,7 +151,21 @@ def explain(loaded: Loaded, sample: SampleRequest) -> Explanation:
         for place in compile_carriers(loaded.config.auth.carriers)
         if isinstance(place, Header)
     )
-    return Explanation(sample, dry_run(loaded, sample), hidden(places) if places else None)
+    hide = hidden(places) if places else None
+    return Explanation(sample, dry_run(loaded, sample), loaded.config.prefix, hide)
+
+
+def _circuit(route: Route, prefix: str) -> str:
+    """Say when the breaker of the route's service opens. Whether it is open now, only the running gateway knows."""
+    breaker = route.service.breaker
+    if breaker is None or not route.circuit:
+        return ""
+    rules = breaker.circuit
+    return (
+        f'The breaker of "{route.service.name}" opens at {rules.failure_threshold} failures within'
+        f" {rules.failure_window:g} s, if they are at least {rules.failure_rate:.0%} of at least"
+        f" {rules.min_throughput} requests. GET {prefix}/circuits tells whether it is open, and why."
+    )
 
 
 def _described(entry: Entry) -> dict[str, Any]:

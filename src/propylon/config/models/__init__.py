@@ -2,10 +2,11 @@
 
 - `schema`: the whole file; `json_schema`: the JSON schema for editors.
 - `server`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections.
+- `upstream_tls`, `health`: the sections `tls` and `health` of a service.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `inherit`: fill in what routes take from `defaults`.
 - `endpoints`: the gateway's own endpoints: paths, methods, who may call them.
-- `base`: what all models share; `syntax`, `token_syntax`, `origins`, `units`, `keys`: check and convert single values;
-  `patterns`: refuse the path patterns of other gateways.
+- `base`: what all models share; `syntax`, `token_syntax`, `unix_socket`, `origins`, `units`, `keys`: check and convert single values;
+  `patterns`: refuse the path patterns of other gateways; `foreign`: what other gateways call a key.
 - `spelling`: suggest the known word nearest to a misspelt one.
 """

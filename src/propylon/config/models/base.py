@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from propylon.config.models.patterns import check_no_pattern
 from propylon.config.models.syntax import (
+    check_cookie_name,
     check_header_name,
     check_header_value,
     check_hostname,
@@ -19,6 +20,7 @@ from propylon.config.models.token_syntax import check_claim_header
 __all__ = [
     "Claims",
     "ConfigModel",
+    "CookieName",
     "HeaderName",
     "HeaderValue",
     "Hostname",
@@ -79,6 +81,7 @@ PlainPath = Annotated[str, AfterValidator(_plain_path)]
 Method = Annotated[str, AfterValidator(check_method)]
 Hostname = Annotated[str, AfterValidator(check_hostname)]
 Network = Annotated[str, AfterValidator(check_network)]
+CookieName = Annotated[str, AfterValidator(check_cookie_name)]
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 HeaderValue = Annotated[str, AfterValidator(check_header_value)]
 Word = Annotated[str, Field(min_length=1)]

@@ -1,14 +1,14 @@
-"""Define how a service fails well: retries, circuit breaker, health checks, ejection."""
+"""Define how a service fails well: retries, circuit breaker, ejection; `health` has the health checks."""
 
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from propylon.config.models.base import ConfigModel, PlainPath
+from propylon.config.models.base import ConfigModel
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.models.units import Duration, Share, Timeout, Whole, parse_whole
 
-__all__ = ["TRIGGERS", "CircuitConfig", "EjectionConfig", "HealthConfig", "RetryConfig"]
+__all__ = ["TRIGGERS", "AtLeastOne", "CircuitConfig", "EjectionConfig", "RetryConfig"]
 
 # `timeout` is not among the defaults: a client that has waited 30 s seldom waits for 30 more.
 TRIGGERS = ("connect-failure", "reset", "timeout")
@@ -84,6 +84,11 @@ class CircuitConfig(ConfigModel):
     failure_threshold: AtLeastOne = Field(
         default=5, description="Failures within failure_window that open the breaker."
     )
+    failure_rate: Annotated[Share, Field(gt=0.0)] = Field(
+        default=0.5,
+        description="The breaker opens only if failures are also at least this share of the requests within"
+        " failure_window. With 1%, the number of failures decides nearly alone.",
+    )
     failure_window: SecondOrMore = Field(
         default=120.0, description="How long a failure is counted."
     )
@@ -98,27 +103,6 @@ class CircuitConfig(ConfigModel):
     )
     probes: AtLeastOne = Field(
         default=1, description="Requests that must succeed as probes before the breaker closes."
-    )
-
-
-class HealthConfig(ConfigModel):
-    """Active health checks: how instances are probed."""
-
-    path: PlainPath = Field(
-        default="/health",
-        description="The path of the probe, a GET. If the section `health` is written, 2xx is healthy, and only"
-        " healthy instances get requests. Without it, probes only inform /health.",
-    )
-    # To the instance a probe is a request like any other: more than a hundred a second would be an attack.
-    interval: Annotated[Timeout, Field(ge=0.01)] = Field(
-        default=30.0, description="Time between two probes of an instance."
-    )
-    timeout: Timeout = Field(default=1.0, description="How long the answer to a probe may take.")
-    healthy_after: AtLeastOne = Field(
-        default=1, description="Probes in a row that must succeed before an instance is healthy."
-    )
-    unhealthy_after: AtLeastOne = Field(
-        default=1, description="Probes in a row that must fail before an instance is unhealthy."
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from propylon.config.models.base import (
     Claims,
     ConfigModel,
+    CookieName,
     HeaderName,
     HeaderValue,
     Hostname,
@@ -15,7 +16,7 @@ from propylon.config.models.base import (
     PlainPath,
     RoutePath,
 )
-from propylon.config.models.syntax import check_role, check_scope
+from propylon.config.models.syntax import check_role, check_scope, is_host
 from propylon.config.models.units import Size, Timeout, Whole
 
 __all__ = [
@@ -36,7 +37,9 @@ class RouteTimeoutsConfig(ConfigModel):
 
     connect: Timeout | None = Field(default=None, description="For connecting.")
     first_byte: Timeout | None = Field(default=None, description="For the head of the response.")
-    idle: Timeout | None = Field(default=None, description="Longest silence within a body.")
+    idle: Timeout | None = Field(
+        default=None, description="Longest silence within a body, event streams included."
+    )
     total: Timeout | None = Field(
         default=None, description="Until the head of the final response, retries included."
     )
@@ -51,7 +54,14 @@ class HeaderRulesConfig(ConfigModel):
     set: dict[HeaderName, HeaderValue] = Field(
         default_factory=dict, description="Headers to set; they replace headers of the same name."
     )
-    remove: tuple[HeaderName, ...] = Field(default=(), description="Headers to remove.")
+    remove: tuple[HeaderName, ...] = Field(
+        default=(),
+        description="Headers to remove, those that the gateway adds included; of a response also from 1xx answers.",
+    )
+    remove_cookies: tuple[CookieName, ...] = Field(
+        default=(),
+        description="Cookies to remove by name: of a request from Cookie, of a response the Set-Cookie lines.",
+    )
 
 
 class HeadersConfig(ConfigModel):
@@ -63,6 +73,20 @@ class HeadersConfig(ConfigModel):
     response: HeaderRulesConfig = Field(
         default=HeaderRulesConfig(), description="On the way to the client."
     )
+
+    @field_validator("request")
+    @classmethod
+    def _host_is_one(cls, rules: HeaderRulesConfig) -> HeaderRulesConfig:
+        # RFC 9112, 3.2: a request has exactly one Host, and an upstream answers 400 to any other.
+        for name in rules.remove:
+            if name.lower() == "host":
+                msg = "removes Host, which every request must have; set another one instead"
+                raise ValueError(msg)
+        for name, value in rules.set.items():
+            if name.lower() == "host" and not is_host(value):
+                msg = f'sets Host to "{value}", which is no host; write a name or an address, with a port if need be'
+                raise ValueError(msg)
+        return rules
 
 
 class RouteRules(ConfigModel):
@@ -142,10 +166,12 @@ class RouteRules(ConfigModel):
     @classmethod
     def _claims_are_not_set(cls, headers: HeadersConfig, info: ValidationInfo) -> HeadersConfig:
         claims = {name.lower() for name in info.data.get("claims", ())}
-        for name in headers.request.set:
-            if name.lower() in claims:
-                msg = f"sets {name}, which claims set, too; take it out of one of them"
-                raise ValueError(msg)
+        rules = headers.request
+        for verb, names in (("sets", rules.set), ("removes", rules.remove)):
+            for name in names:
+                if name.lower() in claims:
+                    msg = f"{verb} {name}, which claims set, too; take it out of one of them"
+                    raise ValueError(msg)
         return headers
 
     @field_validator("scopes", "roles", "issuers", "claims")

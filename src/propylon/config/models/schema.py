@@ -19,12 +19,12 @@ from propylon.config.models.auth import (
 )
 from propylon.config.models.base import ConfigModel, blank_to_none
 from propylon.config.models.cors import CorsConfig
+from propylon.config.models.health import HealthConfig
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
-    HealthConfig,
     RetryConfig,
 )
 from propylon.config.models.routes import (

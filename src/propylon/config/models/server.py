@@ -60,6 +60,16 @@ class ServerConfig(ConfigModel):
         default=65536,
         description="Largest head of a request (request line and headers); 431 above it.",
     )
+    max_connections: Annotated[Whole, Field(ge=1, le=1_000_000)] = Field(
+        default=10_000,
+        description="Most connections of clients to one worker, for each listener; 503 and the close beyond it. Under"
+        " another server: requests in flight.",
+    )
+    max_connections_per_client: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None,
+        description="Most connections of one client (IPv6: of one /64) to one worker; 503 and the close beyond it. It never"
+        " counts for trusted_proxies. Unlimited when not set.",
+    )
     timeouts: EdgeTimeoutsConfig = Field(
         default=EdgeTimeoutsConfig(), description="How long the gateway waits for a client."
     )

@@ -5,14 +5,16 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from propylon.config.models.base import Claims, ConfigModel, Url
+from propylon.config.models.health import HealthConfig
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
-    HealthConfig,
     RetryConfig,
 )
 from propylon.config.models.syntax import check_url, parse_upstream
 from propylon.config.models.units import Timeout, Whole
+from propylon.config.models.upstream_tls import UpstreamTlsConfig
+from propylon.wire.proxy_header import ProxyVersion
 
 __all__ = [
     "InstanceConfig",
@@ -23,18 +25,32 @@ __all__ = [
 ]
 
 
-class ServiceTimeoutsConfig(ConfigModel):
+class ServiceTimeoutsConfig(ConfigModel):  # noqa: PLW1641 — pydantic makes the hash
     """How long the gateway waits for a service."""
 
     connect: Timeout = Field(default=5.0, description="For connecting.")
     first_byte: Timeout = Field(default=30.0, description="For the head of the response.")
-    idle: Timeout = Field(default=30.0, description="Longest silence within a body.")
+    idle: Timeout = Field(
+        default=30.0,
+        description="Longest silence within a body. When not set: 30s, and 5m for text/event-stream.",
+    )
     total: Timeout = Field(
         default=60.0, description="Until the head of the final response, retries included."
     )
     max_duration: Timeout | None = Field(
         default=None, description="For the whole exchange, body included; unlimited when not set."
     )
+
+    def __eq__(self, other: object) -> bool:
+        """Tell a written `idle` from its default: it holds for event streams, too, and a reload must notice it."""
+        if not isinstance(other, ServiceTimeoutsConfig):
+            return NotImplemented
+        return super().__eq__(other) and self.idle_is_written == other.idle_is_written
+
+    @property
+    def idle_is_written(self) -> bool:
+        """Whether the operator wrote `idle`."""
+        return "idle" in self.model_fields_set
 
 
 class InstanceConfig(ConfigModel):
@@ -65,12 +81,23 @@ class ServiceConfig(ConfigModel):
 
     url: Url | None = Field(
         default=None,
-        description="URL of the only instance; its path is put in front of the request's.",
+        description="URL of the only instance; its path is put in front of the request's. Or a Unix socket:"
+        " unix:/run/app.sock, with a path behind a second colon.",
     )
     instances: tuple[Instance, ...] = Field(
         default=(),
         description="Instead of url: the instances, [http://a:8000, http://b:8000], or with weights,"
         " [{url: http://a:8000, weight: 3}].",
+    )
+    tls: UpstreamTlsConfig | None = Field(
+        default=None,
+        description="TLS to the https instances: whom the gateway trusts, and what it shows of itself. When not set,"
+        " certificates are checked against the authorities of the system.",
+    )
+    proxy_protocol: ProxyVersion | None = Field(
+        default=None,
+        description="Begin each connection with a header of the PROXY protocol that names the client. A connection then"
+        " carries the requests of one client only.",
     )
     balance: Literal["round_robin", "random", "least_connections"] = Field(
         default="round_robin", description="How an instance is chosen for each request."
@@ -84,6 +111,17 @@ class ServiceConfig(ConfigModel):
     forward_token: bool = Field(
         default=True,
         description="Whether the service gets the token: the header Authorization, and what auth.from names.",
+    )
+    bodies_on_get: Literal["close", "refuse", "pass"] = Field(
+        default="close",
+        description="A body on GET, HEAD, DELETE or any method but POST, PUT and PATCH. close: the request gets a connection"
+        " of its own, because a service that does not read the body would take it for the next request; refuse: 400; pass:"
+        " as any other body.",
+    )
+    bodies: Literal["reuse", "close"] = Field(
+        default="reuse",
+        description="The connection after a request with a body. reuse: other requests may use it; close: each such request"
+        " gets a connection of its own, for a service that may answer without reading the body.",
     )
     claims: Claims = Field(
         default_factory=dict,
@@ -118,10 +156,31 @@ class ServiceConfig(ConfigModel):
             raise ValueError(msg)
         # Host and port identify an instance, whatever the path: failures and probes are counted for them.
         places = [parse_upstream(instance.url) for instance in instances]
-        if len({(at.host, at.port, at.srv) for at in places}) != len(places):
-            msg = "the same instance is listed twice: each needs a host or a port of its own"
+        if len({(at.host, at.port, at.srv, at.socket) for at in places}) != len(places):
+            msg = "the same instance is listed twice: each needs a host, a port or a socket of its own"
             raise ValueError(msg)
         return instances
+
+    @field_validator("tls")
+    @classmethod
+    def _over_tls(
+        cls, tls: UpstreamTlsConfig | None, info: ValidationInfo
+    ) -> UpstreamTlsConfig | None:
+        # Refused, because the operator takes the traffic to be encrypted. Instances of a service without URLs register,
+        # and are asked by TLS then.
+        schemes = _schemes(info)
+        if tls is not None and schemes and "https" not in schemes:
+            msg = "does nothing: no instance of the service has a URL that starts with https://; write one, or take it away"
+            raise ValueError(msg)
+        return tls
+
+    @field_validator("health")
+    @classmethod
+    def _has_ports(cls, health: HealthConfig | None, info: ValidationInfo) -> HealthConfig | None:
+        if health is not None and health.port is not None and "unix" in _schemes(info):
+            msg = "port cannot be set: an instance of the service is a Unix socket, which has no other port"
+            raise ValueError(msg)
+        return health
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -134,6 +193,13 @@ class ServiceConfig(ConfigModel):
         if self.url is not None:
             return ((self.url, 1),)
         return tuple((instance.url, instance.weight) for instance in self.instances)
+
+
+def _schemes(info: ValidationInfo) -> set[str]:
+    """Return the schemes of the URLs of a service that is being validated."""
+    instances: tuple[InstanceConfig, ...] = info.data.get("instances", ())
+    urls = [info.data.get("url"), *(instance.url for instance in instances)]
+    return {parse_upstream(url).scheme for url in urls if url is not None}
 
 
 Service = Annotated[ServiceConfig, BeforeValidator(_none_to_empty)]

@@ -8,6 +8,8 @@ import ipaddress
 import re
 from dataclasses import dataclass, replace
 
+from propylon.config.models.unix_socket import check_socket
+from propylon.errors import InvalidRequest
 from propylon.names.addresses import parse_rule
 from propylon.proxy.principal import is_listable, is_scope
 from propylon.services.admission import split_ports
@@ -19,6 +21,8 @@ from propylon.wire.grammar import (
     VISIBLE_VALUE_TEXT,
     read_port,
 )
+from propylon.wire.lookalikes import letters
+from propylon.wire.target import host_name
 
 _NAMED = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 # Nearly all paths look like this. One match of the whole path is cheaper than one for each segment.
@@ -34,6 +38,7 @@ _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\
 _GLOB = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_*](?:[A-Za-z0-9_.*-]*[A-Za-z0-9_*])?")
 _NUMBERS = re.compile(r"[0-9.*]*[0-9][0-9.*]*")
 _SRV = "srv+"
+_UNIX = "unix:"
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<base>[^?#]*)(?P<rest>.*)",
     re.DOTALL,
@@ -53,6 +58,8 @@ FRAMING = frozenset(
         "upgrade",
     }
 )
+# Look-alikes as well: they would not pass from a client either.
+_FRAMING_LETTERS = frozenset(letters(name.encode("ascii")) for name in FRAMING)
 # Of the gateway's own endpoints, where the operator names none.
 DEFAULT_PREFIX = "/api/v1"
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -67,10 +74,21 @@ class UpstreamUrl:
     port: int
     base: str
     srv: bool = False  # the host is the name of an SRV record, which has the ports
+    socket: str = ""  # the path of a Unix socket, in place of host and port
 
 
 def parse_upstream(text: str) -> UpstreamUrl:
-    """Parse the URL of an instance: as `parse_url`, or with SRV as in srv+http://_http._tcp.orders.example."""
+    """Parse the URL of an instance: as `parse_url`, or with SRV as in srv+http://_http._tcp.orders.example.
+
+    Or a Unix socket, with a base path behind a second colon: unix:/run/app.sock:/base, as nginx writes it.
+    """
+    if text.lower().startswith(_UNIX):
+        path, _, base = text[len(_UNIX) :].partition(":")
+        base = base.rstrip("/")
+        if base:
+            check_path(base, names=False, what="the path behind the second colon")
+        # An application must get a Host (RFC 9110, 7.2). Nearly all of those that check it let this one pass.
+        return UpstreamUrl("unix", "localhost", 0, base, socket=check_socket(path))
     if not text.lower().startswith(_SRV):
         return parse_url(text)
     url = parse_url(text[len(_SRV) :])
@@ -86,6 +104,9 @@ def parse_url(text: str) -> UpstreamUrl:
     match = _URL.fullmatch(text)
     if match is None or match["scheme"].lower() not in DEFAULT_PORTS:
         msg = "must be a URL that starts with http:// or https://"
+        raise ValueError(msg)
+    if match["authority"].lower() == _UNIX:
+        msg = f"is a Unix socket: write {_UNIX}{match['base']}, without {match['scheme']}://"
         raise ValueError(msg)
     if match["rest"]:
         msg = "must be a URL without a query and without a fragment"
@@ -339,13 +360,27 @@ def check_token(text: str, what: str) -> str:
     return text
 
 
+def check_cookie_name(text: str) -> str:
+    """Check the name of a cookie (RFC 6265, 4.1.1): a token."""
+    return check_token(text, "name of a cookie")
+
+
 def check_header_name(text: str) -> str:
     """Check the name of a header that the operator sets or removes: not one that frames the message."""
     check_token(text, "name of a header")
-    if text.lower().replace("_", "-") in FRAMING:
+    if letters(text.encode("ascii")) in _FRAMING_LETTERS:
         msg = f"{text} is the gateway's own and cannot be set or removed"
         raise ValueError(msg)
     return text
+
+
+def is_host(text: str) -> bool:
+    """Whether a text is what a Host header may hold (RFC 9110, 7.2)."""
+    try:
+        host_name(text.encode("ascii"))
+    except InvalidRequest:
+        return False
+    return True
 
 
 def check_header_value(text: str) -> str:

@@ -1,5 +1,9 @@
-"""Replace the path of a public key in the configuration by the text of the file."""
+"""Replace the paths of keys and certificates in the configuration by the texts of the files.
 
+So a file that has changed is a configuration that has changed, and a reload finds it like any other change.
+"""
+
+from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
 
 from propylon.config.models.keys import is_pem
@@ -7,10 +11,13 @@ from propylon.config.reading.credentials import jwt_entries
 from propylon.config.reading.document import Document
 from propylon.config.reading.problems import Path
 
-__all__ = ["read_key_file"]
+__all__ = ["read_key_file", "read_tls_files"]
 
 # Bytes. A chain of certificates has a few kilobytes.
 _MAX_FILE = 64 * 1024
+# All certificate authorities of a system have a quarter of a megabyte.
+_MAX_BUNDLE = 1024 * 1024
+_TLS_FILES = ("ca", "certificate", "key")
 
 
 def read_key_file(document: Document, folder: FilePath) -> None:
@@ -18,29 +25,67 @@ def read_key_file(document: Document, folder: FilePath) -> None:
     for path, entry in jwt_entries(document.value):
         written = entry.get("public_key")
         if isinstance(written, str) and written.strip() and not is_pem(written):
-            _read(document, (*path, "public_key"), entry, folder / written.strip())
+            _read(document, (*path, "public_key"), entry, folder / written.strip(), _key)
 
 
-def _read(document: Document, place: Path, entry: dict[str, object], path: FilePath) -> None:
+def read_tls_files(document: Document, folder: FilePath) -> None:
+    """Read the certificates and keys for TLS to services whose paths are configured; relative paths start at `folder`."""
+    for place, tls in _tls_sections(document.value):
+        for key in _TLS_FILES:
+            written = tls.get(key)
+            if isinstance(written, str) and written.strip() and not is_pem(written):
+                _read(document, (*place, key), tls, folder / written.strip(), _bundle)
+
+
+def _tls_sections(value: object) -> Iterator[tuple[Path, dict[str, object]]]:
+    """Yield `tls` of each service as it was written, with its place."""
+    services = value.get("services") if isinstance(value, dict) else None
+    if not isinstance(services, dict):
+        return
+    for name, service in services.items():
+        tls = service.get("tls") if isinstance(service, dict) else None
+        if isinstance(tls, dict):
+            yield ("services", name, "tls"), tls
+
+
+def _read(
+    document: Document,
+    place: Path,
+    entry: dict[str, object],
+    path: FilePath,
+    read: Callable[[FilePath], str],
+) -> None:
     try:
-        entry["public_key"] = _text(path)
+        entry[str(place[-1])] = read(path)
     except (OSError, ValueError) as error:
         # The message does not repeat what was written: it may be a key in another form, even a private one.
         document.fail(place, f"is neither PEM nor the path of a file with PEM: {_reason(error)}")
 
 
-def _text(path: FilePath) -> str:
+def _key(path: FilePath) -> str:
+    text = _text(path, _MAX_FILE)
+    if not is_pem(text):
+        msg = "the file does not begin with -----BEGIN"
+        raise ValueError(msg)
+    return text
+
+
+def _bundle(path: FilePath) -> str:
+    # Anything may stand around the certificates: their names, or what `openssl x509 -text` writes.
+    return _text(path, _MAX_BUNDLE)
+
+
+def _text(path: FilePath, limit: int) -> str:
     # Reading a device or a pipe might never end.
     if path.exists() and not path.is_file():
         msg = "it is not a file"
         raise ValueError(msg)
     with path.open("rb") as file:
-        content = file.read(_MAX_FILE + 1)
-    text = content.decode("ascii", "replace")
-    if len(content) > _MAX_FILE or not is_pem(text):
-        msg = "the file does not begin with -----BEGIN"
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        msg = f"the file is larger than {limit // 1024} KiB"
         raise ValueError(msg)
-    return text
+    return content.decode("ascii", "replace")
 
 
 def _reason(error: OSError | ValueError) -> str:

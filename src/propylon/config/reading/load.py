@@ -28,7 +28,7 @@ from propylon.config.reading.environment import (
     unbuilt_warnings,
 )
 from propylon.config.reading.idle import find_idle
-from propylon.config.reading.keyfile import read_key_file
+from propylon.config.reading.keyfile import read_key_file, read_tls_files
 from propylon.config.reading.messages import findings
 from propylon.config.reading.model_keys import holds_list
 from propylon.config.reading.named_services import named_services, unused_variables
@@ -87,7 +87,9 @@ def load(
         document.fail(key, message)
     if path is None:
         sources.add_services(everything)
-    read_key_file(document, FilePath() if path is None else path.parent)
+    folder = FilePath() if path is None else path.parent
+    read_key_file(document, folder)
+    read_tls_files(document, folder)
     config = _validated(document, sources.places)
     found = (*document.doubts, *find_warnings(config))
     if path is None and not config.services:

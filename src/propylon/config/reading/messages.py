@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from propylon.config.models.foreign import called_here
 from propylon.config.models.schema import NOT_BUILT, DefaultsConfig, RouteConfig
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.model_keys import homes, keys, model_at
@@ -79,7 +80,8 @@ def _unknown(_: ErrorDetails, path: Path) -> str:
         return "not built in this version of Propylon; take it out, since nothing would enforce it"
     if model is DefaultsConfig and key in RouteConfig.model_fields:
         return "belongs to one route, and has no default"
-    return "unknown key" + (did_you_mean(key, keys(model)) or _belongs(key))
+    known = called_here(model.__name__, key) or did_you_mean(key, keys(model))
+    return "unknown key" + (known or _belongs(key))
 
 
 def _belongs(key: str) -> str:

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from propylon.config.models.endpoints import builtin_endpoints
-from propylon.config.models.schema import CircuitConfig, GatewayConfig, JwtConfig
+from propylon.config.models.schema import CircuitConfig, GatewayConfig, JwtConfig, ServiceConfig
 from propylon.config.reading.credentials import suspicion, weakness
 from propylon.config.reading.problems import Finding, Path
 from propylon.config.reading.shadows import shadowed_services
@@ -32,6 +32,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from shadowed_services(config)
     for name, service in config.services.items():
         yield from _never_opening_breaker(name, service.circuit)
+        yield from _unverified(name, service)
         if service.health is not None and service.health.timeout > service.health.interval:
             msg = "is longer than interval, so a probe would start before the last one ends; write less"
             yield ("services", name, "health", "timeout"), msg
@@ -150,6 +151,13 @@ def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
                 advice = "manage users with `propylon user`, or give the route another path"
                 yield ("routes", at, "path"), f"{msg}; {advice}"
                 return
+
+
+def _unverified(name: str, service: ServiceConfig) -> Iterator[Finding]:
+    if service.tls is not None and not service.tls.verify:
+        msg = "is false, so an attacker on the network can read and change what goes to the service"
+        advice = "write the certificates that you trust as ca, and the name that they have as server_name"
+        yield ("services", name, "tls", "verify"), f"{msg}; {advice}"
 
 
 def _never_opening_breaker(name: str, circuit: CircuitConfig) -> Iterator[Finding]:

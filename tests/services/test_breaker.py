@@ -54,6 +54,7 @@ class World:
     stays in flight; `f`, `s`, `n`: the oldest of these ends; `z`: the youngest ends well. `!`: one
     that is refused. `+5`: five seconds pass. `F*4`: four times. `c`, `o`, `h`: the state is that.
     `u`: one sets out whose body is still coming in; `e`: the oldest such body has come in whole.
+    `O`, `C`: another worker's breaker has opened now, or closed.
     """
 
     circuit: Circuit
@@ -99,6 +100,10 @@ class World:
             self.breaker.settle(self.flying.pop(0), OUTCOMES[action.upper()])
         elif action == "z":
             self.breaker.settle(self.flying.pop(), Outcome.SUCCESS)
+        elif action == "O":
+            self.breaker.open_as(self.now, "of another worker")
+        elif action == "C":
+            self.breaker.close_as()
         elif action == "!":
             self.refused()
         else:
@@ -130,6 +135,16 @@ CASES = {
     "failures as far apart as the window": (SMALL, "F +10 F +10 F +10 F c"),
     "the window slides": (SMALL, "F +6 S +6 F c +6 F o"),
     "a success does not open": (SMALL, "F +1 S*50 c F o"),
+    # Other workers
+    "opened elsewhere": (DEFAULT, "S O o ! +59 o +1 h"),
+    "opened elsewhere while open: the later one counts": (DEFAULT, "F*5 +30 O o +59 o +1 h"),
+    "opened elsewhere while probing: the probe counts no more": (
+        DEFAULT,
+        "F*5 +60 h a O o s o +60 h",
+    ),
+    "closed elsewhere": (DEFAULT, "F*5 o C c S F*4 c F o"),
+    "closed elsewhere while probing": (DEFAULT, "F*5 +60 h a C c f c F*4 c F o"),
+    "closed elsewhere while closed: failures stay": (DEFAULT, "F*4 C c F o"),
     "a clock that stands still": (SMALL, "F c F o"),
     "too few calls": (BUSY, "F*2 c F*7 c F o"),
     "enough calls, most of them good": (BUSY, "S*8 F c F o"),
@@ -282,13 +297,13 @@ def test_every_state_has_a_way_in_and_a_way_out() -> None:
 
 def test_every_line_of_the_table_is_taken() -> None:
     """The listener hears of each move once, with the service's name and the reason."""
-    world = World(DEFAULT).play("F*5 +60 F +60 a +30 o +60 S c")
+    world = World(DEFAULT).play("F*5 +60 F +60 a +30 o +60 S c O C F*5 +60 h O +60 h C")
     taken: dict[Any, dict[Any, Any]] = {}
     for service, old, new, event in world.moves:
         assert service == "orders"
         taken.setdefault(old, {})[event] = new
     assert taken == TRANSITIONS
-    assert len(world.moves) == 7
+    assert len(world.moves) == 14
 
 
 def test_what_was_due_is_reported_in_order() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from propylon.services.fleet import Ejection, Fleet, HealthRules, Instance, Status
+from propylon.services.fleet import ELSEWHERE, Ejection, Fleet, HealthRules, Instance, Status
 from tests.proxy.doubles import Asked
 
 WALL = 1_000_000.0  # how far the wall clock is ahead of the other one
@@ -649,3 +649,46 @@ def test_a_reload_may_end_ejection() -> None:
     assert a.state.ejections == 1
     new.succeeded(a)
     assert a.state.ejections == 0
+
+
+# Other workers
+
+
+def test_an_instance_is_ejected_as_elsewhere() -> None:
+    """To the same moment; what is told a second time changes nothing."""
+    world = World()
+    world.fleet.eject_as("a", world.now + 7)
+    assert world.asked == "bcd"
+    assert world.fleet.ejections() == (("a", world.now + 7),)
+    assert world.changes == [("a", "starting", "ejected", ELSEWHERE)]
+    world.fleet.eject_as("a", world.now + 50)
+    world.now += 7
+    assert world.asked == "abcd"
+
+
+@pytest.mark.parametrize(
+    ("count", "known", "until"),
+    [(1, "a", 107.0), (4, "nobody", 107.0), (4, "a", 100.0), (4, "a", 99.0)],
+    ids=["the last one", "not here", "over", "long over"],
+)
+def test_what_would_not_be_ejected_here_is_not(count: int, known: str, until: float) -> None:
+    """Another worker may know other instances, and its news may be late."""
+    world = World(count)
+    world.fleet.eject_as(known, until)
+    assert world.fleet.ejections() == ()
+    assert world.changes == []
+
+
+def test_no_more_than_the_share_is_ejected_as_elsewhere() -> None:
+    """Half of them: each worker holds to the rule for all that it ejects."""
+    world = World(4)
+    for letter in "abcd":
+        world.fleet.eject_as(letter, world.now + 7)
+    assert [one for one, _ in world.fleet.ejections()] == ["a", "b"]
+
+
+def test_without_rules_nothing_is_ejected() -> None:
+    """A reload has turned ejection off here, and not there yet."""
+    world = World(ejection=None)
+    world.fleet.eject_as("a", world.now + 7)
+    assert world.asked == "abcd"

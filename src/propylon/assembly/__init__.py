@@ -8,6 +8,7 @@
 - `edges`: make the edges of the listeners, and set their limits.
 - `carry`: build the services of a new configuration from those in force.
 - `membership`: the registry and DNS, joined to the services; `gossip`: the registries of all workers agree.
+- `outages`: the breakers and ejections of all workers agree; `census`: ask all workers for their part of an answer.
 - `override`: what a team's tests put in the place of the real thing; `stand_ins`: ASGI apps in the place of services.
 - `sharing`: what a gateway shares that another server runs: where its workers meet.
 - `verification`: the verifier of tokens in force, and the one whose keys are still being fetched.

@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -13,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
+from propylon.assembly.census import CIRCUITS, INSTANCES, Part
 from propylon.assembly.components import Components
 from propylon.assembly.override import Override
 from propylon.assembly.reload import Reloads, shadowed
@@ -93,8 +102,14 @@ class Gateway:
         routers = [
             health.router(self._health),
             monitoring.router(metrics.render),
-            registry.router(self.config.prefix, self._registry, self._gate, trail),
-            circuits.router(self.config.prefix, lambda: self._health.services, self._gate),
+            registry.router(
+                self.config.prefix,
+                self._registry,
+                self._gate,
+                trail,
+                partial(self._everywhere, INSTANCES),
+            ),
+            circuits.router(self.config.prefix, partial(self._everywhere, CIRCUITS), self._gate),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -147,6 +162,9 @@ class Gateway:
             return None
         return self._token_services.missing()
 
+    async def _everywhere(self, subject: str) -> Sequence[Part]:
+        return [] if self._running is None else await self._running.census.gather(subject)
+
     def _registry(self) -> Registry | None:
         running = self._running
         if running is None or not running.config.registry.enabled:
@@ -166,7 +184,6 @@ class Gateway:
     def join(self, shared: Shared) -> None:
         """Be one of the workers that share this; before the start."""
         self._components.shared = shared
-        self._components.metrics.count_in(shared.sums())
 
     async def _verify(self, token: bytes) -> Verified:
         """Say what a token means that an endpoint was given. Raises AuthError, ServiceUnavailable."""

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
+from propylon.assembly.census import CIRCUITS, INSTANCES, Census
 from propylon.assembly.components import Components
 from propylon.assembly.edges import adjust, another_edge, first_edge
 from propylon.assembly.membership import Membership
+from propylon.assembly.outages import SharedOutages
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
 from propylon.compile.carriers import stages_without_keys
@@ -30,6 +32,7 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
+from propylon.control import circuits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.loop.outbox import Outbox
@@ -105,18 +108,22 @@ class Running:
         self._pools = Pools(loop, Ticker(loop, _EXCHANGE_TICK), self._outbox, self._resolver)
         self._prober = Prober(clock=time.perf_counter, wall=time.time, chance=self._random.random)
         self._checks = Checks(self._prober)
+        self._outages = SharedOutages(components.shared.facts, Events(), components.health)
         self._dependencies = Dependencies(
             self._pools.connect,
             self._random.random,
             clock=loop.time,
-            listeners=Events(),
+            listeners=self._outages,
             resolver=self._resolver,
         )
         self.membership = Membership(
             self.config, self._pools, self._resolver, self._create, self._publish
         )
         components.shared.start(loop)
+        components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
+        self._outages.join()
+        self.census = _census(components)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
@@ -360,6 +367,15 @@ class Running:
         if self._audit_writer is not None:
             self._audit_writer.close()
         self._writer.close()
+
+
+def _census(components: Components) -> Census:
+    """Return what answers for all workers, with what this one says."""
+    census = Census(components.shared.facts)
+    census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
+    census.offer(INSTANCES, lambda: registry.parts(components.health.services))
+    census.join()
+    return census
 
 
 def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:

@@ -19,7 +19,8 @@ from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
 from propylon.config.models.syntax import parse_upstream
 from propylon.names.resolve import Resolver, SrvTarget
 from propylon.services import balance
-from propylon.services.breaker import Breaker, Circuit, Event, State
+from propylon.services.breaker import Breaker, Event
+from propylon.services.circuit import Circuit, State
 from propylon.services.discovery import MemberKey, Members
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Condition, Ejection, Instance

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from propylon.control.admin import AdminGate
-from propylon.services.breaker import Snapshot, State
+from propylon.services.circuit import State
 from propylon.services.service import Service
 
-__all__ = ["CircuitState", "router"]
+__all__ = ["CircuitState", "Everywhere", "parts", "router"]
+
+Everywhere = Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
+"""Returns what each worker says on one subject."""
+
+_WORST = (State.CLOSED, State.HALF_OPEN, State.OPEN)
 
 
 class CircuitState(BaseModel):
-    """The state of one breaker, in the worker that answers."""
+    """The state of one breaker, in all workers of this gateway."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -34,7 +41,7 @@ class CircuitState(BaseModel):
         description="CLOSED: requests pass; OPEN: no request passes; HALF_OPEN: a few probes pass."
     )
     failures: int = Field(
-        description="Failures within failure_window, counted up to the threshold."
+        description="Failures within failure_window, of all workers; each counts up to the threshold."
     )
     opened_at: str | None = Field(description="When the breaker opened; null while it is closed.")
     retry_after: str | None = Field(
@@ -46,10 +53,15 @@ class CircuitState(BaseModel):
     )
 
 
-def router(
-    prefix: str, services: Callable[[], Iterable[Service]], gate: AdminGate | None = None
-) -> APIRouter:
-    """Return the endpoint. `services` is called for each request, because a reload replaces the services."""
+def parts(services: Iterable[Service]) -> list[dict[str, Any]]:
+    """Return what this worker knows of each breaker, for the worker that is asked."""
+    return [
+        asdict(service.breaker.snapshot()) for service in services if service.breaker is not None
+    ]
+
+
+def router(prefix: str, everywhere: Everywhere, gate: AdminGate | None = None) -> APIRouter:
+    """Return the endpoint. `everywhere` returns the `parts` of all workers, those of this one first."""
     routes = APIRouter(tags=["services"])
 
     @routes.get(
@@ -60,23 +72,24 @@ def router(
     )
     async def circuits(response: Response) -> dict[str, CircuitState]:
         response.headers["Cache-Control"] = "no-store"
-        return {
-            service.name: _shown(service.breaker.snapshot())
-            for service in services()
-            if service.breaker is not None
-        }
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for part in await everywhere():
+            found.setdefault(part["service"], []).append(part)
+        return {service: _merged(some) for service, some in found.items()}
 
     return routes
 
 
-def _shown(snapshot: Snapshot) -> CircuitState:
+def _merged(known: Sequence[Mapping[str, Any]]) -> CircuitState:
+    """Return what all workers know of one breaker. They share its state, and each counts its own failures and probes."""
+    # Messages may cross, and a probe of one worker is not the others': the worst is what operators have to see.
+    worst = max(known, key=lambda part: _WORST.index(part["state"]))
     state = CircuitState(
-        state=snapshot.state,
-        failures=snapshot.failures,
-        opened_at=snapshot.opened_at,
-        retry_after=snapshot.retry_after,
-        probes_in_flight=snapshot.probes_in_flight,
+        state=worst["state"],
+        failures=sum(part["failures"] for part in known),
+        opened_at=worst["opened_at"],
+        retry_after=worst["retry_after"],
+        probes_in_flight=sum(part["probes_in_flight"] for part in known),
     )
-    return (
-        state if snapshot.reason is None else state.model_copy(update={"reason": snapshot.reason})
-    )
+    reason = worst["reason"]
+    return state if reason is None else state.model_copy(update={"reason": reason})

@@ -147,7 +147,7 @@ class Lease(RegistrationAnswer):
 
 
 class InstanceEntry(Lease):
-    """The state of an instance, in the worker that answers."""
+    """The state of an instance, as all workers of this gateway know it."""
 
     model_config = _with_example(_ENTRY)
 
@@ -163,7 +163,7 @@ class InstanceEntry(Lease):
         description="The instance gets no requests until then, because requests to it failed; null: it is not ejected.",
         examples=[None],
     )
-    failures: int = Field(description="Failed requests in a row.", examples=[0])
+    failures: int = Field(description="Failed requests in a row, of all workers.", examples=[0])
     weight: int = Field(
         description="Its share of the requests, relative to the other instances.", examples=[1]
     )

@@ -5,7 +5,8 @@ Instances register, renew their leases and leave; operators list the services. `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 
 from propylon.control.admin import AdminGate
 from propylon.control.audit import AuditTrail
+from propylon.control.circuits import Everywhere
 from propylon.control.registration import (
     InstanceEntry,
     Lease,
@@ -28,7 +30,9 @@ from propylon.services.registration import Registered, Registration
 from propylon.services.registry import Registry
 from propylon.services.service import Service
 
-__all__ = ["router"]
+__all__ = ["parts", "router"]
+
+_Found = dict[tuple[str, str], list[Mapping[str, Any]]]  # by service and instance
 
 _CREATED = 201
 _REFUSED: dict[int | str, dict[str, Any]] = {
@@ -56,8 +60,12 @@ def router(
     running: Callable[[], Registry | None],
     gate: AdminGate | None = None,
     trail: AuditTrail | None = None,
+    everywhere: Everywhere | None = None,
 ) -> APIRouter:
-    """Return the endpoints. `running` returns the registry, or None while `registry.enabled` is false."""
+    """Return the endpoints. `running` returns the registry, or None while `registry.enabled` is false.
+
+    `everywhere` returns the `parts` of all workers; without it this worker answers for itself.
+    """
     gate, trail = gate or AdminGate(), trail or AuditTrail()
     routes = APIRouter(
         prefix=f"{prefix}/services", tags=["registry"], dependencies=[gate.requires("registry")]
@@ -70,18 +78,40 @@ def router(
             raise NotFound(msg)
         return current
 
-    _add_list(routes, registry)
+    _add_list(routes, registry, everywhere)
     _add_joining(routes, registry, trail)
     _add_leaving(routes, registry, trail)
     return routes
 
 
-def _add_list(routes: APIRouter, registry: Callable[[], Registry]) -> None:
+def parts(services: Iterable[Service]) -> list[dict[str, Any]]:
+    """Return what this worker knows of each instance, for the worker that is asked."""
+    return [
+        {
+            "service": service.name,
+            "id": snapshot.id,
+            "status": snapshot.status,
+            "last_check": snapshot.last_check,
+            "latency_ms": snapshot.latency_ms,
+            "ejected_until": snapshot.ejected_until,
+            "failures": snapshot.failures,
+        }
+        for service in services
+        for snapshot in service.fleet.snapshot()
+    ]
+
+
+def _add_list(
+    routes: APIRouter, registry: Callable[[], Registry], everywhere: Everywhere | None
+) -> None:
     @routes.get("", summary="List every service and its instances")
     async def services(response: Response) -> Services:
         response.headers["Cache-Control"] = "no-store"
         known = registry()
-        return Services(services=[_service(known, service) for service in known.services()])
+        found: _Found = {}
+        for part in [] if everywhere is None else await everywhere():
+            found.setdefault((part["service"], part["id"]), []).append(part)
+        return Services(services=[_service(known, service, found) for service in known.services()])
 
 
 def _add_joining(routes: APIRouter, registry: Callable[[], Registry], trail: AuditTrail) -> None:
@@ -139,13 +169,32 @@ def _lease(registered: Registered) -> Lease:
     )
 
 
-def _service(registry: Registry, service: Service) -> ServiceEntry:
+def _service(registry: Registry, service: Service, found: _Found) -> ServiceEntry:
     return ServiceEntry(
         name=service.name,
         instances=[
-            _instance(snapshot, registry.lease(service.name, snapshot.id))
+            _instance(
+                _merged(snapshot, found.get((service.name, snapshot.id), ())),
+                registry.lease(service.name, snapshot.id),
+            )
             for snapshot in service.fleet.snapshot()
         ],
+    )
+
+
+def _merged(mine: InstanceSnapshot, known: Sequence[Mapping[str, Any]]) -> InstanceSnapshot:
+    """Return what all workers know of an instance: the newest probe counts, and the failures of all add up."""
+    if not known:
+        return mine
+    newest = max(known, key=lambda part: part["last_check"] or 0.0)
+    ejected = [part["ejected_until"] for part in known if part["ejected_until"] is not None]
+    return replace(
+        mine,
+        status=newest["status"],
+        last_check=newest["last_check"],
+        latency_ms=newest["latency_ms"],
+        ejected_until=max(ejected, default=None),
+        failures=sum(part["failures"] for part in known),
     )
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from propylon.errors import CircuitOpen
+from propylon.services.circuit import Circuit, Snapshot, State
 from propylon.services.outcome import Outcome, judge
 from propylon.services.window import Tally, Window
 from propylon.wire.grammar import date_time
@@ -34,14 +34,6 @@ __all__ = [
 Clock = Callable[[], float]
 
 
-class State(StrEnum):
-    """The states of a circuit breaker: requests pass, are refused, or pass as probes."""
-
-    CLOSED = "CLOSED"
-    OPEN = "OPEN"
-    HALF_OPEN = "HALF_OPEN"
-
-
 class Event(StrEnum):
     """What changes the state; the text is the reason that logs and the documentation give."""
 
@@ -50,23 +42,31 @@ class Event(StrEnum):
     PROBES_SUCCEEDED = "all probes succeeded"
     PROBE_FAILED = "a probe failed"
     PROBE_EXPIRED = "a probe took longer than half_open_timeout"
+    OPENED_ELSEWHERE = "another worker's breaker opened"
+    CLOSED_ELSEWHERE = "another worker's breaker closed"
 
 
 # Strategy: no timers. A state whose time is over is left when the breaker is asked next, as of the moment when
 # the time was over, so that `opened_at` is right. Ten thousand idle services cost nothing.
 # Rule: an exchange counts once, by its outcome after retries. Else the retry setting would move the threshold.
 # Rule: an event in a state that has no line for it is a bug of ours (KeyError). CLOSED is the first state.
+# Rule: the workers of one machine find out once that a service is down, and once that it is back. What happens
+# elsewhere moves a breaker only towards the state that the other one has.
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.CLOSED: {
         Event.TOO_MANY_FAILURES: State.OPEN,
+        Event.OPENED_ELSEWHERE: State.OPEN,
     },
     State.OPEN: {
         Event.RECOVERY_TIMEOUT: State.HALF_OPEN,
+        Event.CLOSED_ELSEWHERE: State.CLOSED,
     },
     State.HALF_OPEN: {
         Event.PROBES_SUCCEEDED: State.CLOSED,
         Event.PROBE_FAILED: State.OPEN,
         Event.PROBE_EXPIRED: State.OPEN,
+        Event.OPENED_ELSEWHERE: State.OPEN,
+        Event.CLOSED_ELSEWHERE: State.CLOSED,
     },
 }
 
@@ -83,23 +83,6 @@ _SUCCESS = Outcome.SUCCESS
 _FAILURE = Outcome.FAILURE
 # The share was written as a percentage: 7 % of 100 is 7.000000000000001 in floating point.
 _EPSILON = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Circuit:
-    """The rules of a breaker: times in seconds, `failure_rate` from 0 to 1, the rest in numbers of requests."""
-
-    # 60 s of recovery is resilience4j's default; one probe is Hystrix's and Polly's. half_open_timeout is the
-    # lease of a probe: without it (resilience4j's default) a probe that never ends blocks the service forever.
-    # failure_rate: 50 % is the default of Resilience4j and of Hystrix. Without a share, a client that finds one bad
-    # input could keep the service closed to all others with five requests a minute.
-    failure_threshold: int = 5
-    failure_rate: float = 0.5
-    failure_window: float = 120.0
-    min_throughput: int = 5
-    recovery_timeout: float = 60.0
-    half_open_timeout: float = 30.0
-    probes: int = 1
 
 
 class RequestBody(Protocol):
@@ -124,21 +107,6 @@ class Permit:
     def uploading(self) -> bool:
         """Whether the client is still sending the body of this probe."""
         return self.body is not None and not self.body.complete
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A breaker as `GET {prefix}/circuits` shows it. Times are RFC 3339; None where there is none."""
-
-    service: str
-    state: State
-    failures: int  # within failure_window, counted up to failure_threshold
-    opened_at: str | None
-    retry_after: str | None
-    probes_in_flight: int
-    # Two snapshots of one state are equal, whatever led there.
-    calls: int = field(default=0, compare=False)  # within failure_window
-    reason: str | None = field(default=None, compare=False)  # why it opened; None while closed
 
 
 class Breaker:
@@ -328,6 +296,32 @@ class Breaker:
         self._failures = self._failures.resized(circuit.failure_threshold, circuit.failure_window)
         if self._state is State.HALF_OPEN:
             self._close_if_proven(now)
+
+    # Other workers
+
+    def open_as(self, opened: float, why: str) -> None:
+        """Open, because the breaker of another worker did at `opened`, on the clock that all of them read."""
+        now = self._clock()
+        self._advance(now)
+        if opened + self._circuit.recovery_timeout <= now:
+            return  # the news are old: by now the other one lets probes pass
+        self._why = why
+        if self._state is State.OPEN:
+            self._opened = max(self._opened, opened)
+        else:
+            self._transition(Event.OPENED_ELSEWHERE, opened)
+
+    def close_as(self) -> None:
+        """Close, because the probes of another worker succeeded."""
+        now = self._clock()
+        self._advance(now)
+        if self._state is not State.CLOSED:
+            self._transition(Event.CLOSED_ELSEWHERE, now)
+
+    @property
+    def trip(self) -> tuple[float, str] | None:
+        """When the breaker opened, on its clock, and why; None unless it is open."""
+        return (self._opened, self._why) if self.state is State.OPEN else None
 
     # For operators
 

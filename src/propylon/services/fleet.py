@@ -22,6 +22,7 @@ from propylon.services.instance import (
 )
 
 __all__ = [
+    "ELSEWHERE",
     "Clock",
     "Condition",
     "Ejection",
@@ -61,6 +62,9 @@ class Watcher(Protocol):
 
     def forget(self, instance: Instance) -> None:
         """Stop probing the instance. One that was never probed is no error."""
+
+
+ELSEWHERE = "it failed in another worker"  # the reason of an ejection that is decided there
 
 
 def _no_clock() -> float:
@@ -286,7 +290,7 @@ class Fleet:
 
     # Ejection (outlier detection)
 
-    def _eject(self, instance: Instance, rules: Ejection) -> bool:
+    def _eject(self, instance: Instance, rules: Ejection, *, elsewhere: bool = False) -> bool:
         self._readmit()
         state = instance.state
         asked = [one.state for one in self.present]
@@ -298,11 +302,25 @@ class Fleet:
         # them all would move the load to the rest and bring those down, too.
         if len(self._ejected()) >= rules.max_ejected(len(self.instances)):
             return False
-        reason = f"{state.failures} failures in a row"
+        reason = ELSEWHERE if elsewhere else f"{state.failures} failures in a row"
         rules.eject(state, self._clock())
         self._refresh()
         self._notify(instance, state.status, "ejected", reason)
         return True
+
+    def eject_as(self, instance_id: str, until: float) -> None:
+        """Eject an instance as another worker did, to the same moment; the last one is never ejected."""
+        instance, rules = self.find(instance_id), self._ejection
+        if instance is None or rules is None or until <= self._clock():
+            return
+        if instance.state.ejected_until is None and self._eject(instance, rules, elsewhere=True):
+            instance.state.ejected_until = until
+            self._refresh()
+
+    def ejections(self) -> tuple[tuple[str, float], ...]:
+        """Return the id of each ejected instance, and when its ejection ends on the clock."""
+        self._readmit()
+        return tuple((instance.id, until) for instance, until in self._ejected())
 
     def _recover(self, instance: Instance) -> None:
         state = instance.state

@@ -14,4 +14,5 @@
 - `key_sets`: published key sets that a worker has fetched, for the other workers and their replacements.
 - `prune`: deletes what expired long ago; `clocks`: whether the wall clock can be believed.
 - `buckets`: what a limit counts in; `sums`: what metrics add up in. Each in this process.
+- `tally`: sums of all workers, in files that each maps into memory.
 """

@@ -8,7 +8,7 @@ Behind it are three ports, each declared where it is used:
 
 - `Facts` (here): what only one worker was told, told to all. Best effort; who missed something asks.
 - `proxy.limit.Counters`: the decision of a rate limit. Each worker counts for itself so far.
-- `telemetry.metrics.Sums`: numbers that add up over the workers. Each has its own so far.
+- `telemetry.metrics.Sums`: numbers that add up over the workers (`tally`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from propylon.stores.place import Place, lack_of_room
 from propylon.stores.siblings import Channel, Line, Lines, Message, Siblings
 from propylon.stores.slot import Slot
 from propylon.stores.sums import LocalSums
+from propylon.stores.tally import SharedSums
 
 __all__ = ["Facts", "Shared"]
 
@@ -38,6 +39,10 @@ class Facts(Protocol):
     @property
     def name(self) -> str:
         """How the others reach this worker, and only this one."""
+
+    @property
+    def others(self) -> int:
+        """How many other workers there are."""
 
     def tell(self, topic: str, message: Message, to: str | None = None) -> None:
         """Tell all others, or the one of a name, in the order in which it is said."""
@@ -68,12 +73,18 @@ class Shared:
         self._meeting = meeting
         self._channel: Channel = meeting or Lines()
         self._doubt = doubt
+        self._sums: SharedSums | None = None
 
     @property
     def place(self) -> Path | None:
         """The directory for what is shared in files; None: there is none, and each keeps it for itself."""
         place = self._place if self._meeting is None else self._meeting.place
         return None if place is None else place.path
+
+    @property
+    def _has_others(self) -> bool:
+        """Whether there may be other workers; a single one needs no files to know its own sums."""
+        return self._meeting is not None or len(self._lines) > 1
 
     def become(self, at: int) -> None:
         """Be the worker at that place, after the fork; a replacement has the place of the one that died."""
@@ -85,9 +96,11 @@ class Shared:
         """Return what a limit of `rate` per second and `burst` at once counts in."""
         return Buckets(rate, burst, clock)
 
-    def sums(self) -> LocalSums:
-        """Return what is counted for the metrics."""
-        return LocalSums()
+    def sums(self) -> LocalSums | SharedSums:
+        """Return what is counted for the metrics: with those of the others, once this worker has started."""
+        if self._sums is None:
+            return LocalSums()
+        return self._sums
 
     # The life of a worker
 
@@ -98,6 +111,8 @@ class Shared:
             self.facts.start(loop, self._channel)
             if self._meeting is not None and self._meeting.place is not None:
                 doubt = lack_of_room(self._meeting.place)
+            if self.place is not None and self._has_others:
+                self._sums = SharedSums(self.place)
         except OSError as error:
             doubt = f"server.state_dir cannot be used, so this worker shares nothing with others: {error}"
         if doubt is not None:
@@ -106,6 +121,9 @@ class Shared:
     async def stop(self) -> None:
         """Leave the others. Does not wait for any of them."""
         self.facts.close()
+        sums, self._sums = self._sums, None
+        if sums is not None:
+            sums.close()
 
     # The life of the process that forks
 

@@ -131,6 +131,11 @@ class Siblings:
         """How the others reach this worker, and only this one."""
         return self._channel.name
 
+    @property
+    def others(self) -> int:
+        """How many other workers there are; one that was killed counts until it is found out."""
+        return len([*self._channel.ways(None)]) if self._mine is not None else 0
+
     def start(self, loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
         """Hear and tell over a channel from now on. Raises OSError."""
         self._channel = channel

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from propylon.services.breaker import Event, State
+from propylon.services.breaker import Event
+from propylon.services.circuit import State
 from propylon.services.instance import Condition, Instance
 
 __all__ = ["Events"]

@@ -8,7 +8,7 @@ from llhttp's list of methods, so that no client can create time series with mad
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,7 +21,7 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
 
-__all__ = ["Metrics", "Sums"]
+__all__ = ["Metrics", "Row", "Sums"]
 
 # Seconds. The gateway itself adds less than a millisecond, so the buckets start there; a slow report may take 30 s.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -35,10 +35,20 @@ _RouteLabels = tuple[str, str]
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 
 
+class Row(Protocol):
+    """Numbers that are added to in place."""
+
+    def __getitem__(self, at: int, /) -> float:
+        """Return one of them."""
+
+    def __setitem__(self, at: int, value: float, /) -> None:
+        """Set one of them."""
+
+
 class Sums(Protocol):
     """Rows of numbers that add up over the workers, each under its labels: the port that a store fills."""
 
-    def row(self, labels: tuple[str, ...], width: int) -> MutableSequence[float]:
+    def row(self, labels: tuple[str, ...], width: int) -> Row:
         """Return the row of these labels, the same one each time. The caller adds to its numbers in place."""
 
     def rows(self) -> Iterable[tuple[tuple[str, ...], Sequence[float]]]:
@@ -53,7 +63,7 @@ class Metrics(Collector):
         self._sums = sums
         # Rows that were looked up already. Routes may share a name (one for each host), and each reload makes new
         # Route objects: they share a row.
-        self._rows: dict[_Key, MutableSequence[float]] = {}
+        self._rows: dict[_Key, Row] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -80,7 +90,7 @@ class Metrics(Collector):
         if exchange.error is not None and isinstance(exchange.error, LocalFault):
             self._sums.row((_FAULT, exchange.error.reason), 1)[0] += 1
 
-    def _row(self, route: Route | None, method: str, status: int) -> MutableSequence[float]:
+    def _row(self, route: Route | None, method: str, status: int) -> Row:
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
         return self._sums.row((*labels, method, str(status)), _WIDTH)
 

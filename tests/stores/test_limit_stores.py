@@ -299,6 +299,20 @@ def test_every_store_equals_the_reference(
         counted.close()
 
 
+@given(st.lists(st.tuples(st.integers(0, 2 * SECOND), st.integers(0, 3)), max_size=60))
+@examples(200)
+def test_hot_path_equals_the_reference(steps: list[tuple[int, int]]) -> None:
+    """What a store offers for routes with one limit says the same as its long way."""
+    counted, model, rule = InMemory(), Model(), bucket(3, 5)
+    for pause, cost in steps:
+        counted.clock.now += pause
+        take = counted.first.taker(rule, cost)
+        assert take is not None
+        [told] = model.decide(counted.clock.now, [Spend(rule, "a", cost)])
+        assert take("a") == (told.remaining, told.reset, told.retry_after)
+    counted.close()
+
+
 PAUSES = st.lists(st.integers(0, 5 * SECOND), max_size=80)
 
 

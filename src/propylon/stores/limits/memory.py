@@ -30,7 +30,7 @@ from propylon.proxy.limit.arithmetic import (
     spent,
     spent_in,
 )
-from propylon.proxy.limit.rule import Decision, LimitStore, Rule, Spend
+from propylon.proxy.limit.rule import MICROSECONDS, Decision, LimitStore, Rule, Spend, Take
 
 __all__ = ["MemoryLimits"]
 
@@ -107,6 +107,11 @@ class _Table(Generic[S]):
             else:
                 self._swept[key] = state
 
+    def sweep_on_time(self, now: int) -> None:
+        """Look at some keys, because it is time to."""
+        self.sweep_at = now + _SWEEP_EVERY
+        self.sweep(now, _SWEEP_KEYS)
+
     def sweep(self, now: int, keys: int) -> None:
         """Look at so many keys, and drop those of which nothing is spent any more."""
         for _ in range(keys):
@@ -161,6 +166,50 @@ class _Buckets(_Table[int]):
 
     def _is_dead(self, kept: int, now: int) -> bool:
         return kept <= now * self.rule.scale
+
+    def taker(self, cost: int, clock: Callable[[], int]) -> Take:
+        """Return the same as `look` and `settle` for a single spend, written out: this is the hot path.
+
+        Inlined from `arithmetic`: `debt_at`, `is_ahead`, `lack`, `spent`, `decision`.
+        """
+        rule = self.rule
+        scale, unit, capacity, deepest = rule.scale, rule.unit, rule.capacity, rule.deepest
+        needed, price, second = max(cost, 1) * unit, cost * unit, scale * MICROSECONDS
+
+        def take(key: str) -> tuple[int, int, int]:
+            now = clock() // 1000
+            if now >= self.sweep_at:
+                self.sweep_on_time(now)
+            base = now * scale
+            # Inlined from `_find`, and `_put` of a key that is there.
+            kept = self._unswept
+            full = kept.get(key)
+            if full is None:
+                kept = self._swept
+                full = kept.get(key)
+                if full is None:
+                    full = self._find(key) or 0
+            debt = full - base
+            if debt < 0:
+                debt = 0
+            elif debt > deepest:
+                debt = deepest
+                self._put(key, base + debt, now)
+            lacking = debt + needed - capacity
+            if lacking > 0:
+                return (
+                    max(capacity - debt, 0) // unit,
+                    -(-debt // second),
+                    -(-lacking // second),
+                )
+            debt += price
+            if key in kept:
+                kept[key] = base + debt
+            else:
+                self._put(key, base + debt, now)
+            return (capacity - debt) // unit, -(-debt // second), 0
+
+        return take
 
 
 class _Windows(_Table[Log]):
@@ -236,6 +285,11 @@ class MemoryLimits(LimitStore):
         for spend in spends:
             self._table(spend.rule, now).look(spend, now).pay(now)
 
+    def taker(self, rule: Rule, cost: int) -> Take | None:
+        """Return the hot path of a bucket."""
+        table = self._table(rule, self._clock() // 1000)
+        return table.taker(cost, self._clock) if isinstance(table, _Buckets) else None
+
     def keys(self, rule: Rule) -> int:
         """Return how many keys of a limit are kept, those with nothing spent any more included."""
         table = self._tables.get(rule.identity)
@@ -247,6 +301,5 @@ class MemoryLimits(LimitStore):
             make = _Windows if rule.sliding else _Buckets
             table = self._tables[rule.identity] = make(rule, self._room)
         elif now >= table.sweep_at:
-            table.sweep_at = now + _SWEEP_EVERY
-            table.sweep(now, _SWEEP_KEYS)
+            table.sweep_on_time(now)
         return table

@@ -134,7 +134,7 @@ class Running:
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self.limits = LimitCompiler(components.shared.limits(), components.metrics)
+        self.limits = LimitCompiler(components.shared.limits(loop), components.metrics)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 

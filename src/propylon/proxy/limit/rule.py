@@ -25,6 +25,7 @@ __all__ = [
     "Rule",
     "Spend",
     "Take",
+    "Taken",
     "refused",
     "storage_key",
 ]
@@ -137,8 +138,11 @@ class Decision(NamedTuple):
     retry_after: int
 
 
-Take = Callable[[str], tuple[int, int, int]]
-"""Decides a spend for a key: what remains, the seconds until all may be spent, and those to wait; 0: it is spent."""
+Taken = tuple[int, int, int]
+"""What remains, the seconds until all may be spent, and those to wait; 0: it is spent. As in `Decision`."""
+
+Take = Callable[[str], Taken | Awaitable[Taken]]
+"""Decides a spend for a key."""
 
 
 class LimitStore(Protocol):
@@ -156,7 +160,7 @@ class LimitStore(Protocol):
         """Spend whatever is left; a negative cost gives units back. Does not wait, and never fails."""
 
     def taker(self, rule: Rule, cost: int) -> Take | None:  # noqa: ARG002 — of a store that waits
-        """Return what decides a spend of this limit alone, if the store can answer at once; None: use `decide`.
+        """Return what decides a spend of this limit alone; None: the store has only `decide`.
 
         The usual route has one limit, of which each request costs the same: so much of the work can be done before.
         """

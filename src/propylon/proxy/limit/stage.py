@@ -16,7 +16,7 @@ from propylon.proxy.exchange import Exchange, Settlement
 from propylon.proxy.limit.fields import OWN, Fields
 from propylon.proxy.limit.in_flight import InFlight
 from propylon.proxy.limit.keys import KeyOf
-from propylon.proxy.limit.rule import Decision, LimitStore, Rule, Spend, Take
+from propylon.proxy.limit.rule import Decision, LimitStore, Rule, Spend, Take, Taken
 from propylon.proxy.principal import Principal
 from propylon.wire.message import Request
 
@@ -123,13 +123,28 @@ class LimitStage:
         if self._hot is None:
             return self._count(exchange, request, principal)
         key_of, take, fields, tally = self._hot
-        left, reset, wait = take(key_of(request, principal, exchange.downstream.origin.client))
+        taken = take(key_of(request, principal, exchange.downstream.origin.client))
+        if not isinstance(taken, tuple):
+            return self._waited_hot(exchange, taken)
+        left, reset, wait = taken
         exchange.lines += fields % (left, reset, left, reset)
         if wait:
-            _noted(exchange, self.limits[0], allowed=False)
-            raise _too_many(self.limits, wait)
+            self._refuse_hot(exchange, wait)
         tally[ALLOWED] += 1
         return None
+
+    async def _waited_hot(self, exchange: Exchange, taken: Awaitable[Taken]) -> None:
+        left, reset, wait = await taken
+        limit = self.limits[0]
+        if self._fields is not None:
+            exchange.lines += self._fields.format % (left, reset, left, reset)
+        if wait:
+            self._refuse_hot(exchange, wait)
+        limit.tally[ALLOWED] += 1
+
+    def _refuse_hot(self, exchange: Exchange, wait: int) -> None:
+        _noted(exchange, self.limits[0], allowed=False)
+        raise _too_many(self.limits, wait)
 
     def _count(
         self, exchange: Exchange, request: Request, principal: Principal

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from ipaddress import ip_network
@@ -41,7 +41,7 @@ from propylon.names.resolve import Resolver
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
-from propylon.proxy.route import Authenticate, Before
+from propylon.proxy.route import Authenticate, Before, Route
 from propylon.services.health import Checks
 from propylon.services.service import Service
 from propylon.stores.key_sets import KeySets
@@ -152,6 +152,11 @@ class Running:
     def table(self) -> Table:
         """The routing table in force."""
         return self.edge.pipeline.table
+
+    @property
+    def routes(self) -> Iterator[Route]:
+        """All routes in force, on each listener."""
+        return (route for edge in self.edges.values() for route in edge.pipeline.table.routes)
 
     @property
     def verifies(self) -> bool:

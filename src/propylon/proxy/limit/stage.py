@@ -49,6 +49,7 @@ class Limit:
     charge: Callable[[bytes], int] | None = None
     charged: bool = False
     in_flight: InFlight | None = None
+    by: tuple[str, ...] = ()  # how the configuration writes the key
 
     @property
     def owes(self) -> bool:

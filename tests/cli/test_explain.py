@@ -300,3 +300,19 @@ def test_a_route_without_a_breaker_has_none_to_describe(file: Path) -> None:
     """`circuit: false` switches it off."""
     file.write_text(FILE.replace("{auth: none}", "{auth: none, circuit: false}"))
     assert explained("GET", "/api/orders/7")["circuit"] is None
+
+
+def test_limits_are_named(file: Path) -> None:
+    """The limits that count the request are a stage of their own; nothing is counted."""
+    limited = "service: users, rate_limit: {rate: 10/s, burst: 20, key: [ip, 'header:X-Key']}"
+    file.write_text(
+        FILE.replace(
+            "{name: all, path: /api, service: users}", f"{{name: all, path: /api, {limited}}}"
+        )
+    )
+    found = {stage["stage"]: stage for stage in explained("GET", "/api/x")["stages"]}
+    assert found["limit"] == {
+        "stage": "limit",
+        "passed": True,
+        "text": "route:all/default: 10/s, 20 at once, by ip and header:X-Key",
+    }

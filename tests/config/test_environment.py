@@ -83,7 +83,7 @@ def test_origins_that_are_none() -> None:
 LATER = "is set, but this version of Propylon does not use it: it limits and shares nothing"
 
 
-@pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_HOST", "RATE_LIMIT_PER_SECOND"])
+@pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_HOST"])
 def test_names_of_a_later_version_are_doubted(directory: Path, name: str) -> None:
     """They may be there, for another program; whoever believes that they limit anything is told."""
     read = load(None, {name: "5"})

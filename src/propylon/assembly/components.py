@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from propylon.assembly.stand_ins import StandIns
+from propylon.compile.limits import TeamCosts
 from propylon.config.models.endpoints import Endpoint
 from propylon.control.admin import AdminGate
 from propylon.control.health import HealthState
@@ -39,6 +40,7 @@ class Components:
     audit: Audit
     gate: AdminGate
     policies: dict[str, list[Policy]] = field(default_factory=dict)
+    costs: dict[str, TeamCosts] = field(default_factory=dict)
     override: Principal | None = None
     stand_ins: StandIns = field(default_factory=StandIns)
     owns_process: bool = (

@@ -10,6 +10,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Iterator,
     Mapping,
     MutableMapping,
     Sequence,
@@ -23,41 +24,38 @@ from fastapi import FastAPI
 
 from propylon.assembly.census import CIRCUITS, INSTANCES, Part
 from propylon.assembly.components import Components
-from propylon.assembly.override import Override
 from propylon.assembly.reload import Reloads, shadowed
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
+from propylon.assembly.team import Team
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
-from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError
-from propylon.control import circuits, health, registry
+from propylon.control import circuits, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app, offer_password
 from propylon.control.audit import AuditTrail
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
-from propylon.control.policies import Policy, check_policy
 from propylon.edge.asgi import serve
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
-from propylon.proxy.principal import Principal, identify
+from propylon.proxy.limit.stage import Limit, LimitStage
 from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
 from propylon.telemetry.audit import Audit, check_file
 from propylon.telemetry.metrics import Metrics
-from propylon.upstream.inprocess import ASGIApp
 from propylon.version import __version__
 
 # The database takes half a second to load: only who verifies tokens needs it.
 if TYPE_CHECKING:
     from propylon.assembly.accounts import TokenServices
 
-__all__ = ["Gateway", "Override"]
+__all__ = ["Gateway"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -69,7 +67,7 @@ log = logging.getLogger(__name__)
 _POLL = 0.01
 
 
-class Gateway:
+class Gateway(Team):
     """The façade: a configuration, and the ways to run it."""
 
     def __init__(
@@ -110,6 +108,7 @@ class Gateway:
                 partial(self._everywhere, INSTANCES),
             ),
             circuits.router(self.config.prefix, partial(self._everywhere, CIRCUITS), self._gate),
+            limits.router(self.config.prefix, self._limits, self._gate),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -171,6 +170,13 @@ class Gateway:
             return None
         return running.membership.registry
 
+    def _limits(self) -> Iterator[tuple[str, Limit]]:
+        """Yield the routes in force with each of their limits."""
+        running = self._running
+        for route in () if running is None else running.routes:
+            if isinstance(route.limit, LimitStage):
+                yield from ((route.name, limit) for limit in route.limit.limits)
+
     def own_process(self, audit_key: bytes = b"") -> None:
         """Say that the process is the gateway's own, as under `propylon run`; before the start.
 
@@ -209,61 +215,6 @@ class Gateway:
     def config(self) -> GatewayConfig:
         """The configuration."""
         return self.loaded.config
-
-    def before(self, route: str) -> Callable[[Policy], Policy]:
-        """Put a policy before a route, after authorization and before the limit: a decorator.
-
-        The function, `async def` or `def`, is called with the request and the principal. It refuses by raising a
-        GatewayError or an HTTPException, and returns nothing. What it has to tell the upstream it says by
-        `request.set_header(name, value)`. Raises ValueError for a route that is not there, TypeError for what is no
-        policy.
-        """
-        if callable(route):
-            msg = '`@gateway.before` needs the name of a route: write @gateway.before("orders")'
-            raise TypeError(msg)
-        names = [written.name for written in self.config.routes]
-        if route not in names:
-            msg = f'no route "{route}"{did_you_mean(route, names)}'
-            raise ValueError(msg)
-
-        def register(policy: Policy) -> Policy:
-            check_policy(policy)
-            self._components.policies.setdefault(route, []).append(policy)
-            self._compile_again()
-            return policy
-
-        return register
-
-    def override_principal(self, principal: Principal | None) -> Override[Principal]:
-        """Have every request come from `principal`, until the returned value's `with` block ends.
-
-        For tests of proxied routes: tokens are not looked at, scopes and roles are. None ends it.
-        """
-        override = Override(self._set_override, self._components.override)
-        self._set_override(None if principal is None else identify(principal))
-        return override
-
-    def override_service(self, name: str, app: ASGIApp | None) -> Override[ASGIApp]:
-        """Have an ASGI app in this process answer for a service, until the returned value's `with` block ends.
-
-        For tests of routes with no socket. The app's lifespan is the caller's to run. None ends it. Raises ValueError
-        if there is no such service.
-        """
-        if name not in self.config.services:
-            msg = f'no service "{name}"{did_you_mean(name, self.config.services)}'
-            raise ValueError(msg)
-        put = partial(self._stand_in, name)
-        override = Override(put, self._components.stand_ins.get(name))
-        put(app)
-        return override
-
-    def _stand_in(self, name: str, app: ASGIApp | None) -> None:
-        self._components.stand_ins.put(name, app)
-        self._compile_again()
-
-    def _set_override(self, principal: Principal | None) -> None:
-        self._components.override = principal
-        self._compile_again()
 
     def _compile_again(self) -> None:
         if self._running is not None:

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
@@ -23,10 +23,9 @@ from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
 from propylon.compile.carriers import stages_without_keys
 from propylon.compile.cors import allows_credentials
-from propylon.compile.limits import compile_limit
+from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Compiled, Parts, compile_slowly
 from propylon.compile.services import Dependencies, compile_service
-from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import PUBLIC, Area, listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
@@ -42,10 +41,9 @@ from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
 from propylon.proxy.forward import Forward
-from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
-from propylon.proxy.route import Authenticate, Before
+from propylon.proxy.route import Authenticate, Before, Route
 from propylon.services.health import Checks
 from propylon.services.service import Service
 from propylon.stores.key_sets import KeySets
@@ -140,7 +138,7 @@ class Running:
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self._limit: tuple[TokenRateLimitConfig, Limit] | None = None
+        self.limits = LimitCompiler(components.shared.limits(loop), components.metrics)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -158,6 +156,11 @@ class Running:
     def table(self) -> Table:
         """The routing table in force."""
         return self.edge.pipeline.table
+
+    @property
+    def routes(self) -> Iterator[Route]:
+        """All routes in force, on each listener."""
+        return (route for edge in self.edges.values() for route in edge.pipeline.table.routes)
 
     @property
     def verifies(self) -> bool:
@@ -254,7 +257,8 @@ class Running:
                 name: self._policy(tuple(some)) for name, some in self._components.policies.items()
             },
             override=self._components.override,
-            limit=self._token_limit(config.auth.tokens.rate_limit),
+            limits=self.limits,
+            costs=self._components.costs,
         )
         by_name = self._components.stand_ins.among(services.by_name, self._loop)
         return compile_slowly(config, parts, by_name, self._compiled)
@@ -277,14 +281,6 @@ class Running:
             # For the same total time it returns the same stage, by which a route knows that it is unchanged.
             known = self._composed[policies] = cache(partial(compose_policies, policies))
         return known
-
-    def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
-        if self._limit is None or self._limit[0] != written:
-            self._limit = (
-                written,
-                compile_limit(written, self._components.shared.counters, self._loop.time),
-            )
-        return self._limit[1]
 
     def _swap(self, compiled: Compiled) -> None:
         self._compiled = compiled

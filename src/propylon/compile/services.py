@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from propylon.compile.addresses import configured_address, probe_address
 from propylon.compile.health import compile_health
 from propylon.config.models.resilience import CircuitConfig, EjectionConfig, RetryConfig
+from propylon.config.models.routes import RouteTimeoutsConfig
 from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
 from propylon.config.models.syntax import parse_upstream
 from propylon.names.resolve import Resolver, SrvTarget
@@ -36,6 +37,7 @@ __all__ = [
     "Listeners",
     "circuit_of",
     "compile_service",
+    "merged_timeouts",
 ]
 
 # Make an upstream from an address and the most connections to it.
@@ -234,3 +236,19 @@ def _retry(written: RetryConfig) -> Retry:
 
 def _ejection(written: EjectionConfig) -> Ejection:
     return Ejection(failures=written.failures, time=written.time, share=written.max)
+
+
+def merged_timeouts(own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
+    """Return the timeouts of a route: its own, and those of its service where it has none."""
+    return Timeouts(
+        connect=_or_default(own.connect, base.connect),
+        first_byte=_or_default(own.first_byte, base.first_byte),
+        idle=_or_default(own.idle, base.idle),
+        total=_or_default(own.total, base.total),
+        max_duration=_or_default(own.max_duration, base.max_duration),
+        stream=_or_default(own.idle, base.stream),
+    )
+
+
+def _or_default(value: float | None, default: float) -> float:
+    return default if value is None else value

@@ -71,7 +71,9 @@ class Pipeline:
                 await route.before(request, principal)
                 exchange.held = self._clock() - began
             if route.limit is not None:
-                await route.limit(request, principal, downstream.origin.client)
+                waiting = route.limit(exchange, request, principal)
+                if waiting is not None:
+                    await waiting
             answer = await route.forward(exchange, request, route)
             await relay(exchange, answer, route)
         except GatewayError as error:
@@ -168,6 +170,8 @@ class Pipeline:
             settle(exchange)
         elif tally is not None:
             tally.successes += 1
+        if exchange.owed is not None:
+            exchange.owed.settle(exchange)
         for observer in self._observers:
             observer(exchange)
 

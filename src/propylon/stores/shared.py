@@ -7,7 +7,7 @@ or a memory map that is open in two processes breaks.
 Behind it are three ports, each declared where it is used:
 
 - `Facts` (here): what only one worker was told, told to all. Best effort; who missed something asks.
-- `proxy.limit.Counters`: the decision of a rate limit. Each worker counts for itself so far.
+- `proxy.limit.rule.LimitStore`: the decisions of rate limits.
 - `telemetry.metrics.Sums`: numbers that add up over the workers (`tally`).
 """
 
@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from propylon.stores.buckets import Buckets
+from propylon.proxy.limit.rule import LimitStore
+from propylon.stores.limits.memory import MemoryLimits
+from propylon.stores.limits.segment import Segment, Unusable
+from propylon.stores.limits.workers import SharedLimits
 from propylon.stores.meeting import Meeting
 from propylon.stores.place import Place, lack_of_room
 from propylon.stores.siblings import Channel, Line, Lines, Message, Siblings
@@ -31,6 +35,8 @@ from propylon.stores.tally import SharedSums
 __all__ = ["Facts", "Shared"]
 
 log = logging.getLogger(__name__)
+
+_LIMITS = "limits"  # the file in the place
 
 
 class Facts(Protocol):
@@ -74,6 +80,7 @@ class Shared:
         self._channel: Channel = meeting or Lines()
         self._doubt = doubt
         self._sums: SharedSums | None = None
+        self._limits: SharedLimits | None = None
 
     @property
     def place(self) -> Path | None:
@@ -92,9 +99,20 @@ class Shared:
 
     # Ports
 
-    def counters(self, rate: float, burst: int, clock: Callable[[], float]) -> Buckets:
-        """Return what a limit of `rate` per second and `burst` at once counts in."""
-        return Buckets(rate, burst, clock)
+    def limits(self, loop: asyncio.AbstractEventLoop) -> LimitStore:
+        """Return where limits are counted, together with the others if there may be any; after `start`."""
+        alone = not self._lines and self._meeting is None
+        if alone or self.place is None:
+            return MemoryLimits(time.monotonic_ns)
+        try:
+            segment = Segment.at(self.place / _LIMITS)
+        except (Unusable, OSError) as error:
+            log.warning(
+                "this worker counts limits for itself: %s/%s: %s", self.place, _LIMITS, error
+            )
+            return MemoryLimits(time.monotonic_ns)
+        self._limits = SharedLimits(segment, loop, time.monotonic_ns)
+        return self._limits
 
     def sums(self) -> LocalSums | SharedSums:
         """Return what is counted for the metrics: with those of the others, once this worker has started."""
@@ -120,6 +138,9 @@ class Shared:
 
     async def stop(self) -> None:
         """Leave the others. Does not wait for any of them."""
+        if self._limits is not None:
+            self._limits.close()
+            self._limits = None
         self.facts.close()
         sums, self._sums = self._sums, None
         if sums is not None:

@@ -31,6 +31,8 @@ _WIDTH = len(_BUCKETS) + 4
 _NO_ROUTE = ("", "")
 # The first label of rows that count exchanges by what the gateway lacked; those of exchanges have four labels.
 _FAULT = "local_fault"
+# Of a limit, whose row has its id as the only label. shadow: it would have refused the request, if it were enforced.
+_DECISIONS = ("allowed", "refused", "shadow")
 _RouteLabels = tuple[str, str]
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 
@@ -94,6 +96,10 @@ class Metrics(Collector):
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
         return self._sums.row((*labels, method, str(status)), _WIDTH)
 
+    def limit(self, limit: str) -> Row:
+        """Return how many requests a limit allowed, refused, and would have refused: the same row each time."""
+        return self._sums.row((limit,), len(_DECISIONS))
+
     def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.
 
@@ -111,7 +117,14 @@ class Metrics(Collector):
             labels=("fault",),
         )
         by_route: dict[_RouteLabels, list[float]] = {}
+        limits = CounterMetricFamily(
+            "propylon_limit_decisions", "Decisions of rate limits.", labels=("limit", "decision")
+        )
         for labels, row in self._sums.rows():
+            if len(labels) == 1:
+                for decision, count in zip(_DECISIONS, row, strict=True):
+                    limits.add_metric((*labels, decision), count)
+                continue
             if labels[0] == _FAULT and len(labels) < len(_LABELS):
                 faults.add_metric(labels[1:], row[0])
                 continue
@@ -123,6 +136,7 @@ class Metrics(Collector):
             ]
         yield requests
         yield faults
+        yield limits
         yield from _per_route(by_route)
 
     def render(self) -> bytes:

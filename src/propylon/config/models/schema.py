@@ -93,11 +93,10 @@ BUILTIN_SERVICE = "propylon"  # what logs and metrics call the gateway's own end
 
 EXTENSION = "x-"  # what a key at the top begins with that only the operator uses
 
-# Keys that a later version will have. They are refused, not ignored: a gateway that accepts `rate_limit` and limits
-# nothing is open where its operator believes that it is protected. A change that builds a key removes it here.
+# Keys that a later version will have. They are refused, not ignored: a gateway that accepts `redis` and shares
+# nothing lets more through than its operator believes. A change that builds a key removes it here.
 NOT_BUILT: dict[str, frozenset[str]] = {
     "GatewayConfig": frozenset({"redis"}),
-    "RouteRules": frozenset({"rate_limit"}),
 }
 
 

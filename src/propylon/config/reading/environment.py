@@ -28,7 +28,8 @@ VERBATIM: tuple[Path, ...] = (
 # Variables that a later version will obey. They may be meant for another program, so they are no problem; but an
 # operator who believes that they limit requests has to be warned. REDIS_PORT is not among them: beside a service
 # called redis, Kubernetes sets it in every pod.
-NOT_BUILT = ("RATE_LIMIT_PER_SECOND", "REDIS_URL", "REDIS_HOST")
+NOT_BUILT = ("REDIS_URL", "REDIS_HOST")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _INDEX = re.compile(r"[0-9]{1,5}")
 
 
@@ -176,6 +177,16 @@ def _minutes(text: str) -> str:
     return f"{text}m" if text.isdecimal() else text
 
 
+def _per_second(text: str) -> object:
+    """Return the limit that a number stands for: so many a second, and twice as many at once."""
+    text = text.strip()
+    if not text:
+        return None
+    if _NUMBER.fullmatch(text) is None:
+        return {"rate": text, "burst": 1}  # which the model refuses, and says what to write
+    return {"rate": f"{text}/s", "burst": 2 * int(text)}
+
+
 PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "PORT": (("server", "port"), read_variable),
     "WEB_CONCURRENCY": (("server", "workers"), read_variable),
@@ -186,6 +197,7 @@ PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     **dict.fromkeys(SECRET_VARIABLES, (SECRET, str)),
     "ACCESS_TOKEN_EXPIRE_MINUTES": (("auth", "tokens", "expires"), _minutes),
     "CORS_ORIGINS": (("cors", "origins"), _value),
+    "RATE_LIMIT_PER_SECOND": (("defaults", "rate_limit"), _per_second),
 }
 
 

@@ -45,9 +45,12 @@ def findings(error: ValidationError, written: object) -> Iterator[tuple[Path, st
 
 
 def _as_written(path: Path, written: object) -> Path:
-    # A single text may stand where a list may: it has no place in a list.
-    alone = path and isinstance(path[-1], int) and _exists(path[:-1], written)
-    return path[:-1] if alone and not _exists(path, written) else path
+    # A single value may stand where a list may: it has no place in a list.
+    for end in range(len(path)):
+        single = isinstance(path[end], int) and not _exists(path[: end + 1], written)
+        if single and _exists(path[:end], written):
+            return _as_written((*path[:end], *path[end + 1 :]), written)
+    return path
 
 
 def _comes_from_defaults(path: Path, written: object) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import CircuitConfig, GatewayConfig, JwtConfig, ServiceConfig
 from propylon.config.reading.credentials import suspicion, weakness
+from propylon.config.reading.limits import limit_warnings
 from propylon.config.reading.problems import Finding, Path
 from propylon.config.reading.shadows import shadowed_services
 
@@ -30,6 +31,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from _no_key_for_routes(config)
     yield from _taken_endpoints(config)
     yield from shadowed_services(config)
+    yield from limit_warnings(config)
     for name, service in config.services.items():
         yield from _never_opening_breaker(name, service.circuit)
         yield from _unverified(name, service)

@@ -20,6 +20,7 @@
   begins. The deadline is a slow reader's in every state: `body_timeout`, renewed as long as the client reads.
 - `_reading` is False while the upstream is too slow for the body (no deadline then), or too much is pipelined.
 - `_half_closed`: the client has sent a FIN. It may still wait for its answer.
+- `_refused`: the connection is one too many. It waits in LINGER for its first bytes, and is answered 503.
 - `deadline` is a time of the loop's clock. The ticker sets it to NEVER before it calls `expire`.
 
 Re-entrance. `turn.run` and `turn.throw` step the pipeline, which may answer at once: `exchange_ended` is then called
@@ -183,10 +184,14 @@ class GatewayProtocol(asyncio.Protocol):
             turn.throw(ClientGone("The client closed the connection"))
 
     def eof_received(self) -> bool:
-        """Return True if the half-closed client may still get its answer; a TLS transport closes anyway."""
+        """Return True if the half-closed client may still get its answer."""
         self._half_closed = True
         if self._body is not None:
             return False  # the request will never be complete
+        # The TLS transports of asyncio and uvloop (uvicorn's `--ssl-certfile`; `edge.tls` is ours) close both directions,
+        # and log a line of their own if they are asked not to.
+        if self._transport is None or not self._transport.can_write_eof():
+            return False
         turn = self._turn
         if turn is not None and not turn.started:
             self._loop.call_later(_HALF_CLOSED_TIME, self._cancel_unless_started, turn)
@@ -431,7 +436,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._body = None
         self._unsent = unsent(transport)
         self.deadline = self._loop.time() + self._edge.body_timeout
-        # A TLS transport cannot half-close. It discards what still comes by itself, until the client has closed, too.
+        # asyncio's and uvloop's TLS cannot half-close. It discards what still comes by itself, until the client has closed.
         if self._half_closed or not transport.can_write_eof():
             transport.close()
             return

@@ -123,7 +123,10 @@ class RegistrationAnswer(BaseModel):
 
     model_config = _with_example(_ANSWER)
 
-    instance_id: str = Field(description="The id of the instance: `host:port`, or `unix:` and the path of a socket.", examples=[_ID])
+    instance_id: str = Field(
+        description="The id of the instance: `host:port`, or `unix:` and the path of a socket.",
+        examples=[_ID],
+    )
     status: Status = Field(
         description="starting: not probed yet, gets requests; healthy: gets requests; unhealthy: answers"
         " probes, but not with 2xx; failed: answers no probe; stopped: has left.",

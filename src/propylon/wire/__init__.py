@@ -6,7 +6,8 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `buffer`: from a stream of bytes to whole heads.
 - `headers`: find, remove and render lines of a header block.
 - `framing`: how long a body is, and the chunked coding.
-- `target`: what a host and a path may be, and how a careless upstream would read a path.
+- `target`: what a host may be.
+- `spellings`: how the common servers merge spellings of a path, and how they would read one.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.
 A request line or a status line, a block and `\r\n\r\n` make a head; blocks join by `+`.

@@ -3,6 +3,7 @@
 - `routes`: the routing tables: the file's routes, the built-in endpoints.
 - `access`: who may use the built-in endpoints.
 - `cors`: which web pages may read an answer.
+- `rules`: what a client meets on a route, to be compared with other routes.
 - `headers`: what a route does to headers.
 - `services`: a service, its instances, and the rules for when they fail.
 - `authentication`: the verifier of tokens, with its keys and its introspection endpoint.

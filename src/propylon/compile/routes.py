@@ -15,6 +15,7 @@ from propylon.compile.access import AUTH, authorize
 from propylon.compile.carriers import about_caller, compile_hiding, vouched_names
 from propylon.compile.cors import compile_cors, replaced_headers
 from propylon.compile.headers import Headers, compile_headers
+from propylon.compile.rules import Rules, builtin_rules
 from propylon.config.models.endpoints import (
     PUBLIC,
     Endpoint,
@@ -188,6 +189,7 @@ class _Compiler:
             privacy=self._privacy_of(written),
             privacy_applies=written.privacy == "required" or written.default_privacy is not None,
             before=self._policy(written, timeouts),
+            rules=Rules(written, self._parts.policies.get(written.name or written.path)),
         )
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
@@ -259,6 +261,7 @@ class _Compiler:
             response_remove=self._replaced,
             privacy=_OPTIONAL,
             limit=self._parts.limit if endpoint.limited else None,
+            rules=builtin_rules(endpoint),
             listener=listener,
             access=endpoint.access,
         )

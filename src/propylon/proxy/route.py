@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from propylon.proxy.principal import Principal
@@ -157,6 +157,9 @@ class Route:
     )
     before: Before | None = None
     limit: Limited | None = None
+    # What a client meets here, for the matcher: two routes with equal rules may be taken for one another. By default a
+    # route has rules of its own.
+    rules: object = field(default_factory=object)
     # Of the gateway's own endpoints: the listener that serves the route ("": the public one), and who may use it.
     listener: str = ""
     access: str = ""

@@ -92,7 +92,7 @@ def go(path: bytes) -> bytes:
 def rails(path: bytes) -> bytes:
     """Rails: slashes are squeezed, the last one is dropped, and a format may follow."""
     read = merge(path).rstrip(b"/") or b"/"
-    return re.sub(rb"(/[^/]+)\.[^/.?]+\Z", rb"\1", read)
+    return re.sub(rb"(/[^/]*[^/.][^/]*)\.[^/.?]+\Z", rb"\1", read)
 
 
 READERS: dict[str, Reader] = {
@@ -114,7 +114,7 @@ READERS: dict[str, Reader] = {
         go,
         rails,
     )
-}  # fmt: skip
+}
 
 # Spellings of /admin, and of a name in the middle of a path: `{}` stands for what the path is.
 SPELLINGS = [

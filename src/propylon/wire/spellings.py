@@ -38,11 +38,13 @@ Read = Callable[[bytes], Iterable[bytes]]
 class Rule:
     """A way in which servers merge spellings: which servers, by what source, and an example.
 
-    `read` returns the other readings of a path, none if the rule does not apply to it. `sent` is a spelling of `meant`.
+    `read` returns the other readings of a path. If `mark` is not found in a path, sent and decoded, there are none, whatever
+    the rules before it do. `sent` is a spelling of `meant`.
     """
 
     name: str
     read: Read
+    mark: re.Pattern[bytes]
     servers: str
     source: str
     sent: bytes
@@ -55,7 +57,7 @@ _PARAMETER_OR_BACKSLASH = re.compile(rb";[^/\\]*")
 _ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
 _SLASHES = re.compile(rb"/{2,}")
 _BLANK_END = re.compile(rb"[. ]+(?=/|\Z)")
-_SCRIPT = re.compile(rb"/[^/]*\.php(?=/)", re.IGNORECASE)
+_SCRIPT = re.compile(rb"/[^/]*\.php(?=/)")
 # Dots of a name at which a format may begin. A route's name has fewer; without a bound a name of dots is an attack.
 _MOST_DOTS = 8
 
@@ -67,7 +69,9 @@ def _without_parameters(path: bytes) -> Iterable[bytes]:
 
 def _decoded(path: bytes) -> Iterable[bytes]:
     # All escapes, or all but the slash, which stays a part of its segment then.
-    return unquote_to_bytes(path), unquote_to_bytes(_ENCODED_SLASH.sub(b"%252f", path))
+    yield unquote_to_bytes(path)
+    if _ENCODED_SLASH.search(path):
+        yield unquote_to_bytes(_ENCODED_SLASH.sub(b"%252f", path))
 
 
 def _without_query(path: bytes) -> Iterable[bytes]:
@@ -114,6 +118,7 @@ RULES = (
     Rule(
         "parameters dropped, then decoded",
         _without_parameters,
+        re.compile(rb";"),
         "Tomcat, Spring",
         "Tomcat, CoyoteAdapter.parsePathParameters; Spring, UrlPathHelper.setRemoveSemicolonContent",
         b"/admin;%2fx",
@@ -122,6 +127,7 @@ RULES = (
     Rule(
         "escapes decoded",
         _decoded,
+        re.compile(rb"%"),
         "Flask, Django, Starlette, nginx, PHP-FPM, Go, ASP.NET Core (all but the slash), Tomcat, Spring",
         "PEP 3333, PATH_INFO; ASGI, scope path; nginx, location; Kestrel, PathDecoder (%2F stays)",
         b"/%61dmin%2fx",
@@ -130,6 +136,7 @@ RULES = (
     Rule(
         "? and # decoded, then cut",
         _without_query,
+        re.compile(rb"[?#]"),
         "nginx and Apache rewrites, PHP front controllers that decode REQUEST_URI first",
         "CVE-2024-38474 (mod_rewrite); nginx, proxy_pass with $uri",
         b"/admin%3fx",
@@ -138,6 +145,7 @@ RULES = (
     Rule(
         "backslash is a slash",
         _turned,
+        re.compile(rb"\\"),
         "ASP.NET on IIS, Tomcat with allowBackslash, PHP on Windows",
         "http.sys, canonical URL; Tomcat, config/http allowBackslash; WHATWG URL, 4.4",
         b"/team\\admin",
@@ -146,6 +154,7 @@ RULES = (
     Rule(
         "decoded, then parameters dropped",
         _without_parameters,
+        re.compile(rb";"),
         "Spring behind a proxy that decodes, Jetty before 9.4.41, Python's urllib.parse.urlparse",
         "CVE-2021-34429 (Jetty); Python, urllib.parse.urlparse",
         b"/admin%3bx",
@@ -154,6 +163,7 @@ RULES = (
     Rule(
         "final dots and blanks dropped",
         _trimmed,
+        re.compile(rb"[. ](?:[/\\;?#]|\Z)"),
         "ASP.NET and PHP on Windows; Spring and Rails take a dot for an empty format",
         "Win32, Naming Files: do not end a name with a space or a period",
         b"/admin.%20",
@@ -162,6 +172,7 @@ RULES = (
     Rule(
         "slashes merged",
         _merged,
+        re.compile(rb"//|[;\\]|[. ]/"),
         "nginx, Flask, Rails, Tomcat, Spring, Go's ServeMux (redirects)",
         "nginx, merge_slashes; Werkzeug, Map(merge_slashes); Rails, Journey::Router::Utils.normalize_path",
         b"//team///admin",
@@ -170,6 +181,7 @@ RULES = (
     Rule(
         "script before or behind the path",
         _without_script,
+        re.compile(rb"\.php[/\\;?#]"),
         "PHP-FPM: Symfony, Laravel, any script with cgi.fix_pathinfo",
         "Symfony, Request::prepareBaseUrl; php.ini, cgi.fix_pathinfo",
         b"/index.php/admin",
@@ -178,6 +190,7 @@ RULES = (
     Rule(
         "final slash dropped",
         _without_final_slash,
+        re.compile(rb"/\Z|[;\\?#]|[. ]\Z"),
         "Express, ASP.NET Core, Rails, Spring before 6; Starlette, Flask and Django redirect",
         "Express, `strict` routing; dotnet/aspnetcore#4220; Rails, normalize_path; Spring, setUseTrailingSlashMatch",
         b"/admin/",
@@ -186,6 +199,7 @@ RULES = (
     Rule(
         "format dropped",
         _without_format,
+        re.compile(rb"\."),
         "Rails, Spring before 5.3",
         "Rails, Mapper: (.:format); Spring, setUseSuffixPatternMatch",
         b"/admin.json",
@@ -194,6 +208,7 @@ RULES = (
     Rule(
         "case folded",
         _same_case,
+        re.compile(rb"[A-Z\x80-\xff]"),
         "Express, ASP.NET Core, nginx and PHP on Windows and macOS",
         "Express, `case sensitive routing`; ASP.NET Core, routing; nginx, location",
         b"/ADMIN",
@@ -231,10 +246,10 @@ def readings(path: bytes, *, scripts: bool = True) -> list[bytes]:
     Raises InvalidRequest (400) for an invalid escape, invalid UTF-8, a control byte, a dot segment, plain or encoded, and
     for a path with more readings than any honest one.
     """
-    _check(path)
+    text = _checked(path)
     found = {path: None}
     for rule in _STEPS:
-        if scripts or rule.read is not _without_script:
+        if rule.mark.search(text) and (scripts or rule.read is not _without_script):
             found |= dict.fromkeys([other for known in found for other in rule.read(known)])
             if len(found) > _MOST_READINGS or len(found) * len(path) > _MOST_BYTES:
                 msg = "The path can be read in too many ways"
@@ -267,8 +282,13 @@ def fold(path: bytes) -> bytes:
     return folded.encode("utf-8", "surrogateescape")
 
 
-def _check(path: bytes) -> None:
-    """Raise InvalidRequest for a path that has no safe reading at all."""
+def _checked(path: bytes) -> bytes:
+    """Return the path as it was sent and decoded, in one text. Raises InvalidRequest where it has no safe reading at all."""
+    if _CONTROL.search(path):
+        msg = "The path holds a control byte"
+        raise InvalidRequest(msg)
+    if b"%" not in path:
+        return path
     if BAD_ESCAPE.search(path):
         msg = "The path holds an invalid percent escape"
         raise InvalidRequest(msg)
@@ -282,3 +302,4 @@ def _check(path: bytes) -> None:
     except UnicodeDecodeError as error:
         msg = "The path is not valid UTF-8"
         raise InvalidRequest(msg) from error
+    return path + decoded

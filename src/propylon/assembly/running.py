@@ -393,5 +393,6 @@ def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
 
 
 def _trust(config: GatewayConfig) -> Trust:
-    networks = config.server.trusted_proxies
-    return Trust([ip_network(network, strict=False) for network in networks])
+    server = config.server
+    networks = [ip_network(network, strict=False) for network in server.trusted_proxies]
+    return Trust(networks, server.forwarded)

@@ -54,8 +54,8 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "auth": entry.auth,
         "issuers": entry.issuers,
         "claims": entry.claims,
-        "strip_prefix": bool(route.replaced) and not route.replacement,
-        "rewrite": route.replacement.decode() or None,
+        "strip_prefix": route.rewrite is not None and not route.rewrite.text,
+        "rewrite": (route.rewrite and route.rewrite.text) or None,
         "timeouts": {
             "connect": timeouts.connect,
             "first_byte": timeouts.first_byte,

@@ -15,6 +15,7 @@ from propylon.compile.access import AUTH, authorize
 from propylon.compile.carriers import about_caller, compile_hiding, vouched_names
 from propylon.compile.cors import compile_cors, replaced_headers
 from propylon.compile.headers import Headers, compile_headers
+from propylon.compile.public import compile_public, compile_rewrite
 from propylon.compile.rules import Rules, builtin_rules
 from propylon.config.models.endpoints import (
     PUBLIC,
@@ -139,6 +140,7 @@ class _Compiler:
             self._config.admin,
             self._config.metrics,
             self._config.cors,
+            self._config.server.public_url,
         )
 
     def is_current(self, routes: Sequence[Route], written: RouteConfig, service: Service) -> bool:
@@ -161,7 +163,7 @@ class _Compiler:
                     methods=methods,
                     priority=written.priority,
                 ),
-                replaced=len(segments) if _replaces(written) else 0,
+                rewrite=compile_rewrite(written, len(segments)),
             )
 
     def _template(self, written: RouteConfig, service: Service) -> Callable[..., Route]:
@@ -177,7 +179,7 @@ class _Compiler:
             forward=self._parts.forward,
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
-            replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
+            public=compile_public(self._config, written.service),
             vouched=self._vouched,
             hide_tokens=self._hiding_of(written.service),
             request_remove=headers.request_remove,
@@ -372,10 +374,6 @@ def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
     """
     parts = path.strip("/").split("/") if exact or path.strip("/") else []
     return tuple(None if part.startswith("{") else part.encode("ascii") for part in parts)
-
-
-def _replaces(written: RouteConfig) -> bool:
-    return written.strip_prefix or written.rewrite is not None
 
 
 def _merged(own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from propylon.compile.public import compile_host
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
@@ -102,6 +103,7 @@ class Compiled:
 
 def compile_service(name: str, written: ServiceConfig, dependencies: Dependencies) -> Compiled:
     """Return a new service: its breaker is closed and its instances are not probed yet."""
+    host = compile_host(written.sent_host)
     sites = [
         _Site.of(url, weight, written.max_connections, dependencies.connect)
         for url, weight in written.weighted
@@ -125,10 +127,12 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
             clock=dependencies.clock,
             wall=dependencies.wall,
             listener=dependencies.listeners.instance,
+            host=host,
         ),
         balance=_balance(written.balance, dependencies.chance),
         timeouts=_timeouts(written.timeouts),
         forward_token=written.forward_token,
+        host=host,
         breaker=Breaker(
             name,
             circuit_of(written.circuit),

@@ -7,6 +7,7 @@ pauses the upstream.
 from __future__ import annotations
 
 from propylon.proxy.exchange import Downstream, Exchange
+from propylon.proxy.public import Site
 from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.upstream.ports import Answer
 from propylon.wire.headers import without
@@ -26,6 +27,8 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     status = head.status
     exchange.status = exchange.upstream_status = status
     block = head.block
+    if head.addressed and route.public is not None:
+        block = route.public.apply(block, _site(exchange, route))
     if route.response_remove:
         block = without(block, route.response_remove)
     if status >= _FIRST_ERROR_STATUS:
@@ -43,6 +46,25 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
         exchange.downstream.respond(head, block, body)
     else:
         await _stream(exchange.downstream, answer, block)
+
+
+def _site(exchange: Exchange, route: Route) -> Site:
+    """Return where the answer comes from, and the address by which the client knows that place."""
+    request, instance = exchange.request, exchange.instance
+    if request is None or instance is None or route.public is None:
+        return Site((), b"", b"")
+    base, prefix = instance.base, b""
+    if route.rewrite is not None:
+        base += route.rewrite.replacement(request.path)
+        prefix = route.rewrite.prefix(request.path)
+    origin = exchange.downstream.origin
+    hosts: tuple[bytes, ...] = (instance.host, instance.id.encode())
+    if route.service.host is not None:  # the upstream was asked by that name
+        hosts += (route.service.host or origin.host or request.host,)
+    public = route.public.origin
+    if not public and route.pattern.host is not None and request.host:
+        public = b"%b://%b" % (origin.scheme.encode(), request.host)
+    return Site(hosts, base, prefix.rstrip(b"/"), public)
 
 
 async def _stream(downstream: Downstream, answer: Answer, block: bytes) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from propylon.proxy.principal import Principal
+from propylon.proxy.public import Public
+from propylon.proxy.rewrite import Rewrite
 from propylon.services.service import Service
 from propylon.upstream.ports import Answer, Timeouts
 from propylon.wire.headers import without
@@ -137,9 +139,8 @@ class Route:
     max_body: int
     forward: Forwards
     circuit: bool = True  # whether the service's breaker is asked, and told
-    # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
-    replaced: int = 0
-    replacement: bytes = b""
+    rewrite: Rewrite | None = None  # None: the path goes out as it came
+    public: Public | None = None  # None: the answer's addresses and cookies go out as they came
     # Headers that carry claims, in lower case: the client's are removed, in any spelling. `Request.vouched` has the lines.
     vouched: frozenset[bytes] = frozenset()
     # Takes tokens in other places than Authorization out of a block; None: the service may have them, or there are none.
@@ -166,24 +167,12 @@ class Route:
 
     def line(self, request: Request, base: bytes) -> bytes:
         """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it."""
-        if not self.replaced and not base and request.version == 1:
+        if self.rewrite is None and not base and request.version == 1:
             return request.line
         return b"%b %b HTTP/1.1" % (request.method.encode(), self._target(request, base))
 
     def _target(self, request: Request, base: bytes) -> bytes:
-        """Return what was sent, less a prefix, behind a base."""
-        if not self.replaced:
+        """Return what was sent, changed, behind a base."""
+        if self.rewrite is None:
             return base + request.path + request.query
-        rest = request.path[_offset(request.path, self.replaced) :]
-        path = base + self.replacement + rest
-        return (path or b"/") + request.query
-
-
-def _offset(path: bytes, segments: int) -> int:
-    """Return where the path goes on after that many segments."""
-    position = 0
-    for _ in range(segments):
-        position = path.find(b"/", position + 1)
-        if position < 0:
-            return len(path)
-    return position
+        return self.rewrite.apply(request.path, base) + request.query

@@ -33,6 +33,8 @@ class Service:
     # No retries by default: a service without a configuration is the gateway's own endpoints.
     retry: Retry = field(default_factory=lambda: Retry(attempts=1))
     budget: Budget = field(default_factory=lambda: Budget(0.0))
+    # The Host that requests carry: None, that of the instance; empty, that of the client.
+    host: bytes | None = None
     # True for the gateway's own endpoints. Their errors are marked `X-Error-Source: gateway`, not `upstream`.
     builtin: bool = False
 

@@ -7,6 +7,7 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `headers`: find, remove and render lines of a header block.
 - `framing`: how long a body is, and the chunked coding.
 - `target`: what a host may be.
+- `forwarded`: the lines that tell an upstream of the client, X-Forwarded-* and Forwarded.
 - `spellings`: how the common servers merge spellings of a path, and how they would read one.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.

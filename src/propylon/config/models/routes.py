@@ -12,7 +12,6 @@ from propylon.config.models.base import (
     Hostname,
     Method,
     OneOrMany,
-    PlainPath,
     RoutePath,
 )
 from propylon.config.models.syntax import check_role, check_scope
@@ -80,8 +79,10 @@ class RouteRules(ConfigModel):
     strip_prefix: bool = Field(
         default=False, description="True: the service gets the path without the part that matched."
     )
-    rewrite: PlainPath | None = Field(
-        default=None, description="Instead: a path that replaces the part that matched."
+    rewrite: RoutePath | None = Field(
+        default=None,
+        description="Instead: a path that replaces the part that matched. {name} stands for the segment of that name; a final"
+        " slash is kept.",
     )
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = Field(
         default=0, description="If two routes match equally well, the higher priority wins."
@@ -176,6 +177,16 @@ class RouteConfig(RouteRules):
         description="Path that is matched with everything below it; {name} stands for one segment."
     )
     service: str = Field(description="The service that gets the request.")
+
+    @field_validator("path")
+    @classmethod
+    def _names_of_rewrite(cls, path: str, info: ValidationInfo) -> str:
+        known = path.split("/")
+        for segment in (info.data.get("rewrite") or "").split("/"):
+            if segment.startswith("{") and segment not in known:
+                msg = f"rewrite has {segment}, which the path has not; write one of its names, or name it in the path"
+                raise ValueError(msg)
+        return path
 
     @model_validator(mode="before")
     @classmethod

@@ -29,6 +29,9 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from _no_key_for_routes(config)
     yield from _taken_endpoints(config)
     for name, service in config.services.items():
+        if service.preserve_host is not None:
+            msg = f"is understood as `host: {service.sent_host}`; write that"
+            yield ("services", name, "preserve_host"), msg
         yield from _never_opening_breaker(name, service.circuit)
         if service.health is not None and service.health.timeout > service.health.interval:
             msg = "is longer than interval, so a probe would start before the last one ends; write less"

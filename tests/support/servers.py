@@ -124,11 +124,26 @@ SERVERS: dict[str, Callable[[int, Path], list[str]]] = {
 def running(name: str, folder: Path) -> Iterator[int]:
     """Run a server for as long as the block lasts, and give its port; skip the test where it is not installed."""
     port = free_port()
-    command = SERVERS[name](port, folder)
+    with _run(SERVERS[name](port, folder), port):
+        yield port
+
+
+@contextlib.contextmanager
+def run_python(source: str, folder: Path, *arguments: str) -> Iterator[int]:
+    """Run a program of the gateway's own environment, whose first argument is the port that is given."""
+    port = free_port()
+    program = folder / "program.py"
+    program.write_text(source)
+    with _run([sys.executable, str(program), str(port), *arguments], port):
+        yield port
+
+
+@contextlib.contextmanager
+def _run(command: list[str], port: int) -> Iterator[None]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(port, process)
-            yield port
+            yield
         finally:
             process.terminate()
 

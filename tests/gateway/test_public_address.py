@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support import answers
 from tests.support.client import Answer, RawClient, ask, request
@@ -366,3 +367,27 @@ def test_a_fastapi_service_redirects_to_the_public_path(
             assert (second.status, second.json()) == (200, {"items": 1})
         finally:
             gateway.kill()
+
+
+MOUNTED = """
+import sys
+import uvicorn
+from fastapi import FastAPI
+from propylon import Gateway
+gateway = Gateway.from_file(sys.argv[2])
+app = FastAPI(lifespan=lambda _: gateway.lifespan())
+app.mount("/mount", gateway.asgi)
+uvicorn.run(app, port=int(sys.argv[1]), log_level="error", proxy_headers=False)
+"""
+
+
+def test_a_mounted_gateway_puts_its_mount_back(up: Upstream, tmp_path: Path) -> None:
+    """Where an application mounts the gateway, the public path begins with the mount."""
+    file = tmp_path / "propylon.yaml"
+    file.write_text(yaml.safe_dump(configuration(up.port)))
+    up.fallback = answers.plain("302 Found", headers=["Location: /items/"])
+    with run_python(MOUNTED, tmp_path, str(file)) as port:
+        assert ask(port, target="/mount/shop/items").get("location") == "/mount/shop/items/"
+        assert up.last.get("x-forwarded-prefix") == "/mount/shop"
+        assert ask(port, target="/mount/plain/items").get("location") == "/mount/items/"
+        assert up.last.get("x-forwarded-prefix") == "/mount"

@@ -43,4 +43,4 @@ class EdgeState:
     draining: bool = False
     # Parsed header lines and peers' origins, for the ASGI edge: it sees no connections to keep them on. Both bounded.
     memory: FieldsMemory = field(default_factory=FieldsMemory)
-    origins: dict[tuple[str, str], Origin] = field(default_factory=dict)
+    origins: dict[tuple[str, str, str], Origin] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Literal
+from urllib.parse import quote
 
 from propylon.errors import InvalidRequest
 from propylon.proxy.exchange import Origin
@@ -55,7 +56,7 @@ class Trust:
         self._networks = tuple(networks)
         self._style = style
 
-    def origin(self, peer: str, scheme: str) -> Origin:
+    def origin(self, peer: str, scheme: str, root: str = "") -> Origin:
         """Return the origin of a connection: that of all its requests, unless the peer is trusted."""
         return Origin(
             client=peer,
@@ -64,6 +65,7 @@ class Trust:
             forwarded=b"" if self._style == "rfc7239" else _block(peer.encode(), scheme.encode()),
             trusted=self._is_trusted(peer),
             naming=self._naming(b"", peer, scheme),
+            root=quote(root.rstrip("/")).encode(),
         )
 
     def refine(self, origin: Origin, request: Request) -> Origin:
@@ -92,6 +94,7 @@ class Trust:
                 scheme.decode(),
                 port=b"x-forwarded-port" not in special,
             ),
+            root=origin.root,
         )
 
     def _naming(

@@ -34,7 +34,7 @@ class Origin:
     `peer` is the address at the other end of the socket. `client` is the address of the client: the same, unless the
     peer is a proxy that the operator trusts. `forwarded` is the block that tells the upstream (X-Forwarded-*), and
     `naming` returns the lines that name the Host that the client asked for. `host` is that Host as a trusted proxy
-    reported it.
+    reported it. `root` is the path below which an ASGI server has mounted the gateway; matching does not see it.
     """
 
     client: str
@@ -44,6 +44,7 @@ class Origin:
     host: bytes | None = None
     trusted: bool = False
     naming: Callable[[bytes], bytes] = _NAMING
+    root: bytes = b""
 
 
 class IncomingBody(RequestBody, Protocol):

@@ -36,8 +36,9 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
     block = _block(exchange, request, route)
-    if route.rewrite is not None and route.rewrite.strips:
-        block = _prefixed(block, exchange, request, route.rewrite.prefix(request.path))
+    root = exchange.downstream.origin.root
+    if root or (route.rewrite is not None and route.rewrite.strips):
+        block = _prefixed(block, exchange, request, root + _stripped(request, route))
     if route.service.host is not None:
         block = _chosen_host(exchange, request, route.service.host) + block
     return Outgoing(
@@ -71,6 +72,12 @@ def _chosen_host(exchange: Exchange, request: Request, chosen: bytes) -> bytes:
     """Return the line with the Host that the operator chose for a service; none where the client sent none (HTTP/1.0)."""
     host = chosen or exchange.downstream.origin.host or request.host
     return _HOST + host if host else b""
+
+
+def _stripped(request: Request, route: Route) -> bytes:
+    """Return the part of the path that was taken away and not replaced."""
+    rewrite = route.rewrite
+    return rewrite.prefix(request.path) if rewrite is not None and rewrite.strips else b""
 
 
 def _prefixed(block: bytes, exchange: Exchange, request: Request, prefix: bytes) -> bytes:

@@ -53,11 +53,11 @@ def _site(exchange: Exchange, route: Route) -> Site:
     request, instance = exchange.request, exchange.instance
     if request is None or instance is None or route.public is None:
         return Site((), b"", b"")
-    base, prefix = instance.base, b""
+    origin = exchange.downstream.origin
+    base, prefix = instance.base, origin.root
     if route.rewrite is not None:
         base += route.rewrite.replacement(request.path)
-        prefix = route.rewrite.prefix(request.path)
-    origin = exchange.downstream.origin
+        prefix += route.rewrite.prefix(request.path)
     hosts: tuple[bytes, ...] = (instance.host, instance.id.encode())
     if route.service.host is not None:  # the upstream was asked by that name
         hosts += (route.service.host or origin.host or request.host,)

@@ -41,6 +41,7 @@ def configuration(port: int, other: int, database: Path) -> Config:
     routes: list[dict[str, Any]] = [
         {"path": "/", "service": "main", "auth": "none"},
         *({"path": path, "service": "main", "exact": True} for path in PROTECTED),
+        {"path": "/box/", "service": "main", "exact": True},
         {"path": "/projects/{id}", "service": "main", "auth": "none"},
         {"path": "/projects/{id}/items", "service": "main", "auth": "none"},
         {"path": "/users/{id}", "service": "main", "auth": "none", "exact": True},
@@ -137,6 +138,34 @@ def test_a_difference_that_protects_nothing_does_not(
 ) -> None:
     """A name, and how long the gateway waits, are no rules."""
     assert ask(spelled.port, target=f"/r/{key}/IT").status == 200
+
+
+def test_an_exact_path_with_a_final_slash(spelled: Gateway, reached: Upstream) -> None:
+    """An exact route that is written as Django writes its paths has its rule with and without the slash."""
+    for target in ("/box", "/box/"):
+        assert ask(spelled.port, target=target).status == 401
+        assert ask(spelled.port, target=target, headers=authorized()).status == 200
+        assert reached.last.target == target.encode()
+    for spelling in spellings("/box"):
+        assert ask(spelled.port, target=spelling).status in (200, 400, 401)
+    assert not [
+        one.target
+        for one in reached.requests[2:]
+        if READERS["django"](one.target) in (b"/box", b"/box/")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("/docs/", 200), ("/health.html", 200), ("/openapi.json/", 200), ("/Livez", 200), ("/metrics/", 400),
+     ("/api/v1/users/me/", 400), ("/api/v1/Circuits", 400)],
+)  # fmt: skip
+def test_the_gateways_own_endpoints(
+    spelled: Gateway, reached: Upstream, target: str, status: int
+) -> None:
+    """A path that reads as an endpoint that anybody may use is the service's; one of the others is refused."""
+    assert ask(spelled.port, target=target).status == status
+    assert len(reached.requests) == (status == 200)
 
 
 @pytest.mark.parametrize("name", ["express 5", "express 4", "flask", "starlette"])

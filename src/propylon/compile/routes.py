@@ -162,6 +162,8 @@ class _Compiler:
                     host=host.lower().encode("ascii") if host is not None else None,
                     methods=methods,
                     priority=written.priority,
+                    # Django's paths end so: the operator means both, since Django redirects one to the other.
+                    slash=written.exact and written.path.endswith("/") and written.path != "/",
                 ),
                 rewrite=compile_rewrite(written, len(segments)),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.routes import RouteConfig
+from propylon.proxy.route import UNPROTECTED
 
 __all__ = ["Rules", "builtin_rules"]
 
@@ -38,6 +39,8 @@ class Rules:
 
 def builtin_rules(endpoint: Endpoint) -> object:
     """Return the rules of one of the gateway's own endpoints."""
+    if endpoint.access == "public":
+        return UNPROTECTED
     return (
         endpoint.access,
         endpoint.area,

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Protocol
 
 from propylon.errors import InvalidRequest, MethodNotAllowed, NotFound
-from propylon.proxy.route import Pattern, Route
+from propylon.proxy.route import UNPROTECTED, Pattern, Route
 from propylon.proxy.tree import Tree, folds
 from propylon.services.service import Service
 from propylon.wire.message import Request, Response
@@ -66,8 +66,14 @@ class Leaf:
     def agrees(self, others: Sequence[Leaf]) -> bool:
         """Return whether a request to one of these places would meet the rules of this one."""
         return self in others or (
-            bool(others) and all(other.rules == self.rules for other in others)
+            bool(others)
+            and all(other.is_unprotected or other.rules == self.rules for other in others)
         )
+
+    @property
+    def is_unprotected(self) -> bool:
+        """Whether only endpoints of the gateway stand here that anybody may use."""
+        return all(route.rules is UNPROTECTED for route in self.routes)
 
     @property
     def rules(self) -> dict[str, object]:

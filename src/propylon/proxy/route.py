@@ -17,6 +17,7 @@ from propylon.wire.message import Request
 __all__ = [
     "NO_OVERRIDES",
     "NO_PREFERENCE",
+    "UNPROTECTED",
     "Authenticate",
     "Authorize",
     "Before",
@@ -56,7 +57,7 @@ class Pattern:
     """What a request must look like to match.
 
     `host` is in lower case; None matches any host, and `*.example.com` every host below example.com. `methods` None
-    matches any method.
+    matches any method. `slash`: an exact path was written with a final slash, and matches with and without it.
     """
 
     segments: tuple[bytes | None, ...]  # None: any one segment
@@ -64,6 +65,7 @@ class Pattern:
     host: bytes | None = None
     methods: frozenset[str] | None = None
     priority: int = 0
+    slash: bool = False
 
 
 Authenticate = Callable[[Request, str], Awaitable[Principal]]
@@ -107,6 +109,10 @@ class HeaderOverrides:
 
 
 NO_OVERRIDES = HeaderOverrides()
+
+# The rules of a gateway's own endpoint that anybody may use. No upstream serves it, so a path that an upstream reads as
+# one (`/docs/`, `/health.html`) walks round nothing.
+UNPROTECTED = object()
 
 
 def ignore_privacy(request: Request) -> PrivacyPreference:  # noqa: ARG001 — the shared null object

@@ -194,10 +194,12 @@ class Tree(Generic[L]):
         return node if node.owner is self._owner else node.copy(self._owner)
 
     def _both(self, pattern: Pattern) -> Iterator[tuple[Node[L], Iterable[bytes | None]]]:
-        yield self.sent, pattern.segments
-        if self.is_parted:
-            for spelled in _spellings(pattern):
-                yield self.folded, spelled
+        ends: tuple[tuple[bytes, ...], ...] = ((), (b"",)) if pattern.slash else ((),)
+        for end in ends:
+            yield self.sent, (*pattern.segments, *end)
+            if self.is_parted:
+                for spelled in _spellings(pattern):
+                    yield self.folded, (*spelled, *end)
 
     def without(self, after: Tree[L] | None) -> Iterator[Node[L]]:
         """Yield the nodes that a later tree does not share, each before those below it."""

@@ -68,7 +68,9 @@ class RouteRules(ConfigModel):
     """The keys that both a route and `defaults` may have."""
 
     exact: bool = Field(
-        default=False, description="True: matches the path itself and nothing below it."
+        default=False,
+        description="True: matches the path itself and nothing below it. A path that is written with a final slash matches with"
+        " and without it.",
     )
     methods: tuple[Method, ...] = Field(
         default=(), min_length=1, description="Methods; WEBSOCKET is one of them. All when not set."

@@ -140,6 +140,11 @@ class Public:
     cookie_path: bool = False
     cookie_domain: bytes | None = None
 
+    @property
+    def maps_cookies(self) -> bool:
+        """Whether anything in a cookie is changed."""
+        return self.cookie_path or self.cookie_domain is not None
+
     def apply(self, block: bytes, site: Site) -> bytes:
         """Return the block of an answer with its addresses as the client knows them."""
         changes = self._changes(site)
@@ -160,7 +165,7 @@ class Public:
             changes[b"location"] = changes[b"content-location"] = site.reference
             changes[b"refresh"] = lambda value: _refreshed(value, site)
             changes[b"link"] = lambda value: _linked(value, site)
-        if self.cookie_path or self.cookie_domain is not None:
+        if self.maps_cookies:
             changes[b"set-cookie"] = lambda value: self._cookie(value, site)
         return changes
 

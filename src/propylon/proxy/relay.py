@@ -27,8 +27,9 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     status = head.status
     exchange.status = exchange.upstream_status = status
     block = head.block
-    if head.addressed and route.public is not None:
-        block = route.public.apply(block, _site(exchange, route))
+    public = route.public
+    if public is not None and (head.addressed or (head.sets_cookies and public.maps_cookies)):
+        block = public.apply(block, _site(exchange, route))
     if route.response_remove:
         block = without(block, route.response_remove)
     if status >= _FIRST_ERROR_STATUS:

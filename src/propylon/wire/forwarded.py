@@ -8,10 +8,10 @@ from functools import lru_cache
 
 from propylon.wire.grammar import FORWARDED_PAIR, HOST, TOKEN
 
-__all__ = ["PORTS", "Hop", "forwarded", "hops", "x_forwarded_host"]
+__all__ = ["Hop", "forwarded", "hops", "x_forwarded_host"]
 
 # RFC 9110, 4.2: the port that a scheme has where none is written.
-PORTS = {"http": b"80", "https": b"443", "ws": b"80", "wss": b"443"}
+_PORTS = {"http": b"80", "https": b"443", "ws": b"80", "wss": b"443"}
 _ESCAPED = re.compile(rb"\\(.)")
 _QUOTED = re.compile(rb'["\\]')
 
@@ -32,7 +32,7 @@ def x_forwarded_host(scheme: str, host: bytes) -> bytes:
     port = match["port"] if match is not None else None
     return b"\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b" % (
         host,
-        port or PORTS.get(scheme, b"80"),
+        port or _PORTS.get(scheme, b"80"),
     )
 
 

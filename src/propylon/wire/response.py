@@ -34,8 +34,8 @@ _SPECIAL = re.compile(
 )
 # These pass: a length may be needed where there is no body (HEAD, 304; RFC 9110, 8.6), and the others may hold an address
 # of the upstream, which `proxy.public` changes.
-_ADDRESSED = frozenset({b"location", b"content-location", b"refresh", b"link", b"set-cookie"})
-_LOOKED_AT = _ADDRESSED | {b"content-length"}
+_ADDRESSED = frozenset({b"location", b"content-location", b"refresh", b"link"})
+_LOOKED_AT = _ADDRESSED | {b"content-length", b"set-cookie"}
 # RFC 9110, 15: looked up, not computed, on the hot path.
 _STATUSES = {b"%d" % status: status for status in range(100, 600)}
 _OK = 200
@@ -132,6 +132,7 @@ def parse_response(head: bytes, method: str) -> Response:
         status, b" " + digits + (reason or b" "), block, length, keep_alive=keep_alive
     )
     response.addressed = not _ADDRESSED.isdisjoint(special)
+    response.sets_cookies = b"set-cookie" in special
     return response
 
 

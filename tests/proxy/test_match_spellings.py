@@ -168,6 +168,13 @@ def test_a_reading_that_no_route_has_is_refused() -> None:
         table.match(request(b"/projects/a/secret"))
 
 
+def test_an_encoded_mark_of_a_query_may_begin_a_name() -> None:
+    """A hashtag passes where no route stands above it, and is refused where one with other rules does."""
+    named = route("/tags/{}", _SERVICE)
+    assert passed(Table([named]), b"/tags/%23python") is named
+    assert passed(Table([named, route("/tags", _SERVICE)]), b"/tags/%23python") is None
+
+
 def test_a_verdict_is_remembered_with_and_without_hosts() -> None:
     """A path is judged once, per host where hosts matter."""
     for table in (TABLE, Table([*OPEN, route("/x", _SERVICE, host=b"a.test")])):

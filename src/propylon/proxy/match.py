@@ -19,7 +19,7 @@ from propylon.proxy.route import UNPROTECTED, Pattern, Route
 from propylon.proxy.tree import Tree, folds
 from propylon.services.service import Service
 from propylon.wire.message import Request, Response
-from propylon.wire.spellings import fold, is_plain, readings
+from propylon.wire.spellings import begins_query, fold, is_plain, readings
 
 __all__ = ["Answers", "Leaf", "Table"]
 
@@ -39,9 +39,8 @@ class Leaf:
         """Let the routes of higher priority win their methods."""
         self.routes = tuple(sorted(routes, key=_rank))
         self.place = _place(self.pattern)
-        self.folds = folds(
-            self.pattern
-        )  # whether some upstream reads it otherwise than it is written
+        # Whether some upstream reads it otherwise than it is written.
+        self.folds = folds(self.pattern)
         self.literal = _literal(self.pattern)
         # TRACE shows a client what others put into its requests: never, whatever is configured.
         self._by_method: dict[str, Route | None] = {"TRACE": None}
@@ -314,7 +313,7 @@ class Table:
         for reading in found:
             for read in dict.fromkeys((reading, fold(reading))):
                 there = _walk(trees, read)
-                if not leaf.agrees(there):
+                if not (leaf.agrees(there) or (not there and begins_query(path, reading))):
                     return read, there[0] if there else None
         return None
 

@@ -146,8 +146,8 @@ def _special(exchange: Exchange, request: Request) -> bytes:
     return render(passing)
 
 
-# What a trusted proxy may say besides X-Forwarded-* and Forwarded. From any other peer they are dropped: frameworks believe them, and
-# X-Original-URL or X-HTTP-Method-Override would walk round the rules of a route.
+# What a trusted proxy may say besides X-Forwarded-* and Forwarded. From any other peer they are dropped: frameworks
+# believe them, and X-Original-URL or X-HTTP-Method-Override would walk round the rules of a route.
 _TRUSTED = (
     b"X-Real-IP",
     b"X-Original-URL",

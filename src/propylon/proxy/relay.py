@@ -64,7 +64,9 @@ def _site(exchange: Exchange, route: Route) -> Site:
         hosts += (route.service.host or origin.host or request.host,)
     public = route.public.origin
     if not public and route.pattern.host is not None and request.host:
-        public = b"%b://%b" % (origin.scheme.encode(), request.host)
+        # A trusted proxy may call a WebSocket's handshake ws or wss; what it answers leads to http or https.
+        scheme = origin.scheme.replace("ws", "http")
+        public = b"%b://%b" % (scheme.encode(), request.host)
     return Site(hosts, base, prefix.rstrip(b"/"), public)
 
 

@@ -29,7 +29,7 @@ from urllib.parse import unquote_to_bytes
 from propylon.errors import InvalidRequest
 from propylon.wire.grammar import BAD_ESCAPE
 
-__all__ = ["FORMS", "RULES", "Rule", "fold", "forms", "is_plain", "readings"]
+__all__ = ["FORMS", "RULES", "Rule", "begins_query", "fold", "forms", "is_plain", "readings"]
 
 Read = Callable[[bytes], Iterable[bytes]]
 
@@ -258,6 +258,15 @@ def readings(path: bytes, *, scripts: bool = True) -> list[bytes]:
         msg = "The path holds a dot segment"
         raise InvalidRequest(msg)
     return list(found)
+
+
+def begins_query(path: bytes, reading: bytes) -> bool:
+    """Tell whether a reading of the path is what stands before an encoded `?` or `#`.
+
+    `/tags/%23python` must stay usable where no route has `/tags/`: then there are no rules that it could walk round.
+    """
+    ends = (b"?", b"#", b"/?", b"/#")
+    return unquote_to_bytes(path).startswith(tuple([reading + end for end in ends]))
 
 
 def forms(segment: bytes) -> tuple[bytes, ...]:

@@ -51,6 +51,7 @@ def test_path(rewrite: Rewrite, sent: bytes, base: bytes, gets: bytes) -> None:
         (SLASH, b"/f/x", b"/f", b"/fancy/path"),
         (NAMED, b"/tenants/7/items", b"/tenants/7", b"/orders/7"),
         (ROOT, b"/x", b"", b"/v2"),
+        (STRIP, b"/\\evil.test/x", b"/%5Cevil.test", b""),
     ],
 )
 def test_what_is_replaced(rewrite: Rewrite, sent: bytes, prefix: bytes, replacement: bytes) -> None:

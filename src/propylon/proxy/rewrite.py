@@ -28,8 +28,9 @@ class Rewrite:
         return self.segments > 0 and not self.pieces
 
     def prefix(self, path: bytes) -> bytes:
-        """Return the part of the path that is replaced, as the client sent it."""
-        return path[: _offset(path, self.segments)]
+        """Return the part of the path that is replaced, as the client sent it, and safe to begin a reference with."""
+        # Browsers read a backslash as a slash (WHATWG URL, 4.4): `/\evil.test` of a `/{name}` would be another host.
+        return path[: _offset(path, self.segments)].replace(b"\\", b"%5C")
 
     def replacement(self, path: bytes) -> bytes:
         """Return what replaces it."""

@@ -410,7 +410,7 @@ def test_an_upstreams_cors_is_replaced() -> None:
 def test_what_a_route_does_not_use_is_shared() -> None:
     """A plain route carries nothing of what it does not use."""
     route = one().route
-    assert (route.before, route.limit, route.replaced) == (None, None, 0)
+    assert (route.before, route.limit, route.rewrite) == (None, None, None)
     assert (route.request_remove, route.request_set) == ((), b"")
     assert (route.response_remove, route.response_set) == ((), b"")
     assert route.authenticate is anonymous

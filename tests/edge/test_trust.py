@@ -159,3 +159,84 @@ def test_only_one_of_each_is_passed_on() -> None:
     origin = refined(*lines, lines[2])
     assert values(origin.forwarded, b"x-forwarded-proto") == [b"http"]
     assert len(values(origin.forwarded, b"x-forwarded-for")) == 1
+
+
+# RFC 7239
+
+RFC7239 = Trust(NETWORKS, "rfc7239")
+BOTH = Trust(NETWORKS, "both")
+
+
+def told(origin: Origin, host: bytes = b"a.test:81") -> dict[bytes, list[bytes]]:
+    """What the upstream is told of a request to that host, by lower-case name."""
+    block = origin.forwarded + origin.naming(host)
+    return {name.lower(): values(block, name.lower()) for name, _ in fields(block)}
+
+
+def test_forwarded_of_an_untrusted_peer() -> None:
+    """One element; an IPv6 address and a host with a port are quoted, a Unix socket is unknown (RFC 7239, 6)."""
+    assert told(RFC7239.origin("192.0.2.1", "https")) == {
+        b"forwarded": [b'for=192.0.2.1;host="a.test:81";proto=https']
+    }
+    assert told(RFC7239.origin("2001:db8::1", "http"), b"a.test") == {
+        b"forwarded": [b'for="[2001:db8::1]";host=a.test;proto=http']
+    }
+    assert told(RFC7239.origin("", "http"), b"") == {b"forwarded": [b"for=unknown;proto=http"]}
+
+
+def test_forwarded_of_a_trusted_peer_goes_on() -> None:
+    """Its elements stay in front; who asked, how, and for which host is read from them, and from nothing else."""
+    line = b'Forwarded: for=1.1.1.1, for="[2001:db8::7]:99";host="shop.test";proto=https'
+    origin = refined(line, b"X-Forwarded-For: 6.6.6.6", b"X-Forwarded-Proto: http", trust=RFC7239)
+    assert (origin.client, origin.scheme, origin.host) == ("2001:db8::7", "https", b"shop.test")
+    assert told(origin, b"shop.test") == {
+        b"forwarded": [
+            line.removeprefix(b"Forwarded: ") + b", for=10.0.0.1;host=shop.test;proto=https"
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"for", b"for=a b", b'for="1.1.1.1', b"for=1.1.1.1;for=2.2.2.2", b"for=1.1.1.1 2", b"=x"],
+)
+def test_malformed_forwarded_is_nobodys_word(line: bytes) -> None:
+    """The peer counts as the client, and what cannot be read is not passed on."""
+    origin = refined(b"Forwarded: " + line, trust=RFC7239)
+    assert origin.client == "10.0.0.1"
+    assert told(origin) == {b"forwarded": [b'for=10.0.0.1;host="a.test:81";proto=http']}
+
+
+def test_both_believes_x_forwarded() -> None:
+    """With both, the client is who X-Forwarded-For names, and both are written."""
+    origin = refined(b"X-Forwarded-For: 192.0.2.7", b"Forwarded: for=6.6.6.6", trust=BOTH)
+    assert origin.client == "192.0.2.7"
+    assert told(origin) == {
+        b"x-forwarded-for": [b"192.0.2.7, 10.0.0.1"],
+        b"x-forwarded-proto": [b"http"],
+        b"x-forwarded-host": [b"a.test:81"],
+        b"x-forwarded-port": [b"81"],
+        b"forwarded": [b'for=6.6.6.6, for=10.0.0.1;host="a.test:81";proto=http'],
+    }
+    assert told(BOTH.origin("192.0.2.1", "http")).keys() == told(origin).keys()
+
+
+def test_forwarded_passes_as_it_is_by_default() -> None:
+    """Where X-Forwarded-* is the word, a trusted proxy's Forwarded is the upstream's business."""
+    assert told(refined(b"Forwarded: for=x;;"))[b"forwarded"] == [b"for=x;;"]
+    assert b"forwarded" not in told(refined())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "port"),
+    [("http", b"a.test", b"80"), ("https", b"a.test", b"443"), ("https", b"a.test:8443", b"8443"),
+     ("http", b"[::1]:81", b"81"), ("http", b"[::1]", b"80")],
+)  # fmt: skip
+def test_the_port_is_the_one_that_the_client_asked_for(
+    scheme: str, host: bytes, port: bytes
+) -> None:
+    """The port in Host, else that of the scheme; a trusted proxy's own word stands."""
+    assert told(TRUST.origin("192.0.2.1", scheme), host)[b"x-forwarded-port"] == [port]
+    said = told(refined(b"X-Forwarded-Port: 99"), host)
+    assert said[b"x-forwarded-port"] == [b"99"]
+    assert b"x-forwarded-port" not in told(TRUST.origin("192.0.2.1", scheme), b"")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from propylon.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
 from propylon.proxy.match import Leaf, Table
+from propylon.proxy.rewrite import Rewrite
 from propylon.proxy.route import Pattern, Route
 from tests.proxy.doubles import request, route, service
 from tests.support.examples import examples
@@ -340,12 +341,12 @@ def test_a_deep_path_is_no_deep_recursion() -> None:
     ("options", "target", "line"),
     [
         ({}, b"/a/b?c", b"GET /a/b?c HTTP/1.1"),
-        ({"replaced": 1}, b"/a/b?c", b"GET /b?c HTTP/1.1"),
-        ({"replaced": 1}, b"/a?c", b"GET /?c HTTP/1.1"),
-        ({"replaced": 1}, b"/a/", b"GET / HTTP/1.1"),
-        ({"replaced": 1}, b"/a", b"GET / HTTP/1.1"),
-        ({"replaced": 1, "replacement": b"/v2"}, b"/a/b%2F//c", b"GET /v2/b%2F//c HTTP/1.1"),
-        ({"replaced": 2, "replacement": b"/v2"}, b"/a/b", b"GET /v2 HTTP/1.1"),
+        ({"rewrite": Rewrite(1)}, b"/a/b?c", b"GET /b?c HTTP/1.1"),
+        ({"rewrite": Rewrite(1)}, b"/a?c", b"GET /?c HTTP/1.1"),
+        ({"rewrite": Rewrite(1)}, b"/a/", b"GET / HTTP/1.1"),
+        ({"rewrite": Rewrite(1)}, b"/a", b"GET / HTTP/1.1"),
+        ({"rewrite": Rewrite(1, (b"/v2",))}, b"/a/b%2F//c", b"GET /v2/b%2F//c HTTP/1.1"),
+        ({"rewrite": Rewrite(2, (b"/v2",))}, b"/a/b", b"GET /v2 HTTP/1.1"),
     ],
 )
 def test_line(options: dict[str, Any], target: bytes, line: bytes) -> None:

@@ -64,6 +64,15 @@ def test_what_is_asked() -> None:
     assert probe.block == b"\r\nHost: one\r\nUser-Agent: propylon-health"
 
 
+def test_a_probe_has_the_host_of_requests() -> None:
+    """Where the operator chose a name for the service, a probe asks for it; the client's Host it cannot know."""
+    for host, sent in ((b"shop.internal", b"shop.internal"), (b"", b"one"), (None, b"one")):
+        noted = Noted()
+        fleet = Fleet([below_base(Asked())], health=HealthRules(), host=host)
+        fleet.watch(Checks(cast("Prober", noted)))
+        assert noted.targets[0].probe.block.startswith(b"\r\nHost: %b\r\n" % sent)
+
+
 def test_over_connections_of_its_own() -> None:
     """Those for everything else may all be in use, and that is no illness."""
     busy: Any = Asked(UpstreamTimeout("queued"))

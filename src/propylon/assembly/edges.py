@@ -58,5 +58,6 @@ def adjust(edge: EdgeState, config: GatewayConfig) -> None:
 
 
 def _trust(config: GatewayConfig) -> Trust:
-    networks = config.server.trusted_proxies
-    return Trust([ip_network(network, strict=False) for network in networks])
+    server = config.server
+    networks = [ip_network(network, strict=False) for network in server.trusted_proxies]
+    return Trust(networks, server.forwarded)

@@ -69,10 +69,10 @@ class Entry:
     @property
     def target(self) -> str:
         """How the path is changed on its way to the service."""
-        if not self.route.replaced:
+        rewrite = self.route.rewrite
+        if rewrite is None:
             return "as sent"
-        replacement = self.route.replacement.decode()
-        return f"rewrite {replacement}" if replacement else "strip"
+        return f"rewrite {rewrite.text}" if rewrite.text else "strip"
 
 
 def entries(

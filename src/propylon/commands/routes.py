@@ -70,8 +70,8 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "roles": None if entry.written is None else list(entry.written.roles),
         "issuers": entry.issuers,
         "claims": entry.claims,
-        "strip_prefix": bool(route.replaced) and not route.replacement,
-        "rewrite": route.replacement.decode() or None,
+        "strip_prefix": route.rewrite is not None and not route.rewrite.text,
+        "rewrite": (route.rewrite and route.rewrite.text) or None,
         "timeouts": {
             "connect": timeouts.connect,
             "first_byte": timeouts.first_byte,

@@ -3,6 +3,8 @@
 - `routes`: the routing tables: the file's routes, the built-in endpoints.
 - `access`: who may use the built-in endpoints.
 - `cors`: which web pages may read an answer.
+- `public`: how a path is changed for a service, and how its answers are put back under the public address.
+- `rules`: what a client meets on a route, to be compared with other routes.
 - `headers`: what a route does to headers.
 - `services`: a service, its instances, and the rules for when they fail.
 - `addresses`: how instances are connected to; `health`: how they are probed.

@@ -16,6 +16,8 @@ from propylon.compile.carriers import about_caller, compile_hiding, in_turn, vou
 from propylon.compile.cors import compile_cors, replaced_headers
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.limits import LimitCompiler, TeamCosts
+from propylon.compile.public import compile_public, compile_rewrite
+from propylon.compile.rules import Rules, builtin_rules
 from propylon.compile.services import merged_timeouts
 from propylon.config.models.endpoints import (
     PUBLIC,
@@ -144,6 +146,7 @@ class _Compiler:
             self._config.admin,
             self._config.metrics,
             self._config.cors,
+            self._config.server.public_url,
         )
 
     def is_current(self, routes: Sequence[Route], written: RouteConfig, service: Service) -> bool:
@@ -169,8 +172,10 @@ class _Compiler:
                     host=host.lower().encode("ascii") if host is not None else None,
                     methods=methods,
                     priority=written.priority,
+                    # Django's paths end so: the operator means both, since Django redirects one to the other.
+                    slash=written.exact and written.path.endswith("/") and written.path != "/",
                 ),
-                replaced=len(segments) if _replaces(written) else 0,
+                rewrite=compile_rewrite(written, len(segments)),
             )
 
     def _template(self, written: RouteConfig, service: Service) -> Callable[..., Route]:
@@ -187,7 +192,7 @@ class _Compiler:
             forward=self._parts.forward,
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
-            replacement=(written.rewrite or "").rstrip("/").encode("ascii"),
+            public=compile_public(self._config, written.service),
             vouched=self._vouched,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
             request_remove=headers.request_remove,
@@ -202,6 +207,7 @@ class _Compiler:
             before=self._policy(written, timeouts),
             limit=limit,
             limit_fields=() if limit is None else limit.fields,
+            rules=Rules(written, self._parts.policies.get(written.name or written.path)),
         )
 
     def _limit(self, written: RouteConfig) -> LimitStage | None:
@@ -281,6 +287,7 @@ class _Compiler:
             privacy=_OPTIONAL,
             limit=limit,
             limit_fields=() if limit is None else limit.fields,
+            rules=builtin_rules(endpoint),
             listener=listener,
             access=endpoint.access,
         )
@@ -391,7 +398,3 @@ def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
     """
     parts = path.strip("/").split("/") if exact or path.strip("/") else []
     return tuple(None if part.startswith("{") else part.encode("ascii") for part in parts)
-
-
-def _replaces(written: RouteConfig) -> bool:
-    return written.strip_prefix or written.rewrite is not None

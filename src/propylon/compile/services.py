@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from propylon.compile.addresses import configured_address, probe_address
 from propylon.compile.health import compile_health
+from propylon.compile.public import compile_host
 from propylon.config.models.resilience import CircuitConfig, EjectionConfig, RetryConfig
 from propylon.config.models.routes import RouteTimeoutsConfig
 from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
@@ -98,6 +99,7 @@ class Compiled:
 
 def compile_service(name: str, written: ServiceConfig, dependencies: Dependencies) -> Compiled:
     """Return a new service: its breaker is closed and its instances are not probed yet."""
+    host = compile_host(written.sent_host)
     sites = [
         _Site.of(url, weight, written, dependencies.connect) for url, weight in written.weighted
     ]
@@ -120,12 +122,14 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
             clock=dependencies.clock,
             wall=dependencies.wall,
             listener=dependencies.listeners.instance,
+            host=host,
         ),
         balance=_balance(written.balance, dependencies.chance),
         timeouts=_timeouts(written.timeouts),
         forward_token=written.forward_token,
         bodies_on_get=written.bodies_on_get,
         bodies=written.bodies,
+        host=host,
         breaker=Breaker(
             name,
             circuit_of(written.circuit),

@@ -93,7 +93,8 @@ def _begin(edge: EdgeState, scope: Scope, turn: _AsgiTurn) -> None:
 
 def _origin(edge: EdgeState, scope: Scope) -> Origin:
     client = scope.get("client")
-    key = (str(client[0]) if client else "", scope.get("scheme", "http"))
+    peer = str(client[0]) if client else ""
+    key = (peer, scope.get("scheme", "http"), scope.get("root_path", ""))
     origin = edge.origins.get(key)
     if origin is None:
         if len(edge.origins) >= _MAX_ORIGINS:

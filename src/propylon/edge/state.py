@@ -45,4 +45,4 @@ class EdgeState:
     crowd: Crowd = field(default_factory=Crowd)
     # Parsed header lines and peers' origins, for the ASGI edge: it sees no connections to keep them on. Both bounded.
     memory: FieldsMemory = field(default_factory=FieldsMemory)
-    origins: dict[tuple[str, str], Origin] = field(default_factory=dict)
+    origins: dict[tuple[str, str, str], Origin] = field(default_factory=dict)

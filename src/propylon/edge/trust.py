@@ -1,4 +1,4 @@
-"""Find the client's address behind trusted proxies, and what to tell the upstream of it (X-Forwarded-*).
+"""Find the client's address behind trusted proxies, and what to tell the upstream of it (X-Forwarded-*, Forwarded).
 
 Any client can send X-Forwarded-For. It counts only if the peer, at the other end of the socket, is a proxy that the
 operator trusts. Otherwise a client could choose its own address, and get past an allow list or a rate limit with it.
@@ -7,70 +7,129 @@ operator trusts. Otherwise a client could choose its own address, and get past a
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Literal
+from urllib.parse import quote
 
 from propylon.errors import InvalidRequest
 from propylon.proxy.exchange import Origin
+from propylon.wire.forwarded import forwarded, hops, x_forwarded_host
 from propylon.wire.grammar import OWS
+from propylon.wire.headers import Special
 from propylon.wire.message import Request
 from propylon.wire.target import host_name
 
-__all__ = ["Trust"]
+__all__ = ["Style", "Trust"]
 
 Network = IPv4Network | IPv6Network
+
+# Which headers tell of the client (`server.forwarded`).
+Style = Literal["x-forwarded", "rfc7239", "both"]
 
 _PROTO = re.compile(rb"https?|wss?")
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a trusted proxy said of the client: the chain as it stands in the header, its entries, scheme and Host."""
+
+    chain: bytes
+    nodes: Sequence[bytes]
+    scheme: bytes
+    host: bytes
+
+
 class Trust:
-    """The trusted proxies: networks whose X-Forwarded-* is believed. Any other peer is the client itself."""
+    """The trusted proxies: networks whose word is believed. Any other peer is the client itself.
 
-    __slots__ = ("_networks",)
+    `style` says in which headers that word stands, and in which the upstream is told: X-Forwarded-*, Forwarded (RFC 7239),
+    or both. With both, X-Forwarded-* is believed: a proxy that sets one header may let the client's other one pass.
+    """
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    __slots__ = ("_networks", "_style")
+
+    def __init__(self, networks: Sequence[Network], style: Style = "x-forwarded") -> None:
         """Trust the peers in `networks`; none if it is empty."""
         self._networks = tuple(networks)
+        self._style = style
 
-    def origin(self, peer: str, scheme: str) -> Origin:
+    def origin(self, peer: str, scheme: str, root: str = "") -> Origin:
         """Return the origin of a connection: that of all its requests, unless the peer is trusted."""
-        forwarded = _block(peer.encode(), scheme.encode())
         return Origin(
             client=peer,
             peer=peer,
             scheme=scheme,
-            forwarded=forwarded,
+            forwarded=b"" if self._style == "rfc7239" else _block(peer.encode(), scheme.encode()),
             trusted=self._is_trusted(peer),
+            naming=self._naming(b"", peer, scheme),
+            root=quote(root.rstrip("/")).encode(),
         )
 
     def refine(self, origin: Origin, request: Request) -> Origin:
         """Return the origin of one request that a trusted peer has forwarded."""
         special = request.special
-        chain = b", ".join(special.get(b"x-forwarded-for", ()))
-        scheme = _scheme(special.get(b"x-forwarded-proto")) or origin.scheme.encode()
-        listed = chain + b", " + origin.peer.encode() if chain else origin.peer.encode()
-        rest = b"".join(
-            b"\r\n%b: %b" % (name.title(), value)
-            for name, values in special.items()
-            if name.startswith(b"x-forwarded-") and name not in _RENDERED
-            for value in values
-        )
+        said = self._said(request)
+        scheme = _scheme(said.scheme) or origin.scheme.encode()
+        lines = _passed(special)
+        if self._style != "rfc7239":
+            peer = origin.peer.encode()
+            listed = said.chain + b", " + peer if said.chain else peer
+            lines = _block(listed, scheme) + lines
+        before = b", ".join(special.get(b"forwarded", ()))
+        if self._style == "x-forwarded" and before:
+            lines += b"\r\nForwarded: " + before
         return Origin(
-            client=self._client(chain, origin.peer),
+            client=self._client(said.nodes, origin.peer),
             peer=origin.peer,
             scheme=scheme.decode(),
-            forwarded=_block(listed, scheme) + rest,
-            host=_host(special.get(b"x-forwarded-host")),
+            forwarded=lines,
+            host=_host(said.host),
             trusted=True,
+            naming=self._naming(
+                b"" if hops([before]) is None else before,
+                origin.peer,
+                scheme.decode(),
+                port=b"x-forwarded-port" not in special,
+            ),
+            root=origin.root,
         )
 
-    def _client(self, chain: bytes, peer: str) -> str:
+    def _naming(
+        self, before: bytes, peer: str, scheme: str, *, port: bool = True
+    ) -> Callable[[bytes], bytes]:
+        """Return what names the Host in the headers of this style; `port` is False where a trusted proxy has said it."""
+        if self._style == "rfc7239":
+            return partial(forwarded, before, peer, scheme)
+        named = partial(x_forwarded_host, scheme) if port else _only_host
+        if self._style == "x-forwarded":
+            return named
+        return lambda host: named(host) + forwarded(before, peer, scheme, host)
+
+    def _said(self, request: Request) -> _Said:
+        special = request.special
+        if self._style == "rfc7239":
+            # A malformed header is nobody's word: the peer counts as the client then.
+            found = hops(special.get(b"forwarded", ())) or [{}]
+            nodes = [hop.get(b"for", b"") for hop in found] if found != [{}] else []
+            return _Said(b"", nodes, found[-1].get(b"proto", b""), found[-1].get(b"host", b""))
+        chain = b", ".join(special.get(b"x-forwarded-for", ()))
+        return _Said(
+            chain,
+            chain.split(b","),
+            _last(special.get(b"x-forwarded-proto")),
+            _last(special.get(b"x-forwarded-host")),
+        )
+
+    def _client(self, nodes: Sequence[bytes], peer: str) -> str:
         """Return the rightmost address in the chain that is not a trusted proxy.
 
         Each proxy appends the address that it was called from. What stands to the left of the first untrusted address
         was sent by that client, which may have made it up (nginx: `real_ip_recursive on`).
         """
-        for entry in reversed(chain.split(b",")):
+        for entry in reversed(nodes):
             address = _address(entry.strip().decode("latin-1"))
             if address is None:
                 break
@@ -95,19 +154,31 @@ def _block(chain: bytes, scheme: bytes) -> bytes:
     return b"\r\nX-Forwarded-For: " + chain + b"\r\nX-Forwarded-Proto: " + scheme
 
 
+def _passed(special: Special) -> bytes:
+    """Return the other X-Forwarded-* lines of a trusted proxy, which pass as they are."""
+    return b"".join(
+        b"\r\n%b: %b" % (name.title(), value)
+        for name, values in special.items()
+        if name.startswith(b"x-forwarded-") and name not in _RENDERED
+        for value in values
+    )
+
+
+def _only_host(host: bytes) -> bytes:
+    return b"\r\nX-Forwarded-Host: " + host if host else b""
+
+
 def _last(values: list[bytes] | None) -> bytes:
     """Return the last of a header's values: the nearest proxy wrote that."""
     return values[-1].split(b",")[-1].strip(OWS) if values else b""
 
 
-def _scheme(values: list[bytes] | None) -> bytes | None:
-    value = _last(values)
+def _scheme(value: bytes) -> bytes | None:
     return value if _PROTO.fullmatch(value) else None
 
 
-def _host(values: list[bytes] | None) -> bytes | None:
+def _host(value: bytes) -> bytes | None:
     """Return the host that a proxy was asked for, if it could be a Host; else ours is passed on."""
-    value = _last(values)
     try:
         host_name(value)
     except InvalidRequest:

@@ -6,11 +6,12 @@
 - `exchange`: one request and its answer in flight; the port that every edge fills, and what observes exchanges.
 - `trace`: the trace that the request belongs to.
 - `cors`: which web pages may read an answer; preflights.
-- `match`: which route, and is everyone going to read its path alike; `tree`: routes by host and segment; `route`: one compiled route.
+- `match`: which route, and is everyone going to read its path alike; `tree`: routes by host and segment; `route`: one compiled route;
+  `rewrite`: the path that its service gets.
 - `privacy`: what the client wants kept of its request.
 - `authenticate`, `authorize`: who is asking, and may they; `principal`: who that is; `challenge`: what would let them in.
 - `limit`: how often may they.
 - `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent.
-- `relay`: pass the answer on.
+- `relay`: pass the answer on; `public`: put the public address into it.
 - `refuse`: an error as the client sees it.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from propylon.errors import GatewayError
@@ -17,10 +18,14 @@ from propylon.proxy.trace import SAMPLED
 from propylon.services.breaker import Permit
 from propylon.services.service import Instance
 from propylon.upstream.ports import Flow, RequestBody
+from propylon.wire.forwarded import x_forwarded_host
 from propylon.wire.message import Request, Response
 from propylon.wire.proxy_header import Ends
 
 __all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin", "Settlement"]
+
+
+_NAMING = partial(x_forwarded_host, "http")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,9 @@ class Origin:
     """Where a request comes from, as far as the gateway believes it.
 
     `peer` is the address at the other end of the socket. `client` is the address of the client: the same, unless the
-    peer is a proxy that the operator trusts. `forwarded` is the block that tells the upstream (X-Forwarded-*);
-    `host` is the client's Host as a trusted proxy reported it.
+    peer is a proxy that the operator trusts. `forwarded` is the block that tells the upstream (X-Forwarded-*), and
+    `naming` returns the lines that name the Host that the client asked for. `host` is that Host as a trusted proxy
+    reported it. `root` is the path below which an ASGI server has mounted the gateway; matching does not see it.
     """
 
     client: str
@@ -38,6 +44,8 @@ class Origin:
     forwarded: bytes
     host: bytes | None = None
     trusted: bool = False
+    naming: Callable[[bytes], bytes] = _NAMING
+    root: bytes = b""
 
 
 class IncomingBody(RequestBody, Protocol):

@@ -15,11 +15,11 @@ from itertools import chain
 from typing import Protocol
 
 from propylon.errors import InvalidRequest, MethodNotAllowed, NotFound
-from propylon.proxy.route import Pattern, Route
+from propylon.proxy.route import UNPROTECTED, Pattern, Route
 from propylon.proxy.tree import Tree, folds
 from propylon.services.service import Service
 from propylon.wire.message import Request, Response
-from propylon.wire.target import careless, is_plain
+from propylon.wire.spellings import begins_query, fold, is_plain, readings
 
 __all__ = ["Answers", "Leaf", "Table"]
 
@@ -33,13 +33,15 @@ Place = tuple[bytes | None, tuple[bytes | None, ...], bool]
 class Leaf:
     """The routes that stand on one place of one host."""
 
-    __slots__ = ("_any", "_by_method", "allow", "folds", "place", "routes")
+    __slots__ = ("_any", "_by_method", "allow", "folds", "literal", "place", "routes")
 
     def __init__(self, routes: Sequence[Route]) -> None:
         """Let the routes of higher priority win their methods."""
         self.routes = tuple(sorted(routes, key=_rank))
         self.place = _place(self.pattern)
-        self.folds = folds(self.pattern)  # whether it stands elsewhere for a careless reader
+        # Whether some upstream reads it otherwise than it is written.
+        self.folds = folds(self.pattern)
+        self.literal = _literal(self.pattern)
         # TRACE shows a client what others put into its requests: never, whatever is configured.
         self._by_method: dict[str, Route | None] = {"TRACE": None}
         self._any: Route | None = None
@@ -60,6 +62,24 @@ class Leaf:
         """Return the route for the method, if there is one."""
         return self._by_method.get(method, self._any)
 
+    def agrees(self, others: Sequence[Leaf]) -> bool:
+        """Return whether a request to one of these places would meet the rules of this one."""
+        return self in others or (
+            bool(others)
+            and all(other.is_unprotected or other.rules == self.rules for other in others)
+        )
+
+    @property
+    def is_unprotected(self) -> bool:
+        """Whether only endpoints of the gateway stand here that anybody may use."""
+        return all(route.rules is UNPROTECTED for route in self.routes)
+
+    @property
+    def rules(self) -> dict[str, object]:
+        """The rules by method; "" stands for all methods that are not named."""
+        rules = {method: route and route.rules for method, route in self._by_method.items()}
+        return {**rules, "": self._any and self._any.rules}
+
     def holds(self, routes: Sequence[Route]) -> bool:
         """Return whether this leaf holds these very routes."""
         return _same(sorted(routes, key=_rank), self.routes)
@@ -67,6 +87,12 @@ class Leaf:
 
 def _place(pattern: Pattern) -> Place:
     return (pattern.host, pattern.segments, pattern.exact)
+
+
+def _literal(pattern: Pattern) -> bytes | None:
+    """Return the path that the operator wrote; None if any segment may stand in it."""
+    literal = [segment for segment in pattern.segments if segment is not None]
+    return b"/" + b"/".join(literal) if len(literal) == len(pattern.segments) else None
 
 
 def _same(some: Sequence[Route], others: Sequence[Route]) -> bool:
@@ -120,7 +146,7 @@ class Table:
         self.routes = tuple(routes)
         self.services = tuple(services)
         self.cors = cors
-        self._known: dict[bytes, Leaf] = {}  # by path; bounded
+        self._known: dict[object, Leaf] = {}  # by path, or by host and path; bounded
         self._leaves: dict[Place, Leaf] = {}
         for _ in self._plant(None):
             pass
@@ -242,24 +268,26 @@ class Table:
         return route
 
     def place(self, request: Request) -> Leaf:
-        """Return the place that the path leads to; remember it, if hosts do not matter.
+        """Return the place that the path leads to, and remember it.
 
         Raises what `match` raises, but for MethodNotAllowed.
         """
         path = request.path
-        leaf = self._known.get(path)
+        key = path if self._hostless else (request.authority, path)
+        leaf = self._known.get(key)
         if leaf is not None:
             return leaf
         leaf = self.find(request.authority, path)
-        if not is_plain(path):
-            self._refuse_ambiguous(request, leaf)
+        if not is_plain(path) and self.misreading(request.authority, path, leaf) is not None:
+            msg = "The path can be read as one of another route"
+            raise InvalidRequest(msg)
         if leaf is None:
             msg = "No route matches this path"
             raise NotFound(msg)
-        if self._hostless and len(path) <= _REMEMBERED_SIZE:
+        if len(path) <= _REMEMBERED_SIZE:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[path] = leaf
+            self._known[key] = leaf
         return leaf
 
     def find(self, authority: bytes, path: bytes) -> Leaf | None:
@@ -273,17 +301,24 @@ class Table:
                 return found[0]
         return None
 
-    def _refuse_ambiguous(self, request: Request, leaf: Leaf | None) -> None:
-        read = careless(request.path)
-        if leaf is None:
-            return
-        for tree in self._trees(request.authority):
-            if found := tree.folded.walk(read.split(b"/")):
-                if leaf in found:
-                    return
-                break
-        msg = "The path can be read as one of another route"
-        raise InvalidRequest(msg)
+    def misreading(
+        self, authority: bytes, path: bytes, leaf: Leaf | None
+    ) -> tuple[bytes, Leaf | None] | None:
+        """Return a reading of the path that leads to other rules than those of `leaf`, and the place that it leads to.
+
+        None if there is no such reading. Raises what `readings` raises.
+        """
+        found = readings(path, scripts=leaf is None or not _names_script(leaf.pattern))
+        # A path that stands in the file letter by letter has the rules that the operator wrote for it.
+        if leaf is None or path == leaf.literal:
+            return None
+        trees = self._trees(authority)
+        for reading in found:
+            for read in dict.fromkeys((reading, fold(reading))):
+                there = _walk(trees, read)
+                if not (leaf.agrees(there) or (not there and begins_query(path, reading))):
+                    return read, there[0] if there else None
+        return None
 
     def _trees(self, authority: bytes) -> list[Tree[Leaf]]:
         """Return the trees that speak for the host, the most specific one first."""
@@ -296,3 +331,13 @@ class Table:
             if (below := self._below.get(name)) is not None:
                 trees.append(below)
         return [*trees, self._anywhere]
+
+
+def _walk(trees: Iterable[Tree[Leaf]], read: bytes) -> Sequence[Leaf]:
+    """Return the places that a reading leads to, on the most specific host that has any."""
+    segments = read.split(b"/")
+    return next((found for tree in trees if (found := tree.folded.walk(segments))), ())
+
+
+def _names_script(pattern: Pattern) -> bool:
+    return any(segment is not None and segment.endswith(b".php") for segment in pattern.segments)

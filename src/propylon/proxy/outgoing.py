@@ -15,13 +15,16 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Outgoing
-from propylon.wire.grammar import MAX_FORWARDS
+from propylon.wire.grammar import MAX_FORWARDS, OWS
 from propylon.wire.headers import render, without
 from propylon.wire.lookalikes import reduced, without_lookalikes
 from propylon.wire.message import Request
 from propylon.wire.proxy_header import Ends, proxy_header
 
 __all__ = ["address", "hops", "outgoing"]
+
+_HOST = b"\r\nHost: "
+_PREFIX = b"x-forwarded-prefix"
 
 
 def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> Outgoing:
@@ -39,6 +42,11 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         if request.upgrade:
             _refuse_tunnel(request, route)
     block = _block(exchange, request, route)
+    root = exchange.downstream.origin.root
+    if root or (route.rewrite is not None and route.rewrite.strips):
+        block = _prefixed(block, exchange, request, root + _stripped(request, route))
+    if route.service.host is not None:
+        block = _chosen_host(exchange, request, route.service.host) + block
     sent = Outgoing(
         request.method,
         b"",
@@ -101,13 +109,35 @@ def address(
 ) -> None:
     """Direct the request to one instance."""
     # Of nearly all requests the line goes out as it was sent: written out, to save the call.
-    if route.replaced or instance.base or request.version != 1:
+    if route.rewrite is not None or instance.base or request.version != 1:
         outgoing.line = route.line(request, instance.base)
     else:
         outgoing.line = request.line
-    outgoing.block = b"\r\nHost: " + instance.host + common
+    # Where the service's `host` chooses one, `common` begins with it.
+    outgoing.block = common if common.startswith(_HOST) else b"\r\nHost: " + instance.host + common
     if route.request_overrides is not NO_OVERRIDES:
         outgoing.block = route.request_overrides.put(outgoing.block)
+
+
+def _chosen_host(exchange: Exchange, request: Request, chosen: bytes) -> bytes:
+    """Return the line with the Host that the operator chose for a service; none where the client sent none (HTTP/1.0)."""
+    host = chosen or exchange.downstream.origin.host or request.host
+    return _HOST + host if host else b""
+
+
+def _stripped(request: Request, route: Route) -> bytes:
+    """Return the part of the path that was taken away and not replaced."""
+    rewrite = route.rewrite
+    return rewrite.prefix(request.path) if rewrite is not None and rewrite.strips else b""
+
+
+def _prefixed(block: bytes, exchange: Exchange, request: Request, prefix: bytes) -> bytes:
+    """Return the block with the prefix that was taken off the path, behind the one that a trusted proxy has taken off."""
+    outer = b""
+    if exchange.downstream.origin.trusted and _PREFIX in request.special:
+        block = without(block, (_PREFIX,))
+        outer = request.special[_PREFIX][-1].rpartition(b",")[2].strip(OWS).rstrip(b"/")
+    return b"%b\r\nX-Forwarded-Prefix: %b%b" % (block, outer, prefix)
 
 
 def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
@@ -126,11 +156,10 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
         vouched = render(request.vouched.values())
     if names:
         block = without_lookalikes(block, names)
-    host = origin.host or request.host
     block = b"%b%b%b\r\nX-Request-ID: %b\r\ntraceparent: 00-%b-%b-%b%b%b%b%b" % (
         block,
         origin.forwarded,
-        b"\r\nX-Forwarded-Host: " + host if host else b"",
+        origin.naming(origin.host or request.host),
         exchange.request_id,
         exchange.trace_id,
         exchange.entropy[64:],  # our span: the parent of whatever the upstream does
@@ -168,10 +197,9 @@ def _special(exchange: Exchange, request: Request) -> bytes:
     return render(passing)
 
 
-# What a trusted proxy may say besides X-Forwarded-*. From any other peer they are dropped: frameworks believe them, and
-# X-Original-URL or X-HTTP-Method-Override would walk round the rules of a route.
+# What a trusted proxy may say besides X-Forwarded-* and Forwarded. From any other peer they are dropped: frameworks
+# believe them, and X-Original-URL or X-HTTP-Method-Override would walk round the rules of a route.
 _TRUSTED = (
-    b"Forwarded",
     b"X-Real-IP",
     b"X-Original-URL",
     b"X-Rewrite-URL",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from propylon.proxy.principal import Principal
+from propylon.proxy.public import Public
+from propylon.proxy.rewrite import Rewrite
 from propylon.services.service import Service
 from propylon.upstream.ports import Answer, Timeouts
 from propylon.wire.headers import without
@@ -15,6 +17,7 @@ from propylon.wire.message import Request
 __all__ = [
     "NO_OVERRIDES",
     "NO_PREFERENCE",
+    "UNPROTECTED",
     "Authenticate",
     "Authorize",
     "Before",
@@ -54,7 +57,7 @@ class Pattern:
     """What a request must look like to match.
 
     `host` is in lower case; None matches any host, and `*.example.com` every host below example.com. `methods` None
-    matches any method.
+    matches any method. `slash`: an exact path was written with a final slash, and matches with and without it.
     """
 
     segments: tuple[bytes | None, ...]  # None: any one segment
@@ -62,6 +65,7 @@ class Pattern:
     host: bytes | None = None
     methods: frozenset[str] | None = None
     priority: int = 0
+    slash: bool = False
 
 
 Authenticate = Callable[[Request, str], Awaitable[Principal]]
@@ -107,6 +111,10 @@ class HeaderOverrides:
 
 NO_OVERRIDES = HeaderOverrides()
 
+# The rules of a gateway's own endpoint that anybody may use. No upstream serves it, so a path that an upstream reads as
+# one (`/docs/`, `/health.html`) walks round nothing.
+UNPROTECTED = object()
+
 
 def ignore_privacy(request: Request) -> PrivacyPreference:  # noqa: ARG001 — the shared null object
     """Stand for the privacy stage on a route without one."""
@@ -138,9 +146,8 @@ class Route:
     max_body: int
     forward: Forwards
     circuit: bool = True  # whether the service's breaker is asked, and told
-    # How many segments of the path are replaced by `replacement`; 0: the path goes out as it came.
-    replaced: int = 0
-    replacement: bytes = b""
+    rewrite: Rewrite | None = None  # None: the path goes out as it came
+    public: Public | None = None  # None: the answer's addresses and cookies go out as they came
     # Headers that carry claims, `reduced`: the client's are removed, in any spelling. `Request.vouched` has the lines.
     vouched: frozenset[bytes] = frozenset()
     # Takes out of a request's block what is inside of its lines: tokens in other places than Authorization, for a service
@@ -163,30 +170,21 @@ class Route:
     limit_fields: tuple[
         bytes, ...
     ] = ()  # the headers that `limit` writes: the upstream's are removed
+    # What a client meets here, for the matcher: two routes with equal rules may be taken for one another. By default a
+    # route has rules of its own.
+    rules: object = field(default_factory=object)
     # Of the gateway's own endpoints: the listener that serves the route ("": the public one), and who may use it.
     listener: str = ""
     access: str = ""
 
     def line(self, request: Request, base: bytes) -> bytes:
         """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it."""
-        if not self.replaced and not base and request.version == 1:
+        if self.rewrite is None and not base and request.version == 1:
             return request.line
         return b"%b %b HTTP/1.1" % (request.method.encode(), self._target(request, base))
 
     def _target(self, request: Request, base: bytes) -> bytes:
-        """Return what was sent, less a prefix, behind a base."""
-        if not self.replaced:
+        """Return what was sent, changed, behind a base."""
+        if self.rewrite is None:
             return base + request.path + request.query
-        rest = request.path[_offset(request.path, self.replaced) :]
-        path = base + self.replacement + rest
-        return (path or b"/") + request.query
-
-
-def _offset(path: bytes, segments: int) -> int:
-    """Return where the path goes on after that many segments."""
-    position = 0
-    for _ in range(segments):
-        position = path.find(b"/", position + 1)
-        if position < 0:
-            return len(path)
-    return position
+        return self.rewrite.apply(request.path, base) + request.query

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from propylon.proxy.route import Pattern
-from propylon.wire.target import careless, is_plain
+from propylon.wire.spellings import FORMS, forms
 
 __all__ = ["Node", "Tree", "folds"]
 
@@ -136,14 +136,14 @@ class Node(Generic[L]):
 
 
 class Tree(Generic[L]):
-    """The nodes of one host: by segments as written, and as a careless reader folds them."""
+    """The nodes of one host: by segments as written, and by every form in which an upstream may read them."""
 
     __slots__ = ("_owner", "folded", "sent")
 
     def __init__(self, before: Tree[L] | None = None, *, parted: bool = False) -> None:
         """Begin with what stands in the tree before this one, or empty.
 
-        `parted`: some segments are not folded into themselves. As long as all are, one tree does for both.
+        `parted`: some segments have more than one form. As long as all are, one tree does for both.
         """
         self._owner = object()
         if before is None:
@@ -194,9 +194,12 @@ class Tree(Generic[L]):
         return node if node.owner is self._owner else node.copy(self._owner)
 
     def _both(self, pattern: Pattern) -> Iterator[tuple[Node[L], Iterable[bytes | None]]]:
-        yield self.sent, pattern.segments
-        if self.is_parted:
-            yield self.folded, map(_folded, pattern.segments)
+        ends: tuple[tuple[bytes, ...], ...] = ((), (b"",)) if pattern.slash else ((),)
+        for end in ends:
+            yield self.sent, (*pattern.segments, *end)
+            if self.is_parted:
+                for spelled in _spellings(pattern):
+                    yield self.folded, (*spelled, *end)
 
     def without(self, after: Tree[L] | None) -> Iterator[Node[L]]:
         """Yield the nodes that a later tree does not share, each before those below it."""
@@ -205,10 +208,13 @@ class Tree(Generic[L]):
             yield from self.folded.without(None if after is None else after.folded)
 
 
-def _folded(segment: bytes | None) -> bytes | None:
-    return segment if segment is None else careless(b"/" + segment)[1:]
+def _spellings(pattern: Pattern) -> Iterable[tuple[bytes | None, ...]]:
+    """Return the pattern's segments in each form that a reading may have, each once."""
+    # One kind of form for all segments of a path, because a server applies its rules to the whole path.
+    kinds = [(None,) * FORMS if segment is None else forms(segment) for segment in pattern.segments]
+    return dict.fromkeys(zip(*kinds, strict=True)) if kinds else [()]
 
 
 def folds(pattern: Pattern) -> bool:
-    """Return whether a careless reader reads one of the segments otherwise than it is written."""
-    return not is_plain(b"/" + b"/".join([segment or b"-" for segment in pattern.segments]))
+    """Return whether some upstream reads one of the segments otherwise than it is written."""
+    return any(segment is not None and len(set(forms(segment))) > 1 for segment in pattern.segments)

@@ -84,6 +84,7 @@ class Fleet:
         "_watcher",
         "due",
         "health",
+        "host",
         "instances",
         "name",
         "present",
@@ -99,9 +100,11 @@ class Fleet:
         clock: Clock = _no_clock,
         wall: Clock = _no_clock,
         listener: Listener | None = None,
+        host: bytes | None = None,
     ) -> None:
         """Start with the configured instances.
 
+        `host` is the Host that probes send; None or empty: that of the instance.
         `health`: probes decide which instances are asked; None: probes only inform `/health`. `clock` is
         monotonic. `wall` returns seconds since 1970.
         """
@@ -109,6 +112,7 @@ class Fleet:
             msg = "ejection needs clocks: without them an ejected instance never comes back"
             raise ValueError(msg)
         self.name = name
+        self.host = host
         self.health = health
         self.instances: tuple[Instance, ...] = tuple(instances)
         self._ejection = ejection

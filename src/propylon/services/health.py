@@ -40,7 +40,7 @@ class Checks:
         """Probe the instance every `rules.interval` seconds until `forget`."""
         self.forget(instance)
         report = partial(_report, fleet, instance)
-        target = ProbeTarget(_probe(instance, rules), rules.interval, report)
+        target = ProbeTarget(_probe(fleet, instance, rules), rules.interval, report)
         self._targets[instance] = target
         self._prober.watch(target)
 
@@ -59,7 +59,7 @@ async def check(fleet: Fleet, instance: Instance, *, clock: Clock, wall: Clock) 
     """
     # The caller shares one result for a second, so a flood on /health is one probe a second for each instance.
     rules = fleet.rules(instance)
-    probe = _probe(instance, rules)
+    probe = _probe(fleet, instance, rules)
     probe = replace(probe, timeout=min(probe.timeout, _ON_DEMAND_TIMEOUT))
     result = await ask(probe, clock=clock, wall=wall)
     if rules is None:
@@ -67,14 +67,14 @@ async def check(fleet: Fleet, instance: Instance, *, clock: Clock, wall: Clock) 
     return result
 
 
-def _probe(instance: Instance, rules: HealthRules | None) -> Probe:
+def _probe(fleet: Fleet, instance: Instance, rules: HealthRules | None) -> Probe:
     effective = rules or _DEFAULT_RULES
     return Probe(
         upstream=instance.probe or instance.upstream,
         # The base path and Host of requests: a probe of another virtual host would prove nothing. User-Agent,
         # so that a service can leave probes out of its log, as it does kube-probe's.
         line=effective.method + b" " + instance.base + effective.path,
-        block=b"\r\nHost: " + (effective.host or instance.host) + effective.headers,
+        block=b"\r\nHost: " + (effective.host or fleet.host or instance.host) + effective.headers,
         timeout=effective.timeout,
         strict=rules is not None,
         statuses=None if rules is None else rules.statuses,

@@ -43,6 +43,8 @@ class Service:
     bodies: Bodies = "reuse"
     # With a version, connections to the instances begin with a header of the PROXY protocol.
     proxy_protocol: ProxyVersion | None = None
+    # The Host that requests carry: None, that of the instance; empty, that of the client.
+    host: bytes | None = None
     # True for the gateway's own endpoints. Their errors are marked `X-Error-Source: gateway`, not `upstream`.
     builtin: bool = False
 

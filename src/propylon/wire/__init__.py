@@ -10,7 +10,9 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `framing`: how long a body is, and the chunked coding.
 - `chunk_line`: the size line of a chunk, where it arrives in pieces.
 - `proxy_header`: the PROXY protocol header that begins a connection to an upstream.
-- `target`: what a host and a path may be, and how a careless upstream would read a path.
+- `target`: what a host may be.
+- `forwarded`: the lines that tell an upstream of the client, X-Forwarded-* and Forwarded.
+- `spellings`: how the common servers merge spellings of a path, and how they would read one.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.
 A request line or a status line, a block and `\r\n\r\n` make a head; blocks join by `+`.

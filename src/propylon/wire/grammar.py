@@ -30,6 +30,7 @@ __all__ = [
     "DELAY_SECONDS",
     "FIELD_VALUE",
     "FIELD_VALUE_TEXT",
+    "FORWARDED_PAIR",
     "HEXDIG",
     "HOST",
     "LATEST",
@@ -42,6 +43,7 @@ __all__ = [
     "QDTEXT",
     "QUERY_TEXT",
     "QUOTED_PAIR",
+    "REFERENCE",
     "REQUEST_ID",
     "REQUEST_LINE",
     "SCOPE_TEXT",
@@ -170,11 +172,28 @@ SEGMENT_TEXT = re.compile(rf"(?:{_pchar})*")
 QUERY_TEXT = re.compile(rf"(?:{_pchar}|[/?])*")
 
 
+# Appendix B: a URI reference, cut into its parts; every text is one. Only an http URL has an authority that means
+# something here.
+REFERENCE = re.compile(
+    rb"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):)?(?://(?P<authority>[^/?#]*))?(?P<path>[^?#]*)(?P<rest>.*)",
+    re.DOTALL,
+)
+
+
 def read_port(text: str) -> int | None:
     """Return the port that a text says, from 0 to 65535; None if it says none."""
     if _PORT_TEXT.fullmatch(text) is None or int(text) > MAX_PORT:
         return None
     return int(text)
+
+
+# ------------------------------------------------------------------ RFC 7239, Forwarded
+
+# 4: forwarded-pair = token "=" value, value = token / quoted-string (RFC 9110, 5.6.4); for `match`, one after the other. A
+# token here has no colon, so an address with a port and one of IPv6 are quoted.
+FORWARDED_PAIR = _bytes(
+    rf"[ \t]*({_token})=(?:({_token})|\"((?:[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*)\")[ \t]*"
+)
 
 
 # ------------------------------------------------------------------ RFC 6749, OAuth 2.0

@@ -189,7 +189,16 @@ class Response:
     is the body's length in bytes, or `NO_BODY`, `CHUNKED` or `UNTIL_CLOSE`.
     """
 
-    __slots__ = ("block", "keep_alive", "length", "pairs", "reason", "status")
+    __slots__ = (
+        "addressed",
+        "block",
+        "keep_alive",
+        "length",
+        "pairs",
+        "reason",
+        "sets_cookies",
+        "status",
+    )
 
     def __init__(
         self, status: int, reason: bytes, block: bytes, length: int, *, keep_alive: bool
@@ -200,6 +209,9 @@ class Response:
         self.block = block
         self.length = length
         self.keep_alive = keep_alive
+        # Whether a header in it may hold an address of the upstream, and whether it sets cookies.
+        self.addressed = False
+        self.sets_cookies = False
         # The block as pairs, made when an ASGI server first needs them.
         self.pairs: list[tuple[bytes, bytes]] | None = None
 

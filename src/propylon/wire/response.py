@@ -29,10 +29,13 @@ _SPECIAL = re.compile(
     rb"\r\n("
     rb"connection|content-length|transfer-encoding|te|trailer|upgrade|keep-alive"
     rb"|proxy-(?:authenticate|authentication-info|connection)|x-request-id|x-error-source"
+    rb"|location|content-location|refresh|link|set-cookie"
     rb"):[ \t]*([^\r]*)"
 )
-# It passes: the client may need it where there is no body (HEAD, 304; RFC 9110, 8.6).
-_LOOKED_AT = frozenset({b"content-length"})
+# These pass: a length may be needed where there is no body (HEAD, 304; RFC 9110, 8.6), and the others may hold an address
+# of the upstream, which `proxy.public` changes.
+_ADDRESSED = frozenset({b"location", b"content-location", b"refresh", b"link"})
+_LOOKED_AT = _ADDRESSED | {b"content-length", b"set-cookie"}
 # RFC 9110, 15: looked up, not computed, on the hot path.
 _STATUSES = {b"%d" % status: status for status in range(100, 1000)}
 _OK = 200
@@ -160,7 +163,12 @@ def parse_response(head: bytes, method: str) -> Response:
         if rest:
             block = without(block, rest)
     # RFC 9112, 4: the space stands even where the reason is empty.
-    return Response(status, b" " + digits + (reason or b" "), block, length, keep_alive=keep_alive)
+    response = Response(
+        status, b" " + digits + (reason or b" "), block, length, keep_alive=keep_alive
+    )
+    response.addressed = not _ADDRESSED.isdisjoint(special)
+    response.sets_cookies = b"set-cookie" in special
+    return response
 
 
 # Options of the connection that are no headers; and Content-Length: without it the client could not

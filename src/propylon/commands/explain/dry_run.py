@@ -178,7 +178,8 @@ def _frozen_clock() -> float:
 async def _receive(run: DryRun, pipeline: Pipeline, loaded: Loaded, sample: SampleRequest) -> None:
     """Do what an edge does with a head: parse it, find the client's address, call the pipeline."""
     server = loaded.config.server
-    trust = Trust([ip_network(network, strict=False) for network in server.trusted_proxies])
+    networks = [ip_network(network, strict=False) for network in server.trusted_proxies]
+    trust = Trust(networks, server.forwarded)
     downstream = _DiscardingClient(trust, sample)
     try:
         request = parse_request(sample.head(f"localhost:{server.port}"))

@@ -10,7 +10,7 @@ from propylon.errors import InvalidRequest
 from propylon.proxy.match import Leaf, Table
 from propylon.proxy.route import Route
 from propylon.wire.message import Request
-from propylon.wire.target import careless, is_plain
+from propylon.wire.spellings import is_plain
 
 __all__ = ["LostRoute", "lost_routes", "misreading"]
 
@@ -62,16 +62,19 @@ def _matches(route: Route, request: Request) -> bool:
 
 
 def misreading(table: Table, request: Request) -> str:
-    """Return how a careless upstream would read the path, and which route has that path.
+    """Return how an upstream may read the path, and which route has that path with other rules.
 
-    Empty if every upstream reads the path as it was sent.
+    Empty if every upstream reads the path as one with the same rules.
     """
-    if is_plain(request.path):
+    reached = table.find(request.authority, request.path)
+    if reached is None or is_plain(request.path):
         return ""
     try:
-        read = careless(request.path)
+        found = table.misreading(request.authority, request.path, reached)
     except InvalidRequest:
         return ""
-    leaf = table.find(request.authority, read)
+    if found is None:
+        return ""
+    read, leaf = found
     owner = f'the path of route "{leaf.routes[0].name}"' if leaf is not None else "no route's path"
-    return f"an upstream may read the path as {read.decode()}: {owner}"
+    return f"an upstream may read the path as {read.decode(errors='replace')}: {owner}"

@@ -4,6 +4,7 @@
 - `server`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections; `limits`: rate limits.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
+- `public`: what services and their answers say of the public address.
 - `inherit`: fill in what routes take from `defaults`.
 - `endpoints`: the gateway's own endpoints: paths, methods, who may call them.
 - `base`: what all models share; `syntax`, `token_syntax`, `unix_socket`, `origins`, `units`, `keys`: check and convert single values;

@@ -13,7 +13,6 @@ from propylon.config.models.base import (
     Hostname,
     Method,
     OneOrMany,
-    PlainPath,
     RoutePath,
 )
 from propylon.config.models.limits import Limits
@@ -94,7 +93,9 @@ class RouteRules(ConfigModel):
     """The keys that both a route and `defaults` may have."""
 
     exact: bool = Field(
-        default=False, description="True: matches the path itself and nothing below it."
+        default=False,
+        description="True: matches the path itself and nothing below it. A path that is written with a final slash matches with"
+        " and without it.",
     )
     methods: tuple[Method, ...] = Field(
         default=(), min_length=1, description="Methods; WEBSOCKET is one of them. All when not set."
@@ -105,8 +106,10 @@ class RouteRules(ConfigModel):
     strip_prefix: bool = Field(
         default=False, description="True: the service gets the path without the part that matched."
     )
-    rewrite: PlainPath | None = Field(
-        default=None, description="Instead: a path that replaces the part that matched."
+    rewrite: RoutePath | None = Field(
+        default=None,
+        description="Instead: a path that replaces the part that matched. {name} stands for the segment of that name; a final"
+        " slash is kept.",
     )
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = Field(
         default=0, description="If two routes match equally well, the higher priority wins."
@@ -208,6 +211,16 @@ class RouteConfig(RouteRules):
         description="Path that is matched with everything below it; {name} stands for one segment."
     )
     service: str = Field(description="The service that gets the request.")
+
+    @field_validator("path")
+    @classmethod
+    def _names_of_rewrite(cls, path: str, info: ValidationInfo) -> str:
+        known = path.split("/")
+        for segment in (info.data.get("rewrite") or "").split("/"):
+            if segment.startswith("{") and segment not in known:
+                msg = f"rewrite has {segment}, which the path has not; write one of its names, or name it in the path"
+                raise ValueError(msg)
+        return path
 
     @model_validator(mode="before")
     @classmethod

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from propylon.config.models.base import ConfigModel, Network, PlainPath, as_list
+from propylon.config.models.public import PublicUrl
 from propylon.config.models.units import Duration, Port, Size, Timeout, Whole
 
 __all__ = ["AuditConfig", "EdgeTimeoutsConfig", "LogConfig", "ServerConfig", "TlsConfig"]
@@ -51,6 +52,16 @@ class ServerConfig(ConfigModel):
     trusted_proxies: tuple[Network, ...] = Field(
         default=(),
         description="Networks of proxies whose X-Forwarded-* is trusted. For all others the peer is the client.",
+    )
+    forwarded: Literal["x-forwarded", "rfc7239", "both"] = Field(
+        default="x-forwarded",
+        description="The headers in which services are told of the client. x-forwarded: X-Forwarded-*; rfc7239: Forwarded"
+        " (RFC 7239), which trusted proxies are then believed in; both: both, and X-Forwarded-* is believed.",
+    )
+    public_url: PublicUrl | None = Field(
+        default=None,
+        description="The address under which clients reach the gateway, such as https://api.example.com. Rewritten redirects"
+        " begin with it; without it they are a path alone.",
     )
     max_body: Size = Field(
         default=100_000_000,

@@ -1,12 +1,13 @@
 """Define the services: their instances, and how they are asked."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from propylon.config.models.base import Claims, ConfigModel, Url
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.limits import Limits
+from propylon.config.models.public import CookiesConfig, SentHost
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
@@ -24,6 +25,10 @@ __all__ = [
     "ServiceName",
     "ServiceTimeoutsConfig",
 ]
+
+
+# Kong's `preserve_host`, in the words of `host`.
+_KONG = {True: "client", False: "upstream"}
 
 
 class ServiceTimeoutsConfig(ConfigModel):  # noqa: PLW1641 — pydantic makes the hash
@@ -109,6 +114,23 @@ class ServiceConfig(ConfigModel):
     max_connections: Annotated[Whole, Field(ge=1, le=65535)] = Field(
         default=1024, description="Most connections of one worker to one instance."
     )
+    host: SentHost = Field(
+        default="upstream",
+        description="The Host that the service gets. upstream: its own, from the URL; client: the one that the client asked"
+        " for; or a name.",
+    )
+    preserve_host: bool | None = Field(
+        default=None,
+        description="What Kong calls `host: client` (true) and `host: upstream` (false). Write `host`.",
+    )
+    redirects: Literal["rewrite", "pass"] = Field(
+        default="rewrite",
+        description="rewrite: addresses of the service's own host or path in Location, Content-Location, Refresh and Link"
+        " become public ones; pass: they go out as the service sent them.",
+    )
+    cookies: CookiesConfig = Field(
+        default=CookiesConfig(), description="What is changed in Set-Cookie; nothing by default."
+    )
     forward_token: bool = Field(
         default=True,
         description="Whether the service gets the token: the header Authorization, and what auth.from names.",
@@ -186,6 +208,20 @@ class ServiceConfig(ConfigModel):
             msg = "port cannot be set: an instance of the service is a Unix socket, which has no other port"
             raise ValueError(msg)
         return health
+
+    @field_validator("preserve_host")
+    @classmethod
+    def _one_host(cls, preserve_host: Any, info: ValidationInfo) -> Any:
+        host = info.data.get("host", "upstream")
+        if preserve_host is not None and host not in ("upstream", _KONG[preserve_host]):
+            msg = f"a service has host or preserve_host, not both; host says {host}"
+            raise ValueError(msg)
+        return preserve_host
+
+    @property
+    def sent_host(self) -> str:
+        """The Host that the service gets, from `host` or `preserve_host`."""
+        return _KONG[self.preserve_host] if self.preserve_host is not None else self.host
 
     @property
     def urls(self) -> tuple[str, ...]:

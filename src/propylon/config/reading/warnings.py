@@ -33,6 +33,9 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from shadowed_services(config)
     yield from limit_warnings(config)
     for name, service in config.services.items():
+        if service.preserve_host is not None:
+            msg = f"is understood as `host: {service.sent_host}`; write that"
+            yield ("services", name, "preserve_host"), msg
         yield from _never_opening_breaker(name, service.circuit)
         yield from _unverified(name, service)
         if service.health is not None and service.health.timeout > service.health.interval:

@@ -6,6 +6,7 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `buffer`: from a stream of bytes to whole heads.
 - `headers`: find, remove and render lines of a header block.
 - `framing`: how long a body is, and the chunked coding.
+- `proxy_protocol`: the header that a load balancer sends in front of everything else.
 - `target`: what a host and a path may be, and how a careless upstream would read a path.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.

@@ -8,14 +8,14 @@ import os
 import random
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
+from propylon.assembly.edges import adjust_edges, open_edges
 from propylon.assembly.membership import Membership
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
@@ -25,15 +25,18 @@ from propylon.compile.limits import compile_limit
 from propylon.compile.routes import Compiled, Parts, compile_slowly
 from propylon.compile.services import Dependencies, compile_service
 from propylon.config.models.auth import TokenRateLimitConfig
-from propylon.config.models.endpoints import PUBLIC, Area, listeners_of
+from propylon.config.models.endpoints import (
+    PUBLIC,
+    Area,
+    listeners_of,
+    only_run_obeys,
+)
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
-from propylon.edge.state import EdgeState
-from propylon.edge.trust import Trust
 from propylon.loop.outbox import Outbox
 from propylon.loop.slices import at_once
 from propylon.loop.ticker import Ticker
@@ -54,7 +57,6 @@ from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
 from propylon.upstream.inprocess import InProcess
 from propylon.upstream.pools import Pools
 from propylon.upstream.probe import Prober
-from propylon.wire.request import FieldsMemory
 
 # Databases and cryptography take half a second to load: only who verifies tokens needs them.
 if TYPE_CHECKING:
@@ -64,9 +66,8 @@ __all__ = ["Change", "Components", "Running"]
 
 log = logging.getLogger(__name__)
 
-# Exchanges end within this of their deadline; a connection's silence may last a little longer.
+# Exchanges end within this of their deadline.
 _EXCHANGE_TICK = 0.025
-_CONNECTION_TICK = 0.25
 # Seconds that a stop waits for what the workers share.
 _LET_GO = 1.0
 _STDOUT = 1  # its descriptor: one write, past Python's buffers
@@ -126,11 +127,8 @@ class Running:
         self._audit_writer = attach_audit(
             components.audit, loaded.config.log.audit, self._writer, render, self._loop
         )
-        self.edge = self._edge()
-        # The edge of each listener, by its name. They share all but their routes.
-        self.edges = {PUBLIC: self.edge}
-        for listener in listeners_of(self.config):
-            self.edges[listener] = self._other_edge()
+        self.edges = open_edges(self.config, loop, self._outbox, self._pipeline)
+        self.edge = self.edges[PUBLIC]
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
@@ -175,6 +173,8 @@ class Running:
         if not self._components.owns_process:
             for listener in listeners_of(self.config):
                 log.warning("nothing listens on %s: only `propylon run` opens it", listener)
+            for key in only_run_obeys(self.config):
+                log.warning("%s: only `propylon run` obeys it; this server has its own", key)
 
     def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
         """Build another configuration beside the one in force, in slices; nothing changes yet.
@@ -289,14 +289,7 @@ class Running:
 
     def _adjust(self, config: GatewayConfig) -> None:
         """Set the limits of the edge, and what is logged."""
-        server = config.server
-        for edge in self.edges.values():
-            edge.trust = _trust(config)
-            edge.origins.clear()
-            edge.max_header = server.max_header
-            edge.header_timeout = server.timeouts.header
-            edge.idle_timeout = server.timeouts.idle
-            edge.body_timeout = server.timeouts.body
+        adjust_edges(self.edges.values(), config)
         areas: tuple[Area, ...] = get_args(Area)
         self._components.gate.apply(
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
@@ -341,24 +334,6 @@ class Running:
             chance=self._random.getrandbits,
         )
 
-    def _edge(self) -> EdgeState:
-        config = self.config
-        timeouts = config.server.timeouts
-        return EdgeState(
-            pipeline=self._pipeline(),
-            trust=_trust(config),
-            ticker=Ticker(self._loop, _CONNECTION_TICK),
-            outbox=self._outbox,
-            loop=self._loop,
-            max_header=config.server.max_header,
-            header_timeout=timeouts.header,
-            idle_timeout=timeouts.idle,
-            body_timeout=timeouts.body,
-        )
-
-    def _other_edge(self) -> EdgeState:
-        return replace(self.edge, pipeline=self._pipeline(), memory=FieldsMemory(), origins={})
-
     def _render(self) -> Format:
         if self.config.log.format == "text":
             return partial(as_text, coloured=os.isatty(_STDOUT))
@@ -390,8 +365,3 @@ class Running:
 def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
     """Tell whether tokens are verified otherwise: CORS decides which pages may send one in a cookie."""
     return (new.auth, new.debug, new.cors) != (old.auth, old.debug, old.cors)
-
-
-def _trust(config: GatewayConfig) -> Trust:
-    networks = config.server.trusted_proxies
-    return Trust([ip_network(network, strict=False) for network in networks])

@@ -28,7 +28,9 @@ class Origin:
 
     `peer` is the address at the other end of the socket. `client` is the address of the client: the same, unless the
     peer is a proxy that the operator trusts. `forwarded` is the block that tells the upstream (X-Forwarded-*);
-    `host` is the client's Host as a trusted proxy reported it.
+    `host` is the client's Host as a trusted proxy reported it. `proxied`: `peer` is not of the socket, but of the PROXY
+    header that a trusted peer sent. `holder` is the principal of the client's certificate, which was verified in the TLS
+    handshake, and `certificate` the block that tells the upstream of it (X-Client-Cert-*).
     """
 
     client: str
@@ -37,6 +39,9 @@ class Origin:
     forwarded: bytes
     host: bytes | None = None
     trusted: bool = False
+    proxied: bool = False
+    holder: Principal | None = None
+    certificate: bytes = b""
 
 
 class IncomingBody(RequestBody, Protocol):

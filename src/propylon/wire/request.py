@@ -31,7 +31,7 @@ from propylon.wire.target import host_name
 __all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request"]
 
 # Every request header with a meaning for a gateway: hop-by-hop (RFC 9110, 7.6.1), about the client
-# (X-Forwarded-*, Forwarded), about the user (X-User-*), and those that make a framework see another
+# (X-Forwarded-*, Forwarded, X-Client-Cert-*), about the user (X-User-*), and those that make a framework see another
 # URL or method. These lines are removed; the stage that decides about one puts it back. Those of
 # LOOKED_AT stay. `_` counts as `-`, because CGI, WSGI and PHP read `X_User_Id` and `X-User-Id` as
 # one variable: a client could name itself (CVE-2025-64484).
@@ -40,7 +40,7 @@ _SPECIAL = re.compile(
     rb"host|connection|content[-_]length|transfer[-_]encoding|te|trailer|upgrade|expect|keep[-_]alive"
     rb"|proxy(?:[-_][^:]*)?|forwarded|max[-_]forwards|trace(?:parent|state)|authorization"
     rb"|origin|access[-_]control[-_]request[-_](?:method|headers)|dnt|sec[-_]gpc"
-    rb"|x[-_](?:forwarded(?:[-_][^:]*)?|user[-_][^:]*|request[-_]id|real[-_]ip|original[-_]url"
+    rb"|x[-_](?:forwarded(?:[-_][^:]*)?|user[-_][^:]*|client[-_]cert[-_][^:]*|request[-_]id|real[-_]ip|original[-_]url"
     rb"|rewrite[-_]url|http[-_]method[-_]override|privacy[-_]level)"
     rb"):[ \t]*([^\r]*)"
 )

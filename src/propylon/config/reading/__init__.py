@@ -7,7 +7,7 @@
 - `environment`: read variables and `.env`; `keyfile`: read a public key from its file;
   `secretfile`: read secrets from theirs.
 - `check`: find conflicts between the parts; `credentials`: find weak and published secrets;
-  `issuers`: find entries of auth.jwt that contradict each other.
+  `issuers`: find entries of auth.jwt that contradict each other; `listeners`: find listeners that do.
 - `warnings`: find what is valid and probably not meant.
 - `messages`: put pydantic's errors into plain words; `problems`: a problem and its place.
 """

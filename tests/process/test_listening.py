@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -269,7 +269,7 @@ class Activated:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
 
-    def __enter__(self) -> "Activated":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

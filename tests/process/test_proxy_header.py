@@ -299,7 +299,7 @@ stream {{
 
 
 def test_nginx_in_front(behind: Behind, tmp_path: Path) -> None:
-    """nginx sends version 1 in front of a stream."""
+    """Version 1 in front of a stream, as nginx sends it."""
     nginx = shutil.which("nginx")
     module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
     if nginx is None or not module.exists():

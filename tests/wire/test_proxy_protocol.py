@@ -2,6 +2,7 @@
 
 import struct
 from ipaddress import IPv6Address, ip_address
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -128,7 +129,7 @@ def test_what_is_no_header(raw: bytes) -> None:
 def test_pieces_say_the_same(raw: bytes, cuts: list[int]) -> None:
     """However the bytes are cut, they say what they say as a whole."""
     places = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
-    pieces = [raw[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+    pieces = [raw[begin:end] for begin, end in pairwise(places)]
     assert read([*pieces, BEHIND]) == read([raw + BEHIND])
 
 

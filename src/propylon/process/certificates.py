@@ -100,10 +100,10 @@ def _ask_clients(context: ssl.SSLContext, tls: TlsConfig) -> None:
     try:
         context.load_verify_locations(clients.ca)
     except ssl.SSLError as error:
-        msg = f"tls.clients.ca: {clients.ca} holds no certificates: {error.reason}"
+        msg = f"the authorities of clients, {clients.ca}, hold no certificate: {error.reason}"
         raise CannotListen(msg) from error
     except OSError as error:
-        msg = f"tls.clients.ca: cannot read {clients.ca}: {error.strerror}"
+        msg = f"cannot read the authorities of clients, {clients.ca}: {error.strerror}"
         raise CannotListen(msg) from error
     # In both cases a certificate that is shown and is not valid ends the handshake.
     context.verify_mode = ssl.CERT_REQUIRED if clients.required else ssl.CERT_OPTIONAL

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.endpoints import PUBLIC, REDIRECT
 from propylon.config.models.listeners import Tcp, UnixPath
 from propylon.config.models.schema import GatewayConfig
@@ -44,21 +45,31 @@ def rehearse(config: GatewayConfig) -> Iterator[Found]:
 
 def _certificates(config: GatewayConfig) -> Iterator[Found]:
     tls = config.tls
+    for at, pair in enumerate(tls.pairs):
+        alone = {**pair.model_dump(), "certificates": (), "clients": None}
+        if problem := _unusable(tls.model_copy(update=alone)):
+            yield Found(_place_of_pair(tls, at), problem)
+            return
+    if problem := _unusable(tls):
+        yield Found(("tls", "clients", "ca"), problem)
+    for at, doubt in certificate_doubts(tls):
+        yield Found(_place_of_pair(tls, at), doubt, doubt=True)
+
+
+def _unusable(tls: TlsConfig) -> str | None:
     if not tls.pairs:
-        return
+        return None
     try:
         tls_context(tls)
     except CannotListen as error:
-        yield Found(
-            ("tls", "certificates" if tls.certificate is None else "certificate"), str(error)
-        )
-        return
-    for at, doubt in certificate_doubts(tls):
-        alone = tls.certificate is not None
-        path: _PATH = (
-            ("tls", "certificates", at - alone) if at or not alone else ("tls", "certificate")
-        )
-        yield Found(path, doubt, doubt=True)
+        return str(error)
+    return None
+
+
+def _place_of_pair(tls: TlsConfig, at: int) -> _PATH:
+    if tls.certificate is None:
+        return ("tls", "certificates", at)
+    return ("tls", "certificates", at - 1) if at else ("tls", "certificate")
 
 
 def _place(config: GatewayConfig, one: Wanted, at: int) -> _PATH:

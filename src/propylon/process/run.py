@@ -14,7 +14,7 @@ from propylon.assembly.reload import with_listeners_of
 from propylon.config.models.schema import GatewayConfig, ServerConfig, TlsConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
-from propylon.process.certificates import Certificates, tls_context
+from propylon.process.certificates import Certificates, certificate_doubts, tls_context
 from propylon.process.greeting import greeting
 from propylon.process.last_good import LastGood
 from propylon.process.server import Hooks, ServerOptions, exit_quietly, serve_sockets
@@ -86,6 +86,8 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     exit_quietly()
     try:
         _certificates(loaded.config.tls)
+        for _, doubt in certificate_doubts(loaded.config.tls):
+            sys.stderr.write(f"propylon: warning: {doubt}\n")
         listeners = open_listeners(loaded.config)
     except CannotListen as error:
         sys.stderr.write(f"propylon: {error}\n")

@@ -10,6 +10,9 @@ from propylon.config.models.base import ConfigModel
 __all__ = ["CertificateConfig", "ClientCertificatesConfig", "TlsConfig"]
 
 
+_BROKEN = frozenset({"1.0", "1.1"})
+
+
 class CertificateConfig(ConfigModel):
     """A certificate and its key."""
 
@@ -37,7 +40,11 @@ class ClientCertificatesConfig(ConfigModel):
 
 def _version(value: object) -> object:
     # YAML reads 1.2 as a number.
-    return str(value) if isinstance(value, float) else value
+    text = str(value) if isinstance(value, float) else value
+    if text in _BROKEN:
+        msg = f"TLS {text} is broken, and not spoken (RFC 8996); write 1.2 or 1.3"
+        raise ValueError(msg)
+    return text
 
 
 class TlsConfig(ConfigModel):

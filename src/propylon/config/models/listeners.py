@@ -189,7 +189,8 @@ class ListenerConfig(ConfigModel):
 
 def _from_text(value: object) -> object:
     # Checked here, so that the problem of a plain address is shown at the item, not at a key that it does not have.
-    return {"address": _check_address(value)} if isinstance(value, str) else value
+    # A port alone is a number to YAML.
+    return {"address": _check_address(str(value))} if isinstance(value, str | int) else value
 
 
 Listener = Annotated[

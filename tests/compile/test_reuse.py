@@ -117,6 +117,7 @@ def test_the_basis() -> None:
     for key, value in {
         "server": {"max_body": 9},
         "cors": {"origins": ["https://a.example"]},
+        "tls": {"certificate": "a", "key": "b", "clients": {"ca": "c"}},
     }.items():
         changed = config(**{key: value}).model_copy(update={"routes": world.config.routes})
         assert world.kept(changed) == [False] * 4, key

@@ -189,6 +189,15 @@ def test_a_header_that_does_not_end_is_closed(behind: Behind, beginning: bytes) 
         assert client.send(beginning).is_closed()
 
 
+@pytest.mark.parametrize("behind_it", [b"", b"\x16\x03\x01\x02\x00\x01"])
+def test_a_handshake_behind_a_header_has_its_time(behind: Behind, behind_it: bytes) -> None:
+    """The header is there, and no handshake follows, or half of one: closed, and nothing is logged of it."""
+    with socket.create_connection(("127.0.0.1", behind.secure), timeout=20) as client:
+        client.sendall(V1 + behind_it)
+        assert client.recv(100) == b""
+    assert "Traceback" not in behind.gateway.said()
+
+
 @pytest.mark.parametrize("header", [V1, v2()])
 def test_a_header_of_an_untrusted_peer_is_refused(behind: Behind, header: bytes) -> None:
     """A peer that nobody trusts cannot choose its address: 400, and nothing reaches the upstream."""

@@ -477,3 +477,16 @@ def test_a_reload_takes_over_everything(
         assert old.send(request(target="/up")).read().status == 200
     assert gateway.stop() == 0
     assert "Traceback" not in gateway.said()
+
+
+def test_a_replaced_worker_starts_with_broken_files(start: Start, site: Site) -> None:
+    """If the files are broken when a worker has died, the next one goes on with the certificates of the start."""
+    pair = site.authority.sign("one", "one.example")
+    gateway = start(pair.written(), server={"workers": 2})
+    pair.key.write_text("broken")
+    workers = [pid for pid in gateway.pids() if pid != gateway.process.pid]
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    said = "a worker goes on with the certificates of the start"
+    assert soon(lambda: gateway.said().count(said) == 2)
+    assert site.shown().names == ["one.example"]

@@ -85,15 +85,17 @@ def start_app(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = Fal
 def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     exit_quietly()
     try:
-        _certificates(loaded.config.tls)
+        certificates = _certificates(loaded.config.tls)
         for _, doubt in certificate_doubts(loaded.config.tls):
             sys.stderr.write(f"propylon: warning: {doubt}\n")
         listeners = open_listeners(loaded.config)
     except CannotListen as error:
         sys.stderr.write(f"propylon: {error}\n")
         return CANNOT_LISTEN
+    watched = loaded.path if watch else None
+    opened = _Opened(loaded.config, listeners, certificates, watched, os.urandom(_AUDIT_KEY))
     try:
-        return _serve(loaded, build, listeners, watch=watch)
+        return _serve(loaded, build, opened)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
@@ -102,12 +104,9 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
             listening.remove()
 
 
-def _serve(loaded: Loaded, build: Build, listeners: list[Listening], *, watch: bool) -> int:
+def _serve(loaded: Loaded, build: Build, opened: _Opened) -> int:
     shared = share(loaded)
-    opened = _Opened(
-        loaded.config, listeners, loaded.path if watch else None, os.urandom(_AUDIT_KEY)
-    )
-    for line in greeting(loaded.config, listeners):
+    for line in greeting(loaded.config, opened.listeners):
         sys.stderr.write(f"propylon: {line}\n")
     with shared:
         return _run(partial(_work, build, opened), opened, shared, loaded.config.server)
@@ -119,6 +118,7 @@ class _Opened:
 
     config: GatewayConfig
     listeners: list[Listening]
+    certificates: Certificates | None
     watched: Path | None
     audit_key: bytes
 
@@ -154,11 +154,9 @@ def _work(build: Build, opened: _Opened, shared: Shared) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
-    begun = opened.config
     # A worker may have read a newer file than the one by which the sockets were opened.
-    gateway.loaded = with_listeners_of(begun, gateway.loaded)
-    tls = gateway.config.tls if gateway.config.tls.pairs else begun.tls
-    certificates = _certificates(tls)
+    gateway.loaded = with_listeners_of(opened.config, gateway.loaded)
+    certificates = _newest_certificates(gateway.config.tls, opened)
     gateway.own_process(opened.audit_key)
 
     def renew() -> None:
@@ -178,3 +176,14 @@ def _work(build: Build, opened: _Opened, shared: Shared) -> int:
 def _certificates(tls: TlsConfig) -> Certificates | None:
     """Return the certificates that clients see, if there are any. Raises CannotListen."""
     return Certificates(tls_context(tls)) if tls.pairs else None
+
+
+def _newest_certificates(tls: TlsConfig, opened: _Opened) -> Certificates | None:
+    """Return the certificates that are in the files now; if those are broken by now, the ones of the start."""
+    try:
+        return _certificates(tls) or opened.certificates
+    except CannotListen as error:
+        sys.stderr.write(
+            f"propylon: {error}; a worker goes on with the certificates of the start\n"
+        )
+        return opened.certificates

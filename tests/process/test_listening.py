@@ -231,6 +231,26 @@ def test_a_stop_serves_what_waits_in_a_unix_socket(
     assert gateway.status() == 0
 
 
+def test_too_few_descriptors_end_nothing(tmp_path: Path, up: Upstream) -> None:
+    """Clients of a Unix socket that use up all descriptors are not the end of it: later ones are accepted."""
+    path = tmp_path / "p.sock"
+    config = configuration(up, {"listen": ["127.0.0.1:{port}", f"unix:{path}"]})
+    gateway = Gateway("fast", config, tmp_path, files=64)
+    try:
+        gateway.wait_ready()
+        many = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+        for sock in many:
+            sock.connect(str(path))
+        complaint = f"cannot accept on unix:{path}: Too many open files"
+        while not gateway.lines(complaint):
+            assert gateway.process.poll() is None, gateway.said()
+        for sock in many:
+            sock.close()
+        assert over_unix(path).status == 200
+    finally:
+        gateway.kill()
+
+
 # Inherited sockets
 
 # As systemd does: the sockets from descriptor 3 on, and the number of the very process.

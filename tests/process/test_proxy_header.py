@@ -17,6 +17,7 @@ import pytest
 from tests.support.certificates import Authority
 from tests.support.client import Answer, Ended, RawClient, ask, request
 from tests.support.gateway import Gateway, free_port
+from tests.support.tokens import SECRET
 from tests.support.upstream import Upstream
 
 HEADER = 1.0  # seconds
@@ -82,6 +83,13 @@ def behind(
             "services": {"up": {"url": f"http://127.0.0.1:{up.port}"}},
             "routes": [{"path": "/up", "service": "up", "auth": "none"}],
             "metrics": {"allow": ["203.0.113.0/24"]},
+            "auth": {
+                "jwt": {"secret": SECRET},
+                "tokens": {
+                    "database": f"sqlite:///{folder}/users.db",
+                    "rate_limit": {"rate": "1/h", "burst": 1, "key": "ip"},
+                },
+            },
         }
         gateway = Gateway("fast", config, folder)
         gateway.wait_ready()
@@ -161,6 +169,22 @@ def test_allow_lists_go_by_the_address(behind: Behind) -> None:
     assert behind.send(v2("127.0.0.1"), "/metrics").status == 401
     assert behind.send(v2("::1"), "/metrics").status == 401
     assert ask(behind.gateway.port, target="/metrics").status == 200
+
+
+def test_limits_go_by_the_address(behind: Behind) -> None:
+    """Two clients of one load balancer are two for the limit on logins."""
+
+    def login(source: str) -> int:
+        form = [("Content-Type", "application/x-www-form-urlencoded")]
+        body = b"username=nobody&password=wrong"
+        with RawClient(behind.plain) as client:
+            sent = request("POST", "/api/v1/auth/token", form, body)
+            return client.send(v2(source) + sent).read("POST").status
+
+    # Each worker may count for itself: the second try may be the first one of the other.
+    tries = [login("198.51.100.1") for _ in range(12)]
+    assert (tries[0], tries[-1]) == (401, 429)
+    assert login("198.51.100.99") == 401
 
 
 @pytest.mark.parametrize(

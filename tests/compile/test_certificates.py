@@ -61,7 +61,7 @@ def test_without_a_certificate_nothing_changes() -> None:
     ],
 )
 def test_what_a_certificate_does_not_give(route: dict[str, Any], expected: int) -> None:
-    """No scopes, no roles, and no place among the issuers that a route names; nobody on an open route."""
+    """No scopes, no roles, and no place among the issuers that a route names; on an open route the client stays anonymous."""
     world = one(route, top=CLIENTS, verified=True)
     assert status(world) == expected
     if expected == 200:
@@ -69,5 +69,5 @@ def test_what_a_certificate_does_not_give(route: dict[str, Any], expected: int) 
 
 
 def test_without_tls_clients_a_certificate_counts_for_nothing() -> None:
-    """A server of another kind may show one that the gateway has not asked for."""
+    """Another server may pass on a certificate that the gateway has not asked for."""
     assert status(one({"auth": "required"}, verified=True)) == 401

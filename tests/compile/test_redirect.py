@@ -27,7 +27,7 @@ def config(*listen: Any) -> GatewayConfig:
     ],
 )
 def test_the_port_of_https(listen: list[Any], port: int) -> None:
-    """That of the first listener with TLS that says one, else the one that every client knows."""
+    """The port of the first listener with TLS that names a port, else 443."""
     assert https_port(config(*listen)) == port
 
 

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -244,6 +245,7 @@ def test_too_few_descriptors_end_nothing(tmp_path: Path, up: Upstream) -> None:
         complaint = f"cannot accept on unix:{path}: Too many open files"
         while not gateway.lines(complaint):
             assert gateway.process.poll() is None, gateway.said()
+            time.sleep(0.02)
         for sock in many:
             sock.close()
         assert over_unix(path).status == 200
@@ -438,6 +440,7 @@ def test_a_reload_keeps_the_listeners(start: Start) -> None:
     message = "reload: server.listen takes effect with the next start"
     while not gateway.lines("reload: 1 services"):
         assert gateway.process.poll() is None
+        time.sleep(0.02)
     assert gateway.lines(message)
     assert ask(port, target="/up").status == 308
     assert ask(gateway.port, target="/up").status == 200

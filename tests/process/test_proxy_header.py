@@ -43,7 +43,7 @@ class Behind:
     up: Upstream
     plain: int  # with the PROXY protocol, from 127.0.0.1
     secure: int  # the same with TLS
-    foreign: int  # with the PROXY protocol, and a peer that nobody trusts: 127.0.0.2
+    foreign: int  # with the PROXY protocol, and a peer that is not trusted: 127.0.0.2
     authority: Authority
 
     def send(self, header: bytes, target: str = "/up", *, headers: Any = ()) -> Answer:
@@ -224,7 +224,7 @@ def test_a_handshake_behind_a_header_has_its_time(behind: Behind, behind_it: byt
 
 @pytest.mark.parametrize("header", [V1, v2()])
 def test_a_header_of_an_untrusted_peer_is_refused(behind: Behind, header: bytes) -> None:
-    """A peer that nobody trusts cannot choose its address: 400, and nothing reaches the upstream."""
+    """A peer that is not trusted cannot choose its address: 400, and nothing reaches the upstream."""
     behind.up.reset()
     with from_elsewhere(behind.foreign) as client:
         answer = client.send(header + request(target="/up")).read()
@@ -248,7 +248,7 @@ def from_elsewhere(port: int) -> RawClient:
 
 
 def test_a_listener_without_it_refuses_the_header(behind: Behind) -> None:
-    """On a plain listener a header is no request, from whomever it comes."""
+    """On a plain listener a header is no request, whether the peer is trusted or not."""
     with RawClient(behind.gateway.port) as client:
         assert client.send(V1 + request(target="/up")).read().status == 400
 

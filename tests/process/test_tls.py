@@ -370,7 +370,7 @@ def test_a_client_without_a_certificate(start: Start, site: Site, up: Upstream) 
 
 
 def test_a_certificate_that_is_asked_for(start: Start, site: Site, up: Upstream) -> None:
-    """With `required: false` a client without one is anonymous; one that shows a bad one is refused."""
+    """With `required: false` a client without a certificate is anonymous; a client with a bad certificate is refused."""
     start(clients_of(site, required=False), auth={"jwt": {"secret": SECRET}})
     answer = site.ask(headers=[("X-Client-Cert-Subject", "CN=root")])
     assert "x-client-cert-subject" not in up.of(answer).names

@@ -1,11 +1,11 @@
 """Accept the connections of one worker on all of its listeners.
 
-The loop accepts by itself where it can: on TCP, with TLS or without. By hand are accepted the connections that begin with
-a PROXY header, because it has to be read before the handshake, and those of Unix sockets, because newer loops remove a
-socket's path as soon as they stop listening, and a reload stops for a moment.
+The loop accepts by itself where it can: on TCP, with TLS or without. This module accepts by hand where connections begin
+with a PROXY header, because the header has to be read before the handshake. It does so on Unix sockets as well, because
+newer loops remove a socket's path as soon as they stop listening, and a reload stops for a moment.
 
-All that is given to the loop is a duplicate of a listening socket. So a reload can open it again with other certificates,
-and a stop can take what still waits in the queue.
+The loop gets only duplicates of the listening sockets. So a reload can open them again with other certificates, and a stop
+can take the connections that still wait in the queue.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Accepting:
         return bool(self._prefaces or self._handshakes)
 
     async def stop(self) -> None:
-        """Stop listening without resetting who has connected but was not yet accepted.
+        """Stop listening without resetting clients that have connected and were not accepted yet.
 
         The kernel resets what is in a listener's queue when it is closed. So the loop's duplicates are closed first, and
         the sockets themselves in the very moment in which they have nothing more to hand out.

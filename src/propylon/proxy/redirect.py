@@ -21,7 +21,7 @@ _PERMANENT_REDIRECT = 308
 
 
 def to_https(port: int) -> Callable[[Exchange, Request, Route], Awaitable[Answer]]:
-    """Return what stands in for `forward` on a listener that only redirects; `port` is the one that speaks TLS."""
+    """Return the function that replaces `forward` on a listener that only redirects to https at `port`."""
     suffix = b"" if port == _DEFAULT_PORT else b":%d" % port
 
     async def redirect(

@@ -41,7 +41,7 @@ def listener_findings(written: object) -> Iterator[Finding]:
     entries = list(_entries(listen))
     yield from _same_addresses(entries)
     yield from _certificates(entries, _section(written, "tls"))
-    yield from _nobody_trusted(entries, server.get("trusted_proxies"))
+    yield from _without_sender(entries, server.get("trusted_proxies"))
     tcp = [entry.address for entry in entries if isinstance(entry.address, Tcp)]
     public = [(address.host, str(address.port), "server.listen") for address in tcp]
     yield from _same_as_admin(written, public)
@@ -91,7 +91,7 @@ def _certificates(entries: list[_Entry], tls: dict[str, object]) -> Iterator[Fin
         yield ("server", "listen"), msg
 
 
-def _nobody_trusted(entries: list[_Entry], trusted: object) -> Iterator[Finding]:
+def _without_sender(entries: list[_Entry], trusted: object) -> Iterator[Finding]:
     """Yield the listeners on which no peer could send the header of the PROXY protocol."""
     networks = [str(item).rstrip(":") for item in trusted] if isinstance(trusted, list) else []
     for entry in entries:

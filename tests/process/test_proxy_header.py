@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.certificates import Authority
 from tests.support.client import Answer, Ended, RawClient, ask, request
+from tests.support.examples import examples
 from tests.support.gateway import Gateway, free_port
 from tests.support.tokens import SECRET
 from tests.support.upstream import Upstream
@@ -287,6 +290,18 @@ def test_a_stop_serves_who_has_sent_its_header(tmp_path: Path) -> None:
             assert client.read().status == 200
             assert gateway.status() == 0
             assert silent.is_closed()
+
+
+@given(st.sampled_from([b"", V1[:20], V1, v2()[:16], v2()]), st.binary(max_size=200))
+@examples(100, deadline=None)
+def test_no_bytes_do_harm(behind: Behind, start: bytes, raw: bytes) -> None:
+    """Random bytes in front of, within or behind a header end the connection, and nothing else."""
+    for port in (behind.plain, behind.secure):
+        with RawClient(port) as client:
+            answer = client.send(start + raw).half_close().rest()  # raises if it is not closed
+            assert not answer.startswith(b"HTTP/1.1 2")
+    assert behind.gateway.process.poll() is None
+    assert "Traceback" not in behind.gateway.said()
 
 
 # Real senders

@@ -73,12 +73,18 @@ class Accepting:
     async def _serve(self, listening: Listening) -> list[asyncio.Server]:
         make = partial(self._make, listening.wanted.edge, None)
         tls, timeout = self._tls(listening)
-        return [
-            await self._loop.create_server(
-                make, sock=sock.dup(), ssl=tls, ssl_handshake_timeout=timeout, backlog=BACKLOG
-            )
-            for sock in listening.sockets
-        ]
+        servers: list[asyncio.Server] = []
+        try:
+            for sock in listening.sockets:
+                server = await self._loop.create_server(
+                    make, sock=sock.dup(), ssl=tls, ssl_handshake_timeout=timeout, backlog=BACKLOG
+                )
+                servers.append(server)
+        except OSError:
+            for server in servers:
+                server.close()
+            raise
+        return servers
 
     def _tls(self, listening: Listening) -> tuple[ssl.SSLContext | None, float | None]:
         if not listening.wanted.tls or self._certificates is None:
@@ -92,10 +98,18 @@ class Accepting:
     async def _serve_again(self) -> None:
         """Have new connections get the certificates that are in force now, and the time for a handshake."""
         for at, listening in enumerate(self._listeners):
-            if at in self._servers and listening.wanted.tls and not self._stopping:
-                old, self._servers[at] = self._servers[at], await self._serve(listening)
-                for server in old:
-                    server.close()
+            if at not in self._servers or not listening.wanted.tls or self._stopping:
+                continue
+            try:
+                renewed = await self._serve(listening)
+            except OSError as error:  # no descriptors, say
+                log.warning(
+                    "reload: the old certificate stays on %s: %s", listening, error.strerror
+                )
+                continue
+            old, self._servers[at] = self._servers[at], renewed
+            for server in old:
+                server.close()
 
     # By hand
 
@@ -115,7 +129,7 @@ class Accepting:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.warning("cannot accept on %s: %s", listening.wanted.address, error.strerror)
+                log.warning("cannot accept on %s: %s", listening, error.strerror)
                 self._loop.remove_reader(listener)
                 self._loop.call_later(_RETRY, self._watch, listening, listener)
                 return
@@ -163,7 +177,7 @@ class Accepting:
             if self._stopping:
                 protocol.shutdown()
         except OSError as error:  # the handshake has failed, or took too long; ssl.SSLError is one
-            log.debug("no connection on %s: %s", listening.wanted.address, error)
+            log.debug("no connection on %s: %s", listening, error)
 
     # The stop
 

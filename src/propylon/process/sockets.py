@@ -66,6 +66,10 @@ class Listening:
     sockets: Sequence[socket.socket] = field(default_factory=list)
     made: tuple[int, int] | None = None  # device and inode
 
+    def __str__(self) -> str:
+        """Return the address, for messages."""
+        return str(self.wanted.address)
+
     def close(self) -> None:
         """Stop listening in this process."""
         for sock in self.sockets:
@@ -110,13 +114,22 @@ def open_listeners(config: GatewayConfig) -> list[Listening]:
     """Open all listeners of a configuration. Raises CannotListen; none is left open then."""
     opened: list[Listening] = []
     try:
-        opened.extend(map(_open, wanted(config)))
+        for one in wanted(config):
+            _check_certificate(one, config)
+            opened.append(_open(one))
     except CannotListen:
         for listening in opened:
             listening.close()
             listening.remove()
         raise
     return opened
+
+
+def _check_certificate(one: Wanted, config: GatewayConfig) -> None:
+    """Raise CannotListen for TLS without a certificate: a configuration that code has made was not checked for it."""
+    if one.tls and not config.tls.pairs:
+        msg = f"cannot listen on {one.address} with TLS: set tls.certificate and tls.key"
+        raise CannotListen(msg)
 
 
 def _open(one: Wanted) -> Listening:

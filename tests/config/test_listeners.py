@@ -142,11 +142,21 @@ def test_a_redirect_has_no_tls() -> None:
 
 
 def test_a_port_from_elsewhere_beside_the_list() -> None:
-    """PORT and --port are named as what they are."""
+    """A variable of the gateway's own and --port are named as what they are."""
     text = "server: {listen: ['127.0.0.1:80']}"
     said = " server.port: server.listen replaces host and port: leave one of them out (port is set)"
-    assert problems(text, {"PORT": "81"}) == [f"PORT{said}"]
+    name = "PROPYLON_SERVER__PORT"
+    assert problems(text, {name: "81"}) == [f"{name}{said}"]
     assert problems(text, {}, **{"server.port": 81}) == [f"command line{said}"]
+
+
+def test_the_list_may_name_the_port_of_the_platform() -> None:
+    """PORT is set by the platform in any case: the list may use it, and need not."""
+    config = loaded("server: {listen: ['0.0.0.0:${PORT}']}", {"PORT": "81"}).config
+    assert config.server.ports == {81}
+    environ = {"PORT": "81", "PROPYLON_SERVER__LISTEN": "['127.0.0.1:82']"}
+    assert loaded("{}", environ).config.server.ports == {82}
+    assert loaded("{}", {"PORT": "81"}).config.server.ports == {81}
 
 
 @pytest.mark.parametrize(

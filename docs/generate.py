@@ -71,7 +71,12 @@ def rows(path: str, part: Schema, definitions: Schema) -> Iterator[str]:
         inner = one
     if inner.get("type") == "array" and "items" in inner:
         items = resolved(inner["items"], definitions)
-        if "properties" in items:
+        if mapping := text_or_mapping(items, definitions):
+            # Of a list whose items may also be a text alone, both are told: the list, and the keys of the mapping.
+            kind = kind_of(part, definitions)
+            yield f"| `{path}` | {kind} | {default_of(part)} | {escaped(text_of(part))} |"
+            inner, suffix = mapping, "[]"
+        elif "properties" in items:
             inner, suffix = items, "[]"
     elif values := values_of(inner):
         values = resolved(values, definitions)
@@ -84,6 +89,14 @@ def rows(path: str, part: Schema, definitions: Schema) -> Iterator[str]:
         return
     kind, default = kind_of(part, definitions), default_of(part)
     yield f"| `{path}` | {kind} | {default} | {escaped(text_of(part))} |"
+
+
+def text_or_mapping(items: Schema, definitions: Schema) -> Schema | None:
+    """Return the schema of a mapping that may also be written as a text; None for anything else."""
+    kinds = [resolved(kind, definitions) for kind in items.get("anyOf", ())]
+    mappings = [kind for kind in kinds if "properties" in kind]
+    texts = [kind for kind in kinds if kind.get("type") == "string"]
+    return mappings[0] if len(mappings) == len(texts) == 1 else None
 
 
 def one_or_list(part: Schema, definitions: Schema) -> Schema | None:

@@ -1,6 +1,9 @@
 """`propylon check` and what may stand in a file, but is hardly meant."""
 
 import json
+import os
+import socket
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,11 +11,13 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from propylon.cli.main import app
+from tests.support.certificates import Authority
 
 DOUBTFUL = """\
 services: {a: {url: "http://127.0.0.1:1"}}
 routes:
   - {path: /a, service: a}
+server: {port: 0}
 """
 DOUBT = (
     "needs a token, and there is nothing to verify one with, so it answers 503;"
@@ -130,3 +135,114 @@ def test_a_database_that_is_not_there_yet() -> None:
     done = check(GUARDED.format(url="sqlite:///a.db"), "--connect")
     assert (done.exit_code, done.stderr) == (0, "")
     assert not Path("a.db").exists()
+
+
+# Listeners and certificates
+
+
+def found(text: str) -> tuple[list[str], list[str]]:
+    """The problems and the doubts about a text, each without its place."""
+    said = json.loads(check(text, "--format", "json").stdout)
+    return (
+        [f"{one['where']}: {one['message']}" for one in said["problems"]],
+        [f"{one['where']}: {one['message']}" for one in said["warnings"]],
+    )
+
+
+def test_addresses_that_cannot_be_bound() -> None:
+    """A host that is not known, or not of this machine, keeps the gateway from starting."""
+    listen = "['no.such.host.invalid:0', '192.0.2.1:0', '127.0.0.1:0']"
+    assert found(f"server: {{listen: {listen}}}") == (
+        [
+            'server.listen[0]: cannot listen on "no.such.host.invalid": the host is not known',
+            "server.listen[1]: cannot listen on 192.0.2.1:0: cannot assign requested address",
+        ],
+        [],
+    )
+    assert found("server: {host: 192.0.2.1, port: 0}")[0] == [
+        "server.port: cannot listen on 192.0.2.1:0: cannot assign requested address"
+    ]
+
+
+def test_a_port_in_use_is_a_doubt() -> None:
+    """The gateway itself may run there, and the check come before its reload; `nginx -t` does the same."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        doubt = f"cannot listen on {address}: address already in use, by this gateway or by another"
+        texts = {
+            "server.listen[0]": f"server: {{listen: ['{address}']}}",
+            "admin.listen": f"server: {{port: 0}}\nadmin: {{listen: '{address}'}}",
+            "metrics.listen": f"server: {{port: 0}}\nmetrics: {{listen: '{address}'}}",
+        }
+        for where, text in texts.items():
+            assert found(text) == ([], [f"{where}: {doubt} program"])
+
+
+def test_unix_sockets_are_only_looked_at(tmp_path: Path) -> None:
+    """A missing directory and a file in the way are problems; a stale socket is none, and stays where it is."""
+    stale, live, file = tmp_path / "stale", tmp_path / "live", tmp_path / "file"
+    file.touch()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(stale))
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(live))
+        other.listen()
+        entries = [f"unix:{path}" for path in (stale, live, file, tmp_path / "none" / "p.sock")]
+        problems, doubts = found(f"server: {{listen: {[*entries, 'systemd']}}}")
+    in_the_way = "a file is there that is no socket; remove it, or write another path"
+    assert problems == [
+        f"server.listen[2]: cannot listen on unix:{file}: {in_the_way}",
+        f"server.listen[3]: there is no directory {tmp_path / 'none'}; make it, or write another path",
+    ]
+    assert doubts == []
+    assert stale.is_socket()
+    _, doubts = found(f"server: {{listen: ['unix:{stale}']}}")
+    assert doubts == []
+    with socket.socket(socket.AF_UNIX) as other:
+        live.unlink()
+        other.bind(str(live))
+        other.listen()
+        _, doubts = found(f"server: {{listen: ['unix:{live}']}}")
+    assert doubts == [
+        f"server.listen[0]: cannot listen on unix:{live}: another process listens there"
+    ]
+
+
+def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
+    """A file that cannot be read, another certificate's key, and authorities that are none."""
+    authority = Authority(tmp_path)
+    one, two = authority.sign("one", "a.example"), authority.sign("two", "b.example")
+    rest = "server: {port: 0}\n"
+    text = f"{rest}tls: {{certificate: {tmp_path}/none, key: {one.key}}}"
+    assert found(text)[0] == [
+        f"tls.certificate: cannot read {tmp_path}/none or {one.key}: No such file or directory"
+    ]
+    text = f"{rest}tls: {{certificate: {one.certificate}, key: {two.key}}}"
+    assert found(text)[0][0].startswith(
+        f"tls.certificate: the certificate {one.certificate} and the key {two.key} do not fit: "
+    )
+    own = f"certificate: {one.certificate}, key: {one.key}"
+    text = f"{rest}tls: {{{own}, clients: {{ca: {one.key}}}}}"
+    assert found(text)[0][0].startswith(
+        f"tls.clients.ca: the authorities of clients, {one.key}, hold no certificate: "
+    )
+    more = f"certificates: [{{certificate: {one.certificate}, key: {two.key}}}]"
+    assert found(f"{rest}tls: {{{own}, {more}}}")[0][0].startswith("tls.certificates[0]: ")
+    if os.geteuid():
+        one.key.chmod(0)
+        assert "Permission denied" in found(f"{rest}tls: {{{own}}}")[0][0]
+
+
+def test_certificates_that_clients_refuse(tmp_path: Path) -> None:
+    """One that has expired is a doubt, with its place; the gateway starts with it."""
+    authority = Authority(tmp_path)
+    good = authority.sign("good", "a.example")
+    old = authority.sign("old", "b.example", lasts=-timedelta(days=2))
+    written = f"{{certificate: {old.certificate}, key: {old.key}}}"
+    own = f"certificate: {good.certificate}, key: {good.key}"
+    problems, doubts = found(f"server: {{port: 0}}\ntls: {{{own}, certificates: [{written}]}}")
+    assert problems == []
+    assert len(doubts) == 1
+    assert doubts[0].startswith(f"tls.certificates[0]: {old.certificate} has expired: 20")
+    _, doubts = found(f"server: {{port: 0}}\ntls: {written}")
+    assert doubts[0].startswith(f"tls.certificate: {old.certificate} has expired: ")

@@ -318,6 +318,15 @@ def test_app_and_config_exclude_each_other(tmp_path: Path) -> None:
     assert done.stderr.startswith("propylon: --app and --config exclude each other")
 
 
+def test_an_app_with_listeners_has_no_port(tmp_path: Path) -> None:
+    """A list of listeners in the file and --port on the command line: one sentence, status 2."""
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "mine.yaml").write_text("server: {listen: ['127.0.0.1:0']}\n")
+    done = run(tmp_path, "--app", "own:gateway", "--port", "1")
+    msg = "server.listen replaces host and port: leave the options --host and --port out"
+    assert (done.returncode, done.stderr) == (2, f"mine.yaml:1 server.listen: {msg}\n")
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_app_of_ones_own_is_served(tmp_path: Path, workers: str) -> None:
     """Its file is used, the command line wins over it, and every worker imports it."""

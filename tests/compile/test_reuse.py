@@ -116,6 +116,7 @@ def test_the_basis() -> None:
         "server": {"max_body": 9},
         "cors": {"origins": ["https://a.example"]},
         "defaults": {"rate_limit": {"rate": "9/s"}},
+        "tls": {"certificate": "a", "key": "b", "clients": {"ca": "c"}},
     }.items():
         changed = config(**{key: value}).model_copy(update={"routes": world.config.routes})
         assert world.kept(changed) == [False] * 4, key

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from propylon.edge.trust import Trust
 from propylon.proxy.exchange import Origin
+from propylon.proxy.principal import Principal
 from propylon.wire.headers import fields, values
 from tests.proxy.doubles import request
 
@@ -39,9 +40,10 @@ def refined(*lines: bytes, peer: str = "10.0.0.1", trust: Trust = TRUST) -> Orig
     ],
 )
 def test_who_is_trusted(peer: str, trusted: bool) -> None:
-    """Peers in the networks; an IPv4 address in IPv6 clothes is one; a Unix socket is nobody."""
+    """Peers in the networks; an IPv4 peer of a dual-stack listener is one, and is called by its own address."""
     origin = TRUST.origin(peer, "https")
-    assert (origin.trusted, origin.client, origin.peer) == (trusted, peer, peer)
+    plain = peer.removeprefix("::ffff:")
+    assert (origin.trusted, origin.client, origin.peer) == (trusted, plain, plain)
     assert not Trust([]).origin(peer, "http").trusted
 
 
@@ -240,3 +242,32 @@ def test_the_port_is_the_one_that_the_client_asked_for(
     said = told(refined(b"X-Forwarded-Port: 99"), host)
     assert said[b"x-forwarded-port"] == [b"99"]
     assert b"x-forwarded-port" not in told(TRUST.origin("192.0.2.1", scheme), b"")
+
+
+def test_unix_sockets_are_trusted_by_name() -> None:
+    """With `unix` in `trusted_proxies` a peer without an address is trusted, and appends none to the chain."""
+    trust = Trust.of(["unix", "10.0.0.0/8"])
+    assert trust.trusts("")
+    assert trust.trusts("10.1.1.1")
+    assert not trust.trusts("192.0.2.1")
+    origin = refined(b"X-Forwarded-For: 192.0.2.7", peer="", trust=trust)
+    assert (origin.client, origin.forwarded) == (
+        "192.0.2.7",
+        b"\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http",
+    )
+    alone = refined(peer="", trust=trust)
+    assert (alone.client, alone.forwarded) == ("", b"\r\nX-Forwarded-Proto: http")
+
+
+def test_a_certificate_is_told_by_a_trusted_proxy_or_by_the_gateway() -> None:
+    """X-Client-Cert-* of a trusted proxy passes, unless the gateway itself asks clients for certificates."""
+    sent = b"X-Client-Cert-Subject: CN=someone"
+    assert b"\r\nX-Client-Cert-Subject: CN=someone" in refined(sent).forwarded
+    own = Trust.of(["10.0.0.0/8"], reads_certificates=True)
+    assert b"X-Client-Cert" not in refined(sent, trust=own).forwarded
+    holder = Principal("CN=real")
+    told = b"\r\nX-Client-Cert-Subject: CN=real"
+    origin = own.origin("10.0.0.1", "https", holder=holder, certificate=told)
+    again = own.refine(origin, request(b"/", sent))
+    assert (again.holder, again.certificate) == (holder, told)
+    assert again.forwarded.count(b"X-Client-Cert") == 1

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import Start
 from tests.support import answers
+from tests.support.certificates import Authority
 from tests.support.client import Ended, RawClient, ask, request
 from tests.support.excused import excused
 from tests.support.gateway import EDGES, Gateway
@@ -69,6 +70,46 @@ def test_client_is_the_rightmost_untrusted(
     """Of a chain, the last address that is no trusted proxy is the client."""
     answer = ask(proxied.port, headers=[("X-Forwarded-For", sent)] if sent else [])
     assert proxied.record(answer)["client_ip"] == client_ip
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_certificate_headers_of_a_trusted_proxy(
+    edge: str, start: Start, upstreams: Upstreams, tmp_path: Path, asks: bool
+) -> None:
+    """They pass, because the proxy has ended TLS; where the gateway asks clients itself, every copy is removed."""
+    upstreams.reset()
+    authority = Authority(tmp_path)
+    own = authority.sign("gateway", "127.0.0.1").written()
+    server = {"trusted_proxies": ["127.0.0.1"], "listen": ["127.0.0.1:{port}"]}
+    config = configuration(upstreams, **server)
+    if asks:
+        server["listen"] = [{"address": "127.0.0.1:{port}", "tls": False}]
+        config = configuration(upstreams, **server)
+        config["tls"] = {**own, "clients": {"ca": str(authority.file)}}
+    gateway = start(config)
+    sent = [("X-Client-Cert-Subject", "CN=ann"), ("x-client-cert-verified", "1"),
+            ("X_Client_Cert_Subject", "CN=root")]  # fmt: skip
+    ask(gateway.port, headers=sent)
+    last = upstreams.main.last
+    expected = (None, None) if asks else ("CN=ann", "1")
+    assert (last.get("x-client-cert-subject"), last.get("x-client-cert-verified")) == expected
+    assert b"root" not in last.head
+    assert upstreams.faults == []
+
+
+def test_keys_of_other_sockets_are_said_once(
+    edge: str, start: Start, upstreams: Upstreams, tmp_path: Path
+) -> None:
+    """A server with sockets of its own says which keys it cannot obey; `propylon run` obeys them."""
+    own = Authority(tmp_path).sign("gateway", "127.0.0.1").written()
+    config = configuration(upstreams, listen=[{"address": "127.0.0.1:{port}", "tls": False}])
+    gateway = start({**config, "tls": own})
+    assert ask(gateway.port).status == 200
+    said = gateway.said()
+    times = 0 if edge == "fast" else 1
+    for key in ("server.listen", "tls"):
+        sentence = f'"{key}: only `propylon run` obeys it; this server has its own"'
+        assert said.count(sentence) == times
 
 
 def test_stop_finishes_what_is_in_flight(edge: str, start: Start, upstreams: Upstreams) -> None:

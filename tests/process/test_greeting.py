@@ -4,8 +4,11 @@ import socket
 
 import pytest
 
+from propylon.config.models.endpoints import PUBLIC
+from propylon.config.models.listeners import Tcp
 from propylon.config.models.schema import GatewayConfig
-from propylon.process.run import _greet, _verifying
+from propylon.process.greeting import greeting
+from propylon.process.sockets import Listening, Wanted
 from tests.config.texts import SECRET
 
 
@@ -17,10 +20,11 @@ from tests.config.texts import SECRET
         ([SECRET, SECRET[::-1]], "; 2 secrets verify tokens"),
     ],
 )
-def test_the_start_line(secrets: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_start_line(secrets: list[str], said: str) -> None:
     """It counts the secrets, so that one which was wrapped in its file is noticed."""
     config = GatewayConfig.model_validate({"auth": {"jwt": {"secret": secrets}}})
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-        _greet([sock], config, _verifying(config))
-    assert capsys.readouterr().err == f"propylon: listening on http://127.0.0.1:{port}{said}\n"
+        listening = Listening(Wanted(PUBLIC, Tcp("127.0.0.1", port)), [sock])
+        lines = list(greeting(config, [listening]))
+    assert lines == [f"listening on http://127.0.0.1:{port}{said}"]

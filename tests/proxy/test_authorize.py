@@ -250,6 +250,14 @@ def test_an_address_behind_a_proxy(client: str, peer: str, trusted: bool, expect
     assert status(everywhere, OPERATOR, "", b"X-Forwarded-For: x", sender=sender) == expected
 
 
+@pytest.mark.parametrize(("proxied", "expected"), [(False, 200), (True, 401)])
+def test_a_proxy_header_does_not_make_a_client_local(proxied: bool, expected: int) -> None:
+    """A loopback address that a PROXY header tells is of the proxy's machine, and not of this one."""
+    rule = LocalRule((ip_network("127.0.0.0/8"),), ADMIN)
+    sender = Origin("127.0.0.1", "127.0.0.1", "http", b"", proxied=proxied)
+    assert status(rule, ANONYMOUS, "", sender=sender) == expected
+
+
 def test_networks_read_metrics_without_a_token() -> None:
     """Those that `metrics.allow` names, by the same rules of who is where."""
     rule = LocalRule((ip_network("10.0.0.0/8"),), ADMIN)

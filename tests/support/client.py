@@ -76,6 +76,16 @@ class RawClient:
         self.buffer = bytearray()
         self.broken = False  # a write failed: the other side has closed
 
+    @classmethod
+    def over(cls, sock: socket.socket) -> Self:
+        """The same over a socket that is connected already: a Unix socket, or one that speaks TLS."""
+        client = cls.__new__(cls)
+        sock.settimeout(TIMEOUT)
+        client.port, client.sock = 0, sock
+        client.buffer = bytearray()
+        client.broken = False
+        return client
+
     def __enter__(self) -> Self:
         return self
 

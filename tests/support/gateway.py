@@ -95,13 +95,17 @@ class Gateway:
     ) -> None:
         """Start it; `files` is its limit on open ones, `fresh` gives it an interpreter of its own.
 
+        In `server.listen` the text {port} stands for its port, which has to be without TLS.
         `app` and `first` are as in `command`, and `more` is put at the end of it.
         """
         self.edge = edge
         self.port = free_port()
         server = {"host": "127.0.0.1", **config.get("server", {}), "port": self.port}
+        if "listen" in server:
+            del server["host"], server["port"]
         self.file = folder / "propylon.yaml"
-        self.file.write_text(yaml.safe_dump({**config, "server": server}, sort_keys=False))
+        text = yaml.safe_dump({**config, "server": server}, sort_keys=False)
+        self.file.write_text(text.replace("{port}", str(self.port)))
         self.log = folder / "log"
         self._ended = False
         self._said = ""

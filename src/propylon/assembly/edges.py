@@ -1,11 +1,13 @@
-"""Make the edges of the listeners, and set the limits that a configuration gives them."""
+"""Make the `EdgeState` of each listener, and set the limits of a configuration in them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from ipaddress import ip_network
 
+from propylon.compile.redirect import redirecting_table
+from propylon.config.models.endpoints import PUBLIC, REDIRECT, listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.edge.crowd import Crowd
 from propylon.edge.state import EdgeState
@@ -15,21 +17,51 @@ from propylon.loop.ticker import Ticker
 from propylon.proxy.pipeline import Pipeline
 from propylon.wire.request import FieldsMemory
 
-__all__ = ["adjust", "another_edge", "first_edge"]
+__all__ = ["adjust_edges", "open_edges"]
 
-# A connection's silence may last this much longer than the configuration says, in seconds.
-_TICK = 0.25
+# Seconds. A connection's silence may last a little longer than its limit.
+_CONNECTION_TICK = 0.25
 
 
-def first_edge(
-    config: GatewayConfig, pipeline: Pipeline, outbox: Outbox, loop: asyncio.AbstractEventLoop
+def open_edges(
+    config: GatewayConfig,
+    loop: asyncio.AbstractEventLoop,
+    outbox: Outbox,
+    pipeline: Callable[[], Pipeline],
+) -> dict[str, EdgeState]:
+    """Return the edge of each listener, by its name. They share all but their pipelines, and so their routes."""
+    edges = {PUBLIC: _edge(config, loop, outbox, pipeline())}
+    for listener in listeners_of(config):
+        edges[listener] = _like(edges[PUBLIC], pipeline())
+    # The listeners that only redirect: the same from the start to the end, as their sockets are.
+    if (table := redirecting_table(config)) is not None:
+        edges[REDIRECT] = _like(edges[PUBLIC], pipeline())
+        edges[REDIRECT].pipeline.table = table
+    return edges
+
+
+def adjust_edges(edges: Iterable[EdgeState], config: GatewayConfig) -> None:
+    """Put the limits of a configuration into force, and the proxies that it trusts."""
+    server = config.server
+    for edge in edges:
+        edge.trust = _trust(config)
+        edge.origins.clear()
+        edge.max_header = server.max_header
+        edge.header_timeout = server.timeouts.header
+        edge.idle_timeout = server.timeouts.idle
+        edge.body_timeout = server.timeouts.body
+        edge.crowd.most = server.max_connections
+        edge.crowd.most_per_client = server.max_connections_per_client
+
+
+def _edge(
+    config: GatewayConfig, loop: asyncio.AbstractEventLoop, outbox: Outbox, pipeline: Pipeline
 ) -> EdgeState:
-    """Return the edge of the public listener."""
     timeouts = config.server.timeouts
     return EdgeState(
         pipeline=pipeline,
         trust=_trust(config),
-        ticker=Ticker(loop, _TICK),
+        ticker=Ticker(loop, _CONNECTION_TICK),
         outbox=outbox,
         loop=loop,
         max_header=config.server.max_header,
@@ -39,25 +71,14 @@ def first_edge(
     )
 
 
-def another_edge(first: EdgeState, pipeline: Pipeline) -> EdgeState:
-    """Return the edge of another listener. It has a crowd of its own: the public's clients must not keep operators out."""
-    return replace(first, pipeline=pipeline, crowd=Crowd(), memory=FieldsMemory(), origins={})
-
-
-def adjust(edge: EdgeState, config: GatewayConfig) -> None:
-    """Set the limits of the configuration that is in force now."""
-    server = config.server
-    edge.trust = _trust(config)
-    edge.origins.clear()
-    edge.max_header = server.max_header
-    edge.header_timeout = server.timeouts.header
-    edge.idle_timeout = server.timeouts.idle
-    edge.body_timeout = server.timeouts.body
-    edge.crowd.most = server.max_connections
-    edge.crowd.most_per_client = server.max_connections_per_client
+def _like(edge: EdgeState, pipeline: Pipeline) -> EdgeState:
+    # It has a crowd of its own: the public's clients must not keep operators out.
+    return replace(edge, pipeline=pipeline, crowd=Crowd(), memory=FieldsMemory(), origins={})
 
 
 def _trust(config: GatewayConfig) -> Trust:
-    server = config.server
-    networks = [ip_network(network, strict=False) for network in server.trusted_proxies]
-    return Trust(networks, server.forwarded)
+    return Trust.of(
+        config.server.trusted_proxies,
+        config.server.forwarded,
+        reads_certificates=config.tls.clients is not None,
+    )

@@ -111,7 +111,7 @@ class Membership:
     def _ports(self) -> set[int]:
         """The ports on which the gateway listens."""
         listeners = listeners_of(self._config)
-        return {self._config.server.port, *(parse_listen(listener)[1] for listener in listeners)}
+        return {*self._config.server.ports, *(parse_listen(listener)[1] for listener in listeners)}
 
     def _connect(
         self, service: str, address: Address, permit: AddressFilter, *, probing: bool

@@ -293,12 +293,13 @@ def _emptied(loaded: Loaded, in_force: GatewayConfig) -> Iterator[Problem]:
 def with_listeners_of(begun: GatewayConfig, loaded: Loaded) -> Loaded:
     """Return what was loaded, with the listeners that are open: others would have endpoints, and nobody listening."""
     config = loaded.config
-    listen = (begun.admin.listen, begun.metrics.listen)
-    if listen == (config.admin.listen, config.metrics.listen):
+    listen = (begun.admin.listen, begun.metrics.listen, begun.server.listen)
+    if listen == (config.admin.listen, config.metrics.listen, config.server.listen):
         return loaded
     update = {
         "admin": config.admin.model_copy(update={"listen": listen[0]}),
         "metrics": config.metrics.model_copy(update={"listen": listen[1]}),
+        "server": config.server.model_copy(update={"listen": listen[2]}),
     }
     return replace(loaded, config=config.model_copy(update=update))
 
@@ -308,12 +309,12 @@ def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: boo
 
     `verifying`: there is what goes with tokens, since the start; it follows by itself.
     """
-    for key in ("server.host", "server.port", "server.workers", "server.state_dir", "server.drain",
+    for key in ("server.host", "server.port", "server.listen", "server.workers", "server.state_dir", "server.drain",
                 "server.drain_delay", "prefix", "log.format", "log.audit", "admin.listen",
                 "metrics.listen"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
-    if (before.tls.certificate is None) != (after.tls.certificate is None):
+    if bool(before.tls.pairs) != bool(after.tls.pairs):
         yield "tls"
     if not verifying and after.auth.verifies and not before.auth.verifies:
         yield "auth"

@@ -16,7 +16,7 @@ from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.census import CIRCUITS, INSTANCES, Census
 from propylon.assembly.components import Components
-from propylon.assembly.edges import adjust, another_edge, first_edge
+from propylon.assembly.edges import adjust_edges, open_edges
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.verification import Verification
@@ -26,7 +26,7 @@ from propylon.compile.cors import allows_credentials
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Compiled, Parts, compile_slowly
 from propylon.compile.services import Dependencies, compile_service
-from propylon.config.models.endpoints import PUBLIC, Area, listeners_of
+from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_run_obeys
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
@@ -128,11 +128,8 @@ class Running:
         self._audit_writer = attach_audit(
             components.audit, loaded.config.log.audit, self._writer, render, self._loop
         )
-        self.edge = first_edge(self.config, self._pipeline(), self._outbox, loop)
-        # The edge of each listener, by its name. They share all but their routes.
-        self.edges = {PUBLIC: self.edge}
-        for listener in listeners_of(self.config):
-            self.edges[listener] = another_edge(self.edge, self._pipeline())
+        self.edges = open_edges(self.config, loop, self._outbox, self._pipeline)
+        self.edge = self.edges[PUBLIC]
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
@@ -182,6 +179,8 @@ class Running:
         if not self._components.owns_process:
             for listener in listeners_of(self.config):
                 log.warning("nothing listens on %s: only `propylon run` opens it", listener)
+            for key in only_run_obeys(self.config):
+                log.warning("%s: only `propylon run` obeys it; this server has its own", key)
 
     def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
         """Build another configuration beside the one in force, in slices; nothing changes yet.
@@ -290,8 +289,7 @@ class Running:
 
     def _adjust(self, config: GatewayConfig) -> None:
         """Set the limits of the edge, and what is logged."""
-        for edge in self.edges.values():
-            adjust(edge, config)
+        adjust_edges(self.edges.values(), config)
         areas: tuple[Area, ...] = get_args(Area)
         self._components.gate.apply(
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC

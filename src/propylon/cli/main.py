@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -142,9 +143,10 @@ def check(
     result: Loaded | ConfigError
     try:
         result = load(config, os.environ) if app is None else _config_of(app, config, {})
-        found = checking.certificate_problems(result)
+        found, doubts = checking.listener_findings(result)
         if problems := [*found, *checking.database_problems(result, connect=connect)]:
             raise ConfigError(problems)  # noqa: TRY301 — reported like the problems of the file
+        result = replace(result, warnings=(*result.warnings, *doubts))
     except ConfigError as error:
         result = error
     if format_ is Format.JSON:

@@ -104,6 +104,7 @@ def _send_config(name: str, sender: Connection) -> None:
 def _with_overrides(loaded: Loaded, overrides: Mapping[str, object]) -> Loaded:
     """Return the configuration with the options of the command line in it."""
     given = {key: value for key, value in overrides.items() if value is not None}
+    _check_listen(loaded, given)
     sections: dict[str, dict[str, object]] = {
         section: getattr(loaded.config, section).model_dump() for section in ("server", "log")
     }
@@ -115,3 +116,13 @@ def _with_overrides(loaded: Loaded, overrides: Mapping[str, object]) -> Loaded:
         "log": LogConfig.model_validate(sections["log"]),
     }
     return replace(loaded, config=loaded.config.model_copy(update=update))
+
+
+def _check_listen(loaded: Loaded, given: Mapping[str, object]) -> None:
+    """End the process if there is an address on the command line beside a list of listeners in the file."""
+    beside = {"server.host", "server.port"} & given.keys()
+    if beside and loaded.config.server.listen is not None:
+        msg = "server.listen replaces host and port: leave the options --host and --port out"
+        problem = loaded.places.problem(("server", "listen"), msg)
+        sys.stderr.write(f"{problem}\n")
+        raise SystemExit(UNUSABLE)

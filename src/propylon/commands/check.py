@@ -1,4 +1,4 @@
-"""Check a configuration without starting the gateway: the file, the certificate and the database that it names."""
+"""Check a configuration without starting the gateway: the file, and the listeners, certificates and database in it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,18 @@ from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.errors import ServiceUnavailable
 
-__all__ = ["as_data", "certificate_problems", "database_problems", "status", "summary", "warnings"]
+__all__ = ["as_data", "database_problems", "listener_findings", "status", "summary", "warnings"]
 
 
-def certificate_problems(loaded: Loaded) -> list[Problem]:
-    """Return the problem that would keep TLS from starting, if there is one."""
-    tls = loaded.config.tls
-    if tls.certificate is None or tls.key is None:
-        return []
-    # This imports uvicorn, which takes most of a second: a file without TLS need not wait for it.
-    from propylon.process.server import CannotListen, tls_context  # noqa: PLC0415
+def listener_findings(loaded: Loaded) -> tuple[list[Problem], list[Problem]]:
+    """Return the problems that would keep the gateway from listening, and the doubts about its certificates."""
+    # This imports TLS and sockets: only a check of the whole needs them.
+    from propylon.process.rehearse import rehearse  # noqa: PLC0415
 
-    try:
-        tls_context(tls.certificate, tls.key)
-    except CannotListen as error:
-        return [loaded.places.problem(("tls", "certificate"), str(error))]
-    return []
+    found = [*rehearse(loaded.config)]
+    places = loaded.places
+    problems = [places.problem(one.path, one.message) for one in found if not one.doubt]
+    return problems, [places.problem(one.path, one.message) for one in found if one.doubt]
 
 
 def database_problems(loaded: Loaded, *, connect: bool) -> list[Problem]:

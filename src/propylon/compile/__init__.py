@@ -1,6 +1,7 @@
 """Compile the configuration (`*Config`) into the immutable values that the data plane runs on.
 
 - `routes`: the routing tables: the file's routes, the built-in endpoints.
+- `redirect`: the table of the listeners that only redirect to https.
 - `access`: who may use the built-in endpoints.
 - `cors`: which web pages may read an answer.
 - `public`: how a path is changed for a service, and how its answers are put back under the public address.

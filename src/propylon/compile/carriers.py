@@ -23,6 +23,7 @@ from propylon.wire.lookalikes import reduced
 
 __all__ = [
     "about_caller",
+    "beside_certificate",
     "compile_carriers",
     "compile_hiding",
     "in_turn",
@@ -103,6 +104,16 @@ def about_caller(stage: Authenticate, route: RouteConfig, config: GatewayConfig)
         stage = AcceptedIssuers(stage, route.issuers)
     claims = passed_claims(route, config)
     return ClaimHeaders(stage, claims.items()) if claims else stage
+
+
+def beside_certificate(
+    stages: Mapping[str, Authenticate], route: RouteConfig, config: GatewayConfig
+) -> Authenticate | None:
+    """Return what authenticates clients with a certificate on a route; None where a certificate counts for nothing."""
+    # `issuers` names the only ones whose word counts on the route, and an authority of `tls.clients` is none of them.
+    if config.tls.clients is None or route.auth == "none" or route.issuers:
+        return None
+    return about_caller(stages["optional"], route, config)
 
 
 def passed_claims(route: RouteConfig, config: GatewayConfig) -> dict[str, str]:

@@ -12,7 +12,13 @@ from functools import partial
 from itertools import islice, takewhile
 
 from propylon.compile.access import AUTH, authorize
-from propylon.compile.carriers import about_caller, compile_hiding, in_turn, vouched_names
+from propylon.compile.carriers import (
+    about_caller,
+    beside_certificate,
+    compile_hiding,
+    in_turn,
+    vouched_names,
+)
 from propylon.compile.cors import compile_cors, replaced_headers
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.limits import LimitCompiler, TeamCosts
@@ -137,6 +143,7 @@ class _Compiler:
             self._replaced,
             self._vouched,
             self._config.auth.carriers,
+            self._config.tls.clients is None,
             parts.builtin,
             parts.forward,
             parts.endpoints,
@@ -187,6 +194,7 @@ class _Compiler:
             name=written.name or written.path,
             service=service,
             authenticate=about_caller(self._authenticate[written.auth], written, self._config),
+            beside_certificate=beside_certificate(self._authenticate, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
             forward=self._parts.forward,

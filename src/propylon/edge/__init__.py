@@ -7,6 +7,7 @@
 - `tls`: TLS between the socket and that edge.
 - `turn`: step an exchange's coroutine without a task; what both edges' `Downstream` must count.
 - `body`: a request's body while it comes in.
+- `arrival`: who is at the other end of a connection; `client_certificate`: the certificate that the client has shown.
 - `trust`: the client's address behind trusted proxies.
 - `state`: what all client connections of a worker share.
 - `sockets`: a reset.

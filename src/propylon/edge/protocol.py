@@ -38,12 +38,13 @@ import asyncio
 from functools import partial
 from typing import Any, cast
 
+from propylon.edge.arrival import arrival
 from propylon.edge.body import Body
 from propylon.edge.crowd import TurnedAway
 from propylon.edge.http1 import Http1Turn
 from propylon.edge.linger import LingeringClose
 from propylon.edge.sockets import ends_of, reset_on_close
-from propylon.edge.state import STATE_KEY, EdgeState
+from propylon.edge.state import SOURCE_KEY, STATE_KEY, EdgeState
 from propylon.errors import (
     ClientGone,
     GatewayError,
@@ -98,6 +99,7 @@ class GatewayProtocol(asyncio.Protocol):
         "_refused",
         "_server_state",
         "_serving_pipelined",
+        "_source",
         "_transport",
         "_turn",
         "_unsent",
@@ -123,6 +125,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._head_buffer = HeadBuffer(self._edge.max_header)
         self._transport: asyncio.Transport | None = None  # None: not connected yet, or lost
         self._origin = Origin("", "", "http", b"")
+        self._source: str | None = app_state.get(SOURCE_KEY)
         self.deadline = NEVER
         self.congested = False
         self.last = self._edge.draining
@@ -150,10 +153,7 @@ class GatewayProtocol(asyncio.Protocol):
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
         self._server_state.connections.add(self)
-        peer = transport.get_extra_info("peername")
-        name = str(peer[0]) if isinstance(peer, tuple) else ""
-        scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        self._origin = self._edge.trust.origin(name.partition("%")[0], scheme)  # no IPv6 zone
+        self._origin = arrival(transport, self._edge.trust, self._source)
         self._edge.ticker.watch(self)
         self.deadline = self._loop.time() + self._edge.header_timeout
         self._refused = self._edge.crowd.enter(self._origin)

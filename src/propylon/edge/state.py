@@ -13,10 +13,12 @@ from propylon.proxy.exchange import Origin
 from propylon.proxy.pipeline import Pipeline
 from propylon.wire.request import FieldsMemory
 
-__all__ = ["LISTENERS_KEY", "STATE_KEY", "EdgeState"]
+__all__ = ["LISTENERS_KEY", "SOURCE_KEY", "STATE_KEY", "EdgeState"]
 
 # The key of the lifespan state under which the app hands `EdgeState` to the protocol.
 STATE_KEY = "propylon"
+# The key under which the process hands a protocol the client's address from a PROXY header.
+SOURCE_KEY = "propylon.source"
 # The key of the lifespan state for a mapping: from the name of each listener to its `EdgeState`, the public one's
 # ("") included.
 LISTENERS_KEY = "propylon.listeners"

@@ -30,6 +30,7 @@ class TlsProtocol(asyncio.Protocol):
     """The protocol of the socket: decrypts for `protocol`, which is told of the connection after the handshake."""
 
     __slots__ = (
+        "__weakref__",
         "_ended",
         "_handshake_timer",
         "_incoming",

@@ -2,20 +2,29 @@
 
 Any client can send X-Forwarded-For. It counts only if the peer, at the other end of the socket, is a proxy that the
 operator trusts. Otherwise a client could choose its own address, and get past an allow list or a rate limit with it.
+The same holds for the header of the PROXY protocol, and for X-Client-Cert-*.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Literal
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Literal, Self
 from urllib.parse import quote
 
 from propylon.errors import InvalidRequest
 from propylon.proxy.exchange import Origin
+from propylon.proxy.principal import Principal
 from propylon.wire.forwarded import forwarded, hops, x_forwarded_host
 from propylon.wire.grammar import OWS
 from propylon.wire.headers import Special
@@ -49,23 +58,66 @@ class Trust:
     or both. With both, X-Forwarded-* is believed: a proxy that sets one header may let the client's other one pass.
     """
 
-    __slots__ = ("_networks", "_style")
+    __slots__ = ("_networks", "_passed", "_style", "_unix", "reads_certificates")
 
-    def __init__(self, networks: Sequence[Network], style: Style = "x-forwarded") -> None:
-        """Trust the peers in `networks`; none if it is empty."""
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        style: Style = "x-forwarded",
+        *,
+        unix: bool = False,
+        reads_certificates: bool = False,
+    ) -> None:
+        """Trust the peers in `networks`; none if it is empty. With `unix`, trust every peer on a Unix socket as well.
+
+        `reads_certificates`: the gateway itself tells the upstream of clients' certificates, so no proxy may.
+        """
         self._networks = tuple(networks)
         self._style = style
+        self._unix = unix
+        self.reads_certificates = reads_certificates
+        self._passed = _PASSED if reads_certificates else (*_PASSED, _CERTIFICATE)
 
-    def origin(self, peer: str, scheme: str, root: str = "") -> Origin:
-        """Return the origin of a connection: that of all its requests, unless the peer is trusted."""
+    @classmethod
+    def of(
+        cls,
+        written: Iterable[str],
+        style: Style = "x-forwarded",
+        *,
+        reads_certificates: bool = False,
+    ) -> Self:
+        """Trust what `server.trusted_proxies` says: networks, and `unix`."""
+        written = frozenset(written)
+        networks = [ip_network(network, strict=False) for network in written - {_UNIX}]
+        return cls(networks, style, unix=_UNIX in written, reads_certificates=reads_certificates)
+
+    def origin(
+        self,
+        peer: str,
+        scheme: str,
+        root: str = "",
+        *,
+        proxied: bool = False,
+        holder: Principal | None = None,
+        certificate: bytes = b"",
+    ) -> Origin:
+        """Return the origin of a connection: that of all its requests, unless the peer is trusted.
+
+        `peer` is empty on a Unix socket. The rest is as in `Origin`.
+        """
+        peer = _unmapped(peer)
+        lines = b"" if self._style == "rfc7239" else _block(peer.encode(), scheme.encode())
         return Origin(
             client=peer,
             peer=peer,
             scheme=scheme,
-            forwarded=b"" if self._style == "rfc7239" else _block(peer.encode(), scheme.encode()),
-            trusted=self._is_trusted(peer),
+            forwarded=lines + certificate,
+            trusted=self.trusts(peer),
             naming=self._naming(b"", peer, scheme),
             root=quote(root.rstrip("/")).encode(),
+            proxied=proxied,
+            holder=holder,
+            certificate=certificate,
         )
 
     def refine(self, origin: Origin, request: Request) -> Origin:
@@ -73,10 +125,10 @@ class Trust:
         special = request.special
         said = self._said(request)
         scheme = _scheme(said.scheme) or origin.scheme.encode()
-        lines = _passed(special)
+        lines = self._others(special)
         if self._style != "rfc7239":
-            peer = origin.peer.encode()
-            listed = said.chain + b", " + peer if said.chain else peer
+            # A peer on a Unix socket has no address to append.
+            listed = b", ".join(part for part in (said.chain, origin.peer.encode()) if part)
             lines = _block(listed, scheme) + lines
         before = b", ".join(special.get(b"forwarded", ()))
         if self._style == "x-forwarded" and before:
@@ -85,7 +137,7 @@ class Trust:
             client=self._client(said.nodes, origin.peer),
             peer=origin.peer,
             scheme=scheme.decode(),
-            forwarded=lines,
+            forwarded=lines + origin.certificate,
             host=_host(said.host),
             trusted=True,
             naming=self._naming(
@@ -95,6 +147,9 @@ class Trust:
                 port=b"x-forwarded-port" not in special,
             ),
             root=origin.root,
+            proxied=origin.proxied,
+            holder=origin.holder,
+            certificate=origin.certificate,
         )
 
     def _naming(
@@ -107,6 +162,15 @@ class Trust:
         if self._style == "x-forwarded":
             return named
         return lambda host: named(host) + forwarded(before, peer, scheme, host)
+
+    def _others(self, special: Special) -> bytes:
+        """Return the other lines of a trusted proxy, which pass as they are: X-Forwarded-*, and X-Client-Cert-*."""
+        return b"".join(
+            b"\r\n%b: %b" % (name.title(), value)
+            for name, values in special.items()
+            if name.startswith(self._passed) and name not in _RENDERED
+            for value in values
+        )
 
     def _said(self, request: Request) -> _Said:
         special = request.special
@@ -133,18 +197,25 @@ class Trust:
             address = _address(entry.strip().decode("latin-1"))
             if address is None:
                 break
-            if not self._is_trusted(address):
+            if not self.trusts(address):
                 return address
             peer = address
         return peer
 
-    def _is_trusted(self, peer: str) -> bool:
+    def trusts(self, peer: str) -> bool:
+        """Tell whether the peer is a trusted proxy; an empty peer is one on a Unix socket."""
+        if not peer:
+            return self._unix
         if not self._networks:
             return False
         address = _parsed(peer)
         return address is not None and any(address in network for network in self._networks)
 
 
+# In `server.trusted_proxies`: the peers on Unix sockets.
+_UNIX = "unix"
+_CERTIFICATE = b"x-client-cert-"
+_PASSED = (b"x-forwarded-",)
 _RENDERED = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"})
 
 
@@ -152,16 +223,6 @@ def _block(chain: bytes, scheme: bytes) -> bytes:
     if not chain:  # a Unix socket has no address
         return b"\r\nX-Forwarded-Proto: " + scheme
     return b"\r\nX-Forwarded-For: " + chain + b"\r\nX-Forwarded-Proto: " + scheme
-
-
-def _passed(special: Special) -> bytes:
-    """Return the other X-Forwarded-* lines of a trusted proxy, which pass as they are."""
-    return b"".join(
-        b"\r\n%b: %b" % (name.title(), value)
-        for name, values in special.items()
-        if name.startswith(b"x-forwarded-") and name not in _RENDERED
-        for value in values
-    )
 
 
 def _only_host(host: bytes) -> bytes:
@@ -194,6 +255,14 @@ def _address(text: str) -> str | None:
         text = text.partition(":")[0]
     address = _parsed(text)
     return None if address is None else str(address)
+
+
+def _unmapped(peer: str) -> str:
+    """Return an IPv4 peer of a dual-stack listener (::ffff:a.b.c.d) as a.b.c.d: it is one client, not two."""
+    if not peer.startswith("::ffff:"):
+        return peer
+    address = _parsed(peer)
+    return peer if address is None else str(address)
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:

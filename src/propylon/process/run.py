@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
-import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from propylon.assembly.gateway import Gateway
 from propylon.assembly.reload import with_listeners_of
-from propylon.config.models.endpoints import listeners_of
 from propylon.config.models.schema import GatewayConfig, ServerConfig, TlsConfig
-from propylon.config.models.syntax import parse_listen
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
+from propylon.process.certificates import Certificates, certificate_doubts, tls_context
 from propylon.process.files import raise_file_limit
+from propylon.process.greeting import greeting
 from propylon.process.last_good import LastGood
-from propylon.process.server import (
-    CannotListen,
-    Hooks,
-    Others,
-    ServerOptions,
-    exit_quietly,
-    listen,
-    serve_sockets,
-    tls_context,
-)
+from propylon.process.server import Hooks, ServerOptions, exit_quietly, serve_sockets
 from propylon.process.shared import share
+from propylon.process.sockets import CannotListen, Listening, open_listeners
 from propylon.process.supervisor import supervise
 from propylon.process.watch import fingerprint
 from propylon.stores.shared import Shared
 
 __all__ = ["start", "start_app"]
-
-log = logging.getLogger(__name__)
 
 CANNOT_LISTEN = 1
 UNUSABLE = 2
@@ -99,25 +85,33 @@ def start_app(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = Fal
 
 def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     exit_quietly()
-    server = loaded.config.server
     try:
-        _options(loaded)
-        sockets = listen(server.host, server.port)
-        others = {name: listen(*parse_listen(name)) for name in listeners_of(loaded.config)}
-        shared = share(loaded)
+        certificates = _certificates(loaded.config.tls)
+        for _, doubt in certificate_doubts(loaded.config.tls):
+            sys.stderr.write(f"propylon: warning: {doubt}\n")
+        listeners = open_listeners(loaded.config)
     except CannotListen as error:
         sys.stderr.write(f"propylon: {error}\n")
         return CANNOT_LISTEN
+    watched = loaded.path if watch else None
+    opened = _Opened(loaded.config, listeners, certificates, watched, os.urandom(_AUDIT_KEY))
+    try:
+        return _serve(loaded, build, opened)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
-    opened = _Opened(
-        loaded.config, sockets, others, loaded.path if watch else None, os.urandom(_AUDIT_KEY)
-    )
-    _greet_all(opened)
+    finally:
+        for listening in listeners:
+            listening.remove()
+
+
+def _serve(loaded: Loaded, build: Build, opened: _Opened) -> int:
+    shared = share(loaded)
+    for line in greeting(loaded.config, opened.listeners):
+        sys.stderr.write(f"propylon: {line}\n")
     sys.stderr.write(f"propylon: {raise_file_limit()}\n")
     with shared:
-        return _run(partial(_work, build, opened), opened, shared, server)
+        return _run(partial(_work, build, opened), opened, shared, loaded.config.server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +119,8 @@ class _Opened:
     """What the workers inherit: sockets, by the configuration that was read before the fork, and a key that they share."""
 
     config: GatewayConfig
-    sockets: list[socket.socket]
-    others: Others
+    listeners: list[Listening]
+    certificates: Certificates | None
     watched: Path | None
     audit_key: bytes
 
@@ -143,8 +137,8 @@ def _run(
         return work(shared)
 
     def let_go() -> None:
-        for sock in (*opened.sockets, *chain.from_iterable(opened.others.values())):
-            sock.close()
+        for listening in opened.listeners:
+            listening.close()
 
     return supervise(be, server.workers, patience=_patience(server), stopping=let_go)
 
@@ -162,73 +156,36 @@ def _work(build: Build, opened: _Opened, shared: Shared) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
-    options = _options(gateway.loaded)
     # A worker may have read a newer file than the one by which the sockets were opened.
     gateway.loaded = with_listeners_of(opened.config, gateway.loaded)
+    certificates = _newest_certificates(gateway.config.tls, opened)
     gateway.own_process(opened.audit_key)
 
     def renew() -> None:
-        if options.tls is not None:
-            _renew(options.tls, gateway.config.tls)
+        if certificates is not None:
+            certificates.renew(gateway.config.tls)
 
     def reload() -> None:
         gateway.reload_soon(renew)
 
+    server = gateway.config.server
+    options = ServerOptions(server.drain, server.drain_delay, certificates)
     hooks = Hooks(drain=gateway.drain, reload=reload, watched=watched, seen=seen)
-    serve_sockets(gateway.asgi, opened.sockets, options, hooks, opened.others)
+    serve_sockets(gateway.asgi, opened.listeners, options, hooks)
     return 0
 
 
-def _renew(context: ssl.SSLContext, tls: TlsConfig) -> None:
-    """Show new connections the certificate that is in the files now."""
-    if tls.certificate is None or tls.key is None:
-        return
+def _certificates(tls: TlsConfig) -> Certificates | None:
+    """Return the certificates that clients see, if there are any. Raises CannotListen."""
+    return Certificates(tls_context(tls)) if tls.pairs else None
+
+
+def _newest_certificates(tls: TlsConfig, opened: _Opened) -> Certificates | None:
+    """Return the certificates that are in the files now; if those are broken by now, the ones of the start."""
     try:
-        newest = tls_context(tls.certificate, tls.key)
-    except CannotListen as error:  # half a pair, say: it must not be taken over
-        log.error("reload: the old certificate stays: %s", error)  # noqa: TRY400 — in a sentence
-        return
-
-    def show(connection: ssl.SSLObject | ssl.SSLSocket, _: str | None, __: ssl.SSLContext) -> None:
-        connection.context = newest
-
-    # Loading it into the old context is not enough: a key of another type would be one more, not another one.
-    context.sni_callback = show
-
-
-def _options(loaded: Loaded) -> ServerOptions:
-    config = loaded.config
-    tls = None
-    if config.tls.certificate is not None and config.tls.key is not None:
-        tls = tls_context(config.tls.certificate, config.tls.key)
-    return ServerOptions(config.server.drain, config.server.drain_delay, tls)
-
-
-def _greet_all(opened: _Opened) -> None:
-    config = opened.config
-    _greet(opened.sockets, config, what=_verifying(config))
-    for name, some in opened.others.items():
-        _greet(some, config, what=_served_on(name, config))
-
-
-def _served_on(listener: str, config: GatewayConfig) -> str:
-    if listener != config.admin.listen:
-        return " for /metrics"
-    alone = config.metrics.listen not in (None, listener)
-    return " for the endpoints that want admin" + ("" if alone else " and /metrics")
-
-
-def _greet(sockets: list[socket.socket], config: GatewayConfig, what: str) -> None:
-    scheme = "http" if config.tls.certificate is None else "https"
-    for sock in sockets:
-        host, port = sock.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        sys.stderr.write(f"propylon: listening on {scheme}://{shown}:{port}{what}\n")
-
-
-def _verifying(config: GatewayConfig) -> str:
-    """Say how many secrets verify tokens. A secret that was wrapped in its file would be more than one."""
-    secrets = len(config.auth.jwt.secret or ())
-    if not secrets:
-        return ""
-    return "; 1 secret verifies tokens" if secrets == 1 else f"; {secrets} secrets verify tokens"
+        return _certificates(tls) or opened.certificates
+    except CannotListen as error:
+        sys.stderr.write(
+            f"propylon: {error}; a worker goes on with the certificates of the start\n"
+        )
+        return opened.certificates

@@ -1,4 +1,4 @@
-"""Run one worker: uvicorn's sockets, TLS and loop, our signals and our way to stop.
+"""Run one worker: uvicorn's loop and lifespan, our listeners, our signals and our way to stop.
 
 uvicorn alone dies of SIGHUP, closes its listeners before readiness can turn, and ends on SIGTERM with the signal
 instead of exit status 0. Here a stop has two steps. For `drain_delay` the worker is unready and still accepts. Then it
@@ -12,58 +12,39 @@ import gc
 import logging
 import signal
 import socket
-import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import FrameType, MappingProxyType
-from typing import Any, NoReturn, cast
+from types import FrameType
+from typing import NoReturn, cast
 
 import uvicorn
 
 from propylon.edge.asgi import Receive, Scope, Send
 from propylon.edge.protocol import GatewayProtocol
-from propylon.edge.state import LISTENERS_KEY, STATE_KEY
-from propylon.edge.tls import TlsProtocol
+from propylon.edge.state import LISTENERS_KEY, SOURCE_KEY, STATE_KEY
 from propylon.loop.tasks import spawn
+from propylon.process.accept import Accepting
+from propylon.process.certificates import Certificates
 from propylon.process.hangup import early_hangup, note_hangups
+from propylon.process.sockets import Listening
 from propylon.process.watch import Fingerprint, follow
 
-__all__ = [
-    "CannotListen",
-    "Hooks",
-    "Others",
-    "ServerOptions",
-    "exit_quietly",
-    "listen",
-    "serve_sockets",
-    "tls_context",
-]
+__all__ = ["Hooks", "ServerOptions", "exit_quietly", "serve_sockets"]
 
 log = logging.getLogger(__name__)
 
-# Linux cuts it to net.core.somaxconn (4096); uvicorn's own default is 2048.
-_BACKLOG = 2048
-_PUBLIC = ""  # the name of the listener at server.host and server.port
-
-Others = Mapping[str, list[socket.socket]]
-NO_OTHERS: Others = MappingProxyType({})
 _POLL = 0.02
-
-
-class CannotListen(Exception):
-    """The address or the certificate cannot be used; the message is one clear sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How long a stop takes (seconds), and the certificate, if any."""
+    """How long a stop takes (seconds), and the certificates, if any."""
 
     drain: float
     drain_delay: float
-    tls: ssl.SSLContext | None = None
+    certificates: Certificates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,54 +55,6 @@ class Hooks:
     reload: Callable[[], None]
     watched: Path | None = None  # a file whose change is a reason to reload
     seen: Fingerprint = None  # what it was when it was read
-
-
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Bind every address of `host`. Raises CannotListen."""
-    try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except (socket.gaierror, UnicodeError) as error:
-        msg = f'cannot listen on "{host}": the host is not known'
-        raise CannotListen(msg) from error
-    sockets: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            sockets.append(sock := socket.socket(family, kind, protocol))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
-            sock.listen(_BACKLOG)
-            sock.setblocking(False)
-    except (OSError, OverflowError) as error:
-        for sock in sockets:
-            sock.close()
-        msg = f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}"
-        raise CannotListen(msg) from error
-    return sockets
-
-
-def tls_context(certificate: str, key: str) -> ssl.SSLContext:
-    """Return the context for a certificate and its key. Raises CannotListen."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(certificate, key, password=_no_password)
-    except ssl.SSLError as error:
-        msg = f"the certificate {certificate} and the key {key} do not fit: {error.reason}"
-        raise CannotListen(msg) from error
-    except OSError as error:
-        msg = f"cannot read {certificate} or {key}: {error.strerror}"
-        raise CannotListen(msg) from error
-    return context
-
-
-def _no_password() -> str:
-    """Answer for a key that is encrypted: OpenSSL would ask the terminal, and wait for ever."""
-    return ""
 
 
 def exit_quietly() -> None:
@@ -137,15 +70,13 @@ def _exit(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 —
 
 def serve_sockets(
     app: Callable[[Scope, Receive, Send], object],
-    sockets: list[socket.socket],
+    listeners: Sequence[Listening],
     options: ServerOptions,
     hooks: Hooks,
-    others: Others = NO_OTHERS,
 ) -> None:
-    """Serve `app` on the sockets until SIGTERM or SIGINT has been obeyed.
+    """Serve `app` on the listeners until SIGTERM or SIGINT has been obeyed.
 
-    `others` are the sockets of the other listeners, by their names: the app says by the lifespan state what is served
-    there.
+    The app says by the lifespan state what is served on each.
     """
     config = uvicorn.Config(
         app,
@@ -162,10 +93,7 @@ def serve_sockets(
         log_level="error",
     )
     config.load()
-    if options.tls is not None:
-        # uvicorn only calls it.
-        config.http_protocol_class = partial(_tls_protocol, options.tls)  # type: ignore[assignment]
-    _Server(config, options, hooks, others).run(sockets=sockets)
+    _Server(config, options, hooks, listeners).run(sockets=[])
 
 
 class _Server(uvicorn.Server):
@@ -176,10 +104,11 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         options: ServerOptions,
         hooks: Hooks,
-        others: Others = NO_OTHERS,
+        listeners: Sequence[Listening] = (),
     ) -> None:
         super().__init__(config)
-        self._others = others
+        self._listeners = listeners
+        self._accepting: Accepting  # from the startup on
         self._options = options
         self._hooks = hooks
         self._stop = asyncio.Event()
@@ -233,65 +162,44 @@ class _Server(uvicorn.Server):
         await self._pause(self._options.drain_delay)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does; then listen on the other listeners, too."""
+        """Start as uvicorn does, which gets no sockets; then listen."""
         await super().startup(sockets=sockets)
-        loop = asyncio.get_running_loop()
-        for listener, some in self._others.items():
-            for sock in some:
-                # uvicorn closes it with its own.
-                self.servers.append(
-                    await loop.create_server(
-                        partial(self._protocol, listener),
-                        sock=sock,
-                        backlog=_BACKLOG,
-                    )
-                )
+        edges = self.lifespan.state[LISTENERS_KEY]
+        certificates = self._options.certificates
+        self._accepting = Accepting(self._listeners, self._protocol, edges, certificates)
+        await self._accepting.start()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    async def shutdown(
+        self, sockets: list[socket.socket] | None = None  # noqa: ARG002 — uvicorn's contract
+    ) -> None:
         """Accept nothing new; let what is in flight finish, for as long as that may take."""
-        others = [(sock, name) for name, some in self._others.items() for sock in some]
-        await self._empty_queue([*((sock, _PUBLIC) for sock in sockets or []), *others])
-        connections = self.server_state.connections
-        for connection in list(connections):
-            connection.shutdown()
+        accepting, connections = self._accepting, self.server_state.connections
+        await accepting.stop()
+        told: set[object] = set()
         loop = asyncio.get_running_loop()
         end = loop.time() + self._options.drain
         # uvicorn's set of connections has no event to wait for.
-        while connections and loop.time() < end and not self._hurry.is_set():  # noqa: ASYNC110
+        while (connections or accepting.busy) and loop.time() < end:
+            # Those, too, whose handshake has ended meanwhile.
+            for connection in [one for one in connections if one not in told]:
+                told.add(connection)
+                connection.shutdown()
+            if self._hurry.is_set():
+                break
             await asyncio.sleep(_POLL)
         if connections:
             log.warning("stopping: cutting %d connections that did not finish", len(connections))
+        accepting.cut()
         for connection in list(connections):
             cast("GatewayProtocol", connection).cut(reset=True)
         await asyncio.sleep(0)
         await self.lifespan.shutdown()
 
-    async def _empty_queue(self, sockets: list[tuple[socket.socket, str]]) -> None:
-        """Stop listening without resetting who has connected but was not yet accepted.
-
-        The kernel resets what is in a listener's queue when it is closed. So a duplicate outlives the
-        loop's own, and is closed in the very moment in which it has nothing more to hand out.
-        """
-        duplicates = [(sock.dup(), name) for sock, name in sockets]
-        for server in self.servers:
-            server.close()
-        for sock, _ in sockets:
-            sock.close()
-        await asyncio.sleep(_POLL)  # uvloop closes its own at the end of a turn
-        waiting: list[tuple[socket.socket, str]] = []
-        for duplicate, name in duplicates:
-            waiting.extend((sock, name) for sock in _accept_all(duplicate))
-            duplicate.close()
-        loop = asyncio.get_running_loop()
-        for sock, name in waiting:
-            make = partial(self._protocol, name)
-            await loop.connect_accepted_socket(make, sock)
-
-    def _protocol(self, listener: str) -> asyncio.Protocol:
-        """Return the protocol of a connection to one of the listeners."""
-        state = {STATE_KEY: self.lifespan.state[LISTENERS_KEY][listener]}
-        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
-        return make(self.config, self.server_state, state, asyncio.get_running_loop())
+    def _protocol(self, listener: str, source: str | None) -> GatewayProtocol:
+        """Return the protocol of a connection to one of the listeners; `source` is as in `Make`."""
+        edge = self.lifespan.state[LISTENERS_KEY][listener]
+        state = {STATE_KEY: edge, SOURCE_KEY: source}
+        return GatewayProtocol(self.config, self.server_state, state, asyncio.get_running_loop())
 
     async def _pause(self, seconds: float) -> None:
         if seconds <= 0:
@@ -301,27 +209,3 @@ class _Server(uvicorn.Server):
                 await self._hurry.wait()
         except TimeoutError:
             return
-
-
-def _tls_protocol(
-    context: ssl.SSLContext,
-    config: uvicorn.Config,
-    server_state: object,
-    app_state: dict[str, Any],
-    _loop: asyncio.AbstractEventLoop | None = None,
-) -> asyncio.Protocol:
-    """Return the protocol of a connection with TLS. uvicorn calls it as it would call the protocol's class."""
-    loop = _loop or asyncio.get_running_loop()
-    inner = GatewayProtocol(config, server_state, app_state, loop)
-    return TlsProtocol(context, inner, loop, app_state[STATE_KEY].header_timeout)
-
-
-def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
-    listener.setblocking(False)
-    while True:
-        try:
-            sock, _ = listener.accept()
-        except OSError:
-            return  # the queue is empty
-        sock.setblocking(False)
-        yield sock

@@ -12,6 +12,7 @@
 - `authenticate`, `authorize`: who is asking, and may they; `principal`: who that is; `challenge`: what would let them in.
 - `limit`: how often may they.
 - `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent.
-- `relay`: pass the answer on; `public`: put the public address into it.
+- `relay`: pass the answer on; `public`: put the public address into it; `redirect`: answer with the same URL with https, on
+  listeners that do nothing else.
 - `refuse`: an error as the client sees it.
 """

@@ -6,7 +6,8 @@ every client look local.
 
 Rules.
 
-1. A client is on this machine if the socket is, and no header says that somebody forwarded the request.
+1. A client is on this machine if the socket is, and no header says that somebody forwarded the request. A PROXY header
+   that says "loopback" means the machine of the proxy.
 2. A client is in a network if its address is, and the address is believed: of the socket without a proxy, or what a
    trusted proxy says. A trusted proxy that says "loopback" means its own machine.
 3. What cannot be told is refused.
@@ -125,7 +126,8 @@ class LocalRule:
 def _is_local(request: Request, sender: Sender) -> bool:
     """Tell whether the client is on this machine; a client without an address is not."""
     address = _parsed(sender.peer)
-    return address is not None and address.is_loopback and not _is_forwarded(request)
+    local = address is not None and address.is_loopback and not sender.proxied
+    return local and not _is_forwarded(request)
 
 
 def _is_in(networks: tuple[Network, ...], request: Request, sender: Sender) -> bool:
@@ -137,7 +139,7 @@ def _believed(request: Request, sender: Sender) -> IPv4Address | IPv6Address | N
     """Return the address of the client, if it can be told."""
     address = _parsed(sender.client)
     if not _is_forwarded(request):
-        return address
+        return None if address is not None and address.is_loopback and sender.proxied else address
     # `client` is still the peer if the proxy named nobody, or is not trusted.
     if address is None or not sender.trusted or sender.client == sender.peer:
         return None

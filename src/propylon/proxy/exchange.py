@@ -35,7 +35,9 @@ class Origin:
     `peer` is the address at the other end of the socket. `client` is the address of the client: the same, unless the
     peer is a proxy that the operator trusts. `forwarded` is the block that tells the upstream (X-Forwarded-*), and
     `naming` returns the lines that name the Host that the client asked for. `host` is that Host as a trusted proxy
-    reported it. `root` is the path below which an ASGI server has mounted the gateway; matching does not see it.
+    reported it. `root` is the path below which an ASGI server has mounted the gateway; matching does not see it. `proxied`: `peer` is
+    not of the socket, but of the PROXY header that a trusted peer sent. `holder` is the principal of the client's certificate,
+    which was verified in the TLS handshake, and `certificate` the block that tells the upstream of it (X-Client-Cert-*).
     """
 
     client: str
@@ -46,6 +48,9 @@ class Origin:
     trusted: bool = False
     naming: Callable[[bytes], bytes] = _NAMING
     root: bytes = b""
+    proxied: bool = False
+    holder: Principal | None = None
+    certificate: bytes = b""
 
 
 class IncomingBody(RequestBody, Protocol):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from propylon.errors import ClientGone, GatewayError, InternalError, NotFound
+from propylon.proxy.authenticate.certificate import authenticate
 from propylon.proxy.exchange import Downstream, Exchange, Observer
 from propylon.proxy.forward import settle
 from propylon.proxy.match import Table
@@ -64,7 +65,10 @@ class Pipeline:
             if request.private or route.privacy_applies:
                 exchange.privacy = route.privacy(request)
             origin = downstream.origin
-            principal = exchange.principal = await route.authenticate(request, origin.client)
+            if origin.holder is None:
+                principal = exchange.principal = await route.authenticate(request, origin.client)
+            else:
+                principal = exchange.principal = await authenticate(route, request, origin)
             route.authorize(principal, request, origin)
             if route.before is not None:
                 began = self._clock()

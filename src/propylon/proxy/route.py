@@ -86,6 +86,10 @@ class Sender(Protocol):
     def trusted(self) -> bool:
         """Whether the peer is a proxy that the operator trusts."""
 
+    @property
+    def proxied(self) -> bool:
+        """Whether the peer's address was told by a trusted proxy, in a PROXY header."""
+
 
 Authorize = Callable[[Principal, Request, Sender], None]
 Before = Callable[[Request, Principal], Awaitable[None]]
@@ -131,6 +135,8 @@ class Route:
     - `privacy` reads the client's preference, or raises InvalidRequest.
     - `authenticate` returns the principal of a request from a client's address, or raises AuthError, or
       ServiceUnavailable while keys are missing. It may add lines to `Request.vouched`.
+    - `beside_certificate` is the authenticate stage for a client with a verified certificate; None: as for the others.
+      It returns the anonymous principal where there is no token, and the certificate's is taken then.
     - `authorize` lets the principal and its address pass, or raises AuthError or Forbidden.
     - `before` runs the team's policies, which may raise any GatewayError.
     - `limit` counts the request by its limits, and raises RateLimited.
@@ -165,6 +171,7 @@ class Route:
     privacy_applies: bool = (
         False  # `privacy` has something to say even where the client sent nothing
     )
+    beside_certificate: Authenticate | None = None
     before: Before | None = None
     limit: Limited | None = None
     limit_fields: tuple[

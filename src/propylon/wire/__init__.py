@@ -13,6 +13,7 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `target`: what a host may be.
 - `forwarded`: the lines that tell an upstream of the client, X-Forwarded-* and Forwarded.
 - `spellings`: how the common servers merge spellings of a path, and how they would read one.
+- `proxy_protocol`: the header that a load balancer sends in front of everything else.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.
 A request line or a status line, a block and `\r\n\r\n` make a head; blocks join by `+`.

@@ -38,7 +38,7 @@ from propylon.wire.target import host_name
 __all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request", "too_large"]
 
 # Every request header with a meaning for a gateway: hop-by-hop (RFC 9110, 7.6.1), about the client
-# (X-Forwarded-*, Forwarded), about the user (X-User-*), and those that make a framework see another
+# (X-Forwarded-*, Forwarded, X-Client-Cert-*), about the user (X-User-*), and those that make a framework see another
 # URL or method. These lines are removed; the stage that decides about one puts it back. Those of
 # LOOKED_AT stay. What a reader could take for one of them is removed, and has no name here.
 _SPECIAL = re.compile(
@@ -46,7 +46,7 @@ _SPECIAL = re.compile(
     rb"host|connection|content-length|transfer-encoding|te|trailer|upgrade|expect|keep-alive"
     rb"|proxy(?:-[^:]*)?|forwarded|max-forwards|trace(?:parent|state)|authorization"
     rb"|origin|access-control-request-(?:method|headers)|dnt|sec-gpc"
-    rb"|x-(?:forwarded(?:-[^:]*)?|user-[^:]*|request-id|real-ip|original-url"
+    rb"|x-(?:forwarded(?:-[^:]*)?|user-[^:]*|client-cert-[^:]*|request-id|real-ip|original-url"
     rb"|rewrite-url|http-method-override|privacy-level)"
     rb")|" + LOOKALIKE + rb"):[ \t]*([^\r]*)"
 )

@@ -13,17 +13,13 @@ import yaml
 from propylon.assembly.gateway import Gateway
 from propylon.commands import user
 from propylon.commands.demo.services import running_services
+from propylon.config.models.endpoints import PUBLIC
+from propylon.config.models.listeners import Tcp
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import Places
-from propylon.process.server import (
-    CannotListen,
-    Hooks,
-    ServerOptions,
-    exit_quietly,
-    listen,
-    serve_sockets,
-)
+from propylon.process.server import Hooks, ServerOptions, exit_quietly, serve_sockets
+from propylon.process.sockets import CannotListen, Listening, Wanted, listen
 from propylon.stores.users import User
 
 __all__ = ["SECTIONS", "Example", "demo"]
@@ -219,7 +215,8 @@ def demo(port: int | None) -> int:
         gateway.own_process()
         _greet(f"http://{_HOST}:{bound}", addresses, password)
         hooks = Hooks(drain=gateway.drain, reload=gateway.reload)
-        serve_sockets(gateway.asgi, sockets, ServerOptions(_DRAIN, 0.0), hooks)
+        listener = Listening(Wanted(PUBLIC, Tcp(_HOST, bound)), sockets)
+        serve_sockets(gateway.asgi, [listener], ServerOptions(_DRAIN, 0.0), hooks)
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from propylon.process.server import listen
+from propylon.process.sockets import listen
 
 __all__ = ["APPS", "running_services"]
 

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_network
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
@@ -178,8 +177,8 @@ def _frozen_clock() -> float:
 async def _receive(run: DryRun, pipeline: Pipeline, loaded: Loaded, sample: SampleRequest) -> None:
     """Do what an edge does with a head: parse it, find the client's address, call the pipeline."""
     server = loaded.config.server
-    networks = [ip_network(network, strict=False) for network in server.trusted_proxies]
-    trust = Trust(networks, server.forwarded)
+    certificates = loaded.config.tls.clients is not None
+    trust = Trust.of(server.trusted_proxies, server.forwarded, reads_certificates=certificates)
     downstream = _DiscardingClient(trust, sample)
     try:
         request = parse_request(sample.head(f"localhost:{server.port}"))

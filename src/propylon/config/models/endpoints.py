@@ -9,6 +9,7 @@ from propylon.config.models.schema import GatewayConfig
 
 __all__ = [
     "PUBLIC",
+    "REDIRECT",
     "UNDER_PREFIX",
     "Access",
     "Area",
@@ -16,6 +17,7 @@ __all__ = [
     "all_paths",
     "builtin_endpoints",
     "listeners_of",
+    "only_run_obeys",
     "served",
 ]
 
@@ -27,7 +29,10 @@ Access = Literal["public", "checked", "offered", "known", "local", "read", "admi
 Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "explain", "cache"]
 
 PUBLIC = ""
-"""The listener at `server.host` and `server.port`; the others are named by what the file has, `127.0.0.1:8001`."""
+"""The listeners of `server`: host and port, or `listen`; the others are named by what the file has, `127.0.0.1:8001`."""
+
+REDIRECT = "redirect"
+"""All listeners that only redirect to https (`server.listen[].redirect`)."""
 
 _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
@@ -143,6 +148,14 @@ def listeners_of(config: GatewayConfig) -> tuple[str, ...]:
     """Return the listeners besides the public one, each once."""
     written = (config.admin.listen, config.metrics.listen)
     return tuple(dict.fromkeys(listen for listen in written if listen is not None))
+
+
+def only_run_obeys(config: GatewayConfig) -> Iterator[str]:
+    """Yield the keys about sockets that are set and that only `propylon run` obeys: other servers have their own."""
+    if config.server.listen is not None:
+        yield "server.listen"
+    if config.tls.pairs:
+        yield "tls"
 
 
 def served(endpoint: Endpoint, config: GatewayConfig) -> Iterator[tuple[str, Endpoint]]:

@@ -18,6 +18,7 @@ from propylon.config.models.auth import (
     TokensConfig,
 )
 from propylon.config.models.base import ConfigModel, blank_to_none
+from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.inherit import with_defaults
@@ -40,7 +41,6 @@ from propylon.config.models.server import (
     EdgeTimeoutsConfig,
     LogConfig,
     ServerConfig,
-    TlsConfig,
 )
 from propylon.config.models.services import (
     InstanceConfig,

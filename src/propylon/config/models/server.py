@@ -1,15 +1,17 @@
-"""Define the sections `server`, `tls` and `log`."""
+"""Define the sections `server` and `log`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 
-from propylon.config.models.base import ConfigModel, Network, PlainPath, as_list
+from propylon.config.models.base import ConfigModel, PlainPath, as_list
+from propylon.config.models.listeners import UNIX, Listener, ListenerConfig, Tcp
 from propylon.config.models.public import PublicUrl
+from propylon.config.models.syntax import check_network
 from propylon.config.models.units import Duration, Port, Size, Timeout, Whole
 
-__all__ = ["AuditConfig", "EdgeTimeoutsConfig", "LogConfig", "ServerConfig", "TlsConfig"]
+__all__ = ["AuditConfig", "EdgeTimeoutsConfig", "LogConfig", "ServerConfig"]
 
 _SHORTEST_KEY = 16
 
@@ -24,10 +26,17 @@ def _level(value: object) -> object:
     return _LEVELS.get(value.lower(), value.lower())
 
 
+def _check_proxy(text: str) -> str:
+    return UNIX if text in {UNIX, f"{UNIX}:"} else check_network(text)
+
+
 class EdgeTimeoutsConfig(ConfigModel):
     """How long the gateway waits for a client."""
 
-    header: Timeout = Field(default=10.0, description="For the whole head of a request.")
+    header: Timeout = Field(
+        default=10.0,
+        description="For the whole head of a request; also for a TLS handshake, and for a PROXY header.",
+    )
     idle: Timeout = Field(default=75.0, description="For the next request on an open connection.")
     body: Timeout = Field(default=30.0, description="Longest silence within the body of a request.")
 
@@ -38,9 +47,15 @@ class ServerConfig(ConfigModel):
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="Address to listen on; 0.0.0.0: all addresses.",
+        description="Address to listen on; 0.0.0.0: all addresses of IPv4; `::`: all addresses.",
     )
     port: Port = Field(default=8000, description="Port to listen on; 0: any free port.")
+    listen: tuple[Listener, ...] | None = Field(
+        default=None,
+        description="Instead of host and port: all listeners, [0.0.0.0:8000, 'unix:/run/propylon.sock'], or with"
+        " options, [{address: '[::]:443', tls: true}, {address: '[::]:80', redirect: https}]. Only `propylon run` opens"
+        " them.",
+    )
     workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(
         default=1, description="Processes that share the port; one for each core is enough."
     )
@@ -49,9 +64,10 @@ class ServerConfig(ConfigModel):
         description="Directory for what the workers share; made if it is not there. Unset: `propylon run` makes one"
         " in memory. Under another server the workers need it to find each other.",
     )
-    trusted_proxies: tuple[Network, ...] = Field(
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_check_proxy)], ...] = Field(
         default=(),
-        description="Networks of proxies whose X-Forwarded-* is trusted. For all others the peer is the client.",
+        description="Networks of proxies whose X-Forwarded-* and PROXY headers are trusted; `unix`: all peers on Unix"
+        " sockets. For all others the peer is the client.",
     )
     forwarded: Literal["x-forwarded", "rfc7239", "both"] = Field(
         default="x-forwarded",
@@ -92,6 +108,24 @@ class ServerConfig(ConfigModel):
         description="How long a stopping gateway still accepts connections while /readyz answers 503.",
     )
 
+    @property
+    def ports(self) -> frozenset[int]:
+        """The ports of the public listeners, as far as the configuration says them."""
+        if self.listen is None:
+            return frozenset({self.port})
+        parsed = (listener.parsed for listener in self.listen)
+        return frozenset(address.port for address in parsed if isinstance(address, Tcp))
+
+    @field_validator("listen")
+    @classmethod
+    def _not_empty(
+        cls, listen: tuple[ListenerConfig, ...] | None
+    ) -> tuple[ListenerConfig, ...] | None:
+        if listen == ():
+            msg = "is empty; leave the key out to listen at host and port"
+            raise ValueError(msg)
+        return listen
+
     @field_validator("state_dir")
     @classmethod
     def _absolute(cls, state_dir: str | None) -> str | None:
@@ -101,26 +135,6 @@ class ServerConfig(ConfigModel):
             msg = "must be an absolute path, such as /run/propylon"
             raise ValueError(msg)
         return state_dir
-
-
-class TlsConfig(ConfigModel):
-    """The certificate that clients see; both files or neither."""
-
-    certificate: str | None = Field(default=None, description="Path of the certificate chain, PEM.")
-    key: str | None = Field(
-        default=None,
-        validate_default=True,
-        description="Path of the certificate's private key, PEM.",
-    )
-
-    @field_validator("key")
-    @classmethod
-    def _both_or_neither(cls, key: str | None, info: ValidationInfo) -> str | None:
-        if "certificate" in info.data and (key is None) != (info.data["certificate"] is None):
-            missing = "key" if key is None else "certificate"
-            msg = f"certificate and key go together: {missing} is missing"
-            raise ValueError(msg)
-        return key
 
 
 class AuditConfig(ConfigModel):

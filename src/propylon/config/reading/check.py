@@ -7,10 +7,11 @@ from typing import NamedTuple
 from propylon.config.models.endpoints import all_paths
 from propylon.config.models.schema import BUILTIN_SERVICE, with_defaults
 from propylon.config.models.spelling import did_you_mean
-from propylon.config.models.syntax import check_listen, parse_listen, prefix_of, shape
+from propylon.config.models.syntax import prefix_of, shape
 from propylon.config.models.units import is_false, is_true, parse_whole
 from propylon.config.reading.credentials import credential_findings
 from propylon.config.reading.issuers import issuer_findings
+from propylon.config.reading.listeners import listener_findings
 from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["cross_check"]
@@ -18,7 +19,6 @@ __all__ = ["cross_check"]
 # In the place of a method; neither can be written as one.
 _ALL = "all of them"
 _ANY = "any of them"
-_ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
 
 class _Matcher(NamedTuple):
@@ -42,7 +42,7 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     """Yield every conflict in a raw configuration, whether it is valid otherwise or not."""
     yield from credential_findings(written)
     yield from issuer_findings(written)
-    yield from _same_listeners(written)
+    yield from listener_findings(written)
     whole = with_defaults(written)
     if not isinstance(whole, dict) or not isinstance(whole.get("routes"), list):
         return
@@ -53,26 +53,6 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     yield from _same_names(matchers, line_of)
     yield from _own_paths(matchers, whole)
     yield from _overlaps(matchers, line_of)
-
-
-def _same_listeners(written: object) -> Iterator[Finding]:
-    """Yield the listeners that would have the public one's address: the second to be opened could not be."""
-    server = _section(written, "server")
-    host, port = server.get("host", "127.0.0.1"), server.get("port", 8000)
-    for section in ("admin", "metrics"):
-        listen = _section(written, section).get("listen")
-        try:
-            own_host, own_port = parse_listen(check_listen(str(listen)))
-        except ValueError:
-            continue
-        if str(own_port) == str(port) and (host == own_host or _ANY_ADDRESS & {host, own_host}):
-            msg = f"{listen} is where the gateway listens already (server.port); write another port"
-            yield (section, "listen"), msg
-
-
-def _section(written: object, name: str) -> dict[str, object]:
-    section = written.get(name) if isinstance(written, dict) else None
-    return section if isinstance(section, dict) else {}
 
 
 def _dangling(routes: Mapping[int, dict[str, object]], services: object) -> Iterator[Finding]:
@@ -128,6 +108,11 @@ def _same_names(
                 ("routes", one.at, "name"),
                 f'the name "{one.name}" is taken by {_said(other, line_of)}',
             )
+
+
+def _section(written: object, name: str) -> Mapping[str, object]:
+    section = written.get(name) if isinstance(written, dict) else None
+    return section if isinstance(section, dict) else {}
 
 
 def _own_paths(matchers: list[_Matcher], whole: Mapping[str, object]) -> Iterator[Finding]:

@@ -86,7 +86,7 @@ def clashes(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterato
             yield path, problem
 
 
-def ignored_secrets(environ: Mapping[str, str], written: object) -> Container[str]:
+def ignored_secrets(environ: Mapping[str, str], written: object) -> tuple[str, ...]:
     """Return the secret variables that do not set the gateway's secret.
 
     With a public key configured, SECRET_KEY belongs to another program. And JWT_SECRET_KEY wins over SECRET_KEY.
@@ -99,6 +99,17 @@ def ignored_secrets(environ: Mapping[str, str], written: object) -> Container[st
         return SECRET_VARIABLES
     specific = SECRET_VARIABLES[1]
     return SECRET_VARIABLES[:1] if environ.get(specific) or environ.get(specific + SUFFIX) else ()
+
+
+def ignored_port(environ: Mapping[str, str], written: object) -> tuple[str, ...]:
+    """Return PORT where there is a list of listeners, which may name the port itself: `0.0.0.0:${PORT}`.
+
+    Platforms set PORT in any case. PROPYLON_SERVER__PORT is meant for the gateway, and stays a contradiction.
+    """
+    listed = _value_at(("server", "listen"), written) or any(
+        text and _path_of(name) == ("server", "listen") for name, text in environ.items()
+    )
+    return ("PORT",) if listed else ()
 
 
 def unbuilt_warnings(environ: Mapping[str, str]) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ from propylon.config.reading.environment import (
     SECRET_VARIABLES,
     Setting,
     clashes,
+    ignored_port,
     ignored_secrets,
     is_verbatim,
     locate,
@@ -79,7 +80,10 @@ def load(
     name = "" if path is None else str(path)
     document = Document(value={}) if path is None else _document(path, everything)
     sources = _Sources(document, Places(name, document.lines))
-    passed_over = ignored_secrets(everything, document.value)
+    passed_over = (
+        *ignored_secrets(everything, document.value),
+        *ignored_port(everything, document.value),
+    )
     sources.apply(settings(dotenv, passed_over))
     sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))

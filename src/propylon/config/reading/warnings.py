@@ -135,7 +135,8 @@ def _anonymous_introspection(config: GatewayConfig) -> Iterator[Finding]:
 
 def _no_key_for_routes(config: GatewayConfig) -> Iterator[Finding]:
     guarded = [at for at, route in enumerate(config.routes) if route.auth == "required"]
-    if not guarded or config.auth.verifies:
+    # A client's certificate lets it in without a token.
+    if not guarded or config.auth.verifies or config.tls.clients is not None:
         return
     others = f", and so do {len(guarded) - 1} more" if len(guarded) > 1 else ""
     msg = f"needs a token, and there is nothing to verify one with, so it answers 503{others}"

@@ -5,6 +5,7 @@
 - `trust`: choose the keys and the rules for a token by its issuer.
 - `jws`: parse a signed token (RFC 7515); `claims`: check what it says (RFC 7519); `kinds`: refuse other kinds of tokens.
 - `claim_headers`: pass claims to a service; `accepted`: accept only the issuers that a route names.
+- `certificate`: let a client with a verified certificate in without a token.
 - `carriers`: take the token from a cookie or another header, and guard cookies against other sites.
 - `keys`: verify signatures; `jwk`: one published key; `algorithms`: what a key may be used for.
 - `jwks`: keep a published key set up to date (RFC 7517); `key_set`: read its document.

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import pytest
 
+from tests.cli.test_run import until
 from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import Gateway, environment, free_port
 from tests.support.topology import ONCE, PATIENT
@@ -438,9 +439,7 @@ def test_a_reload_keeps_the_listeners(start: Start) -> None:
     gateway.file.write_text(text.replace("redirect: https", "proxy_protocol: false"))
     os.kill(gateway.process.pid, signal.SIGHUP)
     message = "reload: server.listen takes effect with the next start"
-    while not gateway.lines("reload: 1 services"):
-        assert gateway.process.poll() is None
-        time.sleep(0.02)
+    assert until(lambda: bool(gateway.lines("reload: 1 service")))
     assert gateway.lines(message)
     assert ask(port, target="/up").status == 308
     assert ask(gateway.port, target="/up").status == 200

@@ -3,6 +3,7 @@
 - `schema`: the whole file; `json_schema`: the JSON schema for editors.
 - `server`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
+- `redis`: the section `redis`; `redis_url`: read its URL.
 - `inherit`: fill in what routes take from `defaults`.
 - `endpoints`: the gateway's own endpoints: paths, methods, who may call them.
 - `base`: what all models share; `syntax`, `token_syntax`, `origins`, `units`, `keys`: check and convert single values.

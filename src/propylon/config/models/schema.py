@@ -17,10 +17,11 @@ from propylon.config.models.auth import (
     TokenRateLimitConfig,
     TokensConfig,
 )
-from propylon.config.models.base import ConfigModel, blank_to_none
+from propylon.config.models.base import ConfigModel
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
+from propylon.config.models.redis import Redis, RedisConfig
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
@@ -74,6 +75,7 @@ __all__ = [
     "JwtConfig",
     "LogConfig",
     "MetricsConfig",
+    "RedisConfig",
     "RegistryConfig",
     "RetryConfig",
     "RouteConfig",
@@ -93,21 +95,8 @@ BUILTIN_SERVICE = "propylon"  # what logs and metrics call the gateway's own end
 # Keys that a later version will have. They are refused, not ignored: a gateway that accepts `rate_limit` and limits
 # nothing is open where its operator believes that it is protected. A change that builds a key removes it here.
 NOT_BUILT: dict[str, frozenset[str]] = {
-    "GatewayConfig": frozenset({"redis"}),
     "RouteRules": frozenset({"rate_limit"}),
 }
-
-
-def _without_blank_unbuilt(data: Any) -> Any:
-    """Return the mapping without blank keys of a later version: `redis: ${REDIS_URL:-}` asks for nothing."""
-    if not isinstance(data, dict):
-        return data
-    unbuilt = NOT_BUILT["GatewayConfig"]
-    return {
-        key: value
-        for key, value in data.items()
-        if key not in unbuilt or blank_to_none(value) is not None
-    }
 
 
 class GatewayConfig(ConfigModel):
@@ -127,6 +116,10 @@ class GatewayConfig(ConfigModel):
     )
     docs: DocsConfig = Field(default=DocsConfig(), description="Who may read the API documents.")
     metrics: MetricsConfig = Field(default=MetricsConfig(), description="Who may read /metrics.")
+    redis: Redis = Field(
+        default=RedisConfig(),
+        description="Redis or Valkey, which gateways on several machines share.",
+    )
     auth: AuthConfig = Field(default=AuthConfig(), description="Which tokens are accepted.")
     cors: CorsConfig = Field(
         default=CorsConfig(), description="Which pages of other origins may read the answers."
@@ -148,4 +141,4 @@ class GatewayConfig(ConfigModel):
     @model_validator(mode="before")
     @classmethod
     def _apply_defaults(cls, data: Any) -> Any:
-        return with_defaults(_without_blank_unbuilt(data))
+        return with_defaults(data)

@@ -29,9 +29,10 @@ VERBATIM: tuple[Path, ...] = (
     ("auth", "introspection", "client_id"),
 )
 # Variables that a later version will obey. They may be meant for another program, so they are no problem; but an
-# operator who believes that they limit requests has to be warned. REDIS_PORT is not among them: beside a service
-# called redis, Kubernetes sets it in every pod.
-NOT_BUILT = ("RATE_LIMIT_PER_SECOND", "REDIS_URL", "REDIS_HOST")
+# operator who believes that they limit requests has to be warned.
+NOT_BUILT = ("RATE_LIMIT_PER_SECOND",)
+# Beside a service called redis, Kubernetes sets REDIS_PORT=tcp://10.0.0.1:6379 in every pod.
+_PORT = re.compile(r"[0-9]{1,5}")
 _SERVICE_URL = re.compile(r"([A-Z][A-Z0-9_]*)_SERVICE_URL")
 _INDEX = re.compile(r"[0-9]{1,5}")
 
@@ -76,6 +77,20 @@ def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterat
             yield Setting(path, (text or None) if _is_verbatim(path) else _value(text), name)
         elif path := _path_of_file(name):
             yield from _from_file(path, name, environ)
+
+
+def redis_settings(environ: Mapping[str, str]) -> Iterator[Setting]:
+    """Yield what REDIS_HOST, REDIS_PORT and REDIS_PASSWORD say; without a host the others are for another program."""
+    host, port = environ.get("REDIS_HOST", "").strip(), environ.get("REDIS_PORT", "")
+    if not host:
+        return
+    shown = f"[{host}]" if ":" in host else host
+    at = f":{port}" if _PORT.fullmatch(port) else ""
+    yield Setting(("redis", "url"), f"redis://{shown}{at}", "REDIS_HOST")
+    if environ.get("REDIS_PASSWORD"):
+        yield Setting(("redis", "password"), environ["REDIS_PASSWORD"], "REDIS_PASSWORD")
+    else:
+        yield from _from_file(("redis", "password"), "REDIS_PASSWORD" + SUFFIX, environ)
 
 
 def _from_file(path: Path, name: str, environ: Mapping[str, str]) -> Iterator[Setting]:
@@ -209,6 +224,7 @@ PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     **dict.fromkeys(SECRET_VARIABLES, (SECRET, str)),
     "ACCESS_TOKEN_EXPIRE_MINUTES": (("auth", "tokens", "expires"), _minutes),
     "CORS_ORIGINS": (("cors", "origins"), _origins),
+    "REDIS_URL": (("redis", "url"), read_variable),
 }
 
 

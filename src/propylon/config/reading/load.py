@@ -22,6 +22,7 @@ from propylon.config.reading.environment import (
     ignored_secrets,
     locate,
     read_dotenv,
+    redis_settings,
     secret_path,
     services,
     settings,
@@ -72,6 +73,7 @@ def load(
     document = Document(value={}) if path is None else _document(path, everything)
     sources = _Sources(document, Places(name, document.lines))
     passed_over = ignored_secrets(everything, document.value)
+    sources.apply(redis_settings(everything))
     sources.apply(settings(dotenv, passed_over))
     sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))
@@ -104,6 +106,9 @@ def _document(path: FilePath, environ: Mapping[str, str]) -> Document:
     if not isinstance(document.value, dict):
         msg = "must be a mapping of keys to values, such as `server:` and `routes:`"
         raise ConfigError([Problem(f"{path}:1", "", msg)])
+    if isinstance(document.value.get("redis"), str):
+        # The long form: a variable may set another key of it.
+        document.value["redis"] = {"url": document.value["redis"]}
     return document
 
 

@@ -176,11 +176,24 @@ class HeadersTooLarge(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """429: the client has used up its rate limit; `headers` has `Retry-After`."""
+    """429: the client has used up its rate limit; `headers` has `Retry-After`, `violated` the names of the limits."""
 
     status = 429
     code = "RATE_LIMIT"
     source = "client"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Details | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        reason: str = "",
+        violated: tuple[str, ...] = (),
+    ) -> None:
+        """Take what all errors have, and the names of the limits that refuse the request."""
+        super().__init__(message, details=details, headers=headers, reason=reason)
+        self.violated = violated
 
 
 class Refused(GatewayError):

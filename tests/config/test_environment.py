@@ -80,20 +80,6 @@ def test_origins_that_are_none() -> None:
     assert loaded("cors: {origins: '*'}", {"CORS_ORIGINS": ""}).config.cors.origins == ("*",)
 
 
-LATER = "is set, but this version of Propylon does not use it: it limits and shares nothing"
-
-
-@pytest.mark.parametrize("name", ["RATE_LIMIT_PER_SECOND"])
-def test_names_of_a_later_version_are_doubted(directory: Path, name: str) -> None:
-    """They may be there, for another program; whoever believes that they limit anything is told."""
-    read = load(None, {name: "5"})
-    assert read.config == load(None, {}).config
-    assert [str(doubt) for doubt in read.warnings] == [f"{name}: {LATER}"]
-    assert load(None, {name: " "}).warnings == ()
-    (directory / ".env").write_text(f"{name}=5\n")
-    assert [str(doubt) for doubt in load(None, {}).warnings] == [f"{name}: {LATER}"]
-
-
 def test_what_kubernetes_sets_is_no_doubt() -> None:
     """Beside a service called redis there is a REDIS_PORT, which nobody wrote."""
     environ = {"REDIS_PORT": "tcp://10.0.0.1:6379", "REDIS_SERVICE_HOST": "10.0.0.1"}

@@ -113,10 +113,6 @@ ONE_PROBLEM = {
     route('path: /a, headers: {response: {set: {X: "a\\r\\nB: c"}}}'): "3"
     " routes[0].headers.response.set.X: must be a value of visible ASCII characters,"
     " without spaces around it",
-    route("path: /a, rate_limit: {rate: 1/s}"): "3 routes[0].rate_limit: not built in this version"
-    " of Propylon; take it out, since nothing would enforce it",
-    "defaults: {rate_limit: {rate: 1/s}}": "1 defaults.rate_limit: not built in this version of"
-    " Propylon; take it out, since nothing would enforce it",
     "defaults: {path: /a}": "1 defaults.path: belongs to one route, and has no default",
     route("path: /health"): "3 routes[0].path: /health is the path of one of the gateway's own"
     " endpoints",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
+from propylon.compile.limits import TeamCosts
 from propylon.config.models.endpoints import Endpoint
 from propylon.control.admin import AdminGate
 from propylon.control.health import HealthState
@@ -38,6 +39,7 @@ class Components:
     audit: Audit
     gate: AdminGate
     policies: dict[str, list[Policy]] = field(default_factory=dict)
+    costs: dict[str, TeamCosts] = field(default_factory=dict)
     override: Principal | None = None
     owns_process: bool = (
         False  # `propylon run`: stdout, the logger and the collector are the gateway's own

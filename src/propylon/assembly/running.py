@@ -21,10 +21,9 @@ from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
 from propylon.compile.carriers import stages_without_keys
 from propylon.compile.cors import allows_credentials
-from propylon.compile.limits import compile_limit
+from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Compiled, Parts, compile_slowly
 from propylon.compile.services import Dependencies, compile_service
-from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import PUBLIC, Area, listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
@@ -40,7 +39,6 @@ from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
 from propylon.proxy.forward import Forward
-from propylon.proxy.limit import Limit
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.route import Authenticate, Before
@@ -136,7 +134,7 @@ class Running:
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self._limit: tuple[TokenRateLimitConfig, Limit] | None = None
+        self.limits = LimitCompiler(components.shared.limits(), components.metrics)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -250,7 +248,8 @@ class Running:
                 name: self._policy(tuple(some)) for name, some in self._components.policies.items()
             },
             override=self._components.override,
-            limit=self._token_limit(config.auth.tokens.rate_limit),
+            limits=self.limits,
+            costs=self._components.costs,
         )
         return compile_slowly(config, parts, services.by_name, self._compiled)
 
@@ -272,14 +271,6 @@ class Running:
             # For the same total time it returns the same stage, by which a route knows that it is unchanged.
             known = self._composed[policies] = cache(partial(compose_policies, policies))
         return known
-
-    def _token_limit(self, written: TokenRateLimitConfig) -> Limit:
-        if self._limit is None or self._limit[0] != written:
-            self._limit = (
-                written,
-                compile_limit(written, self._components.shared.counters, self._loop.time),
-            )
-        return self._limit[1]
 
     def _swap(self, compiled: Compiled) -> None:
         self._compiled = compiled

@@ -1,21 +1,214 @@
-"""Compile a configured rate limit into the stage that enforces it."""
+"""Compile the limits of routes, services and `defaults` into the stage of each route.
+
+Stages are remembered by what they are made of: a route keeps its stage over a reload that does not touch its limits, and
+so the route itself. The counts are in the store, by the identity of each limit, and stay whatever is compiled.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, MutableSequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 from propylon.config.models.auth import TokenRateLimitConfig
-from propylon.proxy.limit import Counters, Limit, by_client, by_route
+from propylon.config.models.limits import DEFAULT_NAME, LimitConfig
+from propylon.config.models.schema import GatewayConfig, RouteConfig
+from propylon.proxy.authenticate.claims import MISSING, claim_at
+from propylon.proxy.limit.charge import header_cost
+from propylon.proxy.limit.in_flight import InFlight
+from propylon.proxy.limit.keys import (
+    KeyOf,
+    by_address,
+    by_caller,
+    by_claim,
+    by_header,
+    by_name,
+    joined,
+)
+from propylon.proxy.limit.rule import MICROSECONDS, LimitStore, Rule
+from propylon.proxy.limit.stage import Charge, Limit, LimitStage, Price
+from propylon.proxy.principal import Principal
 
-__all__ = ["MakeCounters", "compile_limit"]
+__all__ = ["LimitCompiler", "Tallies", "TeamCosts"]
 
-Clock = Callable[[], float]
-MakeCounters = Callable[[float, int, Clock], Counters]
-"""What a limit counts in, for a rate per second and a burst."""
+_TOKENS = "tokens"
+_DEFAULTS = "defaults"
+_IPV6_BITS = 64
 
 
-def compile_limit(written: TokenRateLimitConfig, counters: MakeCounters, clock: Clock) -> Limit:
-    """Return the limit of the token endpoint; `clock` is monotonic, in seconds."""
-    rate = written.rate.amount / written.rate.seconds
-    key = by_client if written.key == "ip" else by_route
-    return Limit(counters(rate, written.burst, clock), key)
+class Tallies(Protocol):
+    """Where decisions are counted: `telemetry.metrics.Metrics` fills it."""
+
+    def limit(self, limit: str) -> MutableSequence[float]:
+        """Return how many requests a limit allowed, refused, and would have refused: the same row each time."""
+
+
+class TeamCosts(NamedTuple):
+    """What a team's functions say of one route: a price before it is forwarded, a charge after it was answered.
+
+    Each is for one limit of the route, by its name, or for all (None).
+    """
+
+    price: Price | None = None
+    priced: str | None = None
+    charge: Charge | None = None
+    charged: str | None = None
+
+
+_NOTHING = TeamCosts()
+
+
+class _Placed(NamedTuple):
+    """A limit as it is written, where it counts, and what it is called in headers."""
+
+    place: str
+    written: LimitConfig
+    name: str
+
+
+@dataclass(slots=True)
+class LimitCompiler:
+    """Makes the limit stages of all routes, for one configuration after the other."""
+
+    store: LimitStore
+    tallies: Tallies
+    _stages: WeakValueDictionary[object, LimitStage] = field(default_factory=WeakValueDictionary)
+    _in_flight: dict[tuple[str, int], InFlight] = field(default_factory=dict)
+    _addresses: dict[int, KeyOf] = field(default_factory=dict)
+
+    def of_route(
+        self, config: GatewayConfig, route: RouteConfig, teams: Mapping[str, TeamCosts]
+    ) -> LimitStage | None:
+        """Return the stage of a route of the file; None: it has no limit."""
+        own = config.defaults.rate_limit if route.rate_limit is None else route.rate_limit
+        service = config.services[route.service].rate_limit
+        if not own and not service:
+            return None  # said first, for the thousands of routes of which it is true
+        place = _DEFAULTS if route.rate_limit is None else _place(config, route)
+        placed = _named_apart(place, own or (), f"service:{route.service}", service or ())
+        team = teams.get(route.name, _NOTHING)
+        # A limit that routes share is one that answers may overdraw as soon as one of the routes is charged.
+        shared = any(one.charge is not None for one in teams.values())
+        key = (placed, route.name, route.service, team, shared)
+        if (known := self._stages.get(key)) is None:
+            limits = [self._limit(one, route, team, shared=shared) for one in placed]
+            known = self._stages[key] = LimitStage(limits, self.store, team.price, team.charge)
+        return known
+
+    def of_tokens(self, written: TokenRateLimitConfig) -> LimitStage:
+        """Return the stage of the endpoints whose requests each cost the hash of a password."""
+        if (known := self._stages.get(written)) is None:
+            rate = written.rate
+            period = int(rate.seconds) * MICROSECONDS
+            rule = Rule(_TOKENS, DEFAULT_NAME, rate.amount, period, written.burst)
+            key = by_name("") if written.key == "route" else self._address(_IPV6_BITS)
+            limit = Limit(rule, DEFAULT_NAME, key, self.tallies.limit(rule.id))
+            known = self._stages[written] = LimitStage([limit], self.store)
+        return known
+
+    def _limit(
+        self, placed: _Placed, route: RouteConfig, team: TeamCosts, *, shared: bool
+    ) -> Limit:
+        written, label = placed.written, placed.written.label
+        charged = team.charge is not None and team.charged in {None, label}
+        common = shared and not placed.place.startswith("route:")
+        rule = _rule(placed, charged=charged or common or written.charge is not None)
+        cost = written.cost
+        if cost is None and (team.price is None or team.priced not in {None, label}):
+            cost = 1
+        return Limit(
+            rule,
+            placed.name,
+            self._key(written, route),
+            self.tallies.limit(rule.id),
+            rated=written.rate is not None,
+            cost=cost,
+            charge=(
+                None if written.charge is None else header_cost(written.charge.partition(":")[2])
+            ),
+            charged=charged,
+            in_flight=self._entrance(rule.id, written.in_flight),
+        )
+
+    def _entrance(self, limit: str, most: int | None) -> InFlight | None:
+        if most is None:
+            return None
+        # The same one after a reload: it has the requests that are in flight.
+        return self._in_flight.setdefault((limit, most), InFlight(most))
+
+    def _key(self, written: LimitConfig, route: RouteConfig) -> KeyOf:
+        address = self._address(written.ipv6_prefix)
+        return joined([_part(key, address, route) for key in written.key])
+
+    def _address(self, bits: int) -> KeyOf:
+        return self._addresses.setdefault(bits, by_address(bits))
+
+
+def _place(config: GatewayConfig, route: RouteConfig) -> str:
+    """Return where a route's own limit counts: its name; with its methods, if several routes have that name."""
+    names = Counter(other.name for other in config.routes if other.rate_limit)
+    methods = f" {','.join(route.methods)}" if names[route.name] > 1 else ""
+    return f"route:{route.name}{methods}"
+
+
+def _named_apart(
+    place: str, own: tuple[LimitConfig, ...], service_place: str, service: tuple[LimitConfig, ...]
+) -> tuple[_Placed, ...]:
+    """Return all limits of a route; where a service's has the name of another one, headers say whose it is."""
+    names = {limit.label for limit in own}
+    return (
+        *(_Placed(place, limit, limit.label) for limit in own),
+        *(
+            _Placed(
+                service_place,
+                limit,
+                limit.label if limit.label not in names else f"service:{limit.label}",
+            )
+            for limit in service
+        ),
+    )
+
+
+def _rule(placed: _Placed, *, charged: bool) -> Rule:
+    written = placed.written
+    shadow = written.mode == "shadow"
+    if written.rate is None:  # only what is in flight is limited
+        return Rule(placed.place, written.label, 1, MICROSECONDS, 1, shadow=shadow)
+    rate = written.rate
+    return Rule(
+        placed.place,
+        written.label,
+        rate.amount,
+        int(rate.seconds) * MICROSECONDS,
+        rate.amount if written.burst is None else written.burst,
+        sliding=written.window == "sliding",
+        shadow=shadow,
+        charged=charged,
+        on_failure=written.on_store_failure,
+    )
+
+
+def _part(key: str, address: KeyOf, route: RouteConfig) -> KeyOf:
+    kind, _, name = key.partition(":")
+    match kind:
+        case "header":
+            return by_header(name, address)
+        case "claim":
+            return by_claim(_claim(name), address)
+        case "route":
+            return by_name(route.name)
+        case "service":
+            return by_name(route.service)
+        case "caller":
+            return by_caller(address)
+    return address
+
+
+def _claim(path: str) -> Callable[[Principal], object]:
+    def read(principal: Principal) -> object:
+        value = claim_at(principal.claims, path)
+        return None if value is MISSING else value
+
+    return read

@@ -15,6 +15,8 @@ from propylon.compile.access import AUTH, authorize
 from propylon.compile.carriers import about_caller, compile_hiding, vouched_names
 from propylon.compile.cors import compile_cors, replaced_headers
 from propylon.compile.headers import Headers, compile_headers
+from propylon.compile.limits import LimitCompiler, TeamCosts
+from propylon.compile.services import merged_timeouts
 from propylon.config.models.endpoints import (
     PUBLIC,
     Endpoint,
@@ -31,7 +33,7 @@ from propylon.config.models.schema import (
 from propylon.loop.slices import at_once
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, permitted
-from propylon.proxy.limit import Limit
+from propylon.proxy.limit.stage import LimitStage
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
@@ -78,7 +80,8 @@ class Parts:
     - `stages`: the authenticate stage for each value of a route's `auth`.
     - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
     - `override`: in a test, the principal of every request; no token is verified then.
-    - `limit`: the rate limit of the token endpoint.
+    - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
+    - `costs`: by the names of routes, what a team's functions say of their costs.
     """
 
     builtin: Upstream
@@ -87,7 +90,8 @@ class Parts:
     endpoints: tuple[Endpoint, ...] = ()
     policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
     override: Principal | None = None
-    limit: Limit | None = None
+    limits: LimitCompiler | None = None
+    costs: Mapping[str, TeamCosts] = field(default_factory=dict)
 
     @property
     def authenticate(self) -> Mapping[str, Authenticate]:
@@ -134,7 +138,9 @@ class _Compiler:
             parts.builtin,
             parts.forward,
             parts.endpoints,
-            parts.limit,
+            parts.limits,
+            self._config.defaults.rate_limit,
+            self._config.auth.tokens.rate_limit,
             self._config.admin,
             self._config.metrics,
             self._config.cors,
@@ -144,7 +150,11 @@ class _Compiler:
         """Whether routes that were made of the same configuration and basis are what would be made again."""
         route = routes[0]
         # The same service has the same timeouts, claims and `forward_token`: any change of a service makes another one.
-        return route.service is service and route.before is self._policy(written, route.timeouts)
+        return (
+            route.service is service
+            and route.before is self._policy(written, route.timeouts)
+            and route.limit is self._limit(written)
+        )
 
     def routes(self, written: RouteConfig, service: Service) -> Iterator[Route]:
         """Yield a route for each host."""
@@ -166,6 +176,7 @@ class _Compiler:
     def _template(self, written: RouteConfig, service: Service) -> Callable[..., Route]:
         headers = self._headers_of(written.headers)
         timeouts = self._timeouts_of(written.timeouts, service.timeouts)
+        limit = self._limit(written)
         return partial(
             Route,
             name=written.name or written.path,
@@ -188,7 +199,13 @@ class _Compiler:
             privacy=self._privacy_of(written),
             privacy_applies=written.privacy == "required" or written.default_privacy is not None,
             before=self._policy(written, timeouts),
+            limit=limit,
+            limit_fields=() if limit is None else limit.fields,
         )
+
+    def _limit(self, written: RouteConfig) -> LimitStage | None:
+        limits = self._parts.limits
+        return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
         policies = self._parts.policies.get(written.name or written.path)
@@ -223,7 +240,7 @@ class _Compiler:
     def _timeouts_of(self, own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
         key = (id(own), id(base))
         if (known := self._timeouts.get(key)) is None:
-            known = self._timeouts[key] = _merged(own, base)
+            known = self._timeouts[key] = merged_timeouts(own, base)
         return known
 
     def builtin_routes(self) -> Iterable[Route]:
@@ -241,7 +258,10 @@ class _Compiler:
                     yield self._builtin(endpoint, service, listener)
 
     def _builtin(self, endpoint: Endpoint, service: Service, listener: str) -> Route:
-        largest = endpoint.max_body
+        largest, limits = endpoint.max_body, self._parts.limits
+        limit = None
+        if limits is not None and endpoint.limited:
+            limit = limits.of_tokens(self._config.auth.tokens.rate_limit)
         return Route(
             name=endpoint.path,
             pattern=Pattern(
@@ -258,7 +278,8 @@ class _Compiler:
             max_body=self._max_body if largest is None else largest,
             response_remove=self._replaced,
             privacy=_OPTIONAL,
-            limit=self._parts.limit if endpoint.limited else None,
+            limit=limit,
+            limit_fields=() if limit is None else limit.fields,
             listener=listener,
             access=endpoint.access,
         )
@@ -373,17 +394,3 @@ def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
 
 def _replaces(written: RouteConfig) -> bool:
     return written.strip_prefix or written.rewrite is not None
-
-
-def _merged(own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
-    return Timeouts(
-        connect=_or_default(own.connect, base.connect),
-        first_byte=_or_default(own.first_byte, base.first_byte),
-        idle=_or_default(own.idle, base.idle),
-        total=_or_default(own.total, base.total),
-        max_duration=_or_default(own.max_duration, base.max_duration),
-    )
-
-
-def _or_default(value: float | None, default: float) -> float:
-    return default if value is None else value

@@ -20,6 +20,7 @@ from propylon.config.models.resilience import (
     HealthConfig,
     RetryConfig,
 )
+from propylon.config.models.routes import RouteTimeoutsConfig
 from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
 from propylon.config.models.syntax import parse_upstream
 from propylon.names.addresses import parse_address
@@ -41,6 +42,7 @@ __all__ = [
     "Listeners",
     "circuit_of",
     "compile_service",
+    "merged_timeouts",
     "upstream_tls",
 ]
 
@@ -258,3 +260,18 @@ def _health(written: HealthConfig | None) -> HealthRules | None:
 
 def _ejection(written: EjectionConfig) -> Ejection:
     return Ejection(failures=written.failures, time=written.time, share=written.max)
+
+
+def merged_timeouts(own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:
+    """Return the timeouts of a route: its own, and those of its service where it has none."""
+    return Timeouts(
+        connect=_or_default(own.connect, base.connect),
+        first_byte=_or_default(own.first_byte, base.first_byte),
+        idle=_or_default(own.idle, base.idle),
+        total=_or_default(own.total, base.total),
+        max_duration=_or_default(own.max_duration, base.max_duration),
+    )
+
+
+def _or_default(value: float | None, default: float) -> float:
+    return default if value is None else value

@@ -27,6 +27,7 @@ from ipaddress import (
 )
 
 __all__ = [
+    "IPV6_BITS",
     "AddressFilter",
     "AllowList",
     "is_forbidden",
@@ -245,11 +246,11 @@ def _patterns(globs: Iterable[str]) -> tuple[re.Pattern[str], ...]:
 
 # An internet provider gives each customer a /64 or more (RFC 6177). Counted by single addresses, a client would be 2^64
 # clients.
-_IPV6_BITS = 64
+IPV6_BITS = 64
 
 
-def subnet(client: str) -> str:
-    """Return the address, or for IPv6 the /64, that stands for one client."""
+def subnet(client: str, bits: int = IPV6_BITS) -> str:
+    """Return the address, or for IPv6 its network of so many bits, that stands for one client."""
     if ":" not in client:
         return client
     try:
@@ -260,5 +261,5 @@ def subnet(client: str) -> str:
         # A dual-stack socket shows IPv4 clients so. By their /64 they would all share one bucket.
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
-        return f"{address.packed[: _IPV6_BITS // 8].hex()}/{_IPV6_BITS}"
+        return f"{int(address) >> 128 - bits:0{(bits + 3) // 4}x}/{bits}"
     return client

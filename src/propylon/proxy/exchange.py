@@ -19,7 +19,7 @@ from propylon.services.service import Instance
 from propylon.upstream.ports import Flow, RequestBody
 from propylon.wire.message import Request, Response
 
-__all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin"]
+__all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin", "Settlement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,13 @@ class Downstream(Protocol):
         """Cut the connection: a broken answer must not look whole."""
 
 
+class Settlement(Protocol):
+    """What is to be done at the end of an exchange: give back what it held, and charge what it has cost."""
+
+    def settle(self, exchange: Exchange) -> None:
+        """Do it. Called once, whatever happened; does not wait, and must not raise."""
+
+
 class Exchange:
     """One request and its answer in flight: what the stages found out, for the record.
 
@@ -99,9 +106,12 @@ class Exchange:
         "entropy",
         "error",
         "flags",
+        "head",
         "held",
         "instance",
+        "limited",
         "lines",
+        "owed",
         "permit",
         "principal",
         "privacy",
@@ -137,8 +147,12 @@ class Exchange:
         self.privacy: PrivacyPreference = (
             NO_PREFERENCE  # what the client lets the gateway keep of this
         )
-        # What the gateway says in any answer, a refusal included: a block. Each stage appends its own (CORS today).
+        # What the gateway says in any answer, a refusal included: a block. Each stage appends its own (CORS, limits).
         self.lines = b""
+        # The ids of the limits that refused the request, or would have if they were enforced.
+        self.limited: tuple[str, ...] = ()
+        self.owed: Settlement | None = None  # settled at the end
+        self.head: Response | None = None  # of the upstream's answer
         self.instance: Instance | None = None
         self.permit: Permit | None = None  # of the breaker, to be given back at the end
         self.held = 0.0  # seconds that the policies took: `timeouts.total` covers them

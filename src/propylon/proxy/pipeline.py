@@ -68,7 +68,9 @@ class Pipeline:
                 await route.before(request, principal)
                 exchange.held = self._clock() - began
             if route.limit is not None:
-                await route.limit(request, principal, downstream.origin.client)
+                waiting = route.limit(exchange, request, principal)
+                if waiting is not None:
+                    await waiting
             answer = await route.forward(exchange, request, route)
             await relay(exchange, answer, route)
         except GatewayError as error:
@@ -143,6 +145,8 @@ class Pipeline:
             or (instance is not None and (instance.state.failures or instance.state.ejections))
         ):
             settle(exchange)
+        if exchange.owed is not None:
+            exchange.owed.settle(exchange)
         for observer in self._observers:
             observer(exchange)
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import orjson
 
-from propylon.errors import Details, GatewayError
+from propylon.errors import Details, GatewayError, RateLimited
 from propylon.wire.headers import render, values
 from propylon.wire.message import Request, Response
 
@@ -33,7 +33,10 @@ def refusal(
     kind, form = b"application/json", envelope
     if request is not None and asks_for_problem(values(request.block, b"accept")):
         kind, form = PROBLEM, problem
-    body = orjson.dumps(form(error.status, error.code, error.message, error.details, identity))
+    told = form(error.status, error.code, error.message, error.details, identity)
+    if form is problem and isinstance(error, RateLimited) and error.violated:
+        told |= quota_exceeded(error)
+    body = orjson.dumps(told)
     block = render(
         [
             (b"Content-Type", kind),
@@ -100,6 +103,15 @@ def problem(
         "code": code,
         "details": details,
         "request_id": request_id,
+    }
+
+
+def quota_exceeded(error: RateLimited) -> dict[str, object]:
+    """Return what a 429 says as the registered problem type (draft-ietf-httpapi-ratelimit-headers-10, 6.1)."""
+    return {
+        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        "title": "Request cannot be satisfied as assigned quota has been exceeded",
+        "violated-policies": error.violated,
     }
 
 

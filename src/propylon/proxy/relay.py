@@ -14,6 +14,7 @@ from propylon.wire.headers import without
 __all__ = ["relay"]
 
 _FIRST_ERROR_STATUS = 400
+_LIMIT = b"ratelimit"  # in each name of `Route.limit_fields`; looked for first, because hardly any answer has one
 
 
 async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
@@ -25,7 +26,10 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     head = answer.head
     status = head.status
     exchange.status = exchange.upstream_status = status
+    exchange.head = head
     block = head.block
+    if route.limit_fields and _LIMIT in block.lower():
+        block = without(block, route.limit_fields)
     if route.response_remove:
         block = without(block, route.response_remove)
     if status >= _FIRST_ERROR_STATUS:

@@ -88,7 +88,8 @@ Before = Callable[[Request, Principal], Awaitable[None]]
 # Sends the request on and returns the final answer's head: (exchange, request, route). `proxy.forward` is the usual
 # one; what answers without an upstream, or before one, is another. Its exchange is defined to the left of this module.
 Forwards = Callable[..., Awaitable[Answer]]
-Limited = Callable[[Request, Principal, str], Awaitable[None]]
+# Counts the request: (exchange, request, principal). What it returns is awaited, unless it is None: then all is decided.
+Limited = Callable[..., Awaitable[None] | None]
 ReadPrivacy = Callable[[Request], PrivacyPreference]
 
 
@@ -124,7 +125,7 @@ class Route:
       ServiceUnavailable while keys are missing. It may add lines to `Request.vouched`.
     - `authorize` lets the principal and its address pass, or raises AuthError or Forbidden.
     - `before` runs the team's policies, which may raise any GatewayError.
-    - `limit` counts by the client's address or principal, and raises RateLimited.
+    - `limit` counts the request by its limits, and raises RateLimited.
     - `forward` sends the request on, and raises what the last attempt raised.
     """
 
@@ -157,6 +158,9 @@ class Route:
     )
     before: Before | None = None
     limit: Limited | None = None
+    limit_fields: tuple[
+        bytes, ...
+    ] = ()  # the headers that `limit` writes: the upstream's are removed
     # Of the gateway's own endpoints: the listener that serves the route ("": the public one), and who may use it.
     listener: str = ""
     access: str = ""

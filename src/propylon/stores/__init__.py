@@ -13,5 +13,6 @@
 - `slot`: a value in memory, for a process that takes a dead one's place.
 - `key_sets`: published key sets that a worker has fetched, for the other workers and their replacements.
 - `prune`: deletes what expired long ago; `clocks`: whether the wall clock can be believed.
-- `buckets`: what a limit counts in; `sums`: what metrics add up in. Each in this process.
+- `limits`: where limits are counted.
+- `sums`: what metrics add up in, in this process.
 """

@@ -7,7 +7,7 @@ or a memory map that is open in two processes breaks.
 Behind it are three ports, each declared where it is used:
 
 - `Facts` (here): what only one worker was told, told to all. Best effort; who missed something asks.
-- `proxy.limit.Counters`: the decision of a rate limit. Each worker counts for itself so far.
+- `proxy.limit.rule.LimitStore`: the decisions of rate limits.
 - `telemetry.metrics.Sums`: numbers that add up over the workers. Each has its own so far.
 """
 
@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from propylon.stores.buckets import Buckets
+from propylon.proxy.limit.rule import LimitStore
+from propylon.stores.limits.memory import MemoryLimits
 from propylon.stores.meeting import Meeting
 from propylon.stores.place import Place, lack_of_room
 from propylon.stores.siblings import Channel, Line, Lines, Message, Siblings
@@ -81,9 +83,9 @@ class Shared:
 
     # Ports
 
-    def counters(self, rate: float, burst: int, clock: Callable[[], float]) -> Buckets:
-        """Return what a limit of `rate` per second and `burst` at once counts in."""
-        return Buckets(rate, burst, clock)
+    def limits(self) -> LimitStore:
+        """Return where limits are counted; after `start`."""
+        return MemoryLimits(time.monotonic_ns)
 
     def sums(self) -> LocalSums:
         """Return what is counted for the metrics."""

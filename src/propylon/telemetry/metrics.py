@@ -28,6 +28,8 @@ _LABELS = ("route", "service", "method", "status")
 # A count for each bucket and one for slower exchanges, the seconds, and the bytes of request and response bodies.
 _WIDTH = len(_BUCKETS) + 4
 _NO_ROUTE = ("", "")
+# Of a limit, whose row has its id as the only label. shadow: it would have refused the request, if it were enforced.
+_DECISIONS = ("allowed", "refused", "shadow")
 _RouteLabels = tuple[str, str]
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 
@@ -79,6 +81,10 @@ class Metrics(Collector):
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
         return self._sums.row((*labels, method, str(status)), _WIDTH)
 
+    def limit(self, limit: str) -> MutableSequence[float]:
+        """Return how many requests a limit allowed, refused, and would have refused: the same row each time."""
+        return self._sums.row((limit,), len(_DECISIONS))
+
     def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.
 
@@ -91,13 +97,22 @@ class Metrics(Collector):
         """Return the metrics, summed by labels."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
         by_route: dict[_RouteLabels, list[float]] = {}
-        for (route, service, method, status), row in self._sums.rows():
+        limits = CounterMetricFamily(
+            "propylon_limit_decisions", "Decisions of rate limits.", labels=("limit", "decision")
+        )
+        for labels, row in self._sums.rows():
+            if len(labels) == 1:
+                for decision, count in zip(_DECISIONS, row, strict=True):
+                    limits.add_metric((*labels, decision), count)
+                continue
+            route, service, method, status = labels
             requests.add_metric((route, service, method, status), sum(row[:-3]))
             total = by_route.setdefault((route, service), [0.0] * _WIDTH)
             by_route[route, service] = [
                 left + right for left, right in zip(total, row, strict=True)
             ]
         yield requests
+        yield limits
         yield from _per_route(by_route)
 
     def render(self) -> bytes:

@@ -1,7 +1,7 @@
 """Define what an operator may write: pydantic models, from which the reference and the JSON schema are generated.
 
 - `schema`: the whole file; `json_schema`: the JSON schema for editors.
-- `server`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections.
+- `server`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections; `limits`: rate limits.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `redis`: the section `redis`; `redis_url`: read its URL.
 - `inherit`: fill in what routes take from `defaults`.

@@ -14,7 +14,8 @@ def with_defaults(data: Any) -> Any:
     defaults, routes = data.get("defaults"), data.get("routes")
     if not isinstance(defaults, dict) or not isinstance(routes, list | tuple):
         return data
-    known = DefaultsConfig.model_fields
+    # A limit in `defaults` is not repeated by the routes: it is one limit, which counts for all of them together.
+    known = DefaultsConfig.model_fields.keys() - {"rate_limit"}
     rules = {key: value for key, value in defaults.items() if key in known}
     return {**data, "routes": [_with_rules(route, rules) for route in routes]}
 

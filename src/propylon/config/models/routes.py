@@ -15,6 +15,7 @@ from propylon.config.models.base import (
     PlainPath,
     RoutePath,
 )
+from propylon.config.models.limits import Limits
 from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.units import Size, Timeout, Whole
 
@@ -128,6 +129,11 @@ class RouteRules(ConfigModel):
     )
     headers: HeadersConfig = Field(
         default=HeadersConfig(), description="Headers to set and to remove."
+    )
+    rate_limit: Limits | None = Field(
+        default=None,
+        description="How much each caller may do: one limit, or a list. On a route it counts for this route, in `defaults` for all"
+        " routes together. A route's own replaces the default; none: there is none.",
     )
 
     @field_validator("rewrite")

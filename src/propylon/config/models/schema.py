@@ -54,7 +54,6 @@ from propylon.config.models.syntax import DEFAULT_PREFIX, check_prefix
 
 __all__ = [
     "BUILTIN_SERVICE",
-    "NOT_BUILT",
     "AdminConfig",
     "AdminScopesConfig",
     "AuditConfig",
@@ -91,12 +90,6 @@ __all__ = [
 ]
 
 BUILTIN_SERVICE = "propylon"  # what logs and metrics call the gateway's own endpoints
-
-# Keys that a later version will have. They are refused, not ignored: a gateway that accepts `rate_limit` and limits
-# nothing is open where its operator believes that it is protected. A change that builds a key removes it here.
-NOT_BUILT: dict[str, frozenset[str]] = {
-    "RouteRules": frozenset({"rate_limit"}),
-}
 
 
 class GatewayConfig(ConfigModel):

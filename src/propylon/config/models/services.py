@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from propylon.config.models.base import Claims, ConfigModel, Url
+from propylon.config.models.limits import Limits
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
@@ -106,6 +107,10 @@ class ServiceConfig(ConfigModel):
     ejection: EjectionConfig = Field(
         default=EjectionConfig(),
         description="When a failing instance gets no requests for a while.",
+    )
+    rate_limit: Limits | None = Field(
+        default=None,
+        description="How much each caller may do with all routes of this service together; beside what the routes say.",
     )
 
     @field_validator("instances")

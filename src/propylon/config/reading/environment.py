@@ -28,12 +28,10 @@ VERBATIM: tuple[Path, ...] = (
     *SECRETS,
     ("auth", "introspection", "client_id"),
 )
-# Variables that a later version will obey. They may be meant for another program, so they are no problem; but an
-# operator who believes that they limit requests has to be warned.
-NOT_BUILT = ("RATE_LIMIT_PER_SECOND",)
 # Beside a service called redis, Kubernetes sets REDIS_PORT=tcp://10.0.0.1:6379 in every pod.
 _PORT = re.compile(r"[0-9]{1,5}")
 _SERVICE_URL = re.compile(r"([A-Z][A-Z0-9_]*)_SERVICE_URL")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _INDEX = re.compile(r"[0-9]{1,5}")
 
 
@@ -133,16 +131,6 @@ def ignored_secrets(environ: Mapping[str, str], written: object) -> Container[st
     return SECRET_VARIABLES[:1] if environ.get(specific) or environ.get(specific + SUFFIX) else ()
 
 
-def unbuilt_warnings(environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield a warning for each variable that only a later version obeys."""
-    for name in NOT_BUILT:
-        if environ.get(name, "").strip():
-            msg = (
-                "is set, but this version of Propylon does not use it: it limits and shares nothing"
-            )
-            yield Problem(name, "", msg)
-
-
 def _without_index(path: Path) -> Path:
     # auth.jwt may be a list: PROPYLON_AUTH__JWT__0__SECRET.
     return tuple(part for part in path if not str(part).isdigit())
@@ -214,6 +202,13 @@ def _origins(text: str) -> object:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _per_second(text: str) -> object:
+    """Return the limit that a number stands for: so many a second, and twice as many at once."""
+    if _NUMBER.fullmatch(text) is None:
+        return {"rate": text, "burst": 1}  # which the model refuses, and says what to write
+    return {"rate": f"{text}/s", "burst": 2 * int(text)}
+
+
 PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "PORT": (("server", "port"), read_variable),
     "WEB_CONCURRENCY": (("server", "workers"), read_variable),
@@ -225,6 +220,7 @@ PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "ACCESS_TOKEN_EXPIRE_MINUTES": (("auth", "tokens", "expires"), _minutes),
     "CORS_ORIGINS": (("cors", "origins"), _origins),
     "REDIS_URL": (("redis", "url"), read_variable),
+    "RATE_LIMIT_PER_SECOND": (("defaults", "rate_limit"), _per_second),
 }
 
 

@@ -26,7 +26,6 @@ from propylon.config.reading.environment import (
     secret_path,
     services,
     settings,
-    unbuilt_warnings,
 )
 from propylon.config.reading.keyfile import read_key_file
 from propylon.config.reading.messages import findings
@@ -83,7 +82,7 @@ def load(
         sources.add_services(everything)
     read_key_file(document, FilePath() if path is None else path.parent)
     config = _validated(document, sources.places)
-    warnings = (*sources.places.ordered(find_warnings(config)), *unbuilt_warnings(everything))
+    warnings = sources.places.ordered(find_warnings(config))
     return Loaded(config, path, sources.places, warnings)
 
 

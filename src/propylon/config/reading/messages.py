@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from propylon.config.models.schema import NOT_BUILT, DefaultsConfig, GatewayConfig, RouteConfig
+from propylon.config.models.schema import DefaultsConfig, GatewayConfig, RouteConfig
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.problems import Path
 
@@ -41,9 +41,12 @@ def findings(error: ValidationError, written: object) -> Iterator[tuple[Path, st
 
 
 def _as_written(path: Path, written: object) -> Path:
-    # A single text may stand where a list may: it has no place in a list.
-    alone = path and isinstance(path[-1], int) and _exists(path[:-1], written)
-    return path[:-1] if alone and not _exists(path, written) else path
+    # A single value may stand where a list may: it has no place in a list.
+    for end in range(len(path)):
+        single = isinstance(path[end], int) and not _exists(path[: end + 1], written)
+        if single and _exists(path[:end], written):
+            return _as_written((*path[:end], *path[end + 1 :]), written)
+    return path
 
 
 def _comes_from_defaults(path: Path, written: object) -> bool:
@@ -72,8 +75,6 @@ def _unknown(_: ErrorDetails, path: Path) -> str:
     model, key = _model_at(path[:-1]), str(path[-1])
     if model is None:
         return "unknown key"
-    if any(key in NOT_BUILT.get(kind.__name__, ()) for kind in model.__mro__):
-        return "not built in this version of Propylon; take it out, since nothing would enforce it"
     if model is DefaultsConfig and key in RouteConfig.model_fields:
         return "belongs to one route, and has no default"
     return "unknown key" + did_you_mean(key, _keys(model))

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from propylon.proxy.limit.rule import LimitStore, Rule, Spend
 from propylon.stores.limits.memory import MemoryLimits
 from tests.stores.limit_stores import SECOND, Counted, Model, bucket, window
+from tests.stores.redis_limits import InRedis, InValkey
 from tests.support.examples import examples
+from tests.support.redis import binaries
 
 
 class InMemory(Counted):
@@ -26,6 +28,10 @@ class InMemory(Counted):
 
 
 STORES: dict[str, Callable[[], Counted]] = {"memory": InMemory}
+if "redis" in binaries():
+    STORES["redis"] = InRedis
+if "valkey" in binaries():
+    STORES["valkey"] = InValkey
 
 
 @pytest.fixture(params=STORES)

@@ -8,6 +8,7 @@
 - `carry`: build the services of a new configuration from those in force.
 - `membership`: the registry and DNS, joined to the services; `gossip`: the registries of all workers agree.
 - `sharing`: what a gateway shares that another server runs: where its workers meet.
+- `counting`: where limits are counted.
 - `verification`: the verifier of tokens in force, and the one whose keys are still being fetched.
 - `accounts`: users, refresh tokens and revocations, joined to the endpoints that work on them.
 """

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
+from propylon.assembly.counting import Counting
 from propylon.assembly.membership import Membership
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
@@ -134,7 +135,8 @@ class Running:
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self.limits = LimitCompiler(components.shared.limits(), components.metrics)
+        self.counting = Counting(loaded, components.shared.limits(), loop, self._random.random)
+        self.limits = LimitCompiler(self.counting.store, components.metrics)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -168,6 +170,7 @@ class Running:
     def start(self) -> None:
         """Put the first configuration into force; log the warnings about it."""
         self.switch(at_once(self.prepare(self.loaded)))
+        self.counting.start()
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         if not self._components.owns_process:
@@ -367,6 +370,7 @@ class Running:
         await asyncio.sleep(0)  # what was cancelled ends in the next turn
 
     def _close(self) -> None:
+        self.counting.close()
         self._verification.close()
         self.membership.close()
         self._prober.close()

@@ -90,7 +90,7 @@ def run(
 def check(
     config: ConfigOption = None,
     connect: Annotated[  # noqa: FBT002 — typer asks for it
-        bool, typer.Option("--connect", help="Connect to the database, too; changes nothing in it.")
+        bool, typer.Option("--connect", help="Connect to the database and to Redis, too.")
     ] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -103,7 +103,8 @@ def check(
     try:
         result = load(config, os.environ)
         found = checking.certificate_problems(result)
-        if problems := [*found, *checking.database_problems(result, connect=connect)]:
+        found += checking.database_problems(result, connect=connect)
+        if problems := [*found, *checking.redis_problems(result, connect=connect)]:
             raise ConfigError(problems)  # noqa: TRY301 — reported like the problems of the file
     except ConfigError as error:
         result = error

@@ -1,4 +1,4 @@
-"""Check a configuration without starting the gateway: the file, the certificate and the database that it names."""
+"""Check a configuration without starting the gateway: the file, the certificate, the database and the Redis that it names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.errors import ServiceUnavailable
 
-__all__ = ["as_data", "certificate_problems", "database_problems", "summary", "warnings"]
+__all__ = [
+    "as_data",
+    "certificate_problems",
+    "database_problems",
+    "redis_problems",
+    "summary",
+    "warnings",
+]
 
 
 def certificate_problems(loaded: Loaded) -> list[Problem]:
@@ -52,6 +59,25 @@ def database_problems(loaded: Loaded, *, connect: bool) -> list[Problem]:
         return [loaded.places.problem(("auth", "tokens", "database"), str(error))]
     except ServiceUnavailable as error:
         return [loaded.places.problem(("auth", "tokens", "database"), error.reason or str(error))]
+    return []
+
+
+def redis_problems(loaded: Loaded, *, connect: bool) -> list[Problem]:
+    """Return the problem that would keep the gateway from Redis, if there is one.
+
+    The files that its URL names are looked at in any case; with `connect` also whether it can be used.
+    """
+    # The client's parser is loaded for it: a gateway without Redis need not wait for that.
+    from propylon.compile.redis import UnusableRedis, compile_redis  # noqa: PLC0415
+    from propylon.stores.redis.connection import Lost  # noqa: PLC0415
+    from propylon.stores.redis.trial import try_redis  # noqa: PLC0415
+
+    try:
+        target = compile_redis(loaded.config.redis)
+        if connect and target is not None:
+            asyncio.run(try_redis(target))
+    except (UnusableRedis, Lost) as error:
+        return [loaded.places.problem(("redis", "url"), str(error))]
     return []
 
 

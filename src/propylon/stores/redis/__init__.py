@@ -15,5 +15,6 @@
 - `script`, `limits.lua`: decide many requests in one call; `encoding`: write the requests for it, read its answer.
 - `parts`: a request whose keys are on several nodes of a Cluster.
 - `alone`: decide while Redis is away; `ledger`: what was spent then, to be carried over.
+- `trial`: try once whether it can be used.
 - `limits`: the store of limits.
 """

@@ -7,19 +7,18 @@ would take longer than the rest. The parser is hiredis, in C. A caller that has 
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import hiredis
 
 from propylon.stores.redis.target import Address
 
-__all__ = ["Connection", "ErrorReply", "Lost", "Parts", "Reply", "open_connection", "pack"]
+__all__ = ["Connection", "ErrorReply", "Lost", "Reply", "open_connection", "pack"]
 
-Parts = tuple[str | int | bytes, ...]
-"""A command and its arguments."""
 Reply = object
 """What Redis answers: bytes, a whole number, None, a list of such, or an ErrorReply."""
 Answered = Callable[[Reply], None]
@@ -80,14 +79,13 @@ class Connection(asyncio.Protocol):
             self._waiting.extend(answered)
             self._transport.write(data)
 
-    async def call_all(self, commands: Iterable[Parts], patience: float) -> list[Reply]:
-        """Send commands at once, off the hot path; return the answers, errors among them.
+    async def call_all(self, packed: Sequence[bytes], patience: float) -> list[Reply]:
+        """Send packed commands at once, off the hot path; return the answers, errors among them.
 
         Raises Lost, also if they have not come within `patience` seconds.
         """
         replies: list[Reply] = []
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        packed = [pack(*parts) for parts in commands]
 
         def answered(reply: Reply) -> None:
             replies.append(reply)
@@ -164,4 +162,6 @@ async def open_connection(
 
 
 def _reason(error: OSError) -> str:
-    return (error.strerror or str(error) or type(error).__name__).lower()
+    # asyncio puts the address into the text; a name that is not known has no number that the system knows.
+    number = error.errno or 0
+    return (os.strerror(number) if number > 0 else error.strerror or f"{error}").lower()

@@ -16,9 +16,11 @@ from propylon.proxy.limit.arithmetic import Log, decision, decision_in, lack, la
 from propylon.proxy.limit.rule import Decision, Rule, Spend
 from propylon.stores.redis.nodes import slot_of
 
-__all__ = ["CHARGE", "DECIDE", "Carried", "Names", "Packer", "read_decisions", "tag_of"]
+__all__ = ["CHARGE", "DECIDE", "PROBE", "Carried", "Names", "Packer", "read_decisions", "tag_of"]
 
 DECIDE, CHARGE, CARRY = 0, 1, 2
+# A bucket of one unit that is full again after a microsecond: to write it shows that writing is allowed.
+PROBE = orjson.dumps((((0, 1, 1, 1, 1, 1),), (CHARGE, 1, 1, 1)))
 Carried = tuple[Rule, bytes, int, int, int]
 """A rule, a key, what was spent meanwhile (own), what was known before (seed), and how long ago (age, microseconds)."""
 

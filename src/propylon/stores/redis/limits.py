@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
-import orjson
-
 from propylon.errors import ServiceUnavailable
 from propylon.loop.signal import Signal
 from propylon.proxy.limit.rule import LimitStore, Spend
@@ -28,6 +26,7 @@ from propylon.stores.redis.connection import Reply
 from propylon.stores.redis.encoding import (
     CHARGE,
     DECIDE,
+    PROBE,
     Carried,
     Names,
     Packer,
@@ -51,8 +50,6 @@ _MOST_REQUESTS = 200
 _MOST_CALLS = 1000
 # Keys that are carried over in one call, and seconds that all of it may take.
 _CARRIED, _CARRYING = 100, 1.0
-# A bucket of one unit that is full again after a microsecond: to write it shows that writing is allowed.
-_PROBE = orjson.dumps((((0, 1, 1, 1, 1, 1),), (CHARGE, 1, 1, 1)))
 
 _Answer = Signal[Decisions]
 _Request = tuple[Sequence[Spend], _Answer | None]
@@ -255,7 +252,7 @@ class RedisLimits(LimitStore, User):
 
     async def probe(self, node: Node, ask: Ask) -> None:
         """Write something, as a request would. Raises Lost and ErrorReply."""
-        await ask(self.script.call([self._names.probe(self._tag(node))], _PROBE))
+        await ask(self.script.call([self._names.probe(self._tag(node))], PROBE))
 
     def _tag(self, node: Node) -> bytes:
         """Return a hash tag of a slot that the node has."""

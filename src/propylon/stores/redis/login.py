@@ -12,8 +12,8 @@ from propylon.stores.redis.connection import (
     Connection,
     ErrorReply,
     Lost,
-    Parts,
     open_connection,
+    pack,
 )
 from propylon.stores.redis.target import Address, Login
 
@@ -36,18 +36,17 @@ async def open_logged_in(
 
 
 async def _log_in(connection: Connection, login: Login, patience: float) -> None:
-    commands: list[Parts] = []
+    commands: list[tuple[str, bytes]] = []
     if login.password:
         named = (login.user,) if login.user else ()
-        commands.append(("AUTH", *named, login.password))
+        commands.append(("login", pack("AUTH", *named, login.password)))
     if login.database:
-        commands.append(("SELECT", login.database))
+        commands.append((f"database {login.database}", pack("SELECT", login.database)))
     # So that `CLIENT LIST` says whose connection it is. Where it is forbidden, nothing is lost.
-    commands.append(("CLIENT", "SETNAME", "propylon"))
-    replies = await connection.call_all(commands, patience)
-    for command, reply in zip(commands[:-1], replies, strict=False):
-        if isinstance(reply, ErrorReply):
-            what = "login" if command[0] == "AUTH" else f"database {login.database}"
+    commands.append(("", pack("CLIENT", "SETNAME", "propylon")))
+    replies = await connection.call_all([packed for _, packed in commands], patience)
+    for (what, _), reply in zip(commands, replies, strict=True):
+        if what and isinstance(reply, ErrorReply):
             code = reply.code if reply.code in _CODES else "an unknown error"
             msg = f"it refuses the {what} ({code})"
             raise Lost(msg)

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from propylon.stores.redis.connection import Connection, ErrorReply, Lost, Reply
+from propylon.stores.redis.connection import Connection, ErrorReply, Lost, Reply, pack
 from propylon.stores.redis.login import open_logged_in
 from propylon.stores.redis.target import Address, Login, Target
 
@@ -75,7 +75,7 @@ class SentinelFinder(Finder):
         if self._open is None or self._open.is_closed:
             login = target.sentinel_login
             self._open = await open_logged_in(sentinel, login, target.tls, target.patience)
-        command = ("SENTINEL", "get-master-addr-by-name", target.master)
+        command = pack("SENTINEL", "get-master-addr-by-name", target.master)
         reply = (await self._open.call_all([command], target.patience))[0]
         if isinstance(reply, ErrorReply):
             msg = f"it refuses to say ({reply.shown})"
@@ -111,7 +111,7 @@ async def find_ranges(
         try:
             connection = await open_logged_in(address, login, tls, patience)
             try:
-                reply = (await connection.call_all([("CLUSTER", "SLOTS")], patience))[0]
+                reply = (await connection.call_all([pack("CLUSTER", "SLOTS")], patience))[0]
             finally:
                 connection.abort("it has answered")
             return list(_ranges(reply, address))

@@ -83,7 +83,7 @@ class _Question(Call):
 
     def fall_back(self) -> None:
         if not self.answered.done():
-            self.answered.set_exception(Lost("it does not answer in time"))
+            self.answered.set_exception(Lost())
 
 
 class Node:
@@ -131,6 +131,7 @@ class Node:
         """Stop. What waits falls back."""
         if self._task is not None:
             self._task.cancel()
+        self.available = False  # first: to stop is no absence, and nothing to be warned of
         self._trip("the gateway stops")
         self._finder.close()
 
@@ -244,7 +245,10 @@ class Node:
     async def _ask(self, data: bytes) -> Reply:
         question = _Question(data)
         self.submit(question)
-        return await question.answered
+        try:
+            return await question.answered
+        except Lost:
+            raise Lost(self._reason) from None
 
     async def _look_after(self) -> None:
         """Wait for the end, and meanwhile ask now and then whether it is still the right server, and alive."""

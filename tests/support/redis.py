@@ -16,7 +16,7 @@ from pathlib import Path
 
 import hiredis
 
-__all__ = ["RedisServer", "binaries", "binary", "cluster", "free_port", "running"]
+__all__ = ["RedisServer", "binaries", "binary", "cluster", "free_port", "running", "sentinel"]
 
 Answer = object
 
@@ -53,7 +53,8 @@ class RedisServer:
         self.port = port or free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="propylon-redis-"))
         self.password = ""
-        self._command = [program, *options]
+        own = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        self.command = [program, *options, *own, "--save", "", "--appendonly", "no"]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -68,14 +69,8 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers. It begins with nothing."""
-        own = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        kept = ["--save", "", "--appendonly", "no"]
-        if "--sentinel" in self._command:
-            kept = []
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._command, *own, *kept], stdout=log, stderr=subprocess.STDOUT
-            )
+            self._process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT)
         ends = time.monotonic() + 30
         while True:
             with suppress(OSError):
@@ -100,7 +95,7 @@ class RedisServer:
                     reader.feed(data)
         return reply
 
-    def keys(self) -> list[bytes]:
+    def stored(self) -> list[bytes]:
         """All keys."""
         found = self.ask("KEYS", "*")
         assert isinstance(found, list)
@@ -173,3 +168,24 @@ def _await_cluster(servers: Sequence[RedisServer]) -> None:
                 break
             assert time.monotonic() < ends, info
             time.sleep(0.02)
+
+
+@contextmanager
+def sentinel(program: str, master: RedisServer, name: str = "main") -> Iterator[RedisServer]:
+    """Run a Sentinel that watches a master, and makes a replica the master half a second after it has gone."""
+    server = RedisServer(program)
+    file = server.folder / "sentinel.conf"
+    lines = [
+        f"port {server.port}",
+        f"dir {server.folder}",
+        f"sentinel monitor {name} 127.0.0.1 {master.port} 1",
+        f"sentinel down-after-milliseconds {name} 500",
+        f"sentinel failover-timeout {name} 3000",
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    server.command = [program, str(file), "--sentinel"]
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

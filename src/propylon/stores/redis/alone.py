@@ -80,7 +80,7 @@ class Alone:
             return
         rule, debt = spend.rule, self._known.debt(name, self._clock())
         self.ledger.open(name, rule, debt)
-        units = debt // rule.unit
+        units = -(-debt // rule.unit)
         if units <= 0:
             return
         asked = self._local.decide([Spend(rule, spend.key, 0)])

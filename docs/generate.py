@@ -91,7 +91,7 @@ def rows(path: str, part: Schema, definitions: Schema) -> Iterator[str]:
 
 def one_or_list(part: Schema, definitions: Schema) -> Schema | None:
     """Return the schema of a mapping that may also be written as a list of such mappings; None for anything else."""
-    kinds = part.get("anyOf", ())
+    kinds = [kind for kind in part.get("anyOf", ()) if "const" not in kind]  # such as `none`
     items = [kind["items"] for kind in kinds if kind.get("type") == "array" and "items" in kind]
     same = len(kinds) == 2 and len(items) == 1 and items[0] in kinds
     found = resolved(items[0], definitions) if same else {}

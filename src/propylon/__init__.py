@@ -27,6 +27,7 @@ from propylon.version import __version__
 if TYPE_CHECKING:
     from propylon.assembly.gateway import Gateway
     from propylon.config.models.resilience import CircuitConfig
+    from propylon.control.costs import Answer
     from propylon.control.identity import (
         current_principal,
         public,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from propylon.wire.message import Request
 
 __all__ = [
+    "Answer",
     "AuthError",
     "CircuitConfig",
     "Forbidden",
@@ -55,6 +57,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Answer": "propylon.control.costs",
     "AuthError": "propylon.errors",
     "CircuitConfig": "propylon.config.models.resilience",
     "Forbidden": "propylon.errors",

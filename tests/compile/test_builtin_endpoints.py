@@ -5,15 +5,13 @@ from typing import Any
 import pytest
 
 from propylon.compile.access import access_of
-from propylon.compile.limits import compile_limit
 from propylon.compile.routes import Parts, compile_tables
-from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import Access, Endpoint, builtin_endpoints
-from propylon.stores.buckets import Buckets
 from propylon.wire.headers import values
 from tests.compile.compiled import BAD, KEY, TOKEN, World
 from tests.proxy.authenticate.stand_in import signed
 from tests.proxy.doubles import STILL, request
+from tests.proxy.limited import limiting
 
 OWN: dict[str, tuple[str, Access]] = {
     "/health": ("GET", "public"),
@@ -119,8 +117,7 @@ def test_who_is_asking_is_told_where_tokens_are_only_verified(auth: dict[str, An
 
 def test_what_is_limited() -> None:
     """The endpoints where every question costs a password's hash."""
-    limit = compile_limit(TokenRateLimitConfig(), Buckets, lambda: 0.0)
-    world = World(KEY, verified=True, limit=limit)
+    world = World(KEY, verified=True, limits=limiting())
     assert [one.name for one in world.table.routes if one.limit is not None] == [
         "/api/v1/auth/token",
         "/api/v1/users/me",

@@ -4,18 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 from propylon.assembly.carry import ServiceSet
-from propylon.compile.limits import compile_limit
 from propylon.compile.routes import Compiled, Parts, compile_slowly, compile_table
 from propylon.compile.services import Dependencies
-from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.loop.slices import at_once
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Before, Route
-from propylon.stores.buckets import Buckets
 from propylon.wire.message import Request
 from tests.proxy.doubles import STILL, Asked
+from tests.proxy.limited import limiting
 
 WRITTEN: dict[str, Any] = {
     "services": {"orders": {"url": "http://orders:8000"}, "items": {"url": "http://items:8000"}},
@@ -110,13 +108,14 @@ def test_the_basis() -> None:
         {"forward": object()},
         {"override": Principal("alice")},
         {"endpoints": ()},
-        {"limit": compile_limit(TokenRateLimitConfig(), Buckets, lambda: 0.0)},
+        {"limits": limiting()},
         {"stages": dict(parts(world.config).stages) | {"none": object()}},
     ):
         assert world.kept(**some) == [False] * 4, some
     for key, value in {
         "server": {"max_body": 9},
         "cors": {"origins": ["https://a.example"]},
+        "defaults": {"rate_limit": {"rate": "9/s"}},
     }.items():
         changed = config(**{key: value}).model_copy(update={"routes": world.config.routes})
         assert world.kept(changed) == [False] * 4, key

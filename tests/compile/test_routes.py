@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from propylon.compile.limits import compile_limit
 from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.endpoints import Endpoint
 from propylon.errors import AuthError, GatewayError, RateLimited
@@ -14,11 +13,11 @@ from propylon.proxy.authenticate import anonymous
 from propylon.proxy.authenticate.bearer import Bearer
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import Route
-from propylon.stores.buckets import Buckets
 from propylon.upstream.ports import Timeouts
 from propylon.wire.headers import fields, values
 from tests.compile.compiled import ALICE, BAD, PAGE, TOKEN, World, one
-from tests.proxy.doubles import request, run, whole
+from tests.proxy.doubles import request, whole
+from tests.proxy.limited import exchange, limiting
 
 # What a route matches
 
@@ -223,11 +222,11 @@ def test_circuit() -> None:
 )
 def test_the_limit_of_the_token_endpoint(written: dict[str, Any], key: int, together: bool) -> None:
     """So many at once for each address, or for all together; ten a minute unless it is said otherwise."""
-    limit = compile_limit(TokenRateLimitConfig.model_validate(written), Buckets, lambda: 0.0)
+    limit = limiting().of_tokens(TokenRateLimitConfig.model_validate(written))
 
     def passes(client: str) -> bool:
         try:
-            run(limit(request(), ANONYMOUS, client))
+            assert limit(exchange(client), request(), ANONYMOUS) is None
         except RateLimited as error:
             seconds = 60 / (10 if not written else 3)
             assert error.headers == ((b"Retry-After", b"%d" % seconds),)

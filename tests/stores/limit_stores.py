@@ -20,7 +20,7 @@ from propylon.proxy.limit.arithmetic import (
     spent,
     spent_in,
 )
-from propylon.proxy.limit.rule import MICROSECONDS, Decision, LimitStore, Rule, Spend
+from propylon.proxy.limit.rule import MICROSECONDS, Decision, LimitStore, Rule, Spend, Take, Taken
 
 BEGAN = 1_790_000_000 * MICROSECONDS + 12_345  # what a clock of Redis shows, in microseconds
 SECOND = MICROSECONDS
@@ -73,6 +73,16 @@ class Counted(ABC):
             return [list(await found if isinstance(found, Awaitable) else found) for found in asked]
 
         return self.runner.run(ask())
+
+    def take(self, rule: Rule, key: str, cost: int) -> Taken | None:
+        """What the store's hot path says; None if it has none."""
+
+        async def ask(take: Take) -> Taken:
+            found = take(key)
+            return await found if isinstance(found, Awaitable) else found
+
+        take = self.first.taker(rule, cost)
+        return None if take is None else self.runner.run(ask(take))
 
     def charge(self, *spends: Spend, at: LimitStore | None = None) -> None:
         """Charge, and wait until the store has taken it: the next decision does."""

@@ -3,7 +3,9 @@
 A store is added to `STORES`: a name, and a class that makes stores over one clock (`tests.stores.limit_stores.Counted`).
 """
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 
 from propylon.proxy.limit.rule import LimitStore, Rule, Spend
 from propylon.stores.limits.memory import MemoryLimits
+from propylon.stores.limits.segment import Segment
+from propylon.stores.limits.workers import SharedLimits
 from tests.stores.limit_stores import SECOND, Counted, Model, bucket, window
 from tests.stores.redis_limits import InRedis, InValkey
 from tests.support.examples import examples
@@ -27,7 +31,31 @@ class InMemory(Counted):
         return self._only
 
 
-STORES: dict[str, Callable[[], Counted]] = {"memory": InMemory}
+class InWorkers(Counted):
+    """The counts of several workers, each with a store of its own over one file; here all of them in one process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stores: list[SharedLimits] = []
+        self.folder = tempfile.TemporaryDirectory(
+            dir="/dev/shm" if Path("/dev/shm").is_dir() else None
+        )
+
+    def store(self) -> LimitStore:
+        """Another worker's store."""
+        segment = Segment.at(Path(self.folder.name) / "limits")
+        self.stores.append(SharedLimits(segment, self.runner.get_loop(), self.clock))
+        return self.stores[-1]
+
+    def close(self) -> None:
+        """Remove the file."""
+        for store in self.stores:
+            store.close()
+        super().close()
+        self.folder.cleanup()
+
+
+STORES: dict[str, Callable[[], Counted]] = {"memory": InMemory, "workers": InWorkers}
 if "redis" in binaries():
     STORES["redis"] = InRedis
 if "valkey" in binaries():
@@ -303,6 +331,20 @@ def test_every_store_equals_the_reference(
             model.charge(counted.clock.now, later)
     finally:
         counted.close()
+
+
+@pytest.mark.parametrize("store", STORES)
+@given(steps=st.lists(st.tuples(st.integers(0, 2 * SECOND), st.integers(0, 3)), max_size=60))
+@examples(200)
+def test_hot_path_equals_the_reference(store: str, steps: list[tuple[int, int]]) -> None:
+    """What a store offers for routes with one limit says the same as its long way, if it offers it."""
+    counted, model, rule = STORES[store](), Model(), bucket(3, 5)
+    for pause, cost in steps:
+        counted.clock.now += pause
+        [told] = model.decide(counted.clock.now, [Spend(rule, "a", cost)])
+        if (taken := counted.take(rule, "a", cost)) is not None:
+            assert taken == (told.remaining, told.reset, told.retry_after)
+    counted.close()
 
 
 PAUSES = st.lists(st.integers(0, 5 * SECOND), max_size=80)

@@ -1,6 +1,7 @@
 """Put the parts together, and hold what lives while a loop runs.
 
 - `gateway`: the façade, `Gateway`.
+- `team`: what a team says in Python: policies, costs, stand-ins in tests.
 - `components`: what exists before a loop runs and outlives reloads.
 - `audit_output`: where the audit log goes.
 - `running`: what exists only while a loop runs; puts configurations in force.

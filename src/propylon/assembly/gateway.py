@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -18,25 +25,24 @@ from propylon.assembly.counting import redis_of
 from propylon.assembly.reload import Reloads, shadowed
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
+from propylon.assembly.team import Team
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
-from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError
-from propylon.control import circuits, health, registry
+from propylon.control import circuits, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app, offer_password
 from propylon.control.audit import AuditTrail
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
-from propylon.control.policies import Policy, check_policy
 from propylon.edge.asgi import serve
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
-from propylon.proxy.principal import Principal, identify
+from propylon.proxy.limit.stage import Limit, LimitStage
 from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
 from propylon.telemetry.audit import Audit, check_file
@@ -47,7 +53,7 @@ from propylon.version import __version__
 if TYPE_CHECKING:
     from propylon.assembly.accounts import TokenServices
 
-__all__ = ["Gateway", "Override"]
+__all__ = ["Gateway"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -59,28 +65,7 @@ log = logging.getLogger(__name__)
 _POLL = 0.01
 
 
-class Override:
-    """What `override_principal` returns: a `with` block that ends it, or nothing to care about."""
-
-    def __init__(self, put: Callable[[Principal | None], None], before: Principal | None) -> None:
-        """Put `before` back at the end."""
-        self._put = put
-        self._before = before
-
-    def __enter__(self) -> None:
-        """It holds already."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Put back what held before."""
-        self._put(self._before)
-
-
-class Gateway:
+class Gateway(Team):
     """The façade: a configuration, and the ways to run it."""
 
     def __init__(
@@ -115,6 +100,7 @@ class Gateway:
             monitoring.router(metrics.render),
             registry.router(self.config.prefix, self._registry, self._gate, trail),
             circuits.router(self.config.prefix, lambda: self._health.services, self._gate),
+            limits.router(self.config.prefix, self._limits, self._gate),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -173,6 +159,13 @@ class Gateway:
             return None
         return running.membership.registry
 
+    def _limits(self) -> Iterator[tuple[str, Limit]]:
+        """Yield the routes in force with each of their limits."""
+        running = self._running
+        for route in () if running is None else running.routes:
+            if isinstance(route.limit, LimitStage):
+                yield from ((route.name, limit) for limit in route.limit.limits)
+
     def own_process(self, audit_key: bytes = b"") -> None:
         """Say that the process is the gateway's own, as under `propylon run`; before the start.
 
@@ -212,43 +205,6 @@ class Gateway:
     def config(self) -> GatewayConfig:
         """The configuration."""
         return self.loaded.config
-
-    def before(self, route: str) -> Callable[[Policy], Policy]:
-        """Put a policy before a route, after authorization and before the limit: a decorator.
-
-        The function, `async def` or `def`, is called with the request and the principal. It refuses by raising a
-        GatewayError or an HTTPException, and returns nothing. What it has to tell the upstream it says by
-        `request.set_header(name, value)`. Raises ValueError for a route that is not there, TypeError for what is no
-        policy.
-        """
-        if callable(route):
-            msg = '`@gateway.before` needs the name of a route: write @gateway.before("orders")'
-            raise TypeError(msg)
-        names = [written.name for written in self.config.routes]
-        if route not in names:
-            msg = f'no route "{route}"{did_you_mean(route, names)}'
-            raise ValueError(msg)
-
-        def register(policy: Policy) -> Policy:
-            check_policy(policy)
-            self._components.policies.setdefault(route, []).append(policy)
-            self._compile_again()
-            return policy
-
-        return register
-
-    def override_principal(self, principal: Principal | None) -> Override:
-        """Have every request come from `principal`, until the returned value's `with` block ends.
-
-        For tests of proxied routes: tokens are not looked at, scopes and roles are. None ends it.
-        """
-        override = Override(self._set_override, self._components.override)
-        self._set_override(None if principal is None else identify(principal))
-        return override
-
-    def _set_override(self, principal: Principal | None) -> None:
-        self._components.override = principal
-        self._compile_again()
 
     def _compile_again(self) -> None:
         if self._running is not None:

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from ipaddress import ip_network
@@ -42,7 +42,7 @@ from propylon.names.resolve import Resolver
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
-from propylon.proxy.route import Authenticate, Before
+from propylon.proxy.route import Authenticate, Before, Route
 from propylon.services.health import Checks
 from propylon.services.service import Service
 from propylon.stores.key_sets import KeySets
@@ -135,7 +135,7 @@ class Running:
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self.counting = Counting(loaded, components.shared.limits(), loop, self._random.random)
+        self.counting = Counting(loaded, components.shared.limits(loop), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
@@ -154,6 +154,11 @@ class Running:
     def table(self) -> Table:
         """The routing table in force."""
         return self.edge.pipeline.table
+
+    @property
+    def routes(self) -> Iterator[Route]:
+        """All routes in force, on each listener."""
+        return (route for edge in self.edges.values() for route in edge.pipeline.table.routes)
 
     @property
     def verifies(self) -> bool:

@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"[0-9]{1,4}")
 _WORKERS = re.compile(r"(?:--workers=|-w)([0-9]{1,4})")
 _ALONE = (
     "server.state_dir is not set, so the workers of this server share nothing: what registers with one of them is"
-    " unknown to the others; set PROPYLON_STATE_DIR to a directory for all of them"
+    " unknown to the others, and each counts limits for itself; set PROPYLON_STATE_DIR to a directory for all of them"
 )
 
 

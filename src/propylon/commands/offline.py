@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from propylon.assembly.carry import ServiceSet
 from propylon.compile.access import access_of
 from propylon.compile.carriers import passed_claims
+from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_tables
 from propylon.compile.services import Dependencies
 from propylon.config.models.endpoints import PUBLIC, Access, builtin_endpoints
@@ -20,6 +21,7 @@ from propylon.config.reading.load import Loaded
 from propylon.loop.slices import at_once
 from propylon.proxy.forward import Forward
 from propylon.proxy.route import Authenticate, Pattern, Route
+from propylon.stores.limits.memory import MemoryLimits
 from propylon.upstream.ports import Upstream
 
 __all__ = ["Entry", "entries", "preference"]
@@ -86,7 +88,9 @@ def entries(
     services = at_once(ServiceSet().plan(config.services, dependencies))
     # Nothing becomes due here, nothing is measured and nothing is left to chance.
     forward = Forward(_still, _still, _still)
-    tables = compile_tables(config, Parts(upstream, forward, stages, endpoints), services.by_name)
+    limits = LimitCompiler(MemoryLimits(lambda: 0), _NoTallies())
+    parts = Parts(upstream, forward, stages, endpoints, limits=limits)
+    tables = compile_tables(config, parts, services.by_name)
     written = iter(
         [
             (route, loaded.places.of(("routes", index)), passed_claims(route, config))
@@ -103,6 +107,14 @@ def entries(
         for table in tables.values()
         for route in table.routes
     ]
+
+
+class _NoTallies:
+    """Stands in for the metrics: nothing is decided."""
+
+    def limit(self, limit: str) -> list[float]:  # noqa: ARG002 — as `Tallies`
+        """Return a row that is not shown."""
+        return [0.0] * 3
 
 
 def _own_place(listener: str) -> str:

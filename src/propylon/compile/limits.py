@@ -31,7 +31,7 @@ from propylon.proxy.limit.rule import MICROSECONDS, LimitStore, Rule
 from propylon.proxy.limit.stage import Charge, Limit, LimitStage, Price
 from propylon.proxy.principal import Principal
 
-__all__ = ["LimitCompiler", "Tallies", "TeamCosts"]
+__all__ = ["LimitCompiler", "Tallies", "TeamCosts", "names_of_limits"]
 
 _TOKENS = "tokens"
 _DEFAULTS = "defaults"
@@ -66,6 +66,17 @@ class _Placed(NamedTuple):
     place: str
     written: LimitConfig
     name: str
+
+
+def names_of_limits(config: GatewayConfig, route: str) -> list[str]:
+    """Return the names of the limits of the routes of that name."""
+    found: dict[str, None] = {}
+    for written in config.routes:
+        if written.name == route:
+            own = config.defaults.rate_limit if written.rate_limit is None else written.rate_limit
+            service = config.services[written.service].rate_limit
+            found |= dict.fromkeys(limit.label for limit in (*(own or ()), *(service or ())))
+    return list(found)
 
 
 @dataclass(slots=True)
@@ -104,7 +115,8 @@ class LimitCompiler:
             period = int(rate.seconds) * MICROSECONDS
             rule = Rule(_TOKENS, DEFAULT_NAME, rate.amount, period, written.burst)
             key = by_name("") if written.key == "route" else self._address(_IPV6_BITS)
-            limit = Limit(rule, DEFAULT_NAME, key, self.tallies.limit(rule.id))
+            tally = self.tallies.limit(rule.id)
+            limit = Limit(rule, DEFAULT_NAME, key, tally, cost=1, by=(written.key,))
             known = self._stages[written] = LimitStage([limit], self.store)
         return known
 
@@ -130,6 +142,7 @@ class LimitCompiler:
             ),
             charged=charged,
             in_flight=self._entrance(rule.id, written.in_flight),
+            by=written.key,
         )
 
     def _entrance(self, limit: str, most: int | None) -> InFlight | None:

@@ -28,7 +28,14 @@ from propylon.proxy.route import Before
 from propylon.wire.grammar import FIELD_VALUE_TEXT, OWS, TOKEN_TEXT
 from propylon.wire.message import Request
 
-__all__ = ["Policy", "check_policy", "compose_policies"]
+__all__ = [
+    "Policy",
+    "check_policy",
+    "compose_policies",
+    "name_of",
+    "refusal_of",
+    "runner_of",
+]
 
 _OWS = OWS.decode("ascii")
 # The headers of a refusal that the gateway sets itself.
@@ -62,7 +69,7 @@ def check_policy(policy: object) -> None:
     try:
         inspect.signature(policy).bind(None, None)
     except TypeError as error:
-        msg = f"the policy {_name(policy)} must take a request and a principal: {error}"
+        msg = f"the policy {name_of(policy)} must take a request and a principal: {error}"
         raise TypeError(msg) from error
     except ValueError:  # a callable of C tells no signature
         return
@@ -74,7 +81,7 @@ def compose_policies(policies: Iterable[Policy], total: float) -> Before:
     If the client leaves, the running one is cancelled. It raises Refused for an HTTPException, UpstreamTimeout when the
     time is over, InternalError for what a policy must not do, and passes any other exception on.
     """
-    ordered = [(policy, _runner(policy), _name(policy)) for policy in policies]
+    ordered = [(policy, runner_of(policy), name_of(policy)) for policy in policies]
 
     async def run_all(request: Request, principal: Principal) -> None:
         async with asyncio.timeout(total) as timer:
@@ -87,23 +94,25 @@ def compose_policies(policies: Iterable[Policy], total: float) -> Before:
     return before
 
 
-Runner = Callable[[Policy, Request, Principal], Coroutine[Any, Any, object]]
+# Calls a team's function with what it is to get.
+Runner = Callable[..., Coroutine[Any, Any, object]]
 
 
-def _runner(policy: Policy) -> Runner:
+def runner_of(policy: Callable[..., object]) -> Runner:
+    """Return what runs a team's function: a coroutine function in the loop, a plain one in a thread."""
     call = type(policy).__call__  # an object whose __call__ is a coroutine function is one, too
     is_async = inspect.iscoroutinefunction(policy) or inspect.iscoroutinefunction(call)
     return _await if is_async else _run_in_thread
 
 
-async def _await(policy: Policy, request: Request, principal: Principal) -> object:
-    returned = policy(request, principal)
+async def _await(policy: Callable[..., object], *given: object) -> object:
+    returned = policy(*given)
     return await returned if inspect.isawaitable(returned) else returned
 
 
-async def _run_in_thread(policy: Policy, request: Request, principal: Principal) -> object:
+async def _run_in_thread(policy: Callable[..., object], *given: object) -> object:
     # Abandoned when the exchange ends: a thread cannot be cancelled, and nothing waits for it any more.
-    returned = await anyio.to_thread.run_sync(policy, request, principal, abandon_on_cancel=True)
+    returned = await anyio.to_thread.run_sync(policy, *given, abandon_on_cancel=True)
     return await returned if inspect.isawaitable(returned) else returned
 
 
@@ -112,7 +121,7 @@ async def _run(run: Callable[[], Awaitable[object]], name: str, timer: asyncio.T
     try:
         returned = await run()
     except HTTPException as error:
-        raise _refused(error, name) from error
+        raise refusal_of(error, name) from error
     except asyncio.CancelledError as error:
         if timer.expired():
             msg = "A policy did not end in time"
@@ -136,11 +145,12 @@ def _failed(name: str, what: str) -> InternalError:
     return InternalError("A policy failed", reason=f"{name} {what}")
 
 
-def _name(policy: object) -> str:
+def name_of(policy: object) -> str:
+    """Return what the log calls a team's function."""
     return getattr(policy, "__qualname__", None) or type(policy).__qualname__
 
 
-def _refused(error: HTTPException, name: str) -> Refused | InternalError:
+def refusal_of(error: HTTPException, name: str) -> Refused | InternalError:
     """Translate the HTTPException that FastAPI users know."""
     if error.status_code not in _REFUSALS:
         return _failed(

@@ -23,6 +23,8 @@ from typing import Protocol, Self
 
 from propylon.proxy.limit.rule import LimitStore
 from propylon.stores.limits.memory import MemoryLimits
+from propylon.stores.limits.segment import Segment, Unusable
+from propylon.stores.limits.workers import SharedLimits
 from propylon.stores.meeting import Meeting
 from propylon.stores.place import Place, lack_of_room
 from propylon.stores.siblings import Channel, Line, Lines, Message, Siblings
@@ -32,6 +34,8 @@ from propylon.stores.sums import LocalSums
 __all__ = ["Facts", "Shared"]
 
 log = logging.getLogger(__name__)
+
+_LIMITS = "limits"  # the file in the place
 
 
 class Facts(Protocol):
@@ -70,6 +74,7 @@ class Shared:
         self._meeting = meeting
         self._channel: Channel = meeting or Lines()
         self._doubt = doubt
+        self._limits: SharedLimits | None = None
 
     @property
     def place(self) -> Path | None:
@@ -83,9 +88,20 @@ class Shared:
 
     # Ports
 
-    def limits(self) -> LimitStore:
-        """Return where limits are counted; after `start`."""
-        return MemoryLimits(time.monotonic_ns)
+    def limits(self, loop: asyncio.AbstractEventLoop) -> LimitStore:
+        """Return where limits are counted, together with the others if there may be any; after `start`."""
+        alone = not self._lines and self._meeting is None
+        if alone or self.place is None:
+            return MemoryLimits(time.monotonic_ns)
+        try:
+            segment = Segment.at(self.place / _LIMITS)
+        except (Unusable, OSError) as error:
+            log.warning(
+                "this worker counts limits for itself: %s/%s: %s", self.place, _LIMITS, error
+            )
+            return MemoryLimits(time.monotonic_ns)
+        self._limits = SharedLimits(segment, loop, time.monotonic_ns)
+        return self._limits
 
     def sums(self) -> LocalSums:
         """Return what is counted for the metrics."""
@@ -107,6 +123,9 @@ class Shared:
 
     async def stop(self) -> None:
         """Leave the others. Does not wait for any of them."""
+        if self._limits is not None:
+            self._limits.close()
+            self._limits = None
         self.facts.close()
 
     # The life of the process that forks

@@ -21,6 +21,7 @@ from propylon.compile.authentication import compile_authentication
 from propylon.compile.carriers import stages_without_keys
 from propylon.compile.cors import allows_credentials
 from propylon.config.models.endpoints import PUBLIC
+from propylon.config.models.units import Rate
 from propylon.config.reading.load import Loaded
 from propylon.edge.body import Body
 from propylon.edge.trust import Trust
@@ -28,6 +29,8 @@ from propylon.errors import GatewayError
 from propylon.loop.outbox import Outbox
 from propylon.loop.ticker import Ticker
 from propylon.proxy.exchange import Exchange, IncomingBody
+from propylon.proxy.limit.rule import MICROSECONDS
+from propylon.proxy.limit.stage import Limit, LimitStage
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.principal import Principal
@@ -42,7 +45,7 @@ from propylon.wire.request import parse_request
 
 __all__ = ["DryRun", "SampleRequest", "Verdict", "dry_run"]
 
-Stage = Literal["read", "match", "privacy", "authenticate", "authorize", "forward"]
+Stage = Literal["read", "match", "privacy", "authenticate", "authorize", "limit", "forward"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 _TICK = 0.025
@@ -219,9 +222,32 @@ def _recorded(route: Route, run: DryRun) -> Route:
             raise
         run.note("authorize", f"{principal} is allowed")
 
+    def limit(*_: object) -> None:
+        """Count nothing: how much is left is known to the running gateway alone."""
+        stage = route.limit
+        limits = stage.limits if isinstance(stage, LimitStage) else ()
+        run.note("limit", "; ".join(map(_limit_text, limits)) or "no limit")
+
     return replace(
-        route, privacy=privacy, privacy_applies=True, authenticate=authenticate, authorize=authorize
+        route,
+        privacy=privacy,
+        privacy_applies=True,
+        authenticate=authenticate,
+        authorize=authorize,
+        limit=limit,
     )
+
+
+def _limit_text(limit: Limit) -> str:
+    rule, parts = limit.rule, []
+    if limit.rated:
+        rate = Rate(rule.amount, rule.period / MICROSECONDS)
+        window = "in any window" if rule.sliding else f"{rule.burst} at once"
+        parts.append(f"{rate}, {window}")
+    if limit.in_flight is not None:
+        parts.append(f"{limit.in_flight.most} in flight")
+    shadow = " (shadow)" if rule.shadow else ""
+    return f"{rule.id}: {', '.join(parts)}, by {' and '.join(limit.by)}{shadow}"
 
 
 def _judge_match(run: DryRun) -> None:

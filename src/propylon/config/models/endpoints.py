@@ -97,6 +97,7 @@ _VERIFYING = (
 )
 _UNDER_PREFIX = (
     Endpoint("/circuits", access="admin"),
+    Endpoint("/rate-limits", access="admin"),
     Endpoint("/services", _GET | _POST, "admin", max_body=_FORM, area="registry"),
     Endpoint("/services/{service}/{instance_id}", frozenset({"DELETE"}), "admin", area="registry"),
     Endpoint(

@@ -8,6 +8,6 @@
   `secretfile`: read secrets from theirs.
 - `check`: find conflicts between the parts; `credentials`: find weak and published secrets;
   `issuers`: find entries of auth.jwt that contradict each other.
-- `warnings`: find what is valid and probably not meant.
+- `warnings`: find what is valid and probably not meant; `limits`: limits that a client can get past.
 - `messages`: put pydantic's errors into plain words; `problems`: a problem and its place.
 """

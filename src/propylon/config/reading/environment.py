@@ -204,6 +204,9 @@ def _origins(text: str) -> object:
 
 def _per_second(text: str) -> object:
     """Return the limit that a number stands for: so many a second, and twice as many at once."""
+    text = text.strip()
+    if not text:
+        return None
     if _NUMBER.fullmatch(text) is None:
         return {"rate": text, "burst": 1}  # which the model refuses, and says what to write
     return {"rate": f"{text}/s", "burst": 2 * int(text)}

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import CircuitConfig, GatewayConfig, JwtConfig
 from propylon.config.reading.credentials import suspicion, weakness
+from propylon.config.reading.limits import limit_warnings
 from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["find_warnings"]
@@ -28,6 +29,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from _anonymous_introspection(config)
     yield from _no_key_for_routes(config)
     yield from _taken_endpoints(config)
+    yield from limit_warnings(config)
     for name, service in config.services.items():
         yield from _never_opening_breaker(name, service.circuit)
         if service.health is not None and service.health.timeout > service.health.interval:

@@ -29,7 +29,7 @@ OWN = (
 class Fields:
     """The headers of one route, with all that is the same for each request rendered before."""
 
-    __slots__ = ("_burst", "_format", "_many")
+    __slots__ = ("_burst", "_format", "_many", "format")
 
     def __init__(self, limits: Sequence[tuple[Rule, str]]) -> None:
         """Take the enforced limits of the route, each with its name: characters that need no quoting."""
@@ -37,10 +37,13 @@ class Fields:
         state = ", ".join(f'"{name}";r=%d;t=%d' for _, name in limits)
         self._many = len(limits) > 1
         self._burst = tuple(rule.burst for rule, _ in limits)
-        self._format = (
-            "\r\nX-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d"
+        end = (
+            "\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d"
             f"\r\nRateLimit-Policy: {policy}\r\nRateLimit: {state}"
-        ).encode("ascii")
+        )
+        self._format = f"\r\nX-RateLimit-Limit: %d{end}".encode("ascii")
+        # Of the only limit: what remains and the reset, twice.
+        self.format = f"\r\nX-RateLimit-Limit: {self._burst[0]}{end}".encode("ascii")
 
     def block(self, decisions: Sequence[Decision]) -> bytes:
         """Return the block for the decisions of these limits, in their order."""

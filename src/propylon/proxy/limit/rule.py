@@ -11,7 +11,7 @@ the same results. No number exceeds 2^53, the largest that Lua has exactly (Redi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import gcd
@@ -24,6 +24,8 @@ __all__ = [
     "OnFailure",
     "Rule",
     "Spend",
+    "Take",
+    "Taken",
     "refused",
     "storage_key",
 ]
@@ -136,6 +138,13 @@ class Decision(NamedTuple):
     retry_after: int
 
 
+Taken = tuple[int, int, int]
+"""What remains, the seconds until all may be spent, and those to wait; 0: it is spent. As in `Decision`."""
+
+Take = Callable[[str], Taken | Awaitable[Taken]]
+"""Decides a spend for a key."""
+
+
 class LimitStore(Protocol):
     """Where limits are counted: the port that stores fill. All have the arithmetic of `proxy.limit.arithmetic`."""
 
@@ -149,6 +158,13 @@ class LimitStore(Protocol):
 
     def charge(self, spends: Sequence[Spend]) -> None:
         """Spend whatever is left; a negative cost gives units back. Does not wait, and never fails."""
+
+    def taker(self, rule: Rule, cost: int) -> Take | None:  # noqa: ARG002 — of a store that waits
+        """Return what decides a spend of this limit alone; None: the store has only `decide`.
+
+        The usual route has one limit, of which each request costs the same: so much of the work can be done before.
+        """
+        return None
 
 
 def refused(spends: Sequence[Spend], decisions: Sequence[Decision]) -> bool:

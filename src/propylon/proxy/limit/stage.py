@@ -16,7 +16,7 @@ from propylon.proxy.exchange import Exchange, Settlement
 from propylon.proxy.limit.fields import OWN, Fields
 from propylon.proxy.limit.in_flight import InFlight
 from propylon.proxy.limit.keys import KeyOf
-from propylon.proxy.limit.rule import Decision, LimitStore, Rule, Spend
+from propylon.proxy.limit.rule import Decision, LimitStore, Rule, Spend, Take, Taken
 from propylon.proxy.principal import Principal
 from propylon.wire.message import Request
 
@@ -49,6 +49,7 @@ class Limit:
     charge: Callable[[bytes], int] | None = None
     charged: bool = False
     in_flight: InFlight | None = None
+    by: tuple[str, ...] = ()  # how the configuration writes the key
 
     @property
     def owes(self) -> bool:
@@ -72,6 +73,7 @@ class LimitStage:
         "__weakref__",
         "_charge",
         "_fields",
+        "_hot",
         "_owes",
         "_price",
         "_rated",
@@ -96,11 +98,21 @@ class LimitStage:
         self._owes = any(limit.owes for limit in limits)
         told = [limit for limit in self._rated if not limit.rule.shadow]
         self._fields = Fields([(one.rule, one.name) for one in told]) if told else None
+        self._hot = self._hot_path()
 
     @property
     def fields(self) -> tuple[bytes, ...]:
         """The names of the headers that it writes into each answer; in lower case."""
         return () if self._fields is None else OWN
+
+    def _hot_path(self) -> tuple[KeyOf, Take, bytes, MutableSequence[float]] | None:
+        """Return the parts of a stage with one enforced limit and no other business; None for any other stage."""
+        limit = self.limits[0]
+        plain = len(self.limits) == 1 and limit.cost is not None and not limit.owes
+        if not plain or limit.cost is None or self._fields is None:
+            return None
+        take = self._store.taker(limit.rule, limit.cost)
+        return None if take is None else (limit.key_of, take, self._fields.format, limit.tally)
 
     def __call__(
         self, exchange: Exchange, request: Request, principal: Principal
@@ -109,6 +121,35 @@ class LimitStage:
 
         Raises RateLimited, and what the route's price raises: now, or when it is awaited.
         """
+        if self._hot is None:
+            return self._count(exchange, request, principal)
+        key_of, take, fields, tally = self._hot
+        taken = take(key_of(request, principal, exchange.downstream.origin.client))
+        if not isinstance(taken, tuple):
+            return self._waited_hot(exchange, taken)
+        left, reset, wait = taken
+        exchange.lines += fields % (left, reset, left, reset)
+        if wait:
+            self._refuse_hot(exchange, wait)
+        tally[ALLOWED] += 1
+        return None
+
+    async def _waited_hot(self, exchange: Exchange, taken: Awaitable[Taken]) -> None:
+        left, reset, wait = await taken
+        limit = self.limits[0]
+        if self._fields is not None:
+            exchange.lines += self._fields.format % (left, reset, left, reset)
+        if wait:
+            self._refuse_hot(exchange, wait)
+        limit.tally[ALLOWED] += 1
+
+    def _refuse_hot(self, exchange: Exchange, wait: int) -> None:
+        _noted(exchange, self.limits[0], allowed=False)
+        raise _too_many(self.limits, wait)
+
+    def _count(
+        self, exchange: Exchange, request: Request, principal: Principal
+    ) -> Awaitable[None] | None:
         client = exchange.downstream.origin.client
         keys = [limit.key_of(request, principal, client) for limit in self.limits]
         if self._owes:

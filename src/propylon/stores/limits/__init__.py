@@ -1,4 +1,6 @@
 """Where limits are counted: what fills the port `proxy.limit.rule.LimitStore`.
 
+- `tables`: the decisions, over keys that are kept anywhere.
 - `memory`: in this process.
+- `workers`: together with the other workers of this machine; `segment`: the file that they share.
 """

@@ -1,0 +1,253 @@
+"""Keep the keys of limits in a file of memory that the workers of one machine share (LMDB).
+
+Facts.
+
+- LMDB lets one writer in at a time, in whichever process it is. Its lock is a robust mutex: if the process that holds it
+  is killed, the kernel gives it to the next one, and what the dead one had not committed is as if it never was.
+- The file is written through a memory map. Writing into a page for which a full file system has no room kills the
+  process (SIGBUS). So the room is reserved before (`posix_fallocate`), a step ahead of what is used.
+- LMDB copies a page before it changes it, and uses the old one again two transactions later.
+
+Rules.
+
+1. A process opens the file after it was forked, and once: two of LMDB's environments for one file in one process would
+   take each other's locks away.
+2. A value begins with the microsecond from which on it is worth nothing. Each process sweeps: a few keys for each new
+   one, and some at intervals.
+3. When the file has no room, a new key shares one of 1024 counters, as in memory. A key that is in use never leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, Self, TypeVar, cast
+
+import lmdb
+
+from propylon.proxy.limit.arithmetic import Log, end_of
+from propylon.proxy.limit.rule import Rule, storage_key
+from propylon.stores.limits.tables import Keys
+
+__all__ = ["BucketKeys", "LogKeys", "Segment", "Unusable"]
+
+S = TypeVar("S")
+
+# Bytes. Some 600,000 keys of buckets, or 50,000 full logs; reserved in steps, so a small gateway takes 8 MB.
+_SIZE = 64 * 2**20
+_BEGIN = 8 * 2**20
+# A transaction of `workers.SharedLimits` changes some 150 pages, and those of the two before it are not free again.
+_STEP = 4 * 2**20
+_PAGE = 4096
+# The map is larger than what is used: LMDB must never find it full, because then it could not even delete.
+_MAP = 2 * _SIZE
+# Keys that a transaction looks at because of their age: for each new one, and at intervals (microseconds).
+_SWEEP_NEW = 3
+_SWEEP_EVERY = 250_000
+_SWEEP_KEYS = 200
+_SHARED = 1024
+_FIRST = struct.Struct("<Q")
+_BUCKET = struct.Struct(
+    "<QQ"
+)  # the microsecond at which the bucket is full, and ticks of the next one
+_PAIR = struct.Struct("<QQ")
+
+Unusable = lmdb.Error
+
+
+class _Cursor(Protocol):
+    def key(self) -> bytes: ...
+    def value(self) -> bytes: ...
+    def first(self) -> bool: ...
+    def next(self) -> bool: ...
+    def delete(self) -> bool: ...
+    def set_range(self, key: bytes) -> bool: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+
+class _Transaction(Protocol):
+    """What is used of LMDB's transaction; its own types allow for buffers, which we do not ask for."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+    def put(self, key: bytes, value: bytes) -> bool: ...
+    def cursor(self) -> _Cursor: ...
+    def stat(self) -> dict[str, int]: ...
+
+
+class Segment:
+    """The file, open in this process. Everything is done in a transaction: `begin`."""
+
+    _open: ClassVar[dict[str, Segment]] = {}
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it. Raises Unusable, OSError."""
+        self._environment = lmdb.open(
+            str(path),
+            subdir=False,
+            map_size=_MAP,
+            writemap=True,
+            # Counts are worth nothing after a crash of the machine.
+            sync=False,
+            metasync=False,
+            meminit=False,
+            readahead=False,
+        )
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._name = str(path)
+        self._users = 0  # gateways in this process
+        self._reserved = 0
+        self._hand = b""
+        self._sweep_at = 0
+        self._coming = 0  # new keys of the transaction
+        self.transaction: _Transaction | None = None
+        self._reserve(_BEGIN)
+
+    @classmethod
+    def at(cls, path: Path) -> Segment:
+        """Return the file at a path, the same object for all gateways in this process. Raises Unusable, OSError."""
+        if (segment := cls._open.get(str(path))) is None:
+            segment = cls._open[str(path)] = cls(path)
+        segment._users += 1
+        return segment
+
+    def leave(self) -> None:
+        """Use it no longer; the last gateway in this process closes it."""
+        self._users -= 1
+        if not self._users:
+            del self._open[self._name]
+            self._environment.close()
+            os.close(self._file)
+
+    @contextmanager
+    def begin(self) -> Iterator[None]:
+        """Hold the file alone: what is done is done whole, or not at all. Raises Unusable."""
+        with self._environment.begin(write=True) as transaction:
+            self.transaction, self._coming = cast("_Transaction", transaction), 0
+            try:
+                yield
+            finally:
+                self.transaction = None
+
+    @property
+    def open(self) -> _Transaction:
+        """The transaction that has begun."""
+        if self.transaction is None:
+            msg = "keys are looked at in a transaction only"
+            raise RuntimeError(msg)
+        return self.transaction
+
+    # Room
+
+    def come(self) -> bool:
+        """Note a new key; tell whether there is room for it."""
+        self._coming += 1
+        found = self.open.stat()
+        pages = found["leaf_pages"] + found["branch_pages"] + found["overflow_pages"]
+        return bool(pages * _PAGE < min(_SIZE, self._reserved - _STEP))
+
+    def reserve_ahead(self) -> None:
+        """Reserve the next step before it is used; to be called between transactions."""
+        used = (self._environment.info()["last_pgno"] + 1) * _PAGE
+        while used + _STEP > self._reserved and self._reserved < _MAP:
+            try:
+                self._reserve(self._reserved + _STEP)
+            except OSError:  # the file system is full: new keys share from now on
+                return
+
+    def _reserve(self, size: int) -> None:
+        # Linux and FreeBSD have it. Elsewhere the directory is on a disk, which is not full so easily.
+        reserve = getattr(os, "posix_fallocate", None)
+        if reserve is not None:
+            reserve(self._file, 0, size)
+        self._reserved = size
+
+    # Age
+
+    def sweep(self, now: int) -> bool:
+        """Let some keys leave that are worth nothing at a microsecond; tell whether `reserve_ahead` is due."""
+        keys = self._coming * _SWEEP_NEW
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP_EVERY
+            keys += _SWEEP_KEYS
+        if not keys:
+            return False
+        with self.open.cursor() as cursor:
+            if not cursor.set_range(self._hand):
+                cursor.first()
+            for _ in range(keys):
+                value = cursor.value()
+                if not value:
+                    break  # behind the last key
+                if _FIRST.unpack_from(value)[0] < now:
+                    cursor.delete()  # and the cursor is at the next key
+                else:
+                    cursor.next()
+            self._hand = cursor.key()
+        return True
+
+
+class _FileKeys(Keys[S], Generic[S]):
+    """The keys of one limit in the file."""
+
+    __slots__ = ("_identity", "_rule", "_segment")
+
+    def __init__(self, segment: Segment, rule: Rule) -> None:
+        """Keep them under the rule's identity."""
+        self._segment = segment
+        self._rule = rule
+        self._identity = rule.identity
+
+    def find(self, key: str) -> S | None:
+        """Return what is kept."""
+        get = self._segment.open.get
+        name = storage_key(self._identity, key)
+        value = get(name) or get(self._shared(name))
+        return None if value is None else self._decoded(value)
+
+    def put(
+        self, key: str, state: S, now: int  # noqa: ARG002 — the file is swept by transactions
+    ) -> None:
+        """Keep a state. A new key that has no room shares."""
+        name, segment = storage_key(self._identity, key), self._segment
+        if segment.open.get(name) is None and not segment.come():
+            name = self._shared(name)
+        segment.open.put(name, self._encoded(state))
+
+    def _shared(self, name: bytes) -> bytes:
+        return storage_key(self._identity, f"\n{int.from_bytes(name[:2]) % _SHARED}")
+
+    def _decoded(self, value: bytes) -> S:
+        raise NotImplementedError
+
+    def _encoded(self, state: S) -> bytes:
+        raise NotImplementedError
+
+
+class BucketKeys(_FileKeys[int]):
+    """For each key, when its bucket is full."""
+
+    __slots__ = ()
+
+    def _decoded(self, value: bytes) -> int:
+        moment, ticks = _BUCKET.unpack(value)
+        return int(moment * self._rule.scale + ticks)
+
+    def _encoded(self, state: int) -> bytes:
+        return _BUCKET.pack(*divmod(state, self._rule.scale))
+
+
+class LogKeys(_FileKeys[Log]):
+    """For each key, its log."""
+
+    __slots__ = ()
+
+    def _decoded(self, value: bytes) -> Log:
+        return tuple(_PAIR.iter_unpack(value[_FIRST.size :]))
+
+    def _encoded(self, state: Log) -> bytes:
+        dead = end_of(self._rule, state[-1][0]) if state else 0
+        return _FIRST.pack(dead) + b"".join([_PAIR.pack(*pair) for pair in state])

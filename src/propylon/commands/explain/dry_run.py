@@ -224,9 +224,8 @@ def _recorded(route: Route, run: DryRun) -> Route:
 
     def limit(*_: object) -> None:
         """Count nothing: how much is left is known to the running gateway alone."""
-        stage = route.limit
-        limits = stage.limits if isinstance(stage, LimitStage) else ()
-        run.note("limit", "; ".join(map(_limit_text, limits)) or "no limit")
+        if isinstance(route.limit, LimitStage):
+            run.note("limit", "; ".join(map(_limit_text, route.limit.limits)))
 
     return replace(
         route,
@@ -234,7 +233,7 @@ def _recorded(route: Route, run: DryRun) -> Route:
         privacy_applies=True,
         authenticate=authenticate,
         authorize=authorize,
-        limit=limit,
+        limit=None if route.limit is None else limit,
     )
 
 

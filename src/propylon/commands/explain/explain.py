@@ -102,6 +102,8 @@ class Explanation:
                 else {"stage": stage, "passed": None, "text": "not reached"}
             )
             for stage in STAGES
+            if stage != "limit"
+            or (self._run.route is not None and self._run.route.limit is not None)
         ]
 
     def _stage_lines(self) -> list[str]:

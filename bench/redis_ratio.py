@@ -45,10 +45,10 @@ class Limited(Propylon):
         return config
 
 
-def drive(port: int, path: str, seconds: float, connections: int) -> int:
+def drive(port: int, path: str, seconds: int, connections: int) -> int:
     """Send requests for a while; return how many were answered with 200."""
     url = f"http://127.0.0.1:{port}{path}"
-    load = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", url]
+    load = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
     done = subprocess.run(
         pinned(LOAD_CORE, load), capture_output=True, text=True, check=True
     ).stdout
@@ -64,7 +64,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (2)")
+    parser.add_argument("--seconds", type=int, default=2, help="of each measurement (2)")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--json", action="store_true")
     said = parser.parse_args()

@@ -6,7 +6,7 @@ import atexit
 from collections.abc import Sequence
 from functools import cache
 
-from propylon.proxy.limit.rule import LimitStore, Spend
+from propylon.proxy.limit.rule import LimitStore, Rule, Spend, Taken
 from propylon.stores.limits.memory import MemoryLimits
 from propylon.stores.redis.limits import RedisLimits
 from propylon.stores.redis.script import Script
@@ -75,6 +75,12 @@ class InRedis(Counted):
         store = at or self.first
         self._set_clock()
         return super().decide(*spends, at=store)
+
+    def take(self, rule: Rule, key: str, cost: int) -> Taken | None:
+        """What the hot path says at the case's time."""
+        assert self.first is not None  # it connects before the clock is set
+        self._set_clock()
+        return super().take(rule, key, cost)
 
     def charge(self, *spends: Spend, at: LimitStore | None = None) -> None:
         """Charge at the case's time."""

@@ -313,14 +313,15 @@ def test_idle_gateway_finds_out_before_a_request_does() -> None:
     run(main())
 
 
-def test_too_much_waits_for_nothing() -> None:
-    """When more calls wait than memory should hold, the next requests are decided here."""
+def test_too_much_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When more requests wait than memory should hold, the next ones are decided here."""
+    monkeypatch.setattr("propylon.stores.redis.limits._MOST_GATHERED", 1100)
 
     async def main() -> None:
         async with in_use() as (store, peer):
             peer.answer = silent
-            for at in range(1100):
-                store.decide([Spend(RULE, f"k{at}")])
+            for at in range(1102):
+                assert not isinstance(store.decide([Spend(RULE, f"k{at}")]), list)
                 await asyncio.sleep(0)
             assert isinstance(store.decide([ONE]), list)
             assert available(store)
@@ -389,5 +390,45 @@ def test_shadow_limit_is_never_closed() -> None:
         async with in_use() as (store, peer):
             peer.answer = silent
             assert (await decided(store, shadow))[0].allowed
+
+    run(main())
+
+
+def test_busy_gateway_gathers() -> None:
+    """While two calls are in flight requests gather for the next one, and none waits longer than 50 ms in all."""
+
+    async def main() -> None:
+        async with in_use() as (store, peer):
+            peer.answer = silent
+            before = len(peer.commands)
+            loop = asyncio.get_running_loop()
+            began, waited = loop.time(), []
+            for at in range(40):
+                waited.append(store.decide([Spend(RULE, f"k{at}")]))
+                await asyncio.sleep(0.0005)
+            assert len(peer.commands) == before + 2
+            for one in waited:
+                assert not isinstance(one, list)
+                assert (await one)[0].allowed
+            assert loop.time() - began <= 0.05
+
+    run(main())
+
+
+def test_gathered_requests_go_out_with_the_next_answer() -> None:
+    """What has gathered is one call, as soon as one of those in flight is answered."""
+
+    async def main() -> None:
+        async with in_use() as (store, peer):
+            before = len(peer.commands)
+            asked = []
+            for at in range(12):
+                asked.append(store.decide([Spend(RULE, f"k{at}")]))
+                if at < 2:
+                    await asyncio.sleep(0)
+            for one in asked:
+                assert not isinstance(one, list)
+                assert (await one)[0].allowed
+            assert [int(command[2]) for command in peer.commands[before:]] == [1, 1, 10]
 
     run(main())

@@ -13,7 +13,7 @@ from hashlib import blake2b
 import orjson
 
 from propylon.proxy.limit.arithmetic import Log, decision, decision_in, lack, lack_in
-from propylon.proxy.limit.rule import Decision, Rule, Spend
+from propylon.proxy.limit.rule import MICROSECONDS, Decision, Rule, Spend, Taken
 from propylon.stores.redis.nodes import slot_of
 
 __all__ = ["CHARGE", "DECIDE", "PROBE", "Carried", "Names", "Packer", "read_decisions", "tag_of"]
@@ -28,8 +28,9 @@ Carried = tuple[Rule, bytes, int, int, int]
 _WHO, _LIMIT = 12, 6
 # Units. More than any budget, and few enough that Lua does not lose a unit.
 _MOST = 2**40
-# Rules that are remembered: each reload brings new ones.
+# Rules that are remembered: each reload brings new ones. And names of keys, of each rule: a digest takes a microsecond.
 _MOST_RULES = 10_000
+_MOST_NAMES = 10_000
 
 
 def _digest(text: bytes, size: int) -> bytes:
@@ -39,12 +40,13 @@ def _digest(text: bytes, size: int) -> bytes:
 class Names:
     """Names keys in a namespace, and says what the script is to know of a rule."""
 
-    __slots__ = ("_begin", "_rules")
+    __slots__ = ("_begin", "_names", "_rules")
 
     def __init__(self, namespace: str) -> None:
         """`namespace` is what every key begins with."""
         self._begin = f"{namespace}:{{".encode()
         self._rules: dict[Rule, tuple[bytes, tuple[int, ...]]] = {}
+        self._names: dict[Rule, dict[str, bytes]] = {}
 
     def who(self, key: str) -> bytes:
         """Return the hash tag of those that count under a key."""
@@ -56,7 +58,23 @@ class Names:
 
     def name(self, rule: Rule, key: str) -> bytes:
         """Return the name of a key of a rule."""
-        return self._begin + self.who(key) + self.of(rule)[0]
+        return self.known(rule).get(key) or self.new(rule, key)
+
+    def known(self, rule: Rule) -> dict[str, bytes]:
+        """Return the names that are remembered of a rule's keys."""
+        found = self._names.get(rule)
+        if found is None:
+            self.of(rule)
+            found = self._names[rule] = {}
+        return found
+
+    def new(self, rule: Rule, key: str) -> bytes:
+        """Make the name of a key of a rule, and remember it."""
+        known = self.known(rule)
+        if len(known) >= _MOST_NAMES:
+            known.clear()
+        name = known[key] = self._begin + self.who(key) + self.of(rule)[0]
+        return name
 
     def of(self, rule: Rule) -> tuple[bytes, tuple[int, ...]]:
         """Return the end of the names of a rule's keys, and the numbers that the script calculates with."""
@@ -64,6 +82,7 @@ class Names:
         if found is None:
             if len(self._rules) >= _MOST_RULES:
                 self._rules.clear()
+                self._names.clear()
             end = b"}:" + _digest(rule.identity, _LIMIT)
             found = self._rules[rule] = (end, _numbers(rule))
         return found
@@ -88,24 +107,26 @@ def tag_of(name: bytes) -> bytes:
 class Packer:
     """Packs one call of the script."""
 
-    __slots__ = ("_at", "_names", "_numbers", "_rules", "names")
+    __slots__ = ("_at", "_known", "_names", "_numbers", "_rules", "names")
 
     def __init__(self, names: Names) -> None:
         """Begin with nothing in it; `names` of the keys are kept in the order of the spends."""
         self.names: list[bytes] = []
         self._names = names
         self._at: dict[Rule, int] = {}
+        self._known: dict[Rule, dict[str, bytes]] = {}
         self._rules: list[tuple[int, ...]] = []
         self._numbers: list[int] = []
 
     def add(self, kind: int, spends: Sequence[Spend]) -> None:
         """Add a request: DECIDE or CHARGE."""
-        numbers, names, known = self._numbers, self._names, self._at
+        numbers, known = self._numbers, self._at
         numbers += (kind, len(spends))
         for rule, key, cost in spends:
             at = known.get(rule) or self._add_rule(rule)
-            numbers += (at, min(max(cost, -_MOST), _MOST))
-            self.names.append(names.name(rule, key))
+            # Not by `min` and `max`: this is the hot path.
+            numbers += (at, cost if -_MOST < cost < _MOST else _MOST if cost > 0 else -_MOST)
+            self.names.append(self._known[rule].get(key) or self._names.new(rule, key))
 
     def carry(self, carried: Iterable[Carried]) -> None:
         """Add what was spent without the server."""
@@ -117,6 +138,7 @@ class Packer:
     def _add_rule(self, rule: Rule) -> int:
         """Return its index; Lua counts from 1."""
         self._rules.append(self._names.of(rule)[1])
+        self._known[rule] = self._names.known(rule)
         at = self._at[rule] = len(self._rules)
         return at
 
@@ -126,18 +148,29 @@ class Packer:
 
 
 def read_decisions(
-    requests: Iterable[Sequence[Spend]],
+    requests: Iterable[tuple[Sequence[Spend], object, bool]],
     names: Sequence[bytes],
     told: Sequence[int],
     note: Callable[[bytes, Rule, int], None],
-) -> Iterator[list[Decision]]:
-    """Yield the decisions of each request from the answer of the script; `note` gets what each bucket owes.
+) -> Iterator[list[Decision] | Taken]:
+    """Yield what is decided of each request, from the answer of the script; `note` gets what each bucket owes.
 
-    `names` are those of the keys of all these requests.
+    `requests` are spends with the one who waits, or None: of what was charged the script says nothing; and whether it is
+    one spend of a bucket that wants the short form. `names` are those of the keys of all requests.
     """
     now, at, key = told[0], 1, 0
-    for spends in requests:
-        decisions = []
+    for spends, waiter, short in requests:
+        if short:
+            (rule, _, cost), number = spends[0], told[at]
+            note(names[key], rule, number if number >= 0 else -number - 1)
+            at, key = at + 1, key + 1
+            yield read_taken(rule, cost, number)
+            continue
+        decisions: list[Decision] = []
+        if waiter is None:
+            key += len(spends)
+            yield decisions
+            continue
         for rule, _, cost in spends:
             number = told[at]
             paid = number >= 0
@@ -151,6 +184,16 @@ def read_decisions(
                 at += 1
             key += 1
         yield decisions
+
+
+def read_taken(rule: Rule, cost: int, number: int) -> Taken:
+    """Return the short form of a decision of a bucket: the same as `arithmetic.decision`, written out, for the hot path."""
+    second = rule.scale * MICROSECONDS
+    if number >= 0:
+        return (rule.capacity - number) // rule.unit, -(-number // second), 0
+    debt = -number - 1
+    lacking = debt + max(cost, 1) * rule.unit - rule.capacity
+    return max(rule.capacity - debt, 0) // rule.unit, -(-debt // second), -(-lacking // second)
 
 
 def _of_window(

@@ -34,18 +34,19 @@ _MOST_MOMENTS = 64
 class Known:
     """What Redis said last of each key: the debt, and when that was (microseconds)."""
 
-    __slots__ = ("_new", "_old")
+    __slots__ = ("_new", "_old", "now")
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Begin with nothing; `now` is when what is noted was said."""
+        self.now = 0
         self._new: dict[bytes, tuple[Rule, int, int]] = {}
         self._old: dict[bytes, tuple[Rule, int, int]] = {}
 
-    def note(self, name: bytes, rule: Rule, debt: int, now: int) -> None:
+    def note(self, name: bytes, rule: Rule, debt: int) -> None:
         """Note what Redis says. When there is no room, the keys that were not spoken of for longest go."""
         if len(self._new) >= _MOST_KNOWN:
             self._old, self._new = self._new, {}
-        self._new[name] = (rule, debt, now)
+        self._new[name] = (rule, debt, self.now)
 
     def debt(self, name: bytes, now: int) -> int:
         """Return what is still owed of what Redis said last."""

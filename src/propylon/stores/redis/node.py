@@ -119,6 +119,11 @@ class Node:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def now(self) -> float:
+        """The time of the clock that goes on only while something waits."""
+        return self._patience.now
+
+    @property
     def waiting(self) -> int:
         """How many calls have no answer yet."""
         return len(self._sent)
@@ -137,8 +142,11 @@ class Node:
 
     # The hot path
 
-    def submit(self, *calls: Call, first: bytes = b"") -> None:
-        """Send calls together, behind a command (`first`) that prepares them; the node must be in use."""
+    def submit(self, *calls: Call, first: bytes = b"", since: float | None = None) -> None:
+        """Send calls together, behind a command (`first`) that prepares them; the node must be in use.
+
+        They wait since `since` (of `now`) already.
+        """
         connection = self._connection
         if connection is None:
             for call in calls:
@@ -146,7 +154,7 @@ class Node:
             return
         answered: list[Callable[[Reply], None]] = [self._prepared] if first else []
         for call in calls:
-            self._sent[call] = self._patience.now
+            self._sent[call] = self._patience.now if since is None else since
             answered.append(self._answered_by(call))
         connection.send(first + b"".join([call.data for call in calls]), answered)
         if self._timer is None:
@@ -167,8 +175,7 @@ class Node:
 
     def _handle(self, call: Call, error: ErrorReply, since: float) -> None:
         if error.code == "NOSCRIPT":  # it was restarted, or its scripts were flushed
-            self.submit(call, first=self._user.script.load())
-            self._sent[call] = since
+            self.submit(call, first=self._user.script.load(), since=since)
         elif isinstance(call, _Question):
             if not call.answered.done():
                 call.answered.set_exception(error)

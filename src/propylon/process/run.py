@@ -13,6 +13,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from propylon.assembly.counting import redis_of
 from propylon.assembly.gateway import Gateway
 from propylon.assembly.reload import with_listeners_of
 from propylon.config.models.endpoints import listeners_of
@@ -101,6 +102,7 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     server = loaded.config.server
     try:
         _options(loaded)
+        redis_of(loaded)
         sockets = listen(server.host, server.port)
         others = {name: listen(*parse_listen(name)) for name in listeners_of(loaded.config)}
         shared = share(loaded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -53,9 +54,11 @@ class Peer:
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
 
-    async def listen(self) -> Peer:
+    async def listen(self, tls: ssl.SSLContext | None = None) -> Peer:
         """Listen, at the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.address.port)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.address.port, ssl=tls
+        )
         self.address = Address("127.0.0.1", self._server.sockets[0].getsockname()[1])
         return self
 

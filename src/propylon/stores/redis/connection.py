@@ -162,6 +162,10 @@ async def open_connection(
 
 
 def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason}"
     # asyncio puts the address into the text; a name that is not known has no number that the system knows.
     number = error.errno or 0
     return (os.strerror(number) if number > 0 else error.strerror or f"{error}").lower()

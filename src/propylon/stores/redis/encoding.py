@@ -28,9 +28,9 @@ Carried = tuple[Rule, bytes, int, int, int]
 _WHO, _LIMIT = 12, 6
 # Units. More than any budget, and few enough that Lua does not lose a unit.
 _MOST = 2**40
-# Rules that are remembered: each reload brings new ones. And names of keys, of each rule: a digest takes a microsecond.
+# Rules that are remembered: each reload brings new ones. And names of keys, because a digest takes a microsecond: 10 MB.
 _MOST_RULES = 10_000
-_MOST_NAMES = 10_000
+_MOST_NAMES = 50_000
 
 
 def _digest(text: bytes, size: int) -> bytes:
@@ -40,13 +40,14 @@ def _digest(text: bytes, size: int) -> bytes:
 class Names:
     """Names keys in a namespace, and says what the script is to know of a rule."""
 
-    __slots__ = ("_begin", "_names", "_rules")
+    __slots__ = ("_begin", "_count", "_names", "_rules")
 
     def __init__(self, namespace: str) -> None:
         """`namespace` is what every key begins with."""
         self._begin = f"{namespace}:{{".encode()
         self._rules: dict[Rule, tuple[bytes, tuple[int, ...]]] = {}
         self._names: dict[Rule, dict[str, bytes]] = {}
+        self._count = 0  # of names
 
     def who(self, key: str) -> bytes:
         """Return the hash tag of those that count under a key."""
@@ -70,10 +71,12 @@ class Names:
 
     def new(self, rule: Rule, key: str) -> bytes:
         """Make the name of a key of a rule, and remember it."""
-        known = self.known(rule)
-        if len(known) >= _MOST_NAMES:
-            known.clear()
-        name = known[key] = self._begin + self.who(key) + self.of(rule)[0]
+        self._count += 1
+        if self._count > _MOST_NAMES:
+            self._count = 1
+            for names in self._names.values():
+                names.clear()
+        name = self.known(rule)[key] = self._begin + self.who(key) + self.of(rule)[0]
         return name
 
     def of(self, rule: Rule) -> tuple[bytes, tuple[int, ...]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from propylon.errors import ServiceUnavailable
-from propylon.proxy.limit.rule import Spend
+from propylon.proxy.limit.rule import Rule, Spend, Taken
 from propylon.stores.redis.limits import RedisLimits
 from propylon.stores.redis.target import Login
 from tests.stores.limit_stores import bucket
@@ -430,5 +431,120 @@ def test_gathered_requests_go_out_with_the_next_answer() -> None:
                 assert not isinstance(one, list)
                 assert (await one)[0].allowed
             assert [int(command[2]) for command in peer.commands[before:]] == [1, 1, 10]
+
+    run(main())
+
+
+# The short form, charges, and what is carried over
+
+
+async def taken(store: RedisLimits, rule: Rule, key: str = "ann") -> Taken:
+    """What the hot path says."""
+    take = store.taker(rule, 1)
+    assert take is not None
+    found = take(key)
+    return await found if isinstance(found, Awaitable) else found
+
+
+def test_hot_path_while_redis_is_away() -> None:
+    """The hot path says the same as the long way: waiting, away, open and closed."""
+
+    async def main() -> None:
+        async with in_use() as (store, peer):
+            assert await taken(store, RULE) == (4, 60, 0)
+            peer.answer = silent
+            # Redis has said that one of five is spent.
+            assert await taken(store, RULE) == (3, 120, 0)
+            assert await taken(store, RULE) == (2, 180, 0)
+            assert await taken(store, bucket(1, 2, on_failure="open")) == (2, 0, 0)
+            with pytest.raises(ServiceUnavailable):
+                await taken(store, bucket(1, 2, on_failure="closed"))
+
+    run(main())
+
+
+def test_charges_while_redis_is_away() -> None:
+    """What answers have cost is charged here, and told to Redis; what waited for an answer of Redis, too."""
+    charged = bucket(1, 10, 60, charged=True)
+    numbers: list[list[int]] = []
+
+    def noting(command: Command) -> bytes | None:
+        if command[0] == b"EVALSHA":
+            numbers.append(json.loads(command[-1])[1])
+        return ok(command)
+
+    async def main() -> None:
+        async with in_use() as (store, peer):
+            peer.answer = silent
+            store.charge([Spend(charged, "ann", 3), Spend(bucket(on_failure="open"), "ann", 3)])
+            await until(lambda: not available(store))
+            store.charge([Spend(charged, "ann", 4)])
+            assert (await decided(store, Spend(charged, "ann", 0)))[0].remaining == 3
+            peer.answer = noting
+            await until(lambda: available(store))
+            carried = [one for one in numbers if one[0] == 2]
+            assert len(carried) == 1
+            assert 6 * charged.unit < carried[0][3] <= 7 * charged.unit
+
+    run(main())
+
+
+def test_answer_in_another_form_is_none() -> None:
+    """An answer that is no list of numbers decides nothing: the machine does."""
+
+    async def main() -> None:
+        async with in_use() as (store, peer):
+            peer.answer = lambda _: b"+OK\r\n"
+            assert (await decided(store, ONE))[0].remaining == LOCAL
+
+    run(main())
+
+
+def test_return_takes_a_second_at_most() -> None:
+    """If Redis is too slow to take over what was spent, the rest is left, and the log says of how many keys."""
+
+    async def main() -> None:
+        async with in_use() as (store, peer):
+            peer.answer = silent
+            for at in range(3000):
+                await decided(store, Spend(RULE, f"k{at}"))
+            loop = asyncio.get_running_loop()
+
+            def slow(command: Command) -> bytes | None:
+                if command[0] == b"EVALSHA":
+                    loop.now += 0.04  # type: ignore[attr-defined]
+                return ok(command)
+
+            peer.answer = slow
+            with logged() as lines:
+                await until(lambda: available(store))
+            assert "keys have spent meanwhile was not carried over" in lines[0]
+
+    run(main())
+
+
+def test_return_that_fails_loses_nothing() -> None:
+    """If Redis goes away again while it is told what was spent, it is told the next time."""
+    carried: list[int] = []
+
+    async def main() -> None:
+        async with in_use() as (store, peer):
+            peer.answer = silent
+            for at in range(150):
+                await decided(store, Spend(RULE, f"k{at}"))
+            failed = False
+
+            def failing(command: Command) -> bytes | None:
+                nonlocal failed
+                if command[0] == b"EVALSHA" and json.loads(command[-1])[1][0] == 2:
+                    if not failed:
+                        failed = True
+                        return b"-LOADING\r\n"
+                    carried.append(int(command[2]))
+                return ok(command)
+
+            peer.answer = failing
+            await until(lambda: available(store))
+            assert sum(carried) == 150
 
     run(main())

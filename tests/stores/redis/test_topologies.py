@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from propylon.errors import ServiceUnavailable
 from propylon.proxy.limit.rule import Spend
 from propylon.stores.redis.connection import Lost
 from propylon.stores.redis.encoding import Names
@@ -196,6 +197,29 @@ def test_limits_of_a_caller_and_of_all(nodes: Sequence[RedisServer]) -> None:
     run(main())
     for node in nodes:
         node.ask("FLUSHALL")
+
+
+def test_limit_that_is_closed_gives_the_other_back(nodes: Sequence[RedisServer]) -> None:
+    """If one of two masters is away and its limit is closed, the request is refused and costs nothing at the other."""
+    own = bucket(9, 9, HOUR, name="own")
+    closed = bucket(9, 9, HOUR, name="closed", on_failure="closed")
+    names = Names("propylon")
+    victim = nodes[names.slot("all") * 3 // 16384]
+    key = next(f"k{at}" for at in range(99) if names.slot(f"k{at}") * 3 // 16384 != 1)
+
+    async def main() -> None:
+        async with gateways(in_cluster(nodes), 1) as (store,):
+            assert await passing(store, Spend(closed, "all"), 1) == 1
+            victim.kill()
+            await until(lambda: not in_use(store))
+            with pytest.raises(ServiceUnavailable):
+                await decided(store, Spend(own, key), Spend(closed, "all"))
+            assert (await decided(store, Spend(own, key)))[0].remaining == 8
+            victim.start()
+            await until(lambda: in_use(store))
+            assert (await decided(store, Spend(own, key), Spend(closed, "all")))[0].remaining == 7
+
+    run(main())
 
 
 def test_slot_that_moves(nodes: Sequence[RedisServer]) -> None:

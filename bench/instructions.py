@@ -31,7 +31,7 @@ CONFIG = """
 log: {{level: info}}
 auth: {{jwt: {{secret: "{secret}"}}, tokens: {{enabled: false, database: "sqlite:///{folder}/t.db"}}}}
 services: {{orders: {{url: "http://127.0.0.1:9"}}}}
-routes: [{{path: /api/v1/orders, service: orders}}]
+routes: [{{path: /api/v1/orders, service: orders, {rules}}}]
 """
 REQUEST = (
     b"%b /api/v1/orders/%b?expand=lines HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux"
@@ -42,6 +42,12 @@ REQUEST = (
 )
 PACE = 50e-6  # seconds between two requests: 20,000 a second
 LOADS = ("repeated", "varied", "post")
+# What a route may have besides; a load's name is followed by it: repeated+limit.
+RULES = {
+    "": "",
+    "limit": "rate_limit: {rate: 900000/s, burst: 1000000}",
+    "limits": "rate_limit: [{name: a, rate: 900000/s}, {name: b, rate: 900000/m}]",
+}
 
 
 class Pipe(asyncio.Transport):
@@ -90,8 +96,8 @@ class World:
 
     def __init__(self, load: str, folder: Path) -> None:
         file = folder / "propylon.yaml"
-        file.write_text(CONFIG.format(secret=SECRET, folder=folder))
-        self.load = load
+        self.load, _, rules = load.partition("+")
+        file.write_text(CONFIG.format(secret=SECRET, folder=folder, rules=RULES[rules]))
         self.count = 0
         self.file = file
         claims = {"sub": "ann", "exp": int(time.time()) + 86_400, "scope": "read write"}
@@ -163,7 +169,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--source", default=str(Path(__file__).parents[1] / "src"))
     parser.add_argument("--against", help="another checkout's src: the ratio is printed")
-    parser.add_argument("--loads", default=",".join(LOADS))
+    parser.add_argument(
+        "--loads", default=",".join(LOADS), help="such as repeated,repeated+limit,repeated+limits"
+    )
     parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:

@@ -77,3 +77,26 @@ def test_an_endpoint_beside_the_routes(gateway: Gateway, path: str, methods: lis
     """Another path, one below a route's, or a method that the route does not have: that is what a team writes."""
     gateway.api.api_route(path, methods=methods)(lambda: "fine")
     gateway.validate()
+
+
+@pytest.mark.parametrize("decorator", ["cost", "charge"])
+def test_costs_name_a_route_and_a_limit(tmp_path: Path, decorator: str) -> None:
+    """A cost for a route or a limit that is not there is refused where it is registered, with the nearest name."""
+    file = tmp_path / "propylon.yaml"
+    file.write_text(
+        "services: {main: {url: 'http://127.0.0.1:9'}}\n"
+        "routes: [{name: orders, path: /a, service: main, auth: none,"
+        " rate_limit: {name: per-day, rate: 9/d}}]\n"
+    )
+    put = getattr(Gateway.from_file(file, {}), decorator)
+    with pytest.raises(ValueError, match='no route "oders"; did you mean "orders"'):
+        put("oders")
+    with pytest.raises(ValueError, match='has no limit "perday"; did you mean "per-day"'):
+        put("orders", limit="perday")
+    with pytest.raises(TypeError, match="needs the name of a route"):
+        put(lambda: 1)
+
+    async def function(*_: object) -> int:
+        return 1
+
+    assert put("orders", limit="per-day")(function) is function

@@ -272,3 +272,19 @@ def test_the_upstream_gets_what_was_explained(tmp_path: Path, target: str) -> No
     # Nobody's credentials stay behind in a terminal; that they pass is shown.
     assert SHOWN.sub(rb"\1 (not shown)", IDS.sub(b"*", got)) == IDS.sub(b"*", shown)
     assert b"Bearer" in got
+
+
+def test_limits_are_named(file: Path) -> None:
+    """The limits that count the request are a stage of their own; nothing is counted."""
+    limited = "service: users, rate_limit: {rate: 10/s, burst: 20, key: [ip, 'header:X-Key']}"
+    file.write_text(
+        FILE.replace(
+            "{name: all, path: /api, service: users}", f"{{name: all, path: /api, {limited}}}"
+        )
+    )
+    found = {stage["stage"]: stage for stage in explained("GET", "/api/x")["stages"]}
+    assert found["limit"] == {
+        "stage": "limit",
+        "passed": True,
+        "text": "route:all/default: 10/s, 20 at once, by ip and header:X-Key",
+    }

@@ -104,9 +104,11 @@ services:
     health:                    # empty: probes only inform /health; or {path: /health,
                                # interval: 30s, timeout: 1s, healthy_after: 1, unhealthy_after: 1}
     ejection: {failures: 5, time: 30s, max: 50%}   # of instances that fail in a row
+    rate_limit:                # of all its routes together, such as {rate: 1000/s, key: service}
 
 defaults:                      # for every route that sets no value of its own
   auth: required               # required, optional (checked if sent) or none
+  rate_limit:                  # for all routes together, such as {rate: 50/s, burst: 100}; by caller
 
 routes:
   - name: orders               # for logs and metrics; by default the path
@@ -126,6 +128,8 @@ routes:
     hosts:                     # such as [api.example.com]; empty: any
     timeouts: {}               # such as {total: 5s}, instead of the service's
     max_body:                  # such as 1MB, instead of the server's
+    rate_limit:                # such as {rate: 10/s, burst: 20, key: caller}, instead of the default;
+                               # or a list, each with a name; none: no limit
     headers:
       request: {set: {}, remove: []}
       response: {set: {}, remove: []}

@@ -162,7 +162,7 @@ ERRORS = {
     "BUSY Redis is busy running a script.": "BUSY",
     "NOREPLICAS Not enough good replicas to write.": "NOREPLICAS",
     "NOPERM User default has no permissions to run the 'evalsha' command": "NOPERM",
-    "MOVED 3999 127.0.0.1:6381": "MOVED",
+    "MOVED 3999 127.0.0.1:6381": "it is a node of a Cluster: write redis+cluster://",
     "ERR Error running script: @user_script: 1: -OOM command not allowed": "OOM",
 }
 

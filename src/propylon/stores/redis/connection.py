@@ -38,7 +38,10 @@ class ErrorReply(Exception):
     @property
     def shown(self) -> str:
         """What a log may show: it must not have line ends, and no more than it can hold."""
-        return "".join(char if char.isprintable() else " " for char in str(self))[:_SHOWN]
+        shown = "".join(char if char.isprintable() else " " for char in str(self))[:_SHOWN]
+        # Where it is followed, it is not shown.
+        hint = "; it is a node of a Cluster: write redis+cluster://" if self.code == "MOVED" else ""
+        return shown + hint
 
 
 class Lost(Exception):

@@ -183,6 +183,20 @@ def test_full_file_system_is_no_error(file: File, monkeypatch: pytest.MonkeyPatc
     assert file.entries() <= 50 * 4096 / 40 + 1024
 
 
+def test_no_room_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not even the beginning can be reserved, the file is not used, and nothing stays open."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            Segment.at(tmp_path / "limits")
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
 def test_file_that_fails_is_said_once(file: File, caplog: pytest.LogCaptureFixture) -> None:
     """While the file fails a worker counts for itself; it says so once, and once that it is over."""
     rule = bucket(1, 2, 3600)

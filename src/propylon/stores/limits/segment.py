@@ -104,7 +104,11 @@ class Segment:
         self._sweep_at = 0
         self._coming = 0  # new keys of the transaction
         self.transaction: _Transaction | None = None
-        self._reserve(_BEGIN)
+        try:
+            self._reserve(_BEGIN)
+        except OSError:
+            self._close()
+            raise
 
     @classmethod
     def at(cls, path: Path) -> Segment:
@@ -119,8 +123,11 @@ class Segment:
         self._users -= 1
         if not self._users:
             del self._open[self._name]
-            self._environment.close()
-            os.close(self._file)
+            self._close()
+
+    def _close(self) -> None:
+        self._environment.close()
+        os.close(self._file)
 
     @contextmanager
     def begin(self) -> Iterator[None]:

@@ -270,6 +270,14 @@ def test_workers_of_a_machine_go_on_together(tmp_path: Path) -> None:
         server.go_on()
         await until(lambda: in_use(one) and in_use(other))
         assert await passing(other, spend, 9) == 0
+        # What a worker has heard from Redis counts for the first request that it decides without it, and for all at once.
+        full = Spend(bucket(20, 20, HOUR), "bob")
+        assert await passing(one, full, 25) == 20
+        server.stop_reading()
+        await until(lambda: not in_use(one) and not in_use(other))
+        assert await passing(one, full, 9) == 0
+        assert await passing(other, full, 9) == 0
+        server.go_on()
         for worker in workers:
             worker.close()
         await asyncio.sleep(0.01)

@@ -200,14 +200,14 @@ def test_no_room_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_file_that_fails_is_said_once(file: File, caplog: pytest.LogCaptureFixture) -> None:
     """While the file fails a worker counts for itself; it says so once, and once that it is over."""
     rule = bucket(1, 2, 3600)
-    begin = file.segment.begin
+    enter = file.segment.enter
 
     def failing() -> None:
         raise files.Unusable("MDB_MAP_FULL")
 
-    file.segment.begin = failing  # type: ignore[method-assign,assignment]
+    file.segment.enter = failing  # type: ignore[method-assign,assignment]
     assert [file.ask(Spend(rule, "a")) for _ in range(4)] == [True, True, False, False]
-    file.segment.begin = begin  # type: ignore[method-assign]
+    file.segment.enter = enter  # type: ignore[method-assign]
     assert file.ask(Spend(rule, "a"))
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "counted by this worker alone" in caplog.messages[0]

@@ -32,7 +32,7 @@ from propylon.proxy.limit.arithmetic import Log, end_of
 from propylon.proxy.limit.rule import Rule, storage_key
 from propylon.stores.limits.tables import Keys
 
-__all__ = ["BucketKeys", "LogKeys", "Segment", "Unusable"]
+__all__ = ["BUCKET", "BucketKeys", "LogKeys", "Segment", "Unusable"]
 
 S = TypeVar("S")
 
@@ -50,7 +50,7 @@ _SWEEP_EVERY = 250_000
 _SWEEP_KEYS = 200
 _SHARED = 1024
 _FIRST = struct.Struct("<Q")
-_BUCKET = struct.Struct(
+BUCKET = struct.Struct(
     "<QQ"
 )  # the microsecond at which the bucket is full, and ticks of the next one
 _PAIR = struct.Struct("<QQ")
@@ -76,6 +76,8 @@ class _Transaction(Protocol):
     def put(self, key: bytes, value: bytes) -> bool: ...
     def cursor(self) -> _Cursor: ...
     def stat(self) -> dict[str, int]: ...
+    def commit(self) -> None: ...
+    def abort(self) -> None: ...
 
 
 class Segment:
@@ -129,15 +131,33 @@ class Segment:
         self._environment.close()
         os.close(self._file)
 
+    def enter(self) -> _Transaction:
+        """Hold the file alone until `commit` or `abort`. Raises Unusable."""
+        # No context manager: a generator for each would cost more than LMDB's part of the transaction.
+        transaction = cast("_Transaction", self._environment.begin(write=True))
+        self.transaction, self._coming = transaction, 0
+        return transaction
+
+    def commit(self) -> None:
+        """Do all that was asked since `enter`. Raises Unusable: then nothing is done."""
+        transaction, self.transaction = self.open, None
+        transaction.commit()
+
+    def abort(self) -> None:
+        """Do nothing of it; no error if there is no transaction."""
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None:
+            transaction.abort()
+
     @contextmanager
     def begin(self) -> Iterator[None]:
         """Hold the file alone: what is done is done whole, or not at all. Raises Unusable."""
-        with self._environment.begin(write=True) as transaction:
-            self.transaction, self._coming = cast("_Transaction", transaction), 0
-            try:
-                yield
-            finally:
-                self.transaction = None
+        self.enter()
+        try:
+            yield
+            self.commit()
+        finally:
+            self.abort()
 
     @property
     def open(self) -> _Transaction:
@@ -176,12 +196,12 @@ class Segment:
 
     def sweep(self, now: int) -> bool:
         """Let some keys leave that are worth nothing at a microsecond; tell whether `reserve_ahead` is due."""
+        if not self._coming and now < self._sweep_at:
+            return False
         keys = self._coming * _SWEEP_NEW
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_EVERY
             keys += _SWEEP_KEYS
-        if not keys:
-            return False
         with self.open.cursor() as cursor:
             if not cursor.set_range(self._hand):
                 cursor.first()
@@ -240,11 +260,11 @@ class BucketKeys(_FileKeys[int]):
     __slots__ = ()
 
     def _decoded(self, value: bytes) -> int:
-        moment, ticks = _BUCKET.unpack(value)
+        moment, ticks = BUCKET.unpack(value)
         return int(moment * self._rule.scale + ticks)
 
     def _encoded(self, state: int) -> bytes:
-        return _BUCKET.pack(*divmod(state, self._rule.scale))
+        return BUCKET.pack(*divmod(state, self._rule.scale))
 
 
 class LogKeys(_FileKeys[Log]):

@@ -25,9 +25,10 @@ from propylon.proxy.limit.rule import (
     Spend,
     Take,
     Taken,
+    storage_key,
 )
 from propylon.stores.limits.memory import MemoryLimits
-from propylon.stores.limits.segment import BucketKeys, LogKeys, Segment, Unusable
+from propylon.stores.limits.segment import BUCKET, BucketKeys, LogKeys, Segment, Unusable
 from propylon.stores.limits.tables import Buckets, Table, Windows, settled
 
 __all__ = ["SharedLimits"]
@@ -88,7 +89,7 @@ class SharedLimits(LimitStore):
         spare = self._spare.taker(rule, cost)
         if spare is None:
             return None
-        way = _Taking(BucketKeys(self._segment, rule), rule, cost, spare)
+        way = _Taking(self._segment, rule, cost, spare)
 
         def take(key: str) -> Awaitable[Taken]:
             answer: Signal[Taken] = Signal()
@@ -143,11 +144,15 @@ class SharedLimits(LimitStore):
 
     def _shared(self, part: list[_Question]) -> list[object]:
         segment = self._segment
-        with segment.begin():
+        segment.enter()
+        try:
             # Read while the file is held: so the times in it never go back.
             now = self._clock() // 1000
             found = [way.shared(asked, now) for _, way, asked in part]
             due = segment.sweep(now)
+            segment.commit()
+        finally:
+            segment.abort()
         if due:
             segment.reserve_ahead()
         return found
@@ -194,11 +199,14 @@ class _Charging(_Deciding):
 class _Taking:
     """A single spend of a bucket, for its key: the same as `_Deciding`, written out, because this is the hot path.
 
-    Inlined from `arithmetic`: `debt_at`, `is_ahead`, `lack`, `spent`, `decision`.
+    Inlined from `arithmetic`: `debt_at`, `is_ahead`, `lack`, `spent`, `decision`. From `BucketKeys`: `find`, and `put` of
+    a key that is there.
     """
 
-    def __init__(self, keys: BucketKeys, rule: Rule, cost: int, spare: Take) -> None:
-        self._keys = keys
+    def __init__(self, segment: Segment, rule: Rule, cost: int, spare: Take) -> None:
+        self._segment = segment
+        self._keys = BucketKeys(segment, rule)
+        self._identity = rule.identity
         self._scale, self._unit = rule.scale, rule.unit
         self._capacity, self._deepest = rule.capacity, rule.deepest
         self._needed, self._price = max(cost, 1) * rule.unit, cost * rule.unit
@@ -206,17 +214,26 @@ class _Taking:
         self.alone = spare
 
     def shared(self, key: str, now: int) -> Taken:
-        base = now * self._scale
-        debt = (self._keys.find(key) or 0) - base
+        scale, file = self._scale, self._segment.open
+        name = storage_key(self._identity, key)
+        value = file.get(name)
+        if value is None:
+            debt = (self._keys.find(key) or 0) - now * scale
+        else:
+            moment, ticks = BUCKET.unpack(value)
+            debt = (moment - now) * scale + ticks
         if debt < 0:
             debt = 0
         elif debt > self._deepest:
             debt = self._deepest
-            self._keys.put(key, base + debt, now)
+            self._keys.put(key, now * scale + debt, now)
         lacking = debt + self._needed - self._capacity
         if lacking > 0:
             left = max(self._capacity - debt, 0) // self._unit
             return left, -(-debt // self._second), -(-lacking // self._second)
         debt += self._price
-        self._keys.put(key, base + debt, now)
+        if value is None:
+            self._keys.put(key, now * scale + debt, now)
+        else:
+            file.put(name, BUCKET.pack(now + debt // scale, debt % scale))
         return (self._capacity - debt) // self._unit, -(-debt // self._second), 0

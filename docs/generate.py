@@ -69,6 +69,9 @@ def rows(path: str, part: Schema, definitions: Schema) -> Iterator[str]:
     if one := one_or_list(inner, definitions):
         yield f"| `{path}` | mapping, or list of mappings | | {escaped(text_of(part))} |"
         inner = one
+    if short := mapping_or_text(inner, definitions):
+        yield f"| `{path}` | mapping, or text | | {escaped(text_of(short))} |"
+        inner = short
     if inner.get("type") == "array" and "items" in inner:
         items = resolved(inner["items"], definitions)
         if mapping := text_or_mapping(items, definitions):
@@ -106,6 +109,13 @@ def one_or_list(part: Schema, definitions: Schema) -> Schema | None:
     same = len(kinds) == 2 and len(items) == 1 and items[0] in kinds
     found = resolved(items[0], definitions) if same else {}
     return found if "properties" in found else None
+
+
+def mapping_or_text(part: Schema, definitions: Schema) -> Schema | None:
+    """Return the schema of a mapping that has a short form of one text; None for anything else."""
+    kinds = part.get("anyOf", ())
+    found = [resolved(kind, definitions) for kind in kinds if "$ref" in kind]
+    return found[0] if len(found) == 1 and {"type": "string"} in kinds else None
 
 
 def values_of(part: Schema) -> Schema | None:

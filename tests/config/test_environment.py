@@ -80,29 +80,7 @@ def test_origins_that_are_none() -> None:
     assert loaded("cors: {origins: '*'}", {"CORS_ORIGINS": ""}).config.cors.origins == ("*",)
 
 
-LATER = "is set, but this version of Propylon does not use it: it limits and shares nothing"
-
-
-@pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_HOST"])
-def test_names_of_a_later_version_are_doubted(directory: Path, name: str) -> None:
-    """They may be there, for another program; whoever believes that they limit anything is told."""
-    read = load(None, {name: "5"})
-    assert read.config == load(None, {}).config
-    assert doubts(read) == [f"{name}: {LATER}"]
-    assert doubts(load(None, {name: " "})) == []
-    (directory / ".env").write_text(f"{name}=5\n")
-    assert doubts(load(None, {})) == [f"{name}: {LATER}"]
-
-
 def test_what_kubernetes_sets_is_no_doubt() -> None:
     """Beside a service called redis there is a REDIS_PORT, which nobody wrote."""
     environ = {"REDIS_PORT": "tcp://10.0.0.1:6379", "REDIS_SERVICE_HOST": "10.0.0.1"}
     assert doubts(load(None, environ)) == []
-
-
-@pytest.mark.parametrize("written", ["${REDIS_URL:-}", "", "''", "' '", "~"])
-def test_no_redis_is_memory(written: str) -> None:
-    """The line of the design means memory as long as nothing stands in it; what does is refused."""
-    assert doubts(loaded(f"redis: {written}")) == []
-    (problem,) = problems("redis: ${REDIS_URL:-}", {"REDIS_URL": "redis://r"})
-    assert problem.startswith("propylon.yaml:1 redis: not built in this version of Propylon")

@@ -15,8 +15,6 @@ ONE_PROBLEM = {
     "server: {prot: 80}": '1 server.prot: unknown key; did you mean "port"?',
     "\n\nsevrer: {}": '3 sevrer: unknown key; did you mean "server"?',
     "zzz: 1": "1 zzz: unknown key",
-    "redis: redis://x": "1 redis: not built in this version of Propylon; take it out,"
-    " since nothing would enforce it",
     "server:\n  port: http": "2 server.port: must be a whole number",
     "server:\n  port: true": "2 server.port: must be a whole number",
     "server:\n  port: 70000": "2 server.port: must be at most 65535",

@@ -16,7 +16,9 @@ from propylon.stores.limits.memory import MemoryLimits
 from propylon.stores.limits.segment import Segment
 from propylon.stores.limits.workers import SharedLimits
 from tests.stores.limit_stores import SECOND, Counted, Model, bucket, window
+from tests.stores.redis_limits import InRedis, InValkey
 from tests.support.examples import examples
+from tests.support.redis import binaries
 
 
 class InMemory(Counted):
@@ -54,6 +56,10 @@ class InWorkers(Counted):
 
 
 STORES: dict[str, Callable[[], Counted]] = {"memory": InMemory, "workers": InWorkers}
+if "redis" in binaries():
+    STORES["redis"] = InRedis
+if "valkey" in binaries():
+    STORES["valkey"] = InValkey
 
 
 @pytest.fixture(params=STORES)

@@ -36,6 +36,8 @@ _COOKIE = re.compile(
 )
 # Keys of a configuration whose values nobody may read in a log.
 _SECRET_KEYS = frozenset({"secret", "client_secret", "password"})
+# The password in a URL.
+_IN_URL = re.compile(r"[a-z+]+://[^/:@]*:([^/@]+)@")
 # What a JSON answer of the token endpoint hands out.
 _ISSUED = re.compile(rb'"(?:access|refresh)_token":\s*"([^"]+)"')
 
@@ -93,6 +95,8 @@ class Secrecy:
             for key, value in config.items():
                 if key in _SECRET_KEYS and isinstance(value, str):
                     self.note(value)
+                elif isinstance(value, str) and (found := _IN_URL.match(value)):
+                    self.note(found[1])
                 self.note_config(value)
         elif isinstance(config, list):
             for item in config:

@@ -24,6 +24,7 @@ from fastapi import FastAPI
 
 from propylon.assembly.census import CIRCUITS, INSTANCES, Part
 from propylon.assembly.components import Components
+from propylon.assembly.counting import redis_of
 from propylon.assembly.reload import Reloads, shadowed
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
@@ -266,7 +267,8 @@ class Gateway(Team):
         return find_endpoints(self.api, self._components.routes)
 
     def validate(self) -> None:
-        """Raise ConfigError where the team's endpoints and the routes of the file contradict each other."""
+        """Raise ConfigError where the team's endpoints and the routes contradict each other, or Redis cannot be used."""
+        redis_of(self.loaded)
         if problems := tuple(shadowed(self.loaded, self.custom_endpoints)):
             raise ConfigError(problems)
 
@@ -286,12 +288,14 @@ class Gateway(Team):
             self.validate()
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
             self._running.start()
-            if self._health.reasons():
+            if self._health.reasons() or self._running.counting.connects:
                 self._preparing = spawn(self._prepare())
         return self._running
 
     async def prepare(self) -> None:
         """Wait until it is known what verifies tokens and which are revoked, for `auth.startup_wait` at most.
+
+        Also wait for the first attempt to connect to Redis, for a second at most.
 
         Call this after `start`, before requests are accepted: the first answer after a start must not let a revoked
         token pass.
@@ -303,6 +307,8 @@ class Gateway(Team):
     async def _prepare(self) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.config.auth.startup_wait
+        if self._running is not None:
+            await self._running.counting.connected()
         # A reload may change what is waited for, so there is no single event; a stop ends the wait.
         while self._health.reasons() and not self._health.draining:
             if loop.time() >= end:

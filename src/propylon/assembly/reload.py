@@ -311,7 +311,7 @@ def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: boo
     """
     for key in ("server.host", "server.port", "server.listen", "server.workers", "server.state_dir", "server.drain",
                 "server.drain_delay", "prefix", "log.format", "log.audit", "admin.listen",
-                "metrics.listen"):  # fmt: skip
+                "metrics.listen", "redis"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
     if bool(before.tls.pairs) != bool(after.tls.pairs):

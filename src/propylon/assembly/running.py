@@ -16,6 +16,7 @@ from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.census import CIRCUITS, INSTANCES, Census
 from propylon.assembly.components import Components
+from propylon.assembly.counting import Counting
 from propylon.assembly.edges import adjust_edges, open_edges
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
@@ -135,7 +136,8 @@ class Running:
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self.limits = LimitCompiler(components.shared.limits(loop), components.metrics)
+        self.counting = Counting(loaded, components.shared.limits(loop), loop, self._random.random)
+        self.limits = LimitCompiler(self.counting.store, components.metrics)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -174,6 +176,7 @@ class Running:
     def start(self) -> None:
         """Put the first configuration into force; log the warnings about it."""
         self.switch(at_once(self.prepare(self.loaded)))
+        self.counting.start()
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         if not self._components.owns_process:
@@ -352,6 +355,7 @@ class Running:
         await cancelled_tasks_end(_LET_GO)  # name lookups and probes, with their sockets
 
     def _close(self) -> None:
+        self.counting.close()
         self._verification.close()
         self.membership.close()
         self._prober.close()

@@ -125,7 +125,7 @@ def check(
     config: ConfigOption = None,
     app: AppOption = None,
     connect: Annotated[  # noqa: FBT002 — typer asks for it
-        bool, typer.Option("--connect", help="Connect to the database, too; changes nothing in it.")
+        bool, typer.Option("--connect", help="Connect to the database and to Redis, too.")
     ] = False,
     strict: Annotated[  # noqa: FBT002 — typer asks for it
         bool, typer.Option("--strict", help="Exit status 1 if there is a warning.")
@@ -144,7 +144,8 @@ def check(
     try:
         result = load(config, os.environ) if app is None else _config_of(app, config, {})
         found, doubts = checking.listener_findings(result)
-        if problems := [*found, *checking.database_problems(result, connect=connect)]:
+        found += checking.database_problems(result, connect=connect)
+        if problems := [*found, *checking.redis_problems(result, connect=connect)]:
             raise ConfigError(problems)  # noqa: TRY301 — reported like the problems of the file
         result = replace(result, warnings=(*result.warnings, *doubts))
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Check a configuration without starting the gateway: the file, and the listeners, certificates and database in it."""
+"""Check a configuration without starting: the file, and the listeners, certificates, database and Redis in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.errors import ServiceUnavailable
 
-__all__ = ["as_data", "database_problems", "listener_findings", "status", "summary", "warnings"]
+__all__ = [
+    "as_data",
+    "database_problems",
+    "listener_findings",
+    "redis_problems",
+    "status",
+    "summary",
+    "warnings",
+]
 
 
 def listener_findings(loaded: Loaded) -> tuple[list[Problem], list[Problem]]:
@@ -56,6 +64,25 @@ def status(result: Loaded | ConfigError, *, strict: bool) -> int:
     if isinstance(result, ConfigError):
         return 2
     return 1 if strict and result.warnings else 0
+
+
+def redis_problems(loaded: Loaded, *, connect: bool) -> list[Problem]:
+    """Return the problem that would keep the gateway from Redis, if there is one.
+
+    The files that its URL names are looked at in any case; with `connect` also whether it can be used.
+    """
+    # The client's parser is loaded for it: a gateway without Redis need not wait for that.
+    from propylon.compile.redis import UnusableRedis, compile_redis  # noqa: PLC0415
+    from propylon.stores.redis.connection import Lost  # noqa: PLC0415
+    from propylon.stores.redis.trial import try_redis  # noqa: PLC0415
+
+    try:
+        target = compile_redis(loaded.config.redis)
+        if connect and target is not None:
+            asyncio.run(try_redis(target))
+    except (UnusableRedis, Lost) as error:
+        return [loaded.places.problem(("redis", "url"), str(error))]
+    return []
 
 
 def summary(loaded: Loaded) -> str:

@@ -33,6 +33,13 @@ log:
     file:                      # such as /var/log/propylon/audit.log; empty: with the rest of the log
     key:                       # of the hash that hides users who ask for privacy, such as ${AUDIT_KEY}
 
+redis:                         # what gateways on several machines share: rate limits
+  url: ${REDIS_URL:-}          # such as redis://:password@redis:6379/0; empty: this machine by itself
+  user:                        # wins over the URL's
+  password:                    # such as ${REDIS_PASSWORD:-}; wins over the URL's
+  namespace: propylon          # what every key begins with
+  timeout: 50ms                # the longest that a request waits for Redis
+
 admin:                         # who may use the endpoints that run the gateway
   scope: admin                 # a token needs this scope, and all that follows
   role:                        # such as operator

@@ -12,4 +12,5 @@
 - `authentication`: the verifier of tokens, with its keys and its introspection endpoint.
 - `carriers`: where tokens are looked for, and the claims that a service gets as headers.
 - `limits`: rate limits.
+- `redis`: where Redis is.
 """

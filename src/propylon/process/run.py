@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from propylon.assembly.counting import redis_of
 from propylon.assembly.gateway import Gateway
 from propylon.assembly.reload import with_listeners_of
 from propylon.config.models.schema import GatewayConfig, ServerConfig, TlsConfig
@@ -86,6 +87,7 @@ def start_app(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = Fal
 def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     exit_quietly()
     try:
+        redis_of(loaded)
         certificates = _certificates(loaded.config.tls)
         for _, doubt in certificate_doubts(loaded.config.tls):
             sys.stderr.write(f"propylon: warning: {doubt}\n")

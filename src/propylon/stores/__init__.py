@@ -12,6 +12,7 @@
 - `place`: a directory that processes share, and who removes it.
 - `slot`: a value in memory, for a process that takes a dead one's place.
 - `key_sets`: published key sets that a worker has fetched, for the other workers and their replacements.
+- `redis`: what gateways on several machines share.
 - `prune`: deletes what expired long ago; `clocks`: whether the wall clock can be believed.
 - `limits`: where limits are counted; `sums`: what metrics add up in, in this process.
 - `tally`: sums of all workers, in files that each maps into memory.

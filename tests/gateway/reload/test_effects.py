@@ -81,12 +81,13 @@ def test_what_needs_a_start_is_said(live: Live) -> None:
     config = without(live.config(), "leaves")
     config["server"] = {"host": "127.0.0.9", "port": 1, "workers": 3, "drain": 7, "drain_delay": 1}
     config["server"]["state_dir"] = "/elsewhere"
-    config |= {"prefix": "/elsewhere", "log": {"format": "text"}}
+    config |= {"prefix": "/elsewhere", "log": {"format": "text"}, "redis": "redis://elsewhere"}
     config["tls"] = {"certificate": "some.pem", "key": "some.key"}
     config["auth"]["tokens"] |= {"database": "sqlite:///other.db", "refresh_expires": "3d"}
     since = live.now
     live.put(config)
     keys = {f"server.{key}" for key in config["server"]} | {"prefix", "log.format", "tls"}
+    keys |= {"redis"}
     keys |= {"auth.tokens.database", "auth.tokens.refresh_expires"}
     assert soon(lambda: len(live.news(since, "takes effect with the next start")) >= len(keys))
     said = [line["event"] for line in live.gateway.lines("takes effect")][-len(keys) :]

@@ -6,6 +6,7 @@
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.
 - `listeners`: the entries of `server.listen`; `certificates`: the section `tls`.
+- `redis`: the section `redis`; `redis_url`: read its URL.
 - `inherit`: fill in what routes take from `defaults`.
 - `endpoints`: the gateway's own endpoints: paths, methods, who may call them.
 - `base`: what all models share; `syntax`, `token_syntax`, `unix_socket`, `origins`, `units`, `keys`: check and convert single values;

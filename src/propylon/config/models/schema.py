@@ -17,12 +17,13 @@ from propylon.config.models.auth import (
     TokenRateLimitConfig,
     TokensConfig,
 )
-from propylon.config.models.base import ConfigModel, blank_to_none
+from propylon.config.models.base import ConfigModel
 from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
+from propylon.config.models.redis import Redis, RedisConfig
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
@@ -54,7 +55,6 @@ from propylon.config.models.syntax import DEFAULT_PREFIX, check_prefix
 __all__ = [
     "BUILTIN_SERVICE",
     "EXTENSION",
-    "NOT_BUILT",
     "AdminConfig",
     "AdminScopesConfig",
     "AuditConfig",
@@ -75,6 +75,7 @@ __all__ = [
     "JwtConfig",
     "LogConfig",
     "MetricsConfig",
+    "RedisConfig",
     "RegistryConfig",
     "RetryConfig",
     "RouteConfig",
@@ -93,28 +94,12 @@ BUILTIN_SERVICE = "propylon"  # what logs and metrics call the gateway's own end
 
 EXTENSION = "x-"  # what a key at the top begins with that only the operator uses
 
-# Keys that a later version will have. They are refused, not ignored: a gateway that accepts `redis` and shares
-# nothing lets more through than its operator believes. A change that builds a key removes it here.
-NOT_BUILT: dict[str, frozenset[str]] = {
-    "GatewayConfig": frozenset({"redis"}),
-}
-
 
 def _of_the_gateway(data: Any) -> Any:
-    """Return the mapping without what asks the gateway for nothing.
-
-    That is a blank key of a later version (`redis: ${REDIS_URL:-}`), and a key that begins with `x-`: as in Compose and
-    OpenAPI, a place for YAML anchors.
-    """
+    """Return the mapping without keys that begin with `x-`: as in Compose and OpenAPI, a place for YAML anchors."""
     if not isinstance(data, dict):
         return data
-    unbuilt = NOT_BUILT["GatewayConfig"]
-    return {
-        key: value
-        for key, value in data.items()
-        if (key not in unbuilt or blank_to_none(value) is not None)
-        and not str(key).startswith(EXTENSION)
-    }
+    return {key: value for key, value in data.items() if not str(key).startswith(EXTENSION)}
 
 
 def _count(number: int, noun: str) -> str:
@@ -138,6 +123,10 @@ class GatewayConfig(ConfigModel):
     )
     docs: DocsConfig = Field(default=DocsConfig(), description="Who may read the API documents.")
     metrics: MetricsConfig = Field(default=MetricsConfig(), description="Who may read /metrics.")
+    redis: Redis = Field(
+        default=RedisConfig(),
+        description="Redis or Valkey, which gateways on several machines share.",
+    )
     auth: AuthConfig = Field(default=AuthConfig(), description="Which tokens are accepted.")
     cors: CorsConfig = Field(
         default=CorsConfig(), description="Which pages of other origins may read the answers."

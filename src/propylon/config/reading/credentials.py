@@ -25,6 +25,9 @@ SECRETS: tuple[Path, ...] = (
     SECRET,
     ("auth", "introspection", "client_secret"),
     ("auth", "tokens", "database"),
+    ("redis",),  # `redis: URL` is short for `redis: {url: URL}`
+    ("redis", "url"),
+    ("redis", "password"),
 )
 ADVICE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(48))"'
 # RFC 7518, 3.2: "A key of the same size as the hash output or larger MUST be used."

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from propylon.config.reading.credentials import SECRET, SECRETS
 from propylon.config.reading.document import Unreadable, read
 from propylon.config.reading.expand import read_variable
-from propylon.config.reading.problems import Finding, Path, Problem
+from propylon.config.reading.problems import Finding, Path
 from propylon.config.reading.secretfile import SUFFIX, clash, read_lines
 
 PREFIX = "PROPYLON_"
@@ -25,10 +25,8 @@ VERBATIM: tuple[Path, ...] = (
     *SECRETS,
     ("auth", "introspection", "client_id"),
 )
-# Variables that a later version will obey. They may be meant for another program, so they are no problem; but an
-# operator who believes that they limit requests has to be warned. REDIS_PORT is not among them: beside a service
-# called redis, Kubernetes sets it in every pod.
-NOT_BUILT = ("REDIS_URL", "REDIS_HOST")
+# Beside a service called redis, Kubernetes sets REDIS_PORT=tcp://10.0.0.1:6379 in every pod.
+_PORT = re.compile(r"[0-9]{1,5}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _INDEX = re.compile(r"[0-9]{1,5}")
 
@@ -59,6 +57,20 @@ def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterat
             yield Setting(path, (text or None) if is_verbatim(path) else _value(text), name)
         elif path := _path_of_file(name):
             yield from _from_file(path, name, environ)
+
+
+def redis_settings(environ: Mapping[str, str]) -> Iterator[Setting]:
+    """Yield what REDIS_HOST, REDIS_PORT and REDIS_PASSWORD say; without a host the others are for another program."""
+    host, port = environ.get("REDIS_HOST", "").strip(), environ.get("REDIS_PORT", "")
+    if not host:
+        return
+    shown = f"[{host}]" if ":" in host else host
+    at = f":{port}" if _PORT.fullmatch(port) else ""
+    yield Setting(("redis", "url"), f"redis://{shown}{at}", "REDIS_HOST")
+    if environ.get("REDIS_PASSWORD"):
+        yield Setting(("redis", "password"), environ["REDIS_PASSWORD"], "REDIS_PASSWORD")
+    else:
+        yield from _from_file(("redis", "password"), "REDIS_PASSWORD" + SUFFIX, environ)
 
 
 def _from_file(path: Path, name: str, environ: Mapping[str, str]) -> Iterator[Setting]:
@@ -110,16 +122,6 @@ def ignored_port(environ: Mapping[str, str], written: object) -> tuple[str, ...]
         text and _path_of(name) == ("server", "listen") for name, text in environ.items()
     )
     return ("PORT",) if listed else ()
-
-
-def unbuilt_warnings(environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield a warning for each variable that only a later version obeys."""
-    for name in NOT_BUILT:
-        if environ.get(name, "").strip():
-            msg = (
-                "is set, but this version of Propylon does not use it: it limits and shares nothing"
-            )
-            yield Problem(name, "", msg)
 
 
 def _without_index(path: Path) -> Path:
@@ -208,6 +210,7 @@ PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     **dict.fromkeys(SECRET_VARIABLES, (SECRET, str)),
     "ACCESS_TOKEN_EXPIRE_MINUTES": (("auth", "tokens", "expires"), _minutes),
     "CORS_ORIGINS": (("cors", "origins"), _value),
+    "REDIS_URL": (("redis", "url"), read_variable),
     "RATE_LIMIT_PER_SECOND": (("defaults", "rate_limit"), _per_second),
 }
 

@@ -24,9 +24,9 @@ from propylon.config.reading.environment import (
     ignored_secrets,
     is_verbatim,
     locate,
+    redis_settings,
     secret_path,
     settings,
-    unbuilt_warnings,
 )
 from propylon.config.reading.idle import find_idle
 from propylon.config.reading.keyfile import read_key_file, read_tls_files
@@ -84,6 +84,7 @@ def load(
         *ignored_secrets(everything, document.value),
         *ignored_port(everything, document.value),
     )
+    sources.apply(redis_settings(everything))
     sources.apply(settings(dotenv, passed_over))
     sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))
@@ -100,7 +101,7 @@ def load(
         elsewhere = [Problem("", "", _NOTHING_HERE.format(FilePath.cwd()))]
     else:
         found, elsewhere = (*found, *find_idle(config)), []
-    elsewhere += [*doubts, *unbuilt_warnings(everything), *stray_variables(everything)]
+    elsewhere += [*doubts, *stray_variables(everything)]
     elsewhere += unused_variables(everything, has_file=path is not None)
     return Loaded(config, path, sources.places, (*sources.places.ordered(found), *elsewhere))
 
@@ -124,6 +125,9 @@ def _document(path: FilePath, environ: Mapping[str, str]) -> Document:
     if not isinstance(document.value, dict):
         msg = "must be a mapping of keys to values, such as `server:` and `routes:`"
         raise ConfigError([Problem(f"{path}:1", "", msg)])
+    if isinstance(document.value.get("redis"), str):
+        # The long form: a variable may set another key of it.
+        document.value["redis"] = {"url": document.value["redis"]}
     return document
 
 

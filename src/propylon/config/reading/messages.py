@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from propylon.config.models.foreign import called_here
-from propylon.config.models.schema import NOT_BUILT, DefaultsConfig, RouteConfig
+from propylon.config.models.schema import DefaultsConfig, RouteConfig
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.reading.model_keys import homes, keys, model_at
 from propylon.config.reading.problems import Path
@@ -79,8 +79,6 @@ def _unknown(_: ErrorDetails, path: Path) -> str:
     model, key = model_at(path[:-1]), str(path[-1])
     if model is None:
         return "unknown key"
-    if any(key in NOT_BUILT.get(kind.__name__, ()) for kind in model.__mro__):
-        return "not built in this version of Propylon; take it out, since nothing would enforce it"
     if model is DefaultsConfig and key in RouteConfig.model_fields:
         return "belongs to one route, and has no default"
     known = called_here(model.__name__, key) or did_you_mean(key, keys(model))

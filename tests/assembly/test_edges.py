@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from propylon.assembly.edges import adjust, another_edge, first_edge
+from propylon.assembly.edges import adjust_edges, open_edges
 from propylon.config.models.schema import GatewayConfig
 from propylon.edge.state import EdgeState
 from propylon.loop.outbox import Outbox
@@ -25,10 +25,9 @@ def config(**server: Any) -> GatewayConfig:
 def edges() -> tuple[EdgeState, EdgeState]:
     """The edge of the public listener and that of another one, as the configuration is by default."""
     loop = asyncio.get_running_loop()
-    first = first_edge(config(), pipeline(), Outbox(loop), loop)
-    other = another_edge(first, pipeline())
-    for edge in (first, other):
-        adjust(edge, config())
+    loaded = GatewayConfig.model_validate({"admin": {"listen": "127.0.0.1:8001"}})
+    first, other = opened = [*open_edges(loaded, loop, Outbox(loop), pipeline).values()]
+    adjust_edges(opened, config())
     return first, other
 
 
@@ -51,8 +50,8 @@ def test_limits_change() -> None:
         first, _ = edges()
         crowd, origin = first.crowd, first.trust.origin("10.0.0.1", "http")
         assert crowd.enter(origin) is None
-        adjust(
-            first,
+        adjust_edges(
+            [first],
             config(
                 max_connections=7,
                 max_connections_per_client=1,

@@ -403,4 +403,5 @@ def test_an_auth_service_by_variables_alone(tmp_path: Path) -> None:
             }
         finally:
             process.kill()
-    assert statuses == dict(zip(asked, (200, 401, 401, 401, 401), strict=True))
+    # With a slash behind it, some servers would take it for the open path, and others not: 400.
+    assert statuses == dict(zip(asked, (200, 401, 401, 400, 401), strict=True))

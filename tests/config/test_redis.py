@@ -6,7 +6,7 @@ import pytest
 
 from propylon.config.models.redis_url import RedisUrl, parse_redis_url
 from propylon.config.reading.load import load
-from tests.config.texts import loaded, problems
+from tests.config.texts import doubts, loaded, problems
 
 URLS = {
     "redis://r": RedisUrl("server", (("r", 6379),)),
@@ -107,7 +107,7 @@ def test_login_beside_the_url() -> None:
 def test_no_redis_is_the_machine_alone(written: str) -> None:
     """The line of the starter file asks for nothing as long as the variable is not set."""
     found = loaded(f"redis: {written}")
-    assert (found.warnings, found.config.redis.address) == ((), None)
+    assert (doubts(found), found.config.redis.address) == ([], None)
 
 
 def test_variables_say_where_it_is() -> None:

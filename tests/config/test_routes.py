@@ -50,8 +50,7 @@ ONE_PROBLEM = {
     " belong to services.NAME.circuit",
     "auth: false": "auth: must be one of required, optional, none; write none",
     "auth: off": "auth: must be one of required, optional, none; write none",
-    "url: 'http://a'": "url: unknown key; it belongs to auth.introspection or services.NAME or"
-    " services.NAME.instances",
+    "interval: 3s": "interval: unknown key; it belongs to services.NAME.health",
     "scope: [read]": 'scope: unknown key; did you mean "scopes"?',
 }
 

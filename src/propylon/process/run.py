@@ -95,6 +95,9 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     except CannotListen as error:
         sys.stderr.write(f"propylon: {error}\n")
         return CANNOT_LISTEN
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return UNUSABLE
     watched = loaded.path if watch else None
     opened = _Opened(loaded.config, listeners, certificates, watched, os.urandom(_AUDIT_KEY))
     try:

@@ -50,14 +50,15 @@ def _meant(name: str) -> str:
         return f"; write {plain[path]}"
     if path is not None:
         return f"; {path[0]} stands in the file only"
+    section = short.partition("_")[0]
+    hint = f"; two underscores stand between keys, as in {PREFIX}{section}__KEY"
+    if any(path[:2] == (section.lower(), "NAME") for path in all_paths()):
+        return hint  # the names below it are the operator's
     # Compared without the prefix, which would make everything look alike.
     near = nearest(short, (name for name, path in by_spelling.items() if len(path) > 1))
     if near:
         return f"; did you mean {_variable(by_spelling[near])}?"
-    section = short.partition("_")[0]
-    if section in by_spelling:
-        return f"; two underscores stand between keys, as in {PREFIX}{section}__KEY"
-    return ""
+    return hint if section in by_spelling else ""
 
 
 def _variable(path: tuple[str, ...]) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from propylon.compile.authentication import Authentication
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_table
+from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts
 from propylon.compile.services import Dependencies, compile_service
+from propylon.compile.table import compile_table
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.match import Table

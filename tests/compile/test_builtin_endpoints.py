@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from propylon.compile.access import access_of
-from propylon.compile.routes import Parts, compile_tables
+from propylon.compile.routes import Parts
+from propylon.compile.table import compile_tables
 from propylon.config.models.endpoints import Access, Endpoint, builtin_endpoints
 from propylon.wire.headers import values
 from tests.compile.compiled import BAD, KEY, TOKEN, World

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from propylon.assembly.carry import ServiceSet
-from propylon.compile.routes import Compiled, Parts, compile_slowly, compile_table
+from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies
+from propylon.compile.table import Compiled, compile_slowly, compile_table
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.loop.slices import at_once

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from propylon.compile.carriers import stages_without_keys
-from propylon.compile.routes import Compiled, Parts, compile_slowly
+from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
+from propylon.compile.table import Compiled, compile_slowly
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.loop.slices import at_once

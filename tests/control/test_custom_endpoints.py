@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from starlette.routing import Match
 
 from propylon.compile.access import access_of
-from propylon.compile.routes import Parts, compile_table
+from propylon.compile.routes import Parts
+from propylon.compile.table import compile_table
 from propylon.config.models.endpoints import Access, Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.control.app import create_app

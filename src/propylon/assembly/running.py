@@ -25,8 +25,9 @@ from propylon.compile.access import admin_rule
 from propylon.compile.carriers import stages_without_keys
 from propylon.compile.cors import allows_credentials
 from propylon.compile.limits import LimitCompiler
-from propylon.compile.routes import Compiled, Parts, compile_slowly
+from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
+from propylon.compile.table import Compiled, compile_slowly
 from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_run_obeys
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig

@@ -13,8 +13,9 @@ from propylon.assembly.carry import ServiceSet
 from propylon.compile.access import access_of
 from propylon.compile.carriers import passed_claims
 from propylon.compile.limits import LimitCompiler
-from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts, compile_tables
+from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts
 from propylon.compile.services import Dependencies
+from propylon.compile.table import compile_tables
 from propylon.config.models.endpoints import PUBLIC, Access, builtin_endpoints
 from propylon.config.models.schema import RouteConfig
 from propylon.config.reading.load import Loaded

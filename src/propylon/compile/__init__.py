@@ -1,6 +1,6 @@
 """Compile the configuration (`*Config`) into the immutable values that the data plane runs on.
 
-- `routes`: the routing tables: the file's routes, the built-in endpoints.
+- `table`: the routing tables of all listeners; `routes`: the file's routes, the built-in endpoints.
 - `redirect`: the table of the listeners that only redirect to https.
 - `access`: who may use the built-in endpoints.
 - `cors`: which web pages may read an answer.

@@ -1,4 +1,4 @@
-"""Compile the routing table: the file's routes, the built-in endpoints, and CORS.
+"""Compile routes: those of the file, and those of the gateway's own endpoints.
 
 Everything that can be decided when the file is read is decided here, once: header names become bytes, timeouts of route
 and service are merged, a route gets only the stages that it uses. A request decides nothing of that again.
@@ -6,10 +6,9 @@ and service are merged, a route gets only the stages that it uses. A request dec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, takewhile
 
 from propylon.compile.access import AUTH, authorize
 from propylon.compile.carriers import (
@@ -17,9 +16,8 @@ from propylon.compile.carriers import (
     beside_certificate,
     compile_hiding,
     in_turn,
-    vouched_names,
 )
-from propylon.compile.cors import compile_cors, replaced_headers
+from propylon.compile.cors import replaced_headers
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.public import compile_public, compile_rewrite
@@ -28,7 +26,6 @@ from propylon.compile.services import merged_timeouts
 from propylon.config.models.endpoints import (
     PUBLIC,
     Endpoint,
-    listeners_of,
     served,
 )
 from propylon.config.models.schema import (
@@ -38,11 +35,9 @@ from propylon.config.models.schema import (
     RouteConfig,
     RouteTimeoutsConfig,
 )
-from propylon.loop.slices import at_once
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, permitted
 from propylon.proxy.limit.stage import LimitStage
-from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
 from propylon.proxy.route import (
@@ -56,17 +51,7 @@ from propylon.services import balance
 from propylon.services.service import Fleet, Instance, Service
 from propylon.upstream.ports import Timeouts, Upstream
 
-__all__ = [
-    "BUILTIN_SERVICE",
-    "Compiled",
-    "Parts",
-    "compile_slowly",
-    "compile_table",
-    "compile_tables",
-]
-
-# Routes that are made before the loop gets a turn: a fifth of a millisecond.
-_SLICE = 16
+__all__ = ["BUILTIN_SERVICE", "NOTHING_TO_VERIFY_WITH", "Parts", "RouteCompiler"]
 
 _OPTIONAL = Privacy("optional")
 # The authenticate stages where there is nothing to verify tokens with.
@@ -115,7 +100,7 @@ class Parts:
         return self.stages
 
 
-class _Compiler:
+class RouteCompiler:
     """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
     def __init__(self, config: GatewayConfig, parts: Parts, vouched: frozenset[bytes]) -> None:
@@ -299,104 +284,6 @@ class _Compiler:
             listener=listener,
             access=endpoint.access,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """A table, and what it was made of: the next one keeps what has not changed.
-
-    `table` is the public listener's, with the file's routes. `others` are the tables of `admin.listen` and
-    `metrics.listen`, by the listener.
-    """
-
-    table: Table
-    others: Mapping[str, Table] = field(default_factory=dict)
-    config: GatewayConfig = field(default_factory=GatewayConfig)
-    basis: tuple[object, ...] = ()
-
-    @property
-    def tables(self) -> dict[str, Table]:
-        """The table of each listener."""
-        return {PUBLIC: self.table, **self.others}
-
-
-def compile_table(config: GatewayConfig, parts: Parts, services: Mapping[str, Service]) -> Table:
-    """Return the table of the public listener."""
-    return compile_tables(config, parts, services)[PUBLIC]
-
-
-def compile_tables(
-    config: GatewayConfig, parts: Parts, services: Mapping[str, Service]
-) -> dict[str, Table]:
-    """Return the table of each listener, those of `admin.listen` and `metrics.listen` included."""
-    return at_once(compile_slowly(config, parts, services)).tables
-
-
-def compile_slowly(
-    config: GatewayConfig,
-    parts: Parts,
-    services: Mapping[str, Service],
-    before: Compiled | None = None,
-) -> Generator[None, None, Compiled]:
-    """Make the same table in slices; reuse the routes of `before` that would come out the same.
-
-    These are the routes whose configuration is the very same object, over the same service and with the same policy.
-    """
-    compiler = _Compiler(config, parts, (yield from vouched_names(config)))
-    basis = compiler.basis
-    if before is not None and before.basis != basis:
-        before = None
-    own, made = yield from _made(before)
-    others = {} if before is None else before.others
-    if not own:
-        builtin = list(compiler.builtin_routes())
-        own = [route for route in builtin if route.listener == PUBLIC]
-        others = _other_tables(config, builtin)
-    routes = own
-    for at, written in enumerate(config.routes):
-        service = services[written.service]
-        known = made.get(id(written))
-        if known and compiler.is_current(known, written, service):
-            routes.extend(known)
-        else:
-            routes.extend(compiler.routes(written, service))
-        if at % _SLICE == 0:
-            yield
-    table = yield from Table.slowly(
-        routes,
-        services.values(),
-        compile_cors(config.cors),
-        None if before is None else before.table,
-    )
-    return Compiled(table, others, config, basis)
-
-
-def _other_tables(config: GatewayConfig, builtin: Iterable[Route]) -> dict[str, Table]:
-    """Return the tables of `admin.listen` and `metrics.listen`: only built-in endpoints stand on them."""
-    builtin = list(builtin)
-    return {
-        listener: Table(
-            [route for route in builtin if route.listener == listener],
-            cors=compile_cors(config.cors),
-        )
-        for listener in listeners_of(config)
-    }
-
-
-def _made(
-    before: Compiled | None,
-) -> Generator[None, None, tuple[list[Route], dict[int, list[Route]]]]:
-    """Return the gateway's own routes, and the others by the addresses of their configurations."""
-    made: dict[int, list[Route]] = {}
-    if before is None:
-        return [], made
-    own = list(takewhile(lambda route: route.service.builtin, before.table.routes))
-    routes = iter(before.table.routes[len(own) :])
-    for at, written in enumerate(before.config.routes):
-        made[id(written)] = list(islice(routes, len(written.hosts) or 1))
-        if at % _SLICE == 0:
-            yield
-    return own, made
 
 
 def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:

@@ -3,7 +3,8 @@
 - `protocol`: the fast edge, an `asyncio.Protocol` under uvicorn; `http1`: its `Downstream`.
 - `crowd`: how many connections clients may have.
 - `linger`: how that edge closes while the client is still sending.
-- `asgi`: the portable edge, the same pipeline as an ASGI app; `asgi_server`: what is known of the server that runs it.
+- `asgi`: the portable edge, the same pipeline as an ASGI app; `asgi_request`: read a scope as a request; `asgi_server`: what is known
+  of the server that runs it.
 - `tls`: TLS between the socket and that edge.
 - `turn`: step an exchange's coroutine without a task; what both edges' `Downstream` must count.
 - `body`: a request's body while it comes in.

@@ -16,8 +16,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import quote
 
+from propylon.edge.asgi_request import origin_of, read_request
 from propylon.edge.asgi_server import AsgiServer, start_message
 from propylon.edge.body import Body
 from propylon.edge.sockets import ends_from
@@ -26,7 +26,6 @@ from propylon.edge.turn import Turn
 from propylon.errors import (
     ClientGone,
     GatewayError,
-    InvalidRequest,
     RequestTimeout,
 )
 from propylon.loop.signal import Signal
@@ -37,7 +36,6 @@ from propylon.upstream.ports import Flow
 from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED, Request, Response
 from propylon.wire.proxy_header import Ends
-from propylon.wire.request import too_large
 
 __all__ = ["AnswerCut", "serve"]
 
@@ -51,9 +49,6 @@ _HIGH_WATER = 64 * 1024
 # An ASGI app learns that the client has left only by calling `receive`, and that takes a task. Most exchanges are over
 # sooner than this, in seconds, and never start one.
 _WATCH_DISCONNECT_AFTER = 0.25
-_MAX_ORIGINS = 1024  # remembered peers: a bound, so that many clients cannot fill the memory
-# An HTTP/2 or HTTP/3 request needs no header to announce its body. One with these methods is taken to have one.
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BODILESS = frozenset({204, 304})
 _NOT_MODIFIED = 304
 
@@ -65,7 +60,7 @@ class AnswerCut(ConnectionAbortedError):
 async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one ASGI HTTP request. Raises AnswerCut."""
     http1 = scope.get("http_version", "1.1")[0] == "1"
-    origin = _origin(edge, scope)
+    origin = origin_of(edge, scope)
     turn = _AsgiTurn(edge, origin, scope, receive, http1=http1)
     turn.root_path = scope.get("root_path", "")
     refused = edge.crowd.enter(origin)
@@ -81,7 +76,7 @@ async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> 
 
 def _begin(edge: EdgeState, scope: Scope, turn: _AsgiTurn) -> None:
     try:
-        request = _read_request(edge, scope)
+        request = read_request(edge, scope)
     except GatewayError as error:
         turn.reject(error)
         return
@@ -89,47 +84,6 @@ def _begin(edge: EdgeState, scope: Scope, turn: _AsgiTurn) -> None:
         turn.origin = edge.trust.refine(turn.origin, request)
     turn.expect_body(request)
     turn.run(edge.pipeline.handle(request, turn))
-
-
-def _origin(edge: EdgeState, scope: Scope) -> Origin:
-    client = scope.get("client")
-    peer = str(client[0]) if client else ""
-    key = (peer, scope.get("scheme", "http"), scope.get("root_path", ""))
-    origin = edge.origins.get(key)
-    if origin is None:
-        if len(edge.origins) >= _MAX_ORIGINS:
-            edge.origins.clear()
-        origin = edge.origins[key] = edge.trust.origin(*key)
-    return origin
-
-
-def _read_request(edge: EdgeState, scope: Scope) -> Request:
-    """Write the scope as a request head, and parse that. Raises what `parse_request` raises."""
-    method = scope["method"]
-    target = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
-    root = scope.get("root_path", "").encode()
-    if root and (target + b"/").startswith(root + b"/"):  # not every server has it in raw_path
-        target = target[len(root) :] or b"/"
-    if query := scope.get("query_string"):
-        target = b"%b?%b" % (target, query)
-    version = scope.get("http_version", "1.1")
-    lines = b"".join([b"\r\n%b: %b" % pair for pair in scope["headers"]])
-    if lines.count(b"\n") != len(scope["headers"]):
-        # Header injection. No HTTP/1 parser lets it pass, but HTTP/2 can carry it, and a middleware can add it.
-        msg = "A header holds a line end"
-        raise InvalidRequest(msg)
-    if version[0] in "23" and method in _WITH_BODY and b"\r\ncontent-length:" not in lines:
-        lines += b"\r\ntransfer-encoding: chunked"
-    line = b"%b %b HTTP/%b" % (method.encode(), target, b"1.0" if version == "1.0" else b"1.1")
-    if len(line) + len(lines) > edge.max_header:
-        raise too_large(line, edge.max_header)
-    request = edge.memory.read(line, lines)
-    if request.upgrade and request.length == CHUNKED:
-        # uvicorn drops the body of a request that offers another protocol, and nothing tells a dropped body in chunks from
-        # an empty one. A body with a length is missed by `Body.end`.
-        msg = "A request with a body cannot change the protocol"
-        raise InvalidRequest(msg)
-    return request
 
 
 class _AsgiTurn(Turn):

@@ -52,6 +52,7 @@ Clock = Callable[[], float]
 Listener = Callable[[str, Instance, Condition, Condition, str], None]
 
 _DEFAULT_RULES = HealthRules()
+ELSEWHERE = "it failed in another worker"  # the reason of an ejection that is decided there
 
 
 class Watcher(Protocol):
@@ -62,9 +63,6 @@ class Watcher(Protocol):
 
     def forget(self, instance: Instance) -> None:
         """Stop probing the instance. One that was never probed is no error."""
-
-
-ELSEWHERE = "it failed in another worker"  # the reason of an ejection that is decided there
 
 
 def _no_clock() -> float:
@@ -104,9 +102,8 @@ class Fleet:
     ) -> None:
         """Start with the configured instances.
 
-        `host` is the Host that probes send; None or empty: that of the instance.
-        `health`: probes decide which instances are asked; None: probes only inform `/health`. `clock` is
-        monotonic. `wall` returns seconds since 1970.
+        `health`: probes decide which instances are asked; None: probes only inform `/health`. `clock` is monotonic, `wall`
+        returns seconds since 1970. `host` is the Host that probes send; None or empty: that of the instance.
         """
         if ejection is not None and _no_clock in (clock, wall):
             msg = "ejection needs clocks: without them an ejected instance never comes back"

@@ -177,6 +177,7 @@ def test_too_few_files_open_no_breaker(start: Start) -> None:
             line for line in metrics.splitlines() if 'local_faults_total{fault="EMFILE"}' in line
         ]
         assert float(counted[0].split()[-1]) >= 8
+    wait(lambda: gateway.lines("EMFILE"))  # it is written by a thread of its own
     lines = [line for line in gateway.lines("EMFILE") if "duration_ms" not in line]
     assert len(lines) == 1
     assert lines[0]["level"] == "error"

@@ -6,6 +6,8 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `buffer`: from a stream of bytes to whole heads.
 - `headers`: find, remove and render lines of a header block.
 - `framing`: how long a body is, and the chunked coding.
+- `offer`: the offer of another protocol, and the 101 that agrees to it; `handshake`: read the offer from a request.
+- `frames`: where a WebSocket's frames end; close frames and pings.
 - `target`: what a host and a path may be, and how a careless upstream would read a path.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.

@@ -3,6 +3,7 @@
 - `ports`: the values `Outgoing` and `Answer`, and the ports `Upstream`, `RequestBody` and `Sink`.
 - `connection`: one socket, one exchange at a time; `reply`: the answer to that exchange.
 - `pool`: the kept-alive connections of one instance; `pools`: the pools of a process, by address.
+- `handshakes`: ask an instance for another protocol; the connection that carries it then.
 - `dial`: from a host name to an open socket; `strays`: find connections whose name now resolves elsewhere.
 - `inprocess`: an ASGI app in this process as an upstream.
 - `probe`: health checks: ask an upstream periodically.

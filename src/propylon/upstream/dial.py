@@ -14,6 +14,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from propylon.errors import ConnectFailed, ConnectTimeout
@@ -23,6 +24,8 @@ from propylon.names.resolve import Names
 from propylon.upstream.connection import Connection
 
 __all__ = ["Address", "Dialer"]
+
+C = TypeVar("C", bound=Connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,9 @@ class Dialer:
     async def open(
         self,
         address: Address,
-        make: Callable[[], Connection],
+        make: Callable[[], C],
         timeout: float,  # noqa: ASYNC109 — translated here
-    ) -> Connection:
+    ) -> C:
         """Return an open connection, which `make` creates, within `timeout` seconds, the name lookup included.
 
         Raises ConnectFailed or ConnectTimeout, and closes what it has opened.
@@ -108,9 +111,7 @@ class Dialer:
         self._names.mark_stale(host)
         return ConnectTimeout(msg, reason=str(error) or f"connecting to {', '.join(found)}")
 
-    async def _open(
-        self, hosts: Sequence[str], address: Address, make: Callable[[], Connection]
-    ) -> Connection:
+    async def _open(self, hosts: Sequence[str], address: Address, make: Callable[[], C]) -> C:
         """Try the addresses in their order. Raises OSError, with the reason for each of them."""
         failures: list[OSError] = []
         reasons: list[str] = []
@@ -141,7 +142,7 @@ class Dialer:
             raise ConnectFailed(msg, reason=f"{host} is {', '.join(found)}")
         return allowed
 
-    async def _connect(self, host: str, address: Address, connection: Connection) -> Connection:
+    async def _connect(self, host: str, address: Address, connection: C) -> C:
         # RFC 6066, 3, and RFC 9110, 4.3.4: SNI and the certificate are for the name in the URL,
         # though the connection is to an address.
         name = address.name or address.host

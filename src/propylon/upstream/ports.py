@@ -14,8 +14,10 @@ from typing import Protocol
 from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER
 from propylon.wire.message import NO_BODY, Response
+from propylon.wire.offer import Handshake
 
 __all__ = [
+    "NEVER",
     "Answer",
     "BodySink",
     "Flow",
@@ -113,10 +115,21 @@ class Outgoing:
     `line` is the request line; `block` the header block, Host included. How the body is framed (`length`: bytes,
     NO_BODY or CHUNKED) is written by the connection: only it knows whether it will be used again. `deadline` is a time
     of the loop's clock for the head of the final answer; it is NEVER while the client still sends the body. `context` is
-    for an ASGI app in this process, which may know who is asking; it is never sent.
+    for an ASGI app in this process, which may know who is asking; it is never sent. `handshake` is the offer of another
+    protocol, which an upstream may take up with a 101.
     """
 
-    __slots__ = ("block", "body", "context", "deadline", "length", "line", "method", "timeouts")
+    __slots__ = (
+        "block",
+        "body",
+        "context",
+        "deadline",
+        "handshake",
+        "length",
+        "line",
+        "method",
+        "timeouts",
+    )
 
     def __init__(
         self,
@@ -128,6 +141,7 @@ class Outgoing:
         deadline: float,
         context: object = None,
         length: int = NO_BODY,
+        handshake: Handshake | None = None,
     ) -> None:
         """Take the parts; `block` and `line` may be replaced for each attempt."""
         self.method = method
@@ -138,6 +152,7 @@ class Outgoing:
         self.deadline = deadline
         self.context = context
         self.length = length
+        self.handshake = handshake
 
     def begin_sending(self) -> None:
         """Suspend `total` while the client sends the body: that may take as long as the client needs."""

@@ -15,6 +15,7 @@ from propylon.compile.access import AUTH, authorize
 from propylon.compile.carriers import about_caller, compile_hiding, vouched_names
 from propylon.compile.cors import compile_cors, replaced_headers
 from propylon.compile.headers import Headers, compile_headers
+from propylon.compile.sockets import Sockets
 from propylon.config.models.endpoints import (
     PUBLIC,
     Endpoint,
@@ -44,6 +45,7 @@ from propylon.proxy.route import (
 )
 from propylon.services import balance
 from propylon.services.service import Fleet, Instance, Service
+from propylon.stores.seats import Seats
 from propylon.upstream.ports import Timeouts, Upstream
 
 __all__ = [
@@ -79,6 +81,7 @@ class Parts:
     - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
     - `override`: in a test, the principal of every request; no token is verified then.
     - `limit`: the rate limit of the token endpoint.
+    - `seats`: counts the open sockets of callers.
     """
 
     builtin: Upstream
@@ -88,6 +91,7 @@ class Parts:
     policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
     override: Principal | None = None
     limit: Limit | None = None
+    seats: Seats = field(default_factory=Seats)
 
     @property
     def authenticate(self) -> Mapping[str, Authenticate]:
@@ -120,6 +124,7 @@ class _Compiler:
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
         self._hiding: dict[str, Callable[[bytes], bytes] | None] = {}
         self._methods: dict[tuple[str, ...], frozenset[str]] = {}
+        self._sockets = Sockets(config, self._authenticate, parts.seats)
 
     @property
     def basis(self) -> tuple[object, ...]:
@@ -188,6 +193,7 @@ class _Compiler:
             privacy=self._privacy_of(written),
             privacy_applies=written.privacy == "required" or written.default_privacy is not None,
             before=self._policy(written, timeouts),
+            sockets=self._sockets.rules(written),
         )
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:

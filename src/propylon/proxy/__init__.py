@@ -10,6 +10,7 @@
 - `privacy`: what the client wants kept of its request.
 - `authenticate`, `authorize`: who is asking, and may they; `principal`: who that is; `challenge`: what would let them in.
 - `limit`: how often may they.
+- `upgrade`: take up the offer of another protocol: check the handshake and its Origin.
 - `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent.
 - `relay`: pass the answer on.
 - `refuse`: an error as the client sees it.

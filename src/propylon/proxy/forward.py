@@ -92,8 +92,9 @@ class Forward:
         else:
             if answer.head.status < _SERVER_ERROR:
                 permit = exchange.permit
-                if permit is not None and permit.probe:
+                if permit is not None and (permit.probe or request.handshake is not None):
                     _found_out(service, permit)
+                    exchange.permit = None
                 return answer
         return await self._again(_Attempts(exchange, request, route, sent, common), answer, error)
 
@@ -118,8 +119,10 @@ class Forward:
             else:
                 if answer.head.status < _SERVER_ERROR:
                     permit = attempts.exchange.permit
-                    if permit is not None and permit.probe:
+                    probes = attempts.request.handshake is not None
+                    if permit is not None and (permit.probe or probes):
                         _found_out(attempts.route.service, permit)
+                        attempts.exchange.permit = None
                     return answer
 
     def _pause(

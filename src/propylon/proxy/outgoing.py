@@ -42,6 +42,7 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         now + timeouts.total - exchange.held,
         exchange,
         request.length,
+        request.handshake,
     )
 
 
@@ -95,6 +96,8 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
 def _tokenless(request: Request) -> bytes:
     """Return the block without the token, for a service that has no need of it."""
     fields = request.fields
+    if request.handshake is not None:  # its block is its own
+        return without(request.block, (b"authorization",))
     if fields.tokenless is None:
         fields.tokenless = without(fields.block, (b"authorization",))
     return fields.tokenless
@@ -114,6 +117,8 @@ def _special(exchange: Exchange, request: Request) -> bytes:
     if exchange.downstream.origin.trusted:
         for name in _TRUSTED:
             passing.extend((name, value) for value in special.get(name.lower(), ()))
+    if request.handshake is not None:
+        return render(passing) + request.handshake.block
     return render(passing)
 
 

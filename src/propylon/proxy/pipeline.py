@@ -18,6 +18,7 @@ from propylon.proxy.match import Table
 from propylon.proxy.refuse import refusal
 from propylon.proxy.relay import relay
 from propylon.proxy.trace import continued
+from propylon.proxy.upgrade import give_back, take_up
 from propylon.wire.grammar import REQUEST_ID
 from propylon.wire.message import Request
 
@@ -58,6 +59,8 @@ class Pipeline:
             if request.method == "OPTIONS" and self._answered(exchange, request):
                 return
             route = exchange.route = self.table.match(request)
+            if request.upgrade:
+                route = take_up(exchange, request, route)
             if request.private or route.privacy_applies:
                 exchange.privacy = route.privacy(request)
             origin = downstream.origin
@@ -76,6 +79,8 @@ class Pipeline:
         except Exception as bug:  # noqa: BLE001 — one of the two borders: a 500, never a hang
             self._refuse(exchange, _internal(bug))
         finally:
+            if request.handshake is not None:
+                give_back(request)
             self._observe(exchange)
 
     def reject(

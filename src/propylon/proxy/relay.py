@@ -14,6 +14,9 @@ from propylon.wire.headers import without
 __all__ = ["relay"]
 
 _FIRST_ERROR_STATUS = 400
+_SWITCHING_PROTOCOLS = (
+    101  # the upstream has agreed to what the client offered (`upstream.handshakes`)
+)
 
 
 async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
@@ -41,6 +44,8 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     body = answer.body
     if body is not None:
         exchange.downstream.respond(head, block, body)
+    elif status == _SWITCHING_PROTOCOLS:
+        await exchange.downstream.upgrade(exchange, answer, block)
     else:
         await _stream(exchange.downstream, answer, block)
 

@@ -74,7 +74,7 @@ def digest(token: bytes) -> str:
 class Verifier:
     """Verifies tokens; caches the good ones until they expire."""
 
-    __slots__ = ("_cache", "_clock", "_doubted", "_introspector", "_revocations", "_trusts")
+    __slots__ = ("_cache", "_doubted", "_introspector", "_trusts", "clock", "revocations")
 
     def __init__(
         self,
@@ -87,8 +87,8 @@ class Verifier:
         self._trusts = [trust for trust in trusts if trust.source is not None]
         self._introspector = introspector
         self._doubted = False
-        self._revocations = revocations
-        self._clock = clock
+        self.revocations = revocations
+        self.clock = clock
         self._cache: Cache[Verified] = Cache(_MAX_CACHED, _MAX_CACHED_BYTES)
 
     def cached(self, token: bytes) -> Verified | None:
@@ -99,10 +99,10 @@ class Verifier:
         verified = self._cache.get(token)
         if verified is None:
             return None
-        if self._clock() >= verified.expires:
+        if self.clock() >= verified.expires:
             self._cache.drop(token)
             return None  # `verify` then raises the error for an expired token
-        if self._revocations.active and self._revocations.revoked(verified, lambda: digest(token)):
+        if self.revocations.active and self.revocations.revoked(verified, lambda: digest(token)):
             raise invalid(reason="revoked")
         return verified
 
@@ -121,8 +121,8 @@ class Verifier:
             else:
                 verified = await self._introspect(token, client)
             if verified.issued is None:
-                self._revocations.note(verified, lambda: digest(token))
-            if self._revocations.revoked(verified, lambda: digest(token)):
+                self.revocations.note(verified, lambda: digest(token))
+            if self.revocations.revoked(verified, lambda: digest(token)):
                 raise invalid(reason="revoked")
         return verified
 
@@ -158,7 +158,7 @@ class Verifier:
             raise ServiceUnavailable(msg, reason="the key set has not been fetched so far")
         check_type(jws.kind, trust.rules.required_type)
         source.keys.verify(jws)
-        return judge(jws.payload, trust.rules, self._clock())
+        return judge(jws.payload, trust.rules, self.clock())
 
     def _trusted(self, jws: Jws) -> Trust:
         # With one issuer nothing is read before the signature is verified. With several, `iss` has to be: it selects

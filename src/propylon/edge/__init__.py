@@ -3,6 +3,9 @@
 - `protocol`: the fast edge, an `asyncio.Protocol` under uvicorn; `http1`: its `Downstream`.
 - `linger`: how that edge closes while the client is still sending.
 - `asgi`: the portable edge, the same pipeline as an ASGI app.
+- `websocket`: what the fast edge's protocol leaves a connection to; `splice`: the two ends of such a tunnel.
+- `asgi_websocket`: the same on the portable edge, message by message.
+- `open_sockets`: when an open socket has to end.
 - `turn`: step an exchange's coroutine without a task; what both edges' `Downstream` must count.
 - `body`: a request's body while it comes in.
 - `trust`: the client's address behind trusted proxies.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from propylon.edge.body import Body
 from propylon.edge.turn import Turn
-from propylon.proxy.exchange import Origin
-from propylon.upstream.ports import Flow
+from propylon.edge.websocket import Opened
+from propylon.proxy.exchange import Exchange, Origin
+from propylon.upstream.handshakes import Switched
+from propylon.upstream.ports import Answer, Flow
 from propylon.wire.framing import LAST_CHUNK, chunk
-from propylon.wire.message import Request, Response
+from propylon.wire.message import NO_BODY, Request, Response
 
 __all__ = ["ClientConnection", "Http1Turn"]
 
@@ -30,6 +32,37 @@ class ClientConnection(Protocol):
 
     def exchange_ended(self, turn: Http1Turn) -> None:
         """Go on to the next request, or close."""
+
+    def switch(self, exchange: Exchange, answer: Switched, block: bytes) -> Opened:
+        """Leave the connection to another protocol. Raises ClientGone, ConnectFailed."""
+
+
+class _Left:
+    """Stands for the connection when another protocol has it: a turn must not keep the old protocol in memory."""
+
+    congested = False
+    last = True
+
+    def send(self, data: bytes) -> None:
+        """Send nothing: the bytes would stand among those of the other protocol."""
+
+    def cut(self, *, reset: bool) -> None:
+        """Do nothing: who waits for the tunnel's end cuts it by giving up."""
+
+    def exchange_ended(self, turn: Http1Turn) -> None:
+        """Do nothing: the tunnel has closed the connection."""
+
+    def switch(
+        self,
+        exchange: Exchange,  # noqa: ARG002 — the port's contract
+        answer: Switched,  # noqa: ARG002 — as above
+        block: bytes,  # noqa: ARG002 — as above
+    ) -> Opened:
+        """Refuse: it has switched already. Raises RuntimeError."""
+        raise RuntimeError
+
+
+_LEFT = _Left()
 
 
 class Http1Turn(Turn):
@@ -121,6 +154,19 @@ class Http1Turn(Turn):
         """Send a 1xx answer, but not to an HTTP/1.0 client, which knows none (RFC 9110, 15.2)."""
         if not self.started and self.request is not None and self.request.version == 1:
             self._connection.send(b"HTTP/1.1%b%b\r\n\r\n" % (head.reason, head.block))
+
+    async def upgrade(self, exchange: Exchange, answer: Answer, block: bytes) -> None:
+        """Send the 101, and wait for the end of the tunnel."""
+        opened = self._connection.switch(exchange, cast("Switched", answer), block)
+        self.started = self.complete = True
+        self._connection = _LEFT
+        splice = opened.splice
+        self.body = volume = Body(NO_BODY, opened, None)
+        try:
+            exchange.close_code = await splice.ended
+        finally:
+            opened.end()
+            volume.received, self.bytes_out = splice.client.received, splice.upstream.received
 
     def abort(self) -> None:
         """Cut the connection, by a reset if a plain close would look like the end of the answer.

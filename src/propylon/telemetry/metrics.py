@@ -12,7 +12,11 @@ from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -28,6 +32,7 @@ _LABELS = ("route", "service", "method", "status")
 # A count for each bucket and one for slower exchanges, the seconds, and the bytes of request and response bodies.
 _WIDTH = len(_BUCKETS) + 4
 _NO_ROUTE = ("", "")
+_OPEN_SOCKETS = "open sockets"  # the first label of rows with the number of a route's sockets
 _RouteLabels = tuple[str, str]
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 
@@ -75,6 +80,10 @@ class Metrics(Collector):
         if body is not None:
             row[-2] += body.received
 
+    def count_socket(self, route: Route, change: int) -> None:
+        """Count a socket of a route that was opened (1) or has ended (-1)."""
+        self._sums.row((_OPEN_SOCKETS, route.name, route.service.name), 1)[0] += change
+
     def _row(self, route: Route | None, method: str, status: int) -> MutableSequence[float]:
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
         return self._sums.row((*labels, method, str(status)), _WIDTH)
@@ -91,7 +100,14 @@ class Metrics(Collector):
         """Return the metrics, summed by labels."""
         requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
         by_route: dict[_RouteLabels, list[float]] = {}
-        for (route, service, method, status), row in self._sums.rows():
+        sockets = GaugeMetricFamily(
+            "propylon_open_sockets", "Open WebSockets and other tunnels.", labels=_LABELS[:2]
+        )
+        for labels, row in self._sums.rows():
+            if labels[0] == _OPEN_SOCKETS and len(labels) == 3:
+                sockets.add_metric(labels[1:], row[0])
+                continue
+            route, service, method, status = labels
             requests.add_metric((route, service, method, status), sum(row[:-3]))
             total = by_route.setdefault((route, service), [0.0] * _WIDTH)
             by_route[route, service] = [
@@ -99,6 +115,7 @@ class Metrics(Collector):
             ]
         yield requests
         yield from _per_route(by_route)
+        yield sockets
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -13,6 +13,7 @@ from propylon.control.admin import AdminGate
 from propylon.control.health import HealthState
 from propylon.control.policies import Policy
 from propylon.proxy.principal import Principal
+from propylon.stores.seats import Seats
 from propylon.stores.shared import Shared
 from propylon.telemetry.audit import Audit
 from propylon.telemetry.metrics import Metrics
@@ -39,6 +40,7 @@ class Components:
     gate: AdminGate
     policies: dict[str, list[Policy]] = field(default_factory=dict)
     override: Principal | None = None
+    seats: Seats = field(default_factory=Seats)
     owns_process: bool = (
         False  # `propylon run`: stdout, the logger and the collector are the gateway's own
     )

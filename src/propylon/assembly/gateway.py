@@ -31,6 +31,7 @@ from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
 from propylon.control.policies import Policy, check_policy
 from propylon.edge.asgi import serve
+from propylon.edge.asgi_websocket import serve_socket
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn
@@ -369,9 +370,9 @@ class _App:
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
-            # WebSockets are not built yet; closing before accepting is HTTP 403 to the client.
-            await receive()
-            await send({"type": "websocket.close", "code": 1011})
+            running = self._gateway.start()
+            await self._gateway.prepare()
+            await serve_socket(running.edge, scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

@@ -251,6 +251,7 @@ class Running:
             },
             override=self._components.override,
             limit=self._token_limit(config.auth.tokens.rate_limit),
+            seats=self._components.seats,
         )
         return compile_slowly(config, parts, services.by_name, self._compiled)
 
@@ -285,6 +286,7 @@ class Running:
         self._compiled = compiled
         for listener, table in compiled.tables.items():
             self.edges[listener].pipeline.table = table
+        self.edge.sockets.reconsider(compiled.table)
         self._components.metrics.settle(*compiled.tables.values())
 
     def _adjust(self, config: GatewayConfig) -> None:
@@ -342,12 +344,13 @@ class Running:
         )
 
     def _edge(self) -> EdgeState:
-        config = self.config
-        timeouts = config.server.timeouts
+        config, timeouts = self.config, self.config.server.timeouts
         return EdgeState(
             pipeline=self._pipeline(),
             trust=_trust(config),
             ticker=Ticker(self._loop, _CONNECTION_TICK),
+            chance=self._random.getrandbits,
+            count_socket=self._components.metrics.count_socket,
             outbox=self._outbox,
             loop=self._loop,
             max_header=config.server.max_header,

@@ -22,6 +22,7 @@ from propylon.edge.body import Body
 from propylon.edge.state import EdgeState
 from propylon.edge.turn import Turn
 from propylon.errors import (
+    BadResponse,
     ClientGone,
     GatewayError,
     HeadersTooLarge,
@@ -31,12 +32,12 @@ from propylon.errors import (
 from propylon.loop.signal import Signal
 from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER
-from propylon.proxy.exchange import Origin
-from propylon.upstream.ports import Flow
+from propylon.proxy.exchange import Exchange, Origin
+from propylon.upstream.ports import Answer, Flow
 from propylon.wire.headers import fields, without
 from propylon.wire.message import CHUNKED, Request, Response
 
-__all__ = ["AnswerCut", "serve"]
+__all__ = ["AnswerCut", "AsgiTurn", "origin_of", "read_request", "serve"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -62,9 +63,9 @@ class AnswerCut(ConnectionAbortedError):
 async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one ASGI HTTP request. Raises AnswerCut."""
     http1 = scope.get("http_version", "1.1")[0] == "1"
-    turn = _AsgiTurn(edge, _origin(edge, scope), receive, http1=http1)
+    turn = AsgiTurn(edge, origin_of(edge, scope), receive, http1=http1)
     try:
-        request = _read_request(edge, scope)
+        request = read_request(edge, scope)
     except GatewayError as error:
         edge.pipeline.reject(error, turn)
         turn.over = True
@@ -76,7 +77,8 @@ async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> 
     await turn.deliver(send)
 
 
-def _origin(edge: EdgeState, scope: Scope) -> Origin:
+def origin_of(edge: EdgeState, scope: Scope) -> Origin:
+    """Return the origin of a request; those of the last clients are remembered."""
     client = scope.get("client")
     key = (str(client[0]) if client else "", scope.get("scheme", "http"))
     origin = edge.origins.get(key)
@@ -87,7 +89,7 @@ def _origin(edge: EdgeState, scope: Scope) -> Origin:
     return origin
 
 
-def _read_request(edge: EdgeState, scope: Scope) -> Request:
+def read_request(edge: EdgeState, scope: Scope) -> Request:
     """Write the scope as a request head, and parse that. Raises what `parse_request` raises."""
     method = scope["method"]
     target = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
@@ -111,7 +113,7 @@ def _read_request(edge: EdgeState, scope: Scope) -> Request:
     return edge.memory.read(line, lines)
 
 
-class _AsgiTurn(Turn):
+class AsgiTurn(Turn):
     """One exchange behind an ASGI server: its `Downstream`, and the `Flow` that its request's body comes from.
 
     `deadline` is first the moment to start watching for a disconnect, then the end of the client's time for its body.
@@ -283,6 +285,24 @@ class _AsgiTurn(Turn):
         ready, self._output_ready = self._output_ready, None
         if ready is not None and not ready.done():
             ready.set_result(None)
+
+    async def upgrade(
+        self, exchange: Exchange, answer: Answer, block: bytes  # noqa: ARG002 — the port's contract
+    ) -> None:
+        """Refuse: an ASGI server keeps its connection, and hands over WebSockets alone. Raises BadResponse."""
+        answer.abort()
+        msg = "The server cannot change to this protocol"
+        raise BadResponse(msg, reason="upgrade: only the fast edge tunnels other protocols")
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes are queued for `send`."""
+        return self._queued_bytes
+
+    @property
+    def overfull(self) -> bool:
+        """Whether so much is queued for `send` that the upstream has to wait."""
+        return self._queued_bytes > _HIGH_WATER
 
     # Turn
 

@@ -313,6 +313,9 @@ class _DiscardingClient:
     def interim(self, head: Response) -> None:
         """Drop a 1xx answer."""
 
+    async def upgrade(self, exchange: Exchange, answer: Answer, block: bytes) -> None:
+        """Open no tunnel: the recorder never agrees to one."""
+
     def abort(self) -> None:
         """Do nothing: no connection is open."""
 

@@ -139,7 +139,9 @@ class Peer:
         self.busy = False
         head = self._until(b"\r\n\r\n")
         self.busy = True
-        self.upstream.faults += faults_in_head(head, identified=self.upstream.identified)
+        self.upstream.faults += faults_in_head(
+            head, identified=self.upstream.identified, upgrades=self.upstream.upgrades
+        )
         line, *lines = head[:-4].split(b"\r\n")
         parts = [*line.split(b" "), b"", b""]
         headers = []
@@ -192,7 +194,8 @@ class Peer:
 class Upstream:
     """A listening upstream; `on` says what it does for a path, an echo is what it does otherwise.
 
-    `identified`: it stands behind authentication, so that identity headers may reach it, once each.
+    `identified`: it stands behind authentication, so that identity headers may reach it, once each. `upgrades`: another
+    protocol may be offered to it.
     """
 
     def __init__(
@@ -201,17 +204,20 @@ class Upstream:
         greeting: bytes = b"",
         fallback: Script | None = None,
         identified: bool = False,
+        upgrades: bool = False,
         port: int = 0,
     ) -> None:
         self.listener = socket.create_server(("127.0.0.1", port), backlog=512)
         self.port: int = self.listener.getsockname()[1]
         self.greeting = greeting
         self.identified = identified
+        self.upgrades = upgrades
         self.fallback = fallback or ok
         self.scripts: dict[bytes, Script] = {}
         self.requests: list[Arrived] = []
         self.raw = bytearray()
         self.faults: list[str] = []
+        self.closes: list[tuple[int, str]] = []  # of WebSockets: codes and reasons of what came in
         self.connections = 0
         self.epoch = 0
         self.stopping = threading.Event()
@@ -243,6 +249,7 @@ class Upstream:
         self.requests.clear()
         self.raw.clear()
         self.faults.clear()
+        self.closes.clear()
 
     @property
     def last(self) -> Arrived:

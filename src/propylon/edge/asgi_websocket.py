@@ -99,6 +99,7 @@ class SocketTurn(AsgiTurn):
         self._bridge = bridge
         self._enqueue(_accept(exchange, block))
         self.body = volume = Body(NO_BODY, self, None)
+        volume.complete = True  # it only counts: no time runs for it
         socket = self._edge.sockets.open(bridge, exchange)
         self._start_receiving()
         try:

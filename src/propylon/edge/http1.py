@@ -162,6 +162,7 @@ class Http1Turn(Turn):
         self._connection = _LEFT
         splice = opened.splice
         self.body = volume = Body(NO_BODY, opened, None)
+        volume.complete = True  # it only counts
         try:
             exchange.close_code = await splice.ended
         finally:

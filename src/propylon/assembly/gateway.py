@@ -32,6 +32,7 @@ from propylon.control.health import HealthState
 from propylon.control.policies import Policy, check_policy
 from propylon.edge.asgi import serve
 from propylon.edge.asgi_websocket import serve_socket
+from propylon.edge.splice import GOING_AWAY, SERVICE_RESTART
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn
@@ -269,12 +270,16 @@ class Gateway:
             if self._token_services is not None:
                 await self._token_services.close()
 
-    def drain(self) -> None:
-        """Turn unready; answers close their connections from now on."""
+    def drain(self, *, replaced: bool = False) -> None:
+        """Turn unready; answers close their connections from now on.
+
+        `replaced`: another worker takes the place of this one, so clients of sockets may come back at once.
+        """
         self._health.draining = True
         if self._running is not None:
             for edge in self._running.edges.values():
                 edge.draining = True
+                edge.sockets.farewell = SERVICE_RESTART if replaced else GOING_AWAY
 
     @property
     def running(self) -> Running | None:

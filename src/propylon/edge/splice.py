@@ -31,6 +31,7 @@ __all__ = [
     "ABNORMAL",
     "GOING_AWAY",
     "POLICY",
+    "SERVICE_RESTART",
     "TOO_BIG",
     "End",
     "FrameEnd",
@@ -43,6 +44,7 @@ GOING_AWAY = 1001
 ABNORMAL = 1006
 POLICY = 1008
 TOO_BIG = 1009
+SERVICE_RESTART = 1012  # of IANA's registry: the client may connect again
 _UPSTREAM_GONE = 1011
 # Seconds for the rest of a frame, and for the answer to a close frame. A client that never answers must not hold its
 # descriptor (`websockets` waits for 10 s, Chromium for 2 s).

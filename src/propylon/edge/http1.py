@@ -11,7 +11,9 @@ from propylon.proxy.exchange import Exchange, Origin
 from propylon.upstream.handshakes import Switched
 from propylon.upstream.ports import Answer, Flow
 from propylon.wire.framing import LAST_CHUNK, chunk
+from propylon.wire.headers import tokens
 from propylon.wire.message import NO_BODY, Request, Response
+from propylon.wire.trailers import permitted
 
 __all__ = ["ClientConnection", "Http1Turn"]
 
@@ -140,15 +142,23 @@ class Http1Turn(Turn):
             self.bytes_out += len(data)
             self._connection.send(chunk(data) if self._chunked else data)
 
-    def finish(self, trailers: bytes = b"") -> None:  # noqa: ARG002 — dropped: RFC 9110, 6.5.1
-        """End the body; cut the connection if the answer is not as long as its Content-Length."""
+    def finish(self, trailers: bytes = b"") -> None:
+        """End the body; cut the connection if the answer is not as long as its Content-Length.
+
+        Trailers pass to a client that says that it keeps them (`TE: trailers`; RFC 9110, 6.5.1 and 10.1.4).
+        """
         self._flow = None
         if self._chunked:
-            self._connection.send(LAST_CHUNK)
+            passing = permitted(trailers) if trailers and self._keeps_trailers() else b""
+            self._connection.send(b"0%b\r\n\r\n" % passing if passing else LAST_CHUNK)
         elif self._content_length >= 0 and self._content_length != self.bytes_out:
             self.abort()
             return
         self.complete = True
+
+    def _keeps_trailers(self) -> bool:
+        request = self.request
+        return request is not None and b"trailers" in tokens(request.special.get(b"te", ()))
 
     def interim(self, head: Response) -> None:
         """Send a 1xx answer, but not to an HTTP/1.0 client, which knows none (RFC 9110, 15.2)."""

@@ -8,6 +8,7 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `framing`: how long a body is, and the chunked coding.
 - `offer`: the offer of another protocol, and the 101 that agrees to it; `handshake`: read the offer from a request.
 - `frames`: where a WebSocket's frames end; close frames and pings.
+- `trailers`: which fields may stand behind a body.
 - `target`: what a host and a path may be, and how a careless upstream would read a path.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.

@@ -46,11 +46,21 @@ Stage = Literal["read", "match", "privacy", "authenticate", "authorize", "forwar
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 _TICK = 0.025
+# The key is that of RFC 6455, 1.3.
+_HANDSHAKE = (
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """The request to explain: a method, a path or a whole URL, headers, and the client's address."""
+    """The request to explain: a method, a path or a whole URL, headers, and the client's address.
+
+    The method WEBSOCKET is the handshake of a WebSocket.
+    """
 
     method: str
     url: str
@@ -69,10 +79,13 @@ class SampleRequest:
             parts = urlsplit(target)
             host = parts.netloc
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"{self.method} {target} HTTP/1.1"]
+        method, more = (
+            ("GET", _HANDSHAKE) if self.method.upper() == "WEBSOCKET" else (self.method, ())
+        )
+        lines = [f"{method} {target} HTTP/1.1"]
         if not any(name.lower() == "host" for name, _ in self.headers):
             lines.append(f"Host: {host}")
-        lines += [f"{name}: {value}" for name, value in self.headers]
+        lines += [f"{name}: {value}" for name, value in (*more, *self.headers)]
         # Python reads arguments that are no UTF-8 into surrogates; this turns them into the same bytes again.
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
@@ -201,16 +214,6 @@ def _recorded(route: Route, run: DryRun) -> Route:
         run.note("privacy", preference.level or "the client states no preference")
         return preference
 
-    async def authenticate(request: Request, client: str) -> Principal:
-        try:
-            principal = await route.authenticate(request, client)
-        except GatewayError as error:
-            run.note("authenticate", error)
-            raise
-        issuer = f" of {principal.issuer}" if principal.issuer else ""
-        run.note("authenticate", f"{principal}{issuer}")
-        return principal
-
     def authorize(principal: Principal, request: Request, sender: Sender) -> None:
         try:
             route.authorize(principal, request, sender)
@@ -219,9 +222,33 @@ def _recorded(route: Route, run: DryRun) -> Route:
             raise
         run.note("authorize", f"{principal} is allowed")
 
+    sockets = route.sockets
+    if sockets is not None:
+        sockets = replace(sockets, authenticate=_noted(sockets.authenticate, run))
     return replace(
-        route, privacy=privacy, privacy_applies=True, authenticate=authenticate, authorize=authorize
+        route,
+        privacy=privacy,
+        privacy_applies=True,
+        authenticate=_noted(route.authenticate, run),
+        authorize=authorize,
+        sockets=sockets,
     )
+
+
+def _noted(stage: Authenticate, run: DryRun) -> Authenticate:
+    """Return the authenticate stage, of requests or of handshakes, that also notes its verdict."""
+
+    async def authenticate(request: Request, client: str) -> Principal:
+        try:
+            principal = await stage(request, client)
+        except GatewayError as error:
+            run.note("authenticate", error)
+            raise
+        issuer = f" of {principal.issuer}" if principal.issuer else ""
+        run.note("authenticate", f"{principal}{issuer}")
+        return principal
+
+    return authenticate
 
 
 def _judge_match(run: DryRun) -> None:
@@ -241,7 +268,9 @@ def _judge_forward(run: DryRun) -> None:
     exchange, route = run.exchange, run.route
     if exchange is None or route is None or not all(verdict.passed for verdict in run.verdicts):
         return
-    if exchange.error is not None:
+    if exchange.error is not None and all(one.stage != "authorize" for one in run.verdicts):
+        run.note("authenticate", exchange.error)  # the handshake, or its Origin
+    elif exchange.error is not None:
         run.note("forward", exchange.error)
     elif exchange.instance is None:
         run.note("forward", f"answered by the gateway itself: {exchange.status}")

@@ -70,7 +70,12 @@ class UpstreamUrl:
 
 
 def parse_upstream(text: str) -> UpstreamUrl:
-    """Parse the URL of an instance: as `parse_url`, or with SRV as in srv+http://_http._tcp.orders.example."""
+    """Parse the URL of an instance: as `parse_url`, or with SRV as in srv+http://_http._tcp.orders.example.
+
+    ws:// and wss:// are understood as http:// and https://: a socket begins as a request.
+    """
+    if is_socket_url(text):
+        return parse_url("http" + text[2:])
     if not text.lower().startswith(_SRV):
         return parse_url(text)
     url = parse_url(text[len(_SRV) :])
@@ -79,6 +84,11 @@ def parse_upstream(text: str) -> UpstreamUrl:
         msg = "must be a URL without a port: the SRV record says it"
         raise ValueError(msg)
     return replace(url, srv=True)
+
+
+def is_socket_url(text: str) -> bool:
+    """Tell whether a URL is written with the scheme of WebSockets (RFC 6455, 3)."""
+    return text.lower().startswith(("ws://", "wss://"))
 
 
 def parse_url(text: str) -> UpstreamUrl:

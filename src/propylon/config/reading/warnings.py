@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import CircuitConfig, GatewayConfig, JwtConfig
+from propylon.config.models.syntax import is_socket_url
 from propylon.config.reading.credentials import suspicion, weakness
 from propylon.config.reading.problems import Finding, Path
 
@@ -28,11 +29,22 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from _anonymous_introspection(config)
     yield from _no_key_for_routes(config)
     yield from _taken_endpoints(config)
+    yield from _socket_urls(config)
     for name, service in config.services.items():
         yield from _never_opening_breaker(name, service.circuit)
         if service.health is not None and service.health.timeout > service.health.interval:
             msg = "is longer than interval, so a probe would start before the last one ends; write less"
             yield ("services", name, "health", "timeout"), msg
+
+
+def _socket_urls(config: GatewayConfig) -> Iterator[Finding]:
+    for name, service in config.services.items():
+        urls = service.urls
+        for at, url in enumerate(urls):
+            if is_socket_url(url):
+                key = ("url",) if service.url is not None else ("instances", at)
+                msg = f"is understood as http{url[2:]}, which serves requests and WebSockets; write that"
+                yield ("services", name, *key), msg
 
 
 def _jwt_entries(config: GatewayConfig) -> Iterator[tuple[Path, JwtConfig]]:

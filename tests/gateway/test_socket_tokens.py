@@ -10,6 +10,7 @@ import pytest
 from tests.support import guarded as guarded_by
 from tests.support.client import Headers, RawClient, ask
 from tests.support.gateway import EDGES, Config, Gateway
+from tests.support.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from tests.support.secrecy import SECRECY
 from tests.support.sockets import Socket, echo, handshake
 from tests.support.tokens import OTHER_SECRET, SECRET, authorized, mint
@@ -20,7 +21,7 @@ POLICY = 1008
 SHORT = 1.5  # seconds that a token lasts whose end is waited for
 
 
-def configuration(upstream: Upstream, database: str) -> Config:
+def configuration(upstream: Upstream, issuer: Issuer, database: str) -> Config:
     """A gateway that wants a token on most routes."""
     url = f"http://127.0.0.1:{upstream.port}"
     services = {
@@ -42,6 +43,12 @@ def configuration(upstream: Upstream, database: str) -> Config:
         "jwt": {"secret": SECRET},
         "tokens": {"database": f"sqlite:///{database}"},
         "from": ["header", "cookie:session"],
+        "introspection": {
+            "url": issuer.introspection_url,
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "cache": "200ms",
+        },
     }
     return {"auth": auth, "services": services, "routes": routes}
 
@@ -55,11 +62,11 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def kept_gateways(
-    upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+    upstream: Upstream, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[guarded_by.Kept]:
     """The gateways of both edges."""
     folder = tmp_path_factory.mktemp("tokens")
-    config = configuration(upstream, str(folder / "users.db"))
+    config = configuration(upstream, issuer, str(folder / "users.db"))
     running = guarded_by.Kept(EDGES, folder, config)
     yield running
     running.close()
@@ -295,6 +302,25 @@ def test_a_revoked_token_closes_its_sockets(
         assert answer.status == 200, answer.body
         assert socket.farewell().code == POLICY
         assert second.ask("still here") == "still here"
+
+
+@pytest.mark.parametrize("path", ["/ws", "/long"])
+def test_an_opaque_token_is_asked_about_again(
+    socket: Socket, up: Upstream, issuer: Issuer, path: str
+) -> None:
+    """When its issuer says that it is not active any more, its sockets are closed with 1008."""
+    token = issuer.grant(f"opaque-{time.time_ns()}", {"active": True, "sub": "alice"})
+    socket.open(path, protocols(f"bearer.{token}"))
+    check_user(up, "alice")
+    assert issuer.wait(lambda: issuer.asked.count(token) >= 2)
+    assert socket.ask("still here") == "still here"
+    issuer.grant(token, {"active": False})
+    assert socket.farewell().code == POLICY
+
+
+def check_user(up: Upstream, user: str) -> None:
+    """Assert who the upstream was told it is."""
+    assert up.last.get("x-user-id") == user
 
 
 def test_a_key_of_any_sort(socket: Socket) -> None:

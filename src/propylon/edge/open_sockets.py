@@ -11,11 +11,12 @@ same object is left alone, which is nearly all of them; another one is authentic
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from propylon.edge.splice import GOING_AWAY, POLICY
-from propylon.errors import GatewayError, ServiceUnavailable
+from propylon.errors import AuthError, GatewayError, ServiceUnavailable
 from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER, Ticker
 from propylon.proxy.exchange import Exchange
@@ -26,6 +27,8 @@ from propylon.wire.message import Request
 from propylon.wire.offer import Revised
 
 __all__ = ["OpenSocket", "OpenSockets", "Tunnel"]
+
+log = logging.getLogger(__name__)
 
 # A silence is noticed with so many looks: after `idle`, and at the most a quarter of it later.
 _LOOKS = 4
@@ -60,6 +63,7 @@ class OpenSocket:
         "_activity",
         "_expires",
         "_next_ping",
+        "_next_renewal",
         "_oldest",
         "_silent_since",
         "_sockets",
@@ -89,6 +93,7 @@ class OpenSocket:
         self._silent_since = now
         self._oldest = now + self.rules.max_lifetime
         self._next_ping = now + self.rules.ping
+        self._next_renewal = NEVER
         self._expires = NEVER
         self.deadline = NEVER
         self.apply_lease(now)
@@ -105,14 +110,20 @@ class OpenSocket:
         """Set the time by the token, and the next deadline."""
         handshake = self.request.handshake
         lease = None if handshake is None else handshake.lease
-        self._expires = NEVER
+        self._expires = self._next_renewal = NEVER
         if lease is not None and self.rules.close_on_expiry:
             self._expires = now + lease.left()
+        if lease is not None:
+            self._next_renewal = now + lease.renewed_every
         self._set_deadline(now)
 
     def _set_deadline(self, now: float) -> None:
         self.deadline = min(
-            now + self.rules.idle / _LOOKS, self._oldest, self._expires, self._next_ping
+            now + self.rules.idle / _LOOKS,
+            self._oldest,
+            self._expires,
+            self._next_ping,
+            self._next_renewal,
         )
 
     def expire(self) -> None:
@@ -127,7 +138,28 @@ class OpenSocket:
         elif now >= self._next_ping and not self._ping(now):
             self.close(GOING_AWAY, "no answer to a ping")
         else:
+            if now >= self._next_renewal:
+                self._next_renewal = NEVER
+                spawn(self._renew())
             self._set_deadline(now)
+
+    async def _renew(self) -> None:
+        """Close it if the issuer of its opaque token says that the token is not good any more."""
+        handshake = self.request.handshake
+        lease = None if handshake is None else handshake.lease
+        if lease is None:
+            return
+        try:
+            await lease.renew()
+        except AuthError:
+            self.close(POLICY, "token not active")
+            return
+        except GatewayError as error:
+            # An issuer that does not answer lets no one in. Those that are in stay.
+            log.info("the token of an open socket is not verified again: %s", error.reason or error)
+        now = self._sockets.loop.time()
+        self._next_renewal = now + lease.renewed_every
+        self._set_deadline(now)
 
     def _is_silent(self, now: float) -> bool:
         activity = self.tunnel.activity()

@@ -47,6 +47,13 @@ class Lease(Protocol):
     def revoked(self) -> bool:
         """Tell whether the token was revoked meanwhile."""
 
+    @property
+    def renewed_every(self) -> float:
+        """After how many seconds the token has to be verified again; infinity if it need not."""
+
+    async def renew(self) -> None:
+        """Verify the token again. Raises AuthError, ServiceUnavailable or RateLimited."""
+
 
 @dataclass(slots=True)
 class Handshake:

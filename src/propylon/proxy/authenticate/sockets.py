@@ -14,7 +14,7 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
@@ -44,16 +44,30 @@ class TokenLease:
 
     verified: Verified
     token: bytes = field(repr=False)
-    revocations: Revocations
-    clock: Callable[[], float]
+    client: str
+    verifier: Verifier
+
+    @property
+    def revocations(self) -> Revocations:
+        """The list that may come to hold the token."""
+        return self.verifier.revocations
 
     def left(self) -> float:
         """Return the seconds until the token expires."""
-        return self.verified.expires - self.clock()
+        return self.verified.expires - self.verifier.clock()
 
     def revoked(self) -> bool:
         """Tell whether the token was revoked. Raises ServiceUnavailable while the list is not known."""
         return self.revocations.revoked(self.verified, lambda: digest(self.token))
+
+    @property
+    def renewed_every(self) -> float:
+        """How often the issuer of an opaque token is asked again; NEVER for a signed token."""
+        return self.verifier.renewed_every(self.token)
+
+    async def renew(self) -> None:
+        """Ask again whether the token is good. Raises AuthError if it is not, ServiceUnavailable and RateLimited."""
+        await self.verifier.verify(self.token, self.client)
 
 
 class SocketTokens:
@@ -79,8 +93,7 @@ class SocketTokens:
             return ANONYMOUS
         handshake.token = token
         verified = await self._verifier.verify(token, client)
-        verifier = self._verifier
-        handshake.lease = TokenLease(verified, token, verifier.revocations, verifier.clock)
+        handshake.lease = TokenLease(verified, token, client, self._verifier)
         return verified.principal
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -32,11 +33,17 @@ log = logging.getLogger(__name__)
 # Bounds of the cache of verified tokens: 10,000 users with tokens of 1 KB fit. A client could make up keys of
 # 8 KB only with tokens that are signed, as bad ones are not cached.
 _MAX_CACHED = 10_000
+# Seconds. With `cache: 0` the issuer is asked for each request, but not all the time for each open socket.
+_LEAST_RENEWAL = 1.0
 _MAX_CACHED_BYTES = 16 * 1024 * 1024
 
 
 class Introspector(Protocol):
     """Finds out what an opaque token stands for (RFC 7662)."""
+
+    @property
+    def ttl(self) -> float:
+        """For how many seconds an answer holds."""
 
     async def ask(self, token: bytes, client: str) -> Verified:
         """Return what the token stands for; `client` is the address that it came from.
@@ -125,6 +132,15 @@ class Verifier:
             if self.revocations.revoked(verified, lambda: digest(token)):
                 raise invalid(reason="revoked")
         return verified
+
+    def renewed_every(self, token: bytes) -> float:
+        """Return the seconds after which a token that stays in use has to be verified again; infinity if it need not.
+
+        A signed token says itself until when it is good. Whether an opaque one still is, only its issuer knows.
+        """
+        if self._introspector is None or self._is_signed(token):
+            return math.inf
+        return max(self._introspector.ttl, _LEAST_RENEWAL)
 
     def forget(self) -> None:
         """Empty the cache, because the keys have changed and one may have been withdrawn."""

@@ -72,6 +72,8 @@ async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> 
     else:
         if turn.origin.trusted:
             turn.origin = edge.trust.refine(turn.origin, request)
+        # A WebSocket has a scope of its own; no other protocol can be tunnelled through an ASGI server.
+        request.upgrade = b""
         turn.expect_body(request)
         turn.run(edge.pipeline.handle(request, turn))
     await turn.deliver(send)

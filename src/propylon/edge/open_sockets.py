@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 _LOOKS = 4
 # Seconds between two looks at whether revocations have come. A revocation holds within a second everywhere.
 _SWEEP = 0.25
-# Seconds over which the sockets are closed in a stop. All clients at once would connect again at once.
+# Seconds over which the sockets are closed in a stop, if it may take so long. All clients at once would connect again at
+# once.
 _SPREAD = 1.0
 # Sockets that are looked at before the loop gets a turn: a millisecond.
 _SLICE = 256
@@ -181,7 +182,11 @@ class OpenSocket:
         """Close it if its token was revoked."""
         handshake = self.request.handshake
         lease = None if handshake is None else handshake.lease
-        if lease is not None and lease.revoked():
+        try:
+            revoked = lease is not None and lease.revoked()
+        except ServiceUnavailable:
+            return  # the list is not known just now
+        if revoked:
             self.close(POLICY, "token revoked")
 
     async def reconsider(self, table: Table) -> None:
@@ -224,6 +229,7 @@ class OpenSockets:
         self.deadline = NEVER  # of the next look at the revocations
         # 1001 in a stop, 1012 in a worker that another one replaces.
         self.farewell = GOING_AWAY
+        self.spread = _SPREAD
         self._ticker = ticker
         self._chance = chance
         self._count = count
@@ -303,5 +309,5 @@ class OpenSockets:
 
     def say_goodbye(self, socket: OpenSocket) -> None:
         """Close a socket because the process stops, after a short while that differs from socket to socket."""
-        pause = _SPREAD * self._chance(16) / 65536
+        pause = self.spread * self._chance(16) / 65536
         self.loop.call_later(pause, socket.close, self.farewell, "going away")

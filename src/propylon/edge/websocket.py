@@ -91,12 +91,15 @@ class Opened:
             self.client = RawClientEnd(edge.sockets)
             self.splice = Splice(self.client, End(), edge.loop, self._lost)
 
-    def begin(self, transport: asyncio.Transport, edge: EdgeState, exchange: Exchange) -> None:
+    def take_over(self, transport: asyncio.Transport) -> None:
         """Take both transports over. Raises ConnectFailed if the upstream's is lost."""
         upstream = self._answer.take(self.splice.upstream)
         transport.set_protocol(self.client)
         self._connections.add(self.client)
         self.splice.join(transport, upstream)
+
+    def watch(self, edge: EdgeState, exchange: Exchange) -> None:
+        """Have it end in time; this may close it at once, so the client has its 101 by then."""
         self.client.socket = edge.sockets.open(self.splice, exchange)
 
     def end(self) -> None:
@@ -132,8 +135,9 @@ def open_tunnel(
     Raises ConnectFailed.
     """
     opened = Opened(edge, exchange, answer, connections)
-    opened.begin(transport, edge, exchange)
+    opened.take_over(transport)
     transport.write(switching_head(exchange, answer, block))
+    opened.watch(edge, exchange)
     if answer.rest:
         opened.splice.upstream.data_received(answer.rest)
     if early:

@@ -50,6 +50,8 @@ _PUBLIC = ""  # the name of the listener at server.host and server.port
 Others = Mapping[str, list[socket.socket]]
 NO_OTHERS: Others = MappingProxyType({})
 _POLL = 0.02
+# The sockets are closed within this part of `drain`, so that the other parts are left for the answers.
+_SHARE_OF_DRAIN = 4
 
 
 class CannotListen(Exception):
@@ -250,6 +252,8 @@ class _Server(uvicorn.Server):
         others = [(sock, name) for name, some in self._others.items() for sock in some]
         await self._empty_queue([*((sock, _PUBLIC) for sock in sockets or []), *others])
         connections = self.server_state.connections
+        for edge in self.lifespan.state[LISTENERS_KEY].values():
+            edge.sockets.spread = min(edge.sockets.spread, self._options.drain / _SHARE_OF_DRAIN)
         for connection in list(connections):
             connection.shutdown()
         loop = asyncio.get_running_loop()

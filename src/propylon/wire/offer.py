@@ -15,7 +15,7 @@ from typing import Protocol
 
 from propylon.errors import BadResponse
 from propylon.wire.grammar import OWS
-from propylon.wire.headers import fields, render, tokens, values
+from propylon.wire.headers import tokens, values, without
 
 __all__ = ["WEBSOCKET", "Handshake", "Lease", "Revised", "accepted", "extension_names"]
 
@@ -87,10 +87,10 @@ class Handshake:
     def offer_protocols(self, block: bytes, protocols: tuple[bytes, ...]) -> bytes:
         """Offer these subprotocols instead; return the block with them."""
         self.protocols = protocols
-        lines = [pair for pair in fields(block) if pair[0].lower() != _PROTOCOL]
-        if protocols:
-            lines.append((b"Sec-WebSocket-Protocol", b", ".join(protocols)))
-        return render(lines)
+        block = without(block, (_PROTOCOL,))
+        return (
+            block + b"\r\nSec-WebSocket-Protocol: " + b", ".join(protocols) if protocols else block
+        )
 
     def check(self, head: bytes) -> None:
         """Check the head of a 101, from its status line to its empty line. Raises BadResponse."""

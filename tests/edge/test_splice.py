@@ -199,7 +199,21 @@ def test_a_server_that_does_not_close_is_closed() -> None:
     both.from_upstream(close(1000, masked=False))
     assert not both.client.closed
     both.loop.passes(4.0)
-    assert both.client.aborted
+    assert both.client.closed
+    assert both.upstream.closed
+
+
+def test_a_slow_side_gets_all_that_is_on_its_way() -> None:
+    """It is cut only when it takes nothing of it for a while."""
+    both = Joined()
+    both.from_client(frame(TEXT, b"x" * 1000) + close(1000))
+    both.end(both.splice.client)
+    both.loop.passes(4.0)
+    assert both.upstream.closed
+    del both.upstream.sent[:500]
+    both.loop.passes(4.0)
+    assert not both.upstream.aborted
+    both.loop.passes(4.0)
     assert both.upstream.aborted
 
 

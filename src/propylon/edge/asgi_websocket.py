@@ -19,7 +19,7 @@ from websockets.protocol import Protocol, Side, State
 
 from propylon.edge.asgi import AsgiTurn, Message, Receive, Scope, Send, origin_of, read_request
 from propylon.edge.body import Body
-from propylon.edge.splice import ABNORMAL
+from propylon.edge.splice import ABNORMAL, part
 from propylon.edge.state import EdgeState
 from propylon.edge.websocket import agreed, inspector
 from propylon.errors import GatewayError
@@ -301,8 +301,7 @@ class Bridge(asyncio.Protocol):
 
     def _end_upstream(self) -> None:
         if self._transport is not None:
-            self._transport.close()
-            self._loop.call_later(_ANSWER_TIME, self.cut)
+            part(self._transport, self._loop)
 
     # Tunnel
 

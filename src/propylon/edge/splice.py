@@ -37,6 +37,7 @@ __all__ = [
     "FrameEnd",
     "FrameSplice",
     "Splice",
+    "part",
 ]
 
 # RFC 6455, 7.4.1. 1006 is never sent: it stands for a connection that ended without a close frame.
@@ -182,9 +183,11 @@ class Splice:
         self._one_lost(end, other)
 
     def _one_lost(self, end: End, other: End) -> None:  # noqa: ARG002
-        if other.transport is not None:
-            other.transport.close()
-            self._loop.call_later(_ANSWER_TIME, other.cut_off)
+        self._part(other)
+
+    def _part(self, end: End) -> None:
+        if end.transport is not None:
+            part(end.transport, self._loop)
 
 
 class FrameEnd(End):
@@ -278,7 +281,8 @@ class FrameSplice(Splice):
                 end.transport.close()
         elif other.has_closed:
             # 7.1.1: the server closes first. A server that does not must not keep the client waiting.
-            self._loop.call_later(_ANSWER_TIME, self.cut)
+            self._loop.call_later(_ANSWER_TIME, self._part, end)
+            self._loop.call_later(_ANSWER_TIME, self._part, other)
 
     def close(self, code: int, reason: str) -> None:
         """Send each side a close frame, after the frame that is under way to it."""
@@ -348,23 +352,42 @@ class FrameSplice(Splice):
         end.stage = other.stage = _DROPPING
         other.frames.trust()
         _read_on(other)
-        self._loop.call_later(_ANSWER_TIME, other.cut_off)
         if end.has_closed or other.told:
             # The close frame of the lost side, or the gateway's, has passed: the answer is waited for.
             other.told = True
-            if other.has_closed:
-                other.transport.close()
-            return
+        else:
+            self._tell_of_loss(end, other)
+        if other.told and not other.has_closed:
+            self._loop.call_later(_ANSWER_TIME, self._part, other)
+        else:
+            self._part(other)
+
+    def _tell_of_loss(self, end: FrameEnd, other: FrameEnd) -> None:
+        """Tell the client that the upstream is gone; nothing is made up for an upstream whose client is."""
         self.code = self.code or other.frames.close_code or ABNORMAL
         if end is self.upstream and not end.frames.left and not other.has_closed:
             self._goodbye = (_UPSTREAM_GONE, "upstream gone")
             self.code = _UPSTREAM_GONE
             self._say_goodbye(other, end)
-        else:
-            other.transport.close()
 
 
 def _read_on(end: End) -> None:
     """Read from this side again, if back-pressure has paused it."""
     if (transport := end.transport) is not None and not transport.is_closing():
         transport.resume_reading()
+
+
+def part(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    """Close when all that is on its way has been sent; cut when the side takes none of it for a while."""
+    transport.close()
+    loop.call_later(_ANSWER_TIME, _cut_if_stuck, transport, loop, unsent(transport))
+
+
+def _cut_if_stuck(
+    transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, before: int
+) -> None:
+    left = unsent(transport)
+    if 0 < left < before:
+        loop.call_later(_ANSWER_TIME, _cut_if_stuck, transport, loop, left)
+    else:
+        transport.abort()

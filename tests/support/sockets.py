@@ -205,7 +205,7 @@ def converse(peer: Peer) -> None:
     while True:
         found = read_frame(peer)
         if found.opcode == CLOSE:
-            peer.upstream.closes.append((found.code, found.reason))
+            peer.note_close(found.code, found.reason)
             peer.send(frame(CLOSE, found.payload, masked=False))
             peer.close()
         elif found.opcode == PING:
@@ -227,7 +227,7 @@ def _answer(peer: Peer, found: Frame) -> None:
         code, _, reason = rest.partition(b" ")
         peer.send(close(int(code), reason.decode(), masked=False))
         answered = read_frame(peer)
-        peer.upstream.closes.append((answered.code, answered.reason))
+        peer.note_close(answered.code, answered.reason)
         peer.close()
     elif word == b"die":
         peer.reset()

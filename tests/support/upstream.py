@@ -108,6 +108,11 @@ class Peer:
         if self.upstream.stopping.wait(seconds):
             raise Gone
 
+    def note_close(self, code: int, reason: str) -> None:
+        """Keep how a WebSocket was closed, of the current test only."""
+        if self.epoch == self.upstream.epoch:
+            self.upstream.closes.append((code, reason))
+
     def close(self) -> None:
         """Close in an orderly way. Raises Gone."""
         with contextlib.suppress(OSError):

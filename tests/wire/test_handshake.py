@@ -1,13 +1,16 @@
 """The offer of a WebSocket is read strictly, and so is the upstream's answer (RFC 6455, 4)."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from propylon.errors import BadResponse, InvalidRequest, UpgradeRequired
-from propylon.wire.handshake import offered, read_handshake, read_upgrade
+from propylon.errors import BadResponse, GatewayError, InvalidRequest, UpgradeRequired
+from propylon.wire.handshake import is_handshake, offered, read_handshake, read_upgrade
 from propylon.wire.message import Request
 from propylon.wire.offer import accepted
 from propylon.wire.request import parse_request
-from tests.support.client import Headers
+from tests.support.client import Headers, request
+from tests.support.examples import examples
 from tests.support.sockets import KEY, handshake
 
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -145,3 +148,79 @@ def test_a_body_and_an_offer_exclude_each_other() -> None:
         read_handshake(request)
     with pytest.raises(InvalidRequest):
         read_upgrade(request, b"foo")
+
+
+LINES = st.sampled_from(
+    [
+        ("Upgrade", "websocket"), ("Upgrade", "WebSocket"), ("Upgrade", "h2c"), ("Upgrade", "websocket, foo"),
+        ("Connection", "Upgrade"), ("Connection", "keep-alive, upgrade"), ("Connection", "close"),
+        ("Connection", "Upgrade, Sec-WebSocket-Key"), ("Sec-WebSocket-Key", KEY), ("Sec-WebSocket-Key", KEY[:-1]),
+        ("Sec-WebSocket-Key", "*" * 24), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Version", "8"),
+        ("Sec-WebSocket-Protocol", "a"), ("Sec-WebSocket-Protocol", "a, b"), ("Sec-WebSocket-Protocol", "\xff"),
+        ("Content-Length", "0"), ("Content-Length", "5"), ("Transfer-Encoding", "chunked"),
+    ]
+)  # fmt: skip
+
+
+@given(
+    st.lists(LINES, max_size=9), st.sampled_from(["1.0", "1.1"]), st.sampled_from(["GET", "POST"])
+)
+@examples(600)
+def test_no_other_offer_is_a_handshake(
+    lines: list[tuple[str, str]], version: str, method: str
+) -> None:
+    """Whatever the lines are, what is taken up has each part of a handshake once, and no body."""
+    try:
+        parsed = parse_request(request(method, "/a", lines, version=version))
+    except GatewayError:
+        return
+    names = offered(parsed)
+    if not is_handshake(parsed, names):
+        return
+    try:
+        offer = read_handshake(parsed)
+    except (InvalidRequest, UpgradeRequired):
+        return
+    sent: dict[str, list[str]] = {}
+    for name, value in lines:
+        sent.setdefault(name, []).append(value)
+    assert (version, method) == ("1.1", "GET")
+    assert sent["Sec-WebSocket-Key"] == [KEY]
+    assert sent["Sec-WebSocket-Version"] == ["13"]
+    assert len(sent["Upgrade"]) == 1
+    assert "websocket" in sent["Upgrade"][0].lower()
+    assert any("upgrade" in value.lower() for value in sent["Connection"])
+    assert set(sent.get("Content-Length", [])) <= {"0"}
+    assert "Transfer-Encoding" not in sent
+    assert offer.accept == ACCEPT.encode()
+
+
+ANSWERED = st.sampled_from(
+    [
+        "Upgrade: websocket", "Upgrade: foo", "Upgrade: WEBSOCKET", "Connection: Upgrade", "Connection: close",
+        f"Sec-WebSocket-Accept: {ACCEPT}", f"Sec-WebSocket-Accept: {ACCEPT[::-1]}", "Sec-WebSocket-Protocol: a",
+        "Sec-WebSocket-Protocol: c", "Sec-WebSocket-Extensions: permessage-deflate", "Transfer-Encoding: chunked",
+        "Content-Length: 3", "X-Other: websocket",
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(ANSWERED, max_size=7))
+@examples(600)
+def test_no_other_answer_is_an_agreement(lines: list[str]) -> None:
+    """Whatever the lines are, only a 101 that agrees to the offer in each part passes."""
+    offer = read_handshake(read(("Sec-WebSocket-Protocol", "a, b")))
+    agreed = (
+        sum(line.startswith("Upgrade:") for line in lines) == 1
+        and any(line.lower() == "upgrade: websocket" for line in lines)
+        and "Connection: Upgrade" in lines
+        and [line for line in lines if "Accept" in line] == [f"Sec-WebSocket-Accept: {ACCEPT}"]
+        and [line for line in lines if "Protocol" in line] in ([], ["Sec-WebSocket-Protocol: a"])
+        and not any("Extensions" in line or "Transfer" in line for line in lines)
+    )
+    try:
+        offer.check(answer(*lines))
+    except BadResponse:
+        assert not agreed
+    else:
+        assert agreed

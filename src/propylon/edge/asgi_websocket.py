@@ -24,7 +24,7 @@ from propylon.edge.state import EdgeState
 from propylon.edge.websocket import agreed, inspector
 from propylon.errors import GatewayError
 from propylon.loop.signal import Signal
-from propylon.proxy.exchange import Exchange
+from propylon.proxy.exchange import Exchange, Origin
 from propylon.upstream.handshakes import Switched
 from propylon.upstream.ports import Answer
 from propylon.wire.frames import NO_CODE
@@ -52,7 +52,8 @@ async def serve_socket(edge: EdgeState, scope: Scope, receive: Receive, send: Se
     request_scope = _as_request(edge, scope)
     # Servers log the scope's query: uvicorn does so for each WebSocket. A token may stand in it.
     scope["query_string"] = b""
-    turn = SocketTurn(edge, origin_of(edge, request_scope), receive, http1=True)
+    can_refuse = "websocket.http.response" in (scope.get("extensions") or {})
+    turn = SocketTurn(edge, origin_of(edge, request_scope), receive, can_refuse=can_refuse)
     try:
         request = read_request(edge, request_scope)
     except GatewayError as error:
@@ -85,12 +86,15 @@ def _as_request(edge: EdgeState, scope: Scope) -> Scope:
 class SocketTurn(AsgiTurn):
     """One handshake behind an ASGI server, and the socket that comes of it."""
 
-    __slots__ = ("_bridge",)
+    __slots__ = ("_bridge", "_can_refuse")
 
-    def __init__(self, *arguments: object, **options: bool) -> None:
-        """Take what `AsgiTurn` takes."""
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
-        self._bridge: Bridge | None = None
+    def __init__(
+        self, edge: EdgeState, origin: Origin, receive: Receive, *, can_refuse: bool
+    ) -> None:
+        """`can_refuse`: the server can answer a handshake with any status (`websocket.http.response`)."""
+        super().__init__(edge, origin, receive, http1=True)
+        self._can_refuse = can_refuse
+        self._bridge: Bridge | None = None  # once the socket is open
 
     async def upgrade(self, exchange: Exchange, answer: Answer, block: bytes) -> None:
         """Accept the socket, and wait for its end."""
@@ -121,15 +125,23 @@ class SocketTurn(AsgiTurn):
         queue = self._queue
         while queue:
             message = queue.popleft()
-            if message["type"].startswith(
-                "http.response."
-            ):  # the answer that refuses the handshake
-                message["type"] = f"websocket.{message['type']}"
-            size = message.pop("size", len(message.get("body", b"")))
+            if message["type"].startswith("http.response."):
+                await self._refuse(message, send)
+                continue
+            size = message.pop("size", 0)
             await send(message)
             self._queued_bytes -= size
             if not self._queued_bytes and self._bridge is not None:
                 self._bridge.resume_upstream()
+
+    async def _refuse(self, message: Message, send: Send) -> None:
+        """Send a part of the answer that refuses the handshake; where the server has no message for it, it is a 403."""
+        if self._can_refuse:
+            await send({**message, "type": f"websocket.{message['type']}"})
+        elif message["type"] == "http.response.start":
+            await send({"type": "websocket.close", "code": int(CloseCode.POLICY_VIOLATION)})
+        self._queued_bytes -= len(message.get("body", b"")) if self._queued_bytes else 0
+        self._resume_flow_if_drained()
 
     async def _receive_body(self) -> None:
         """Pass the client's messages on, until it leaves."""

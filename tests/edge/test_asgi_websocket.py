@@ -10,7 +10,7 @@ import pytest
 
 from propylon import Gateway
 from tests.support.sockets import echo
-from tests.support.tokens import SECRET
+from tests.support.tokens import SECRET, mint
 from tests.support.upstream import Upstream
 from tests.upstream.peer import run
 
@@ -95,6 +95,32 @@ def test_messages_pass(tmp_path: Path) -> None:
         assert up.closes == [(4001, "")]
 
     with Upstream(fallback=echo, upgrades=True) as up:
+        run(main(up))
+
+
+def test_a_client_of_tests(tmp_path: Path) -> None:
+    """FastAPI's TestClient makes no real handshake; the gateway's own with the upstream is one all the same."""
+
+    async def main(up: Upstream) -> None:
+        async with running(tmp_path, up) as gateway:
+            headers = [
+                (b"host", b"testserver"),
+                (b"connection", b"upgrade"),
+                (b"sec-websocket-key", b"testserver=="),
+                (b"sec-websocket-version", b"13"),
+            ]
+            query = f"a=1&token={mint('ann')}".encode()
+            mounted = {"root_path": "/gw", "raw_path": b"/gw/mine"}
+            server = Server(
+                gateway.asgi, "/gw/mine", headers=headers, query_string=query, **mounted
+            )
+            assert (await server.told())["type"] == "websocket.accept"
+            assert up.last.target == b"/mine?a=1"
+            assert up.last.get("x-user-id") == "ann"
+            server.leave(1000)
+            await server.task
+
+    with Upstream(fallback=echo, upgrades=True, identified=True) as up:
         run(main(up))
 
 

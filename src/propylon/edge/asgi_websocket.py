@@ -38,6 +38,15 @@ _MAX_MESSAGE = 16 * 1024 * 1024
 # Seconds in which the upstream has to answer a close frame.
 _ANSWER_TIME = 2.0
 _SCHEMES = {"ws": "http", "wss": "https"}
+# Of a handshake, what is for one hop. The service is offered no extension: the server decompresses.
+_HANDSHAKE = frozenset(
+    {
+        b"upgrade",
+        b"sec-websocket-key",
+        b"sec-websocket-version",
+        b"sec-websocket-extensions",
+    }
+)
 # What the server says itself in its 101. A subprotocol is told by the message.
 _SERVERS_OWN = frozenset(
     {b"sec-websocket-accept", b"sec-websocket-protocol", b"sec-websocket-extensions"}
@@ -68,11 +77,11 @@ async def serve_socket(edge: EdgeState, scope: Scope, receive: Receive, send: Se
 
 def _as_request(edge: EdgeState, scope: Scope) -> Scope:
     """Return the scope of the GET that the handshake is, as over HTTP/1.1."""
-    headers = [pair for pair in scope["headers"] if pair[0] != b"sec-websocket-extensions"]
-    if not any(name == b"sec-websocket-key" for name, _ in headers):  # RFC 8441: HTTP/2 has none
-        key = base64.b64encode(edge.chance(128).to_bytes(16, "big"))
-        headers += [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
-        headers += [(b"sec-websocket-key", key), (b"sec-websocket-version", b"13")]
+    # The client's side of the handshake is the server's. The upstream's is another one, and HTTP/2 has none (RFC 8441).
+    headers = [pair for pair in scope["headers"] if pair[0] not in _HANDSHAKE]
+    key = base64.b64encode(edge.chance(128).to_bytes(16, "big"))
+    headers += [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
+    headers += [(b"sec-websocket-key", key), (b"sec-websocket-version", b"13")]
     scheme = scope.get("scheme", "ws")
     return {
         **scope,

@@ -89,6 +89,8 @@ def test_a_stop_closes_sockets(start: Start, up: Upstream) -> None:
         gateway.ask_to_stop()
         assert farewells(opened) == {GOING_AWAY}
         assert gateway.status() == 0
+        answers = [one.answer for one in opened if one.answer is not None]
+    assert [gateway.record(answer)["close_code"] for answer in answers] == [GOING_AWAY] * 10
     assert up.wait(lambda: len(up.closes) == 10)
     assert {code for code, _ in up.closes} == {GOING_AWAY}
     assert "cutting" not in gateway.said()

@@ -103,7 +103,8 @@ class Opened:
         self.client.socket = edge.sockets.open(self.splice, exchange)
 
     def end(self) -> None:
-        """Watch the socket no more: it has ended."""
+        """Watch the socket no more: both its connections have ended. A stop waits for that, and for its record."""
+        self._connections.discard(self.client)
         if self.client.socket is not None:
             self.client.sockets.end(self.client.socket)
             self.client.socket = None
@@ -115,9 +116,7 @@ class Opened:
         """Do nothing: the two ends resume each other."""
 
     def _lost(self, end: End) -> None:
-        if end is self.client:
-            self._connections.discard(end)
-        else:
+        if end is not self.client:
             self._answer.released()
 
 

@@ -132,8 +132,11 @@ class _Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             _follow(self._alive_read)
             code = self._work(place, partial(_is_open, self._going_read))
+        except SystemExit as end:
+            # A signal has come while it started: that is no reason to give up, and to take the others along.
+            code = end.code if isinstance(end.code, int) else 1
         finally:
-            if (error := sys.exc_info()[1]) is not None and not isinstance(error, SystemExit):
+            if (error := sys.exc_info()[1]) is not None:
                 sys.excepthook(type(error), error, error.__traceback__)
             sys.stdout.flush()
             sys.stderr.flush()

@@ -13,6 +13,7 @@ GatewayError
 ├── MethodNotAllowed      405
 ├── RequestTimeout        408
 ├── PayloadTooLarge       413
+├── UpgradeRequired       426  the route has only WebSockets, or another version of them
 ├── HeadersTooLarge       431
 ├── RateLimited           429
 ├── Refused                    a team's own policy refuses the request, with a status of its choice
@@ -69,6 +70,7 @@ __all__ = [
     "StaleConnection",
     "TooManyConnections",
     "UnknownExpectation",
+    "UpgradeRequired",
     "UpstreamBusy",
     "UpstreamError",
     "UpstreamReset",
@@ -172,6 +174,14 @@ class PayloadTooLarge(GatewayError):
     code = "PAYLOAD_TOO_LARGE"
     source = "client"
     closes = True
+
+
+class UpgradeRequired(GatewayError):
+    """426: the route serves only WebSockets, and the request asks for none, or for another version of the protocol."""
+
+    status = 426
+    code = "UPGRADE_REQUIRED"
+    source = "client"
 
 
 class HeadersTooLarge(GatewayError):

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from propylon.assembly.edges import adjust_edges, open_edges
+from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.config.models.schema import GatewayConfig
 from propylon.edge.state import EdgeState
 from propylon.loop.outbox import Outbox
@@ -26,7 +26,8 @@ def edges() -> tuple[EdgeState, EdgeState]:
     """The edge of the public listener and that of another one, as the configuration is by default."""
     loop = asyncio.get_running_loop()
     loaded = GatewayConfig.model_validate({"admin": {"listen": "127.0.0.1:8001"}})
-    first, other = opened = [*open_edges(loaded, loop, Outbox(loop), pipeline).values()]
+    ports = SocketPorts(lambda bits: 0, lambda route, change: None)
+    first, other = opened = [*open_edges(loaded, loop, Outbox(loop), pipeline, ports).values()]
     adjust_edges(opened, config())
     return first, other
 

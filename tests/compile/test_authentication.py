@@ -181,7 +181,8 @@ def test_rules() -> None:
 def test_stages() -> None:
     """What a route's `auth` comes to: nobody, whoever brings a token, whoever has to."""
     stages = made(Site(b""), jwt={"secret": SECRET.decode()}).stages
-    assert set(stages) == {"none", "optional", "required", "offered"}
+    usual = {"none", "optional", "required", "offered"}
+    assert set(stages) == usual | {"socket optional", "socket required"}
 
 
 # A published set

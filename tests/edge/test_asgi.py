@@ -1,6 +1,7 @@
 """The portable path in memory: scopes in, messages out."""
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import MutableMapping
 from dataclasses import replace
@@ -50,6 +51,8 @@ class App:
             pipeline=pipeline,
             trust=Trust([]),
             ticker=self.ticker,
+            chance=random.getrandbits,
+            count_socket=lambda route, change: None,
             outbox=Outbox(loop),
             loop=loop,
             max_header=max_header,

@@ -14,6 +14,7 @@ from tests.support.answers import flood, plain
 from tests.support.client import Answer, Ended, RawClient, ask, request
 from tests.support.excused import excused
 from tests.support.gateway import Config, Gateway
+from tests.support.sockets import Socket, echo
 from tests.support.upstream import Arrived, Peer, Upstream
 
 LARGE = 200_000
@@ -112,6 +113,22 @@ def test_idle_connections_count(start: Start) -> None:
         for client in idle:
             client.sock.close()
         wait(lambda: admitted(gateway))
+
+
+def test_open_sockets_count(start: Start) -> None:
+    """A WebSocket counts while it is open, and makes room once when it ends."""
+    with Upstream(upgrades=True) as upstream:
+        upstream.on("/ws", echo)
+        gateway = start(config(upstream, max_connections=2))
+        wait(lambda: admitted(gateway))
+        for _ in range(3):
+            with RawClient(gateway.port) as first, RawClient(gateway.port) as second:
+                sockets = [Socket(first), Socket(second)]
+                for opened in sockets:
+                    opened.open("/ws")
+                    assert opened.ask("hello") == "hello"
+                refused(gateway)
+            wait(lambda: admitted(gateway))
 
 
 def test_too_many_connections_of_one_client(start: Start) -> None:

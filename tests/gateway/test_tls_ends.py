@@ -14,6 +14,7 @@ from tests.gateway.circuits import wait
 from tests.support.answers import after, flood, hang, plain
 from tests.support.client import Ended, request
 from tests.support.gateway import Gateway
+from tests.support.sockets import BINARY, Socket, close, echo, frame
 from tests.support.tls import TlsClient
 from tests.support.upstream import Upstream
 from tests.upstream.test_dial import _certificate
@@ -26,7 +27,8 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 @pytest.fixture(scope="module")
 def up() -> Iterator[Upstream]:
     """An upstream behind the gateway."""
-    with Upstream() as upstream:
+    with Upstream(upgrades=True) as upstream:
+        upstream.on("/ws", echo)
         upstream.on("/slow", after(0.4, plain(body=b"late")))
         upstream.on("/hang", hang)
         upstream.on("/large", flood(SIZE)[0])
@@ -186,3 +188,32 @@ def test_garbage_in_mid_stream_ends_the_connection(gateway: Gateway) -> None:
         client.sock.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
         assert client.sock.recv(100) is not None
     assert "client_gone" in gateway.records("garbage")[0]["flags"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_websocket_over_tls(gateway: Gateway, version: ssl.TLSVersion) -> None:
+    """Frames pass both ways behind the handshake, and both sides close."""
+    with TlsClient(gateway.port, version=version) as client:
+        opened = Socket(client)
+        opened.open("/ws")
+        assert opened.ask("hello") == "hello"
+        data = bytes(range(256)) * 4096
+        client.send(frame(BINARY, data))
+        assert opened.hear(data=True).payload == data
+        client.send(close(1000))
+        with pytest.raises(Ended):
+            while client.receive():
+                pass
+
+
+@pytest.mark.parametrize("how", ["close_notify", "fin"])
+def test_a_websocket_whose_client_ends_without_a_close(gateway: Gateway, how: str) -> None:
+    """The tunnel ends on both sides: neither TLS nor the gateway keeps half of it open."""
+    with TlsClient(gateway.port) as client:
+        opened = Socket(client)
+        opened.open("/ws")
+        assert opened.ask("hello") == "hello"
+        client.send_close_notify() if how == "close_notify" else client.send_fin()
+        with pytest.raises(Ended):
+            while client.receive():
+                pass

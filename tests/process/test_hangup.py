@@ -108,7 +108,7 @@ import os, signal, sys, time
 from propylon.process.hangup import early_hangup, note_hangups
 from propylon.process.supervisor import supervise
 
-def work(place):
+def work(place, others_go_on):
     print("up", flush=True)
     end = time.monotonic() + 15
     while not early_hangup():

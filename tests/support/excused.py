@@ -18,6 +18,7 @@ EXCUSED = {
     "framing": "uvicorn decodes the body: what the app gets has no framing left to refuse",
     "upgrade": "uvicorn decides on upgrades before the app is asked, and drops the body",
     "spelling": "uvicorn hands names over in lower case",
+    "trailers": "ASGI servers that can send trailers are rare; uvicorn cannot",
     "request-trailers": "uvicorn adds a request's trailers to its headers, if they come soon enough",
     "empty-query": "ASGI does not tell an empty query from none",
     "status": "uvicorn knows no status above 599",

@@ -24,9 +24,19 @@ _SESSION = 4096  # bytes: the answer of a token endpoint; documentation with exa
 _BLOCK = 8
 
 # Where secrets stand in what is sent. Cheap to ask first: whether there is any reason to look.
-_HINTS = (b"uthorization", b"ookie", b"token", b"password", b"secret", b"AUTHORIZATION", b"COOKIE")
+_HINTS = (
+    b"earer.",
+    b"uthorization",
+    b"ookie",
+    b"token",
+    b"password",
+    b"secret",
+    b"AUTHORIZATION",
+    b"COOKIE",
+)
 _PLACES = re.compile(
     rb"(?im)^(?:proxy-)?authorization:[ \t]*(?:[a-z-]+[ \t]+)?(?P<credentials>[^\r\n]+)"
+    rb"|^sec-websocket-protocol:.*?bearer\.(?P<subprotocol>[^\s,]+)"
     rb"|^(?:set-)?cookie:[ \t]*(?P<cookies>[^\r\n]+)"
     rb"|(?:^|[?&])(?:[a-z_]*token|password|client_secret)=(?P<field>[^&\s#]+)"
 )

@@ -15,7 +15,7 @@ import pytest
 from tests.support.gateway import free_port
 
 # Where `.ci/servers` has installed them.
-FOLDER = Path(os.environ.get("PROPYLON_SERVERS", ".servers")).absolute()
+FOLDER = Path(os.environ.get("TEST_SERVERS", ".servers")).absolute()
 
 EXPRESS = """
 const app = require("express")();

@@ -27,6 +27,8 @@ _NEVER = {
     b"proxy-authorization",
     b"http2-settings",
 }
+# How a gateway offers another protocol: in these two lines, side by side.
+_OFFER = re.compile(rb"\r\nConnection: Upgrade\r\nUpgrade: [a-z0-9/.-]+(?=\r\n)")
 # Once from a gateway that knows who is asking, never from anybody else.
 _IDENTITY = {b"x-user-id", b"x-user-email", b"x-user-roles", b"x-user-scopes"}
 _SENSITIVE = (
@@ -34,9 +36,14 @@ _SENSITIVE = (
 )
 
 
-def faults_in_head(head: bytes, *, identified: bool = False) -> list[str]:
-    """Say what in a request head could be read in two ways, or should never have been sent."""
+def faults_in_head(head: bytes, *, identified: bool = False, upgrades: bool = False) -> list[str]:
+    """Say what in a request head could be read in two ways, or should never have been sent.
+
+    `upgrades`: an offer of another protocol may come, in one form.
+    """
     single, never = (_SINGLE | _IDENTITY, _NEVER) if identified else (_SINGLE, _NEVER | _IDENTITY)
+    if upgrades:
+        head = _OFFER.sub(b"", head, 1)
     line, *lines = head[:-4].split(b"\r\n")
     faults = [] if _LINE.fullmatch(line) else [f"request line {line!r}"]
     seen: dict[bytes, list[bytes]] = {}

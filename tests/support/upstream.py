@@ -108,6 +108,11 @@ class Peer:
         if self.upstream.stopping.wait(seconds):
             raise Gone
 
+    def note_close(self, code: int, reason: str) -> None:
+        """Keep how a WebSocket was closed, of the current test only."""
+        if self.epoch == self.upstream.epoch:
+            self.upstream.closes.append((code, reason))
+
     def close(self) -> None:
         """Close in an orderly way. Raises Gone."""
         with contextlib.suppress(OSError):
@@ -139,7 +144,9 @@ class Peer:
         self.busy = False
         head = self._until(b"\r\n\r\n")
         self.busy = True
-        self.upstream.faults += faults_in_head(head, identified=self.upstream.identified)
+        self.upstream.faults += faults_in_head(
+            head, identified=self.upstream.identified, upgrades=self.upstream.upgrades
+        )
         line, *lines = head[:-4].split(b"\r\n")
         parts = [*line.split(b" "), b"", b""]
         headers = []
@@ -192,7 +199,8 @@ class Peer:
 class Upstream:
     """A listening upstream; `on` says what it does for a path, an echo is what it does otherwise.
 
-    `identified`: it stands behind authentication, so that identity headers may reach it, once each.
+    `identified`: it stands behind authentication, so that identity headers may reach it, once each. `upgrades`: another
+    protocol may be offered to it.
     """
 
     def __init__(
@@ -201,6 +209,7 @@ class Upstream:
         greeting: bytes = b"",
         fallback: Script | None = None,
         identified: bool = False,
+        upgrades: bool = False,
         port: int = 0,
     ) -> None:
         self.listener = self.listen(port)
@@ -208,11 +217,13 @@ class Upstream:
         self.port: int = address[1] if isinstance(address, tuple) else 0
         self.greeting = greeting
         self.identified = identified
+        self.upgrades = upgrades
         self.fallback = fallback or ok
         self.scripts: dict[bytes, Script] = {}
         self.requests: list[Arrived] = []
         self.raw = bytearray()
         self.faults: list[str] = []
+        self.closes: list[tuple[int, str]] = []  # of WebSockets: codes and reasons of what came in
         self.connections = 0
         self.epoch = 0
         self.stopping = threading.Event()
@@ -248,6 +259,7 @@ class Upstream:
         self.requests.clear()
         self.raw.clear()
         self.faults.clear()
+        self.closes.clear()
 
     @property
     def last(self) -> Arrived:

@@ -15,6 +15,7 @@ from propylon.control.admin import AdminGate
 from propylon.control.health import HealthState
 from propylon.control.policies import Policy
 from propylon.proxy.principal import Principal
+from propylon.stores.seats import Seats
 from propylon.stores.shared import Shared
 from propylon.telemetry.audit import Audit
 from propylon.telemetry.metrics import Metrics
@@ -43,6 +44,7 @@ class Components:
     costs: dict[str, TeamCosts] = field(default_factory=dict)
     override: Principal | None = None
     stand_ins: StandIns = field(default_factory=StandIns)
+    seats: Seats = field(default_factory=Seats)
     owns_process: bool = (
         False  # `propylon run`: stdout, the logger and the collector are the gateway's own
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from propylon.compile.redirect import redirecting_table
 from propylon.config.models.endpoints import PUBLIC, REDIRECT, listeners_of
@@ -15,12 +15,21 @@ from propylon.edge.trust import Trust
 from propylon.loop.outbox import Outbox
 from propylon.loop.ticker import Ticker
 from propylon.proxy.pipeline import Pipeline
+from propylon.proxy.route import Route
 from propylon.wire.request import FieldsMemory
 
-__all__ = ["adjust_edges", "open_edges"]
+__all__ = ["SocketPorts", "adjust_edges", "open_edges"]
 
 # Seconds. A connection's silence may last a little longer than its limit.
 _CONNECTION_TICK = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class SocketPorts:
+    """What the edges need for open sockets: `chance(bits)` returns random bits; `count` is told of each that opens and ends."""
+
+    chance: Callable[[int], int]
+    count: Callable[[Route, int], None]
 
 
 def open_edges(
@@ -28,9 +37,10 @@ def open_edges(
     loop: asyncio.AbstractEventLoop,
     outbox: Outbox,
     pipeline: Callable[[], Pipeline],
+    sockets: SocketPorts,
 ) -> dict[str, EdgeState]:
     """Return the edge of each listener, by its name. They share all but their pipelines, and so their routes."""
-    edges = {PUBLIC: _edge(config, loop, outbox, pipeline())}
+    edges = {PUBLIC: _edge(config, loop, outbox, pipeline(), sockets)}
     for listener in listeners_of(config):
         edges[listener] = _like(edges[PUBLIC], pipeline())
     # The listeners that only redirect: the same from the start to the end, as their sockets are.
@@ -55,7 +65,11 @@ def adjust_edges(edges: Iterable[EdgeState], config: GatewayConfig) -> None:
 
 
 def _edge(
-    config: GatewayConfig, loop: asyncio.AbstractEventLoop, outbox: Outbox, pipeline: Pipeline
+    config: GatewayConfig,
+    loop: asyncio.AbstractEventLoop,
+    outbox: Outbox,
+    pipeline: Pipeline,
+    sockets: SocketPorts,
 ) -> EdgeState:
     timeouts = config.server.timeouts
     return EdgeState(
@@ -68,6 +82,8 @@ def _edge(
         header_timeout=timeouts.header,
         idle_timeout=timeouts.idle,
         body_timeout=timeouts.body,
+        chance=sockets.chance,
+        count_socket=sockets.count,
     )
 
 

@@ -41,6 +41,8 @@ from propylon.control.audit import AuditTrail
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
 from propylon.edge.asgi import serve
+from propylon.edge.asgi_websocket import serve_socket
+from propylon.edge.splice import GOING_AWAY, SERVICE_RESTART
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn
@@ -236,12 +238,16 @@ class Gateway(Team):
             if self._token_services is not None:
                 await self._token_services.close()
 
-    def drain(self) -> None:
-        """Turn unready; answers close their connections from now on."""
+    def drain(self, *, replaced: bool = False) -> None:
+        """Turn unready; answers close their connections from now on.
+
+        `replaced`: another worker takes the place of this one, so clients of sockets may come back at once.
+        """
         self._health.draining = True
         if self._running is not None:
             for edge in self._running.edges.values():
                 edge.draining = True
+                edge.sockets.farewell = SERVICE_RESTART if replaced else GOING_AWAY
 
     @property
     def running(self) -> Running | None:
@@ -342,9 +348,9 @@ class _App:
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
-            # WebSockets are not built yet; closing before accepting is HTTP 403 to the client.
-            await receive()
-            await send({"type": "websocket.close", "code": 1011})
+            running = self._gateway.start()
+            await self._gateway.prepare()
+            await serve_socket(running.edge, scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

@@ -17,7 +17,7 @@ from propylon.assembly.carry import ServiceSet
 from propylon.assembly.census import CIRCUITS, INSTANCES, Census
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting
-from propylon.assembly.edges import adjust_edges, open_edges
+from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.verification import Verification
@@ -130,7 +130,8 @@ class Running:
         self._audit_writer = attach_audit(
             components.audit, loaded.config.log.audit, self._writer, render, self._loop
         )
-        self.edges = open_edges(self.config, loop, self._outbox, self._pipeline)
+        sockets = SocketPorts(self._random.getrandbits, components.metrics.count_socket)
+        self.edges = open_edges(self.config, loop, self._outbox, self._pipeline, sockets)
         self.edge = self.edges[PUBLIC]
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
@@ -262,6 +263,7 @@ class Running:
             override=self._components.override,
             limits=self.limits,
             costs=self._components.costs,
+            seats=self._components.seats,
         )
         by_name = self._components.stand_ins.among(services.by_name, self._loop)
         return compile_slowly(config, parts, by_name, self._compiled)
@@ -289,6 +291,7 @@ class Running:
         self._compiled = compiled
         for listener, table in compiled.tables.items():
             self.edges[listener].pipeline.table = table
+        self.edge.sockets.reconsider(compiled.table)
         self._components.metrics.settle(*compiled.tables.values())
 
     def _adjust(self, config: GatewayConfig) -> None:

@@ -7,6 +7,7 @@
 - `public`: how a path is changed for a service, and how its answers are put back under the public address.
 - `rules`: what a client meets on a route, to be compared with other routes.
 - `headers`: what a route does to headers.
+- `sockets`: the rules of a route's WebSockets and other tunnels.
 - `services`: a service, its instances, and the rules for when they fail.
 - `addresses`: how instances are connected to; `health`: how they are probed.
 - `authentication`: the verifier of tokens, with its keys and its introspection endpoint.

@@ -26,6 +26,7 @@ from propylon.proxy.authenticate.jwks import Kept, PublishedKeys
 from propylon.proxy.authenticate.keys import UnusableKeys, from_pem, from_secrets
 from propylon.proxy.authenticate.revocation import Revocations
 from propylon.proxy.authenticate.shares import SLOTS
+from propylon.proxy.authenticate.sockets import SOCKET, SocketTokens
 from propylon.proxy.authenticate.trust import KeySource, Trust
 from propylon.proxy.authenticate.verify import FixedKeys, Verifier
 from propylon.proxy.route import Authenticate
@@ -77,6 +78,8 @@ class Authentication:
             "optional": self._stage(required=False),
             "required": self._stage(required=True),
             "offered": Offered(self._stage(required=False)),
+            SOCKET + "optional": SocketTokens(self.verifier, self.carriers, required=False),
+            SOCKET + "required": SocketTokens(self.verifier, self.carriers, required=True),
         }
 
     def _stage(self, *, required: bool) -> Authenticate:

@@ -18,6 +18,7 @@ from propylon.proxy.authenticate.carriers import (
     unverifiable_if_found,
 )
 from propylon.proxy.authenticate.claim_headers import ClaimHeaders
+from propylon.proxy.authenticate.sockets import SOCKET, unverifiable_if_offered
 from propylon.proxy.route import Authenticate
 from propylon.wire.lookalikes import reduced
 
@@ -56,7 +57,13 @@ def stages_without_keys(written: tuple[str, ...]) -> Mapping[str, Authenticate]:
     """
     carriers = compile_carriers(written)
     asked = unverifiable_if_found(carriers) if carriers else unverifiable_if_asked
-    return {"none": anonymous, "optional": asked, "required": unverifiable, "offered": asked}
+    return {
+        "none": anonymous,
+        "optional": asked,
+        "required": unverifiable,
+        "offered": asked,
+        SOCKET + "optional": unverifiable_if_offered(carriers),
+    }
 
 
 def compile_hiding(config: GatewayConfig, service: str) -> Callable[[bytes], bytes] | None:

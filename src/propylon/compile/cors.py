@@ -7,7 +7,7 @@ from collections.abc import Callable
 from propylon.config.models.cors import CorsConfig
 from propylon.proxy.cors import Cors
 
-__all__ = ["allows_credentials", "compile_cors", "replaced_headers"]
+__all__ = ["allows_credentials", "allows_origins", "compile_cors", "replaced_headers"]
 
 _WILDCARD = "://*."
 
@@ -35,6 +35,12 @@ def replaced_headers(written: CorsConfig) -> tuple[bytes, ...]:
     """Return the headers of an upstream's answer that the gateway answers for."""
     cors = compile_cors(written)
     return () if cors is None else cors.replaced
+
+
+def allows_origins(written: CorsConfig) -> Callable[[bytes], bool]:
+    """Return what tells whether an origin is listed. `*` lists none: with it, CORS shows only what anyone may read."""
+    cors = compile_cors(written)
+    return (lambda _origin: False) if cors is None else cors.allows
 
 
 def allows_credentials(written: CorsConfig) -> Callable[[bytes], bool]:

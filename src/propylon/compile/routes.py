@@ -23,6 +23,7 @@ from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.public import compile_public, compile_rewrite
 from propylon.compile.rules import Rules, builtin_rules
 from propylon.compile.services import merged_timeouts
+from propylon.compile.sockets import Sockets
 from propylon.config.models.endpoints import (
     PUBLIC,
     Endpoint,
@@ -49,6 +50,7 @@ from propylon.proxy.route import (
 )
 from propylon.services import balance
 from propylon.services.service import Fleet, Instance, Service
+from propylon.stores.seats import Seats
 from propylon.upstream.ports import Timeouts, Upstream
 
 __all__ = ["BUILTIN_SERVICE", "NOTHING_TO_VERIFY_WITH", "Parts", "RouteCompiler"]
@@ -75,6 +77,7 @@ class Parts:
     - `override`: in a test, the principal of every request; no token is verified then.
     - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
     - `costs`: by the names of routes, what a team's functions say of their costs.
+    - `seats`: counts the open sockets of callers.
     """
 
     builtin: Upstream
@@ -85,6 +88,7 @@ class Parts:
     override: Principal | None = None
     limits: LimitCompiler | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
+    seats: Seats = field(default_factory=Seats)
 
     @property
     def authenticate(self) -> Mapping[str, Authenticate]:
@@ -117,6 +121,7 @@ class RouteCompiler:
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
         self._hiding: dict[str, Callable[[bytes], bytes] | None] = {}
         self._methods: dict[tuple[str, ...], frozenset[str]] = {}
+        self._sockets = Sockets(config, self._authenticate, parts.seats)
 
     @property
     def basis(self) -> tuple[object, ...]:
@@ -201,6 +206,7 @@ class RouteCompiler:
             limit=limit,
             limit_fields=() if limit is None else limit.fields,
             rules=Rules(written, self._parts.policies.get(written.name or written.path)),
+            sockets=self._sockets.rules(written),
         )
 
     def _limit(self, written: RouteConfig) -> LimitStage | None:

@@ -24,6 +24,7 @@ from propylon.edge.sockets import ends_from
 from propylon.edge.state import EdgeState
 from propylon.edge.turn import Turn
 from propylon.errors import (
+    BadResponse,
     ClientGone,
     GatewayError,
     RequestTimeout,
@@ -31,13 +32,13 @@ from propylon.errors import (
 from propylon.loop.signal import Signal
 from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER
-from propylon.proxy.exchange import Origin
-from propylon.upstream.ports import Flow
+from propylon.proxy.exchange import Exchange, Origin
+from propylon.upstream.ports import Answer, Flow
 from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED, Request, Response
 from propylon.wire.proxy_header import Ends
 
-__all__ = ["AnswerCut", "serve"]
+__all__ = ["AnswerCut", "AsgiTurn", "serve"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -61,7 +62,7 @@ async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> 
     """Serve one ASGI HTTP request. Raises AnswerCut."""
     http1 = scope.get("http_version", "1.1")[0] == "1"
     origin = origin_of(edge, scope)
-    turn = _AsgiTurn(edge, origin, scope, receive, http1=http1)
+    turn = AsgiTurn(edge, origin, scope, receive, http1=http1)
     turn.root_path = scope.get("root_path", "")
     refused = edge.crowd.enter(origin)
     try:
@@ -74,7 +75,7 @@ async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> 
         edge.crowd.leave(origin, refused)
 
 
-def _begin(edge: EdgeState, scope: Scope, turn: _AsgiTurn) -> None:
+def _begin(edge: EdgeState, scope: Scope, turn: AsgiTurn) -> None:
     try:
         request = read_request(edge, scope)
     except GatewayError as error:
@@ -82,11 +83,13 @@ def _begin(edge: EdgeState, scope: Scope, turn: _AsgiTurn) -> None:
         return
     if turn.origin.trusted:
         turn.origin = edge.trust.refine(turn.origin, request)
+    # A WebSocket has a scope of its own; no other protocol can be tunnelled through an ASGI server.
+    request.upgrade = b""
     turn.expect_body(request)
     turn.run(edge.pipeline.handle(request, turn))
 
 
-class _AsgiTurn(Turn):
+class AsgiTurn(Turn):
     """One exchange behind an ASGI server: its `Downstream`, and the `Flow` that its request's body comes from.
 
     `deadline` is first the moment to start watching for a disconnect, then the end of the client's time for its body.
@@ -286,6 +289,24 @@ class _AsgiTurn(Turn):
         ready, self._output_ready = self._output_ready, None
         if ready is not None and not ready.done():
             ready.set_result(None)
+
+    async def upgrade(
+        self, exchange: Exchange, answer: Answer, block: bytes  # noqa: ARG002 — the port's contract
+    ) -> None:
+        """Refuse: an ASGI server keeps its connection, and hands over WebSockets alone. Raises BadResponse."""
+        answer.abort()
+        msg = "The server cannot change to this protocol"
+        raise BadResponse(msg, reason="upgrade: only the fast edge tunnels other protocols")
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes are queued for `send`."""
+        return self._queued_bytes
+
+    @property
+    def overfull(self) -> bool:
+        """Whether so much is queued for `send` that the upstream has to wait."""
+        return self._queued_bytes > _HIGH_WATER
 
     # Turn
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from propylon.edge.body import Body
 from propylon.edge.turn import Turn
-from propylon.proxy.exchange import Origin
-from propylon.upstream.ports import Flow
+from propylon.edge.websocket import Opened
+from propylon.proxy.exchange import Exchange, Origin
+from propylon.upstream.handshakes import Switched
+from propylon.upstream.ports import Answer, Flow
 from propylon.wire.framing import LAST_CHUNK, chunk
-from propylon.wire.message import Request, Response
+from propylon.wire.headers import tokens
+from propylon.wire.message import NO_BODY, Request, Response
 from propylon.wire.proxy_header import Ends
+from propylon.wire.trailers import permitted
 
 __all__ = ["ClientConnection", "Http1Turn"]
 
@@ -35,6 +39,38 @@ class ClientConnection(Protocol):
 
     def exchange_ended(self, turn: Http1Turn) -> None:
         """Go on to the next request, or close."""
+
+    def switch(self, exchange: Exchange, answer: Switched, block: bytes) -> Opened:
+        """Leave the connection to another protocol. Raises ClientGone, ConnectFailed."""
+
+
+class _Left:
+    """Stands for the connection when another protocol has it: a turn must not keep the old protocol in memory."""
+
+    congested = False
+    last = True
+    ends = Ends("", 0, "", 0)
+
+    def send(self, data: bytes) -> None:
+        """Send nothing: the bytes would stand among those of the other protocol."""
+
+    def cut(self, *, reset: bool) -> None:
+        """Do nothing: who waits for the tunnel's end cuts it by giving up."""
+
+    def exchange_ended(self, turn: Http1Turn) -> None:
+        """Do nothing: the tunnel has closed the connection."""
+
+    def switch(
+        self,
+        exchange: Exchange,  # noqa: ARG002 — the port's contract
+        answer: Switched,  # noqa: ARG002 — as above
+        block: bytes,  # noqa: ARG002 — as above
+    ) -> Opened:
+        """Refuse: it has switched already. Raises RuntimeError."""
+        raise RuntimeError
+
+
+_LEFT = _Left()
 
 
 class Http1Turn(Turn):
@@ -117,20 +153,42 @@ class Http1Turn(Turn):
             self.bytes_out += len(data)
             self._connection.send(chunk(data) if self._chunked else data)
 
-    def finish(self, trailers: bytes = b"") -> None:  # noqa: ARG002 — dropped: RFC 9110, 6.5.1
-        """End the body; cut the connection if the answer is not as long as its Content-Length."""
+    def finish(self, trailers: bytes = b"") -> None:
+        """End the body; cut the connection if the answer is not as long as its Content-Length.
+
+        Trailers pass to a client that says that it keeps them (`TE: trailers`; RFC 9110, 6.5.1 and 10.1.4).
+        """
         self._flow = None
         if self._chunked:
-            self._connection.send(LAST_CHUNK)
+            passing = permitted(trailers) if trailers and self._keeps_trailers() else b""
+            self._connection.send(b"0%b\r\n\r\n" % passing if passing else LAST_CHUNK)
         elif self._content_length >= 0 and self._content_length != self.bytes_out:
             self.abort()
             return
         self.complete = True
 
+    def _keeps_trailers(self) -> bool:
+        request = self.request
+        return request is not None and b"trailers" in tokens(request.special.get(b"te", ()))
+
     def interim(self, head: Response) -> None:
         """Send a 1xx answer, but not to an HTTP/1.0 client, which knows none (RFC 9110, 15.2)."""
         if not self.started and self.request is not None and self.request.version == 1:
             self._connection.send(b"HTTP/1.1%b%b\r\n\r\n" % (head.reason, head.block))
+
+    async def upgrade(self, exchange: Exchange, answer: Answer, block: bytes) -> None:
+        """Send the 101, and wait for the end of the tunnel."""
+        opened = self._connection.switch(exchange, cast("Switched", answer), block)
+        self.started = self.complete = True
+        self._connection = _LEFT
+        splice = opened.splice
+        self.body = volume = Body(NO_BODY, opened, None)
+        volume.complete = True  # it only counts
+        try:
+            exchange.close_code = await splice.ended
+        finally:
+            opened.end()
+            volume.received, self.bytes_out = splice.client.received, splice.upstream.received
 
     def abort(self) -> None:
         """Cut the connection, by a reset if a plain close would look like the end of the answer.

@@ -21,6 +21,7 @@
 - `_reading` is False while the upstream is too slow for the body (no deadline then), or too much is pipelined.
 - `_half_closed`: the client has sent a FIN. It may still wait for its answer.
 - `_refused`: the connection is one too many. It waits in LINGER for its first bytes, and is answered 503.
+- `switch`: client and upstream have agreed on another protocol. `edge.websocket` has the connection from then on.
 - `deadline` is a time of the loop's clock. The ticker sets it to NEVER before it calls `expire`.
 
 Re-entrance. `turn.run` and `turn.throw` step the pipeline, which may answer at once: `exchange_ended` is then called
@@ -45,6 +46,7 @@ from propylon.edge.http1 import Http1Turn
 from propylon.edge.linger import LingeringClose
 from propylon.edge.sockets import ends_of, reset_on_close
 from propylon.edge.state import SOURCE_KEY, STATE_KEY, EdgeState
+from propylon.edge.websocket import Opened, open_tunnel
 from propylon.errors import (
     ClientGone,
     GatewayError,
@@ -54,7 +56,8 @@ from propylon.errors import (
 )
 from propylon.loop.sendqueue import unsent
 from propylon.loop.ticker import NEVER
-from propylon.proxy.exchange import Origin
+from propylon.proxy.exchange import Exchange, Origin
+from propylon.upstream.handshakes import Switched
 from propylon.wire.buffer import HeadBuffer
 from propylon.wire.framing import BodyReader, FramingError
 from propylon.wire.message import NO_BODY, Request
@@ -408,6 +411,27 @@ class GatewayProtocol(asyncio.Protocol):
             self.shutdown()  # the client has sent half a head and a FIN
         elif self._turn is None:
             self._resume_reading()
+
+    def switch(self, exchange: Exchange, answer: Switched, block: bytes) -> Opened:
+        """Leave the connection to the protocol that client and upstream have agreed on.
+
+        Raises ClientGone or ConnectFailed, and keeps the connection then.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._half_closed:
+            answer.abort()
+            msg = "The client closed the connection"
+            raise ClientGone(msg)
+        self._outbox.flush()
+        self._resume_reading()
+        connections = self._server_state.connections
+        early = bytes(self._pipelined)
+        opened = open_tunnel(self._edge, transport, exchange, answer, block, early, connections)
+        opened.leave = partial(self._edge.crowd.leave, self._origin, None)
+        connections.discard(self)
+        self._edge.ticker.forget(self)
+        self._transport = self._turn = None
+        return opened
 
     # Output and the close
 

@@ -199,6 +199,15 @@ class TlsProtocol(asyncio.Protocol):
         if self.raw is not None:
             self.raw.abort()
 
+    @property
+    def receiver(self) -> asyncio.Protocol:
+        """The protocol that gets the plaintext."""
+        return self._protocol
+
+    def hand_to(self, protocol: asyncio.Protocol) -> None:
+        """Hand the plaintext to another protocol from now on."""
+        self._protocol = protocol
+
     def told_of(self, name: str, default: Any = None) -> Any:
         """Return what asyncio's TLS transports tell about a connection, or about its socket."""
         known = {"ssl_object": self._tls, "sslcontext": self._tls.context}
@@ -218,6 +227,14 @@ class TlsTransport(asyncio.Transport):
         """Write to `tls`."""
         super().__init__()
         self._tls = tls
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand what comes to another protocol from now on: a tunnel's."""
+        self._tls.hand_to(cast("asyncio.Protocol", protocol))
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return the protocol that gets what comes."""
+        return self._tls.receiver
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known of the TLS session or of the socket."""

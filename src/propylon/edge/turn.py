@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class Turn:
     """One exchange's coroutine, from its first step to its last.
 
-    Both edges subclass it (`Http1Turn`, `_AsgiTurn`), and the subclass is the exchange's `Downstream` as well. The
+    Both edges subclass it (`Http1Turn`, `AsgiTurn`), and the subclass is the exchange's `Downstream` as well. The
     pipeline, the stages and the access log rely on what it counts, so both must keep the same books:
 
     - `started` is set by `respond` and `start` before a byte of the final answer is sent, and not by a 1xx answer. From

@@ -131,15 +131,18 @@ class _Opened:
 
 
 def _run(
-    work: Callable[[Shared], int], opened: _Opened, shared: Shared, server: ServerConfig
+    work: Callable[[Shared, Callable[[], bool]], int],
+    opened: _Opened,
+    shared: Shared,
+    server: ServerConfig,
 ) -> int:
     """Work in this process, or in as many as there are to be workers."""
     if server.workers == 1:
-        return work(shared)
+        return work(shared, _alone)
 
-    def be(place: int) -> int:
+    def be(place: int, others_go_on: Callable[[], bool]) -> int:
         shared.become(place)
-        return work(shared)
+        return work(shared, others_go_on)
 
     def let_go() -> None:
         for listening in opened.listeners:
@@ -148,11 +151,16 @@ def _run(
     return supervise(be, server.workers, patience=_patience(server), stopping=let_go)
 
 
+def _alone() -> bool:
+    """Tell that no other worker goes on when this one stops."""
+    return False
+
+
 def _patience(server: ServerConfig) -> float:
     return server.drain_delay + server.drain
 
 
-def _work(build: Build, opened: _Opened, shared: Shared) -> int:
+def _work(build: Build, opened: _Opened, shared: Shared, others_go_on: Callable[[], bool]) -> int:
     watched = opened.watched
     seen = None if watched is None else fingerprint(watched)  # before it is read
     try:
@@ -173,9 +181,12 @@ def _work(build: Build, opened: _Opened, shared: Shared) -> int:
     def reload() -> None:
         gateway.reload_soon(renew)
 
+    def drain() -> None:
+        gateway.drain(replaced=others_go_on())
+
     server = gateway.config.server
     options = ServerOptions(server.drain, server.drain_delay, certificates)
-    hooks = Hooks(drain=gateway.drain, reload=reload, watched=watched, seen=seen)
+    hooks = Hooks(drain=drain, reload=reload, watched=watched, seen=seen)
     serve_sockets(gateway.asgi, opened.listeners, options, hooks)
     return 0
 

@@ -36,6 +36,8 @@ __all__ = ["Hooks", "ServerOptions", "exit_quietly", "serve_sockets"]
 log = logging.getLogger(__name__)
 
 _POLL = 0.02
+# The sockets are closed within this part of `drain`, so that the other parts are left for the answers.
+_SHARE_OF_DRAIN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ class _Server(uvicorn.Server):
         """Accept nothing new; let what is in flight finish, for as long as that may take."""
         accepting, connections = self._accepting, self.server_state.connections
         await accepting.stop()
+        for edge in self.lifespan.state[LISTENERS_KEY].values():
+            edge.sockets.spread = min(edge.sockets.spread, self._options.drain / _SHARE_OF_DRAIN)
         told: set[object] = set()
         loop = asyncio.get_running_loop()
         end = loop.time() + self._options.drain

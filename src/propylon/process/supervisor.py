@@ -7,14 +7,18 @@ because the parent has neither threads nor an event loop. Each worker reads the 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from propylon.process.hangup import note_hangups
 
 __all__ = ["supervise"]
+
+Work = Callable[[int, Callable[[], bool]], int]
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 # A worker that lives for less than this does not get a successor at once.
@@ -26,12 +30,11 @@ _SETTLED = 10.0
 _PATIENCE = 5.0
 
 
-def supervise(
-    work: Callable[[int], int], workers: int, *, patience: float, stopping: Callable[[], None]
-) -> int:
+def supervise(work: Work, workers: int, *, patience: float, stopping: Callable[[], None]) -> int:
     """Run `work` in that many processes until a signal stops them; return the exit status.
 
-    `work` gets the worker's place, from 0; a replacement has the place of the worker that died. `patience` is how many
+    `work` gets the worker's place, from 0; a replacement has the place of the worker that died. It also gets a function
+    that tells whether the others go on, so that a worker that is stopped alone is replaced. `patience` is how many
     seconds a stop may take before the parent kills the workers. `stopping` is called before the workers are told: the
     parent closes its listeners in it, because a client that connects meanwhile would wait in a queue that no worker
     empties.
@@ -40,9 +43,7 @@ def supervise(
 
 
 class _Supervisor:
-    def __init__(
-        self, work: Callable[[int], int], patience: float, stopping: Callable[[], None]
-    ) -> None:
+    def __init__(self, work: Work, patience: float, stopping: Callable[[], None]) -> None:
         self._stopping = stopping
         self._work = work
         self._patience = patience
@@ -53,6 +54,8 @@ class _Supervisor:
         self._settled = False
         # Workers hold the reading end: it says EOF when the parent is gone, however it went.
         self._alive_read, self._alive_write = os.pipe()
+        # The same for the stop of all: the parent closes the writing end before it tells the workers.
+        self._going_read, self._going_write = os.pipe()
 
     def run(self, workers: int) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -76,11 +79,15 @@ class _Supervisor:
             self._reap()
             return
         if found.si_signo in (signal.SIGTERM, signal.SIGINT) and self._stopping_since is None:
-            self._stopping_since = time.monotonic()
-            self._stopping()
+            self._begin_stop()
         # A terminal has sent SIGINT to the workers as well, which ignore it: they hear of it here, once.
         hangup = found.si_signo == signal.SIGHUP
         self._signal(signal.SIGHUP if hangup else signal.SIGTERM)
+
+    def _begin_stop(self) -> None:
+        self._stopping_since = time.monotonic()
+        os.close(self._going_write)
+        self._stopping()
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._born:
@@ -100,8 +107,7 @@ class _Supervisor:
         if code > 0 and not self._settled:
             # It gave up by itself, and said why: its successor would, too.
             self._status = code
-            self._stopping_since = time.monotonic()
-            self._stopping()
+            self._begin_stop()
             self._signal(signal.SIGTERM)
             return
         why = f"exit status {code}" if code >= 0 else f"signal {-code}"
@@ -116,6 +122,8 @@ class _Supervisor:
             self._born[pid] = (place, time.monotonic())
             return
         os.close(self._alive_write)
+        if self._stopping_since is None:
+            os.close(self._going_write)
         # Until there is a loop to hear it, a reload must not end the worker.
         note_hangups()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -123,13 +131,21 @@ class _Supervisor:
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             _follow(self._alive_read)
-            code = self._work(place)
+            code = self._work(place, partial(_is_open, self._going_read))
+        except SystemExit as end:
+            # A signal has come while it started: that is no reason to give up, and to take the others along.
+            code = end.code if isinstance(end.code, int) else 1
         finally:
-            if (error := sys.exc_info()[1]) is not None and not isinstance(error, SystemExit):
+            if (error := sys.exc_info()[1]) is not None:
                 sys.excepthook(type(error), error, error.__traceback__)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+
+def _is_open(pipe: int) -> bool:
+    """Tell whether the other end of a pipe, over which nothing is ever sent, is still open."""
+    return not select.select([pipe], [], [], 0)[0]
 
 
 def _follow(pipe: int) -> None:

@@ -17,7 +17,7 @@ from propylon.proxy.route import NO_PREFERENCE, PrivacyPreference, Route
 from propylon.proxy.trace import SAMPLED
 from propylon.services.breaker import Permit
 from propylon.services.service import Instance
-from propylon.upstream.ports import Flow, RequestBody
+from propylon.upstream.ports import Answer, Flow, RequestBody
 from propylon.wire.forwarded import x_forwarded_host
 from propylon.wire.message import Request, Response
 from propylon.wire.proxy_header import Ends
@@ -97,6 +97,13 @@ class Downstream(Protocol):
     def interim(self, head: Response) -> None:
         """Send a 1xx answer, if the client can take one."""
 
+    async def upgrade(self, exchange: Exchange, answer: Answer, block: bytes) -> None:
+        """Send a 101 with `block`, and pass the other protocol's bytes both ways until one side ends it.
+
+        `answer` is the upstream's `Switched`. Sets `exchange.close_code`. Raises ConnectFailed or ClientGone before
+        the 101.
+        """
+
     def abort(self) -> None:
         """Cut the connection: a broken answer must not look whole."""
 
@@ -119,6 +126,7 @@ class Exchange:
     __slots__ = (
         "attempts",
         "began",
+        "close_code",
         "downstream",
         "ended",
         "entropy",
@@ -180,6 +188,7 @@ class Exchange:
         self.upstream_began = began
         self.upstream_status = 0
         self.status = 0
+        self.close_code = 0  # of a WebSocket that has ended
         self.error: GatewayError | None = None
         self.flags: tuple[str, ...] = ()
 

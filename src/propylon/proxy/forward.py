@@ -93,8 +93,9 @@ class Forward:
         else:
             if answer.head.status < _SERVER_ERROR:
                 permit = exchange.permit
-                if sent.body is not None or (permit is not None and permit.probe):
-                    _answered(exchange, service, answer.head.status)
+                tunnels = request.handshake is not None
+                if sent.body is not None or (permit is not None and (permit.probe or tunnels)):
+                    _answered(exchange, service, answer.head.status, tunnels=tunnels)
                 return answer
         return await self._again(_Attempts(exchange, request, route, sent, common), answer, error)
 
@@ -118,7 +119,13 @@ class Forward:
                 error = failure
             else:
                 if answer.head.status < _SERVER_ERROR:
-                    _answered(attempts.exchange, attempts.route.service, answer.head.status)
+                    tunnels = attempts.request.handshake is not None
+                    _answered(
+                        attempts.exchange,
+                        attempts.route.service,
+                        answer.head.status,
+                        tunnels=tunnels,
+                    )
                     return answer
 
     def _pause(
@@ -186,12 +193,14 @@ def _is_uploading(exchange: Exchange) -> bool:
     return body is not None and not body.complete
 
 
-def _answered(exchange: Exchange, service: Service, status: int) -> None:
-    """Note a head under 500: it may be a slow client's fault, and it ends a probe."""
+def _answered(exchange: Exchange, service: Service, status: int, *, tunnels: bool) -> None:
+    """Note a head under 500: it may be a slow client's fault, and it ends a probe or a handshake."""
     exchange.excused = excused(None, status, uploading=_is_uploading(exchange))
     permit = exchange.permit
-    if permit is not None and permit.probe:
+    if permit is not None and (permit.probe or tunnels):
         _found_out(exchange, service, permit, status)
+        if tunnels:
+            exchange.permit = None  # how a tunnel ends says nothing about the service
 
 
 def _found_out(exchange: Exchange, service: Service, permit: Permit, status: int) -> None:

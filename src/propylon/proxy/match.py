@@ -18,7 +18,9 @@ from propylon.errors import InvalidRequest, MethodNotAllowed, NotFound
 from propylon.proxy.route import UNPROTECTED, Pattern, Route
 from propylon.proxy.tree import Tree, folds
 from propylon.services.service import Service
+from propylon.wire.handshake import is_handshake, offered, upgrade_required
 from propylon.wire.message import Request, Response
+from propylon.wire.offer import WEBSOCKET
 from propylon.wire.spellings import begins_query, fold, is_plain, readings
 
 __all__ = ["Answers", "Leaf", "Table"]
@@ -80,6 +82,29 @@ class Leaf:
         rules = {method: route and route.rules for method, route in self._by_method.items()}
         return {**rules, "": self._any and self._any.rules}
 
+    def choose_upgraded(self, request: Request) -> Route | None:
+        """Return the route that takes up the client's offer of another protocol, else the one for the request without it.
+
+        `request.upgrade` becomes the protocol that is taken up, empty if none is. Any other offer is dropped, as RFC 9110, 7.8
+        allows. Raises InvalidRequest.
+        """
+        names, request.upgrade = offered(request), b""
+        if WEBSOCKET in names:
+            route = self.choose("WEBSOCKET")
+            if route is not None and route.sockets is not None and is_handshake(request):
+                request.upgrade = WEBSOCKET
+                return route
+        route = self.choose(request.method)
+        if route is not None and route.sockets is not None:
+            permitted = route.sockets.upgrades
+            request.upgrade = next((name for name in names if name in permitted), b"")
+        return route
+
+    @property
+    def has_sockets_only(self) -> bool:
+        """Whether a GET has to be the handshake of a WebSocket here."""
+        return "GET" not in self._by_method and self._by_method.get("WEBSOCKET") is not None
+
     def holds(self, routes: Sequence[Route]) -> bool:
         """Return whether this leaf holds these very routes."""
         return _same(sorted(routes, key=_rank), self.routes)
@@ -106,7 +131,9 @@ def _rank(route: Route) -> int:
 
 @lru_cache(maxsize=256)
 def _allow(methods: frozenset[str], *, everything: bool) -> bytes:
-    allowed = methods - {"WEBSOCKET", "TRACE"}
+    allowed = methods - {"TRACE"}
+    if "WEBSOCKET" in allowed:  # to HTTP, a handshake is a GET
+        allowed = allowed - {"WEBSOCKET"} | {"GET"}
     return ", ".join(sorted(allowed | _ORDINARY_METHODS if everything else allowed)).encode()
 
 
@@ -253,12 +280,15 @@ class Table:
     def match(self, request: Request) -> Route:
         """Return the route for the request.
 
-        Raises NotFound; MethodNotAllowed with `Allow`; InvalidRequest for a path that an upstream
-        might read as one of another route.
+        Raises NotFound; MethodNotAllowed with `Allow`; UpgradeRequired where only WebSockets are served; InvalidRequest
+        for a path that an upstream might read as one of another route.
         """
         leaf = self._known.get(request.path) or self.place(request)
-        route = leaf.choose(request.method)
+        route = leaf.choose_upgraded(request) if request.upgrade else leaf.choose(request.method)
         if route is None:
+            if request.method == "GET" and leaf.has_sockets_only:
+                msg = "Only WebSockets are served here"
+                raise upgrade_required(msg)
             msg = f"{request.method} is not allowed here"
             raise MethodNotAllowed(
                 msg,

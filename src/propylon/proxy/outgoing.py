@@ -39,8 +39,6 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         if max(request.length, body.received) > route.max_body:
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
-        if request.upgrade:
-            _refuse_tunnel(request, route)
     block = _block(exchange, request, route)
     root = exchange.downstream.origin.root
     if root or (route.rewrite is not None and route.rewrite.strips):
@@ -56,6 +54,7 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
         now + timeouts.total - exchange.held,
         exchange,
         request.length,
+        request.handshake,
     )
     if route.response_remove:
         sent.hidden = route.response_remove
@@ -64,19 +63,6 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
     if route.service.proxy_protocol is not None:
         sent.header = proxy_header(route.service.proxy_protocol, _ends(exchange))
     return sent
-
-
-def _refuse_tunnel(request: Request, route: Route) -> None:
-    """Refuse a request with a body that offers a protocol which the route takes. Raises InvalidRequest.
-
-    Any other offer is dropped, as RFC 9110, 7.8 allows, and the request is served.
-    """
-    # The body would stand between the head and the first frame: nghttpx left it in the connection, to be read as the next
-    # request (CVE-2026-58055).
-    methods = route.pattern.methods
-    if request.upgrade == b"websocket" and (methods is None or "WEBSOCKET" in methods):
-        msg = "A request with a body cannot become a WebSocket"
-        raise InvalidRequest(msg)
 
 
 # Methods whose body every upstream reads, as far as is known: it is what they are for.
@@ -175,6 +161,8 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
 def _tokenless(request: Request) -> bytes:
     """Return the block without the token, for a service that has no need of it."""
     fields = request.fields
+    if request.handshake is not None:  # its block is its own
+        return without(request.block, (b"authorization",))
     if fields.tokenless is None:
         fields.tokenless = without(fields.block, (b"authorization",))
     return fields.tokenless
@@ -194,6 +182,8 @@ def _special(exchange: Exchange, request: Request) -> bytes:
     if exchange.downstream.origin.trusted:
         for name in _TRUSTED:
             passing.extend((name, value) for value in special.get(name.lower(), ()))
+    if request.handshake is not None:
+        return render(passing) + request.handshake.block
     return render(passing)
 
 

@@ -19,6 +19,7 @@ from propylon.proxy.match import Table
 from propylon.proxy.refuse import refusal
 from propylon.proxy.relay import relay
 from propylon.proxy.trace import continued
+from propylon.proxy.upgrade import give_back, take_up
 from propylon.wire.grammar import REQUEST_ID
 from propylon.wire.message import ASTERISK, NO_BODY, Request, Response
 
@@ -62,6 +63,8 @@ class Pipeline:
             if request.method == "OPTIONS" and self._answered(exchange, request):
                 return
             route = exchange.route = self.table.match(request)
+            if request.upgrade:
+                route = take_up(exchange, request, route)
             if request.private or route.privacy_applies:
                 exchange.privacy = route.privacy(request)
             origin = downstream.origin
@@ -176,6 +179,8 @@ class Pipeline:
             tally.successes += 1
         if exchange.owed is not None:
             exchange.owed.settle(exchange)
+        if exchange.request is not None and exchange.request.handshake is not None:
+            give_back(exchange.request)
         for observer in self._observers:
             observer(exchange)
 

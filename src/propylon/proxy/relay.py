@@ -17,6 +17,9 @@ __all__ = ["relay"]
 
 _FIRST_ERROR_STATUS = 400
 _LIMIT = b"ratelimit"  # in each name of `Route.limit_fields`; looked for first, because hardly any answer has one
+_SWITCHING_PROTOCOLS = (
+    101  # the upstream has agreed to what the client offered (`upstream.handshakes`)
+)
 
 
 async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
@@ -52,6 +55,8 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     body = answer.body
     if body is not None:
         exchange.downstream.respond(head, block, body)
+    elif status == _SWITCHING_PROTOCOLS:
+        await exchange.downstream.upgrade(exchange, answer, block)
     else:
         await _stream(exchange.downstream, answer, block)
 

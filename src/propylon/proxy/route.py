@@ -10,7 +10,7 @@ from propylon.proxy.principal import Principal
 from propylon.proxy.public import Public
 from propylon.proxy.rewrite import Rewrite
 from propylon.services.service import Service
-from propylon.upstream.ports import Answer, Timeouts
+from propylon.upstream.ports import NEVER, Answer, Timeouts
 from propylon.wire.headers import without
 from propylon.wire.message import Request
 
@@ -29,7 +29,9 @@ __all__ = [
     "PrivacyPreference",
     "ReadPrivacy",
     "Route",
+    "Seats",
     "Sender",
+    "SocketRules",
     "ignore_privacy",
 ]
 
@@ -99,6 +101,39 @@ Forwards = Callable[..., Awaitable[Answer]]
 # Counts the request: (exchange, request, principal). What it returns is awaited, unless it is None: then all is decided.
 Limited = Callable[..., Awaitable[None] | None]
 ReadPrivacy = Callable[[Request], PrivacyPreference]
+
+
+class Seats(Protocol):
+    """Counts the open sockets of callers: the port that a store fills."""
+
+    def take(self, key: str, limit: int) -> bool:
+        """Count one more for the key, unless there are `limit` already; tell whether it was counted."""
+
+    def give_back(self, key: str) -> None:
+        """Count one less."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SocketRules:
+    """What holds for the WebSockets of a route, and for its other tunnels; times in seconds.
+
+    - `authenticate` finds the token of a handshake, which may be in other places than that of a request.
+    - `trusts` tells whether pages of an origin, as a browser sends it, may open a socket.
+    - `upgrades` are the other protocols that clients may change to, in lower case.
+    - `max_rate` is a number of messages in so many seconds.
+    """
+
+    authenticate: Authenticate
+    trusts: Callable[[bytes], bool]
+    upgrades: frozenset[bytes] = frozenset()
+    close_on_expiry: bool = True
+    idle: float = 300.0
+    max_lifetime: float = NEVER
+    max_message: int | None = None
+    max_rate: tuple[int, float] | None = None
+    ping: float = NEVER
+    max_open: int | None = None
+    seats: Seats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +215,7 @@ class Route:
     # What a client meets here, for the matcher: two routes with equal rules may be taken for one another. By default a
     # route has rules of its own.
     rules: object = field(default_factory=object)
+    sockets: SocketRules | None = None  # None: nothing is tunnelled
     # Of the gateway's own endpoints: the listener that serves the route ("": the public one), and who may use it.
     listener: str = ""
     access: str = ""

@@ -1,5 +1,6 @@
 """Facts that are kept or shared, behind small ports that `proxy` and `control` declare.
 
+- `seats`: count the open sockets of each caller.
 - `memory`: revocations, in this process.
 - `database`: the one border to SQL: transactions, files that get lost, foreign errors; `urls`: read its URL.
 - `tables`: the tables; `schema`: create them and bring those of an earlier release up to date.

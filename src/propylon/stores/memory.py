@@ -60,6 +60,7 @@ class MemoryRevocations:
         its revocation is kept for so much longer.
         """
         self.active = False
+        self.revision = 0
         self._known = True
         self._clock = clock
         self._longest = longest
@@ -166,6 +167,7 @@ class MemoryRevocations:
         if self._record(revocation, until):
             heapq.heappush(self._expiries, (until, revocation.kind, revocation.value))
             self.active = True
+            self.revision += 1
 
     def _record(self, revocation: Revocation, until: float) -> bool:
         """Store it; tell whether it adds anything to what is stored."""

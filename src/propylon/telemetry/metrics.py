@@ -12,7 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -33,6 +37,7 @@ _NO_ROUTE = ("", "")
 _FAULT = "local_fault"
 # Of a limit, whose row has its id as the only label. shadow: it would have refused the request, if it were enforced.
 _DECISIONS = ("allowed", "refused", "shadow")
+_OPEN_SOCKETS = "open sockets"  # the first label of rows with the number of a route's sockets
 _RouteLabels = tuple[str, str]
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 
@@ -92,6 +97,10 @@ class Metrics(Collector):
         if exchange.error is not None and isinstance(exchange.error, LocalFault):
             self._sums.row((_FAULT, exchange.error.reason), 1)[0] += 1
 
+    def count_socket(self, route: Route, change: int) -> None:
+        """Count a socket of a route that was opened (1) or has ended (-1)."""
+        self._sums.row((_OPEN_SOCKETS, route.name, route.service.name), 1)[0] += change
+
     def _row(self, route: Route | None, method: str, status: int) -> Row:
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
         return self._sums.row((*labels, method, str(status)), _WIDTH)
@@ -120,7 +129,13 @@ class Metrics(Collector):
         limits = CounterMetricFamily(
             "propylon_limit_decisions", "Decisions of rate limits.", labels=("limit", "decision")
         )
+        sockets = GaugeMetricFamily(
+            "propylon_open_sockets", "Open WebSockets and other tunnels.", labels=_LABELS[:2]
+        )
         for labels, row in self._sums.rows():
+            if labels[0] == _OPEN_SOCKETS and len(labels) < len(_LABELS):
+                sockets.add_metric(labels[1:], row[0])
+                continue
             if len(labels) == 1:
                 for decision, count in zip(_DECISIONS, row, strict=True):
                     limits.add_metric((*labels, decision), count)
@@ -138,6 +153,7 @@ class Metrics(Collector):
         yield faults
         yield limits
         yield from _per_route(by_route)
+        yield sockets
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

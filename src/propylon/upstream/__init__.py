@@ -6,6 +6,7 @@
 - `pool`: the kept-alive connections of one instance; `pools`: the pools of a process, by address.
 - `client_pool`: a pool whose connections belong to one client each, for the PROXY protocol.
 - `tls`: contexts for TLS to upstreams, what a failed handshake says, and whether TLS was closed properly.
+- `handshakes`: ask an instance for another protocol; the connection that carries it then.
 - `dial`: from a host name to an open socket; `strays`: find connections whose name now resolves elsewhere.
 - `inprocess`: an ASGI app in this process as an upstream.
 - `probe`: health checks: ask an upstream periodically.

@@ -439,21 +439,27 @@ class Connection(asyncio.Protocol):
                 self._probe.feed(data)
                 self._buffer = data
                 return
-            head = self._heads.read(data[: end + 4], method)
-            data = data[end + 4 :]
+            raw, data = data[: end + 4], data[end + 4 :]
+            head = self._heads.read(raw, method)
             self._buffer = b""
             self._probe = None
             if head.status >= _FIRST_FINAL_STATUS:
                 self._receive_final(head, data, answered)
                 return
+            if head.status == _SWITCHING_PROTOCOLS and self._switch(head, raw, data):
+                return
             self._receive_interim(head)
             if self._answered is not answered:
                 return  # the sink aborted the exchange in `interim`
 
+    def _switch(self, head: Response, raw: bytes, rest: bytes) -> bool:  # noqa: ARG002
+        """Change to the protocol that this request has offered; return False if it has offered none."""
+        return False
+
     def _receive_interim(self, head: Response) -> None:
         self._interims += 1
-        # RFC 9110, 15.2.2: 101 only answers an Upgrade. The gateway sends none, and a tunnel that
-        # it did not ask for would carry requests past all stages.
+        # RFC 9110, 15.2.2: 101 only answers an Upgrade. A tunnel that the gateway did not ask for
+        # would carry requests past all stages.
         if head.status == _SWITCHING_PROTOCOLS or self._interims > _MAX_INTERIM:
             msg = "The upstream changed the protocol, or never came to its answer"
             raise BadResponse(msg, reason=f"status {head.status}, {self._interims} interim answers")

@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from propylon.errors import CertificateRejected, ConnectFailed, ConnectTimeout, LocalFault
@@ -33,6 +33,7 @@ __all__ = ["Address", "Dialer"]
 _faults = Faults()
 # Seconds until a Unix socket is connected to again whose queue is full. TCP does that by itself, first after a second.
 _QUEUE_FULL_PAUSE = 0.01
+C = TypeVar("C", bound=Connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,10 @@ class Dialer:
     async def open(
         self,
         address: Address,
-        make: Callable[[], Connection],
+        make: Callable[[], C],
         timeout: float,  # noqa: ASYNC109 — translated here
         header: bytes = b"",
-    ) -> Connection:
+    ) -> C:
         """Return an open connection, which `make` creates, within `timeout` seconds, the name lookup included.
 
         `header` is sent first, before TLS begins. Raises ConnectFailed, ConnectTimeout, CertificateRejected or LocalFault, and
@@ -137,9 +138,9 @@ class Dialer:
         self,
         hosts: Sequence[str],
         address: Address,
-        make: Callable[[], Connection],
+        make: Callable[[], C],
         header: bytes,
-    ) -> Connection:
+    ) -> C:
         """Try the addresses in their order. Raises OSError, with the reason for each of them.
 
         Raises CertificateRejected and LocalFault, too.
@@ -181,9 +182,7 @@ class Dialer:
             raise ConnectFailed(msg, reason=f"{host} is {', '.join(found)}")
         return allowed
 
-    async def _connect(
-        self, host: str, address: Address, connection: Connection, header: bytes
-    ) -> Connection:
+    async def _connect(self, host: str, address: Address, connection: C, header: bytes) -> C:
         # RFC 6066, 3, and RFC 9110, 4.3.4: SNI and the certificate are for the name in the URL,
         # though the connection is to an address. A last dot (the root of DNS) is no part of it.
         name = (address.name or address.host).removesuffix(".") if address.tls else None

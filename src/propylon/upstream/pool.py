@@ -29,6 +29,7 @@ from propylon.names.lookup import SYSTEM
 from propylon.names.resolve import Names
 from propylon.upstream.connection import Connection
 from propylon.upstream.dial import Address, Dialer
+from propylon.upstream.handshakes import Handshakes
 from propylon.upstream.ports import Answer, Outgoing, Sink
 from propylon.upstream.strays import StrayCheck
 
@@ -87,6 +88,7 @@ class Pool:
         `limit` is the most connections (`max_connections`); `names` resolves the host; `permit` admits addresses.
         """
         self._dialer = Dialer(loop, names, permit)
+        self._handshakes = Handshakes(address, self._dialer, ticker, outbox)
         self._outbox = outbox
         self.address = address
         self.limit = limit
@@ -115,11 +117,13 @@ class Pool:
 
     @property
     def busy(self) -> int:
-        """How many exchanges are under way, those in the queue included; `least_connections` compares it."""
-        return self.open - len(self._idle) + len(self._queue)
+        """How many exchanges and tunnels are under way, those in the queue included; `least_connections` compares it."""
+        return self.open - len(self._idle) + len(self._queue) + self._handshakes.busy
 
     def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Send a request to the instance; see `Upstream.send`."""
+        if outgoing.handshake is not None:
+            return self._handshakes.send(outgoing, sink)
         # No coroutine where a connection is idle: that is the hot path. A request that closes its
         # connection gets a new one: a client that sends many must not use up what the others share.
         connection = None if outgoing.closes else self._take_idle(outgoing.method)

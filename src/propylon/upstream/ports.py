@@ -15,8 +15,10 @@ from propylon.loop.signal import Signal
 from propylon.loop.ticker import NEVER
 from propylon.wire.framing import announced
 from propylon.wire.message import NO_BODY, Response
+from propylon.wire.offer import Handshake
 
 __all__ = [
+    "NEVER",
     "Answer",
     "BodySink",
     "Flow",
@@ -121,7 +123,8 @@ class Outgoing:
     for an ASGI app in this process, which may know who is asking; it is never sent. `closes`: the request goes out on a
     connection of its own, which says `Connection: close` and is not used again. `hidden`: the headers, in lower case, that
     are removed from 1xx answers. `header` is the header of the PROXY protocol with which the request's connection must have
-    begun, where the instance asks for that; if empty, it is the gateway itself who asks.
+    begun, where the instance asks for that; if empty, it is the gateway itself who asks. `handshake` is the offer
+    of another protocol, which an upstream may take up with a 101.
     """
 
     __slots__ = (
@@ -130,6 +133,7 @@ class Outgoing:
         "closes",
         "context",
         "deadline",
+        "handshake",
         "header",
         "hidden",
         "length",
@@ -148,6 +152,7 @@ class Outgoing:
         deadline: float,
         context: object = None,
         length: int = NO_BODY,
+        handshake: Handshake | None = None,
     ) -> None:
         """Take the parts; `block` and `line` may be replaced for each attempt, and `closes` and `hidden` may be set."""
         self.method = method
@@ -158,6 +163,7 @@ class Outgoing:
         self.deadline = deadline
         self.context = context
         self.length = length
+        self.handshake = handshake
         self.closes = False
         self.header = b""
         self.hidden: tuple[bytes, ...] = ()

@@ -14,6 +14,9 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `forwarded`: the lines that tell an upstream of the client, X-Forwarded-* and Forwarded.
 - `spellings`: how the common servers merge spellings of a path, and how they would read one.
 - `proxy_protocol`: the header that a load balancer sends in front of everything else.
+- `offer`: the offer of another protocol, and the 101 that agrees to it; `handshake`: read the offer from a request.
+- `frames`: where a WebSocket's frames end; close frames and pings.
+- `trailers`: which fields may stand behind a body.
 
 A *block* is a run of header lines, each with its CRLF **in front**: `\r\nName: value\r\nName: value`.
 A request line or a status line, a block and `\r\n\r\n` make a head; blocks join by `+`.

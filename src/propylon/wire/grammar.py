@@ -48,11 +48,13 @@ __all__ = [
     "REQUEST_LINE",
     "SCOPE_TEXT",
     "SEGMENT_TEXT",
+    "SERIALIZED_ORIGIN",
     "STATUS_LINE",
     "TOKEN",
     "TOKEN_TEXT",
     "TRAILER_LINE",
     "VISIBLE_VALUE_TEXT",
+    "WEBSOCKET_KEY",
     "date_time",
     "read_date_time",
     "read_port",
@@ -194,6 +196,18 @@ def read_port(text: str) -> int | None:
 FORWARDED_PAIR = _bytes(
     rf"[ \t]*({_token})=(?:({_token})|\"((?:[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*)\")[ \t]*"
 )
+
+
+# ------------------------------------------------------------------ RFC 6454, The Web Origin Concept
+
+# 6.2: serialized-origin, of a page that HTTP serves. No user, path or query: a browser sends none.
+SERIALIZED_ORIGIN = re.compile(rb"(?P<scheme>https?)://(?P<authority>[^/?#@\s,]+)", re.IGNORECASE)
+
+
+# ------------------------------------------------------------------ RFC 6455, The WebSocket Protocol
+
+# 4.1: sixteen bytes in base64. Of the last letter only the two upper bits count.
+WEBSOCKET_KEY = _bytes(r"[A-Za-z0-9+/]{21}[AQgw]==")
 
 
 # ------------------------------------------------------------------ RFC 6749, OAuth 2.0

@@ -7,6 +7,7 @@ import re
 from propylon.wire.grammar import FIELD_VALUE_TEXT, TOKEN_TEXT
 from propylon.wire.headers import Special
 from propylon.wire.headers import fields as split
+from propylon.wire.offer import Handshake
 
 __all__ = [
     "ASTERISK",
@@ -104,6 +105,7 @@ class Request:
         "block",
         "expects_continue",
         "fields",
+        "handshake",
         "host",
         "keep_alive",
         "length",
@@ -141,6 +143,8 @@ class Request:
         # What the gateway vouches for beside the headers of its own: claims of the token, and what policies say. By the
         # lower-case name with `-` for `_`, the line's name and value; `outgoing` removes what the client sent so.
         self.vouched: dict[bytes, tuple[bytes, bytes]] | None = None
+        # The offer of another protocol that the route takes up; see `wire.offer`.
+        self.handshake: Handshake | None = None
 
     @property
     def headers(self) -> list[tuple[str, str]]:

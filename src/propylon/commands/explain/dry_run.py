@@ -48,11 +48,21 @@ Stage = Literal["read", "match", "privacy", "authenticate", "authorize", "limit"
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 _TICK = 0.025
+# The key is that of RFC 6455, 1.3.
+_HANDSHAKE = (
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """The request to explain: a method, a path or a whole URL, headers, and the client's address."""
+    """The request to explain: a method, a path or a whole URL, headers, and the client's address.
+
+    The method WEBSOCKET is the handshake of a WebSocket.
+    """
 
     method: str
     url: str
@@ -71,10 +81,13 @@ class SampleRequest:
             parts = urlsplit(target)
             host = parts.netloc
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"{self.method} {target} HTTP/1.1"]
+        method, more = (
+            ("GET", _HANDSHAKE) if self.method.upper() == "WEBSOCKET" else (self.method, ())
+        )
+        lines = [f"{method} {target} HTTP/1.1"]
         if not any(name.lower() == "host" for name, _ in self.headers):
             lines.append(f"Host: {host}")
-        lines += [f"{name}: {value}" for name, value in self.headers]
+        lines += [f"{name}: {value}" for name, value in (*more, *self.headers)]
         # Python reads arguments that are no UTF-8 into surrogates; this turns them into the same bytes again.
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
@@ -204,16 +217,6 @@ def _recorded(route: Route, run: DryRun) -> Route:
         run.note("privacy", preference.level or "the client states no preference")
         return preference
 
-    async def authenticate(request: Request, client: str) -> Principal:
-        try:
-            principal = await route.authenticate(request, client)
-        except GatewayError as error:
-            run.note("authenticate", error)
-            raise
-        issuer = f" of {principal.issuer}" if principal.issuer else ""
-        run.note("authenticate", f"{principal}{issuer}")
-        return principal
-
     def authorize(principal: Principal, request: Request, sender: Sender) -> None:
         try:
             route.authorize(principal, request, sender)
@@ -227,13 +230,17 @@ def _recorded(route: Route, run: DryRun) -> Route:
         if isinstance(route.limit, LimitStage):
             run.note("limit", "; ".join(map(_limit_text, route.limit.limits)))
 
+    sockets = route.sockets
+    if sockets is not None:
+        sockets = replace(sockets, authenticate=_noted(sockets.authenticate, run))
     return replace(
         route,
         privacy=privacy,
         privacy_applies=True,
-        authenticate=authenticate,
+        authenticate=_noted(route.authenticate, run),
         authorize=authorize,
         limit=None if route.limit is None else limit,
+        sockets=sockets,
     )
 
 
@@ -247,6 +254,22 @@ def _limit_text(limit: Limit) -> str:
         parts.append(f"{limit.in_flight.most} in flight")
     shadow = " (shadow)" if rule.shadow else ""
     return f"{rule.id}: {', '.join(parts)}, by {' and '.join(limit.by)}{shadow}"
+
+
+def _noted(stage: Authenticate, run: DryRun) -> Authenticate:
+    """Return the authenticate stage, of requests or of handshakes, that also notes its verdict."""
+
+    async def authenticate(request: Request, client: str) -> Principal:
+        try:
+            principal = await stage(request, client)
+        except GatewayError as error:
+            run.note("authenticate", error)
+            raise
+        issuer = f" of {principal.issuer}" if principal.issuer else ""
+        run.note("authenticate", f"{principal}{issuer}")
+        return principal
+
+    return authenticate
 
 
 def _judge_match(run: DryRun) -> None:
@@ -266,7 +289,9 @@ def _judge_forward(run: DryRun) -> None:
     exchange, route = run.exchange, run.route
     if exchange is None or route is None or not all(verdict.passed for verdict in run.verdicts):
         return
-    if exchange.error is not None:
+    if exchange.error is not None and all(one.stage != "authorize" for one in run.verdicts):
+        run.note("authenticate", exchange.error)  # the handshake, or its Origin
+    elif exchange.error is not None:
         run.note("forward", exchange.error)
     elif exchange.instance is None:
         run.note("forward", f"answered by the gateway itself: {exchange.status}")
@@ -341,6 +366,9 @@ class _DiscardingClient:
 
     def interim(self, head: Response) -> None:
         """Drop a 1xx answer."""
+
+    async def upgrade(self, exchange: Exchange, answer: Answer, block: bytes) -> None:
+        """Open no tunnel: the recorder never agrees to one."""
 
     def abort(self) -> None:
         """Do nothing: no connection is open."""

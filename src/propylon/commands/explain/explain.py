@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 from propylon.commands.explain.dry_run import STAGES, DryRun, SampleRequest, dry_run
 from propylon.commands.explain.losers import LostRoute, lost_routes, misreading
@@ -17,6 +18,9 @@ from propylon.proxy.route import Route
 __all__ = ["Explanation", "explain"]
 
 _CREDENTIALS = re.compile(r"(?im)^((?:authorization|cookie|proxy-authorization):)[^\r\n]*")
+# A token of a handshake: where the route looks at none, it passes as it is.
+_SUBPROTOCOL_TOKEN = re.compile(r"(?im)(^sec-websocket-protocol:.*?bearer\.)[^\s,]+")
+_QUERY_TOKEN = re.compile(r"([?&])([^=&#\s]*)=[^&#\s]*")
 # A file may have thousands of routes: of those whose paths do not match, show only so many.
 _MAX_UNRELATED = 10
 
@@ -54,7 +58,7 @@ class Explanation:
         return {
             "request": {
                 "method": self._sample.method,
-                "url": self._sample.url,
+                "url": _without_token(self._sample.url),
                 "client": self._sample.client,
             },
             "route": _described(winner) if winner is not None else None,
@@ -84,7 +88,7 @@ class Explanation:
     def as_text(self) -> str:
         """Return the explanation as text for people."""
         sample = self._sample
-        lines = [f"{sample.method} {sample.url} from {sample.client}", ""]
+        lines = [f"{sample.method} {_without_token(sample.url)} from {sample.client}", ""]
         lines += self._stage_lines()
         if self._note:
             lines += ["", self._note]
@@ -99,7 +103,9 @@ class Explanation:
     def _shown(self) -> str:
         """Return the upstream's request as text, without credentials: the output may end up in a log or a ticket."""
         sent = self._run.sent if self._hide is None else self._hide(self._run.sent)
-        return _CREDENTIALS.sub(r"\1 (not shown)", sent.decode("latin-1"))
+        line, mark, rest = sent.decode("latin-1").partition("\r\n")
+        rest = _SUBPROTOCOL_TOKEN.sub(r"\1(not shown)", rest)
+        return _without_token(line) + mark + _CREDENTIALS.sub(r"\1 (not shown)", rest)
 
     def _winner(self) -> Entry | None:
         route = self._run.route
@@ -168,6 +174,15 @@ def _circuit(route: Route, prefix: str) -> str:
         f" {rules.failure_window:g} s, if they are at least {rules.failure_rate:.0%} of at least"
         f" {rules.min_throughput} requests. GET {prefix}/circuits tells whether it is open, and why."
     )
+
+
+def _without_token(text: str) -> str:
+    """Return the text without the value of `token` in its query, however the name is spelled."""
+
+    def hide(match: re.Match[str]) -> str:
+        return f"{match[1]}{match[2]}=(not shown)" if unquote(match[2]) == "token" else match[0]
+
+    return _QUERY_TOKEN.sub(hide, text)
 
 
 def _described(entry: Entry) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 - `schema`: the whole file; `json_schema`: the JSON schema for editors.
 - `server`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections; `limits`: rate limits.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
+- `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.
 - `listeners`: the entries of `server.listen`; `certificates`: the section `tls`.

@@ -18,6 +18,7 @@ from propylon.config.models.base import (
 from propylon.config.models.limits import Limits
 from propylon.config.models.syntax import check_role, check_scope, is_host
 from propylon.config.models.units import Size, Timeout, Whole
+from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
     "DefaultsConfig",
@@ -153,6 +154,14 @@ class RouteRules(ConfigModel):
     max_body: Size | None = Field(
         default=None,
         description="Largest request body of this route; server.max_body when not set.",
+    )
+    websocket: WebSocketConfig = Field(
+        default=WebSocketConfig(), description="The rules of WebSockets, and of other tunnels."
+    )
+    upgrade: tuple[UpgradeName, ...] = Field(
+        default=(),
+        description="Other protocols that a client may change to with `Upgrade`: [name]. The gateway passes their bytes on;"
+        " any other offer is dropped, and the request served. Never h2c.",
     )
     headers: HeadersConfig = Field(
         default=HeadersConfig(), description="Headers to set and to remove."

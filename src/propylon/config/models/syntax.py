@@ -81,6 +81,7 @@ def parse_upstream(text: str) -> UpstreamUrl:
     """Parse the URL of an instance: as `parse_url`, or with SRV as in srv+http://_http._tcp.orders.example.
 
     Or a Unix socket, with a base path behind a second colon: unix:/run/app.sock:/base, as nginx writes it.
+    ws:// and wss:// are understood as http:// and https://: a socket begins as a request.
     """
     if text.lower().startswith(_UNIX):
         path, _, base = text[len(_UNIX) :].partition(":")
@@ -89,6 +90,8 @@ def parse_upstream(text: str) -> UpstreamUrl:
             check_path(base, names=False, what="the path behind the second colon")
         # An application must get a Host (RFC 9110, 7.2). Nearly all of those that check it let this one pass.
         return UpstreamUrl("unix", "localhost", 0, base, socket=check_socket(path))
+    if is_socket_url(text):
+        return parse_url("http" + text[2:])
     if not text.lower().startswith(_SRV):
         return parse_url(text)
     url = parse_url(text[len(_SRV) :])
@@ -97,6 +100,11 @@ def parse_upstream(text: str) -> UpstreamUrl:
         msg = "must be a URL without a port: the SRV record says it"
         raise ValueError(msg)
     return replace(url, srv=True)
+
+
+def is_socket_url(text: str) -> bool:
+    """Tell whether a URL is written with the scheme of WebSockets (RFC 6455, 3)."""
+    return text.lower().startswith(("ws://", "wss://"))
 
 
 def parse_url(text: str) -> UpstreamUrl:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.schema import CircuitConfig, GatewayConfig, JwtConfig, ServiceConfig
+from propylon.config.models.syntax import is_socket_url
 from propylon.config.reading.credentials import suspicion, weakness
 from propylon.config.reading.limits import limit_warnings
 from propylon.config.reading.problems import Finding, Path
@@ -32,6 +33,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from _taken_endpoints(config)
     yield from shadowed_services(config)
     yield from limit_warnings(config)
+    yield from _socket_urls(config)
     for name, service in config.services.items():
         if service.preserve_host is not None:
             msg = f"is understood as `host: {service.sent_host}`; write that"
@@ -41,6 +43,16 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
         if service.health is not None and service.health.timeout > service.health.interval:
             msg = "is longer than interval, so a probe would start before the last one ends; write less"
             yield ("services", name, "health", "timeout"), msg
+
+
+def _socket_urls(config: GatewayConfig) -> Iterator[Finding]:
+    for name, service in config.services.items():
+        urls = service.urls
+        for at, url in enumerate(urls):
+            if is_socket_url(url):
+                key = ("url",) if service.url is not None else ("instances", at)
+                msg = f"is understood as http{url[2:]}, which serves requests and WebSockets; write that"
+                yield ("services", name, *key), msg
 
 
 def _jwt_entries(config: GatewayConfig) -> Iterator[tuple[Path, JwtConfig]]:

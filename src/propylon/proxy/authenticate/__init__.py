@@ -7,6 +7,7 @@
 - `claim_headers`: pass claims to a service; `accepted`: accept only the issuers that a route names.
 - `certificate`: let a client with a verified certificate in without a token.
 - `carriers`: take the token from a cookie or another header, and guard cookies against other sites.
+- `sockets`: take the token of a WebSocket handshake also from a subprotocol or the query.
 - `keys`: verify signatures; `jwk`: one published key; `algorithms`: what a key may be used for.
 - `jwks`: keep a published key set up to date (RFC 7517); `key_set`: read its document.
 - `introspection`: ask the issuer about an opaque token (RFC 7662); `shares`: a share of the questions for each client.

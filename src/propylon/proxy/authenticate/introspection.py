@@ -58,7 +58,7 @@ class Introspection:
         self._post = post
         self._trusts = trusts
         self._shares = shares or Shares()
-        self._ttl = ttl
+        self.ttl = ttl
         self._clock = clock
         self._active: Cache[_Verdict] = Cache(_MAX_CACHED, _MAX_CACHED * _DIGEST_SIZE)
         # Refused tokens, and until when: else a client that repeats one makes the gateway ask each time.
@@ -109,7 +109,7 @@ class Introspection:
             verified = await self._question(token)
         finally:
             turn.leave()
-        until = self._clock() + self._ttl
+        until = self._clock() + self.ttl
         if verified is None:
             self._shares.note_refused(client)
             self._active.drop(key)

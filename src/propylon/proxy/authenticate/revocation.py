@@ -89,6 +89,7 @@ class Revocations(Protocol):
     """The list of revoked tokens, as the hot path needs it."""
 
     active: bool  # False: the list is empty, and the call can be saved
+    revision: int  # another number after each revocation: open sockets look at the list only then
 
     def revoked(self, verified: Verified, digest: Callable[[], str]) -> bool:
         """Tell whether the token is revoked; `digest` identifies one that has no id."""

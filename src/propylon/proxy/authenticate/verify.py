@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -32,11 +33,17 @@ log = logging.getLogger(__name__)
 # Bounds of the cache of verified tokens: 10,000 users with tokens of 1 KB fit. A client could make up keys of
 # 8 KB only with tokens that are signed, as bad ones are not cached.
 _MAX_CACHED = 10_000
+# Seconds. With `cache: 0` the issuer is asked for each request, but not all the time for each open socket.
+_LEAST_RENEWAL = 1.0
 _MAX_CACHED_BYTES = 16 * 1024 * 1024
 
 
 class Introspector(Protocol):
     """Finds out what an opaque token stands for (RFC 7662)."""
+
+    @property
+    def ttl(self) -> float:
+        """For how many seconds an answer holds."""
 
     async def ask(self, token: bytes, client: str) -> Verified:
         """Return what the token stands for; `client` is the address that it came from.
@@ -74,7 +81,7 @@ def digest(token: bytes) -> str:
 class Verifier:
     """Verifies tokens; caches the good ones until they expire."""
 
-    __slots__ = ("_cache", "_clock", "_doubted", "_introspector", "_revocations", "_trusts")
+    __slots__ = ("_cache", "_doubted", "_introspector", "_trusts", "clock", "revocations")
 
     def __init__(
         self,
@@ -87,8 +94,8 @@ class Verifier:
         self._trusts = [trust for trust in trusts if trust.source is not None]
         self._introspector = introspector
         self._doubted = False
-        self._revocations = revocations
-        self._clock = clock
+        self.revocations = revocations
+        self.clock = clock
         self._cache: Cache[Verified] = Cache(_MAX_CACHED, _MAX_CACHED_BYTES)
 
     def cached(self, token: bytes) -> Verified | None:
@@ -99,10 +106,10 @@ class Verifier:
         verified = self._cache.get(token)
         if verified is None:
             return None
-        if self._clock() >= verified.expires:
+        if self.clock() >= verified.expires:
             self._cache.drop(token)
             return None  # `verify` then raises the error for an expired token
-        if self._revocations.active and self._revocations.revoked(verified, lambda: digest(token)):
+        if self.revocations.active and self.revocations.revoked(verified, lambda: digest(token)):
             raise invalid(reason="revoked")
         return verified
 
@@ -121,10 +128,19 @@ class Verifier:
             else:
                 verified = await self._introspect(token, client)
             if verified.issued is None:
-                self._revocations.note(verified, lambda: digest(token))
-            if self._revocations.revoked(verified, lambda: digest(token)):
+                self.revocations.note(verified, lambda: digest(token))
+            if self.revocations.revoked(verified, lambda: digest(token)):
                 raise invalid(reason="revoked")
         return verified
+
+    def renewed_every(self, token: bytes) -> float:
+        """Return the seconds after which a token that stays in use has to be verified again; infinity if it need not.
+
+        A signed token says itself until when it is good. Whether an opaque one still is, only its issuer knows.
+        """
+        if self._introspector is None or self._is_signed(token):
+            return math.inf
+        return max(self._introspector.ttl, _LEAST_RENEWAL)
 
     def forget(self) -> None:
         """Empty the cache, because the keys have changed and one may have been withdrawn."""
@@ -158,7 +174,7 @@ class Verifier:
             raise ServiceUnavailable(msg, reason="the key set has not been fetched so far")
         check_type(jws.kind, trust.rules.required_type)
         source.keys.verify(jws)
-        return judge(jws.payload, trust.rules, self._clock())
+        return judge(jws.payload, trust.rules, self.clock())
 
     def _trusted(self, jws: Jws) -> Trust:
         # With one issuer nothing is read before the signature is verified. With several, `iss` has to be: it selects

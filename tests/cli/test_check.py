@@ -11,6 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from propylon.cli.main import app
+from propylon.process.holder import holder
 from tests.support.certificates import Authority
 
 DOUBTFUL = """\
@@ -173,14 +174,15 @@ def test_a_port_in_use_is_a_doubt() -> None:
     """The gateway itself may run there, and the check come before its reload; `nginx -t` does the same."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        doubt = f"cannot listen on {address}: address already in use, by this gateway or by another"
+        user = holder(other.getsockname()[1]) or "this gateway or by another program"
+        doubt = f"cannot listen on {address}: address already in use, by {user}"
         texts = {
             "server.listen[0]": f"server: {{listen: ['{address}']}}",
             "admin.listen": f"server: {{port: 0}}\nadmin: {{listen: '{address}'}}",
             "metrics.listen": f"server: {{port: 0}}\nmetrics: {{listen: '{address}'}}",
         }
         for where, text in texts.items():
-            assert found(text) == ([], [f"{where}: {doubt} program"])
+            assert found(text) == ([], [f"{where}: {doubt}"])
 
 
 def test_unix_sockets_are_only_looked_at(tmp_path: Path) -> None:

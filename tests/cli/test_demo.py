@@ -222,7 +222,10 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr == f"propylon: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    said = f"propylon: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert done.stderr.startswith(said)
+    assert done.stderr.endswith("; choose another port (--port, server.port)\n")
+    assert f"(process {os.getpid()})" in done.stderr or sys.platform != "linux"
 
 
 @pytest.mark.parametrize("number", STOPS)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.gateway.circuits import wait
 from tests.support.answers import after, flood, hang, plain
-from tests.support.client import Ended, request
+from tests.support.client import Ended, RawClient, request
 from tests.support.gateway import Gateway
 from tests.support.sockets import BINARY, Socket, close, echo, frame
 from tests.support.tls import TlsClient
@@ -165,10 +165,11 @@ def test_requests_byte_by_byte(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x02\x00"]
+    "data",
+    [b"", b"get / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x02\x00", b"\x80\x2e\x01\x00\x02"],
 )
 def test_what_is_no_handshake_is_closed(gateway: Gateway, data: bytes) -> None:
-    """Silence, plain HTTP and half a message end within the time for a head, and leave no line in the log."""
+    """Silence, garbage and half a message end within the time for a head, and leave no line in the log."""
     before = _lines(gateway)
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as sock:
         sock.sendall(data)
@@ -178,6 +179,22 @@ def test_what_is_no_handshake_is_closed(gateway: Gateway, data: bytes) -> None:
         except ConnectionResetError:
             pass
     assert _lines(gateway) == before
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS", "PROPFIND"])
+@pytest.mark.parametrize("step", [1, 100_000])
+def test_plain_http_is_told_of_https(gateway: Gateway, method: str, step: int) -> None:
+    """A person who wrote http:// reads one sentence, not an error of TLS; a line in the log says who it was."""
+    before = len(_lines(gateway))
+    with RawClient(gateway.port) as client:
+        client.trickle(request(method, "/x", [("Content-Length", "9000")]) + b"x" * 9000, step)
+        answer = client.read()
+        assert (answer.status, answer.get("content-type")) == (400, "text/plain; charset=utf-8")
+        assert b"https://" in answer.body
+        assert client.is_closed()
+    wait(lambda: len(_lines(gateway)) > before)
+    (line,) = _lines(gateway)[before:]
+    assert "plain HTTP from 127.0.0.1" in line
 
 
 def test_garbage_in_mid_stream_ends_the_connection(gateway: Gateway) -> None:

@@ -139,7 +139,8 @@ def test_an_address_in_use_opens_nothing(tmp_path: Path, up: Upstream) -> None:
         config = configuration(up, {"listen": [f"unix:{path}", taken]})
         gateway = Gateway("fast", config, tmp_path)
         assert gateway.status() == 1
-    assert gateway.said() == f"propylon: cannot listen on {taken}: Address already in use\n"
+    assert gateway.said().startswith(f"propylon: cannot listen on {taken}: Address already in use")
+    assert gateway.said().count("\n") == 1
     assert not path.exists()
 
 

@@ -13,16 +13,25 @@ Rules.
 2. Our end is a close_notify and then a FIN. What comes behind it is not decrypted any more: it is only counted and thrown
    away.
 3. No handshake takes longer than it may, and one that fails is closed without a line in the log: scanners fail all day.
+4. Who sends plain HTTP is a person with `http://` in the address bar, or a configuration with it. They are told (as by nginx, 497).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from typing import Any, cast
 
 __all__ = ["TlsProtocol"]
 
+log = logging.getLogger(__name__)
+
+_PLAIN_TEXT = b"This port speaks HTTPS: write https:// instead of http:// in the address.\n"
+_PLAIN_ANSWER = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+    % (len(_PLAIN_TEXT), _PLAIN_TEXT)
+)
 _READ = 64 * 1024  # bytes asked of OpenSSL at a time; it returns one record, 16 KiB at the most
 
 
@@ -32,6 +41,7 @@ class TlsProtocol(asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_ended",
+        "_first",
         "_handshake_timer",
         "_incoming",
         "_loop",
@@ -59,6 +69,7 @@ class TlsProtocol(asyncio.Protocol):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._handshake_timer = loop.call_later(handshake_timeout, self.abort)
         self._ended = False  # the client sends no more
+        self._first = b""  # its first byte
         self.raw: asyncio.Transport | None = None
         self.connected = False  # the handshake is done
         self.paused = False
@@ -80,8 +91,10 @@ class TlsProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Decrypt what has come, or go on with the handshake."""
         if self.sent_eof:
-            self._protocol.data_received(data)
+            if self.connected:
+                self._protocol.data_received(data)
             return
+        self._first = self._first or data[:1]
         self._incoming.write(data)
         if self.connected or self._shakes_hands():
             self.deliver()
@@ -110,14 +123,28 @@ class TlsProtocol(asyncio.Protocol):
             self._flush()
             return False
         except ssl.SSLError:
-            self._flush()  # the alert that tells the client why
-            self.close()
+            if self._first.isupper():  # a method begins so, and no record of TLS (RFC 8446, 5.1)
+                self._refuse_plain_http()
+            else:
+                self._flush()  # the alert that tells the client why
+                self.close()
             return False
         self._flush()
         self._handshake_timer.cancel()
         self.connected = True
         self._protocol.connection_made(TlsTransport(self))
         return True
+
+    def _refuse_plain_http(self) -> None:
+        """Answer in plain HTTP; what still comes is thrown away, until the client closes or its time is over."""
+        if self.raw is None:
+            return
+        peer = self.raw.get_extra_info("peername")
+        client = peer[0] if isinstance(peer, tuple) else "a Unix socket"
+        log.info("plain HTTP from %s on the TLS port: it was told to use https://", client)
+        self.sent_eof = True
+        self.raw.write(_PLAIN_ANSWER)
+        self.raw.write_eof()
 
     def deliver(self) -> None:
         """Hand the protocol all plaintext that is there, and then the end if the client has sent one."""

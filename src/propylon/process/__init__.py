@@ -3,6 +3,7 @@
 - `run`: bind first, then one worker here or several under a supervisor.
 - `server`: one worker: uvicorn's loop, our listeners, our signals and our stop.
 - `sockets`: open the listeners' sockets; `inherited`: take over those of systemd or of another parent.
+- `holder`: say which process listens on a port that is wanted.
 - `certificates`: the TLS contexts, certificates by name, and their renewal.
 - `accept`: accept connections on all listeners; `preface`: the PROXY header in front of one.
 - `rehearse`: try what a start would do with them, for `propylon check`.

@@ -14,6 +14,7 @@ from propylon.config.models.endpoints import PUBLIC, REDIRECT
 from propylon.config.models.listeners import Tcp, UnixPath
 from propylon.config.models.schema import GatewayConfig
 from propylon.process.certificates import certificate_doubts, tls_context
+from propylon.process.holder import holder
 from propylon.process.sockets import (
     CannotListen,
     Wanted,
@@ -96,7 +97,9 @@ def _tcp(path: _PATH, address: Tcp, *, ipv6_only: bool) -> Iterator[Found]:
     except (OSError, OverflowError) as error:
         # As `nginx -t`: it is mostly the gateway itself that runs there, and is about to be reloaded.
         in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        advice = ", by this gateway or by another program" if in_use else ""
+        advice = ""
+        if in_use:
+            advice = f", by {holder(address.port) or 'this gateway or by another program'}"
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         yield Found(path, f"cannot listen on {address}: {reason}{advice}", doubt=in_use)
 

@@ -22,6 +22,7 @@ from propylon.config.models.listeners import (
 )
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.syntax import parse_listen
+from propylon.process.holder import holder
 from propylon.process.inherited import adopt, passed_by_systemd
 
 __all__ = [
@@ -154,7 +155,12 @@ def listen(host: str, port: int, *, ipv6_only: bool = False) -> list[socket.sock
     except (OSError, OverflowError) as error:
         for sock in sockets:
             sock.close()
-        msg = f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}"
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            found = holder(port)
+            reason += f" by {found}" if found else ""
+            reason += "; choose another port (--port, server.port)"
+        msg = f"cannot listen on {host}:{port}: {reason}"
         raise CannotListen(msg) from error
     return sockets
 

@@ -130,3 +130,11 @@ def test_any_text_is_an_origin_or_a_sentence(text: str) -> None:
     else:
         assert check_origin(origin) == origin
         assert origin == origin.lower().strip()
+
+
+def test_preflights_that_the_gateway_answers_cannot_pass() -> None:
+    """With origins, the gateway answers all of them; without, a route may let them pass."""
+    route = "services: {a: {url: http://a}}\nroutes: [{path: /a, service: a, auth: none, preflight: pass}]"
+    assert loaded(route).config.routes[0].preflight == "pass"
+    (problem,) = problems(f"cors: {{origins: [https://a.example]}}\n{route}")
+    assert "routes[0].preflight: no preflight can pass" in problem

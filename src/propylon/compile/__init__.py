@@ -3,7 +3,7 @@
 - `table`: the routing tables of all listeners; `routes`: the file's routes, the built-in endpoints.
 - `redirect`: the table of the listeners that only redirect to https.
 - `access`: who may use the built-in endpoints.
-- `cors`: which web pages may read an answer.
+- `cors`: which web pages may read an answer; `preflight`: let a service answer preflights itself.
 - `public`: how a path is changed for a service, and how its answers are put back under the public address.
 - `rules`: what a client meets on a route, to be compared with other routes.
 - `headers`: what a route does to headers.

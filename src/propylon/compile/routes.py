@@ -20,6 +20,7 @@ from propylon.compile.carriers import (
 from propylon.compile.cors import replaced_headers
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.limits import LimitCompiler, TeamCosts
+from propylon.compile.preflight import passing_preflights
 from propylon.compile.public import compile_public, compile_rewrite
 from propylon.compile.rules import Rules, builtin_rules
 from propylon.compile.services import merged_timeouts
@@ -159,10 +160,11 @@ class RouteCompiler:
     def routes(self, written: RouteConfig, service: Service) -> Iterator[Route]:
         """Yield a route for each host."""
         template = self._template(written, service)
+        passing = written.preflight == "pass"
         segments = _segments(written.path, exact=written.exact)
         methods = self._methods_of(written)
         for host in written.hosts or (None,):
-            yield template(
+            route = template(
                 pattern=Pattern(
                     segments=segments,
                     exact=written.exact,
@@ -174,6 +176,7 @@ class RouteCompiler:
                 ),
                 rewrite=compile_rewrite(written, len(segments)),
             )
+            yield passing_preflights(route) if passing else route
 
     def _template(self, written: RouteConfig, service: Service) -> Callable[..., Route]:
         headers = self._headers_of(written.headers)
@@ -219,6 +222,8 @@ class RouteCompiler:
 
     def _methods_of(self, written: RouteConfig) -> frozenset[str] | None:
         methods = written.methods
+        if methods and written.preflight == "pass" and "OPTIONS" not in methods:
+            methods = (*methods, "OPTIONS")
         return self._methods.setdefault(methods, frozenset(methods)) if methods else None
 
     def _authorization(self, written: RouteConfig) -> Authorize:

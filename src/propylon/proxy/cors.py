@@ -13,7 +13,7 @@ from propylon.wire.grammar import OWS, TOKEN
 from propylon.wire.headers import render, values
 from propylon.wire.message import NO_BODY, Request, Response
 
-__all__ = ["REPLACED", "Cors"]
+__all__ = ["REPLACED", "Cors", "is_preflight"]
 
 # Facts:
 # - CORS protects users, not the gateway: only browsers obey it. Authentication does not rely on it.
@@ -98,11 +98,7 @@ class Cors:
 
     def is_preflight(self, request: Request) -> bool:
         """Whether a browser asks in advance if a page may send a request."""
-        return (
-            request.method == "OPTIONS"
-            and b"origin" in request.special
-            and _METHOD in request.special
-        )
+        return is_preflight(request)
 
     def permits(self, request: Request) -> bool:
         """Tell whether the page that asks may read answers at all."""
@@ -141,6 +137,13 @@ class Cors:
         if self.private_network and values(request.block, _PRIVATE) == [b"true"]:
             permits.append((b"Access-Control-Allow-Private-Network", b"true"))
         return permits
+
+
+def is_preflight(request: Request) -> bool:
+    """Tell whether a browser asks in advance if a page may send a request (the Fetch standard, 3.2.2)."""
+    return (
+        request.method == "OPTIONS" and b"origin" in request.special and _METHOD in request.special
+    )
 
 
 def _with_asked(allow: bytes, asked: bytes) -> bytes:

@@ -136,6 +136,11 @@ class RouteRules(ConfigModel):
         description="Claims of the token that the service gets as headers: {X-Tenant: tenant.id}. A client's headers of these"
         " names are removed. Together with the service's.",
     )
+    preflight: Literal["pass"] | None = Field(
+        default=None,
+        description="pass: CORS preflights reach the service without a token, for a service that does CORS itself. Not together"
+        " with cors.origins: then the gateway answers them.",
+    )
     circuit: bool = Field(
         default=True,
         description="False: this route ignores the service's breaker and is not counted by it.",

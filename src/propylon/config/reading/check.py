@@ -49,6 +49,7 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     raw = {at: route for at, route in enumerate(whole["routes"]) if isinstance(route, dict)}
     yield from _dangling(raw, whole.get("services"))
     yield from _reserved(whole.get("services"))
+    yield from _answered_preflights(raw, whole)
     matchers = [_matcher(at, r) for at, r in raw.items() if isinstance(r.get("path"), str)]
     yield from _same_names(matchers, line_of)
     yield from _own_paths(matchers, whole)
@@ -68,6 +69,17 @@ def _reserved(services: object) -> Iterator[Finding]:
     if isinstance(services, dict) and BUILTIN_SERVICE in services:
         msg = f'"{BUILTIN_SERVICE}" is what logs and metrics call the gateway itself'
         yield ("services", BUILTIN_SERVICE), msg
+
+
+def _answered_preflights(
+    routes: Mapping[int, dict[str, object]], whole: Mapping[str, object]
+) -> Iterator[Finding]:
+    if not _section(whole, "cors").get("origins"):
+        return
+    for at, route in routes.items():
+        if route.get("preflight") == "pass":
+            msg = "no preflight can pass: with cors.origins the gateway answers all of them; take one of the two out"
+            yield ("routes", at, "preflight"), msg
 
 
 def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:

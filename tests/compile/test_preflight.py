@@ -78,6 +78,9 @@ def test_policies_are_not_asked() -> None:
 def test_without_the_key_a_preflight_is_like_any_request() -> None:
     """401 where the method is served, and 405 where it is not."""
     assert (
-        world(preflight=None, privacy="optional", methods=["OPTIONS"]).handle("/a", *ASKED, method="OPTIONS")[0] == 401
+        world(preflight=None, privacy="optional", methods=["OPTIONS"]).handle(
+            "/a", *ASKED, method="OPTIONS"
+        )[0]
+        == 401
     )
     assert world(preflight=None).handle("/a", *ASKED, method="OPTIONS")[0] == 405

@@ -311,7 +311,9 @@ def send_late(circuit: Circuit, over: Over) -> int:
     """Send a body byte by byte until then, and its rest; return what is said of it."""
     left = 1000
     with circuit.begin("POST", body=b"x" * left, short=left) as client:
+        late = time.monotonic() + 60
         while not over():
+            assert time.monotonic() < late, "neither the exchange nor its record came to an end"
             client.trickle(b"x", pause=BODY / 10)
             left -= 1
         return client.send(b"x" * left).read().status

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -111,6 +112,7 @@ class Gateway:
         self._said = ""
         self._lines: list[str] = []
         self._read = self._split = 0
+        self._reading = threading.RLock()  # some cases have several threads that look for records
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         SECRECY.note_config(config)
         SECRECY.watch(self.log)
@@ -138,21 +140,24 @@ class Gateway:
 
     def said(self) -> str:
         """Everything it has logged."""
-        with self.log.open("rb") as log:
-            log.seek(self._read)  # the log of a gateway that many share is long
-            new = log.read()
-        self._read += len(new)
-        if new:
-            self._said += self._decoder.decode(new)
-        return self._said
+        with self._reading:
+            with self.log.open("rb") as log:
+                log.seek(self._read)  # the log of a gateway that many share is long
+                new = log.read()
+            self._read += len(new)
+            if new:
+                self._said += self._decoder.decode(new)
+            return self._said
 
     def lines(self, holding: str = "") -> list[dict[str, Any]]:
         """Every JSON line of its log that holds that text."""
-        end = self.said().rfind("\n") + 1
-        self._lines += self._said[self._split : end].splitlines()
-        self._split = max(self._split, end)
+        with self._reading:
+            end = self.said().rfind("\n") + 1
+            self._lines += self._said[self._split : end].splitlines()
+            self._split = max(self._split, end)
+            lines = tuple(self._lines)
         found = []
-        for line in self._lines:
+        for line in lines:
             if holding not in line:
                 continue
             with contextlib.suppress(json.JSONDecodeError):

@@ -740,3 +740,12 @@ def test_a_head_holds_one_request() -> None:
     """Llhttp reads on behind an empty line; a second request must not pass for header lines."""
     with pytest.raises(InvalidRequest):
         parse_request(head() + b"GET /admin HTTP/1.1\r\nX: y\r\n\r\n")
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 500])
+def test_tls_on_a_plain_port_is_called_by_its_name(size: int) -> None:
+    """Who writes https:// to a port without TLS finds it in the log."""
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(489)
+    with pytest.raises(InvalidRequest) as caught:
+        HeadProbe().feed(hello[:size])
+    assert ("speaks TLS" in caught.value.reason) == (size > 1)

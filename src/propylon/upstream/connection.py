@@ -516,13 +516,13 @@ class Connection(asyncio.Protocol):
         # no failure, and the request may be sent again if it is idempotent.
         if self.uses > 1 and not self._buffer and not self._interims:
             msg = "The upstream had closed the connection"
-            return StaleConnection(msg, reason=repr(exc))
+            return StaleConnection(msg, reason="" if exc is None else repr(exc))
         # An orderly close in mid-head is a broken upstream (502), a reset may be a restart of it.
         if self._buffer and exc is None:
             msg = "The upstream's answer ended in the middle of its head"
             return BadResponse(msg)
         msg = "The upstream closed the connection without an answer"
-        return UpstreamReset(msg, reason=repr(exc))
+        return UpstreamReset(msg, reason="" if exc is None else repr(exc))
 
     # Reading the body
 
@@ -567,7 +567,7 @@ class Connection(asyncio.Protocol):
             self._complete(clean=False)
             return
         msg = "The upstream's answer was cut short"
-        self._fail(UpstreamReset(msg, reason=repr(exc)))
+        self._fail(UpstreamReset(msg, reason="" if exc is None else repr(exc)))
 
     # Between exchanges
 

@@ -355,6 +355,10 @@ def _expect(fields: Fields) -> None:
 
 # RFC 9112, 3: at least 8000 bytes for a request line; a method of more than a few dozen is none.
 _MAX_METHOD = 64
+_TLS_HANDSHAKE = (
+    b"\x16\x03"  # RFC 8446, 5.1: the type of the record, and the version that all of them claim
+)
+_SPEAKS_TLS = "the client speaks TLS, and this listener does not: it was asked by https://"
 
 
 def too_large(head: bytes | bytearray, limit: int) -> GatewayError:
@@ -386,7 +390,8 @@ class HeadProbe:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise InvalidRequest(_MALFORMED, reason=str(error)) from error
+            tls = self._line == b"" and data.startswith(_TLS_HANDSHAKE)
+            raise InvalidRequest(_MALFORMED, reason=_SPEAKS_TLS if tls else str(error)) from error
         if self._line is None:
             return
         line, mark, _ = (self._line + data).partition(b"\n")

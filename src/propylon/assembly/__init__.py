@@ -5,7 +5,6 @@
 - `components`: what exists before a loop runs and outlives reloads.
 - `audit_output`: where the audit log goes.
 - `running`: what exists only while a loop runs; puts configurations in force.
-- `edges`: the edge of each listener, and its limits.
 - `reload`: reload beside the requests; which configurations must not replace the one in force.
 - `edges`: make the edges of the listeners, and set their limits.
 - `carry`: build the services of a new configuration from those in force.

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from propylon.upstream.inprocess import CONTEXT
+from propylon.control.admin import exchange_of
 
 __all__ = ["Mounted"]
 
@@ -22,9 +25,9 @@ class Mounted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with the prefix that the server or the outer application gave."""
-        context = (scope.get("state") or {}).get(CONTEXT)
-        root = getattr(getattr(context, "downstream", None), "root_path", "")
-        if root:
-            raw = root.encode() + scope["raw_path"]
+        exchange = exchange_of(HTTPConnection(scope))
+        quoted = b"" if exchange is None else exchange.downstream.origin.root
+        if quoted:
+            root, raw = unquote(quoted), quoted + scope["raw_path"]
             scope = {**scope, "root_path": root, "path": root + scope["path"], "raw_path": raw}
         await self._app(scope, receive, send)

@@ -32,13 +32,13 @@ from propylon.errors import (
 from propylon.loop.signal import Signal
 from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER
-from propylon.proxy.exchange import Exchange, Origin
+from propylon.proxy.exchange import Exchange
 from propylon.upstream.ports import Answer, Flow
 from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED, Request, Response
 from propylon.wire.proxy_header import Ends
 
-__all__ = ["AnswerCut", "AsgiTurn", "serve"]
+__all__ = ["AnswerCut", "AsgiTurn", "serve", "serve_turn"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -61,9 +61,12 @@ class AnswerCut(ConnectionAbortedError):
 async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one ASGI HTTP request. Raises AnswerCut."""
     http1 = scope.get("http_version", "1.1")[0] == "1"
-    origin = origin_of(edge, scope)
-    turn = AsgiTurn(edge, origin, scope, receive, http1=http1)
-    turn.root_path = scope.get("root_path", "")
+    await serve_turn(edge, scope, AsgiTurn(edge, scope, receive, http1=http1), send)
+
+
+async def serve_turn(edge: EdgeState, scope: Scope, turn: AsgiTurn, send: Send) -> None:
+    """Serve a request from its scope, unless there are too many already. Raises AnswerCut."""
+    origin = turn.origin
     refused = edge.crowd.enter(origin)
     try:
         if refused is not None:
@@ -83,9 +86,7 @@ def _begin(edge: EdgeState, scope: Scope, turn: AsgiTurn) -> None:
         return
     if turn.origin.trusted:
         turn.origin = edge.trust.refine(turn.origin, request)
-    # A WebSocket has a scope of its own; no other protocol can be tunnelled through an ASGI server.
-    request.upgrade = b""
-    turn.expect_body(request)
+    turn.expect(request)
     turn.run(edge.pipeline.handle(request, turn))
 
 
@@ -118,17 +119,13 @@ class AsgiTurn(Turn):
         "complete",
         "deadline",
         "origin",
-        "root_path",
         "started",
     )
 
-    def __init__(
-        self, edge: EdgeState, origin: Origin, scope: Scope, receive: Receive, *, http1: bool
-    ) -> None:
+    def __init__(self, edge: EdgeState, scope: Scope, receive: Receive, *, http1: bool) -> None:
         super().__init__()
         self._scope = scope
-        self.origin = origin
-        self.root_path = ""  # where an outer application has mounted the gateway
+        self.origin = origin_of(edge, scope)
         self.body: Body | None = None
         self.started = False
         self.closes = False
@@ -159,8 +156,10 @@ class AsgiTurn(Turn):
         """The two ends of the client's connection, as the server knows them."""
         return ends_from(self._scope.get("client"), self._scope.get("server"))
 
-    def expect_body(self, request: Request) -> None:
-        """Prepare for the request's body, if it has one."""
+    def expect(self, request: Request) -> None:
+        """Prepare for the request and its body, if it has one."""
+        # A WebSocket has a scope of its own; no other protocol can be tunnelled through an ASGI server.
+        request.upgrade = b""
         self._method = request.method
         if request.length > 0 or request.length == CHUNKED:
             self.body = Body(request.length, self, None)

@@ -17,20 +17,18 @@ from typing import cast
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
-from propylon.edge.asgi import AsgiTurn, Message, Receive, Scope, Send
-from propylon.edge.asgi_request import origin_of, read_request
+from propylon.edge.asgi import AsgiTurn, Message, Receive, Scope, Send, serve_turn
 from propylon.edge.body import Body
 from propylon.edge.splice import ABNORMAL, part
 from propylon.edge.state import EdgeState
 from propylon.edge.websocket import agreed, inspector
-from propylon.errors import GatewayError
 from propylon.loop.signal import Signal
-from propylon.proxy.exchange import Exchange, Origin
+from propylon.proxy.exchange import Exchange
 from propylon.upstream.handshakes import Switched
 from propylon.upstream.ports import Answer
 from propylon.wire.frames import NO_CODE
 from propylon.wire.headers import fields, values
-from propylon.wire.message import NO_BODY
+from propylon.wire.message import NO_BODY, Request
 
 __all__ = ["serve_socket"]
 
@@ -63,29 +61,8 @@ async def serve_socket(edge: EdgeState, scope: Scope, receive: Receive, send: Se
     # Servers log the scope's query: uvicorn does so for each WebSocket. A token may stand in it.
     scope["query_string"] = b""
     can_refuse = "websocket.http.response" in (scope.get("extensions") or {})
-    origin = origin_of(edge, request_scope)
-    turn = SocketTurn(edge, origin, request_scope, receive, can_refuse=can_refuse)
-    turn.root_path = scope.get("root_path", "")
-    refused = edge.crowd.enter(origin)
-    try:
-        if refused is not None:
-            turn.reject(refused)
-        else:
-            _begin(edge, request_scope, turn)
-        await turn.deliver(send)
-    finally:
-        edge.crowd.leave(origin, refused)
-
-
-def _begin(edge: EdgeState, scope: Scope, turn: SocketTurn) -> None:
-    try:
-        request = read_request(edge, scope)
-    except GatewayError as error:
-        turn.reject(error)
-        return
-    if turn.origin.trusted:
-        turn.origin = edge.trust.refine(turn.origin, request)
-    turn.run(edge.pipeline.handle(request, turn))
+    turn = SocketTurn(edge, request_scope, receive, can_refuse=can_refuse)
+    await serve_turn(edge, request_scope, turn, send)
 
 
 def _as_request(edge: EdgeState, scope: Scope) -> Scope:
@@ -111,12 +88,15 @@ class SocketTurn(AsgiTurn):
     __slots__ = ("_bridge", "_can_refuse")
 
     def __init__(
-        self, edge: EdgeState, origin: Origin, scope: Scope, receive: Receive, *, can_refuse: bool
+        self, edge: EdgeState, scope: Scope, receive: Receive, *, can_refuse: bool
     ) -> None:
         """`can_refuse`: the server can answer a handshake with any status (`websocket.http.response`)."""
-        super().__init__(edge, origin, scope, receive, http1=True)
+        super().__init__(edge, scope, receive, http1=True)
         self._can_refuse = can_refuse
         self._bridge: Bridge | None = None  # once the socket is open
+
+    def expect(self, request: Request) -> None:
+        """Leave the handshake as it is: it has no body, and its offer may be taken up."""
 
     async def upgrade(self, exchange: Exchange, answer: Answer, block: bytes) -> None:
         """Accept the socket, and wait for its end."""

@@ -1,8 +1,7 @@
 """Services whose breakers are looked at: each in copies, since what a breaker knows is never taken back."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -74,14 +73,6 @@ def configuration(edge: str, kinds: Mapping[str, Kind], upstream: Upstream) -> C
         "services": services,
         "routes": routes,
     }
-
-
-def wait(true: Callable[[], object], within: float = 20.0) -> None:
-    """Wait until it is true."""
-    deadline = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
 
 
 def moment(text: str) -> float:

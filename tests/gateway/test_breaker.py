@@ -18,7 +18,6 @@ from tests.gateway.circuits import (
     held,
     is_refusal,
     moment,
-    wait,
 )
 from tests.support import answers
 from tests.support.answers import close, hang, plain, raw, reset
@@ -26,6 +25,7 @@ from tests.support.client import Answer, RawClient, ask, chunked, request
 from tests.support.tokens import authorized
 from tests.support.topology import Silence
 from tests.support.upstream import Arrived, Peer, Script
+from tests.support.waiting import wait
 
 LASTS = 600  # seconds that an open breaker stays open
 HASTE = 0.2  # seconds after which an upstream that says nothing has failed

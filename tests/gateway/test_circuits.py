@@ -18,7 +18,6 @@ from tests.gateway.circuits import (
     held,
     is_refusal,
     moment,
-    wait,
 )
 from tests.support import answers
 from tests.support.answers import close, hang, plain, raw
@@ -26,6 +25,7 @@ from tests.support.client import Answer, RawClient, ask, chunked, request
 from tests.support.gateway import EDGES
 from tests.support.tokens import authorized
 from tests.support.upstream import Script
+from tests.support.waiting import wait
 
 SHORT = 1.0  # seconds: the shortest that a breaker may be told
 EARLY = 0.05  # between the gateway's clock and the upstream's

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Start
-from tests.gateway.circuits import THRESHOLD, Circuit, Circuits, Kind, is_refusal, wait
+from tests.gateway.circuits import THRESHOLD, Circuit, Circuits, Kind, is_refusal
 from tests.support.answers import close, plain, raw, reset
 from tests.support.client import Ended, RawClient, ask, request
 from tests.support.gateway import Config, Gateway
 from tests.support.tokens import SECRET, authorized
 from tests.support.upstream import Script, Upstream
+from tests.support.waiting import wait
 from tests.upstream.test_dial import _certificate
 
 BROKEN = plain("500 Broken")

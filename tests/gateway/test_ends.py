@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.conftest import Start
-from tests.gateway.circuits import wait
 from tests.support.answers import flood, plain
 from tests.support.client import Answer, Ended, RawClient, ask, request
 from tests.support.excused import excused
 from tests.support.gateway import Config, Gateway
 from tests.support.sockets import Socket, echo
 from tests.support.upstream import Arrived, Peer, Upstream
+from tests.support.waiting import wait
 
 LARGE = 200_000
 

@@ -1,7 +1,6 @@
 """Health checks of each kind, as a gateway sends them to upstreams that answer them in their own ways."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from tests.support import answers
 from tests.support.client import ask
 from tests.support.gateway import Config, Gateway
 from tests.support.upstream import Arrived, Upstream
+from tests.support.waiting import soon
 
 OFTEN = {"interval": "100ms", "timeout": "20s"}
 
@@ -77,16 +77,6 @@ def _fresh(world: World) -> Iterator[None]:
     world.aside.reset()
     yield
     assert world.main.faults == world.aside.faults == []
-
-
-def soon(true: Callable[[], object], within: float = 20.0) -> bool:
-    """Whether it becomes true in time."""
-    deadline = time.monotonic() + within
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def status(gateway: Gateway, service: str) -> int:

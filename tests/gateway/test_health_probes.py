@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from tests.support import answers
 from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import Gateway, free_port
 from tests.support.upstream import Arrived, Peer, Script, Upstream
+from tests.support.waiting import wait
 
 # What is looked at does not depend on how requests come in: one edge shows it.
 EDGE = "fast"
@@ -159,14 +160,6 @@ def ends_cleanly(gateway: Gateway) -> None:
     assert gateway.stop() == 0, gateway.said()
     for trouble in ("Traceback", "never retrieved", "was destroyed", "never awaited"):
         assert trouble not in gateway.said()
-
-
-def wait(true: Callable[[], object], within: float = 20.0) -> None:
-    """Wait until it is true."""
-    deadline = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
 
 
 def health(gateway: Gateway) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.circuits import wait
 from tests.support.answers import after, flood, plain
 from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import Config, Gateway, environment, free_port
 from tests.support.upstream import Upstream
+from tests.support.waiting import wait
 
 DATE = "Tue, 01 Jan 2030 00:00:00 GMT"
 OWN = plain(headers=[f"Date: {DATE}", "Server: theirs", "X-Other: stays"], body=b"hi")

@@ -18,6 +18,7 @@ from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import EDGES, Config, Gateway, free_port
 from tests.support.tokens import SECRET, authorized
 from tests.support.upstream import Arrived, Peer, Upstream, ok
+from tests.support.waiting import soon
 
 PATH = "/api/v1/services"
 ADMIN = authorized("operator", scope="admin")
@@ -151,16 +152,6 @@ def listed(gateway: Gateway, service: str) -> list[dict[str, Any]]:
 def statuses(gateway: Gateway, service: str) -> list[str]:
     """How the instances are."""
     return [one["status"] for one in listed(gateway, service)]
-
-
-def soon(true: Callable[[], object], within: float = 20.0) -> bool:
-    """Whether it becomes true in time."""
-    deadline = time.monotonic() + within
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def asked(upstream: Upstream, path: str) -> int:

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.gateway.circuits import wait
 from tests.support.answers import after, flood, hang, plain
 from tests.support.client import Ended, RawClient, request
 from tests.support.gateway import Gateway
 from tests.support.sockets import BINARY, Socket, close, echo, frame
 from tests.support.tls import TlsClient
 from tests.support.upstream import Upstream
+from tests.support.waiting import wait
 from tests.upstream.test_dial import _certificate
 
 SIZE = 65536 * 4

@@ -4,8 +4,7 @@ import datetime as dt
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import Config, Gateway, free_port
 from tests.support.secure import Authority, SecureUpstream, close_notify, fin, serving
 from tests.support.upstream import Script, Upstream
+from tests.support.waiting import soon
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HOUR = dt.timedelta(hours=1)
@@ -129,16 +129,6 @@ def _fresh(world: World) -> Iterator[None]:
 def get(gateway: Gateway, service: str) -> Answer:
     """Ask a service."""
     return ask(gateway.port, target=f"/{service}/x")
-
-
-def soon(true: Callable[[], object], within: float = 20.0) -> bool:
-    """Whether it becomes true in time."""
-    deadline = time.monotonic() + within
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # Whom the gateway trusts

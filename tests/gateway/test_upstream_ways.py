@@ -5,8 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import Config, Gateway, free_port
 from tests.support.secure import Authority, SecureUpstream, read_header
 from tests.support.upstream import Upstream
+from tests.support.waiting import soon
 
 ONCE = {"attempts": 1}
 PROXY_V1, PROXY_V2 = {"proxy_protocol": "v1"}, {"proxy_protocol": "v2"}
@@ -106,16 +106,6 @@ def _fresh(world: World) -> Iterator[None]:
 def get(gateway: Gateway, service: str) -> Answer:
     """Ask a service."""
     return ask(gateway.port, target=f"/{service}/x")
-
-
-def soon(true: Callable[[], object], within: float = 20.0) -> bool:
-    """Whether it becomes true in time."""
-    deadline = time.monotonic() + within
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # Unix sockets

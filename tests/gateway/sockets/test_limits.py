@@ -79,28 +79,6 @@ def kept_gateways(
     running.close()
 
 
-@pytest.fixture(scope="module")
-def gateway(edge: str, kept_gateways: guarded_by.Kept) -> Gateway:
-    """The gateway on the edge in turn."""
-    return kept_gateways.at(edge)
-
-
-@pytest.fixture
-def up(gateway: Gateway, upstream: Upstream) -> Iterator[Upstream]:
-    """The upstream with an empty record."""
-    upstream.reset()
-    yield upstream
-    assert upstream.faults == []
-    assert gateway.process.poll() is None, gateway.said()
-
-
-@pytest.fixture
-def socket(gateway: Gateway, up: Upstream) -> Iterator[Socket]:
-    """A connection on which a socket can be opened."""
-    with RawClient(gateway.port) as client:
-        yield Socket(client)
-
-
 @pytest.mark.parametrize("path", ["/idle", "/old"])
 def test_silence_and_age(gateway: Gateway, socket: Socket, up: Upstream, path: str) -> None:
     """A socket without a byte for `idle`, or older than `max_lifetime`, is closed with 1001 on both sides."""

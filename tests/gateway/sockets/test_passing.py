@@ -79,28 +79,6 @@ def kept_gateways(
     running.close()
 
 
-@pytest.fixture(scope="module")
-def gateway(edge: str, kept_gateways: guarded_by.Kept) -> Gateway:
-    """The gateway on the edge in turn."""
-    return kept_gateways.at(edge)
-
-
-@pytest.fixture
-def up(gateway: Gateway, upstream: Upstream) -> Iterator[Upstream]:
-    """The upstream with an empty record; whatever it got must have been beyond doubt."""
-    upstream.reset()
-    yield upstream
-    assert upstream.faults == []
-    assert gateway.process.poll() is None, gateway.said()
-
-
-@pytest.fixture
-def socket(gateway: Gateway, up: Upstream) -> Iterator[Socket]:
-    """A connection on which a socket can be opened."""
-    with RawClient(gateway.port) as client:
-        yield Socket(client)
-
-
 # What passes
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from propylon.assembly.census import CIRCUITS, INSTANCES, Part
+from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
 from propylon.assembly.reload import Reloads, shadowed
@@ -47,7 +47,7 @@ from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
-from propylon.proxy.limit.stage import Limit, LimitStage
+from propylon.proxy.limit.stage import Limit
 from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
 from propylon.telemetry.audit import Audit, check_file
@@ -111,7 +111,12 @@ class Gateway(Team):
                 partial(self._everywhere, INSTANCES),
             ),
             circuits.router(self.config.prefix, partial(self._everywhere, CIRCUITS), self._gate),
-            limits.router(self.config.prefix, self._limits, self._gate),
+            limits.router(
+                self.config.prefix,
+                self._limits,
+                partial(self._everywhere, LIMITS),
+                self._gate,
+            ),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -175,10 +180,8 @@ class Gateway(Team):
 
     def _limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield the routes in force with each of their limits."""
-        running = self._running
-        for route in () if running is None else running.routes:
-            if isinstance(route.limit, LimitStage):
-                yield from ((route.name, limit) for limit in route.limit.limits)
+        if self._running is not None:
+            yield from limits.limits_of(self._running.routes)
 
     def own_process(self, audit_key: bytes = b"") -> None:
         """Say that the process is the gateway's own, as under `propylon run`; before the start.

@@ -7,14 +7,14 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
-from propylon.assembly.census import CIRCUITS, INSTANCES, Census
+from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Census
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
@@ -33,7 +33,7 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
-from propylon.control import circuits, registry
+from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.loop.outbox import Outbox
@@ -123,7 +123,7 @@ class Running:
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
-        self.census = _census(components)
+        self.census = _census(components, lambda: self.routes)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
@@ -138,7 +138,7 @@ class Running:
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self.counting = Counting(loaded, components.shared.limits(loop), loop, self._random.random)
+        self.counting = Counting(loaded, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
@@ -371,11 +371,12 @@ class Running:
         self._writer.close()
 
 
-def _census(components: Components) -> Census:
+def _census(components: Components, routes: Callable[[], Iterable[Route]]) -> Census:
     """Return what answers for all workers, with what this one says."""
     census = Census(components.shared.facts)
     census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
     census.offer(INSTANCES, lambda: registry.parts(components.health.services))
+    census.offer(LIMITS, lambda: limits.parts(limits.limits_of(routes())))
     census.join()
     return census
 

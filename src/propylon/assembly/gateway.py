@@ -18,7 +18,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI
 
@@ -51,6 +51,7 @@ from propylon.proxy.limit.stage import Limit
 from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
 from propylon.telemetry.audit import Audit, check_file
+from propylon.telemetry.families import CONFIG_RELOADS
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
 
@@ -282,11 +283,13 @@ class Gateway(Team):
             raise ConfigError(problems)
 
     def record_reload(self, error: str | None = None) -> None:
-        """Write the audit record: a signal or a changed file is behind it, and no user."""
+        """Count it, and write the audit record: a signal or a changed file is behind it, and no user."""
+        result: Literal["success", "failure"] = "success" if error is None else "failure"
+        self._components.metrics.row(CONFIG_RELOADS, result)[0] += 1
         path = self.loaded.path
         self._audit.record(
             "reload",
-            "success" if error is None else "failure",
+            result,
             target=f"configuration:{'the environment' if path is None else path}",
             error=error,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from propylon.wire.grammar import SCOPE_TEXT
 
@@ -27,12 +27,6 @@ __all__ = [
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def caller_key(subject: str, issuer: str) -> str:
-    """Return the key of a caller, the pair of subject and issuer."""
-    # Neither may contain a line end, so no other pair has the same key.
-    return f"{subject}\n{issuer}"
-
-
 @dataclass(frozen=True, slots=True, init=False)
 class Principal:
     """Who sends the request: subject, scopes, roles and the claims that they come from."""
@@ -46,9 +40,6 @@ class Principal:
     block: bytes
     # Who says so: the `iss` of the token; empty if it names none.
     issuer: str
-    # The caller as a key: two issuers may each have a subject "ann", and these are two people. Made once, because limits
-    # ask for it with each request.
-    caller: str = field(init=False, repr=False, compare=False)
 
     def __init__(
         self,
@@ -70,12 +61,16 @@ class Principal:
         put(self, "claims", {} if claims is None else claims)
         put(self, "block", block)
         put(self, "issuer", issuer)
-        put(self, "caller", caller_key(subject, issuer))
 
     @property
     def known(self) -> bool:
         """Whether the request was authenticated."""
         return bool(self.subject)
+
+    @property
+    def caller(self) -> str:
+        """The caller as a key: two issuers may each have a subject "ann", and these are two people."""
+        return caller_key(self.subject, self.issuer)
 
     def __str__(self) -> str:
         """Return the subject, as logs show it."""
@@ -97,6 +92,12 @@ def _names(what: str, given: Iterable[str]) -> frozenset[str]:
 
 
 ANONYMOUS = Principal()
+
+
+def caller_key(subject: str, issuer: str) -> str:
+    """Return the key of a caller, the pair of subject and issuer."""
+    # Neither may contain a line end, so no other pair has the same key.
+    return f"{subject}\n{issuer}"
 
 
 def is_line(value: str) -> bool:

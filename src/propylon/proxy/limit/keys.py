@@ -46,10 +46,11 @@ def by_caller(address: KeyOf) -> KeyOf:
     """Return a key that is the caller, the pair of issuer and subject."""
 
     def key_of(request: Request, principal: Principal, client: str) -> str:
-        if not principal.subject:
+        # Inlined from `Principal.caller`. An address holds no line end, and this key does.
+        subject = principal.subject
+        if not subject:
             return address(request, principal, client)
-        # An address holds no line end, and this key does.
-        key = principal.caller
+        key = f"{subject}\n{principal.issuer}"
         return key if len(key) <= _LONGEST else _digest(key)
 
     return key_of

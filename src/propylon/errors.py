@@ -285,9 +285,17 @@ class BadResponse(UpstreamError):
 class UpstreamStatus(UpstreamError):
     """502: the answer to an endpoint's call has a status that is no 2xx; `response` is that answer."""
 
-    def __init__(self, message: str, *, response: Any, details: Details | None = None) -> None:
-        """Take the answer, a `ServiceResponse`: it is defined to the left of this module."""
-        super().__init__(message, details=details)
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Details | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        reason: str = "",
+        response: Any = None,
+    ) -> None:
+        """Take what all errors have, and the answer, a `ServiceResponse`: it is defined to the left of this module."""
+        super().__init__(message, details=details, headers=headers, reason=reason)
         self.response = response
 
 

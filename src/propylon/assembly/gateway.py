@@ -16,6 +16,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from propylon.assembly.sharing import shared_of
 from propylon.assembly.team import Team
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
+from propylon.config.reading.idle import without_called
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.control import circuits, health, limits, registry
@@ -277,6 +279,12 @@ class Gateway(Team):
         """Path and service for each service that an endpoint of the team calls."""
         return find_called(self.api.routes)
 
+    @property
+    def settled(self) -> Loaded:
+        """What was loaded, without the doubts that the team's endpoints answer."""
+        called = {name for _, name in self.called_services}
+        return replace(self.loaded, warnings=without_called(self.loaded.warnings, called))
+
     def validate(self) -> None:
         """Raise ConfigError where the team's endpoints contradict the configuration, or Redis cannot be used."""
         redis_of(self.loaded)
@@ -305,6 +313,7 @@ class Gateway(Team):
         """Return what runs; start it, if it does not run yet. Needs a running loop. Raises ConfigError."""
         if self._running is None:
             self.validate()
+            self.loaded = self.settled
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
             self._running.start()
             if self._health.reasons() or self._running.counting.connects:

@@ -115,7 +115,7 @@ def _send_config(name: str, sender: Connection) -> None:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(UNUSABLE)
-    sender.send((gateway.loaded, gateway.contradictions))
+    sender.send((gateway.settled, gateway.contradictions))
 
 
 def _with_overrides(loaded: Loaded, overrides: Mapping[str, object]) -> Loaded:

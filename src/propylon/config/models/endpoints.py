@@ -37,6 +37,7 @@ REDIRECT = "redirect"
 _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
 _DELETE = frozenset({"DELETE"})
+_PATCH = frozenset({"PATCH"})
 _USERS = "/users"
 # Bytes: a form with a name, a password and some scopes.
 _FORM = 64 * 1024
@@ -84,12 +85,13 @@ _ISSUING = (
     # Limited: each request costs the hash of a password.
     Endpoint(
         "/users/me",
-        frozenset({"PATCH"}),
+        _PATCH,
         "known",
         max_body=_FORM,
         limited=True,
     ),
-    Endpoint("/users/{name}", frozenset({"PATCH"}), "admin", max_body=_FORM, yields=_USERS),
+    Endpoint("/users", _GET | _POST, "admin", max_body=_FORM, yields=_USERS),
+    Endpoint("/users/{name}", _GET | _PATCH | _DELETE, "admin", max_body=_FORM, yields=_USERS),
     Endpoint("/users/{name}/sessions", _GET | _DELETE, "admin", yields=_USERS),
     Endpoint("/users/{name}/sessions/{id}", _DELETE, "admin", yields=_USERS),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import orjson
@@ -52,9 +52,12 @@ CHANGED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def etag_of(value: BaseModel, without: Collection[str] = ()) -> str:
-    """Return the tag of what a client is shown; `without` are fields that may change and make no other state of it."""
-    shown = value.model_dump(mode="json", exclude=set(without))
+def etag_of(value: BaseModel, without: Any = None) -> str:
+    """Return the tag of what a client is shown.
+
+    `without` are fields that may change and make no other state of it, as pydantic's `exclude` has them.
+    """
+    shown = value.model_dump(mode="json", exclude=without)
     digest = hashlib.sha256(orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)).digest()
     return f'"{base64.urlsafe_b64encode(digest[:_BYTES]).decode("ascii")}"'
 

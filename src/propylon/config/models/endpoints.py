@@ -38,6 +38,7 @@ _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
 _DELETE = frozenset({"DELETE"})
 _PATCH = frozenset({"PATCH"})
+_PUT = frozenset({"PUT"})
 _USERS = "/users"
 # Bytes: a form with a name, a password and some scopes.
 _FORM = 64 * 1024
@@ -106,10 +107,17 @@ _UNDER_PREFIX = (
     Endpoint("/circuits", access="admin"),
     Endpoint("/rate-limits", access="admin"),
     Endpoint("/services", _GET | _POST, "admin", max_body=_FORM, area="registry"),
-    Endpoint("/services/{service}/{instance_id}", frozenset({"DELETE"}), "admin", area="registry"),
+    Endpoint("/services/{service}", access="admin", area="registry"),
+    Endpoint(
+        "/services/{service}/{instance_id}",
+        _GET | _PUT | _DELETE,
+        "admin",
+        max_body=_FORM,
+        area="registry",
+    ),
     Endpoint(
         "/services/{service}/{instance_id}/heartbeat",
-        frozenset({"PUT"}),
+        _PUT,
         "admin",
         max_body=_FORM,
         area="registry",
@@ -124,6 +132,7 @@ UNDER_PREFIX = (
     "/auth/introspect",
     "/users/me",
     "/services",
+    "/services/{}",
     "/services/{}/{}",
     "/services/{}/{}/heartbeat",
     "/circuits",

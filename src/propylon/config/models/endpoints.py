@@ -37,6 +37,8 @@ REDIRECT = "redirect"
 _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
 _DELETE = frozenset({"DELETE"})
+_PATCH = frozenset({"PATCH"})
+_PUT = frozenset({"PUT"})
 _USERS = "/users"
 # Bytes: a form with a name, a password and some scopes.
 _FORM = 64 * 1024
@@ -84,12 +86,13 @@ _ISSUING = (
     # Limited: each request costs the hash of a password.
     Endpoint(
         "/users/me",
-        frozenset({"PATCH"}),
+        _PATCH,
         "known",
         max_body=_FORM,
         limited=True,
     ),
-    Endpoint("/users/{name}", frozenset({"PATCH"}), "admin", max_body=_FORM, yields=_USERS),
+    Endpoint("/users", _GET | _POST, "admin", max_body=_FORM, yields=_USERS),
+    Endpoint("/users/{name}", _GET | _PATCH | _DELETE, "admin", max_body=_FORM, yields=_USERS),
     Endpoint("/users/{name}/sessions", _GET | _DELETE, "admin", yields=_USERS),
     Endpoint("/users/{name}/sessions/{id}", _DELETE, "admin", yields=_USERS),
 )
@@ -104,10 +107,17 @@ _UNDER_PREFIX = (
     Endpoint("/circuits", access="admin"),
     Endpoint("/rate-limits", access="admin"),
     Endpoint("/services", _GET | _POST, "admin", max_body=_FORM, area="registry"),
-    Endpoint("/services/{service}/{instance_id}", frozenset({"DELETE"}), "admin", area="registry"),
+    Endpoint("/services/{service}", access="admin", area="registry"),
+    Endpoint(
+        "/services/{service}/{instance_id}",
+        _GET | _PUT | _DELETE,
+        "admin",
+        max_body=_FORM,
+        area="registry",
+    ),
     Endpoint(
         "/services/{service}/{instance_id}/heartbeat",
-        frozenset({"PUT"}),
+        _PUT,
         "admin",
         max_body=_FORM,
         area="registry",
@@ -122,6 +132,7 @@ UNDER_PREFIX = (
     "/auth/introspect",
     "/users/me",
     "/services",
+    "/services/{}",
     "/services/{}/{}",
     "/services/{}/{}/heartbeat",
     "/circuits",

@@ -85,7 +85,7 @@ def entries(
     """Return all compiled routes, with `upstream` in the place of every instance."""
     config = loaded.config
     dependencies = Dependencies(lambda _address, _limit: upstream, chance)
-    endpoints = builtin_endpoints(config.prefix, config.auth)
+    endpoints = builtin_endpoints(config.prefix, config.auth, users=_has_users(loaded))
     services = at_once(ServiceSet().plan(config.services, dependencies))
     # Nothing becomes due here, nothing is measured and nothing is left to chance.
     forward = Forward(_still, _still, _still)
@@ -108,6 +108,19 @@ def entries(
         for table in tables.values()
         for route in table.routes
     ]
+
+
+def _has_users(loaded: Loaded) -> bool:
+    """Tell whether there are users, where the token endpoint hangs on that; of a database out of reach, say no."""
+    if not loaded.config.auth.issues_while_users:
+        return False
+    # It loads the database and takes half a second.
+    from propylon.commands.user import UserCommandFailed, exist  # noqa: PLC0415
+
+    try:
+        return exist(loaded)
+    except UserCommandFailed:
+        return False
 
 
 class _NoTallies:

@@ -110,6 +110,14 @@ class Users:
             rows = await connection.execute(select(tables.users).order_by(tables.users.c.folded))
             return [_user(row) for row in rows]
 
+    async def exist(self) -> bool:
+        """Tell whether there are users at all, disabled ones included."""
+        async with self._database.reading() as connection:
+            if connection is None:
+                return False
+            found = await connection.execute(select(tables.users.c.folded).limit(1))
+            return found.first() is not None
+
     async def add(self, user: User, password: str) -> None:
         """Add a user. Raises InvalidUser and UserExists."""
         _check(user)

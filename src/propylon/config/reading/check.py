@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from propylon.config.models.auth import WHILE_USERS
 from propylon.config.models.endpoints import all_paths
 from propylon.config.models.schema import BUILTIN_SERVICE, with_defaults
 from propylon.config.models.spelling import did_you_mean
@@ -130,8 +131,11 @@ def _section(written: object, name: str) -> Mapping[str, object]:
 def _own_paths(matchers: list[_Matcher], whole: Mapping[str, object]) -> Iterator[Finding]:
     prefix = prefix_of(whole.get("prefix"))
     own = all_paths(prefix)
-    if is_false(_section(_section(whole, "auth"), "tokens").get("enabled")):
+    enabled = _section(_section(whole, "auth"), "tokens").get("enabled")
+    if is_false(enabled) or enabled == WHILE_USERS:
         own.discard(f"{prefix}/auth/token")  # a service of the operator's issues the tokens
+    if is_false(enabled):
+        own.discard(f"{prefix}/users/me")  # and describes its users
     for one in matchers:
         if one.shape in own:
             yield (

@@ -16,6 +16,7 @@ from propylon.config.reading.secretfile import SUFFIX, clash, read_lines
 PREFIX = "PROPYLON_"
 FILE_VARIABLE = "PROPYLON_CONFIG"
 SECRET_VARIABLES = ("SECRET_KEY", "JWT_SECRET_KEY")  # the later one wins
+MINUTES_VARIABLE = "ACCESS_TOKEN_EXPIRE_MINUTES"
 JWT: Path = ("auth", "jwt")
 _PUBLIC = ("public_key", "jwks_url", "discovery_url")
 PUBLIC_KEYS: tuple[Path, ...] = tuple((*JWT, name) for name in _PUBLIC)
@@ -104,10 +105,10 @@ def ignored_secrets(environ: Mapping[str, str], written: object) -> tuple[str, .
     With a public key configured, SECRET_KEY belongs to another program. And JWT_SECRET_KEY wins over SECRET_KEY.
     """
     set_by_name = {_path_of(name) for name, text in environ.items() if text}
-    entries = _value_at(JWT, written)
+    entries = value_at(JWT, written)
     if isinstance(entries, list) and all(map(_has_public_key, entries)):
         return SECRET_VARIABLES
-    if any(path in set_by_name or _value_at(path, written) for path in PUBLIC_KEYS):
+    if any(path in set_by_name or value_at(path, written) for path in PUBLIC_KEYS):
         return SECRET_VARIABLES
     specific = SECRET_VARIABLES[1]
     return SECRET_VARIABLES[:1] if environ.get(specific) or environ.get(specific + SUFFIX) else ()
@@ -118,7 +119,7 @@ def ignored_port(environ: Mapping[str, str], written: object) -> tuple[str, ...]
 
     Platforms set PORT in any case. PROPYLON_SERVER__PORT is meant for the gateway, and stays a contradiction.
     """
-    listed = _value_at(("server", "listen"), written) or any(
+    listed = value_at(("server", "listen"), written) or any(
         text and _path_of(name) == ("server", "listen") for name, text in environ.items()
     )
     return ("PORT",) if listed else ()
@@ -143,16 +144,16 @@ def secret_path(written: object) -> Path:
 
     An entry without any key comes first, then the first that has a secret in the file.
     """
-    entries = _value_at(JWT, written)
+    entries = value_at(JWT, written)
     if not isinstance(entries, list):
         return SECRET
     keyless = [at for at, entry in enumerate(entries) if not _has_public_key(entry)]
-    bare = [at for at in keyless if not _value_at(("secret",), entries[at])]
+    bare = [at for at in keyless if not value_at(("secret",), entries[at])]
     return (*JWT, next(iter((*bare, *keyless)), 0), "secret")
 
 
 def _has_public_key(entry: object) -> bool:
-    return any(_value_at((name,), entry) for name in _PUBLIC)
+    return any(value_at((name,), entry) for name in _PUBLIC)
 
 
 def _path_of(name: str) -> Path:
@@ -170,7 +171,8 @@ def _path_of_file(name: str) -> Path:
     return path if named != name and named.startswith(PREFIX) and _is_secret(path) else ()
 
 
-def _value_at(path: Path, tree: object) -> object:
+def value_at(path: Path, tree: object) -> object:
+    """Return what a raw configuration has at the path; None where that is nothing."""
     for part in path:
         tree = _child(tree, part)
     return tree
@@ -208,7 +210,7 @@ PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "DEBUG": (("debug",), read_variable),
     "API_V1_PREFIX": (("prefix",), read_variable),
     **dict.fromkeys(SECRET_VARIABLES, (SECRET, str)),
-    "ACCESS_TOKEN_EXPIRE_MINUTES": (("auth", "tokens", "expires"), _minutes),
+    MINUTES_VARIABLE: (("auth", "tokens", "expires"), _minutes),
     "CORS_ORIGINS": (("cors", "origins"), _value),
     "REDIS_URL": (("redis", "url"), read_variable),
     "RATE_LIMIT_PER_SECOND": (("defaults", "rate_limit"), _per_second),

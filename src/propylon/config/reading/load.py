@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from propylon.config.models.auth import WHILE_USERS
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.syntax import prefix_of
 from propylon.config.reading.check import cross_check
@@ -17,7 +18,9 @@ from propylon.config.reading.document import Document, Unreadable, read
 from propylon.config.reading.envfile import read_envfile
 from propylon.config.reading.environment import (
     FILE_VARIABLE,
+    JWT,
     SECRET_VARIABLES,
+    MINUTES_VARIABLE,
     Setting,
     clashes,
     ignored_port,
@@ -27,6 +30,7 @@ from propylon.config.reading.environment import (
     redis_settings,
     secret_path,
     settings,
+    value_at,
 )
 from propylon.config.reading.idle import find_idle
 from propylon.config.reading.keyfile import read_key_file, read_tls_files
@@ -92,6 +96,7 @@ def load(
         document.fail(key, message)
     if path is None:
         sources.add_services(everything)
+        sources.issue_while_users(everything)
     folder = FilePath() if path is None else path.parent
     read_key_file(document, folder)
     read_tls_files(document, folder)
@@ -190,6 +195,16 @@ class _Sources:
             self._document.fail(path, message)
         tree["services"] = {**made.services, **_mapping(tree.get("services"))}
         tree.setdefault("routes", made.routes)
+
+    def issue_while_users(self, environ: Mapping[str, str]) -> None:
+        """Without a file, have a token endpoint only while there are users, unless a variable asks for one.
+
+        The services of a team may well have one of their own: AUTH_SERVICE_URL.
+        """
+        tree, path = self._document.value, ("auth", "tokens", "enabled")
+        asked = environ.get(MINUTES_VARIABLE) or value_at(path, tree) is not None
+        if value_at(JWT, tree) and not asked:
+            _put(tree, path, WHILE_USERS)
 
     def _forget(self, path: Path) -> None:
         # What a lower source got wrong below this key no longer matters.

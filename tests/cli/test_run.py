@@ -48,7 +48,9 @@ RUN = [sys.executable, "-m", "propylon", "run"]
 
 def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """`propylon run` that is expected to end by itself."""
-    return ZYGOTE.run([*RUN, *arguments], cwd=folder, env=environment(**more))
+    return ZYGOTE.run(
+        [*RUN, "--log-format", "text", *arguments], cwd=folder, env=environment(**more)
+    )
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
@@ -157,7 +159,7 @@ def test_certificate_that_fits_is_served(tmp_path: Path, start: Start) -> None:
     )
     try:
         assert process.stderr is not None
-        assert process.stderr.readline() == b"propylon: listening on https://127.0.0.1:%d\n" % port
+        assert b"listening on https://127.0.0.1:%d; " % port in process.stderr.readline()
         with (
             socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -49,7 +48,15 @@ from propylon.proxy.route import Authenticate, Before, Route
 from propylon.services.health import Checks
 from propylon.services.service import Service
 from propylon.stores.key_sets import KeySets
-from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
+from propylon.telemetry.access_log import (
+    LEVELS,
+    AccessLog,
+    Format,
+    as_json,
+    as_text,
+    format_of,
+    on_terminal,
+)
 from propylon.telemetry.events import Events
 from propylon.telemetry.logs import LogOutput, WriterHandler
 from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
@@ -342,9 +349,8 @@ class Running:
         )
 
     def _render(self) -> Format:
-        on_terminal = os.isatty(_STDOUT)
-        if (self.config.log.format or ("text" if on_terminal else "json")) == "text":
-            return partial(as_text, coloured=on_terminal)
+        if format_of(self.config.log.format) == "text":
+            return partial(as_text, coloured=on_terminal())
         return as_json
 
     async def stop(self) -> None:

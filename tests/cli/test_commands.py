@@ -273,7 +273,9 @@ def test_strict_is_for_warnings() -> None:
     written("services: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a}]\n")
     assert call("check").exit_code == 0
     assert call("check", "--strict").exit_code == 1
-    written("services: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a, auth: none}]\n")
+    written(
+        "server: {port: 0}\nservices: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a, auth: none}]\n"
+    )
     assert call("check", "--strict").exit_code == 0
     written(BROKEN)
     assert call("check", "--strict").exit_code == 2

@@ -75,12 +75,19 @@ def _reserved(services: object) -> Iterator[Finding]:
 def _answered_preflights(
     routes: Mapping[int, dict[str, object]], whole: Mapping[str, object]
 ) -> Iterator[Finding]:
-    if not _section(whole, "cors").get("origins"):
-        return
+    everywhere = bool(_section(whole, "cors").get("origins"))
     for at, route in routes.items():
-        if route.get("preflight") == "pass":
-            msg = "no preflight can pass: with cors.origins the gateway answers all of them; take one of the two out"
-            yield ("routes", at, "preflight"), msg
+        own = route.get("cors")
+        answers = everywhere if own is None else isinstance(own, dict)
+        if answers and route.get("preflight") == "pass":
+            where = "cors.origins" if own is None else "cors"
+            msg = f"no preflight can pass: with {where} the gateway answers all of them"
+            advice = (
+                "take one of the two out"
+                if own
+                else "take one of the two out, or write cors: none on this route"
+            )
+            yield ("routes", at, "preflight"), f"{msg}; {advice}"
 
 
 def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:

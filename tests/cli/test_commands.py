@@ -252,6 +252,46 @@ def test_commands_read_a_gateway_object(tmp_path: Path, name: str, command: list
     assert "1 route" in done.stdout if command == ["check"] else "/of-the-app" in done.stdout
 
 
+ENDPOINT = """
+from propylon import public
+@gateway.api.get("/overview", dependencies=[public])
+async def overview() -> None: ...
+"""
+
+
+def test_commands_know_the_endpoints_of_a_gateway_object(tmp_path: Path) -> None:
+    """Those that a team has put on `gateway.api` are routes like the gateway's own."""
+    (tmp_path / "shop.py").write_text(APP + ENDPOINT)
+    (tmp_path / "of-the-app.yaml").write_text("")
+    say = [sys.executable, "-m", "propylon"]
+    shown = ZYGOTE.run(
+        [*say, "routes", "--all", "--app", "shop:gateway"], cwd=tmp_path, env=environment()
+    )
+    assert "/overview" in shown.stdout
+    explained = ZYGOTE.run(
+        [*say, "explain", "GET", "/overview", "--app", "shop:gateway"],
+        cwd=tmp_path,
+        env=environment(),
+    )
+    assert "/overview (an endpoint of --app)" in explained.stdout
+
+
+@pytest.mark.parametrize(("path", "status"), [("/a", 0), ("/nowhere", 1)])
+def test_explain_may_fail(path: str, status: int) -> None:
+    """A refused request has been explained, so that is status 0; with --fail, as curl has it, 1."""
+    written("services: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a, auth: none}]\n")
+    assert call("explain", "GET", path).exit_code == 0
+    assert call("explain", "GET", path, "--fail").exit_code == status
+
+
+def test_init_full_has_more() -> None:
+    """The short file is what a person reads; the full one has every key, and passes as well."""
+    assert call("init", "--config", "short.yaml").exit_code == 0
+    assert call("init", "--full").exit_code == 0
+    assert len(Path("propylon.yaml").read_text()) > 5 * len(Path("short.yaml").read_text())
+    assert call("check").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -91,7 +91,8 @@ def read_config(name: str, overrides: Mapping[str, object]) -> Loaded:
 def _send_config(name: str, sender: Connection) -> None:
     """Run in the child: send the configuration, or print why it cannot be read, and end."""
     try:
-        loaded = load_gateway(name).loaded
+        gateway = load_gateway(name)
+        loaded = replace(gateway.loaded, endpoints=gateway.custom_endpoints)
     except GatewayNotLoaded as error:
         sys.stderr.write(f"propylon: {error}\n")
         sys.exit(UNUSABLE)

@@ -53,6 +53,11 @@ class Explanation:
         if run.request is not None and run.route is None:
             self._note = misreading(run.table, run.request)
 
+    @property
+    def refused(self) -> bool:
+        """Whether the gateway would answer the request with an error."""
+        return self._run.error is not None
+
     def as_data(self) -> dict[str, Any]:
         """Return the explanation for JSON. Each character of the upstream's request is a byte (Latin-1)."""
         run, error = self._run, self._run.error

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from propylon.config.models.auth import WHILE_USERS
+from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.syntax import prefix_of
 from propylon.config.reading.check import cross_check
@@ -63,6 +64,9 @@ class Loaded:
     path: FilePath | None
     places: Places
     warnings: tuple[Problem, ...] = ()
+    endpoints: tuple[
+        Endpoint, ...
+    ] = ()  # those of a team's module (`--app`), for commands that show routes
     notes: tuple[str, ...] = ()  # what is said once, at the start, and is no doubt
 
     @property
@@ -114,7 +118,7 @@ def load(
     elsewhere += [*doubts, *sources.located(stray_variables(everything))]
     elsewhere += sources.located(unused_variables(everything, has_file=path is not None))
     warnings = (*sources.places.ordered(found), *elsewhere)
-    return Loaded(config, path, sources.places, warnings, tuple(unread(everything)))
+    return Loaded(config, path, sources.places, warnings, notes=tuple(unread(everything)))
 
 
 def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:

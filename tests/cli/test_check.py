@@ -86,11 +86,11 @@ def test_a_published_secret_stops_the_start() -> None:
 # The database
 
 GUARDED = """\
-server: {{port: 0}}
 auth: {{jwt: {{secret: kV3-pQ8sZ1nW6xT0yRb4uHd9mCe2gJfA7iLoKq5w}}, tokens: {{database: "{url}"}}}}
 services: {{a: {{url: "http://127.0.0.1:1"}}}}
 routes:
   - {{path: /a, service: a}}
+server: {{port: 0}}
 """
 
 

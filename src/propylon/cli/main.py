@@ -137,6 +137,7 @@ def check(
     Exit status: 0; 2 for a problem; with --strict, 1 for a warning.
     """
     from propylon.commands import check as checking  # noqa: PLC0415
+    from propylon.commands.tables import flowing  # noqa: PLC0415
     from propylon.config.reading.load import load  # noqa: PLC0415
     from propylon.config.reading.problems import ConfigError  # noqa: PLC0415
 
@@ -153,10 +154,10 @@ def check(
     if format_ is Format.JSON:
         print_json(checking.as_data(result))
     elif isinstance(result, ConfigError):
-        sys.stderr.write(f"{result}\n")
+        sys.stderr.write(flowing(f"{result}\n", sys.stderr))
     else:
-        sys.stderr.write(checking.warnings(result))
-        typer.echo(checking.summary(result))
+        sys.stderr.write(flowing(checking.warnings(result), sys.stderr))
+        typer.echo(flowing(f"{checking.summary(result)}\n", sys.stdout), nl=False)
     raise typer.Exit(checking.status(result, strict=strict))
 
 

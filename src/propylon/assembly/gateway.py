@@ -125,11 +125,11 @@ class Gateway(Team):
             routers.extend(self._token_services.routers)
         self.api: FastAPI = create_app(__version__, routers)
         if self.config.auth.issues:
-            offer_password(self.api, f"{self.config.prefix}/auth/token")
+            offer_password(self.api, f"{self.config.prefix}/auth/token", self._issues_now)
         self._components = Components(
             api=self.api,
             routes=tuple(self.api.routes),
-            endpoints=builtin_endpoints(self.config.prefix, self.config.auth),
+            endpoints=builtin_endpoints(self.config.prefix, self.config.auth, users=False),
             token_services=self._token_services,
             health=self._health,
             metrics=metrics,
@@ -146,10 +146,23 @@ class Gateway(Team):
         from propylon.stores.database import CannotUseDatabase  # noqa: PLC0415
 
         try:
-            return TokenServices(self.config, self._verify, self._gate, trail)
+            on_users = partial(self._route_tokens, self.config)
+            return TokenServices(self.config, self._verify, self._gate, trail, on_users)
         except CannotUseDatabase as error:
             place = self.loaded.places.problem(("auth", "tokens", "database"), str(error))
             raise ConfigError([place]) from error
+
+    def _route_tokens(self, begun: GatewayConfig, on: bool) -> None:  # noqa: FBT001 — a callback
+        """Route the token endpoint while there are users; until then its path belongs to the services."""
+        self._components.endpoints = builtin_endpoints(begun.prefix, begun.auth, users=on)
+        self._compile_again()
+        what = "there are users" if on else "there are no users any more"
+        log.info(
+            "%s: the token endpoint %s/auth/token is %s", what, begun.prefix, "on" if on else "off"
+        )
+
+    def _issues_now(self) -> bool:
+        return self._token_services is not None and self._token_services.on
 
     def _check_audit_file(self) -> None:
         """Raise ConfigError if the file of the audit log cannot be written: a gateway must not lose its records."""

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from functools import partial
 
 from propylon.assembly.components import Components
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.server import AuditConfig
-from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
+from propylon.telemetry.access_log import (
+    LEVELS,
+    AccessLog,
+    Format,
+    as_json,
+    as_text,
+    format_of,
+    on_terminal,
+)
 from propylon.telemetry.audit import Audit, as_line, to_file
 from propylon.telemetry.logs import LogOutput, WriterHandler
 from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
@@ -52,9 +59,8 @@ class Output:
 
 
 def _format(config: GatewayConfig) -> Format:
-    on_terminal = os.isatty(_STDOUT)
-    if (config.log.format or ("text" if on_terminal else "json")) == "text":
-        return partial(as_text, coloured=on_terminal)
+    if format_of(config.log.format) == "text":
+        return partial(as_text, coloured=on_terminal())
     return as_json
 
 

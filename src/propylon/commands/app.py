@@ -109,13 +109,14 @@ def _send_config(name: str, sender: Connection) -> None:
     """Run in the child: send the configuration, or print why it cannot be read, and end."""
     try:
         gateway = load_gateway(name)
+        settled = replace(gateway.settled, endpoints=gateway.custom_endpoints)
     except GatewayNotLoaded as error:
         sys.stderr.write(f"propylon: {error}\n")
         sys.exit(UNUSABLE)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(UNUSABLE)
-    sender.send((gateway.settled, gateway.contradictions))
+    sender.send((settled, gateway.contradictions))
 
 
 def _with_overrides(loaded: Loaded, overrides: Mapping[str, object]) -> Loaded:

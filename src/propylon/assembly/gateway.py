@@ -26,6 +26,7 @@ from fastapi import FastAPI
 from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
+from propylon.assembly.output import check_audit_file
 from propylon.assembly.reload import Reloads, shadowed, uncalled
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
@@ -52,7 +53,7 @@ from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.limit.stage import Limit
 from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
-from propylon.telemetry.audit import Audit, check_file
+from propylon.telemetry.audit import Audit
 from propylon.telemetry.families import CONFIG_RELOADS
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
@@ -98,7 +99,7 @@ class Gateway(Team):
         self._audit = Audit()
         self._gate = AdminGate()
         trail = AuditTrail(self._audit)
-        self._check_audit_file()
+        check_audit_file(loaded)
         self._token_services = self._open_token_services(trail)
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
@@ -163,18 +164,6 @@ class Gateway(Team):
 
     def _issues_now(self) -> bool:
         return self._token_services is not None and self._token_services.on
-
-    def _check_audit_file(self) -> None:
-        """Raise ConfigError if the file of the audit log cannot be written: a gateway must not lose its records."""
-        file = self.config.log.audit.file
-        if file is None:
-            return
-        try:
-            check_file(file)
-        except OSError as error:
-            message = f"cannot write {file}: {(error.strerror or 'unknown reason').lower()}"
-            place = self.loaded.places.problem(("log", "audit", "file"), message)
-            raise ConfigError([place]) from error
 
     def _awaited_keys(self) -> str | None:
         verifying = None if self._running is None else self._running.authentication

@@ -71,15 +71,18 @@ def _located(file: str) -> tuple[str, str]:
 def read_config(name: str, overrides: Mapping[str, object]) -> Loaded:
     """Return the configuration of a gateway; a child process imports it, not this one.
 
-    `overrides` are the command line's options. Raises SystemExit with the child's status, after the child has printed
-    what failed.
+    `overrides` are the command line's options. What is wrong is printed before anything listens. Raises SystemExit with
+    the status of the command then.
     """
-    loaded, _ = _read(name)
-    return _with_overrides(loaded, overrides)
+    try:
+        return _with_overrides(read_checked(name), overrides)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(UNUSABLE) from None
 
 
 def read_checked(name: str) -> Loaded:
-    """Return the same for a check. Raises ConfigError where the gateway's endpoints contradict its configuration."""
+    """Return the same without options. Raises SystemExit as above, and ConfigError where the gateway's endpoints contradict its configuration."""
     loaded, problems = _read(name)
     if problems:
         raise ConfigError(problems)

@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,6 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 # The settings are read when the gateway is imported. Without another application in its place, nothing listens at a service's address.
@@ -27,6 +30,10 @@ NAMES = ("context", "intent", "prediction", "realtime")
 for _name in NAMES:
     os.environ[f"{_name.upper()}_SERVICE_URL"] = "http://127.0.0.1:1"
 os.environ.pop("REDIS_HOST", None)
+# The realtime service gets a port of its own, because WebSockets need a socket. Nothing listens there before `services`.
+PORT = socket.socket()
+PORT.bind(("127.0.0.1", 0))
+os.environ["REALTIME_SERVICE_URL"] = f"http://127.0.0.1:{PORT.getsockname()[1]}"
 
 from services import context, intent, prediction, realtime  # noqa: E402
 from src.main import app, gateway  # noqa: E402
@@ -50,12 +57,34 @@ def echoes() -> Iterator[dict[str, Echo]]:
         yield echoes
 
 
+@pytest.fixture(scope="session")
+def realtime_service() -> Iterator[None]:
+    """The realtime service, on its socket."""
+    server = uvicorn.Server(uvicorn.Config(realtime.app, log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [PORT]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield
+    server.should_exit = True
+    thread.join()
+
+
 @pytest.fixture
-def services() -> Iterator[None]:
+def services(realtime_service: None) -> Iterator[None]:
     """The services of this directory."""
-    with ExitStack() as stack:
-        for name, module in zip(NAMES, (context, intent, prediction, realtime), strict=True):
-            stack.enter_context(gateway.override_service(name, module.app))
+    with (
+        gateway.override_service("context", context.app),
+        gateway.override_service("intent", intent.app),
+        gateway.override_service("prediction", prediction.app),
+    ):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def port() -> Iterator[None]:
+    """Close the socket of the realtime service, at the end."""
+    with PORT:
         yield
 
 

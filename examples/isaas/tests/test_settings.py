@@ -56,3 +56,8 @@ def test_the_prefix_moves_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         assert client.get("/v9/context", headers=token()).status_code == 200
         assert client.get("/api/v1/context", headers=token()).status_code == 404
         assert client.get("/v9/users/me", headers=token(scopes=["read"])).status_code == 200
+
+
+def test_the_key_stands_in_no_traceback() -> None:
+    """Which shows values as they describe themselves."""
+    assert settings.SECRET_KEY not in repr(settings)

@@ -5,6 +5,7 @@ time of four Python processes.
 """
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -59,7 +60,7 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def own_tests(name: str) -> int:
+def own_tests(name: str, folder: Path) -> int:
     """Do what `pytest` does in the directory of the example."""
     os.chdir(ROOT / "examples" / name)
     sys.path.remove(str(ROOT / "examples"))
@@ -68,7 +69,9 @@ def own_tests(name: str) -> int:
         del sys.modules[module]
     # Modules that were imported before the fork: what they assert is shown less well, and nothing else.
     quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    return int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *quiet]))
+    # A folder of its own: pytest would look for those of earlier runs, and remove them.
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}", *quiet]
+    return int(pytest.main(options))
 
 
 def tried(name: str, folder: Path) -> list[str]:
@@ -122,7 +125,7 @@ def _run(lines: list[str]) -> list[str]:
 def one(name: str, folder: Path) -> int:
     """Test one example; write what failed."""
     output = folder / f"{name}.tests"
-    status = ended(forked(lambda: own_tests(name), output))
+    status = ended(forked(lambda: own_tests(name, folder / f"{name}.tmp"), output))
     problems = [f"pytest ended with {status}:\n{output.read_text()[-6000:]}"] if status else []
     passed = re.search(r"(\d+) passed", output.read_text())
     result = {
@@ -135,6 +138,8 @@ def one(name: str, folder: Path) -> int:
 
 def main() -> None:
     """Test all examples at once."""
+    # pytest collects garbage at its end: what all have in common is none, and need not be looked at by each.
+    gc.freeze()
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         children = [

@@ -22,6 +22,7 @@ from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
+from propylon.compile.cache import CacheCompiler
 from propylon.compile.carriers import stages_without_keys
 from propylon.compile.cors import allows_credentials
 from propylon.compile.limits import LimitCompiler
@@ -42,12 +43,14 @@ from propylon.loop.tasks import cancelled_tasks_end
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
+from propylon.proxy.cache.filling import Budget
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.route import Authenticate, Before, Route
 from propylon.services.health import Checks
 from propylon.services.service import Service
+from propylon.stores.answers import MemoryAnswers
 from propylon.stores.key_sets import KeySets
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.events import Events
@@ -140,6 +143,15 @@ class Running:
         self._said = 0  # how often a team has added a policy or set an override
         self.counting = Counting(loaded, components.shared.limits(loop), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
+        self.answers = MemoryAnswers(self.config.cache.memory)
+        self._caches = CacheCompiler(
+            self.answers,
+            components.metrics,
+            self._forward,
+            loop,
+            self._random.getrandbits,
+            Budget(self.config.cache.memory),
+        )
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -262,6 +274,7 @@ class Running:
             },
             override=self._components.override,
             limits=self.limits,
+            caches=self._caches,
             costs=self._components.costs,
             seats=self._components.seats,
         )
@@ -295,7 +308,8 @@ class Running:
         self._components.metrics.settle(*compiled.tables.values())
 
     def _adjust(self, config: GatewayConfig) -> None:
-        """Set the limits of the edge, and what is logged."""
+        """Set the limits of the edge and of the cache, and what is logged."""
+        self.answers.resize(config.cache.memory)
         adjust_edges(self.edges.values(), config)
         areas: tuple[Area, ...] = get_args(Area)
         self._components.gate.apply(

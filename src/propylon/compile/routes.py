@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from propylon.compile.access import AUTH, authorize
+from propylon.compile.cache import CacheCompiler
 from propylon.compile.carriers import (
     about_caller,
     beside_certificate,
@@ -77,6 +78,7 @@ class Parts:
     - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
     - `override`: in a test, the principal of every request; no token is verified then.
     - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
+    - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
     - `costs`: by the names of routes, what a team's functions say of their costs.
     - `seats`: counts the open sockets of callers.
     """
@@ -88,6 +90,7 @@ class Parts:
     policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
     override: Principal | None = None
     limits: LimitCompiler | None = None
+    caches: CacheCompiler | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
 
@@ -139,6 +142,7 @@ class RouteCompiler:
             parts.forward,
             parts.endpoints,
             parts.limits,
+            parts.caches,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -155,6 +159,7 @@ class RouteCompiler:
             route.service is service
             and route.before is self._policy(written, route.timeouts)
             and route.limit is self._limit(written)
+            and route.forward is self._forward(written)
         )
 
     def routes(self, written: RouteConfig, service: Service) -> Iterator[Route]:
@@ -190,7 +195,7 @@ class RouteCompiler:
             beside_certificate=beside_certificate(self._authenticate, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
-            forward=self._parts.forward,
+            forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
             public=compile_public(self._config, written.service),
@@ -215,6 +220,12 @@ class RouteCompiler:
     def _limit(self, written: RouteConfig) -> LimitStage | None:
         limits = self._parts.limits
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
+
+    def _forward(self, written: RouteConfig) -> Forwards:
+        caches = self._parts.caches
+        if caches is None:
+            return self._parts.forward
+        return caches.forward_of(self._config, written, self._vouched)
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
         policies = self._parts.policies.get(written.name or written.path)

@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from propylon.errors import LocalFault
+from propylon.proxy.cache.status import COUNTED
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
@@ -38,6 +39,7 @@ _FAULT = "local_fault"
 # Of a limit, whose row has its id as the only label. shadow: it would have refused the request, if it were enforced.
 _DECISIONS = ("allowed", "refused", "shadow")
 _OPEN_SOCKETS = "open sockets"  # the first label of rows with the number of a route's sockets
+_CACHE = "cache"  # the first label of rows that count what the cache of a route did
 _RouteLabels = tuple[str, str]
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 
@@ -109,6 +111,10 @@ class Metrics(Collector):
         """Return how many requests a limit allowed, refused, and would have refused: the same row each time."""
         return self._sums.row((limit,), len(_DECISIONS))
 
+    def cache(self, route: str) -> Row:
+        """Return what the cache of a route did, as `COUNTED` has it: the same row each time."""
+        return self._sums.row((_CACHE, route), len(COUNTED))
+
     def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.
 
@@ -132,7 +138,14 @@ class Metrics(Collector):
         sockets = GaugeMetricFamily(
             "propylon_open_sockets", "Open WebSockets and other tunnels.", labels=_LABELS[:2]
         )
+        caches = CounterMetricFamily(
+            "propylon_cache", "What the caches of routes did.", labels=("route", "result")
+        )
         for labels, row in self._sums.rows():
+            if labels[0] == _CACHE and len(labels) < len(_LABELS):
+                for result, count in zip(COUNTED, row, strict=True):
+                    caches.add_metric((labels[1], result), count)
+                continue
             if labels[0] == _OPEN_SOCKETS and len(labels) < len(_LABELS):
                 sockets.add_metric(labels[1:], row[0])
                 continue
@@ -152,6 +165,7 @@ class Metrics(Collector):
         yield requests
         yield faults
         yield limits
+        yield caches
         yield from _per_route(by_route)
         yield sockets
 

@@ -33,7 +33,7 @@ from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError
-from propylon.control import circuits, health, limits, registry
+from propylon.control import cache, circuits, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app, offer_password
@@ -112,6 +112,7 @@ class Gateway(Team):
             ),
             circuits.router(self.config.prefix, partial(self._everywhere, CIRCUITS), self._gate),
             limits.router(self.config.prefix, self._limits, self._gate),
+            cache.router(self.config.prefix, self._purge, self._gate, trail),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -172,6 +173,9 @@ class Gateway(Team):
         if running is None or not running.config.registry.enabled:
             return None
         return running.membership.registry
+
+    def _purge(self) -> cache.Purge | None:
+        return None if self._running is None else self._running.answers.purge_everywhere
 
     def _limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield the routes in force with each of their limits."""

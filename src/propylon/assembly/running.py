@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
+from propylon.assembly.answers import SharedAnswers
 from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.census import CIRCUITS, INSTANCES, Census
@@ -50,7 +51,6 @@ from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.route import Authenticate, Before, Route
 from propylon.services.health import Checks
 from propylon.services.service import Service
-from propylon.stores.answers import MemoryAnswers
 from propylon.stores.key_sets import KeySets
 from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.events import Events
@@ -143,7 +143,8 @@ class Running:
         self._said = 0  # how often a team has added a policy or set an override
         self.counting = Counting(loaded, components.shared.limits(loop), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
-        self.answers = MemoryAnswers(self.config.cache.memory)
+        self.answers = SharedAnswers(self.config.cache.memory)
+        self.answers.join(components.shared.facts)
         self._caches = CacheCompiler(
             self.answers,
             components.metrics,

@@ -6,7 +6,8 @@
 - `tokens`: `/auth/token`, `/auth/revoke`, `/auth/introspect`; `sessions`: logins and refreshes; `issuer`: sign access
   tokens; `revoke`, `introspect`: the work of those two endpoints; `guesses`: slow down who guesses passwords.
 - `users`: `/users/…`; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
-- `registry`: `/services`; `registration`: its models; `circuits`: `/circuits`; `limits`: `/rate-limits`.
+- `registry`: `/services`; `registration`: its models; `circuits`: `/circuits`; `limits`: `/rate-limits`;
+  `cache`: `/cache`.
 - `admin`: who may use the endpoints that want admin; `audit`: report what an endpoint does to the audit log.
 - `identity`: FastAPI dependencies that give an endpoint its caller; `custom_endpoints`: find a team's own endpoints;
   `policies`: run a team's policies; `costs`: ask a team's functions what requests and answers cost.

@@ -18,6 +18,7 @@ __all__ = ["MemoryAnswers", "Sketch"]
 
 _WINDOW = 0.05  # of the bytes
 _MOST_VARIANTS = 16  # of one key: a Vary on User-Agent must not become a list of a million
+_MARKS = 1024  # paths of which is remembered when something about them was deleted
 _SLOTS = 1 << 16
 _MOST = 15
 _HALVED = bytes(count >> 1 for count in range(256))
@@ -74,6 +75,9 @@ class MemoryAnswers:
         self._main: OrderedDict[Key, _Shelf] = OrderedDict()
         self._sketch = Sketch()
         self._window_size = self._main_size = 0
+        # What was fetched before something was deleted must not be stored after it, so each deletion leaves a mark.
+        self._deletions = self._base = 0
+        self._marks: OrderedDict[bytes, int] = OrderedDict()
         self._by_path: dict[bytes, set[Key]] = {}
         self._by_tag: dict[bytes, set[Key]] = {}
         self._by_route: dict[bytes, set[Key]] = {}
@@ -110,8 +114,14 @@ class MemoryAnswers:
         self._window.move_to_end(key)
         return shelf.answers
 
-    def put(self, key: Key, stored: Stored) -> None:
-        """Keep an answer in place of the ones that the same requests would get."""
+    def generation(self, key: Key) -> int:
+        """Return a number that changes when answers of the key's path are deleted."""
+        return self._marks.get(normal_path(key[3]), self._base)
+
+    def put(self, key: Key, stored: Stored, generation: int) -> None:
+        """Keep an answer in place of the ones that the same requests would get, unless its generation is over."""
+        if generation != self.generation(key):
+            return
         shelf = self._taken(key) or _Shelf()
         headers = stored.vary
         others = [one for one in shelf.answers if one.vary != headers]
@@ -205,14 +215,33 @@ class MemoryAnswers:
 
     def invalidate(self, target: Target) -> None:
         """Let go of the answers of one resource, of all callers (RFC 9111, 4.4)."""
+        self._mark(target[1])
         for key in tuple(self._by_path.get(target[1], ())):
             if target_of(key) == target:
                 self._remove(key)
+
+    def _mark(self, path: bytes | None) -> None:
+        self._deletions += 1
+        if path is None:
+            self._marks.clear()
+            self._base = self._deletions
+            return
+        self._marks[path] = self._deletions
+        self._marks.move_to_end(path)
+        if len(self._marks) > _MARKS:
+            _, self._base = self._marks.popitem(last=False)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._mark(None)
+        for key in (*self._window, *self._main):
+            self._remove(key)
 
     def purge(
         self, *, route: str | None = None, path: bytes | None = None, tag: bytes | None = None
     ) -> int:
         """Let go of the answers that fit all that is said; return how many keys."""
+        self._mark(None if path is None else normal_path(path))
         chosen: list[set[Key]] = []
         if route is not None:
             chosen.append(self._by_route.get(route.encode(), set()))

@@ -99,6 +99,8 @@ class Asking:
         )
         self.only_if_cached = b"only-if-cached" in said
         self.max_age = _number(said.get(b"max-age"))
+        if self.max_age == 0:  # what a browser sends to reload a page; an age is never less than 0
+            self.no_cache = True
         self.min_fresh = _number(said.get(b"min-fresh")) or 0
         # Without a number the client takes an answer of any age (RFC 9111, 5.2.1.2).
         stale = said.get(b"max-stale")
@@ -130,8 +132,8 @@ class Asking:
         """Return the value of a header, of several lines joined (RFC 9110, 5.3); empty if there is none."""
         if self._values is None:
             values: dict[bytes, bytes] = {}
-            for key, value in fields(self._block):
-                key = key.lower()
+            for name_sent, value in fields(self._block):
+                key = name_sent.lower()
                 values[key] = b"%b, %b" % (values[key], value) if key in values else value
             self._values = values
         value = self._values.get(name, b"").strip(OWS)

@@ -50,7 +50,12 @@ class _NoClient:
     def interim(self, head: Response) -> None:
         """Drop it."""
 
-    async def upgrade(self, exchange: Exchange, answer: Answer, block: bytes) -> None:
+    async def upgrade(
+        self,
+        exchange: Exchange,  # noqa: ARG002 — the port's contract
+        answer: Answer,  # noqa: ARG002 — as above
+        block: bytes,  # noqa: ARG002 — as above
+    ) -> None:
         """Refuse: nothing was offered. Raises RuntimeError."""
         raise RuntimeError
 

@@ -49,6 +49,7 @@ class Visit:
     stored: Stored | None = None
     use: Use | None = None
     flight: Flight | None = None  # that this request leads
+    generation: int = 0  # of the key, when the upstream was asked
 
     def land(self, landed: Landed, *, lone: bool = False) -> None:
         """Tell those that wait, if there is a flight."""
@@ -96,6 +97,7 @@ class Fetcher:
         stored, request = visit.stored, visit.request
         block = request.block
         asks = self._prepare(visit)
+        visit.generation = self.store.generation(visit.key)
         began = self.clock()
         try:
             answer = await self.forward(visit.exchange, request, visit.route)
@@ -178,7 +180,7 @@ class Fetcher:
         if judged.refusal:
             self.store.drop(visit.key, stored)
         else:
-            self.store.put(visit.key, result)
+            self.store.put(visit.key, result, visit.generation)
         visit.land(_ALONE if judged.unshared else Landed(Outcome.SHARED, result))
         return serve(result, visit.asking, now, self.wall())
 
@@ -222,10 +224,12 @@ class Fetcher:
         def done(body: bytes | tuple[bytes, ...] | None, length: int) -> None:
             if body is None:
                 visit.land(_ALONE)
-                return
-            stored.complete(body, length)
-            self._keep(visit, stored, stores=stores)
-            visit.land(Landed(Outcome.SHARED, stored) if shares else _ALONE)
+            else:
+                stored.complete(body, length)
+                self._keep(visit, stored, stores=stores)
+                visit.land(Landed(Outcome.SHARED, stored) if shares else _ALONE)
+            if visit.flight is not None:
+                visit.flight.end()
 
         filling = Filling(answer, self.rules.max_object, self.budget, done)
         reader = filling.reader(answer.head)
@@ -239,7 +243,7 @@ class Fetcher:
 
     def _keep(self, visit: Visit, stored: Stored, *, stores: bool) -> None:
         if stores:
-            self.store.put(visit.key, stored)
+            self.store.put(visit.key, stored, visit.generation)
             self.tally[STORED] += 1
 
     def _judged(self, visit: Visit, head: Response, delay: float) -> Judgement:

@@ -66,14 +66,15 @@ class Cancellable(Protocol):
 class Flight:
     """One request to the upstream, and those that wait for its answer."""
 
-    __slots__ = ("_key", "_owner", "_timer", "_waiting", "landed")
+    __slots__ = ("_key", "_lone", "_owner", "_timer", "_waiting", "landed")
 
     def __init__(self, owner: Flights, key: Hashable) -> None:
         self._owner = owner
         self._key = key
         self._waiting: dict[int, Signal[Landed]] = {}
         self._timer: Cancellable | None = None
-        self.landed = False
+        self._lone = False
+        self.landed: Landed | None = None
 
     @property
     def waiting(self) -> int:
@@ -96,16 +97,25 @@ class Flight:
         self.land(Landed(Outcome.ALONE))
 
     def land(self, landed: Landed, *, lone: bool = False) -> None:
-        """End the flight: wake those that wait. `lone`: the answer was for one client only."""
-        if self.landed:
+        """Wake those that wait. `lone`: the answer was for one client only.
+
+        While a body is still arriving, others may join: that flight ends with `end`. Any other ends now.
+        """
+        if self.landed is not None:
             return
-        self.landed = True
+        self.landed = landed
+        self._lone = lone
         if self._timer is not None:
             self._timer.cancel()
-        self._owner.landed(self._key, self, lone=lone)
+        if landed.filling is None:
+            self.end()
         if self._waiting:
             # In the next turn: the first client gets its answer before thousands of others.
             self._owner.timers.call_soon(lambda: self._wake(landed))
+
+    def end(self) -> None:
+        """Let the next request for the same begin a flight of its own."""
+        self._owner.ended(self._key, self, lone=self._lone)
 
     def _wake(self, landed: Landed) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -145,10 +155,11 @@ class Flights:
         flight = self._under_way[key] = Flight(self, key)
         return flight
 
-    def landed(self, key: Hashable, flight: Flight, *, lone: bool) -> None:
+    def ended(self, key: Hashable, flight: Flight, *, lone: bool) -> None:
         """Note the end of a flight."""
-        if self._under_way.get(key) is flight:
-            del self._under_way[key]
+        if self._under_way.get(key) is not flight:
+            return
+        del self._under_way[key]
         self._lone.pop(key, None)
         if lone:
             if len(self._lone) >= _LONE_KEYS:

@@ -76,7 +76,7 @@ class CacheStage:
             if flight is None:
                 visit.flight = self.flights.begin(flight_key)
                 break
-            landed = await flight.wait(self.rules.wait)
+            landed = flight.landed or await flight.wait(self.rules.wait)
             answer = self._landed(visit, landed)
             if answer is not None:
                 return answer
@@ -153,7 +153,7 @@ class CacheStage:
         answers = self.store.get(visit.key)
         names = names_of(answers, self.rules)
         said = written(visit.exchange, visit.request, self.rules) if names else {}
-        key = (visit.key, values_of(names, asking, said))
+        key = (visit.key, values_of(names, asking, said), self.store.generation(visit.key))
         return None if self.flights.lone(key) else key
 
     def _landed(self, visit: Visit, landed: Landed) -> Answer | None:

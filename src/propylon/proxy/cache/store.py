@@ -24,8 +24,14 @@ class AnswerStore(Protocol):
     def get(self, key: Key) -> tuple[Stored, ...]:
         """Return the answers under a key, the newest first."""
 
-    def put(self, key: Key, stored: Stored) -> None:
-        """Keep an answer in place of the ones that the same requests would get."""
+    def generation(self, key: Key) -> int:
+        """Return a number that changes when answers of the key's path are deleted.
+
+        What was asked for before that must not be stored after it, nor be given to who asks after it.
+        """
+
+    def put(self, key: Key, stored: Stored, generation: int) -> None:
+        """Keep an answer in place of the ones that the same requests would get, unless its generation is over."""
 
     def drop(self, key: Key, stored: Stored) -> None:
         """Let go of an answer."""

@@ -132,7 +132,7 @@ def test_a_failure_is_told_to_the_breaker_though_the_client_sees_none() -> None:
 
 def test_stale_while_revalidate_asks_once() -> None:
     """All that come meanwhile get the old answer; one request goes out."""
-    world = World(Counting("Cache-Control: max-age=1, stale-while-revalidate=50"))
+    world = World(Counting("Cache-Control: max-age=1, stale-while-revalidate=50"), idle=True)
     world.ask()
     world.timers.turn(5.0)
     assert [world.ask()[0].body for _ in range(3)] == [b"1"] * 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from propylon.proxy.cache.fetching import Fetcher, Visit
@@ -88,7 +89,11 @@ class _Call:
 class World:
     """A stage with everything that it needs."""
 
-    def __init__(self, upstream: Upstream, *, capacity: int = 1_000_000, **rules: Any) -> None:
+    def __init__(
+        self, upstream: Upstream, *, capacity: int = 1_000_000, idle: bool = False, **rules: Any
+    ) -> None:
+        """Ask that upstream; `idle`: nothing is refreshed in the background."""
+        self._idle = idle
         self.timers = Timers()
         self.asked: list[Request] = []
         self.settled: list[Exchange] = []
@@ -119,12 +124,17 @@ class World:
             self.tally,
             self.timers.time,
             self.wall,
-            lambda visit, _: self.refreshed.append(visit),
+            self._refresh,
         )
 
     def wall(self) -> float:
         """The time of day."""
         return EPOCH + self.timers.now
+
+    def _refresh(self, visit: Visit, fetch: Fetcher) -> None:
+        self.refreshed.append(visit)
+        if not self._idle:
+            run(fetch(replace(visit, exchange=self.exchange(visit.exchange.principal))))
 
     async def _forward(self, exchange: Exchange, request: Request, route: Route) -> Answer:
         self.asked.append(request)

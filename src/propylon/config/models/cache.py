@@ -106,9 +106,20 @@ class CacheConfig(ConfigModel):
         return size
 
 
+class NoCacheConfig(CacheConfig):
+    """Stands for `none`: false, and otherwise what nobody looks at."""
+
+    def __bool__(self) -> bool:
+        """Say that there is no cache."""
+        return False
+
+
+_NONE = NoCacheConfig()
+
+
 def _none_is_off(written: Any) -> Any:
     if written == "none":
-        return False
+        return _NONE
     if isinstance(written, str | bool | int | float):
         msg = "must be the rules of a cache, such as {ttl: 30s}, or none"
         raise ValueError(msg)  # noqa: TRY004 — pydantic makes a problem of a ValueError only
@@ -116,7 +127,7 @@ def _none_is_off(written: Any) -> Any:
 
 
 Cache = Annotated[
-    CacheConfig | Literal[False],
+    CacheConfig,
     BeforeValidator(_none_is_off, json_schema_input_type=CacheConfig | Literal["none"]),
 ]
 """The rules of a cache; `none`: there is none, whatever `defaults` say."""

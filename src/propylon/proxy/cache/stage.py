@@ -28,7 +28,7 @@ from propylon.proxy.route import Route
 from propylon.upstream.ports import Answer
 from propylon.wire.message import NO_BODY, Request
 
-__all__ = ["CacheStage", "Refresh"]
+__all__ = ["CacheStage", "Refresh", "asking_of", "passes_by"]
 
 _ROUNDS = 2  # how often a request waits for others: once more for an answer that varies
 _EMPTY = (NO_BODY, 0)
@@ -58,7 +58,7 @@ class CacheStage:
     async def __call__(self, exchange: Exchange, request: Request, route: Route) -> Answer:
         """Answer the request from the store, or forward it. Raises NotStored, and what the forward stage raises."""
         asking = asking_of(request)
-        reason = self._passes_by(request, asking)
+        reason = passes_by(request, asking, self.rules)
         if reason:
             self.tally[BYPASSED] += 1
             exchange.lines += forwarded("method" if reason == "method" else "bypass", detail=reason)
@@ -83,16 +83,6 @@ class CacheStage:
             if landed.outcome is Outcome.ALONE:
                 break
         return await self.fetch(visit)
-
-    def _passes_by(self, request: Request, asking: Asking) -> str:
-        """Return why the request has nothing to do with the cache; empty: it has."""
-        if request.method not in self.rules.methods:
-            return "method"
-        if request.length not in _EMPTY or request.handshake is not None:
-            return "body"  # the answer may depend on it, and it is in no key
-        if asking.no_store:
-            return "no-store"
-        return "precondition" if asking.preconditions else ""
 
     def _at_hand(self, visit: Visit) -> Answer | None:
         """Return the stored answer if it serves the request; what was found stays in `visit`. Raises NotStored."""
@@ -175,6 +165,17 @@ class CacheStage:
         if landed.filling.whole:
             return serve(stored, visit.asking, now, self.wall())
         return None
+
+
+def passes_by(request: Request, asking: Asking, rules: CacheRules) -> str:
+    """Return why a request has nothing to do with the cache; empty: it has."""
+    if request.method not in rules.methods:
+        return "method"
+    if request.length not in _EMPTY or request.handshake is not None:
+        return "body"  # the answer may depend on it, and it is in no key
+    if asking.no_store:
+        return "no-store"
+    return "precondition" if asking.preconditions else ""
 
 
 def asking_of(request: Request) -> Asking:

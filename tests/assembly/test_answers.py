@@ -48,8 +48,7 @@ def workers() -> list[SharedAnswers]:
     sides: dict[str, Side] = {}
     made = []
     for name in "abc":
-        one = SharedAnswers(1_000_000)
-        one.join(Side(name, sides))
+        one = SharedAnswers(1_000_000, Side(name, sides))
         one.put(key(1), stored(10, tags=("ä".encode("latin-1"),)), 0)
         one.put(key(2), stored(10, route="other"), 0)
         made.append(one)

@@ -11,7 +11,6 @@ import pytest
 
 from propylon.compile.cache import CacheCompiler
 from propylon.config.models.schema import GatewayConfig
-from propylon.proxy.cache.filling import Budget
 from propylon.proxy.cache.invalidation import Invalidation
 from propylon.proxy.cache.stage import CacheStage
 from propylon.stores.answers import MemoryAnswers
@@ -27,12 +26,12 @@ class Tallies:
 
 
 @pytest.fixture
-def caches() -> CacheCompiler:
+def caches() -> CacheCompiler[Any]:
     """What makes stages."""
     loop: Any = asyncio.new_event_loop()
     loop.close()
     store = MemoryAnswers(1_000_000)
-    return CacheCompiler(store, Tallies(), STILL, loop, random.getrandbits, Budget(1000))
+    return CacheCompiler(store, Tallies(), STILL, loop, random.getrandbits)
 
 
 def config(*routes: dict[str, Any], url: str = "http://a:80", **service: Any) -> GatewayConfig:
@@ -45,12 +44,12 @@ def config(*routes: dict[str, Any], url: str = "http://a:80", **service: Any) ->
     )
 
 
-def forwards(caches: CacheCompiler, written: GatewayConfig) -> list[Any]:
+def forwards(caches: CacheCompiler[Any], written: GatewayConfig) -> list[Any]:
     """The forward stage of each route."""
     return [caches.forward_of(written, route, frozenset()) for route in written.routes]
 
 
-def test_routes_pay_for_what_they_use(caches: CacheCompiler) -> None:
+def test_routes_pay_for_what_they_use(caches: CacheCompiler[Any]) -> None:
     """A cache, what may change its answers, and all others."""
     made = forwards(
         caches,
@@ -70,7 +69,7 @@ def test_routes_pay_for_what_they_use(caches: CacheCompiler) -> None:
     assert made[4] is made[5] is STILL
 
 
-def test_without_a_cache_there_is_nothing(caches: CacheCompiler) -> None:
+def test_without_a_cache_there_is_nothing(caches: CacheCompiler[Any]) -> None:
     """No route is touched."""
     assert forwards(caches, config({"path": "/a"}, {"path": "/a/b"})) == [STILL, STILL]
 
@@ -90,10 +89,10 @@ def test_without_a_cache_there_is_nothing(caches: CacheCompiler) -> None:
     ],
 )
 def test_a_reload_keeps_what_stays_valid(
-    caches: CacheCompiler,
+    caches: CacheCompiler[Any],
     route: dict[str, Any],
     service: dict[str, Any],
-    kept: bool,  # noqa: FBT001
+    kept: bool,
 ) -> None:
     """Answers are found again if nothing that they depend on has changed, and only then."""
     written = {"path": "/a", "cache": {"ttl": "5s"}}

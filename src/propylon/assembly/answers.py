@@ -10,7 +10,7 @@ from propylon.errors import ServiceUnavailable
 from propylon.proxy.cache.key import Target
 from propylon.stores.answers import MemoryAnswers
 from propylon.stores.shared import Facts
-from propylon.stores.siblings import MISSED, Message, Siblings
+from propylon.stores.siblings import MISSED, Message
 
 __all__ = ["SharedAnswers"]
 
@@ -24,16 +24,12 @@ _PATIENCE = 1.0
 class SharedAnswers(MemoryAnswers):
     """The answers of one worker, which tells the others what it deletes, and does what they tell."""
 
-    def __init__(self, capacity: int) -> None:
-        """Be alone until it joins the others."""
+    def __init__(self, capacity: int, workers: Facts) -> None:
+        """Keep so many bytes; `workers` are the others."""
         super().__init__(capacity)
-        self._workers: Facts = Siblings()
+        self._workers = workers
         self._asked = 0
         self._open: dict[int, _Question] = {}
-
-    def join(self, workers: Facts) -> None:
-        """Share deletions from now on."""
-        self._workers = workers
         workers.hear(_TOPIC, self._hear)
 
     def invalidate(self, target: Target) -> None:

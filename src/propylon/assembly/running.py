@@ -44,7 +44,6 @@ from propylon.loop.tasks import cancelled_tasks_end
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
-from propylon.proxy.cache.filling import Budget
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
@@ -143,15 +142,12 @@ class Running:
         self._said = 0  # how often a team has added a policy or set an override
         self.counting = Counting(loaded, components.shared.limits(loop), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
-        self.answers = SharedAnswers(self.config.cache.memory)
-        self.answers.join(components.shared.facts)
         self._caches = CacheCompiler(
-            self.answers,
+            SharedAnswers(self.config.cache.memory, components.shared.facts),
             components.metrics,
             self._forward,
             loop,
             self._random.getrandbits,
-            Budget(self.config.cache.memory),
         )
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
@@ -160,6 +156,11 @@ class Running:
     def config(self) -> GatewayConfig:
         """The configuration in force."""
         return self.loaded.config
+
+    @property
+    def answers(self) -> SharedAnswers:
+        """The answers that caches have stored."""
+        return self._caches.store
 
     @property
     def authentication(self) -> Authentication | None:
@@ -185,8 +186,6 @@ class Running:
     def owns_process(self) -> bool:
         """Whether the process is the gateway's own, and not an application's that embeds it."""
         return self._components.owns_process
-
-    # The first configuration, and the later ones
 
     def start(self) -> None:
         """Put the first configuration into force; log the warnings about it."""

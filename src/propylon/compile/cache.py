@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from propylon.config.models.cache import CacheConfig
@@ -35,8 +35,12 @@ from propylon.proxy.route import Forwards
 
 __all__ = ["CacheCompiler", "CacheTallies", "cache_rules"]
 
+S = TypeVar("S", bound=AnswerStore)
+
 _STATUSES = frozenset({200, 203, 301, 308})
 _PLACE = 16  # bytes
+# Bytes of all bodies that arrive at the same time and are kept: a client can ask for many, and read none.
+_UNDER_WAY = 64_000_000
 # What an answer does not depend on. Every other key does, also one that a later version adds.
 _OF_ROUTE = {"timeouts", "rate_limit", "circuit", "max_body", "websocket", "priority", "privacy"}
 _OF_SERVICE = {"timeouts", "retry", "circuit", "health", "ejection", "balance", "rate_limit"}
@@ -97,15 +101,14 @@ def _ignored(names: tuple[str, ...]) -> re.Pattern[bytes] | None:
 
 
 @dataclass(slots=True)
-class CacheCompiler:
+class CacheCompiler(Generic[S]):
     """Makes the cache stages of all routes, for one configuration after the other."""
 
-    store: AnswerStore
+    store: S
     tallies: CacheTallies
     forward: Forwards
     loop: asyncio.AbstractEventLoop
     chance: Callable[[int], int]
-    budget: Budget
     wall: Callable[[], float] = time.time
     _stages: WeakValueDictionary[CacheRules, CacheStage] = field(
         default_factory=WeakValueDictionary
@@ -135,6 +138,7 @@ class CacheCompiler:
                 Invalidation(self.forward, self.store),
                 Background(time.perf_counter, self.chance, settle),
                 clock,
+                Budget(_UNDER_WAY),
             )
         return self._parts
 
@@ -144,7 +148,7 @@ class CacheCompiler:
             rules,
             self.forward,
             self.store,
-            self.budget,
+            shared.budget,
             tally,
             shared.clock,
             self.wall,
@@ -182,6 +186,7 @@ class _Shared:
     invalidation: Invalidation
     background: Background
     clock: Callable[[], float]
+    budget: Budget
 
 
 def _claim(name: str, principal: Principal) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from propylon.compile.access import AUTH, authorize
 from propylon.compile.cache import CacheCompiler
@@ -90,7 +91,7 @@ class Parts:
     policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
     override: Principal | None = None
     limits: LimitCompiler | None = None
-    caches: CacheCompiler | None = None
+    caches: CacheCompiler[Any] | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
 
@@ -225,7 +226,8 @@ class RouteCompiler:
         caches = self._parts.caches
         if caches is None:
             return self._parts.forward
-        return caches.forward_of(self._config, written, self._vouched)
+        forward: Forwards = caches.forward_of(self._config, written, self._vouched)
+        return forward
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
         policies = self._parts.policies.get(written.name or written.path)

@@ -146,7 +146,7 @@ def test_an_end_that_is_a_close_is_no_whole_answer() -> None:
         ("404 Not Found", ", must-understand", True),
     ],
 )
-def test_statuses(status: str, more: str, stored: bool) -> None:  # noqa: FBT001 — of a table
+def test_statuses(status: str, more: str, stored: bool) -> None:
     """Any final answer that says how long it is fresh (3), but for parts, and what has to be understood and is not."""
     lines = head(f"Cache-Control: max-age=60{more}", "Content-Length: 3", status=status)
     assert (not judge(lines, rules(), EPOCH, unverified=False).refusal) is stored

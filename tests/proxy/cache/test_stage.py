@@ -29,6 +29,7 @@ class Counting:
         self.number = count(1)
 
     def __call__(self, exchange: Exchange, request: Request) -> Answer:
+        """Answer with the next number."""
         return answer(b"%d" % next(self.number), *self.lines)
 
 
@@ -116,7 +117,7 @@ def test_a_failure_is_told_to_the_breaker_though_the_client_sees_none() -> None:
 
     def upstream(exchange: Exchange, request: Request) -> Answer:
         if next(calls):
-            raise ConnectFailed("no")  # noqa: EM101
+            raise ConnectFailed("no")
         return answer(b"old", "Cache-Control: max-age=1, stale-if-error=100")
 
     world = World(upstream)
@@ -197,6 +198,7 @@ class Slow:
         self.waiting: list[Signal[Answer]] = []
 
     async def __call__(self, exchange: Exchange, request: Request, route: object) -> Answer:
+        """Answer when the case does."""
         signal: Signal[Answer] = Signal()
         self.waiting.append(signal)
         return await signal

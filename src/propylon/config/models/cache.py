@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from propylon.config.models.base import ConfigModel, HeaderName
 from propylon.config.models.units import Duration, Size, Timeout, Whole
+from propylon.wire.grammar import QUERY_TEXT
 
 __all__ = ["Cache", "CacheConfig", "CacheMemoryConfig"]
 
-_PARAMETER = re.compile(r"[A-Za-z0-9._~!$'()*+,;:@/?%\[\]-]+")
 _SMALLEST = 1_000_000
 
 
@@ -24,7 +23,7 @@ def _check_by(by: str) -> str:
 
 
 def _check_parameter(name: str) -> str:
-    if _PARAMETER.fullmatch(name) is None or name == "*":
+    if QUERY_TEXT.fullmatch(name) is None or not {"&", "="}.isdisjoint(name) or name in {"", "*"}:
         msg = f'has "{name}", which is no name of a parameter; write names as they stand in a URL, * for any letters: utm_*'
         raise ValueError(msg)
     return name

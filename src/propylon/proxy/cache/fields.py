@@ -8,7 +8,7 @@ from __future__ import annotations
 import calendar
 import re
 
-from propylon.wire.grammar import OWS, TOKEN
+from propylon.wire.grammar import DICTIONARY_MEMBER, ENTITY_TAG, OWS, TOKEN
 
 __all__ = [
     "LONGEST",
@@ -50,13 +50,6 @@ def directives(lines: list[bytes]) -> Directives:
     return found
 
 
-# RFC 8941, 3.2: a dictionary, as far as RFC 9213 needs it: keys in lower case; items are integers, strings, tokens or
-# booleans, with parameters, which mean nothing here.
-_KEY = rb"[a-z*][a-z0-9_.*-]*"
-_BARE = rb'(?:-?[0-9]{1,15}(?:\.[0-9]{1,3})?|"(?:[ !#-\[\]-~]|\\["\\])*"|[A-Za-z*][!#$%&\'*+.^_`|~0-9A-Za-z:/-]*|\?[01]|:[A-Za-z0-9+/=]*:)'
-_MEMBER = re.compile(
-    rb"(" + _KEY + rb")(?:=(" + _BARE + rb"))?(?:;[ ]*" + _KEY + rb"(?:=" + _BARE + rb")?)*+"
-)
 _INTEGER = re.compile(rb"-?[0-9]{1,15}")
 
 
@@ -69,7 +62,7 @@ def targeted(lines: list[bytes]) -> Directives | None:
     value = b",".join(lines).strip(b" ")
     at = 0
     while at < len(value):
-        member = _MEMBER.match(value, at)
+        member = DICTIONARY_MEMBER.match(value, at)
         if member is None:
             return None
         name, argument = member.groups()
@@ -154,9 +147,6 @@ def _moment(match: re.Match[bytes], now: float) -> float | None:
     return float(calendar.timegm((year, month, day, hour, minute, second)))
 
 
-_ENTITY_TAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-
-
 def entity_tags(lines: list[bytes]) -> list[bytes]:
     """Return the entity tags of an If-None-Match (RFC 9110, 8.8.3), `*` as it is; a token without quotes, too.
 
@@ -166,7 +156,7 @@ def entity_tags(lines: list[bytes]) -> list[bytes]:
     rest = b",".join(lines)
     while rest:
         rest = rest.lstrip(b", \t")
-        match = _ENTITY_TAG.match(rest)
+        match = ENTITY_TAG.match(rest)
         if match is not None:
             found.append(match[0])
             rest = rest[match.end() :]

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections.abc import Callable
 from typing import Any
 
+from propylon.assembly.components import Components
+from propylon.compile.cache import CacheCompiler
+from propylon.config.models.schema import GatewayConfig
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.cache.key import Target
+from propylon.proxy.route import Forwards
 from propylon.stores.answers import MemoryAnswers
 from propylon.stores.shared import Facts
 from propylon.stores.siblings import MISSED, Message
 
-__all__ = ["SharedAnswers"]
-
-log = logging.getLogger(__name__)
+__all__ = ["SharedAnswers", "caching"]
 
 _TOPIC = "answers"
 # Seconds. A worker deletes in the turn of its loop in which it is told; a turn of a busy one takes milliseconds.
 _PATIENCE = 1.0
+
+
+def caching(
+    config: GatewayConfig,
+    components: Components,
+    forward: Forwards,
+    loop: asyncio.AbstractEventLoop,
+    chance: Callable[[int], int],
+) -> CacheCompiler[SharedAnswers]:
+    """Return what makes the caches of routes, over one store for all of them."""
+    store = SharedAnswers(config.cache.memory, components.shared.facts)
+    return CacheCompiler(store, components.metrics, forward, loop, chance)
 
 
 class SharedAnswers(MemoryAnswers):

@@ -169,7 +169,7 @@ _INSTEAD = {
 def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
     """Yield a warning for the first route in whose favour endpoints of the gateway are switched off, for each group."""
     said: set[str] = set()
-    for endpoint in builtin_endpoints(config.prefix, config.auth):
+    for endpoint in builtin_endpoints(config.prefix, config.auth, users=False):
         if endpoint.yields is None or endpoint.yields in said:
             continue
         for at, route in enumerate(config.routes):
@@ -178,7 +178,7 @@ def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
                 msg = (
                     f"takes the place of the gateway's own {endpoint.path}, and of what is below it"
                 )
-                advice = _INSTEAD[endpoint.yields.rpartition("/")[2]]
+                advice = _INSTEAD.get(endpoint.yields.rpartition("/")[2], _INSTEAD["users"])
                 yield ("routes", at, "path"), f"{msg}; {advice}"
                 break
 

@@ -39,7 +39,7 @@ from propylon.config.reading.idle import without_called
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.config.reading.typed_settings import variables
-from propylon.control import circuits, health, limits, registry
+from propylon.control import cache, circuits, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app, offer_password
@@ -122,6 +122,7 @@ class Gateway(Team):
                 partial(self._everywhere, LIMITS),
                 self._gate,
             ),
+            cache.router(self.config.prefix, self._purge, self._gate, trail),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -183,6 +184,9 @@ class Gateway(Team):
         if running is None or not running.config.registry.enabled:
             return None
         return running.membership.registry
+
+    def _purge(self) -> cache.Purge | None:
+        return None if self._running is None else self._running.answers.purge_everywhere
 
     def _limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield the routes in force with each of their limits."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
+from propylon.assembly.answers import SharedAnswers, caching
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Census
 from propylon.assembly.components import Components
@@ -131,6 +132,7 @@ class Running:
             loop,
             connections=lambda: sum(edge.crowd.open for edge in self.edges.values()),
             services=lambda: components.health.services,
+            cached=lambda: self.answers.size,
         )
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
@@ -139,6 +141,8 @@ class Running:
         self._said = 0  # how often a team has added a policy or set an override
         self.counting = Counting(loaded, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
+        chance = self._random.getrandbits
+        self._caches = caching(self.config, components, self._forward, loop, chance)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -146,6 +150,11 @@ class Running:
     def config(self) -> GatewayConfig:
         """The configuration in force."""
         return self.loaded.config
+
+    @property
+    def answers(self) -> SharedAnswers:
+        """The answers that caches have stored."""
+        return self._caches.store
 
     @property
     def authentication(self) -> Authentication | None:
@@ -171,8 +180,6 @@ class Running:
     def owns_process(self) -> bool:
         """Whether the process is the gateway's own, and not an application's that embeds it."""
         return self._components.owns_process
-
-    # The first configuration, and the later ones
 
     def start(self) -> None:
         """Put the first configuration into force; log the warnings about it."""
@@ -266,6 +273,7 @@ class Running:
             },
             override=self._components.override,
             limits=self.limits,
+            caches=self._caches,
             costs=self._components.costs,
             seats=self._components.seats,
         )
@@ -300,7 +308,8 @@ class Running:
         self._components.metrics.settle(*compiled.tables.values())
 
     def _adjust(self, config: GatewayConfig) -> None:
-        """Set the limits of the edge, and what is logged."""
+        """Set the limits of the edge and of the cache, and what is logged."""
+        self.answers.resize(config.cache.memory)
         adjust_edges(self.edges.values(), config)
         areas: tuple[Area, ...] = get_args(Area)
         self._components.gate.apply(

@@ -1,6 +1,7 @@
 """What a rate limit costs: CPU time per request with a limit, against the same gateway without one, in interleaved rounds.
 
-One worker counts in memory, four workers count together in their file (LMDB). CPU time, because a busy machine changes
+One worker counts in memory, four workers count together in their file (LMDB). `--haproxy` compares two workers with HAProxy's
+two threads instead: both check tokens, both limit each subject. CPU time, because a busy machine changes
 how many requests there are in a second, and hardly what each of them costs. `--callers` measures the memory store alone:
 what a million distinct callers take, and whether a decision gets dearer.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import jwt
 from peers import Site
+from peers.in_c import token_rules
 from processes import Running, free_ports, launch, start_upstream
 
 from propylon.proxy.limit.rule import MICROSECONDS, Rule, Spend
@@ -47,6 +49,32 @@ HEADERS = (
     "Sec-Fetch-Mode: cors",
     "Sec-Fetch-Site: same-site",
 )
+
+
+# A stick table counts requests of each subject in 10 s, as its users limit rates; the number is never reached.
+HAPROXY = """
+global
+  nbthread 2
+  maxconn 4096
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+frontend edge
+  bind 127.0.0.1:{site.port} backlog 4096
+  option forwardfor
+  http-request set-header X-Forwarded-Proto http
+{rules}
+  http-request track-sc0 var(txn.sub) table subjects
+  http-request deny deny_status 429 if {{ sc_http_req_rate(0,subjects) gt 100000000 }}
+  default_backend up
+backend subjects
+  stick-table type string len 64 size 100k expire 60s store http_req_rate(10s)
+backend up
+  http-reuse always
+  server up 127.0.0.1:{site.upstream_port} pool-max-conn 256
+"""
 
 
 @dataclass(frozen=True)
@@ -130,6 +158,9 @@ def compare(options: argparse.Namespace) -> None:
         folder.chmod(0o755)
         upstream = start_upstream(folder / "upstream")
         try:
+            if options.haproxy:
+                against_haproxy(options, token, folder, upstream.port)
+                return
             with gateways(folder, upstream.port) as running:
                 print_ratios(running, options, token)
         finally:
@@ -149,6 +180,38 @@ def print_ratios(running: dict[Case, Running], options: argparse.Namespace, toke
             f"{workers} workers: {middle[0]:.1f} µs without, {middle[1]:.1f} µs with a limit:"
             f" ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
         )
+
+
+def start_haproxy(folder: Path, upstream: int) -> Running:
+    """HAProxy with two threads and the same duties, as soon as it listens."""
+    folder.mkdir()
+    (port,) = free_ports(1)
+    site = Site(folder, port, 0, upstream, SECRET)
+    file = folder / "haproxy.cfg"
+    rules = token_rules(site) + (
+        "\n  http-request set-var(txn.sub) var(txn.token),jwt_payload_query('$.sub')"
+    )
+    file.write_text(HAPROXY.format(site=site, rules=rules))
+    return launch("HAProxy", ["haproxy", "-db", "-f", str(file)], site, {})
+
+
+def against_haproxy(options: argparse.Namespace, token: str, folder: Path, upstream: int) -> None:
+    """Print the ratio of requests per CPU second, in interleaved rounds."""
+    ours = started(Case(2, limited=True), folder / "ours", upstream)
+    theirs = start_haproxy(folder / "theirs", upstream)
+    try:
+        costs = [
+            (cost(ours, options, token), cost(theirs, options, token))
+            for _ in range(options.rounds)
+        ]
+    finally:
+        ours.stop()
+        theirs.stop()
+    mine, other = (statistics.median(column) for column in zip(*costs, strict=True))
+    print(
+        f"2 workers, a limit: {mine:.1f} µs; HAProxy with 2 threads: {other:.1f} µs;"
+        f" {other / mine:.2f} of HAProxy's requests per CPU second"
+    )
 
 
 def callers(count: int) -> None:
@@ -185,6 +248,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--callers", type=int, help="so many callers in memory instead")
+    parser.add_argument(
+        "--haproxy", action="store_true", help="two workers beside HAProxy's two threads"
+    )
     options = parser.parse_args()
     if options.callers:
         callers(options.callers)

@@ -123,6 +123,14 @@ class Users:
             )
             return list(islice(fitting, limit))
 
+    async def exist(self) -> bool:
+        """Tell whether there are users at all, disabled ones included."""
+        async with self._database.reading() as connection:
+            if connection is None:
+                return False
+            found = await connection.execute(select(tables.users.c.folded).limit(1))
+            return found.first() is not None
+
     async def add(self, user: User, password: str) -> None:
         """Add a user. Raises InvalidUser and UserExists."""
         check_user(user)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, Response
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
@@ -267,6 +267,27 @@ def test_a_token_in_a_cookie(gateway: Gateway) -> None:
 
     found = called(gateway, call, headers={"Cookie": "session=abc.def.ghi; theme=dark"})
     assert found == ["Bearer abc.def.ghi", None]
+
+
+def test_after_the_answer(gateway: Gateway) -> None:
+    """A background task still calls as the client whose request began it."""
+    heard: list[Any] = []
+
+    async def later(orders: Service) -> None:
+        heard.append((await orders.get("/x")).json()["headers"]["x-user-id"])
+
+    @gateway.api.post("/later")
+    async def endpoint(orders: Orders, tasks: BackgroundTasks) -> None:
+        tasks.add_task(later, orders)
+
+    with InProcess(gateway.asgi, gateway) as client:
+        gateway.override_service("orders", app)
+        gateway.override_principal(Principal(subject="ann"))
+        assert client.post("/later", content="", headers={}).status_code == 200
+        gateway.override_principal(Principal(subject="bob"))
+        while not heard:
+            assert client.get("/livez").status_code == 200
+    assert heard == ["ann"]
 
 
 # Parts

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from propylon.wire.grammar import SCOPE_TEXT
+
 __all__ = [
     "Introspected",
     "IntrospectionForm",
@@ -48,6 +50,10 @@ def short(password: str | None) -> str | None:
 _Name = Annotated[str | None, AfterValidator(_printable), Field(max_length=256)]
 _Token = Annotated[str, Field(max_length=8192)]
 _Hint = Annotated[str | None, Field(max_length=64)]
+
+
+# Checked by the store, whose message says more; published, so that clients know.
+Word = Annotated[str, Field(json_schema_extra={"pattern": f"^{SCOPE_TEXT.pattern}$"})]
 
 
 class TokenForm(BaseModel):
@@ -214,10 +220,10 @@ class UserChange(BaseModel):
         examples=[_PASSWORD],
         json_schema_extra={"format": "password"},
     )
-    scopes: list[str] | None = Field(
+    scopes: list[Word] | None = Field(
         default=None, description="The scopes from now on.", examples=[["read"]]
     )
-    roles: list[str] | None = Field(
+    roles: list[Word] | None = Field(
         default=None, description="The roles from now on.", examples=[["clerk"]]
     )
     email: str | None = Field(

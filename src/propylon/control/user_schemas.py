@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from propylon.control.token_schemas import Me, short
+from propylon.control.token_schemas import Me, Word, short
 
 __all__ = ["NewUser", "UserPage", "UserRecord"]
 
@@ -63,10 +63,10 @@ class NewUser(BaseModel):
         examples=[_PASSWORD],
         json_schema_extra={"format": "password"},
     )
-    scopes: list[str] = Field(
+    scopes: list[Word] = Field(
         default_factory=list, max_length=_MOST, description="The scopes.", examples=[["read"]]
     )
-    roles: list[str] = Field(
+    roles: list[Word] = Field(
         default_factory=list, max_length=_MOST, description="The roles.", examples=[["clerk"]]
     )
     email: str = Field(

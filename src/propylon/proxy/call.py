@@ -34,6 +34,7 @@ from propylon.upstream.fetch import BytesBody
 from propylon.upstream.ports import Answer, Flow
 from propylon.version import __version__
 from propylon.wire.message import NO_BODY, Fields, Request, Response
+from propylon.wire.proxy_header import Ends
 
 __all__ = ["Asked", "Call", "Callee", "Caller"]
 
@@ -87,7 +88,7 @@ class Call:
         origin = parent.downstream.origin
         # Where a server has mounted the gateway says nothing about the path that is called.
         self.origin = replace(origin, root=b"") if origin.root else origin
-        self.ends = parent.downstream.ends
+        self._client = parent.downstream
         self.body = None if body is None else BytesBody(body)
         self.started = False
         self.closes = False
@@ -102,6 +103,11 @@ class Call:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._ended = False
+
+    @property
+    def ends(self) -> Ends:
+        """The two ends of the connection of the endpoint's own client."""
+        return self._client.ends
 
     # The endpoint's side
 

@@ -202,7 +202,8 @@ class Fetcher:
             and head.status < min(_ERRORS)
         ):
             self.store.drop(visit.key, visit.stored)
-        if not stores and not shares:
+        waited = visit.flight is not None and (visit.flight.waiting or answer.body is None)
+        if not stores and not (shares and waited):
             visit.land(_ALONE, lone=bool(judged.unshared))
             return answer
         stored = self._stored(visit, head, judged)

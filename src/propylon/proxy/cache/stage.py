@@ -26,6 +26,7 @@ from propylon.proxy.cache.stored import Stored, Use, decide
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
 from propylon.upstream.ports import Answer
+from propylon.upstream.reply import Reply
 from propylon.wire.message import NO_BODY, Request
 
 __all__ = ["CacheStage", "Refresh", "asking_of", "passes_by"]
@@ -119,7 +120,9 @@ class CacheStage:
         else:
             self.tally[HIT] += 1
             exchange.flags += ("cache_hit",)
-            exchange.lines += hit(stored.left(now))
+            exchange.lines += hit(stored.judged.lifetime - now + stored.born)
+        if visit.asking.plain and isinstance(stored.body, bytes):
+            return Reply(stored.head(now), stored.body, None)
         return serve(stored, visit.asking, now, self.wall())
 
     def _refresh(self, visit: Visit) -> None:

@@ -113,12 +113,12 @@ class Stored:
         return len(self.body) if isinstance(self.body, bytes) else sum(map(len, self.body))
 
     def age(self, now: float) -> float:
-        """Return the age of the answer (RFC 9111, 4.2.3)."""
-        return max(0.0, now - self.born)
+        """Return the age of the answer (RFC 9111, 4.2.3); the clock never goes back."""
+        return now - self.born
 
     def left(self, now: float) -> float:
         """Return for how long it is still fresh; negative: for how long it has been stale."""
-        return self.judged.lifetime - self.age(now)
+        return self.judged.lifetime - now + self.born
 
     def useful(self, now: float) -> bool:
         """Tell whether it may still be used, or at least be validated."""
@@ -128,7 +128,7 @@ class Stored:
 
     def head(self, now: float) -> Response:
         """Return the head of the whole answer, with its age."""
-        age = int(self.age(now))
+        age = int(now - self.born)
         if self._head is None or age != self._age:
             block = b"%b\r\nAge: %d" % (self.block, age)
             length = NO_BODY if self.status in _BODILESS else self.length
@@ -154,7 +154,9 @@ class Stored:
 
 def decide(stored: Stored, asking: Asking, now: float) -> Use:
     """Decide what may be done with a stored answer for a request (RFC 9111, 4)."""
-    judged, age, left = stored.judged, stored.age(now), stored.left(now)
+    judged = stored.judged
+    age = now - stored.born
+    left = judged.lifetime - age
     if asking.no_cache or (asking.max_age is not None and age > asking.max_age):
         return Use.ASKED
     if judged.validates:

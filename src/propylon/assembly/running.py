@@ -24,7 +24,6 @@ from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
-from propylon.compile.cors import allows_credentials
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
@@ -33,7 +32,6 @@ from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_ru
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
-from propylon.config.reading.problems import ConfigError
 from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
@@ -207,7 +205,9 @@ class Running:
         services = yield from self._services.plan(loaded.config.services, self._dependencies)
         authentication = self._verification.latest
         if authentication is None or _verifies_otherwise(loaded.config, self.config):
-            authentication = self._authenticated(loaded)
+            authentication = self._verification.compile(
+                loaded, self._components, self._pools.connect, self._key_sets.of
+            )
         while True:
             said = self._said
             verifying = self._verification.after(authentication)
@@ -321,33 +321,6 @@ class Running:
         self._output.apply(config)
 
     # Parts
-
-    def _authenticated(self, loaded: Loaded) -> Authentication | None:
-        """Return the verifier that a configuration describes. Raises ConfigError."""
-        config = loaded.config
-        if self._components.token_services is None or not config.auth.verifies:
-            return None
-        # As at the top.
-        from propylon.compile.authentication import compile_authentication  # noqa: PLC0415
-        from propylon.proxy.authenticate.keys import UnusableKeys  # noqa: PLC0415
-
-        try:
-            return compile_authentication(
-                config.auth,
-                self._pools.connect,
-                self._components.token_services.revocations,
-                time.time,
-                debug=config.debug,
-                before=self.authentication,
-                pending=self._verification.pending,
-                kept=self._key_sets.of,
-                trusted_origin=allows_credentials(config.cors),
-            )
-        except UnusableKeys as error:
-            msg = f"with these, no published key could verify a token: {error.reason}"
-            # With several entries, the message names no index: the source does not know which entry it is of.
-            place = ("auth", "jwt") if config.auth.jwt.is_list else ("auth", "jwt", "algorithms")
-            raise ConfigError([loaded.places.problem(place, msg)]) from error
 
     def _pipeline(self) -> Pipeline:
         return Pipeline(

@@ -56,7 +56,7 @@ class Stored:
     """An answer that is kept whole, with its body.
 
     `born` is the time of the store's clock at which it had no age, `lifetime` how long it is fresh, in seconds. `vary` has
-    the headers that chose it, with the values of the request that it was made for. `target` says which resource it is of.
+    the headers that chose it, with the values of the request that it was made for.
     """
 
     __slots__ = (
@@ -71,7 +71,6 @@ class Stored:
         "route",
         "size",
         "status",
-        "target",
         "vary",
     )
 
@@ -82,7 +81,6 @@ class Stored:
         vary: tuple[tuple[bytes, bytes], ...],
         now: float,
         *,
-        target: tuple[bytes, bytes, bytes] = (b"", b"", b""),
         route: str = "",
     ) -> None:
         """Keep a head that has arrived at `now`; `complete` adds the body."""
@@ -93,7 +91,6 @@ class Stored:
         self.judged = judged
         self.born = now - judged.age
         self.vary = vary
-        self.target = target
         self.route = route
         self.size = 0
         self._age = -1
@@ -119,12 +116,6 @@ class Stored:
     def left(self, now: float) -> float:
         """Return for how long it is still fresh; negative: for how long it has been stale."""
         return self.judged.lifetime - now + self.born
-
-    def useful(self, now: float) -> bool:
-        """Tell whether it may still be used, or at least be validated."""
-        judged = self.judged
-        spare = max(judged.stale_while_revalidate, judged.stale_if_error)
-        return bool(judged.etag or judged.modified) or self.left(now) + spare > 0
 
     def head(self, now: float) -> Response:
         """Return the head of the whole answer, with its age."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import random
 from typing import Any
 
 from propylon.assembly.components import Components
@@ -28,11 +28,11 @@ def caching(
     components: Components,
     forward: Forwards,
     loop: asyncio.AbstractEventLoop,
-    chance: Callable[[int], int],
+    chance: random.Random,
 ) -> CacheCompiler[SharedAnswers]:
     """Return what makes the caches of routes, over one store for all of them."""
     store = SharedAnswers(config.cache.memory, components.shared.facts)
-    return CacheCompiler(store, components.metrics, forward, loop, chance)
+    return CacheCompiler(store, components.metrics, forward, loop, chance.getrandbits)
 
 
 class SharedAnswers(MemoryAnswers):

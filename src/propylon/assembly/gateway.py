@@ -122,7 +122,7 @@ class Gateway(Team):
                 partial(self._everywhere, LIMITS),
                 self._gate,
             ),
-            cache.router(self.config.prefix, self._purge, self._gate, trail),
+            cache.router(self.config.prefix, lambda: self._running, self._gate, trail),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -184,9 +184,6 @@ class Gateway(Team):
         if running is None or not running.config.registry.enabled:
             return None
         return running.membership.registry
-
-    def _purge(self) -> cache.Purge | None:
-        return None if self._running is None else self._running.answers.purge_everywhere
 
     def _limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield the routes in force with each of their limits."""

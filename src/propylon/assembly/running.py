@@ -141,8 +141,7 @@ class Running:
         self._said = 0  # how often a team has added a policy or set an override
         self.counting = Counting(loaded, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
-        chance = self._random.getrandbits
-        self._caches = caching(self.config, components, self._forward, loop, chance)
+        self._caches = caching(self.config, components, self._forward, loop, self._random)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -155,6 +154,10 @@ class Running:
     def answers(self) -> SharedAnswers:
         """The answers that caches have stored."""
         return self._caches.store
+
+    async def purge(self, **chosen: str | None) -> None:
+        """Let go of stored answers in all workers. Raises ServiceUnavailable."""
+        await self.answers.purge_everywhere(**chosen)
 
     @property
     def authentication(self) -> Authentication | None:

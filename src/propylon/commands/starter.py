@@ -117,6 +117,9 @@ auth:                          # how callers are authenticated
     database: sqlite:///propylon.db      # or postgresql://host/name
     rate_limit: {rate: 10/m, burst: 10, key: ip}   # key: ip, or route (all clients together)
 
+cache:
+  memory: 64MB                 # of each worker, for the answers of routes with `cache`
+
 cors:                          # which web pages of other origins may read answers
   origins: []                  # such as [https://app.example.com]; empty: CORS is off
   methods: []                  # empty: those of the route, and the one that the page asks for
@@ -194,6 +197,9 @@ routes:
     max_body:                  # such as 1MB, instead of the server's
     rate_limit:                # such as {rate: 10/s, burst: 20, key: caller}, instead of the default;
                                # or a list, each with a name; none: no limit
+    cache:                     # such as {ttl: 30s}: keep answers; none: no cache. Further keys: respect, by, vary, methods,
+                               # statuses, ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
+    coalesce: false            # true: without a cache, one GET asks while others that want the same wait
     headers:
       request: {set: {}, remove: [], remove_cookies: []}
       response: {set: {}, remove: [], remove_cookies: []}

@@ -11,23 +11,23 @@ from propylon.control.admin import AdminGate
 from propylon.control.audit import AuditTrail
 from propylon.errors import InvalidFields, ServiceUnavailable
 
-__all__ = ["Purge", "router"]
+__all__ = ["Purges", "router"]
 
 
-class Purge(Protocol):
-    """Lets go of the answers that fit all that is said, in all workers."""
+class Purges(Protocol):
+    """Lets go of stored answers, in all workers."""
 
-    async def __call__(self, *, route: str | None, path: str | None, tag: str | None) -> None:
-        """Return when it is done. Raises ServiceUnavailable."""
+    async def purge(self, *, route: str | None, path: str | None, tag: str | None) -> None:
+        """Let go of those that fit all that is said; return when it is done. Raises ServiceUnavailable."""
 
 
 def router(
     prefix: str,
-    purge: Callable[[], Purge | None],
+    running: Callable[[], Purges | None],
     gate: AdminGate | None = None,
     trail: AuditTrail | None = None,
 ) -> APIRouter:
-    """Return the endpoint. `purge` returns what lets go of answers; None: the gateway has not started."""
+    """Return the endpoint. `running` returns what lets go of answers; None: the gateway has not started."""
     routes = APIRouter(tags=["services"])
     audited = trail or AuditTrail()
 
@@ -56,10 +56,10 @@ def router(
             if not target:
                 msg = "Say what is to be deleted: route, path or tag"
                 raise InvalidFields(msg, details={"fields": {"route": msg}})
-            chosen = purge()
-            if chosen is None:
+            purges = running()
+            if purges is None:
                 msg = "The gateway has not started"
                 raise ServiceUnavailable(msg)
-            await chosen(route=route, path=path, tag=tag)
+            await purges.purge(route=route, path=path, tag=tag)
 
     return routes

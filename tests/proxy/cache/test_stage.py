@@ -13,6 +13,7 @@ from propylon.loop.signal import Signal
 from propylon.proxy.cache.filling import Budget, Filling
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.principal import Principal
+from propylon.proxy.route import PrivacyPreference
 from propylon.upstream.ports import Answer, Sink
 from propylon.wire.message import Request, Response
 from tests.proxy.cache.world import Plain, World, answer, head
@@ -171,6 +172,16 @@ def test_a_vary_on_the_caller_counts_where_the_caller_is_left_out() -> None:
     world = World(Counting(FRESH, "Vary: X-User-Id"), by="everyone")
     bodies = [world.ask(principal=who)[0].body for who in (ann, bob, ann)]
     assert bodies == [b"1", b"2", b"1"]
+
+
+def test_strict_privacy_keeps_nothing() -> None:
+    """What was answered to such a client is not stored, and a stored answer is not looked for."""
+    world = World(Counting(FRESH))
+    for number in (b"1", b"2"):
+        exchange = world.exchange()
+        exchange.privacy = PrivacyPreference("strict", b"")
+        assert run_to_end(world.stage(exchange, request(), plain())).body == number
+    assert len(world.store) == 0
 
 
 # At the same time

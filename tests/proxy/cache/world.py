@@ -19,7 +19,7 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import Route
 from propylon.stores.answers import MemoryAnswers
-from propylon.upstream.ports import Answer
+from propylon.upstream.ports import Answer, Timeouts
 from propylon.upstream.reply import Reply
 from propylon.wire.message import NO_BODY, Request, Response
 from propylon.wire.response import parse_response
@@ -165,6 +165,7 @@ class Plain:
 
     public = None
     name = "route"
+    timeouts = Timeouts()
 
 
 EMPTY = Response(204, b" 204 No Content", b"", NO_BODY, keep_alive=True)

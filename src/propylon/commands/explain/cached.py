@@ -39,7 +39,7 @@ def noting_cache(
 
 def _verdict(exchange: Exchange, request: Request, rules: CacheRules) -> str:
     asking = asking_of(request)
-    reason = passes_by(request, asking, rules)
+    reason = passes_by(exchange, request, asking, rules)
     if reason:
         return f"passes by the cache: {reason}"
     key = key_of(exchange, request, asking, rules, Callers())

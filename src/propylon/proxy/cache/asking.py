@@ -66,10 +66,12 @@ class Asking:
         "_block",
         "_values",
         "authorized",
+        "basis",
         "bearer",
         "conditional",
         "cookies",
         "credentials",
+        "dependencies",
         "if_range",
         "max_age",
         "max_stale",
@@ -79,6 +81,7 @@ class Asking:
         "no_store",
         "none_match",
         "only_if_cached",
+        "plain",
         "preconditions",
         "range",
         "ranged",
@@ -90,6 +93,9 @@ class Asking:
         """Read the block of a request."""
         self._block = block
         self._values: dict[bytes, bytes] | None = None
+        # What the key module has made of it last, and of what.
+        self.basis: tuple[object, ...] | None = None
+        self.dependencies = b""
         _, found = take(block, _PATTERN, kept=_NAMED)
         said = directives(found.get(b"cache-control", []))
         self.no_store = b"no-store" in said
@@ -119,14 +125,11 @@ class Asking:
         self.ranged = bool(self.range)
         self.preconditions = b"if-match" in found or b"if-unmodified-since" in found
         self.conditional = bool(self.none_match or self.modified_since)
+        # Whether a fresh answer serves the request as it is stored.
+        self.plain = not (self.conditional or self.ranged)
         asked = self.conditional or self.ranged or self.preconditions or bool(self.if_range)
         # What goes to the upstream where the whole answer is wanted.
         self.unconditional = without(block, CONDITIONS) if asked else block
-
-    @property
-    def plain(self) -> bool:
-        """Whether a fresh answer serves the request as it is stored."""
-        return not (self.conditional or self.ranged)
 
     def value(self, name: bytes) -> bytes:
         """Return the value of a header, of several lines joined (RFC 9110, 5.3); empty if there is none."""

@@ -15,7 +15,7 @@ from propylon.proxy.cache.asking import Asking
 from propylon.proxy.cache.filling import Budget, Filling
 from propylon.proxy.cache.flights import Flight, Landed, Outcome
 from propylon.proxy.cache.judgement import Judgement, judge
-from propylon.proxy.cache.key import Key, target_of
+from propylon.proxy.cache.key import Key
 from propylon.proxy.cache.rules import EVERYONE, CacheRules
 from propylon.proxy.cache.serving import serve
 from propylon.proxy.cache.status import MISSED, STALE, STORED, VALIDATED, Tally, forwarded, hit
@@ -175,7 +175,7 @@ class Fetcher:
             )
             answer.head.sets_cookies = True
             return answer
-        result = Stored(fresh, judged, stored.vary, now, target=stored.target, route=stored.route)
+        result = Stored(fresh, judged, stored.vary, now, route=stored.route)
         result.complete(stored.body, stored.length)
         if judged.refusal:
             self.store.drop(visit.key, stored)
@@ -202,7 +202,8 @@ class Fetcher:
             and head.status < min(_ERRORS)
         ):
             self.store.drop(visit.key, visit.stored)
-        if not stores and not shares:
+        waited = visit.flight is not None and (visit.flight.waiting or answer.body is None)
+        if not stores and not (shares and waited):
             visit.land(_ALONE, lone=bool(judged.unshared))
             return answer
         stored = self._stored(visit, head, judged)
@@ -267,6 +268,5 @@ class Fetcher:
             judged,
             values_of(judged.vary, visit.asking, said),
             self.clock(),
-            target=target_of(visit.key),
             route=self.rules.route,
         )

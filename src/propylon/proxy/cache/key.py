@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from hashlib import blake2b
+from operator import is_
 from typing import Protocol
 
 from propylon.proxy.cache.asking import Asking
@@ -116,6 +117,21 @@ def _dependencies(
     exchange: Exchange, request: Request, asking: Asking, rules: CacheRules, callers: Callers
 ) -> bytes:
     """Return what else the answer may depend on; empty for an anonymous request without anything special."""
+    origin = exchange.downstream.origin
+    # A client's next request has the same lines, the same token and the same connection as a rule.
+    basis = (exchange.principal, rules, origin, exchange.privacy)
+    usual = request.vouched is None and (request.plain or not origin.trusted)
+    if usual and asking.basis is not None and all(map(is_, asking.basis, basis)):
+        return asking.dependencies
+    digest = _digested(exchange, request, asking, rules, callers)
+    if usual:
+        asking.basis, asking.dependencies = basis, digest
+    return digest
+
+
+def _digested(
+    exchange: Exchange, request: Request, asking: Asking, rules: CacheRules, callers: Callers
+) -> bytes:
     parts = [_whose(exchange.principal, asking, rules, callers), asking.steering]
     origin = exchange.downstream.origin
     parts.append(exchange.privacy.block)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from propylon.errors import NotStored
 from propylon.proxy.cache.asking import Asking
 from propylon.proxy.cache.fetching import Fetcher, Visit
-from propylon.proxy.cache.flights import Flights, Landed, Outcome
+from propylon.proxy.cache.flights import Flight, Flights, Landed, Outcome
 from propylon.proxy.cache.invalidation import Invalidation
 from propylon.proxy.cache.key import Callers, key_of
-from propylon.proxy.cache.rules import CacheRules
+from propylon.proxy.cache.rules import EVERYONE, CacheRules
 from propylon.proxy.cache.serving import serve
 from propylon.proxy.cache.status import BYPASSED, COALESCED, HIT, STALE, Tally, forwarded, hit
 from propylon.proxy.cache.store import AnswerStore, names_of, values_of, written
@@ -26,6 +26,7 @@ from propylon.proxy.cache.stored import Stored, Use, decide
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
 from propylon.upstream.ports import Answer
+from propylon.upstream.reply import Reply
 from propylon.wire.message import NO_BODY, Request
 
 __all__ = ["CacheStage", "Refresh", "asking_of", "passes_by"]
@@ -58,7 +59,7 @@ class CacheStage:
     async def __call__(self, exchange: Exchange, request: Request, route: Route) -> Answer:
         """Answer the request from the store, or forward it. Raises NotStored, and what the forward stage raises."""
         asking = asking_of(request)
-        reason = passes_by(request, asking, self.rules)
+        reason = passes_by(exchange, request, asking, self.rules)
         if reason:
             self.tally[BYPASSED] += 1
             exchange.lines += forwarded("method" if reason == "method" else "bypass", detail=reason)
@@ -76,13 +77,20 @@ class CacheStage:
             if flight is None:
                 visit.flight = self.flights.begin(flight_key)
                 break
-            landed = flight.landed or await flight.wait(self.rules.wait)
+            landed = flight.landed or await self._wait(visit, flight)
             answer = self._landed(visit, landed)
             if answer is not None:
                 return answer
             if landed.outcome is Outcome.ALONE:
                 break
         return await self.fetch(visit)
+
+    async def _wait(self, visit: Visit, flight: Flight) -> Landed:
+        """Wait for what another request brings; `timeouts.total` covers that, as it covers policies."""
+        began = self.clock()
+        landed = await flight.wait(min(self.rules.wait, visit.route.timeouts.total))
+        visit.exchange.held += self.clock() - began
+        return landed
 
     def _at_hand(self, visit: Visit) -> Answer | None:
         """Return the stored answer if it serves the request; what was found stays in `visit`. Raises NotStored."""
@@ -119,7 +127,9 @@ class CacheStage:
         else:
             self.tally[HIT] += 1
             exchange.flags += ("cache_hit",)
-            exchange.lines += hit(stored.left(now))
+            exchange.lines += hit(stored.judged.lifetime - now + stored.born)
+        if visit.asking.plain and isinstance(stored.body, bytes):
+            return Reply(stored.head(now), stored.body, None)
         return serve(stored, visit.asking, now, self.wall())
 
     def _refresh(self, visit: Visit) -> None:
@@ -167,12 +177,16 @@ class CacheStage:
         return None
 
 
-def passes_by(request: Request, asking: Asking, rules: CacheRules) -> str:
+def passes_by(exchange: Exchange, request: Request, asking: Asking, rules: CacheRules) -> str:
     """Return why a request has nothing to do with the cache; empty: it has."""
     if request.method not in rules.methods:
         return "method"
-    if request.length not in _EMPTY or request.handshake is not None:
+    if request.handshake is not None:
+        return "upgrade"
+    if request.length not in _EMPTY:
         return "body"  # the answer may depend on it, and it is in no key
+    if exchange.privacy.level == "strict" and rules.by != EVERYONE:
+        return "privacy"  # what was answered to a client is not kept
     if asking.no_store:
         return "no-store"
     return "precondition" if asking.preconditions else ""

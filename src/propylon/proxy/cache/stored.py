@@ -56,7 +56,7 @@ class Stored:
     """An answer that is kept whole, with its body.
 
     `born` is the time of the store's clock at which it had no age, `lifetime` how long it is fresh, in seconds. `vary` has
-    the headers that chose it, with the values of the request that it was made for. `target` says which resource it is of.
+    the headers that chose it, with the values of the request that it was made for.
     """
 
     __slots__ = (
@@ -71,7 +71,6 @@ class Stored:
         "route",
         "size",
         "status",
-        "target",
         "vary",
     )
 
@@ -82,7 +81,6 @@ class Stored:
         vary: tuple[tuple[bytes, bytes], ...],
         now: float,
         *,
-        target: tuple[bytes, bytes, bytes] = (b"", b"", b""),
         route: str = "",
     ) -> None:
         """Keep a head that has arrived at `now`; `complete` adds the body."""
@@ -93,7 +91,6 @@ class Stored:
         self.judged = judged
         self.born = now - judged.age
         self.vary = vary
-        self.target = target
         self.route = route
         self.size = 0
         self._age = -1
@@ -113,22 +110,16 @@ class Stored:
         return len(self.body) if isinstance(self.body, bytes) else sum(map(len, self.body))
 
     def age(self, now: float) -> float:
-        """Return the age of the answer (RFC 9111, 4.2.3)."""
-        return max(0.0, now - self.born)
+        """Return the age of the answer (RFC 9111, 4.2.3); the clock never goes back."""
+        return now - self.born
 
     def left(self, now: float) -> float:
         """Return for how long it is still fresh; negative: for how long it has been stale."""
-        return self.judged.lifetime - self.age(now)
-
-    def useful(self, now: float) -> bool:
-        """Tell whether it may still be used, or at least be validated."""
-        judged = self.judged
-        spare = max(judged.stale_while_revalidate, judged.stale_if_error)
-        return bool(judged.etag or judged.modified) or self.left(now) + spare > 0
+        return self.judged.lifetime - now + self.born
 
     def head(self, now: float) -> Response:
         """Return the head of the whole answer, with its age."""
-        age = int(self.age(now))
+        age = int(now - self.born)
         if self._head is None or age != self._age:
             block = b"%b\r\nAge: %d" % (self.block, age)
             length = NO_BODY if self.status in _BODILESS else self.length
@@ -154,7 +145,9 @@ class Stored:
 
 def decide(stored: Stored, asking: Asking, now: float) -> Use:
     """Decide what may be done with a stored answer for a request (RFC 9111, 4)."""
-    judged, age, left = stored.judged, stored.age(now), stored.left(now)
+    judged = stored.judged
+    age = now - stored.born
+    left = judged.lifetime - age
     if asking.no_cache or (asking.max_age is not None and age > asking.max_age):
         return Use.ASKED
     if judged.validates:

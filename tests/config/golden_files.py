@@ -2,8 +2,8 @@
 
 A file has sections, each behind a line `=== NAME`: the files of the directory by their names, `environment` with a variable on
 each line, `command line` with a key on each line, `config` with the name of the file to read; and `check` with what is said,
-in which the directory is called DIRECTORY. Behind the name of a file may stand `(hex)`, or
-`(N bytes)`: its text is repeated so far.
+in which the directory is called DIRECTORY. Behind the name of a file may stand `(hex)`,
+`(N bytes)`: its text is repeated so far, or `(new key)`: a private key that is made for the run.
 
 `tests/config/test_golden.py` runs them. After a change of a message, write them anew with UPDATE_GOLDEN=1, and read the
 difference.
@@ -17,10 +17,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from propylon.commands.check import listener_findings
 from propylon.config.reading.load import load
 from propylon.config.reading.problems import ConfigError
 
+_KEY = generate_private_key(SECP256R1()).private_bytes(
+    Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+)
 FOLDER = Path(__file__).parent / "golden"
 _MARK = "=== "
 _ENVIRONMENT, _COMMAND_LINE, _CONFIG, _CHECK = "environment", "command line", "config", "check"
@@ -92,6 +98,8 @@ def _content(title: str, body: str) -> tuple[str, bytes]:
     name, _, how = title.partition(" (")
     if how == "hex)":
         return name, bytes.fromhex(body)
+    if how == "new key)":  # no private key stands in the repository
+        return name, _KEY
     if not how:
         return name, body.encode()
     size = int(how.removesuffix(" bytes)"))

@@ -9,6 +9,8 @@ from functools import partial
 from propylon.assembly.components import Components
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.server import AuditConfig
+from propylon.config.reading.load import Loaded
+from propylon.config.reading.problems import ConfigError
 from propylon.telemetry.access_log import (
     LEVELS,
     AccessLog,
@@ -18,11 +20,11 @@ from propylon.telemetry.access_log import (
     format_of,
     on_terminal,
 )
-from propylon.telemetry.audit import Audit, as_line, to_file
+from propylon.telemetry.audit import Audit, as_line, check_file, to_file
 from propylon.telemetry.logs import LogOutput, WriterHandler
 from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
 
-__all__ = ["Output"]
+__all__ = ["Output", "check_audit_file"]
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,19 @@ class Output:
         if self._audit_file is not None:
             self._audit_file.close()
         self._writer.close()
+
+
+def check_audit_file(loaded: Loaded) -> None:
+    """Raise ConfigError if the file of the audit log cannot be written: a gateway must not lose its records."""
+    file = loaded.config.log.audit.file
+    if file is None:
+        return
+    try:
+        check_file(file)
+    except OSError as error:
+        message = f"cannot write {file}: {(error.strerror or 'unknown reason').lower()}"
+        place = loaded.places.problem(("log", "audit", "file"), message)
+        raise ConfigError([place]) from error
 
 
 def _format(config: GatewayConfig) -> Format:

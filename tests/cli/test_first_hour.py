@@ -31,11 +31,15 @@ from tests.support.zygote import ZYGOTE, environment
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(?ms)^( *)```(\w+)\n(.*?)^ *```")
-_FILE = "# propylon.yaml\n"
+_MODULE = "# shop.py\n"
+_EMPTY_MODULE = "from propylon import Gateway\ngateway = Gateway.from_file('propylon.yaml')\n"
+_FILE = "# propylon.yaml"
 PASSWORD = SECRECY.note("correct horse battery")
 SECRET = SECRECY.note("hV3-pQ8sZ1nW6xT0yRb4uHd9mCe2gJfA7iLoKq5w")
 # What a line begins with that is not run, and why.
 EXCUSED = {
+    'curl -H "Authorization: Bearer $TOKEN" localhost:8000/api/v1/overview': "it asks an endpoint of the reader's module:"
+    " tests/gateway/test_aggregation.py asks such ones",
     "make ": "it is looked up in the Makefile; this very test may be running under it",
     ".ci/run": "it runs this very test; it is there",
     ". .venv/bin/activate": "the shell has the commands on its PATH already",
@@ -173,9 +177,8 @@ def test_every_command_of_a_page_works(
     if "propylon init" not in page.read_text():
         made = World.config(tmp_path, world.gateway.port)
         (tmp_path / "propylon.yaml").write_text(yaml.safe_dump(made))
-    (tmp_path / "shop.py").write_text(
-        "from propylon import Gateway\ngateway = Gateway.from_file('propylon.yaml')\n"
-    )
+    modules = [text for _, text in blocks(page, "python") if text.startswith(_MODULE)]
+    (tmp_path / "shop.py").write_text("".join(modules) or _EMPTY_MODULE)
     chosen = list(_pasted(page))
     run = [(command, shown) for command, shown in chosen if not reason(command)]
     lines = [_here(command, world.gateway.port) for command, _ in run]
@@ -285,7 +288,7 @@ def test_every_python_block_runs(
     (tmp_path / "propylon.yaml").write_text(yaml.safe_dump(config))
     names: dict[str, Any] = {"app": FastAPI(), "FastAPI": FastAPI, "Request": Request}
     for _, text in blocks(page, "python"):
-        first = text.startswith("# shop.py")
+        first = text.startswith(_MODULE)
         names = names | {"__name__": "shop" if first else "page"}
         exec(compile(text, str(page), "exec"), names)
         if first:

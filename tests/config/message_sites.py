@@ -92,7 +92,7 @@ def _yields_finding(node: ast.AST) -> bool:
 
 def _is_message(node: ast.expr) -> bool:
     if isinstance(node, ast.Name):
-        return node.id in _SENTENCES
+        return node.id in _SENTENCES or node.id.isupper()  # a constant is a sentence
     return isinstance(node, ast.Constant | ast.JoinedStr | ast.BinOp | ast.Call)
 
 

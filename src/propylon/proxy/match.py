@@ -69,14 +69,14 @@ class Leaf:
         Where no route has the method, the first route speaks: the page then reads the 405.
         """
         route = self.choose(method) or self.routes[0]
-        if all(other.cors is route.cors for other in self.routes):
+        if all(other.cors == route.cors for other in self.routes):
             return route.cors, route, self.allow
         # A browser remembers the methods. One that has other rules must not be among them.
         usual = _ORDINARY_METHODS if self._any is not None else frozenset()
         methods = frozenset(
             name
             for name in usual.union(self._by_method)
-            if (found := self.choose(name)) is not None and found.cors is route.cors
+            if (found := self.choose(name)) is not None and found.cors == route.cors
         )
         return route.cors, route, _allow(methods, everything=False)
 

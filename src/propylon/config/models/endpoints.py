@@ -83,15 +83,9 @@ _OWN = (
 # Below the prefix.
 _TOKEN = Endpoint("/auth/token", _POST, max_body=_FORM, limited=True)
 _ME = Endpoint("/users/me", access="read")
-_ISSUING = (
-    # Limited: each request costs the hash of a password.
-    Endpoint(
-        "/users/me",
-        _PATCH,
-        "known",
-        max_body=_FORM,
-        limited=True,
-    ),
+# Limited: each request costs the hash of a password.
+_OWN_PASSWORD = Endpoint("/users/me", _PATCH, "known", max_body=_FORM, limited=True)
+_MANAGING_USERS = (
     Endpoint("/users", _GET | _POST, "admin", max_body=_FORM, yields=_USERS),
     Endpoint("/users/{name}", _GET | _PATCH | _DELETE, "admin", max_body=_FORM, yields=_USERS),
     Endpoint("/users/{name}/sessions", _GET | _DELETE, "admin", yields=_USERS),
@@ -152,9 +146,9 @@ def builtin_endpoints(prefix: str, auth: AuthConfig, *, users: bool = True) -> t
     `users` tells whether there are users, for a gateway that issues tokens only while there are some.
     """
     on = auth.issues and (users or not auth.issues_while_users)
-    issuing = tuple(_issuing(auth)) if on else ()
     under = (
-        *issuing,
+        *(_issuing(auth) if on else ()),
+        *(_MANAGING_USERS if auth.issues else ()),  # the first user may come this way, too
         *((_me(issuing=on), *_VERIFYING) if auth.verifies else ()),
         *_UNDER_PREFIX,
     )
@@ -164,7 +158,7 @@ def builtin_endpoints(prefix: str, auth: AuthConfig, *, users: bool = True) -> t
 def _issuing(auth: AuthConfig) -> Iterator[Endpoint]:
     # A route on the very path was there before the first user: what it serves must not change by itself.
     yield replace(_TOKEN, yields=_TOKEN.path) if auth.issues_while_users else _TOKEN
-    yield from _ISSUING
+    yield _OWN_PASSWORD
 
 
 def _me(*, issuing: bool) -> Endpoint:

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 
 from propylon import Gateway, public
 from tests.support.tokens import SECRET, mint
-from tests.support.zygote import environment
+from tests.support.zygote import ZYGOTE, environment
 
 CONFIG = """
 log: {level: info}
@@ -256,14 +256,6 @@ def test_a_wrong_file_under_another_server_is_the_same_few_lines(
         "uvicorn": ["-m", "uvicorn", "propylon.main:app", "--port", "0"],
         "python": ["-c", "from propylon.main import app"],
     }[server]
-    done = subprocess.run(
-        [sys.executable, *run],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = ZYGOTE.run([sys.executable, *run], cwd=tmp_path, env=environment())
     said = 'propylon.yaml:1 routes[0].service: no service "oders"\n'
     assert (done.returncode, done.stderr) == (3, said)

@@ -12,6 +12,7 @@ from propylon.proxy.route import Route
 from propylon.proxy.tree import Node
 from tests.proxy.doubles import route, service
 from tests.proxy.test_match import outcome
+from tests.support.examples import examples
 
 SERVICE = service()
 SEGMENTS = ["a", "b", "{}", "A", "c;x", "%61"]
@@ -85,6 +86,7 @@ def picture(table: Table) -> object:
 
 
 @given(_reloads)
+@examples(40)
 def test_a_table_that_grew_is_one_made_at_once(reloads: list[tuple[list[Route], set[int]]]) -> None:
     """After any number of reloads it answers any request alike, has no node too many, and has changed none before it."""
     routes: list[Route] = []

@@ -54,6 +54,8 @@ def config(
     service = {"url": f"http://127.0.0.1:{upstream.port}", "retry": ONCE, "timeouts": PATIENT}
     route = {"path": "/limited", "service": "up", "auth": "none"}
     return {
+        # On a busy machine it takes a while to open ten thousand connections.
+        "server": {"timeouts": {"header": "60s"}},
         "redis": {"url": url, "timeout": timeout},
         "services": {"up": {**service, "circuit": {"failure_threshold": 1_000_000}}},
         "routes": [{**route, "rate_limit": {"key": "route", **limit}}],

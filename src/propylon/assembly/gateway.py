@@ -15,7 +15,7 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ from propylon.edge.asgi_websocket import serve_socket
 from propylon.edge.splice import GOING_AWAY, SERVICE_RESTART
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
+from propylon.loop.frozen import frozen
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.limit.stage import Limit, LimitStage
@@ -92,6 +93,7 @@ class Gateway(Team):
         self._reloads = Reloads(self)
         self._running: Running | None = None
         self._preparing: asyncio.Task[None] | None = None
+        self._freezes = False
         self._audit = Audit()
         self._gate = AdminGate()
         trail = AuditTrail(self._audit)
@@ -187,8 +189,15 @@ class Gateway(Team):
         `admin.listen` and `metrics.listen`. Embedded in an application it leaves all this to its host. `audit_key` is
         the key of the audit log's hashes, where `log.audit.key` is not set; all workers get the same.
         """
-        self._components.owns_process = True
+        self._components.owns_process = self._components.owns_interpreter = True
         self._audit.use_key(audit_key)
+
+    def own_interpreter(self) -> None:
+        """Say that nothing else runs in the interpreter; before the start.
+
+        The gateway then sets the garbage collector for itself: it does not look through what is there after the start.
+        """
+        self._components.owns_interpreter = self._freezes = True
 
     def join(self, shared: Shared) -> None:
         """Be one of the workers that share this; before the start."""
@@ -232,7 +241,8 @@ class Gateway(Team):
         running = self.start()
         try:
             await self.prepare()
-            yield {STATE_KEY: running.edge, LISTENERS_KEY: running.edges}
+            with frozen() if self._freezes else nullcontext():
+                yield {STATE_KEY: running.edge, LISTENERS_KEY: running.edges}
         finally:
             await self._stop()
             if self._token_services is not None:
@@ -333,10 +343,15 @@ class Gateway(Team):
 
 
 class _App:
-    """A gateway as an ASGI app: an object, because servers tell ASGI 2 from 3 by `__call__`."""
+    """A gateway as an ASGI app: an object, because servers tell ASGI 2 from 3 by `__call__`.
+
+    `stands_alone`: a server that runs the lifespan of this app runs nothing else in its interpreter. It is so for
+    `propylon.main:app`. The collector is then the gateway's between start and stop, as under `propylon run`.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self.stands_alone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
@@ -354,6 +369,8 @@ class _App:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        if self.stands_alone:
+            self._gateway.own_interpreter()
         async with self._gateway.lifespan() as state:
             if "state" in scope:
                 scope["state"].update(state)

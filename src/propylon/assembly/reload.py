@@ -93,19 +93,19 @@ class Reloads:
             self._asked = False
             self._collect()
             # Thresholds of the collector and turns of threads are the whole process's: a host's are not ours to set.
-            with beside_requests() if self._owns_process else nullcontext():
+            with beside_requests() if self._owns_interpreter else nullcontext():
                 await self._reload()
         then()
 
     @property
-    def _owns_process(self) -> bool:
+    def _owns_interpreter(self) -> bool:
         running = self._gateway.running
-        return running is not None and running.owns_process
+        return running is not None and running.owns_interpreter
 
     def _collect(self) -> None:
         # For the freeze at the end: what is garbage then stays for ever. Of the old generation there is hardly any,
         # and to search it takes longer the more clients are connected.
-        if self._owns_process:
+        if self._owns_interpreter:
             gc.collect(1)
 
     async def _reload(self) -> None:
@@ -147,7 +147,7 @@ class Reloads:
         if running is None:
             self._gateway.loaded = found
             return True
-        freezes = running.owns_process and _changed(running.config, found.config) >= _MANY
+        freezes = running.owns_interpreter and _changed(running.config, found.config) >= _MANY
         _announce(running, found)
         found = with_listeners_of(running.begun, found)
         try:

@@ -169,9 +169,9 @@ class Running:
         return self._components.token_services is not None
 
     @property
-    def owns_process(self) -> bool:
-        """Whether the process is the gateway's own, and not an application's that embeds it."""
-        return self._components.owns_process
+    def owns_interpreter(self) -> bool:
+        """Whether the collector and the turns of threads are the gateway's to set, and not an application's."""
+        return self._components.owns_interpreter
 
     # The first configuration, and the later ones
 

@@ -138,7 +138,9 @@ class TokenServices:
     def missing(self) -> str | None:
         """Say what is being waited for, as long as it is not known which tokens were taken back."""
         if self._following is not None and self._following.done():
-            return "the database that says which tokens were taken back: nobody reads it any more"
+            return (
+                "the database that says which tokens were taken back: no gateway reads it any more"
+            )
         return None if self._known else "the database that says which tokens were taken back"
 
     def start(self, facts: Facts) -> None:

@@ -28,7 +28,7 @@ from propylon.assembly.counting import redis_of
 from propylon.assembly.reload import Reloads, shadowed
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
-from propylon.assembly.team import Team
+from propylon.assembly.team import TeamApi
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded, load
@@ -72,7 +72,7 @@ log = logging.getLogger(__name__)
 _POLL = 0.01
 
 
-class Gateway(Team):
+class Gateway(TeamApi):
     """The façade: a configuration, and the ways to run it."""
 
     def __init__(
@@ -229,7 +229,7 @@ class Gateway(Team):
 
     @property
     def config(self) -> GatewayConfig:
-        """The configuration."""
+        """The configuration in force; before the start, the one that will be."""
         return self.loaded.config
 
     def _compile_again(self) -> None:
@@ -360,7 +360,7 @@ class _App:
         self.stands_alone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
+        """Serve one request or WebSocket, or run the lifespan (ASGI 3)."""
         kind = scope["type"]
         if kind == "http":
             running = self._gateway.start()

@@ -291,7 +291,7 @@ def _emptied(loaded: Loaded, in_force: GatewayConfig) -> Iterator[Problem]:
 
 
 def with_listeners_of(begun: GatewayConfig, loaded: Loaded) -> Loaded:
-    """Return what was loaded, with the listeners that are open: others would have endpoints, and nobody listening."""
+    """Return what was loaded, with the listeners that are open: others would have endpoints, and no open socket."""
     config = loaded.config
     listen = (begun.admin.listen, begun.metrics.listen, begun.server.listen)
     if listen == (config.admin.listen, config.metrics.listen, config.server.listen):

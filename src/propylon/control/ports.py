@@ -103,7 +103,7 @@ class Login(Protocol):
 
     @property
     def expires(self) -> float:
-        """When it ends."""
+        """When it ends, in seconds since 1970."""
 
     @property
     def address(self) -> str:
@@ -151,7 +151,7 @@ class Entry(Protocol):
 
     @property
     def revocation(self) -> Revocation:
-        """What is revoked."""
+        """What is revoked: one token, one login, or all tokens of a subject."""
 
     @property
     def until(self) -> float:

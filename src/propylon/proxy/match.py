@@ -73,7 +73,7 @@ class Leaf:
 
     @property
     def is_unprotected(self) -> bool:
-        """Whether only endpoints of the gateway stand here that anybody may use."""
+        """Whether only endpoints of the gateway stand here that need no token."""
         return all(route.rules is UNPROTECTED for route in self.routes)
 
     @property
@@ -190,12 +190,12 @@ class Table:
         table = cls((), services, cors)
         table.routes = tuple(routes)
         if before is not None and _same(table.routes, before.routes):
-            table._take_over(before)
+            table._reuse(before)
         else:
             yield from table._plant(before)
         return table
 
-    def _take_over(self, before: Table) -> None:
+    def _reuse(self, before: Table) -> None:
         """Take the trees of another table, and its remembered paths: all routes are the same."""
         self._known, self._leaves = before._known, before._leaves
         self._stand(before.trees)

@@ -74,19 +74,6 @@ def test_no_name_says_nothing() -> None:
     assert [relative(path) for path, names in parts.items() if names & FORBIDDEN_NAMES] == []
 
 
-def test_the_actor_is_named() -> None:
-    """The code and the pages say who: the client, the operator, a worker; not "whoever", "somebody" or "nobody"."""
-    pages = [*MODULES, *(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
-    vague = re.compile(r"(?i)\b(whoever|somebody|someone|nobody|anybody)\b")
-    found = [
-        f"{path.relative_to(ROOT)}:{number}"
-        for path in pages
-        for number, line in enumerate(path.read_text().splitlines(), 1)
-        if vague.search(line)
-    ]
-    assert found == []
-
-
 def test_every_folder_is_a_package() -> None:
     """Each folder with modules has an __init__, which is its map."""
     folders = {path.parent for path in MODULES}

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from propylon.errors import GatewayError
 from propylon.loop.signal import Signal
 from propylon.proxy.authenticate import anonymous
-from propylon.proxy.authorize import any_caller
+from propylon.proxy.authorize import anybody
 from propylon.proxy.exchange import Origin
 from propylon.proxy.forward import Forward
 from propylon.proxy.route import Pattern, Route
@@ -244,7 +244,7 @@ def route(path: str = "/a", of: Service | None = None, **options: Any) -> Route:
     defaults: dict[str, Any] = {
         "name": path,
         "authenticate": anonymous,
-        "authorize": any_caller,
+        "authorize": anybody,
         "timeouts": Timeouts(),
         "max_body": 1000,
         "forward": STILL,

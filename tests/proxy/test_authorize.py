@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon.errors import AuthError, Forbidden
-from propylon.proxy.authorize import AdminRule, LocalRule, any_caller, permitted
+from propylon.proxy.authorize import AdminRule, LocalRule, anybody, permitted
 from propylon.proxy.exchange import Origin
 from propylon.proxy.principal import ANONYMOUS, Principal
 from tests.proxy.doubles import origin, request
@@ -43,8 +43,8 @@ def status(
 
 def test_nothing_is_asked_for() -> None:
     """A rule without scopes and roles is the one that all routes share."""
-    assert permitted([], []) is any_caller
-    assert status(any_caller, ANONYMOUS, "") == status(any_caller, alice()) == 200
+    assert permitted([], []) is anybody
+    assert status(anybody, ANONYMOUS, "") == status(anybody, alice()) == 200
 
 
 @pytest.mark.parametrize(

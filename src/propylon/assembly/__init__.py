@@ -1,6 +1,6 @@
 """Put the parts together, and hold what lives while a loop runs.
 
-- `gateway`: the façade, `Gateway`.
+- `gateway`: the façade, `Gateway`; `app`: the same as an ASGI app.
 - `team`: what a team says in Python: policies, costs, stand-ins in tests.
 - `components`: what exists before a loop runs and outlives reloads.
 - `output`: where the logs go.

@@ -8,7 +8,7 @@ from typing import cast
 
 from propylon.config.models.endpoints import Access, Area, Endpoint
 from propylon.config.models.schema import GatewayConfig
-from propylon.proxy.authorize import AdminRule, Authorize, LocalRule, Network, any_caller, permitted
+from propylon.proxy.authorize import AdminRule, Authorize, LocalRule, Network, anybody, permitted
 from propylon.proxy.route import Route
 
 __all__ = ["AUTH", "access_of", "admin_rule", "authorize"]
@@ -44,7 +44,7 @@ def authorize(config: GatewayConfig, endpoint: Endpoint) -> Authorize:
         return admin_rule(config, endpoint.area)
     if endpoint.access == "local":
         return LocalRule(_networks(config.metrics.allow or ()), admin_rule(config, endpoint.area))
-    return _READ if endpoint.access == "read" else any_caller
+    return _READ if endpoint.access == "read" else anybody
 
 
 def _networks(written: Iterable[str]) -> tuple[Network, ...]:

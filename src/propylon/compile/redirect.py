@@ -9,7 +9,7 @@ from propylon.config.models.endpoints import REDIRECT
 from propylon.config.models.listeners import Tcp
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.authenticate import anonymous
-from propylon.proxy.authorize import any_caller
+from propylon.proxy.authorize import anybody
 from propylon.proxy.match import Table
 from propylon.proxy.redirect import to_https
 from propylon.proxy.route import Pattern, Route
@@ -43,7 +43,7 @@ def redirecting_table(config: GatewayConfig) -> Table | None:
         pattern=Pattern(()),
         service=service,
         authenticate=anonymous,
-        authorize=any_caller,
+        authorize=anybody,
         timeouts=service.timeouts,
         max_body=config.server.max_body,
         forward=to_https(https_port(config)),

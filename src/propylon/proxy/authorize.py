@@ -26,7 +26,7 @@ from propylon.proxy.route import Authorize, Sender
 from propylon.wire.headers import values
 from propylon.wire.message import Request
 
-__all__ = ["AdminRule", "Authorize", "LocalRule", "Network", "any_caller", "permitted"]
+__all__ = ["AdminRule", "Authorize", "LocalRule", "Network", "anybody", "permitted"]
 
 Network = IPv4Network | IPv6Network
 
@@ -35,7 +35,7 @@ _PROXY_HEADERS = frozenset({b"forwarded", b"x-real-ip"})
 _FORWARDED = b"x-forwarded"
 
 
-def any_caller(principal: Principal, request: Request, sender: Sender) -> None:
+def anybody(principal: Principal, request: Request, sender: Sender) -> None:
     """Let every authenticated request pass: the route asks for neither scopes nor roles."""
 
 
@@ -48,7 +48,7 @@ def permitted(scopes: Iterable[str], roles: Iterable[str]) -> Authorize:
     # A rule without scopes and roles is a function of its own, so that such routes do no set arithmetic.
     needed, any_of = frozenset(scopes), frozenset(roles)
     if not needed and not any_of:
-        return any_caller
+        return anybody
 
     def authorize(principal: Principal, request: Request, sender: Sender) -> None:  # noqa: ARG001
         if needed <= principal.scopes and (not any_of or not any_of.isdisjoint(principal.roles)):

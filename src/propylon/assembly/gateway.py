@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
-from propylon.assembly.app import App
+from propylon.assembly.application import App
 from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
@@ -35,7 +36,8 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.idle import without_called
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError, Problem
-from propylon.control import circuits, health, limits, registry
+from propylon.config.reading.typed_settings import variables
+from propylon.control import cache, circuits, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app, offer_password
@@ -116,6 +118,7 @@ class Gateway(TeamApi):
                 partial(self._everywhere, LIMITS),
                 self._gate,
             ),
+            cache.router(self.config.prefix, self._purge, self._gate, trail),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -178,6 +181,9 @@ class Gateway(TeamApi):
             return None
         return running.membership.registry
 
+    def _purge(self) -> cache.Purge | None:
+        return None if self._running is None else self._running.answers.purge_everywhere
+
     def _limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield the routes in force with each of their limits."""
         if self._running is not None:
@@ -213,14 +219,22 @@ class Gateway(TeamApi):
         return await verifying.verifier.verify(token)
 
     @classmethod
-    def from_file(cls, path: str | Path, environ: Mapping[str, str] | None = None) -> Gateway:
+    def from_file(
+        cls,
+        path: str | Path,
+        environ: Mapping[str, str] | None = None,
+        *,
+        settings: BaseModel | None = None,
+    ) -> Gateway:
         """Read a configuration file; `environ` is the process's unless given.
 
-        Raises ConfigError with every problem in it.
+        `settings` are variables that the application has read with `pydantic-settings`: the field JWT_SECRET_KEY counts as
+        that variable. They win over `environ` and `.env`. Raises ConfigError with every problem in it.
         """
 
         def read() -> Loaded:
-            return load(Path(path), os.environ if environ is None else environ)
+            given = os.environ if environ is None else environ
+            return load(Path(path), {**given, **variables(settings)})
 
         return cls(read(), read)
 

@@ -1,37 +1,36 @@
-"""Serve a gateway as an ASGI app: requests, WebSockets and the lifespan."""
+"""Serve a gateway as an ASGI app: requests, sockets, and the lifespan.
+
+A mounted app's lifespan does not run by itself. Without it, the gateway starts with the first request.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Protocol
 
 from propylon.assembly.running import Running
 from propylon.config.reading.problems import ConfigError
-from propylon.edge.asgi import serve
+from propylon.edge.asgi import Receive, Scope, Send, serve
 from propylon.edge.asgi_websocket import serve_socket
 
 __all__ = ["App"]
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-
-class Served(Protocol):
-    """What the app needs of the gateway."""
+class Startable(Protocol):
+    """A gateway, as its app uses it."""
 
     def start(self) -> Running:
-        """Return what runs; start it, if it does not run yet."""
+        """Return what runs; start it, if it does not run yet. Raises ConfigError."""
 
     async def prepare(self) -> None:
-        """Wait until the first request may be served."""
+        """Wait until the gateway can answer; at once where it can."""
 
-    def lifespan(self) -> AbstractAsyncContextManager[Mapping[str, object]]:
-        """Run the background work. Raises ConfigError."""
+    def lifespan(self) -> AbstractAsyncContextManager[Mapping[str, Any]]:
+        """Run the gateway for as long as the context lasts. Raises ConfigError."""
 
     def own_interpreter(self) -> None:
-        """Say that nothing else runs in the interpreter."""
+        """Say that nothing else runs in the interpreter; before the start."""
 
 
 class App:
@@ -41,7 +40,8 @@ class App:
     `propylon.main:app`. The collector is then the gateway's between start and stop, as under `propylon run`.
     """
 
-    def __init__(self, gateway: Served) -> None:
+    def __init__(self, gateway: Startable) -> None:
+        """Serve `gateway`, which starts with the first request where the server runs no lifespan."""
         self._gateway = gateway
         self.stands_alone = False
 

@@ -14,8 +14,14 @@ from tests.support import guarded as guarded_by
 from tests.support.client import RawClient
 from tests.support.examples import FEW, FULL
 from tests.support.gateway import EDGES, Config, Gateway
+from tests.support.hanging import (  # noqa: F401 — for pytest
+    pytest_configure,
+    pytest_runtest_protocol,
+    pytest_unconfigure,
+)
 from tests.support.issuer import Issuer
 from tests.support.secrecy import pytest_runtest_logreport, secrecy  # noqa: F401 — for pytest
+from tests.support.spread import pytest_addoption, pytest_runtestloop  # noqa: F401 — for pytest
 from tests.support.topology import Upstreams, configuration
 from tests.support.topology import impatient as impatient_configuration
 from tests.support.upstream import Upstream
@@ -33,8 +39,8 @@ _CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("propylon", _CALM, derandomize=True, max_examples=FEW)
 # What `.ci/run` takes: every example, and the same ones on each run, too.
 settings.register_profile("full", _CALM, derandomize=True, max_examples=FULL)
-# To look for what nobody has changed: as many, and others on each run.
-settings.register_profile("search", _CALM, max_examples=FULL)
+# To look for what no change has brought in: four times as many, and others on each run.
+settings.register_profile("search", _CALM, max_examples=4 * FULL)
 settings.load_profile("propylon")
 
 
@@ -55,13 +61,6 @@ _LONG = (
     "tests/gateway/test_patience.py",
 )
 _WAITING = ("tests/gateway/", "tests/cli/", "tests/smuggling/")
-
-
-def pytest_xdist_auto_num_workers() -> int | None:
-    """Two more than there are cores: a worker often waits for a gateway, or for time to pass."""
-    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
-        return None
-    return 2 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -27,5 +27,6 @@ def __getattr__(name: str) -> object:
         # The few lines that `propylon run` prints, and not forty of a traceback above them.
         sys.stderr.write(f"{error}\n")
         raise SystemExit(_UNUSABLE) from None
+    gateway.asgi.stands_alone = True
     globals()["app"] = gateway.asgi
     return gateway.asgi

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 
 from propylon import Gateway, public
 from tests.support.tokens import SECRET, mint
-from tests.support.zygote import environment
+from tests.support.zygote import ZYGOTE, environment
 
 CONFIG = """
 log: {level: info}
@@ -164,6 +164,41 @@ def test_a_reload_of_many_routes_freezes_nothing(
     assert collector() == before
 
 
+LIFESPAN = """
+import asyncio, gc
+from propylon.main import app
+
+class Server:
+    def __init__(self):
+        self.asked, self.said = asyncio.Queue(), asyncio.Queue()
+
+    async def runs(self):
+        self.asked.put_nowait({"type": "lifespan.startup"})
+        task = asyncio.create_task(app({"type": "lifespan", "state": {}}, self.asked.get, self.said.put))
+        assert (await self.said.get())["type"] == "lifespan.startup.complete"
+        counted = gc.get_freeze_count()
+        self.asked.put_nowait({"type": "lifespan.shutdown"})
+        await task
+        return counted
+
+MANY = 20_000
+print("frozen:", gc.get_freeze_count(), asyncio.run(Server().runs()) > MANY, gc.get_freeze_count())
+gc.freeze()
+before = gc.get_freeze_count()  # it falls when one of them is freed
+print("by the host:", before > MANY, before >= asyncio.run(Server().runs()) > MANY, gc.get_freeze_count() > MANY)
+"""
+
+
+def test_a_server_that_runs_nothing_else_is_frozen(tmp_path: Path) -> None:
+    """From the start of `propylon.main:app` to its stop; not if the host has frozen something itself."""
+    (tmp_path / "propylon.yaml").write_text(CONFIG)
+    code = f"import gc; gc.unfreeze()\n{LIFESPAN}"  # what is frozen in the tests' zygote
+    done = ZYGOTE.run([sys.executable, "-c", code], cwd=tmp_path, env=environment())
+    assert done.stderr == ""
+    said = [line for line in done.stdout.splitlines() if not line.startswith("{")]
+    assert said == ["frozen: 0 True 0", "by the host: True True True"]
+
+
 def test_a_process_of_its_own_is_frozen() -> None:
     """Only the server of `propylon run` freezes what exists; importing it does not."""
     code = "import gc, propylon.process.server, propylon.assembly.gateway; print(gc.get_freeze_count())"
@@ -260,14 +295,6 @@ def test_a_wrong_file_under_another_server_is_the_same_few_lines(
         "uvicorn": ["-m", "uvicorn", "propylon.main:app", "--port", "0"],
         "python": ["-c", "from propylon.main import app"],
     }[server]
-    done = subprocess.run(
-        [sys.executable, *run],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = ZYGOTE.run([sys.executable, *run], cwd=tmp_path, env=environment())
     said = 'propylon.yaml:1 routes[0].service: no service "oders"\n'
     assert (done.returncode, done.stderr) == (3, said)

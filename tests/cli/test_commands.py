@@ -16,6 +16,7 @@ from propylon.commands.tables import broken, flowing, print_table
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.json_schema import json_schema
+from tests.support.gateway import free_port
 from tests.support.zygote import ROOT, ZYGOTE, environment
 
 GOOD = """\
@@ -339,12 +340,12 @@ def test_a_file_that_is_no_module(tmp_path: Path, name: str, said: str) -> None:
 
 def test_strict_is_for_warnings() -> None:
     """Without it a warning is status 0; a good file is 0 with it, and a problem 2."""
-    written("services: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a}]\n")
+    server = f"server: {{port: {free_port()}}}\n"
+    written(server + "services: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a}]\n")
     assert call("check").exit_code == 0
     assert call("check", "--strict").exit_code == 1
-    written(
-        "server: {port: 0}\nservices: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a, auth: none}]\n"
-    )
+    open_to_all = "routes: [{path: /a, service: a, auth: none}]\n"
+    written(server + "services: {a: {url: 'http://a'}}\n" + open_to_all)
     assert call("check", "--strict").exit_code == 0
     written(BROKEN)
     assert call("check", "--strict").exit_code == 2

@@ -229,15 +229,7 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     """A port that was asked for and is taken: one sentence, status 1."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = subprocess.run(
-            [*DEMO, "--port", str(port)],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = ZYGOTE.run([*DEMO, "--port", str(port)], cwd=tmp_path, env=environment())
     assert done.returncode == 1
     said = f"propylon: cannot listen on 127.0.0.1:{port}: Address already in use"
     assert done.stderr.startswith(said)

@@ -83,15 +83,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 def test_broken_file_starts_nothing(tmp_path: Path) -> None:
     """Status 2, every problem with its line, no traceback, nothing listening."""
     (tmp_path / "propylon.yaml").write_text("server: {port: 0, hots: x}\nroutes: [{path: /a}]\n")
-    done = subprocess.run(
-        RUN,
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run(tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert [line.split()[0] for line in done.stderr.splitlines()] == [
         "propylon.yaml:1",
@@ -151,15 +143,14 @@ def test_certificate_that_fits_is_served(tmp_path: Path, start: Start) -> None:
     port = free_port()
     file = tmp_path / "propylon.yaml"
     file.write_text(f"tls: {{certificate: {chain}, key: {key}}}\n")
-    process = subprocess.Popen(
-        [*RUN, "-c", str(file), "--port", str(port)],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+    said = tmp_path / "said"
+    process = ZYGOTE.start(
+        [*RUN, "-c", str(file), "--port", str(port)], cwd=tmp_path, env=environment(), stdout=said
     )
     try:
-        assert process.stderr is not None
-        assert b"listening on https://127.0.0.1:%d; " % port in process.stderr.readline()
+        assert until(lambda: "\n" in said.read_text())
+        listens = f"listening on https://127.0.0.1:{port}; "
+        assert listens in said.read_text().splitlines()[0]
         with (
             socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
@@ -170,9 +161,6 @@ def test_certificate_that_fits_is_served(tmp_path: Path, start: Start) -> None:
         assert process.wait(30) == 0
     finally:
         process.kill()
-        process.wait(20)
-        if process.stderr is not None:
-            process.stderr.close()
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])

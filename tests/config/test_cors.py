@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from propylon.config.models.origins import check_origin
 from propylon.config.models.schema import CorsConfig
 from tests.config.texts import loaded, problems
+from tests.support.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,7 @@ def test_nothing_said_is_no_cors() -> None:
     assert (cors.credentials, cors.max_age) == (False, 600.0)
 
 
+@examples(50)
 @given(st.text(max_size=30) | st.from_regex(r"[a-z]{1,5}://[a-zA-Z0-9.:/*@\[\]-]{0,20}"))
 def test_any_text_is_an_origin_or_a_sentence(text: str) -> None:
     """Whatever is written, what is accepted is accepted again as it is understood."""

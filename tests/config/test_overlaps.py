@@ -66,7 +66,7 @@ def against(one: _Matcher, before: list[_Matcher], after: list[_Matcher]) -> Ite
             return
 
 
-@examples(400)
+@examples(200)
 @given(written=routes)
 def test_one_pass_finds_what_pairs_find(written: list[dict[str, Any]]) -> None:
     """The same findings, in the same order."""
@@ -82,7 +82,7 @@ def test_a_shape_has_no_names(path: str) -> None:
     assert shape(path) == "/".join("{}" if part.startswith("{") else part for part in segments)
 
 
-@examples(400)
+@examples(120)
 @given(path=st.from_regex(_USUAL_NAMED, fullmatch=True), names=st.booleans())
 def test_usual_paths_are_valid(path: str, names: bool) -> None:
     """What is accepted at a look is accepted by the full check: with a slash behind it the look fails."""

@@ -120,7 +120,7 @@ def mostly_plain(draw: st.DrawFn) -> str:
     )
 
 
-@examples(400, suppress_health_check=[HealthCheck.too_slow])
+@examples(120, suppress_health_check=[HealthCheck.too_slow])
 @given(text=mostly_plain())
 @example("x: 'a\nroutes:\n- a: b\n'\n")
 @example("x: |\n routes:\n - a: b\nroutes:\n - a: b\n")
@@ -140,14 +140,14 @@ def test_plain_routes(text: str) -> None:
     check(text)
 
 
-@examples(400)
+@examples(120)
 @given(lines=st.lists(any_line(), max_size=8))
 def test_any_lines_after_routes(lines: list[str]) -> None:
     """However odd the lines are: what is not plain is left to the parser."""
     check("\n".join(["routes:", *lines]))
 
 
-@examples(400)
+@examples(150)
 @given(word=st.text("abe017_-+.:/{}%=@,*~#'\"[] ", max_size=10))
 def test_words(word: str) -> None:
     """A word, a number or a text in quotes is the same value, behind a key, a dash or in brackets."""
@@ -204,7 +204,7 @@ values = st.recursive(
 )
 
 
-@examples(400)
+@examples(120)
 @given(
     value=st.dictionaries(st.sampled_from(["a", "routes", "x"]), values, max_size=3),
     indent=st.sampled_from([None, 0, 1, 2]),

@@ -1,7 +1,6 @@
 """The gateway's own endpoints: who may read them; and how it starts with a bad key, or none at all."""
 
 import asyncio
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tests.support.guarded import Kept, propylon
 from tests.support.secrecy import SECRECY
 from tests.support.tokens import SECRET, authorized, bearer, ec_key, mint
 from tests.support.topology import Upstreams
+from tests.support.zygote import ZYGOTE
 
 FAR = "203.0.113.9"
 
@@ -268,16 +268,7 @@ def start_in_vain(edge: str, folder: Path, config: Config) -> tuple[int, str]:
     """Start a gateway that must not start; return its status and what it said."""
     file, port = folder / "propylon.yaml", free_port()
     file.write_text(yaml.safe_dump({"server": {"port": port}, **config}))
-    done = subprocess.run(
-        command(edge, file, port),
-        cwd=folder,
-        env=environment(file),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = ZYGOTE.run(command(edge, file, port), cwd=folder, env=environment(file))
     said = done.stdout + done.stderr
     SECRECY.hear(f"a start in vain on {edge}", said)
     return done.returncode, said

@@ -2,7 +2,6 @@
 
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import Config, Gateway, environment, free_port
 from tests.support.upstream import Upstream
 from tests.support.waiting import wait
+from tests.support.zygote import ZYGOTE, Forked
 
 DATE = "Tue, 01 Jan 2030 00:00:00 GMT"
 OWN = plain(headers=[f"Date: {DATE}", "Server: theirs", "X-Other: stays"], body=b"hi")
@@ -81,10 +81,10 @@ def running(up: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         process.wait()
 
 
-def _started(folder: Path, file: Path, port: int, what: list[str]) -> "subprocess.Popen[bytes]":
+def _started(folder: Path, file: Path, port: int, what: list[str]) -> Forked:
     command = [sys.executable, "-m", "uvicorn", *what, "--no-proxy-headers", "--port", str(port)]
-    with (folder / f"log-{port}").open("wb") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment(file), stdout=log, stderr=log)
+    log = folder / f"log-{port}"
+    return ZYGOTE.start(command, cwd=folder, env=environment(file), stdout=log)
 
 
 def _listens(port: int) -> bool:

@@ -115,7 +115,7 @@ def test_keys_of_other_sockets_are_said_once(
 def test_stop_finishes_what_is_in_flight(edge: str, start: Start, upstreams: Upstreams) -> None:
     """SIGTERM: the request in flight completes, new connections are refused, the exit is clean."""
     upstreams.reset()
-    gateway = start(configuration(upstreams), fresh=True)
+    gateway = start(configuration(upstreams), fresh=edge == "fast")
     go = threading.Event()
 
     def slowly(peer: Peer, arrived: Arrived) -> None:

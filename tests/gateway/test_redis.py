@@ -54,6 +54,8 @@ def config(
     service = {"url": f"http://127.0.0.1:{upstream.port}", "retry": ONCE, "timeouts": PATIENT}
     route = {"path": "/limited", "service": "up", "auth": "none"}
     return {
+        # On a busy machine it takes a while to open ten thousand connections.
+        "server": {"timeouts": {"header": "60s"}},
         "redis": {"url": url, "timeout": timeout},
         "services": {"up": {**service, "circuit": {"failure_threshold": 1_000_000}}},
         "routes": [{**route, "rate_limit": {"key": "route", **limit}}],
@@ -89,13 +91,17 @@ async def flood(ports: list[int], requests: int) -> Counter[int]:
 
 
 def test_ten_thousand_requests_and_a_budget_of_500(
-    start: Start, server: RedisServer, upstream: Upstream
+    edge: str, start: Start, server: RedisServer, upstream: Upstream
 ) -> None:
-    """Of 10,000 requests at the same time, half of them at each gateway, exactly 500 pass."""
+    """Of 10,000 requests at the same time, half of them at each gateway, exactly 500 pass.
+
+    The limiter is the same behind both edges: 2,000 show it on the other one.
+    """
+    requests = {"fast": 10_000, "portable": 2_000}[edge]
     limit = {"rate": "500/d", "burst": 500}
     both = [start(config(server, upstream, limit, timeout="5s")) for _ in range(2)]
-    statuses = asyncio.run(flood([one.port for one in both], 10_000))
-    assert statuses == {200: 500, 429: 9_500}
+    statuses = asyncio.run(flood([one.port for one in both], requests))
+    assert statuses == {200: 500, 429: requests - 500}
 
 
 def test_redis_goes_and_comes_back(start: Start, server: RedisServer, upstream: Upstream) -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import Gateway, environment, free_port
 from tests.support.topology import ONCE, PATIENT
 from tests.support.upstream import Upstream
+from tests.support.zygote import ZYGOTE
 
 Start = Callable[..., Gateway]
 
@@ -261,11 +261,12 @@ def test_too_few_descriptors_end_nothing(tmp_path: Path, up: Upstream) -> None:
 # As systemd does: the sockets from descriptor 3 on, and the number of the very process.
 _ACTIVATE = """
 import os, sys
-source, count, pid, *command = sys.argv[1:]
-os.dup2(int(source), 3)
+from propylon.cli.main import main
+count, pid = sys.argv[1:3]
+del sys.argv[1:3]
 os.environ["LISTEN_PID"] = pid or str(os.getpid())
 os.environ["LISTEN_FDS"] = count
-os.execv(command[0], command)
+main()
 """
 
 
@@ -278,16 +279,13 @@ class Activated:
         file = folder / "propylon.yaml"
         file.write_text(f"server: {{listen: [{listen!r}]}}\n")
         self.log = folder / "log"
-        run = [sys.executable, "-m", "propylon", "run", "--config", str(file)]
-        with self.log.open("wb") as said:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _ACTIVATE, str(sock.fileno()), count, pid, *run],
-                cwd=folder,
-                env=environment(file),
-                stdout=said,
-                stderr=said,
-                pass_fds=[sock.fileno()],
-            )
+        self.process = ZYGOTE.start(
+            [sys.executable, "-c", _ACTIVATE, count, pid, "run", "--config", str(file)],
+            cwd=folder,
+            env=environment(file),
+            stdout=self.log,
+            descriptors=[sock.fileno()],
+        )
 
     def stop(self) -> int:
         """Ask it to stop."""

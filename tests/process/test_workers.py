@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.support.client import Ended, ask
 from tests.support.gateway import Config, Gateway, command
 from tests.support.tokens import SECRET, authorized, mint
 from tests.support.upstream import Upstream, ok
+from tests.support.zygote import ZYGOTE, environment
 
 MEMORY = Path("/dev/shm")
 SERVICES = "/api/v1/services"
@@ -160,14 +160,10 @@ def test_a_directory_that_others_may_write_to(tmp_path: Path) -> None:
     """Status 2 and one sentence; nothing listens."""
     tmp_path.chmod(0o777)
     (tmp_path / "propylon.yaml").write_text("server: {port: 0, workers: 2}\n")
-    done = subprocess.run(
+    done = ZYGOTE.run(
         [sys.executable, "-m", "propylon", "run", "--log-format", "text"],
         cwd=tmp_path,
-        env={**os.environ, "PROPYLON_STATE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        env=environment(PROPYLON_STATE_DIR=str(tmp_path)),
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(

@@ -107,7 +107,7 @@ _hosts = st.sampled_from([b"", b"a.test", b"x.b.test", b"b.test", b"test", b"y.x
 
 
 @given(_routes, st.sampled_from(_METHODS), _hosts, _sent)
-@examples(300)
+@examples(120)
 @example([route("/a/{}", _SERVICE), route("/{}/b", _SERVICE)], "GET", b"", b"/a/b")
 @example([route("/a", _SERVICE), route("/{}/b/cc", _SERVICE)], "GET", b"", b"/a/b/cc")
 def test_the_table_finds_what_looking_at_all_finds(
@@ -118,7 +118,7 @@ def test_the_table_finds_what_looking_at_all_finds(
 
 
 @given(_routes, _sent, st.booleans())
-@examples(150)
+@examples(80)
 def test_walking_is_finding(routes: list[Route], path: bytes, slash: bool) -> None:
     """The quick way through the tree ends where the thorough one does."""
     segments = (path + b"/" * slash).split(b"/")

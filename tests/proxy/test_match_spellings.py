@@ -47,7 +47,7 @@ def passed(table: Table, path: bytes) -> Route | None:
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @given(path=_paths)
-@examples(300)
+@examples(100)
 def test_no_spelling_reaches_an_open_route(reader: Reader, path: bytes) -> None:
     """What a server reads as a protected path is refused, or meets the rules of a protected route."""
     if REACHED.fullmatch(reader(path)):

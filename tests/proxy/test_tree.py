@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Iterator
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from propylon.loop.slices import at_once
@@ -12,6 +12,7 @@ from propylon.proxy.route import Route
 from propylon.proxy.tree import Node
 from tests.proxy.doubles import route, service
 from tests.proxy.test_match import outcome
+from tests.support.examples import examples
 
 SERVICE = service()
 SEGMENTS = ["a", "b", "{}", "A", "c;x", "%61"]
@@ -42,6 +43,7 @@ _routes = st.builds(
     st.sampled_from(HOSTS),
     st.sampled_from(METHODS),
 )
+FOLDED = [("/A", b"*.h"), ("/b", None), ("/b", b"h"), ("/c", None), ("/c", b"h")]
 # What comes, and which of those that are there go, reload by reload.
 _reloads = st.lists(
     st.tuples(st.lists(_routes, max_size=4), st.sets(st.integers(0, 9), max_size=4)),
@@ -85,6 +87,14 @@ def picture(table: Table) -> object:
 
 
 @given(_reloads)
+@examples(40)
+# The last route that servers read in several ways goes, and another one of its host stays or comes.
+@example(
+    [
+        ([made(path, False, host, None) for path, host in FOLDED], set()),
+        ([made("/a", False, b"*.h", None)], {0}),
+    ]
+)
 def test_a_table_that_grew_is_one_made_at_once(reloads: list[tuple[list[Route], set[int]]]) -> None:
     """After any number of reloads it answers any request alike, has no node too many, and has changed none before it."""
     routes: list[Route] = []

@@ -315,7 +315,7 @@ RULES = (
 
 @pytest.mark.parametrize("store", STORES)
 @given(steps=STEPS)
-@examples(200)
+@examples(80)
 def test_every_store_equals_the_reference(
     store: str, steps: list[tuple[int, list[tuple[int, str, int]], int]]
 ) -> None:
@@ -335,7 +335,7 @@ def test_every_store_equals_the_reference(
 
 @pytest.mark.parametrize("store", STORES)
 @given(steps=st.lists(st.tuples(st.integers(0, 2 * SECOND), st.integers(0, 3)), max_size=60))
-@examples(200)
+@examples(60)
 def test_hot_path_equals_the_reference(store: str, steps: list[tuple[int, int]]) -> None:
     """What a store offers for routes with one limit says the same as its long way, if it offers it."""
     counted, model, rule = STORES[store](), Model(), bucket(3, 5)
@@ -363,7 +363,7 @@ def test_in_any_window_of_a_bucket(rate: int, burst: int, pauses: list[int]) -> 
 
 
 @given(amount=st.sampled_from([1, 3, 12, 65, 130]), pauses=PAUSES)
-@examples(200)
+@examples(100)
 def test_in_any_window_of_a_sliding_one(amount: int, pauses: list[int]) -> None:
     """In no window, wherever it begins, do more pass than the number."""
     counted, rule = InMemory(), window(amount, 20)

@@ -7,6 +7,7 @@ the same for all children of a zygote. Linux and macOS.
 """
 
 import contextlib
+import fcntl
 import gc
 import importlib
 import os
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -52,7 +53,11 @@ _READ_LATE = ("PROPYLON", "TMPDIR")
 
 
 class Order(TypedDict):
-    """What a child is to be; `files` is its limit on open ones, if it has one of its own."""
+    """What a child is to be.
+
+    `files` is its limit on open ones, if it has one of its own. It inherits `descriptors`, from 3 on: they
+    come along with the order, and have other numbers in the zygote than in the tests.
+    """
 
     args: list[str]
     cwd: str
@@ -60,6 +65,7 @@ class Order(TypedDict):
     stdout: str
     stderr: str
     files: int
+    descriptors: list[int]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -133,10 +139,12 @@ class Zygote:
         stdout: Path,
         stderr: Path | None = None,
         files: int = 0,
+        descriptors: Sequence[int] = (),
     ) -> Forked:
         """Start `python -m MODULE …` or `python -c CODE …`, in a session of its own, as Popen would.
 
-        What it prints replaces what is in those files; without `stderr` both go to one.
+        What it prints replaces what is in those files; without `stderr` both go to one. Those `descriptors`
+        are its own from number 3 on.
         """
         if args[0] != sys.executable or args[1] not in {"-m", "-c"}:
             raise ValueError(f"not a start of this interpreter: {args}")
@@ -147,8 +155,9 @@ class Zygote:
             stdout=str(stdout),
             stderr=str(stderr or stdout),
             files=files,
+            descriptors=list(descriptors),
         )
-        pid: int = self.ask("start", order)
+        pid: int = self.ask("start", order, descriptors)
         return Forked(self, args, pid)
 
     def run(
@@ -169,7 +178,7 @@ class Zygote:
                 process.kill()
             return subprocess.CompletedProcess(args, status, out.read_text(), err.read_text())
 
-    def ask(self, verb: str, what: Any) -> Any:
+    def ask(self, verb: str, what: Any, descriptors: Sequence[int] = ()) -> Any:
         """Have it start something, or say what became of it."""
         with self._lock:
             if self._control is None:
@@ -177,6 +186,8 @@ class Zygote:
             if verb == "start":
                 self._check(what["env"])
             self._control.sendall(pickle.dumps((verb, what)))
+            if descriptors:
+                socket.send_fds(self._control, [b"+"], descriptors)
             with self._control.makefile("rb", buffering=0) as answers:
                 answer = pickle.load(answers)
         if isinstance(answer, OSError):
@@ -233,17 +244,33 @@ def _serve(control: socket.socket) -> Order | None:
             if verb == "poll":
                 answer: int | OSError | None = _ended(what)
                 alive -= {what} if answer is not None else set()
-            elif (answer := _fork(what)) == 0:
+            else:
                 order: Order = what
-                return order
-            elif isinstance(answer, int):
-                alive.add(answer)
+                order["descriptors"] = _passed(control, len(order["descriptors"]))
+                answer = _fork(order)
+                if answer == 0:
+                    return order
+                if isinstance(answer, int):
+                    alive.add(answer)
             control.sendall(pickle.dumps(answer))
     for pid in alive:
         with contextlib.suppress(PermissionError):  # macOS says so of a group that has ended
             os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     return None
+
+
+def _passed(control: socket.socket, count: int) -> list[int]:
+    return socket.recv_fds(control, 1, count)[1] if count else []
+
+
+def _hand_on(passed: list[int]) -> None:
+    """Give the descriptors their numbers, from 3 on."""
+    above = [fcntl.fcntl(one, fcntl.F_DUPFD, 3 + len(passed)) for one in passed]
+    for number, one in enumerate(above, 3):
+        os.dup2(one, number)
+    for one in {*above, *passed} - set(range(3, 3 + len(passed))):
+        os.close(one)
 
 
 def _ended(pid: int) -> int | None:
@@ -264,7 +291,8 @@ def _fork(order: Order) -> int | OSError:
             os._exit(1)
         os.close(writer)
         return 0
-    os.close(writer)
+    for number in (writer, *order["descriptors"]):
+        os.close(number)
     with os.fdopen(reader, "rb") as told:
         failure = told.read()
     if failure:
@@ -295,6 +323,7 @@ def _become(order: Order) -> None:
 
 def _run(order: Order) -> None:
     """Be `python -m MODULE …` or `python -c CODE …`; what it raises is the interpreter's business."""
+    _hand_on(order["descriptors"])
     _, option, what, *rest = order["args"]
     sys.orig_argv[:] = order["args"]
     sys.argv[:] = [option, *rest]

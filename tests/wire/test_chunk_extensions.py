@@ -160,7 +160,7 @@ _mutated = st.builds(
 
 
 @given(line=_line | _mutated | _odd.map(b"5".__add__) | st.binary(max_size=12))
-@examples(2000)
+@examples(800)
 @example(line=b'5;a="\\""\r\n')
 @example(line=b'5;a="b\\')
 def test_pattern_and_table_read_what_the_grammar_says(line: bytes) -> None:

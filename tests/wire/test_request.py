@@ -651,7 +651,7 @@ _request_lines = st.one_of(
 
 
 @given(st.lists(_special_lines, max_size=3), _request_lines)
-@examples(800)
+@examples(300)
 def test_a_repeated_head_is_read_as_a_new_one(lines: list[bytes], line: bytes) -> None:
     """After `read`, `again` gives what `parse_request` gives, or nothing; never what it refuses."""
     reader = HeadReader()
@@ -671,7 +671,7 @@ def test_a_repeated_head_is_read_as_a_new_one(lines: list[bytes], line: bytes) -
 
 
 @given(_heads, _mutations, _heads, _mutations)
-@examples(400)
+@examples(200)
 def test_another_head_is_never_taken_for_the_last(
     first: bytes,
     first_mutations: list[tuple[int, int, bytes]],

@@ -145,7 +145,9 @@ class TokenServices:
     def missing(self) -> str | None:
         """Say what is being waited for, as long as it is not known which tokens were taken back."""
         if self._following is not None and self._following.done():
-            return "the database that says which tokens were taken back: nobody reads it any more"
+            return (
+                "the database that says which tokens were taken back: no gateway reads it any more"
+            )
         return None if self._known else "the database that says which tokens were taken back"
 
     def start(self, facts: Facts) -> None:
@@ -211,7 +213,7 @@ class TokenServices:
     async def _look_for_users(self) -> None:
         """Turn the token endpoint on with the first user, and off with the last. Raises ServiceUnavailable.
 
-        `propylon user add` tells nobody of it, and it may run on another machine: so every worker looks.
+        `propylon user add` tells no worker of it, and it may run on another machine: so every worker looks.
         """
         on = await self._users.exist() if self._while_users else True
         if on != self.on:

@@ -29,16 +29,24 @@ class Startable(Protocol):
     def lifespan(self) -> AbstractAsyncContextManager[Mapping[str, Any]]:
         """Run the gateway for as long as the context lasts. Raises ConfigError."""
 
+    def own_interpreter(self) -> None:
+        """Say that nothing else runs in the interpreter; before the start."""
+
 
 class App:
-    """A gateway as an ASGI app: an object, because servers tell ASGI 2 from 3 by `__call__`."""
+    """A gateway as an ASGI app: an object, because servers tell ASGI 2 from 3 by `__call__`.
+
+    `stands_alone`: a server that runs the lifespan of this app runs nothing else in its interpreter. It is so for
+    `propylon.main:app`. The collector is then the gateway's between start and stop, as under `propylon run`.
+    """
 
     def __init__(self, gateway: Startable) -> None:
         """Serve `gateway`, which starts with the first request where the server runs no lifespan."""
         self._gateway = gateway
+        self.stands_alone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
+        """Serve one request or WebSocket, or run the lifespan (ASGI 3)."""
         kind = scope["type"]
         if kind == "http":
             running = self._gateway.start()
@@ -53,6 +61,8 @@ class App:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        if self.stands_alone:
+            self._gateway.own_interpreter()
         async with AsyncExitStack() as stack:
             try:
                 state = await stack.enter_async_context(self._gateway.lifespan())

@@ -45,6 +45,6 @@ class Components:
     override: Principal | None = None
     stand_ins: StandIns = field(default_factory=StandIns)
     seats: Seats = field(default_factory=Seats)
-    owns_process: bool = (
-        False  # `propylon run`: stdout, the logger and the collector are the gateway's own
-    )
+    owns_process: bool = False  # `propylon run`: stdout and the logger are the gateway's own
+    # The garbage collector and the turns of threads, too. Also where a server runs `propylon.main:app` and nothing else.
+    owns_interpreter: bool = False

@@ -7,19 +7,17 @@ import logging
 import os
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
     Collection,
     Iterator,
     Mapping,
-    MutableMapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import FastAPI
 
@@ -31,7 +29,7 @@ from propylon.assembly.output import check_audit_file
 from propylon.assembly.reload import Reloads, shadowed, uncalled
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
-from propylon.assembly.team import Team
+from propylon.assembly.team import TeamApi
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.idle import without_called
@@ -48,6 +46,7 @@ from propylon.control.health import HealthState
 from propylon.edge.splice import GOING_AWAY, SERVICE_RESTART
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
+from propylon.loop.frozen import frozen
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.limit.stage import Limit
@@ -64,17 +63,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Gateway"]
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 log = logging.getLogger(__name__)
 
 # Seconds between two looks at whether a start is complete. The fastest one, with SQLite, takes about this long.
 _POLL = 0.01
 
 
-class Gateway(Team):
+class Gateway(TeamApi):
     """The façade: a configuration, and the ways to run it."""
 
     def __init__(
@@ -96,6 +91,7 @@ class Gateway(Team):
         self._reloads = Reloads(self)
         self._running: Running | None = None
         self._preparing: asyncio.Task[None] | None = None
+        self._freezes = False
         self._audit = Audit()
         self._gate = AdminGate()
         trail = AuditTrail(self._audit)
@@ -196,8 +192,15 @@ class Gateway(Team):
         `admin.listen` and `metrics.listen`. Embedded in an application it leaves all this to its host. `audit_key` is
         the key of the audit log's hashes, where `log.audit.key` is not set; all workers get the same.
         """
-        self._components.owns_process = True
+        self._components.owns_process = self._components.owns_interpreter = True
         self._audit.use_key(audit_key)
+
+    def own_interpreter(self) -> None:
+        """Say that nothing else runs in the interpreter; before the start.
+
+        The gateway then sets the garbage collector for itself: it does not look through what is there after the start.
+        """
+        self._components.owns_interpreter = self._freezes = True
 
     def join(self, shared: Shared) -> None:
         """Be one of the workers that share this; before the start."""
@@ -225,7 +228,7 @@ class Gateway(Team):
 
     @property
     def config(self) -> GatewayConfig:
-        """The configuration."""
+        """The configuration in force; before the start, the one that will be."""
         return self.loaded.config
 
     def _compile_again(self) -> None:
@@ -241,7 +244,8 @@ class Gateway(Team):
         running = self.start()
         try:
             await self.prepare()
-            yield {STATE_KEY: running.edge, LISTENERS_KEY: running.edges}
+            with frozen() if self._freezes else nullcontext():
+                yield {STATE_KEY: running.edge, LISTENERS_KEY: running.edges}
         finally:
             await self._stop()
             if self._token_services is not None:

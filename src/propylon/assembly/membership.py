@@ -84,7 +84,7 @@ class Membership:
         self.registry.join(facts)
 
     def close(self) -> None:
-        """End it all."""
+        """Stop looking up names, and removing instances whose lease has ended; close the registry."""
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._discovery.close()

@@ -97,19 +97,19 @@ class Reloads:
             self._asked = False
             self._collect()
             # Thresholds of the collector and turns of threads are the whole process's: a host's are not ours to set.
-            with beside_requests() if self._owns_process else nullcontext():
+            with beside_requests() if self._owns_interpreter else nullcontext():
                 await self._reload()
         then()
 
     @property
-    def _owns_process(self) -> bool:
+    def _owns_interpreter(self) -> bool:
         running = self._gateway.running
-        return running is not None and running.owns_process
+        return running is not None and running.owns_interpreter
 
     def _collect(self) -> None:
         # For the freeze at the end: what is garbage then stays for ever. Of the old generation there is hardly any,
         # and to search it takes longer the more clients are connected.
-        if self._owns_process:
+        if self._owns_interpreter:
             gc.collect(1)
 
     async def _reload(self) -> None:
@@ -152,7 +152,7 @@ class Reloads:
         if running is None:
             self._gateway.loaded = found
             return True
-        freezes = running.owns_process and _changed(running.config, found.config) >= _MANY
+        freezes = running.owns_interpreter and _changed(running.config, found.config) >= _MANY
         _announce(running, found)
         found = with_listeners_of(running.begun, found)
         try:
@@ -305,7 +305,7 @@ def _emptied(loaded: Loaded, in_force: GatewayConfig) -> Iterator[Problem]:
 
 
 def with_listeners_of(begun: GatewayConfig, loaded: Loaded) -> Loaded:
-    """Return what was loaded, with the listeners that are open: others would have endpoints, and nobody listening."""
+    """Return what was loaded, with the listeners that are open: others would have endpoints, and no open socket."""
     config = loaded.config
     listen = (begun.admin.listen, begun.metrics.listen, begun.server.listen)
     if listen == (config.admin.listen, config.metrics.listen, config.server.listen):

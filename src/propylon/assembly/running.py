@@ -180,9 +180,9 @@ class Running:
         return self._components.token_services is not None
 
     @property
-    def owns_process(self) -> bool:
-        """Whether the process is the gateway's own, and not an application's that embeds it."""
-        return self._components.owns_process
+    def owns_interpreter(self) -> bool:
+        """Whether the collector and the turns of threads are the gateway's to set, and not an application's."""
+        return self._components.owns_interpreter
 
     def start(self) -> None:
         """Put the first configuration into force; log the warnings about it."""

@@ -19,7 +19,6 @@ class StandIns:
     """The apps that stand in, by the name of the service."""
 
     def __init__(self) -> None:
-        """Start without any."""
         self._apps: dict[str, ASGIApp] = {}
         # The same service as long as nothing changes: a route knows by it that it is unchanged.
         self._made: dict[str, tuple[ASGIApp, Service, Service]] = {}

@@ -16,17 +16,17 @@ from propylon.control.policies import Policy, check_policy
 from propylon.proxy.principal import Principal, identify
 from propylon.upstream.inprocess import ASGIApp
 
-__all__ = ["Team"]
+__all__ = ["TeamApi"]
 
 
-class Team:
+class TeamApi:
     """The part of the façade that a team's own module calls."""
 
     _components: Components
 
     @property
     def config(self) -> GatewayConfig:
-        """The configuration."""
+        """The configuration that policies and endpoints are checked against."""
         raise NotImplementedError
 
     def _compile_again(self) -> None:

@@ -63,12 +63,12 @@ class Listeners(Protocol):
 
 class _NoListeners:
     def circuit(self, service: str, old: State, new: State, event: Event) -> None:
-        """Ignore the event."""
+        """Ignore a change of a breaker."""
 
     def instance(
         self, service: str, instance: Instance, old: Condition, new: Condition, reason: str
     ) -> None:
-        """Ignore the event."""
+        """Ignore what happens to an instance."""
 
 
 _NO_LISTENERS = _NoListeners()

@@ -33,7 +33,6 @@ class AuditTrail:
     """Writes a record for each `with` block."""
 
     def __init__(self, audit: Audit = SILENT) -> None:
-        """Write to `audit`."""
         self._audit = audit
 
     @contextmanager

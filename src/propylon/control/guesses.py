@@ -1,7 +1,7 @@
 """Slow down those who guess passwords, without locking out the user. Pure.
 
 Strategy. Failures are counted for each pair of name and address: too many of them refuse that pair. By the name alone
-there is only a delay, since a refusal would let anybody lock a user out (OWASP, Authentication Cheat Sheet). The
+there is only a delay, since a refusal would let an attacker lock a user out (OWASP, Authentication Cheat Sheet). The
 delay is not for an address from which the user has logged in before.
 """
 
@@ -44,7 +44,7 @@ class _Counts:
         return (count, left) if left > 0 else (0, self.window)
 
     def add(self, key: str) -> None:
-        """Count one."""
+        """Count one more of this key. The first one begins the window, and the later ones do not lengthen it."""
         count, left = self.of(key)
         self._counts.pop(key, None)
         self._counts[key] = (count + 1, self.clock() + left)
@@ -52,7 +52,7 @@ class _Counts:
             del self._counts[next(iter(self._counts))]
 
     def forget(self, key: str) -> None:
-        """Count from zero."""
+        """Forget those of this key."""
         self._counts.pop(key, None)
 
 
@@ -60,7 +60,7 @@ class Guesses:
     """The failed logins of this worker."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` is monotonic."""
+        """Begin without guesses; `clock` is monotonic, in seconds."""
         self._pairs = _Counts(_WINDOW, clock)
         self._names = _Counts(_NAME_WINDOW, clock)
 
@@ -86,7 +86,7 @@ class Guesses:
         return 0.0 if count < _FREE else min(_LONGEST, _SHORTEST * 2.0 ** min(count - _FREE, 10))
 
     def failed(self, name: str) -> None:
-        """Count a failure."""
+        """Count a failed login of this name, from whatever address."""
         self._names.add(_folded(name))
 
     def succeeded(self, name: str, address: str) -> None:

@@ -86,7 +86,7 @@ class Accounts(Protocol):
 
         What takes something away from the user, and a new password, end the user's logins and tokens. None if there is
         no such user. Raises InvalidFields for a value that is not acceptable, PreconditionFailed for an account that does
-        not fit any more, and Conflict where nobody would be left of those who are admins. All in one transaction.
+        not fit any more, and Conflict where no admin would be left. All in one transaction.
         """
 
     async def discard(
@@ -139,7 +139,7 @@ class Login(Protocol):
 
     @property
     def expires(self) -> float:
-        """When it ends."""
+        """When it ends, in seconds since 1970."""
 
     @property
     def address(self) -> str:
@@ -187,7 +187,7 @@ class Entry(Protocol):
 
     @property
     def revocation(self) -> Revocation:
-        """What is revoked."""
+        """What is revoked: one token, one login, or all tokens of a subject."""
 
     @property
     def until(self) -> float:

@@ -47,7 +47,7 @@ class RevocationEndpoint:
     async def end_login(self, token: str) -> str | None:
         """End the login of a refresh token, and return whose it was, for the audit log; None if it is none.
 
-        Whoever has the token may end what it stands for (RFC 7009, 2.1): a client logs out when its access token has
+        A client that has the token may end what it stands for (RFC 7009, 2.1): a client logs out when its access token has
         expired. The token itself shows its kind, so `token_type_hint` is not needed: it could only be wrong.
         """
         grant = await self._grants.find(token) if self._grants is not None else None

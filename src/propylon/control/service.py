@@ -33,7 +33,7 @@ __all__ = ["ANSWER", "CALLS", "Calls", "Service", "called_services", "service"]
 
 # The key in the scope's `state` under which endpoints find what makes calls.
 CALLS = "propylon.calls"
-# The FastAPI response of the endpoint that runs: whoever gathers parts sets its status.
+# The FastAPI response of the endpoint that runs: `gather_parts` sets its status.
 ANSWER: ContextVar[Response | None] = ContextVar("propylon.answer", default=None)
 
 # Bytes of an answer that is read whole: it waits in memory, and with it those of all other calls. Larger ones are streamed.

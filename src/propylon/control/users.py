@@ -73,7 +73,7 @@ def _add_own_password(
             account = await _own(accounts, principal, own_issuer())
             if account is None:
                 raise NotFound(NO_USER)
-            # Whoever has found an open browser does not know the password.
+            # A thief who finds an open browser does not know the password.
             address = client_of(request)
             await sessions.check_password(account.username, change.current_password, address)
             await accounts.modify(account.username, password=change.password)

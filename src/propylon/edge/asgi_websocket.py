@@ -284,7 +284,7 @@ class Bridge(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_upstream(self) -> None:
-        """Read frames again."""
+        """Read frames of the upstream again: the client reads what it is sent."""
         if self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()

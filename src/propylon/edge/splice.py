@@ -104,7 +104,7 @@ class End(asyncio.Protocol):
         return self.other.forward is not _nowhere
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Tell the splice."""
+        """Tell the splice that this side is gone, so that the other side is closed."""
         self.transport = None
         self.forward = self.other.forward = _nowhere
         if self.splice is not None:
@@ -142,7 +142,7 @@ class Splice:
         self._alive = (-1, -1)  # what had been received at the last ping
 
     def join(self, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
-        """Serve these transports."""
+        """Pass frames between these two transports from now on."""
         self.client.join(client, self.upstream, self)
         self.upstream.join(upstream, self.client, self)
         self.client.forward = upstream.write
@@ -196,7 +196,7 @@ class FrameEnd(End):
     __slots__ = ("close_passed", "frames", "stage", "told")
 
     def __init__(self, inspect: Inspect | None = None) -> None:
-        """`inspect` sees the head of each frame that this side sends; None: nobody does."""
+        """`inspect` sees the head of each frame that this side sends; None: the frames are not looked at."""
         super().__init__()
         self.frames = FrameFollower(inspect)
         self.stage = _PASSING

@@ -192,7 +192,7 @@ class TlsProtocol(asyncio.Protocol):
             self.raw.write(self._outgoing.read())
 
     def write(self, data: bytes) -> None:
-        """Encrypt and send."""
+        """Encrypt the data and send it; what the peer cannot take yet is buffered."""
         if self.raw is None or self.sent_eof or not data:
             return
         try:

@@ -175,7 +175,7 @@ class Trust:
     def _said(self, request: Request) -> _Said:
         special = request.special
         if self._style == "rfc7239":
-            # A malformed header is nobody's word: the peer counts as the client then.
+            # A malformed header names no client: the peer counts as the client then.
             found = hops(special.get(b"forwarded", ())) or [{}]
             nodes = [hop.get(b"for", b"") for hop in found] if found != [{}] else []
             return _Said(b"", nodes, found[-1].get(b"proto", b""), found[-1].get(b"host", b""))

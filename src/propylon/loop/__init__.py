@@ -5,5 +5,6 @@
 - `outbox`: collect writes, and make them at the end of the loop's turn.
 - `sendqueue`: how many bytes a peer has not got yet.
 - `slices`: do long work a millisecond at a time, between the requests.
+- `frozen`: what exists at the start is not searched for garbage.
 - `tasks`: the one place that creates tasks.
 """

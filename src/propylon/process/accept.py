@@ -62,7 +62,7 @@ class Accepting:
         self._stopping = False
 
     async def start(self) -> None:
-        """Begin to accept."""
+        """Accept connections on all listeners from now on."""
         for at, listening in enumerate(self._listeners):
             if _by_hand(listening):
                 self._watch_all(listening)

@@ -83,7 +83,7 @@ def _keys(entry: JwtConfig) -> Iterator[str]:
 
 
 def _host(url: str) -> str:
-    # Without a path or a query, which may hold what is nobody's business, and without a password.
+    # Without a path or a query, which may hold secrets, and without a password.
     return urlsplit(url).netloc.rpartition("@")[2]
 
 

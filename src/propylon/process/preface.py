@@ -78,7 +78,7 @@ class Preface:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection without an answer: not a byte of HTTP has come yet."""
         self._leave()
         self._sock.close()
         self._then(self, None, None)

@@ -6,7 +6,7 @@ every client look local.
 
 Rules.
 
-1. A client is on this machine if the socket is, and no header says that somebody forwarded the request. A PROXY header
+1. A client is on this machine if the socket is, and no header says that a proxy forwarded the request. A PROXY header
    that says "loopback" means the machine of the proxy.
 2. A client is in a network if its address is, and the address is believed: of the socket without a proxy, or what a
    trusted proxy says. A trusted proxy that says "loopback" means its own machine.
@@ -140,14 +140,14 @@ def _believed(request: Request, sender: Sender) -> IPv4Address | IPv6Address | N
     address = _parsed(sender.client)
     if not _is_forwarded(request):
         return None if address is not None and address.is_loopback and sender.proxied else address
-    # `client` is still the peer if the proxy named nobody, or is not trusted.
+    # `client` is still the peer if the proxy named no client, or is not trusted.
     if address is None or not sender.trusted or sender.client == sender.peer:
         return None
     return None if address.is_loopback else address
 
 
 def _is_forwarded(request: Request) -> bool:
-    """Tell whether somebody between the client and the gateway has forwarded the request."""
+    """Tell whether a proxy between the client and the gateway has forwarded the request."""
     return (
         any(name in _PROXY_HEADERS or name.startswith(_FORWARDED) for name in request.special)
         # Line by line only if there may be one.

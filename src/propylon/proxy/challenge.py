@@ -44,7 +44,7 @@ def insufficient(message: str, scopes: Iterable[str] = (), reason: str = "") -> 
 def unlike(said: str, found: object, expected: Iterable[str]) -> str:
     """Return `said` with what a token has and what was expected, for the log.
 
-    What a token says is anybody's text: it is shown as JSON in ASCII, which ends no line and controls no terminal.
+    What a token says may be an attacker's text: it is shown as JSON in ASCII, which ends no line and controls no terminal.
     """
     wanted = ", ".join(sorted(expected)) or "none"
     return f"{said}: it has {_shown(found)}, expected is {wanted}"

@@ -145,7 +145,7 @@ class _NoCors:
         return b""
 
     def permits(self, request: Request) -> bool:  # noqa: ARG002
-        """Permit nobody."""
+        """Permit no origin."""
         return False
 
     def preflight(self, request: Request, allow: bytes) -> Response | None:  # noqa: ARG002

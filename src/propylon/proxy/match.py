@@ -89,7 +89,7 @@ class Leaf:
 
     @property
     def is_unprotected(self) -> bool:
-        """Whether only endpoints of the gateway stand here that anybody may use."""
+        """Whether only endpoints of the gateway stand here that need no token."""
         return all(route.rules is UNPROTECTED for route in self.routes)
 
     @property
@@ -191,12 +191,12 @@ class Table:
         table = cls((), services, cors)
         table.routes = tuple(routes)
         if before is not None and _same(table.routes, before.routes):
-            table._take_over(before)
+            table._reuse(before)
         else:
             yield from table._plant(before)
         return table
 
-    def _take_over(self, before: Table) -> None:
+    def _reuse(self, before: Table) -> None:
         """Take the trees of another table, and its remembered paths: all routes are the same."""
         self._known, self._leaves = before._known, before._leaves
         self.has_own_cors = before.has_own_cors
@@ -229,11 +229,21 @@ class Table:
         return groups
 
     def _is_unlike(self, before: Table, added: list[Leaf], removed: list[Leaf]) -> bool:
-        """Return whether new trees are less work, or the old ones lack the folded half that a new route needs."""
+        """Return whether new trees are less work, or one of them is to have a folded half and the old one has none.
+
+        The same the other way round: without a route that needs the folded half, requests would go through both for ever.
+        """
         if len(added) + len(removed) > len(self._leaves) // 2:
             return True
         hosts = {leaf.place[0] for leaf in added if leaf.folds}
-        return any(host in before.trees and not before.trees[host].is_parted for host in hosts)
+        if any(host in before.trees and not before.trees[host].is_parted for host in hosts):
+            return True
+        hosts = {leaf.place[0] for leaf in removed if leaf.folds}
+        staying = (
+            [leaf for leaf in self._leaves.values() if leaf.place[0] in hosts] if hosts else ()
+        )
+        folded = {leaf.place[0] for leaf in staying if leaf.folds}
+        return any(leaf.place[0] not in folded for leaf in staying)
 
     def _grow(
         self, trees: dict[bytes | None, Tree[Leaf]], added: list[Leaf], removed: list[Leaf]

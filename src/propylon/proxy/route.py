@@ -127,7 +127,7 @@ class Seats(Protocol):
         """Count one more for the key, unless there are `limit` already; tell whether it was counted."""
 
     def give_back(self, key: str) -> None:
-        """Count one less."""
+        """Count one socket less for the key: it has ended."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,7 +167,7 @@ class HeaderOverrides:
 
 NO_OVERRIDES = HeaderOverrides()
 
-# The rules of a gateway's own endpoint that anybody may use. No upstream serves it, so a path that an upstream reads as
+# The rules of a gateway's own endpoint that needs no token. No upstream serves it, so a path that an upstream reads as
 # one (`/docs/`, `/health.html`) walks round nothing.
 UNPROTECTED = object()
 

@@ -27,7 +27,7 @@ __all__ = ["check_origin", "give_back", "take_up"]
 _DEFAULT_PORTS = {b"http": b"80", b"https": b"443", b"ws": b"80", b"wss": b"443"}
 _SECURE = {"https": b"https", "wss": b"https"}
 _SHOWN = 256  # characters of an Origin in the log
-# Seconds. A caller's sockets end when its pages or programs do, which nobody can foresee.
+# Seconds. A caller's sockets end when its pages or programs do, at no foreseeable moment.
 _RETRY_AFTER = b"10"
 
 

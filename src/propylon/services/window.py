@@ -44,7 +44,7 @@ class Window:
         return other
 
     def clear(self) -> None:
-        """Forget all events."""
+        """Forget all events: those from before do not count any more."""
         self._times.clear()
 
 
@@ -63,7 +63,6 @@ class Tally:
     __slots__ = ("_before", "_failures", "_length", "_start", "left", "successes", "until")
 
     def __init__(self, length: float) -> None:
-        """Start without calls."""
         self._length = length
         # The slices that are over: when each began, its successes and its failures.
         self._before: deque[tuple[float, int, int]] = deque()

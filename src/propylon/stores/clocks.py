@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 MARGIN = 2 * 86400.0
 # Seconds. NTP corrects small differences little by little, and steps over larger ones (ntpd: 128 ms).
 _TOLERANCE = 60.0
-# Seconds until a clock that was set is believed. As long as the margin: whoever set it wrongly has noticed by then.
+# Seconds until a clock that was set is believed. As long as the margin: an operator who set it wrongly has noticed by then.
 _TRUSTED_AFTER = MARGIN
 
 

@@ -105,7 +105,7 @@ class Database:
                 return await connection.run_sync(held)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections of the pool; the next call opens new ones."""
         await self._engine.dispose()
 
     async def _look(self) -> bool:

@@ -31,7 +31,6 @@ class Meeting(Channel):
     """The channel of workers that meet below a base, under a name that only their gateway has."""
 
     def __init__(self, base: Path, gateway: str) -> None:
-        """Open nothing yet."""
         self.name = ""
         self.place: Place | None = None
         self._base = base

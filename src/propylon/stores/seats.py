@@ -13,7 +13,6 @@ class Seats(route.Seats):
     __slots__ = ("_taken",)
 
     def __init__(self) -> None:
-        """Start with none."""
         self._taken: dict[str, int] = {}
 
     def take(self, key: str, limit: int) -> bool:
@@ -25,7 +24,7 @@ class Seats(route.Seats):
         return True
 
     def give_back(self, key: str) -> None:
-        """Count one less."""
+        """Count one socket less for this key: it has ended."""
         left = self._taken.get(key, 0) - 1
         if left > 0:
             self._taken[key] = left

@@ -69,7 +69,7 @@ class Line:
     write: socket.socket
 
     def close(self) -> None:
-        """Close both."""
+        """Close both ends. What is told on the line later is lost."""
         self.read.close()
         self.write.close()
 

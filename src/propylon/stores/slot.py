@@ -31,7 +31,6 @@ class Slot:
     """A place for one value; to be made before the processes are forked that share it."""
 
     def __init__(self) -> None:
-        """Start with nothing."""
         # Linux and FreeBSD have it. Elsewhere nothing is ever found.
         make = getattr(os, "memfd_create", None)
         self._halves: tuple[int, ...] = () if make is None else (make("propylon"), make("propylon"))

@@ -210,7 +210,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Iterator[tuple[Labels, list[float]]]:
-    """Read the rows of a file, whoever adds to it meanwhile."""
+    """Read the rows of a file, while other workers may add to it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

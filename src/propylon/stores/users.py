@@ -228,7 +228,7 @@ class Users:
         return True
 
     async def _locked(self, connection: AsyncConnection, username: str, guard: Guard) -> User:
-        """Return a user whom nobody else changes until the transaction ends. Raises NoUser, PreconditionFailed."""
+        """Return a user that no other transaction changes until the transaction ends. Raises NoUser, PreconditionFailed."""
         users = tables.users
         chosen = select(users).where(users.c.folded == (fold(username) or "")).with_for_update()
         row = (await connection.execute(chosen)).first()
@@ -243,7 +243,7 @@ class Users:
     async def _admins(
         self, connection: AsyncConnection, guard: Guard, change: Change | None = None
     ) -> list[User]:
-        """Return the users whom nobody may disable at the same time; none where the change makes nobody less."""
+        """Return the active users, locked until the transaction ends; none where the change takes no rights away."""
         takes = change is None or change.disabled or change.scopes is not None
         if guard is UNGUARDED or not (takes or (change is not None and change.roles is not None)):
             return []
@@ -305,7 +305,7 @@ def _unfit(error: InvalidUser) -> InvalidFields:
 
 
 def _keep_an_admin(guard: Guard, before: User, after: User | None, others: list[User]) -> None:
-    """Raise Conflict if nobody could administer the gateway any more."""
+    """Raise Conflict if no user could administer the gateway any more."""
     if guard.loses_admin(before, after) and not guard.others(others, before):
         msg = "This is the last user who may administer the gateway"
         raise Conflict(msg, details={"username": before.username})

@@ -1,4 +1,4 @@
-"""Write the audit log: one record for each security event, whoever caused it.
+"""Write the audit log: one record for each security event.
 
 An audit record answers four questions: who did what, to what, from where, and did it succeed. It uses the access log's
 names for the same facts, so that an operator joins both logs by `request_id`:

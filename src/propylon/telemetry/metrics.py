@@ -94,7 +94,6 @@ class Metrics(Collector):
     """The observer that counts exchanges, and the collector that Prometheus reads."""
 
     def __init__(self, sums: Sums) -> None:
-        """Count in `sums`."""
         # The services that there are now, and when the configuration was put into force: set by what knows it.
         self.services: Callable[[], Iterable[Service]] = tuple
         self.configured = 0.0

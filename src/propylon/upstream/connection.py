@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether the next exchange may begin on a connection that has carried one: nothing waits in its socket."""
-        # The loop reads a socket once in each turn, and a turn may take milliseconds. An answer that nobody asked for
+        # The loop reads a socket once in each turn, and a turn may take milliseconds. An answer that the gateway did not ask for
         # may have arrived meanwhile (rule 2), or a FIN. `poll` tells both in 0.5 µs; `recv` with MSG_PEEK tells the same,
         # but takes 1.9 µs, because Python raises an exception where nothing waits.
         transport = self._transport

@@ -124,7 +124,6 @@ class Handshakes(Owner):
     """Opens a connection for each handshake with one instance, and counts the handshakes and the open tunnels."""
 
     def __init__(self, address: Address, dialer: Dialer, ticker: Ticker, outbox: Outbox) -> None:
-        """Start with none."""
         self._address = address
         self._dialer = dialer
         self._ticker = ticker

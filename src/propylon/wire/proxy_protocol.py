@@ -50,7 +50,6 @@ class ProxyHeader:
     __slots__ = ("_kept", "_skip", "done", "source")
 
     def __init__(self) -> None:
-        """Begin with nothing."""
         self.done = False
         self.source: str | None = None
         self._kept = bytearray()

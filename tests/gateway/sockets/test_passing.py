@@ -235,8 +235,11 @@ def test_the_upstream_goes_in_the_middle_of_a_frame(gateway: Gateway, up: Upstre
     up.on("/ws/torn", torn)
     with RawClient(gateway.port) as client:
         socket = Socket(client).open("/ws/torn")
-        frames = list(socket.rest())
-    assert [one.opcode for one in frames] in ([], [CLOSE])
+        frames = []
+        for one in socket.rest():
+            frames.append(one.opcode)
+            client.send(frame(CLOSE, one.payload[:2]))  # another server waits for it for seconds
+    assert frames in ([], [CLOSE])
 
 
 def torn(peer: Peer, arrived: Arrived) -> None:
@@ -265,14 +268,14 @@ def test_the_client_goes(gateway: Gateway, up: Upstream) -> None:
 
 
 def test_a_slow_reader_is_waited_for(gateway: Gateway, up: Upstream) -> None:
-    """100 MB to a client that does not read stay with the upstream, and arrive when it does."""
+    """60 MB to a client that does not read stay with the upstream, and arrive when it does."""
     with RawClient(gateway.port, window=4096) as client:
         socket = Socket(client).open("/ws")
         before = gateway.rss()
-        socket.say("flood 1600")
+        socket.say("flood 960")
         assert not up.wait(lambda: gateway.rss() > before + 30_000_000, within=1.0)
-        total = sum(len(socket.hear(data=True).payload) for _ in range(1600))
-        assert total == 1600 * 65536
+        total = sum(len(socket.hear(data=True).payload) for _ in range(960))
+        assert total == 960 * 65536
         assert socket.ask("still here") == "still here"
 
 

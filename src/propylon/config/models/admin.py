@@ -15,7 +15,7 @@ Role = Annotated[str, AfterValidator(check_role)]
 
 
 def _check_some(networks: tuple[str, ...]) -> tuple[str, ...]:
-    # An empty list may mean "nobody" or "nothing is set": a variable that is not set must not open the endpoints.
+    # An empty list may mean "no caller" or "nothing is set": a variable that is not set must not open the endpoints.
     if not networks:
         msg = "is empty; leave the key out for all addresses, or list networks: [10.0.0.0/8]"
         raise ValueError(msg)

@@ -51,7 +51,7 @@ class ConfigModel(BaseModel):
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         # pydantic copies a default that cannot be hashed, and headers hold dictionaries: for each route three
-        # models that nobody can change. That was two thirds of the time, and of the memory, of thousands of routes.
+        # models that cannot be changed. That was two thirds of the time, and of the memory, of thousands of routes.
         return self
 
 

@@ -12,7 +12,7 @@ from propylon.config.models.units import Rate, Whole, WrittenRate
 __all__ = ["LimitConfig", "Limits"]
 
 DEFAULT_NAME = "default"
-# A second. Nobody's gateway answers more, and a larger number is a mistake in the unit.
+# A second. No gateway answers more, and a larger number is a mistake in the unit.
 _FASTEST = 1_000_000
 _LARGEST = 1_000_000_000
 # A year. A burst that takes longer to come back is a mistake in the unit.

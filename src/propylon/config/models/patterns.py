@@ -11,7 +11,7 @@ __all__ = ["check_no_pattern"]
 # /:id of Express, Rails and Gin; /<id> and /<int:id> of Flask.
 _COLON = re.compile(r":([A-Za-z_]\w*)?.*")
 _ANGLE = re.compile(r"<(?:[^<>:]*:)?([A-Za-z_]\w*)>")
-# Kong and nginx begin a regular expression with "~". "/~alice" is somebody's home page, "/~^/a$" is a regular expression.
+# Kong and nginx begin a regular expression with "~". "/~alice" is a user's home page, "/~^/a$" is a regular expression.
 _OF_REGEX = frozenset("^$()[]+|")
 
 

@@ -276,5 +276,5 @@ def _twice(key: str, first: int, line: int) -> str:
 def _untagged(tag: str) -> str:
     if tag.startswith(_TAG):
         return f"the tag !!{tag.removeprefix(_TAG)} is not supported"
-    # It may be the beginning of a secret, which nobody should read in a log.
+    # It may be the beginning of a secret, which must not stand in a log.
     return "a value that begins with ! must stand in quotes"

@@ -65,7 +65,7 @@ def _not_assignments(statements: Iterable[Binding]) -> Iterator[Problem]:
 
 
 def _unknown(statements: Iterable[Binding], environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield a warning for each `${X}` of which nobody has said anything: it is replaced by nothing."""
+    """Yield a warning for each `${X}` that is set nowhere: it is replaced by nothing."""
     known = {*environ}
     for one in statements:
         for atom in parse_variables(one.value or ""):

@@ -50,7 +50,6 @@ class Lines(Mapping[Path, int]):
         return iter(self._all())
 
     def __len__(self) -> int:
-        """Count the values."""
         return len(self._all())
 
     def _all(self) -> Mapping[Path, int]:

@@ -12,7 +12,7 @@ __all__ = ["NamedServices", "named_services", "unused_variables"]
 
 _URL = re.compile(r"([A-Z][A-Z0-9_]*)_SERVICE_URL")
 _PUBLIC = re.compile(r"([A-Z][A-Z0-9_]*)_SERVICE_PUBLIC")
-# Without these three, nobody could log in at an auth service. Only POST, and nothing below them: a service has more under
+# Without these three, no user could log in at an auth service. Only POST, and nothing below them: a service has more under
 # /signup than people remember.
 _OF_AUTH = "/login,/signup,/refresh"
 _AUTH = "auth"

@@ -84,5 +84,4 @@ class Variables(Mapping[str, str]):
         return iter(self._environ)
 
     def __len__(self) -> int:
-        """Count them."""
         return len(self._environ)

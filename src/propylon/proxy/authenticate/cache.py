@@ -47,7 +47,7 @@ class Cache(Generic[T]):
             self._key_bytes -= len(key)
 
     def clear(self) -> None:
-        """Remove all entries."""
+        """Remove all entries: what they were derived from has changed."""
         self._entries.clear()
         self._key_bytes = 0
 

@@ -95,7 +95,7 @@ class Cookie:
     __slots__ = ("_pattern", "automatic")
 
     def __init__(self, name: str) -> None:
-        """`name` is case-sensitive."""
+        """Read the token from the cookie of this name; names of cookies are case-sensitive."""
         self.automatic = True
         self._pattern = re.compile(
             rb"(?:^|;)[ \t]*" + re.escape(name.encode("ascii")) + rb"=([^;]*)"
@@ -107,7 +107,7 @@ class Cookie:
         # RFC 6265, 4.1.1: the value may stand in quotes.
         found = [v.strip(b' \t"') for line in lines for v in self._pattern.findall(line)]
         sent = [value for value in found if value]
-        # With two of them another host of the domain may have set one: it could log the user in as somebody else.
+        # With two of them another host of the domain may have set one: it could log the user in as another user.
         return _only(sent, b"Bearer ") if sent else None
 
     def hide(self, block: bytes) -> bytes:

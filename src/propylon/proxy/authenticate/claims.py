@@ -188,7 +188,7 @@ def _is_issuer(value: str) -> bool:
 def _subject(claims: _Claims, names: Iterable[str]) -> str:
     found = ((name, claim_at(claims, name)) for name in names)
     name, value = next((pair for pair in found if pair[1] is not MISSING), ("sub", None))
-    # Some issuers number their users. True is an int in Python, and nobody's number.
+    # Some issuers number their users. True is an int in Python, and no user's number.
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     return _line(value, name)

@@ -71,7 +71,7 @@ class _NotKept:
         return None
 
     def keep(self, document: bytes) -> None:
-        """Do nothing."""
+        """Drop the document: no other worker asks for it."""
 
     def hear(self, callback: Callable[[bytes], None]) -> None:
         """Do nothing: there are no other workers."""
@@ -120,12 +120,12 @@ class PublishedKeys:
     def recall(self) -> None:
         """Use what another worker has fetched, if there is something."""
         if self.keys is None and (document := self._kept.find()) is not None:
-            self._adopt(document)
+            self._use(document)
 
     def start(self) -> None:
         """Start fetching, and use what other workers fetch. Needs a running loop."""
         if self._task is None:
-            self._kept.hear(self._adopt)
+            self._kept.hear(self._use)
             self._task = spawn_forever(self._follow())
 
     def close(self) -> None:
@@ -244,7 +244,7 @@ class PublishedKeys:
             raise UnusableKeys(msg)
         return fetched.body
 
-    def _adopt(self, document: bytes) -> None:
+    def _use(self, document: bytes) -> None:
         """Use what another worker has fetched from the same source."""
         if document != self.document or self.keys is None:
             try:

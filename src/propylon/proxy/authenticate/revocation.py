@@ -34,7 +34,7 @@ class Kind(StrEnum):
     ID = "id"  # one token, by its `jti`
     DIGEST = "digest"  # one token that has no `jti`, by its digest
     SUBJECT = (
-        "subject"  # all tokens of a subject, whoever issued them, that were issued before a moment
+        "subject"  # all tokens of a subject, of whatever issuer, that were issued before a moment
     )
     CALLER = "caller"  # the same, but only those of one issuer
     ALL = "all"  # all tokens that were issued before a moment

@@ -75,7 +75,7 @@ class Buckets(Table[int]):
     __slots__ = ()
 
     def at(self, key: str, now: int) -> int:
-        """Return the debt."""
+        """Return what this key has spent and has not got back yet."""
         full = self.keys.find(key)
         if full is None:
             return 0
@@ -107,7 +107,7 @@ class Windows(Table[Log]):
     __slots__ = ()
 
     def at(self, key: str, now: int) -> Log:
-        """Return the log."""
+        """Return what this key has spent within the window, and when."""
         kept = self.keys.find(key) or ()
         log = log_at(self.rule, kept, now)
         if is_log_ahead(self.rule, kept, now):

@@ -32,7 +32,7 @@ class ErrorReply(Exception):
 
     @property
     def code(self) -> str:
-        """The first word."""
+        """The error's code, such as MOVED or NOAUTH: the first word of the reply."""
         return str(self).partition(" ")[0]
 
     @property
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         self._reason = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Keep the transport: from now on something can be sent."""
         # TCP, TLS and Unix sockets all have one that can write.
         self._transport = cast("asyncio.Transport", transport)
 
@@ -119,9 +119,9 @@ class Connection(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
-                # What nobody asked for: it is no Redis, or not one that we understand.
+                # An answer without a question: it is no Redis, or not one that we understand.
                 if not self._waiting:
-                    self.abort("it sends what nobody asked for")
+                    self.abort("it answers without a question")
                     return
                 self._waiting.popleft()(reply)
         except hiredis.ProtocolError:

@@ -91,7 +91,7 @@ class Names:
         return found
 
     def probe(self, tag: bytes) -> bytes:
-        """Return a key that counts for nobody, with a hash tag of choice."""
+        """Return a key that counts for no caller, with a hash tag of choice."""
         return self._begin + tag + b"}:probe"
 
 

@@ -41,7 +41,7 @@ def slot_of(tag: bytes) -> int:
 
 
 class Nodes(Protocol):
-    """All servers."""
+    """The servers that share the keys among them: one, or the masters of a cluster."""
 
     clustered: bool
     """Whether the keys of one call must be in one slot."""

@@ -35,15 +35,14 @@ class Fixed(Finder):
     """A server that is always at the same address."""
 
     def __init__(self, address: Address) -> None:
-        """Name the address."""
         self._address = address
 
     async def find(self) -> Address:
-        """Return the address."""
+        """Return the address that the operator has written."""
         return self._address
 
     def close(self) -> None:
-        """Nothing was opened."""
+        """Do nothing: no connection was opened to find the address."""
 
 
 class SentinelFinder(Finder):

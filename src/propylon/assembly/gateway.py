@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from propylon.assembly.census import CIRCUITS, INSTANCES, Part
+from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
+from propylon.assembly.description import Described
 from propylon.assembly.reload import Reloads, shadowed
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
@@ -33,10 +34,10 @@ from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError
-from propylon.control import circuits, health, limits, registry
+from propylon.control import api_docs, circuits, documents, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
-from propylon.control.app import create_app, offer_password
+from propylon.control.app import create_app
 from propylon.control.audit import AuditTrail
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.health import HealthState
@@ -100,7 +101,14 @@ class Gateway(Team):
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
         self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
+        described = Described(
+            lambda: self.api,
+            lambda: None if self._running is None else self._running.description,
+            partial(self._everywhere, DOCUMENTS),
+        )
         routers = [
+            api_docs.router(__version__, described, self._gate, lambda: self._config_in_force),
+            documents.router(self.config.prefix, described, self._gate),
             health.router(self._health),
             monitoring.router(metrics.render),
             registry.router(
@@ -116,8 +124,6 @@ class Gateway(Team):
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
         self.api: FastAPI = create_app(__version__, routers)
-        if self.config.auth.issues:
-            offer_password(self.api, f"{self.config.prefix}/auth/token")
         self._components = Components(
             api=self.api,
             routes=tuple(self.api.routes),
@@ -218,6 +224,10 @@ class Gateway(Team):
     def config(self) -> GatewayConfig:
         """The configuration."""
         return self.loaded.config
+
+    @property
+    def _config_in_force(self) -> GatewayConfig:
+        return self.config if self._running is None else self._running.config
 
     def _compile_again(self) -> None:
         if self._running is not None:

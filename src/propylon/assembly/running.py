@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
-from propylon.assembly.census import CIRCUITS, INSTANCES, Census
+from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, Census
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting
+from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
@@ -109,11 +110,14 @@ class Running:
         self._prober = Prober(clock=time.perf_counter, wall=time.time, chance=self._random.random)
         self._checks = Checks(self._prober)
         self._outages = SharedOutages(components.shared.facts, Events(), components.health)
+        self.description = Description(
+            components.api, components.shared.facts, components.health, owns_process=owner
+        )
         self._dependencies = Dependencies(
             self._pools.connect,
             self._random.random,
             clock=loop.time,
-            listeners=self._outages,
+            listeners=self.description.hearing(self._outages),
             resolver=self._resolver,
         )
         self.membership = Membership(
@@ -123,7 +127,7 @@ class Running:
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
-        self.census = _census(components)
+        self.census = _census(components, self.description)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._inprocess = InProcess(components.api, loop)
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
@@ -220,6 +224,7 @@ class Running:
         self._swap(change.compiled)
         self._adjust(config)
         self.membership.apply(config, services.by_name.values(), services.named())
+        self.description.apply(config)
         if self.authentication is not change.verifying:
             self.compile_again()  # keys have come in the last slices
         self._keep_pools()
@@ -264,6 +269,7 @@ class Running:
             limits=self.limits,
             costs=self._components.costs,
             seats=self._components.seats,
+            documents=self.description.in_force,
         )
         by_name = self._components.stand_ins.among(services.by_name, self._loop)
         return compile_slowly(config, parts, by_name, self._compiled)
@@ -289,6 +295,7 @@ class Running:
 
     def _swap(self, compiled: Compiled) -> None:
         self._compiled = compiled
+        self.description.show(compiled.config, compiled.tables)
         for listener, table in compiled.tables.items():
             self.edges[listener].pipeline.table = table
         self.edge.sockets.reconsider(compiled.table)
@@ -361,6 +368,7 @@ class Running:
     def _close(self) -> None:
         self.counting.close()
         self._verification.close()
+        self.description.documents.close()
         self.membership.close()
         self._prober.close()
         self._pools.close()
@@ -371,11 +379,13 @@ class Running:
         self._writer.close()
 
 
-def _census(components: Components) -> Census:
+def _census(components: Components, description: Description) -> Census:
     """Return what answers for all workers, with what this one says."""
     census = Census(components.shared.facts)
     census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
     census.offer(INSTANCES, lambda: registry.parts(components.health.services))
+    census.offer(DOCUMENTS, description.documents.parts)
+    description.documents.join()
     census.join()
     return census
 

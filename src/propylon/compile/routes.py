@@ -7,7 +7,7 @@ and service are merged, a route gets only the stages that it uses. A request dec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from propylon.compile.access import AUTH, authorize
@@ -18,6 +18,7 @@ from propylon.compile.carriers import (
     in_turn,
 )
 from propylon.compile.cors import replaced_headers
+from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.preflight import passing_preflights
@@ -37,6 +38,7 @@ from propylon.config.models.schema import (
     RouteConfig,
     RouteTimeoutsConfig,
 )
+from propylon.documents.in_force import InForce
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, permitted
 from propylon.proxy.limit.stage import LimitStage
@@ -79,6 +81,7 @@ class Parts:
     - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
     - `costs`: by the names of routes, what a team's functions say of their costs.
     - `seats`: counts the open sockets of callers.
+    - `documents`: what the documents of services say, for routes that take their security from them.
     """
 
     builtin: Upstream
@@ -90,6 +93,7 @@ class Parts:
     limits: LimitCompiler | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
+    documents: InForce = field(default_factory=InForce)
 
     @property
     def authenticate(self) -> Mapping[str, Authenticate]:
@@ -176,7 +180,15 @@ class RouteCompiler:
                 ),
                 rewrite=compile_rewrite(written, len(segments)),
             )
+            if written.security == "from-document":
+                route = self._documented(route)
             yield passing_preflights(route) if passing else route
+
+    def _documented(self, route: Route) -> Route:
+        rule = FromDocument(
+            route.authorize, self._parts.documents, route.service.name, route.rewrite
+        )
+        return replace(route, authorize=rule)
 
     def _template(self, written: RouteConfig, service: Service) -> Callable[..., Route]:
         headers = self._headers_of(written.headers)

@@ -7,6 +7,7 @@
   tokens; `revoke`, `introspect`: the work of those two endpoints; `guesses`: slow down who guesses passwords.
 - `users`: `/users/…`; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
 - `registry`: `/services`; `registration`: its models; `circuits`: `/circuits`; `limits`: `/rate-limits`.
+- `api_docs`: `/openapi.json` and the pages that show it; `documents`: `/documents`, the documents of services.
 - `admin`: who may use the endpoints that want admin; `audit`: report what an endpoint does to the audit log.
 - `identity`: FastAPI dependencies that give an endpoint its caller; `custom_endpoints`: find a team's own endpoints;
   `policies`: run a team's policies; `costs`: ask a team's functions what requests and answers cost.

@@ -159,16 +159,19 @@ def _no_key_for_routes(config: GatewayConfig) -> Iterator[Finding]:
 
 
 def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
-    """Yield a warning for the first route in whose favour endpoints of the gateway are switched off."""
+    """Yield a warning for the first route in whose favour endpoints of the gateway are switched off, of each group."""
+    seen: set[str] = set()
     for endpoint in builtin_endpoints(config.prefix, config.auth):
+        group = endpoint.yields or ""
         for at, route in enumerate(config.routes):
-            if endpoint.yields_to(route.path):
+            if group not in seen and endpoint.yields_to(route.path):
+                seen.add(group)
                 msg = (
                     f"takes the place of the gateway's own {endpoint.path}, and of what is below it"
                 )
-                advice = "manage users with `propylon user`, or give the route another path"
-                yield ("routes", at, "path"), f"{msg}; {advice}"
-                return
+                users = group == f"{config.prefix}/users"
+                instead = "manage users with `propylon user`, or " if users else ""
+                yield ("routes", at, "path"), f"{msg}; {instead}give the route another path"
 
 
 def _unverified(name: str, service: ServiceConfig) -> Iterator[Finding]:

@@ -5,7 +5,7 @@
 - `health`: `/health`, `/livez`, `/readyz`; `metrics`: `/metrics`; `schemas`: their request and response models.
 - `tokens`: `/auth/token`, `/auth/revoke`, `/auth/introspect`; `sessions`: logins and refreshes; `issuer`: sign access
   tokens; `revoke`, `introspect`: the work of those two endpoints; `guesses`: slow down who guesses passwords.
-- `users`: `/users/…`; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
+- `users`: `/users/…`; `token_schemas`: the models of the token and user endpoints; `form_schema`: how forms are described; `ports`: the storage they need.
 - `registry`: `/services`; `registration`: its models; `circuits`: `/circuits`; `limits`: `/rate-limits`.
 - `api_docs`: `/openapi.json` and the pages that show it; `documents`: `/documents`, the documents of services.
 - `admin`: who may use the endpoints that want admin; `audit`: report what an endpoint does to the audit log.

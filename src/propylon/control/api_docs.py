@@ -119,7 +119,7 @@ def _page(name: str, version: str) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,">{"".join(links)}<title>API</title></head>'
-        '<body><div id="page" data-root="{root}"></div>'
+        '<body><div id="page" data-root="{root}" data-document="{root}/openapi.json"></div>'
         f'{"".join(ends)}</body></html>\n'
     )
 

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from propylon.config.models.schema import BUILTIN_SERVICE
 from propylon.config.models.services import ServiceName
 from propylon.config.models.syntax import check_path
-from propylon.config.models.units import Whole
+from propylon.config.models.units import parse_whole
 from propylon.names.addresses import parse_host
 
 __all__ = [
@@ -28,6 +28,11 @@ _MAX_KEYS = 32
 _MAX_METADATA = 4096  # bytes as JSON: it is for labels; every worker keeps it in memory
 _MAX_PATH = 512
 _ID = "10.0.0.7:8001"
+# For the document: what `parse_host` and `check_path` accept, but for rare forms of both.
+_HOST = (
+    r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
+)
+_PATH = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$"
 _REQUEST: dict[str, Any] = {
     "service_name": "orders",
     "host": "10.0.0.7",
@@ -97,17 +102,19 @@ class RegistrationRequest(BaseModel):
     )
     host: Annotated[str, Field(min_length=1, max_length=253), AfterValidator(parse_host)] = Field(
         description="Where the instance listens: a host name or an IP address. `registry.allow` must allow it.",
-        examples=["10.0.0.7", "orders-1.internal"],
+        examples=["10.0.0.7"],
+        json_schema_extra={"pattern": _HOST},
     )
-    port: Annotated[Whole, Field(ge=1, le=65535)] = Field(
+    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(parse_whole)] = Field(
         description="The port that the instance listens on, for plain HTTP.", examples=[8001]
     )
     check_endpoint: Annotated[str, Field(max_length=_MAX_PATH), AfterValidator(_endpoint)] = Field(
         default="/health",
         description="The path that the gateway probes. A 2xx answer is healthy; only a healthy instance gets requests.",
         examples=["/health"],
+        json_schema_extra={"pattern": _PATH},
     )
-    check_interval: Annotated[Whole, Field(ge=1, le=3600)] = Field(
+    check_interval: Annotated[int, Field(ge=1, le=3600), BeforeValidator(parse_whole)] = Field(
         default=30, description="Seconds from one probe to the next.", examples=[30]
     )
     metadata: Annotated[dict[str, JsonValue], AfterValidator(_metadata)] = Field(

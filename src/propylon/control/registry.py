@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from propylon.control.admin import AdminGate
 from propylon.control.audit import AuditTrail
@@ -32,6 +32,10 @@ from propylon.services.service import Service
 
 __all__ = ["parts", "router"]
 
+_Service = Annotated[str, Path(description="The name of the service.", examples=["orders"])]
+_Instance = Annotated[
+    str, Path(description="The id that the registration returned.", examples=["10.0.0.7:8001"])
+]
 _Found = dict[tuple[str, str], list[Mapping[str, Any]]]  # by service and instance
 
 _CREATED = 201
@@ -133,7 +137,7 @@ def _add_joining(routes: APIRouter, registry: Callable[[], Registry], trail: Aud
         return RegistrationAnswer(instance_id=done.instance.id, status=done.status)
 
     @routes.put("/{service}/{instance_id}/heartbeat", summary="Renew a lease", responses=_UNKNOWN)
-    async def heartbeat(service: str, instance_id: str) -> Lease:
+    async def heartbeat(service: _Service, instance_id: _Instance) -> Lease:
         return _lease(registry().heartbeat(service, instance_id.lower()))
 
 
@@ -145,7 +149,7 @@ def _add_leaving(routes: APIRouter, registry: Callable[[], Registry], trail: Aud
         status_code=204,
         responses=_UNKNOWN | _NOT_REGISTERED,
     )
-    async def deregister(service: str, instance_id: str, http: Request) -> None:
+    async def deregister(service: _Service, instance_id: _Instance, http: Request) -> None:
         with trail.of(http, "deregister", f"instance:{service}/{instance_id.lower()}"):
             registry().deregister(service, instance_id.lower())
 

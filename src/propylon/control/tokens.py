@@ -181,7 +181,10 @@ def _add_revocations(
     )
     async def take_back(
         request: Request,
-        number: Annotated[int, Path(alias="id", ge=1, le=2**63 - 1)],
+        number: Annotated[
+            int,
+            Path(alias="id", ge=1, le=2**63 - 1, description="The `id` in the list.", examples=[7]),
+        ],
     ) -> None:
         with trail.of(request, "reinstate", f"revocation:{number}"):
             if not await revoker.take_back(number):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from propylon.control.admin import AdminGate
 from propylon.control.audit import AuditTrail
@@ -19,6 +19,11 @@ from propylon.proxy.principal import Principal
 __all__ = ["router"]
 
 _NO_USER = "No such user"
+_Name = Annotated[str, Path(description="The name of the user.", examples=["ann"])]
+_Login = Annotated[
+    str,
+    Path(description="The id of the login.", examples=["6f1d7a0c52e84b3b9a4e6f1d7a0c52e8"]),
+]
 
 
 def router(
@@ -89,7 +94,7 @@ def _add_changes(routes: APIRouter, accounts: Accounts, gate: AdminGate, trail: 
         dependencies=[gate.requires()],
     )
     async def change_user(
-        request: Request, name: str, change: UserChange, response: Response
+        request: Request, name: _Name, change: UserChange, response: Response
     ) -> Me:
         response.headers["Cache-Control"] = "no-store"
         with trail.of(request, "change_user", f"user:{name}"):
@@ -116,7 +121,7 @@ def _add_sessions(
     admin = [gate.requires()]
 
     @routes.get("/{name}/sessions", summary="The sessions of a user", dependencies=admin)
-    async def sessions_of(name: str, response: Response) -> list[SessionAnswer]:
+    async def sessions_of(name: _Name, response: Response) -> list[SessionAnswer]:
         response.headers["Cache-Control"] = "no-store"
         account = await _found(accounts, name)
         return [
@@ -134,7 +139,7 @@ def _add_sessions(
     @routes.delete(
         "/{name}/sessions", summary="End all sessions", dependencies=admin, status_code=204
     )
-    async def end_all(request: Request, name: str) -> None:
+    async def end_all(request: Request, name: _Name) -> None:
         with trail.of(request, "end_sessions", f"user:{name}"):
             account = await _found(accounts, name)
             for login in await grants.logins(account.username):
@@ -145,8 +150,8 @@ def _add_sessions(
     )
     async def end_one(
         request: Request,
-        name: str,
-        id: str,  # noqa: A002 — the name in the path
+        name: _Name,
+        id: _Login,  # noqa: A002 — the name in the path
     ) -> None:
         with trail.of(request, "end_session", f"user:{name}"):
             account = await _found(accounts, name)

@@ -185,7 +185,8 @@ class Cleaner:
     def _referring(self, kind: str, value: dict[str, Any], at: str) -> str | None:
         target = value["$ref"]
         if not isinstance(target, str):
-            raise _unlike(f"{at}.$ref", "text")
+            at = f"{at}.$ref"
+            raise _unlike(at, "text")
         new = self.reference(kind, target)
         if new is None:
             where = (
@@ -214,7 +215,8 @@ def _one_form(copy: dict[str, Any], at: str, place: Any) -> dict[str, Any]:
         copy.pop("content", None)
         copy.setdefault("schema", {})
     if place is not None and place not in STYLES:
-        raise _unlike(f"{at}.in", "path, query, header or cookie")
+        at = f"{at}.in"
+        raise _unlike(at, "path, query, header or cookie")
     if copy.get("style", "simple" if place is None else None) not in (
         STYLES["header"] if place is None else STYLES[place]
     ):

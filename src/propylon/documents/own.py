@@ -31,12 +31,21 @@ _INVALID = {
 def components_of(document: Mapping[str, Any]) -> dict[str, str]:
     """Return the components by section and name, as JSON texts."""
     return {
-        f"{section}/{name}": orjson.dumps(value).decode()
+        f"{section}/{name}": orjson.dumps(_with_example(value)).decode()
         for section, some in document.get("components", {}).items()
         if section != "securitySchemes"
         for name, value in some.items()
         if name not in _FOREIGN
     }
+
+
+def _with_example(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a component with an example, if it is one that its model cannot give one: an enumeration, any JSON value."""
+    if "example" in schema or "examples" in schema:
+        return schema
+    if schema.get("enum"):
+        return {**schema, "examples": schema["enum"][:1]}
+    return schema if "type" in schema or "anyOf" in schema else {**schema, "examples": ["text"]}
 
 
 def operations_of(

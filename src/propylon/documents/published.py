@@ -34,7 +34,7 @@ class Callers:
         )
 
 
-ANYBODY = Callers(anonymous=True)
+ANYBODY = Callers((), anonymous=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,6 @@ class Published:
 
 def security_of(callers: Callers, schemes: Iterable[str]) -> str:
     """Return the JSON text of the security requirements: each alternative, by each scheme that gives tokens."""
-    if callers.anonymous and callers.alternatives == (frozenset(),):
-        return "[]"
     found: list[dict[str, Any]] = [
         {scheme: sorted(scopes)} for scopes in callers.alternatives for scheme in schemes
     ]

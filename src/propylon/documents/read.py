@@ -38,8 +38,10 @@ _TOKENS = frozenset({"oauth2", "openIdConnect"})
 _NAME_IN_PATH = re.compile(r"\{([^{}]+)\}")
 _STATUS = re.compile(r"[1-5](\d\d|XX)|default")
 _MOST_HOPS = 8
-# What can stand in a segment of a path, decoded: no control byte, no slash of either kind, and no dot segment.
-SEGMENT: Final = r"^[^\u0000-\u001f\u007f-\u009f/\\.][^\u0000-\u001f\u007f-\u009f/\\]*$"
+# What can stand in a segment of a path, decoded: no control byte and no slash of either kind. At its begin nothing that some
+# upstream cuts off, so that the segment would be empty: the gateway refuses that (`wire.spellings`).
+_NEVER = r"\u0000-\u001f\u007f-\u009f/\\"
+SEGMENT: Final = rf"^[^{_NEVER}.;?# ][^{_NEVER}]*$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +192,8 @@ def _below(path: str, base: str) -> bool:
     return bool(base) and (path == base or path.startswith(f"{base}/"))
 
 
-def _resolved_item(reading: _Reading, item: Any, path: str) -> dict[str, Any]:
-    item = _object(item, f"paths.{path}")
+def _resolved_item(reading: _Reading, written: Any, path: str) -> dict[str, Any]:
+    item: dict[str, Any] = _object(written, f"paths.{path}")
     target = item.get("$ref")
     if target is None:
         return item

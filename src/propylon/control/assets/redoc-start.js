@@ -1,5 +1,5 @@
-// Show the API document with Redoc. The page says where the gateway is mounted.
+// Show the API document with Redoc. The page says where it is.
 "use strict";
 const page = document.getElementById("page");
 // `sanitize`: descriptions come from services, and may hold HTML.
-Redoc.init(page.dataset.root + "/openapi.json", { sanitize: true, untrustedSpec: true }, page);
+Redoc.init(page.dataset.document, { sanitize: true, untrustedSpec: true }, page);

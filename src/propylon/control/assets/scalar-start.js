@@ -1,9 +1,9 @@
-// Show the API document with Scalar. The page says where the gateway is mounted.
+// Show the API document with Scalar. The page says where it is.
 "use strict";
-const root = document.getElementById("page").dataset.root;
+const { document: source } = document.getElementById("page").dataset;
 // Nothing is loaded from elsewhere: no fonts, no proxy for requests, no telemetry, no assistant.
 Scalar.createApiReference("#page", {
-  url: root + "/openapi.json",
+  url: source,
   withDefaultFonts: false,
   telemetry: false,
   hideClientButton: true,

@@ -1,10 +1,10 @@
-// Show the API document with Swagger UI. The page says where the gateway is mounted.
+// Show the API document with Swagger UI. The page says where it is.
 "use strict";
-const root = document.getElementById("page").dataset.root;
+const { root, document: source } = document.getElementById("page").dataset;
 let token = "";
 const ui = SwaggerUIBundle({
   dom_id: "#page",
-  url: root + "/openapi.json",
+  url: source,
   oauth2RedirectUrl: window.location.origin + root + "/docs/oauth2-redirect",
   deepLinking: true,
   persistAuthorization: false,
@@ -12,7 +12,7 @@ const ui = SwaggerUIBundle({
   displayRequestDuration: true,
   // A document that is filtered by caller is read again with the token, once there is one.
   requestInterceptor: (request) => {
-    if (token && request.url === root + "/openapi.json") {
+    if (token && request.url === source) {
       request.headers.Authorization = "Bearer " + token;
     }
     return request;
@@ -44,6 +44,6 @@ function remember(scheme) {
 function take(found) {
   if (found && found !== token) {
     token = found;
-    ui.specActions.download(root + "/openapi.json");
+    ui.specActions.download(source);
   }
 }

@@ -79,6 +79,8 @@ class Published:
 
 def security_of(callers: Callers, schemes: Iterable[str]) -> str:
     """Return the JSON text of the security requirements: each alternative, by each scheme that gives tokens."""
+    if callers.anonymous and not callers.alternatives:
+        return "[]"
     found: list[dict[str, Any]] = [
         {scheme: sorted(scopes)} for scopes in callers.alternatives for scheme in schemes
     ]

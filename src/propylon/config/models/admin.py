@@ -114,7 +114,7 @@ class DocsConfig(ConfigModel):
 class DocumentsConfig(ConfigModel):
     """The OpenAPI documents of services, `services.X.openapi`."""
 
-    interval: Annotated[Duration, Field(ge=1.0)] = Field(
+    interval: Annotated[Duration, Field(ge=0.1)] = Field(
         default=30.0,
         description="How often services are asked for their documents; also at once when an instance comes, or is healthy again.",
     )

@@ -66,42 +66,34 @@ class ApiDocument:
     async def text(self, root: str, caller: Principal | None = None) -> bytes:
         """Return the document for a gateway mounted at `root`: what `caller` may call; None: all."""
         async with self._turn:
-            with self._quietly():
-                merged = await self._current()
-                if caller is not None:
-                    return await in_slices(merged.text(_permits(caller), root))
-                if root not in self._texts:
-                    if len(self._texts) >= _MOST_ROOTS:
-                        self._texts.clear()
-                    self._texts[root] = await in_slices(merged.text(None, root))
-                return self._texts[root]
+            merged = await self._current()
+            if caller is not None:
+                return await in_slices(merged.text(_permits(caller), root))
+            if root not in self._texts:
+                if len(self._texts) >= _MOST_ROOTS:
+                    self._texts.clear()
+                self._texts[root] = await in_slices(merged.text(None, root))
+            return self._texts[root]
 
     async def compare(self) -> tuple[Mismatch, ...]:
         """Return the operations that ask for scopes which their routes do not ask for."""
         async with self._turn:
-            with self._quietly():
-                await self._current()
+            await self._current()
             return self.mismatches
 
     async def _current(self) -> Merged:
         made_of = (
             self._documents.current,
             self._config,
-            *self._tables.values(),
+            tuple(self._tables.values()),
             len(self._api.routes),
         )
-        if (
-            self._merged is None
-            or len(made_of) != len(self._made_of)
-            or any(
-                new is not old and new != old
-                for new, old in zip(made_of, self._made_of, strict=True)
-            )
-        ):
-            # FastAPI makes its part in one piece, of several milliseconds: in a thread, which gives way.
-            self._api.openapi_schema = None
-            own = await asyncio.to_thread(self._api.openapi)
-            self._merged = await in_slices(self._merge(own, self._documents.current))
+        if self._merged is None or made_of != self._made_of:
+            with self._quietly():
+                # FastAPI makes its part in one piece, of several milliseconds: in a thread, which gives way.
+                self._api.openapi_schema = None
+                own = await asyncio.to_thread(self._api.openapi)
+                self._merged = await in_slices(self._merge(own, self._documents.current))
             self._made_of, self._texts = made_of, {}
         return self._merged
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import gc
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from fastapi import FastAPI
@@ -25,8 +26,21 @@ from propylon.stores.shared import Facts
 
 __all__ = ["Described", "Description"]
 
+# The garbage collector takes several milliseconds to go through this many operations.
+_MANY = 1000
 # An instance in one of these may have another document than the one before it.
 _FRESH = frozenset({"starting", "healthy"})
+
+
+@contextmanager
+def _beside_requests(in_force: InForce) -> Iterator[None]:
+    with beside_requests():
+        yield
+        if sum(len(one.operations) for one in in_force.current.values()) >= _MANY:
+            # As after a reload: the collector would go through all of it, twice and in vain, and stop all requests
+            # meanwhile. What is garbage by now would stay for ever, so the younger generations are searched before.
+            gc.collect(1)
+            gc.freeze()
 
 
 class Known(Protocol):
@@ -43,7 +57,7 @@ class Description:
 
         def quietly() -> AbstractContextManager[None]:
             # Thresholds of the collector are the whole process's: a host's are not ours to set.
-            return beside_requests() if owns_process else nullcontext()
+            return _beside_requests(self.in_force) if owns_process else nullcontext()
 
         def find(name: str) -> Service | None:
             return next((one for one in known.services if one.name == name), None)

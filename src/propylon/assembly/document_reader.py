@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import suppress
 
 from propylon.documents.document import BrokenDocument, Document
 from propylon.documents.parts import from_lines
@@ -18,6 +18,7 @@ __all__ = ["DocumentReader"]
 _SMALL = 64 * 1024
 # Seconds. The largest document takes two.
 _PATIENCE = 20.0
+_MODULE = "propylon.documents.child"
 
 
 class DocumentReader:
@@ -36,30 +37,51 @@ class DocumentReader:
             return await in_slices(from_lines(await self._lines(source, body)))
 
     async def _lines(self, source: Source, body: bytes) -> list[bytes]:
-        arguments = ("-m", "propylon.documents.child", source.service, source.path, source.base)
+        # A thread waits for the process, because it gives way: to hand over 5 MB, and to take back 10, holds a loop.
+        reading = _Child(source)
+        try:
+            return await asyncio.to_thread(reading.lines, body)
+        finally:
+            reading.kill()
+
+
+class _Child:
+    """A process that reads one document."""
+
+    def __init__(self, source: Source) -> None:
+        self._arguments = ("-m", _MODULE, source.service, source.path, source.base)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
+
+    def lines(self, body: bytes) -> list[bytes]:
+        """Return what the process says of the document. Raises BrokenDocument."""
         try:
             # `-P`: nothing is imported from the directory that the gateway was started in.
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", *arguments),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
+            self._process = subprocess.Popen(  # noqa: S603 — our own module
+                (sys.executable, "-P", *self._arguments),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
             )
         except OSError as error:
             msg = f"no process could be started to read it: {error.strerror}"
             raise BrokenDocument(msg) from error
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                out, _ = await child.communicate(body)
-        except TimeoutError as error:
-            msg = f"took more than {_PATIENCE:g} s to read"
-            raise BrokenDocument(msg) from error
-        finally:
-            if child.returncode is None:
-                with suppress(ProcessLookupError):
-                    child.kill()
-                    await child.wait()
+        with self._process as process:
+            try:
+                if self._killed:  # while it was started
+                    process.kill()
+                out, _ = process.communicate(body, _PATIENCE)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                msg = f"took more than {_PATIENCE:g} s to read"
+                raise BrokenDocument(msg) from error
         return out.splitlines()
+
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        self._killed = True
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
 
 def _guarded(work: Generator[None, None, Document]) -> Generator[None, None, Document]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,8 +47,8 @@ class Change:
 
 def differences(old: Document, new: Document) -> Iterator[Change | None]:
     """Yield what has changed from `old` to `new`; None now and then, where the caller may pause."""
-    before = {one.key: one for one in old.operations}
-    after = {one.key: one for one in new.operations}
+    before = yield from _by_key(old)
+    after = yield from _by_key(new)
     for key, operation in before.items():
         yield None
         if key not in after:
@@ -56,8 +56,17 @@ def differences(old: Document, new: Document) -> Iterator[Change | None]:
         else:
             yield from _changes(operation, after[key])
     for key, operation in after.items():
+        yield None
         if key not in before:
             yield Change("operation_added", operation.method, operation.path)
+
+
+def _by_key(document: Document) -> Generator[None, None, dict[object, Operation]]:
+    found: dict[object, Operation] = {}
+    for operation in document.operations:
+        found[operation.key] = operation
+        yield None
+    return found
 
 
 def _changes(old: Operation, new: Operation) -> Iterator[Change]:

@@ -80,13 +80,15 @@ class _Node:
     __slots__ = ("any", "literal", "operations")
 
     def __init__(self) -> None:
-        self.literal: dict[str, _Node] = {}
+        # Most places have neither: what is not there need not be searched for garbage.
+        self.literal: dict[str, _Node] | None = None
         self.any: _Node | None = None
-        self.operations: list[Operation] = []
+        self.operations: tuple[Operation, ...] = ()
 
     def below(self, segment: str) -> _Node:
         """Return the place of a segment of a path; make it if there is none."""
         if "{" not in segment:
+            self.literal = {} if self.literal is None else self.literal
             return self.literal.setdefault(segment, _Node())
         if self.any is None:
             self.any = _Node()
@@ -137,7 +139,7 @@ class Document:
         node = self._root
         for segment in operation.segments:
             node = node.below(segment)
-        node.operations.append(operation)
+        node.operations = (*node.operations, operation)
         self.operations.append(operation)
 
     def find(self, method: str, path: str) -> Iterator[Operation]:
@@ -156,7 +158,7 @@ class Document:
 
 
 def _steps(node: _Node, segment: str) -> Iterator[_Node]:
-    literal = node.literal.get(segment)
+    literal = None if node.literal is None else node.literal.get(segment)
     if literal is not None:
         yield literal
     if node.any is not None and segment:

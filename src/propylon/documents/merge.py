@@ -5,7 +5,7 @@ The document is joined from JSON texts, in slices. A component is in it if somet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,10 +49,15 @@ class Merged:
 
         `root` is the path under which the gateway is mounted.
         """
-        shown = [one for one in self.operations if permits is None or permits(one)]
-        yield
-        paths = yield from self._paths(shown)
-        parts = yield from self._components(paths.values())
+        shown: list[Published] = []
+        for at, one in enumerate(self.operations):
+            if permits is None or permits(one):
+                shown.append(one)
+            if at % _SLICE == 0:
+                yield
+        items = yield from self._paths(shown)
+        sections = yield from self._components(items.values())
+        schemes = yield from self._schemes(shown, root)
         used = dict.fromkeys(one.tag for one in shown)
         tags = [{"name": tag, "description": self.tags.get(tag, "")} for tag in used]
         head = {
@@ -61,30 +66,33 @@ class Merged:
             "servers": [{"url": root or "/"}],
             "tags": tags,
         }
-        schemes = self._schemes(shown, root)
-        sections = [f'"securitySchemes":{_json(schemes)}'] if schemes else []
-        sections += [
-            f"{_json(section)}:{_object(texts)}" for section, texts in sorted(parts.items())
-        ]
-        return (
-            f'{_json(head)[:-1]},"paths":{_object(paths)},'
-            f'"components":{{{",".join(sections)}}}}}'
-        ).encode()
+        text = [_json(head)[:-1].encode(), b',"paths":']
+        yield from _write(text, items)
+        text.append(b',"components":{')
+        if schemes:
+            text.append(b'"securitySchemes":' + _json(schemes).encode())
+        for at, (section, texts) in enumerate(sorted(sections.items())):
+            text.append(f'{"," if at or schemes else ""}{_json(section)}:'.encode())
+            yield from _write(text, texts)
+        text.append(b"}}")
+        return b"".join(text)
 
     def _paths(self, shown: Iterable[Published]) -> Generator[None, None, dict[str, str]]:
         names: dict[str, str] = {}  # by shape
-        items: dict[str, dict[str, str]] = {}
+        items: dict[str, str] = {}
         taken: set[str] = set()
+        methods: set[tuple[str, str]] = set()
         schemes = [scheme.name for scheme in self.schemes]
         for at, one in enumerate(shown):
             path = names.setdefault(one.shape, one.path)
-            item = items.setdefault(path, {})
             method = one.method.lower()
-            if method not in item:  # two routes on different hosts: the first is shown
-                item[method] = one.text(path, _unique(one.id, taken), schemes)
+            if (path, method) not in methods:  # two routes on different hosts: the first is shown
+                methods.add((path, method))
+                text = f'"{method}":{one.text(path, _unique(one.id, taken), schemes)}'
+                items[path] = f"{items[path][:-1]},{text}}}" if path in items else f"{{{text}}}"
             if at % _SLICE == 0:
                 yield
-        return {path: _object(item) for path, item in items.items()}
+        return items
 
     def _components(self, texts: Iterable[str]) -> Generator[None, None, dict[str, dict[str, str]]]:
         parts: dict[str, dict[str, str]] = {}
@@ -101,16 +109,21 @@ class Merged:
             yield
         return parts
 
-    def _schemes(self, shown: Iterable[Published], root: str) -> dict[str, Any]:
-        scopes = sorted(
-            {name for one in shown for some in one.callers.alternatives for name in some}
-        )
+    def _schemes(
+        self, shown: Iterable[Published], root: str
+    ) -> Generator[None, None, dict[str, Any]]:
+        names: set[str] = set()
+        for at, one in enumerate(shown):
+            names.update(*one.callers.alternatives)
+            if at % _SLICE == 0:
+                yield
         found = {}
         for scheme in self.schemes:
             written = dict(scheme.written)
             if scheme.token_path:
                 url = root + scheme.token_path
-                flow = {"tokenUrl": url, "refreshUrl": url, "scopes": dict.fromkeys(scopes, "")}
+                scopes = dict.fromkeys(sorted(names), "")
+                flow = {"tokenUrl": url, "refreshUrl": url, "scopes": scopes}
                 written["flows"] = {"password": flow}
             found[scheme.name] = written
         return found
@@ -124,8 +137,15 @@ def _unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _object(texts: Mapping[str, str]) -> str:
-    return "{" + ",".join(f"{_json(name)}:{text}" for name, text in texts.items()) + "}"
+def _write(text: list[bytes], members: Mapping[str, str]) -> Iterator[None]:
+    """Append a JSON object of these members, which are JSON texts by their names."""
+    before = "{"
+    for at, (name, member) in enumerate(members.items()):
+        text.append(f"{before}{_json(name)}:{member}".encode())
+        before = ","
+        if at % _SLICE == 0:
+            yield
+    text.append(b"}" if members else b"{}")
 
 
 def _json(value: object) -> str:

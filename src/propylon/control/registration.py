@@ -29,9 +29,9 @@ _MAX_METADATA = 4096  # bytes as JSON: it is for labels; every worker keeps it i
 _MAX_PATH = 512
 _ID = "10.0.0.7:8001"
 # For the document: what `parse_host` and `check_path` accept, but for rare forms of both.
-_HOST = (
-    r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
-)
+_BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_LABEL = r"[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = rf"^({_BYTE}(\.{_BYTE}){{3}}|{_LABEL}(\.{_LABEL})*|[0-9a-f]{{1,4}}(:[0-9a-f]{{1,4}}){{7}})$"
 _PATH = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$"
 _REQUEST: dict[str, Any] = {
     "service_name": "orders",
@@ -56,6 +56,11 @@ _ENTRY: dict[str, Any] = {
 }
 
 Status = Literal["starting", "healthy", "unhealthy", "failed", "stopped"]
+
+
+def _whole(value: object) -> int:
+    # To JSON Schema 30.0 is an integer, too.
+    return parse_whole(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _service(name: str) -> str:
@@ -105,7 +110,7 @@ class RegistrationRequest(BaseModel):
         examples=["10.0.0.7"],
         json_schema_extra={"pattern": _HOST},
     )
-    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(parse_whole)] = Field(
+    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_whole)] = Field(
         description="The port that the instance listens on, for plain HTTP.", examples=[8001]
     )
     check_endpoint: Annotated[str, Field(max_length=_MAX_PATH), AfterValidator(_endpoint)] = Field(
@@ -114,7 +119,7 @@ class RegistrationRequest(BaseModel):
         examples=["/health"],
         json_schema_extra={"pattern": _PATH},
     )
-    check_interval: Annotated[int, Field(ge=1, le=3600), BeforeValidator(parse_whole)] = Field(
+    check_interval: Annotated[int, Field(ge=1, le=3600), BeforeValidator(_whole)] = Field(
         default=30, description="Seconds from one probe to the next.", examples=[30]
     )
     metadata: Annotated[dict[str, JsonValue], AfterValidator(_metadata)] = Field(

@@ -48,7 +48,10 @@ def _short(password: str | None) -> str | None:
 
 
 _Name = Annotated[str | None, AfterValidator(_printable), Field(max_length=256)]
-_PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+# Most of what can be printed: `str.isprintable` is the rule, and no pattern says it.
+_PRINTABLE = (
+    r"^[ -~\u00a1-\u00ac\u00ae-\u024f\u0400-\u0481\u3041-\u3096\u4e00-\u9fcc\uac00-\ud7a3]*$"
+)
 # What most people write; the endpoint reads all of RFC 3339, and fractions of seconds.
 _MOMENT = r"^([0-9]{1,10}|20[0-2][0-5]-(0[1-9]|1[0-2])-([01][1-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$"
 _Token = Annotated[str, Field(min_length=1, max_length=8192)]
@@ -274,7 +277,7 @@ class UserChange(BaseModel):
         default=None,
         description="The full name; empty: none.",
         examples=["Ann Smith"],
-        json_schema_extra={"maxLength": 256, "pattern": r"^[\x20-\x7e\u00a1-\u024f]*$"},
+        json_schema_extra={"maxLength": 256, "pattern": _PRINTABLE},
     )
     disabled: bool | None = Field(
         default=None, description="Whether the user gets no tokens.", examples=[True]

@@ -1,9 +1,9 @@
 """Put the parts together, and hold what lives while a loop runs.
 
-- `gateway`: the façade, `Gateway`.
+- `gateway`: the façade, `Gateway`; `application`: the same as an ASGI app.
 - `team`: what a team says in Python: policies, costs, stand-ins in tests.
 - `components`: what exists before a loop runs and outlives reloads.
-- `audit_output`: where the audit log goes.
+- `output`: where the logs go.
 - `running`: what exists only while a loop runs; puts configurations in force.
 - `reload`: reload beside the requests; which configurations must not replace the one in force.
 - `edges`: make the edges of the listeners, and set their limits.
@@ -14,6 +14,7 @@
 - `api_document`: make the document of `/openapi.json`; `description`: join the three to what is running.
 - `override`: what a team's tests put in the place of the real thing; `stand_ins`: ASGI apps in the place of services.
 - `sharing`: what a gateway shares that another server runs: where its workers meet.
+- `answers`: the stored answers of all workers, deleted together.
 - `counting`: where limits are counted.
 - `verification`: the verifier of tokens in force, and the one whose keys are still being fetched.
 - `accounts`: users, refresh tokens and revocations, joined to the endpoints that work on them.

@@ -16,7 +16,7 @@ from typing import Any
 from propylon.stores.shared import Facts
 from propylon.stores.siblings import MISSED, Message
 
-__all__ = ["CIRCUITS", "DOCUMENTS", "INSTANCES", "Census", "Part"]
+__all__ = ["CIRCUITS", "DOCUMENTS", "INSTANCES", "LIMITS", "Census", "Part"]
 
 Part = dict[str, Any]
 
@@ -24,6 +24,7 @@ Part = dict[str, Any]
 CIRCUITS = "circuits"
 INSTANCES = "instances"
 DOCUMENTS = "documents"
+LIMITS = "limits"
 
 _TOPIC = "census"
 # Seconds. A worker answers in the turn of its loop in which it is asked; a turn of a busy one takes milliseconds.

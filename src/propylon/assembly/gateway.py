@@ -16,42 +16,47 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
-from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, Part
+from propylon.assembly.application import App
+from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
 from propylon.assembly.description import Described
-from propylon.assembly.reload import Reloads, shadowed
+from propylon.assembly.output import check_audit_file
+from propylon.assembly.reload import Reloads, shadowed, uncalled
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
 from propylon.assembly.team import Team
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
+from propylon.config.reading.idle import without_called
 from propylon.config.reading.load import Loaded, load
-from propylon.config.reading.problems import ConfigError
-from propylon.control import api_docs, circuits, documents, health, limits, registry
+from propylon.config.reading.problems import ConfigError, Problem
+from propylon.config.reading.typed_settings import variables
+from propylon.control import api_docs, cache, circuits, documents, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app
 from propylon.control.audit import AuditTrail
-from propylon.control.custom_endpoints import find_endpoints
+from propylon.control.custom_endpoints import find_called, find_endpoints
 from propylon.control.health import HealthState
-from propylon.edge.asgi import serve
-from propylon.edge.asgi_websocket import serve_socket
 from propylon.edge.splice import GOING_AWAY, SERVICE_RESTART
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
-from propylon.proxy.limit.stage import Limit, LimitStage
+from propylon.proxy.limit.stage import Limit
 from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
-from propylon.telemetry.audit import Audit, check_file
+from propylon.telemetry.audit import Audit
+from propylon.telemetry.families import CONFIG_RELOADS
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
 
@@ -96,7 +101,7 @@ class Gateway(Team):
         self._audit = Audit()
         self._gate = AdminGate()
         trail = AuditTrail(self._audit)
-        self._check_audit_file()
+        check_audit_file(loaded)
         self._token_services = self._open_token_services(trail)
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
@@ -119,7 +124,13 @@ class Gateway(Team):
                 partial(self._everywhere, INSTANCES),
             ),
             circuits.router(self.config.prefix, partial(self._everywhere, CIRCUITS), self._gate),
-            limits.router(self.config.prefix, self._limits, self._gate),
+            limits.router(
+                self.config.prefix,
+                self._limits,
+                partial(self._everywhere, LIMITS),
+                self._gate,
+            ),
+            cache.router(self.config.prefix, self._purge, self._gate, trail),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -127,7 +138,7 @@ class Gateway(Team):
         self._components = Components(
             api=self.api,
             routes=tuple(self.api.routes),
-            endpoints=builtin_endpoints(self.config.prefix, self.config.auth),
+            endpoints=builtin_endpoints(self.config.prefix, self.config.auth, users=False),
             token_services=self._token_services,
             health=self._health,
             metrics=metrics,
@@ -135,7 +146,7 @@ class Gateway(Team):
             audit=self._audit,
             gate=self._gate,
         )
-        self.asgi = _App(self)
+        self.asgi = App(self)
 
     def _open_token_services(self, trail: AuditTrail) -> TokenServices | None:
         if not self.config.auth.verifies:
@@ -144,22 +155,23 @@ class Gateway(Team):
         from propylon.stores.database import CannotUseDatabase  # noqa: PLC0415
 
         try:
-            return TokenServices(self.config, self._verify, self._gate, trail)
+            on_users = partial(self._route_tokens, self.config)
+            return TokenServices(self.config, self._verify, self._gate, trail, on_users)
         except CannotUseDatabase as error:
             place = self.loaded.places.problem(("auth", "tokens", "database"), str(error))
             raise ConfigError([place]) from error
 
-    def _check_audit_file(self) -> None:
-        """Raise ConfigError if the file of the audit log cannot be written: a gateway must not lose its records."""
-        file = self.config.log.audit.file
-        if file is None:
-            return
-        try:
-            check_file(file)
-        except OSError as error:
-            message = f"cannot write {file}: {(error.strerror or 'unknown reason').lower()}"
-            place = self.loaded.places.problem(("log", "audit", "file"), message)
-            raise ConfigError([place]) from error
+    def _route_tokens(self, begun: GatewayConfig, on: bool) -> None:  # noqa: FBT001 — a callback
+        """Route the token endpoint while there are users; until then its path belongs to the services."""
+        self._components.endpoints = builtin_endpoints(begun.prefix, begun.auth, users=on)
+        self._compile_again()
+        what = "there are users" if on else "there are no users any more"
+        log.info(
+            "%s: the token endpoint %s/auth/token is %s", what, begun.prefix, "on" if on else "off"
+        )
+
+    def _issues_now(self) -> bool:
+        return self._token_services is not None and self._token_services.on
 
     def _awaited_keys(self) -> str | None:
         verifying = None if self._running is None else self._running.authentication
@@ -179,12 +191,13 @@ class Gateway(Team):
             return None
         return running.membership.registry
 
+    def _purge(self) -> cache.Purge | None:
+        return None if self._running is None else self._running.answers.purge_everywhere
+
     def _limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield the routes in force with each of their limits."""
-        running = self._running
-        for route in () if running is None else running.routes:
-            if isinstance(route.limit, LimitStage):
-                yield from ((route.name, limit) for limit in route.limit.limits)
+        if self._running is not None:
+            yield from limits.limits_of(self._running.routes)
 
     def own_process(self, audit_key: bytes = b"") -> None:
         """Say that the process is the gateway's own, as under `propylon run`; before the start.
@@ -209,14 +222,22 @@ class Gateway(Team):
         return await verifying.verifier.verify(token)
 
     @classmethod
-    def from_file(cls, path: str | Path, environ: Mapping[str, str] | None = None) -> Gateway:
+    def from_file(
+        cls,
+        path: str | Path,
+        environ: Mapping[str, str] | None = None,
+        *,
+        settings: BaseModel | None = None,
+    ) -> Gateway:
         """Read a configuration file; `environ` is the process's unless given.
 
-        Raises ConfigError with every problem in it.
+        `settings` are variables that the application has read with `pydantic-settings`: the field JWT_SECRET_KEY counts as
+        that variable. They win over `environ` and `.env`. Raises ConfigError with every problem in it.
         """
 
         def read() -> Loaded:
-            return load(Path(path), os.environ if environ is None else environ)
+            given = os.environ if environ is None else environ
+            return load(Path(path), {**given, **variables(settings)})
 
         return cls(read(), read)
 
@@ -282,18 +303,39 @@ class Gateway(Team):
         """The endpoints that a team has put on `api`."""
         return find_endpoints(self.api, self._components.routes)
 
+    @property
+    def called_services(self) -> Iterator[tuple[str, str]]:
+        """Path and service for each service that an endpoint of the team calls."""
+        return find_called(self.api.routes)
+
+    @property
+    def settled(self) -> Loaded:
+        """What was loaded, without the doubts that the team's endpoints answer."""
+        called = {name for _, name in self.called_services}
+        return replace(self.loaded, warnings=without_called(self.loaded.warnings, called))
+
     def validate(self) -> None:
-        """Raise ConfigError where the team's endpoints and the routes contradict each other, or Redis cannot be used."""
+        """Raise ConfigError where the team's endpoints contradict the configuration, or Redis cannot be used."""
         redis_of(self.loaded)
-        if problems := tuple(shadowed(self.loaded, self.custom_endpoints)):
+        if problems := self.contradictions:
             raise ConfigError(problems)
 
+    @property
+    def contradictions(self) -> tuple[Problem, ...]:
+        """Where the team's endpoints contradict the configuration: they take a route's path, or call no service of it."""
+        return (
+            *shadowed(self.loaded, self.custom_endpoints),
+            *uncalled(self.loaded, self.called_services),
+        )
+
     def record_reload(self, error: str | None = None) -> None:
-        """Write the audit record: a signal or a changed file is behind it, and no user."""
+        """Count it, and write the audit record: a signal or a changed file is behind it, and no user."""
+        result: Literal["success", "failure"] = "success" if error is None else "failure"
+        self._components.metrics.row(CONFIG_RELOADS, result)[0] += 1
         path = self.loaded.path
         self._audit.record(
             "reload",
-            "success" if error is None else "failure",
+            result,
             target=f"configuration:{'the environment' if path is None else path}",
             error=error,
         )
@@ -302,6 +344,7 @@ class Gateway(Team):
         """Return what runs; start it, if it does not run yet. Needs a running loop. Raises ConfigError."""
         if self._running is None:
             self.validate()
+            self.loaded = self.settled
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
             self._running.start()
             if self._health.reasons() or self._running.counting.connects:
@@ -340,33 +383,3 @@ class Gateway(Team):
         running, self._running = self._running, None
         if running is not None:
             await running.stop()
-
-
-class _App:
-    """A gateway as an ASGI app: an object, because servers tell ASGI 2 from 3 by `__call__`."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
-        kind = scope["type"]
-        if kind == "http":
-            running = self._gateway.start()
-            await self._gateway.prepare()  # nothing to wait for where the lifespan ran
-            await serve(running.edge, scope, receive, send)
-        elif kind == "lifespan":
-            await self._lifespan(scope, receive, send)
-        else:
-            running = self._gateway.start()
-            await self._gateway.prepare()
-            await serve_socket(running.edge, scope, receive, send)
-
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        async with self._gateway.lifespan() as state:
-            if "state" in scope:
-                scope["state"].update(state)
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-        await send({"type": "lifespan.shutdown.complete"})

@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from propylon.compile.access import AUTH, authorize
+from propylon.compile.cache import CacheCompiler
 from propylon.compile.carriers import (
     about_caller,
     beside_certificate,
     compile_hiding,
     in_turn,
+    trusting,
 )
-from propylon.compile.cors import replaced_headers
+from propylon.compile.cors import RouteRules as CorsRules
+from propylon.compile.cors import allows_credentials, replaced_headers
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.limits import LimitCompiler, TeamCosts
@@ -34,7 +38,6 @@ from propylon.config.models.endpoints import (
 from propylon.config.models.schema import (
     BUILTIN_SERVICE,
     GatewayConfig,
-    HeadersConfig,
     RouteConfig,
     RouteTimeoutsConfig,
 )
@@ -79,6 +82,7 @@ class Parts:
     - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
     - `override`: in a test, the principal of every request; no token is verified then.
     - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
+    - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
     - `costs`: by the names of routes, what a team's functions say of their costs.
     - `seats`: counts the open sockets of callers.
     - `documents`: what the documents of services say, for routes that take their security from them.
@@ -91,6 +95,7 @@ class Parts:
     policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
     override: Principal | None = None
     limits: LimitCompiler | None = None
+    caches: CacheCompiler[Any] | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
     documents: InForce = field(default_factory=InForce)
@@ -118,9 +123,10 @@ class RouteCompiler:
         self._max_body = config.server.max_body
         self._authenticate = parts.authenticate
         self._replaced = replaced_headers(config.cors)
+        self._cors = CorsRules(config.cors)
         self._parts = parts
         # The models of a configuration live as long as it does, so their addresses tell them apart.
-        self._headers: dict[int, Headers] = {}
+        self._headers: dict[tuple[int, tuple[bytes, ...]], Headers] = {}
         self._timeouts: dict[tuple[int, int], Timeouts] = {}
         self._authorize: dict[tuple[tuple[str, ...], tuple[str, ...]], Authorize] = {}
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
@@ -143,6 +149,7 @@ class RouteCompiler:
             parts.forward,
             parts.endpoints,
             parts.limits,
+            parts.caches,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -159,6 +166,7 @@ class RouteCompiler:
             route.service is service
             and route.before is self._policy(written, route.timeouts)
             and route.limit is self._limit(written)
+            and route.forward is self._forward(written)
         )
 
     def routes(self, written: RouteConfig, service: Service) -> Iterator[Route]:
@@ -190,19 +198,26 @@ class RouteCompiler:
         )
         return replace(route, authorize=rule)
 
+    def _stages_of(self, written: RouteConfig) -> Mapping[str, Authenticate]:
+        """Return the authenticate stages; a route with CORS of its own says which pages may send cookies with a token."""
+        if written.cors is None:
+            return self._authenticate
+        return trusting(self._authenticate, allows_credentials(written.cors))
+
     def _template(self, written: RouteConfig, service: Service) -> Callable[..., Route]:
-        headers = self._headers_of(written.headers)
+        stages = self._stages_of(written)
+        headers = self._headers_of(written)
         timeouts = self._timeouts_of(written.timeouts, service.timeouts)
         limit = self._limit(written)
         return partial(
             Route,
             name=written.name or written.path,
             service=service,
-            authenticate=about_caller(self._authenticate[written.auth], written, self._config),
-            beside_certificate=beside_certificate(self._authenticate, written, self._config),
+            authenticate=about_caller(stages[written.auth], written, self._config),
+            beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
-            forward=self._parts.forward,
+            forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
             public=compile_public(self._config, written.service),
@@ -215,6 +230,7 @@ class RouteCompiler:
             response_set=headers.response_set,
             response_overrides=headers.response_overrides,
             response_cookies=headers.response_cookies,
+            cors=self._cors.of(written.cors),
             privacy=self._privacy_of(written),
             privacy_applies=written.privacy == "required" or written.default_privacy is not None,
             before=self._policy(written, timeouts),
@@ -227,6 +243,13 @@ class RouteCompiler:
     def _limit(self, written: RouteConfig) -> LimitStage | None:
         limits = self._parts.limits
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
+
+    def _forward(self, written: RouteConfig) -> Forwards:
+        caches = self._parts.caches
+        if caches is None:
+            return self._parts.forward
+        forward: Forwards = caches.forward_of(self._config, written, self._vouched)
+        return forward
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
         policies = self._parts.policies.get(written.name or written.path)
@@ -255,9 +278,11 @@ class RouteCompiler:
             self._hiding[service] = compile_hiding(self._config, service)
         return self._hiding[service]
 
-    def _headers_of(self, written: HeadersConfig) -> Headers:
-        if (known := self._headers.get(id(written))) is None:
-            known = self._headers[id(written)] = compile_headers(written, self._replaced)
+    def _headers_of(self, route: RouteConfig) -> Headers:
+        replaced = self._replaced if route.cors is None else replaced_headers(route.cors)
+        key = (id(route.headers), replaced)
+        if (known := self._headers.get(key)) is None:
+            known = self._headers[key] = compile_headers(route.headers, replaced)
         return known
 
     def _timeouts_of(self, own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:

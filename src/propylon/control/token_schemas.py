@@ -40,7 +40,8 @@ def _printable(text: str | None) -> str | None:
     return text
 
 
-def _short(password: str | None) -> str | None:
+def short(password: str | None) -> str | None:
+    """Return a password that is short enough to be hashed. Raises ValueError."""
     if password is not None and len(password.encode("utf-8", "surrogatepass")) > _LONGEST_PASSWORD:
         msg = f"has more than {_LONGEST_PASSWORD} bytes"
         raise ValueError(msg)
@@ -92,7 +93,7 @@ class TokenForm(BaseModel):
         examples=["ann"],
         json_schema_extra={"minLength": 1, "pattern": _PRINTABLE},
     )
-    password: Annotated[str | None, AfterValidator(_short)] = Field(
+    password: Annotated[str | None, AfterValidator(short)] = Field(
         default=None,
         description="The user's password; with `grant_type` `password`.",
         examples=[_PASSWORD],
@@ -255,7 +256,7 @@ class UserChange(BaseModel):
         extra="forbid", json_schema_extra={"example": {"scopes": ["read"], "roles": ["clerk"]}}
     )
 
-    password: Annotated[str | None, AfterValidator(_short)] = Field(
+    password: Annotated[str | None, AfterValidator(short)] = Field(
         default=None,
         description="The new password.",
         examples=[_PASSWORD],
@@ -294,12 +295,12 @@ class OwnPassword(BaseModel):
         },
     )
 
-    current_password: Annotated[str, AfterValidator(_short)] = Field(
+    current_password: Annotated[str, AfterValidator(short)] = Field(
         description="The password until now.",
         examples=[_PASSWORD],
         json_schema_extra={"format": "password"},
     )
-    password: Annotated[str, AfterValidator(_short)] = Field(
+    password: Annotated[str, AfterValidator(short)] = Field(
         description="The password from now on.",
         examples=["battery staple"],
         json_schema_extra={"format": "password", "minLength": _SHORTEST_PASSWORD},

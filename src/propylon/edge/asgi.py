@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from propylon.edge.asgi_request import origin_of, read_request
-from propylon.edge.asgi_server import AsgiServer, start_message
+from propylon.edge.asgi_request import head_of, origin_of, read_request
+from propylon.edge.asgi_server import AsgiServer, restore_peer, start_message
 from propylon.edge.body import Body
 from propylon.edge.sockets import ends_from
 from propylon.edge.state import EdgeState
@@ -34,6 +34,7 @@ from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER
 from propylon.proxy.exchange import Exchange
 from propylon.upstream.ports import Answer, Flow
+from propylon.wire.glimpse import glimpse
 from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED, Request, Response
 from propylon.wire.proxy_header import Ends
@@ -60,6 +61,7 @@ class AnswerCut(ConnectionAbortedError):
 
 async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one ASGI HTTP request. Raises AnswerCut."""
+    restore_peer(scope, receive)
     http1 = scope.get("http_version", "1.1")[0] == "1"
     await serve_turn(edge, scope, AsgiTurn(edge, scope, receive, http1=http1), send)
 
@@ -82,7 +84,7 @@ def _begin(edge: EdgeState, scope: Scope, turn: AsgiTurn) -> None:
     try:
         request = read_request(edge, scope)
     except GatewayError as error:
-        turn.reject(error)
+        turn.reject(error, glimpse(head_of(scope), error))
         return
     if turn.origin.trusted:
         turn.origin = edge.trust.refine(turn.origin, request)
@@ -164,9 +166,9 @@ class AsgiTurn(Turn):
         if request.length > 0 or request.length == CHUNKED:
             self.body = Body(request.length, self, None)
 
-    def reject(self, error: GatewayError) -> None:
-        """Answer with the error, without asking an upstream."""
-        self._edge.pipeline.reject(error, self)
+    def reject(self, error: GatewayError, seen: Request | None = None) -> None:
+        """Answer with the error, without asking an upstream; `seen` is what could be read of the request."""
+        self._edge.pipeline.reject(error, self, seen)
         self.over = True
 
     async def deliver(self, send: Send) -> None:

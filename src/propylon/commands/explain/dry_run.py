@@ -12,13 +12,15 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from propylon.commands.explain.cached import noting_cache
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
 from propylon.compile.carriers import stages_without_keys
-from propylon.compile.cors import allows_credentials
+from propylon.compile.cors import allows_credentials, compile_cors
 from propylon.config.models.endpoints import PUBLIC
 from propylon.config.models.units import Rate
 from propylon.config.reading.load import Loaded
@@ -44,7 +46,9 @@ from propylon.wire.request import parse_request
 
 __all__ = ["DryRun", "SampleRequest", "Verdict", "dry_run"]
 
-Stage = Literal["read", "match", "privacy", "authenticate", "authorize", "limit", "forward"]
+Stage = Literal[
+    "read", "match", "privacy", "authenticate", "authorize", "limit", "cache", "forward"
+]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 _TICK = 0.025
@@ -140,11 +144,22 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
     recorder = _Recorder(run)
     stages = await _stages(loaded)
     run.entries = [
-        replace(entry, route=_recorded(entry.route, run))
+        replace(
+            entry,
+            route=noting_cache(
+                _recorded(entry.route, run),
+                entry.written,
+                loaded.config,
+                partial(run.note, "cache"),
+            ),
+        )
         for entry in entries(loaded, recorder, stages=stages)
     ]
     # The example is a request to the public listener.
-    run.table = Table(entry.route for entry in run.entries if entry.route.listener == PUBLIC)
+    run.table = Table(
+        (entry.route for entry in run.entries if entry.route.listener == PUBLIC),
+        cors=compile_cors(loaded.config.cors),
+    )
     # A fixed seed: the ids are examples, and the output of the command is the same each time.
     chance = random.Random(0).getrandbits  # noqa: S311
     pipeline = Pipeline(run.table, (recorder.ended,), clock=_frozen_clock, chance=chance)

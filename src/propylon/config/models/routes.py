@@ -15,6 +15,8 @@ from propylon.config.models.base import (
     OneOrMany,
     RoutePath,
 )
+from propylon.config.models.cache import Cache, CacheConfig
+from propylon.config.models.cors import RouteCors
 from propylon.config.models.limits import Limits
 from propylon.config.models.syntax import check_role, check_scope, is_host
 from propylon.config.models.units import Size, Timeout, Whole
@@ -148,7 +150,7 @@ class RouteRules(ConfigModel):
     preflight: Literal["pass"] | None = Field(
         default=None,
         description="pass: CORS preflights reach the service without a token, for a service that does CORS itself. Not together"
-        " with cors.origins: then the gateway answers them.",
+        " with CORS: then the gateway answers them.",
     )
     circuit: bool = Field(
         default=True,
@@ -186,6 +188,17 @@ class RouteRules(ConfigModel):
         " routes together. A route's own replaces the default; none: there is none.",
     )
 
+    cache: Cache | None = Field(
+        default=None,
+        description="Answers are stored and used again, by these rules. A route's own replace those of `defaults`; none:"
+        " there is no cache.",
+    )
+    coalesce: bool = Field(
+        default=False,
+        description="True, without a cache: while one GET is under way, others that want the same wait for its answer, if it is"
+        " one that a cache might store.",
+    )
+
     @field_validator("rewrite")
     @classmethod
     def _strip_or_rewrite(cls, rewrite: str | None, info: ValidationInfo) -> str | None:
@@ -205,6 +218,17 @@ class RouteRules(ConfigModel):
                     msg = f"{verb} {name}, which claims set, too; take it out of one of them"
                     raise ValueError(msg)
         return headers
+
+    @field_validator("cache")
+    @classmethod
+    def _claim_needs_a_token(
+        cls, cache: CacheConfig | None, info: ValidationInfo
+    ) -> CacheConfig | None:
+        by = cache.by if cache else ""
+        if by.startswith("claim:") and info.data.get("auth") == "none":
+            msg = f"is by {by}, and with `auth: none` no token is read; write by: caller, or auth: required"
+            raise ValueError(msg)
+        return cache
 
     @field_validator("scopes", "roles", "security", "issuers", "claims")
     @classmethod
@@ -234,6 +258,12 @@ class RouteConfig(RouteRules):
         description="Path that is matched with everything below it; {name} stands for one segment."
     )
     service: str = Field(description="The service that gets the request.")
+
+    cors: RouteCors = Field(
+        default=None,
+        description="Which pages may read the answers of this route, in place of the whole section cors; none: there is no"
+        " CORS here, and the service's own headers pass.",
+    )
 
     @field_validator("path")
     @classmethod

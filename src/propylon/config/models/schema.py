@@ -19,6 +19,7 @@ from propylon.config.models.auth import (
     TokensConfig,
 )
 from propylon.config.models.base import ConfigModel
+from propylon.config.models.cache import CacheConfig, CacheMemoryConfig
 from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.health import HealthConfig
@@ -60,6 +61,8 @@ __all__ = [
     "AdminScopesConfig",
     "AuditConfig",
     "AuthConfig",
+    "CacheConfig",
+    "CacheMemoryConfig",
     "CircuitConfig",
     "ConfigModel",
     "CorsConfig",
@@ -132,6 +135,10 @@ class GatewayConfig(ConfigModel):
         default=RedisConfig(),
         description="Redis or Valkey, which gateways on several machines share.",
     )
+    cache: CacheMemoryConfig = Field(
+        default=CacheMemoryConfig(),
+        description="Where the answers of routes with `cache` are kept.",
+    )
     auth: AuthConfig = Field(default=AuthConfig(), description="Which tokens are accepted.")
     cors: CorsConfig = Field(
         default=CorsConfig(), description="Which pages of other origins may read the answers."
@@ -154,6 +161,16 @@ class GatewayConfig(ConfigModel):
     def size(self) -> str:
         """How much it is, in words: `1 service, 2 routes`."""
         return f"{_count(len(self.services), 'service')}, {_count(len(self.routes), 'route')}"
+
+    @property
+    def open_paths(self) -> str:
+        """The routes that need no token, in words: `open without a token: POST /api/v1/auth/login`; "" if there are none."""
+        opened = [
+            f"{' '.join(route.methods) or 'any method'} {route.path}"
+            for route in self.routes
+            if route.auth == "none"
+        ]
+        return f"open without a token: {', '.join(opened)}" if opened else ""
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ From the command line down to the bytes, each package using only those below it:
 - `control`: the gateway's own endpoints.
 - `compile`: from what the operator wrote to what runs.
 - `config`: what the operator may write, and how it is read.
+- `documents`: the OpenAPI documents of services.
 - `edge`: the ways in; `stores`: facts that are kept or shared; `telemetry`: logs and metrics.
 - `proxy`: the stages of a request, in order.
 - `services`: a service, its instances, and what happens when they fail.

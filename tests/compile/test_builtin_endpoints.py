@@ -31,6 +31,7 @@ OWN: dict[str, tuple[str, Access]] = {
     "/api/v1/users/ann/sessions/0": ("DELETE", "admin"),
     "/api/v1/auth/introspect": ("POST", "admin"),
     "/api/v1/circuits": ("GET", "admin"),
+    "/api/v1/documents": ("GET", "admin"),
     "/api/v1/services": ("POST", "admin"),
     "/api/v1/services/orders/a:80": ("DELETE", "admin"),
     "/api/v1/services/orders/a:80/heartbeat": ("PUT", "admin"),
@@ -203,7 +204,10 @@ def test_from_where() -> None:
     ("docs", "statuses"),
     [("public", (200, 200, 200)), ("admin", (401, 403, 200)), ("off", (404,) * 3)],
 )
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"])
+@pytest.mark.parametrize(
+    "path",
+    ["/docs", "/redoc", "/scalar", "/openapi.json", "/docs/oauth2-redirect", "/docs/assets/a.js"],
+)
 def test_documents(docs: str, statuses: tuple[int, ...], path: str) -> None:
     """For any client, for admins, or not at all."""
     world = World({**KEY, "docs": {"access": docs}}, verified=True)
@@ -227,7 +231,14 @@ ADMINS = {
     if access == "admin" and not {"a:80", "ann", "7"} & set(path.split("/"))
 }
 PUBLIC_ONES = {"/health", "/livez", "/readyz", "/api/v1/auth/token", "/api/v1/users/me"}
-DOCS = {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+DOCS = {
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/docs/assets/{name}",
+    "/redoc",
+    "/scalar",
+    "/openapi.json",
+}
 REVOKE = "/api/v1/auth/revoke"
 
 

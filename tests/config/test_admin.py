@@ -92,7 +92,7 @@ ONE_PROBLEM = {
     " characters, without a space, a comma, a quote, a backslash",
     "admin: {scopes: {regsitry: a}}": 'admin.scopes.regsitry: unknown key; did you mean "registry"?',
     "docs: none": "docs.access: must be one of public, admin, off",
-    "docs: {filter: caller}": "docs.filter: unknown key",
+    "docs: {filter: admin}": "docs.filter: must be one of none, caller",
     "registry: {allow: ['10.0.0.0/8:0']}": f'registry.allow[0]: "0" {PORTS}',
     "registry: {allow: ['10.0.0.0/8:9-8']}": f'registry.allow[0]: "9-8" {PORTS}',
     "registry: {allow: ['a.example:']}": f'registry.allow[0]: "" {PORTS}',

@@ -9,7 +9,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import iter_route_contexts
 
-from propylon.control.app import create_app, offer_password
+from propylon.control.app import create_app
 from propylon.control.identity import (
     current_principal,
     declared_access,
@@ -278,8 +278,6 @@ def test_they_have_names() -> None:
         *((path, "checked") for path in [*NEEDING, "/boss"]),
         ("/public", "public"),
         ("/unsaid", "undeclared"),
-        ("/openapi.json", "undeclared"),
-        ("/docs", "undeclared"),
     ],
 )
 def test_what_an_endpoint_says(path: str, said: str) -> None:
@@ -353,30 +351,3 @@ def test_the_scheme() -> None:
         "/unsaid": None,
     }
     assert all("parameters" not in paths["get"] for paths in document["paths"].values())
-
-
-def test_the_password_flow() -> None:
-    """Where there is a token endpoint, /docs can ask it; once, however often the document is read."""
-    app = the_app()
-    offer_password(app, "/api/v1/auth/token")
-    for _ in range(2):
-        document = app.openapi()
-        assert document["components"]["securitySchemes"]["password"] == {
-            "type": "oauth2",
-            "flows": {
-                "password": {
-                    "tokenUrl": "/api/v1/auth/token",
-                    "scopes": {"read": "", "write": ""},
-                }
-            },
-        }
-        both = document["paths"]["/both"]["get"]["security"]
-        assert both == [{"bearer": ["read", "write"]}, {"password": ["read", "write"]}]
-        assert "security" not in document["paths"]["/public"]["get"]
-
-
-def test_the_password_flow_of_nothing() -> None:
-    """An app that asks nobody who they are describes no way to say it."""
-    app = create_app("1", [])
-    offer_password(app, "/token")
-    assert "securitySchemes" not in app.openapi().get("components", {})

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 
 from propylon.control import tokens, users
-from propylon.control.app import create_app, offer_password
+from propylon.control.app import create_app
 from propylon.control.guesses import Guesses
 from propylon.control.issuer import Issuer
 from propylon.control.sessions import Sessions
@@ -81,7 +81,6 @@ class TokenApi:
                 users.router(PREFIX, kept.users, kept.grants, self.sessions),
             ],
         )
-        offer_password(self.app, f"{PREFIX}/auth/token")
 
     async def sleep(self, seconds: float) -> None:
         """Note a delay instead of waiting for it."""

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Literal
 from fastapi import FastAPI
 
 from propylon.assembly.application import App
-from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Part
+from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
+from propylon.assembly.description import Described
 from propylon.assembly.output import check_audit_file
 from propylon.assembly.reload import Reloads, shadowed, uncalled
 from propylon.assembly.running import Running
@@ -36,10 +37,10 @@ from propylon.config.reading.idle import without_called
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.config.reading.typed_settings import Environ, Settings, reader
-from propylon.control import cache, circuits, health, limits, registry
+from propylon.control import api_docs, cache, circuits, documents, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
-from propylon.control.app import create_app, offer_password
+from propylon.control.app import create_app
 from propylon.control.audit import AuditTrail
 from propylon.control.custom_endpoints import find_called, find_endpoints
 from propylon.control.health import HealthState
@@ -100,7 +101,14 @@ class Gateway(TeamApi):
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
         self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
+        described = Described(
+            lambda: self.api,
+            lambda: None if self._running is None else self._running.description,
+            partial(self._everywhere, DOCUMENTS),
+        )
         routers = [
+            api_docs.router(__version__, described, self._gate, lambda: self._config_in_force),
+            documents.router(self.config.prefix, described, self._gate),
             health.router(self._health),
             monitoring.router(metrics.render),
             registry.router(
@@ -122,8 +130,6 @@ class Gateway(TeamApi):
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
         self.api: FastAPI = create_app(__version__, routers)
-        if self.config.auth.issues:
-            offer_password(self.api, f"{self.config.prefix}/auth/token", self._issues_now)
         self._components = Components(
             api=self.api,
             routes=tuple(self.api.routes),
@@ -230,6 +236,10 @@ class Gateway(TeamApi):
     def config(self) -> GatewayConfig:
         """The configuration in force; before the start, the one that will be."""
         return self.loaded.config
+
+    @property
+    def _config_in_force(self) -> GatewayConfig:
+        return self.config if self._running is None else self._running.config
 
     def _compile_again(self) -> None:
         if self._running is not None:

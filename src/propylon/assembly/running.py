@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.answers import SharedAnswers, caching
 from propylon.assembly.carry import ServiceSet
-from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Census
+from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Census
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting
+from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
@@ -106,11 +107,17 @@ class Running:
         self._outages = SharedOutages(
             components.shared.facts, Events(components.metrics), components.health
         )
+        self.description = Description(
+            components.api,
+            components.shared.facts,
+            components.health,
+            owns_process=components.owns_process,
+        )
         self._dependencies = Dependencies(
             self._pools.connect,
             self._random.random,
             clock=loop.time,
-            listeners=self._outages,
+            listeners=self.description.hearing(self._outages),
             resolver=self._resolver,
         )
         self.membership = Membership(
@@ -120,7 +127,7 @@ class Running:
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
-        self.census = _census(components, lambda: self.routes)
+        self.census = _census(components, self.description, lambda: self.routes)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._callees = Callees(self._forward)
         self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
@@ -233,6 +240,7 @@ class Running:
         self._adjust(config)
         self._components.metrics.configured = time.time()
         self.membership.apply(config, services.by_name.values(), services.named())
+        self.description.apply(config)
         if self.authentication is not change.verifying:
             self.compile_again()  # keys have come in the last slices
         self._keep_pools()
@@ -279,6 +287,7 @@ class Running:
             caches=self._caches,
             costs=self._components.costs,
             seats=self._components.seats,
+            documents=self.description.in_force,
         )
         by_name = self._components.stand_ins.among(services.by_name, self._loop)
         return compile_slowly(config, parts, by_name, self._compiled)
@@ -305,6 +314,7 @@ class Running:
     def _swap(self, compiled: Compiled) -> None:
         self._compiled = compiled
         self._callees.apply(compiled)
+        self.description.show(compiled.config, compiled.tables)
         for listener, table in compiled.tables.items():
             self.edges[listener].pipeline.table = table
         self.edge.sockets.reconsider(compiled.table)
@@ -352,17 +362,22 @@ class Running:
     def _close(self) -> None:
         self.counting.close()
         self._verification.close()
+        self.description.documents.close()
         self.membership.close()
         self._prober.close()
         self._pools.close()
         self._output.close()
 
 
-def _census(components: Components, routes: Callable[[], Iterable[Route]]) -> Census:
+def _census(
+    components: Components, description: Description, routes: Callable[[], Iterable[Route]]
+) -> Census:
     """Return what answers for all workers, with what this one says."""
     census = Census(components.shared.facts)
     census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
     census.offer(INSTANCES, lambda: registry.parts(components.health.services))
+    census.offer(DOCUMENTS, description.documents.parts)
+    description.documents.join()
     census.offer(LIMITS, lambda: limits.parts(limits.limits_of(routes())))
     census.join()
     return census

@@ -83,6 +83,8 @@ metrics:
   listen:                      # such as 0.0.0.0:9100
 docs:
   access: public               # public, admin or off: who may read /docs and /openapi.json
+  filter: none                 # caller: each sees what it may call
+documents: {interval: 30s}     # how often services are asked for theirs, see openapi
 
 auth:                          # how callers are authenticated
   startup_wait: 5s             # how long a start waits for keys and for revoked tokens
@@ -168,6 +170,7 @@ services:
                                # interval: 30s, timeout: 1s, healthy_after: 1, unhealthy_after: 1,
                                # type: , method: , host: , headers: , status: , body: , port: }
     ejection: {failures: 5, time: 30s, max: 50%}   # of instances that fail in a row
+    openapi: false             # true: show its /openapi.json in ours; or the path of its document
     rate_limit:                # of all its routes together, such as {rate: 1000/s, key: service}; further keys: name,
                                # burst, window, ipv6_prefix, cost, charge, in_flight, mode, on_store_failure
 
@@ -184,6 +187,7 @@ routes:
     claims: {}                 # as the service's, and together with them
     scopes: []                 # the token needs all of them, such as [read]
     roles: []                  # the token needs any of them, such as [clerk, admin]
+    security:                  # from-document: and the scopes that the service's document asks for
     circuit: true              # false: ignore the service's breaker
     privacy: optional          # ignored, optional (checked if sent) or required
     default_privacy:           # strict, standard or permissive, if the client sends none

@@ -6,6 +6,7 @@
 - `cors`: which web pages may read an answer; `preflight`: let a service answer preflights itself.
 - `public`: how a path is changed for a service, and how its answers are put back under the public address.
 - `rules`: what a client meets on a route, to be compared with other routes.
+- `exposure`: what the API document tells of a route; `from_document`: ask for the scopes that a document names.
 - `headers`: what a route does to headers.
 - `sockets`: the rules of a route's WebSockets and other tunnels.
 - `services`: a service, its instances, and the rules for when they fail.

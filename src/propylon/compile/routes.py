@@ -7,7 +7,7 @@ and service are merged, a route gets only the stages that it uses. A request dec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from propylon.compile.carriers import (
 )
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
+from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.preflight import passing_preflights
@@ -40,6 +41,7 @@ from propylon.config.models.schema import (
     RouteConfig,
     RouteTimeoutsConfig,
 )
+from propylon.documents.in_force import InForce
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, permitted
 from propylon.proxy.limit.stage import LimitStage
@@ -83,6 +85,7 @@ class Parts:
     - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
     - `costs`: by the names of routes, what a team's functions say of their costs.
     - `seats`: counts the open sockets of callers.
+    - `documents`: what the documents of services say, for routes that take their security from them.
     """
 
     builtin: Upstream
@@ -95,6 +98,7 @@ class Parts:
     caches: CacheCompiler[Any] | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
+    documents: InForce = field(default_factory=InForce)
 
     @property
     def authenticate(self) -> Mapping[str, Authenticate]:
@@ -184,7 +188,15 @@ class RouteCompiler:
                 ),
                 rewrite=compile_rewrite(written, len(segments)),
             )
+            if written.security == "from-document":
+                route = self._documented(route)
             yield passing_preflights(route) if passing else route
+
+    def _documented(self, route: Route) -> Route:
+        rule = FromDocument(
+            route.authorize, self._parts.documents, route.service.name, route.rewrite
+        )
+        return replace(route, authorize=rule)
 
     def _stages_of(self, written: RouteConfig) -> Mapping[str, Authenticate]:
         """Return the authenticate stages; a route with CORS of its own says which pages may send cookies with a token."""

@@ -62,11 +62,12 @@ class AdminGate:
         """
         principal = caller_of(connection)
         others = principal.scopes - {ADMIN}
-        permitted = self._permits(area, principal, exchange_of(connection))
+        permitted = self.permits(area, connection)
         return replace(principal, scopes=others | {ADMIN} if permitted else others)
 
-    def _permits(self, area: Area, principal: Principal, exchange: Exchange | None) -> bool:
-        rule = self._rule(area)
+    def permits(self, area: Area, connection: HTTPConnection) -> bool:
+        """Tell whether the rules permit this caller, here, what wants admin."""
+        principal, exchange, rule = caller_of(connection), exchange_of(connection), self._rule(area)
         try:
             if exchange is None or exchange.request is None:
                 rule.check_token(principal)

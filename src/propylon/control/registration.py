@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from propylon.config.models.schema import BUILTIN_SERVICE
 from propylon.config.models.services import ServiceName
 from propylon.config.models.syntax import check_path
-from propylon.config.models.units import Whole
+from propylon.config.models.units import parse_whole
 from propylon.names.addresses import parse_host
 
 __all__ = [
@@ -30,6 +30,11 @@ _MAX_KEYS = 32
 _MAX_METADATA = 4096  # bytes as JSON: it is for labels; every worker keeps it in memory
 _MAX_PATH = 512
 _ID = "10.0.0.7:8001"
+# For the document: what `parse_host` and `check_path` accept, but for rare forms of both.
+_BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_LABEL = r"[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = rf"^({_BYTE}(\.{_BYTE}){{3}}|{_LABEL}(\.{_LABEL})*|[0-9a-f]{{1,4}}(:[0-9a-f]{{1,4}}){{7}})$"
+_PATH = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$"
 _REQUEST: dict[str, Any] = {
     "service_name": "orders",
     "host": "10.0.0.7",
@@ -53,6 +58,11 @@ _ENTRY: dict[str, Any] = {
 }
 
 Status = Literal["starting", "healthy", "unhealthy", "failed", "stopped"]
+
+
+def _whole(value: object) -> int:
+    # To JSON Schema 30.0 is an integer, too.
+    return parse_whole(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _service(name: str) -> str:
@@ -101,8 +111,9 @@ class RegistrationChange(BaseModel):
         default="/health",
         description="The path that the gateway probes. A 2xx answer is healthy; only a healthy instance gets requests.",
         examples=["/health"],
+        json_schema_extra={"pattern": _PATH},
     )
-    check_interval: Annotated[Whole, Field(ge=1, le=3600)] = Field(
+    check_interval: Annotated[int, Field(ge=1, le=3600), BeforeValidator(_whole)] = Field(
         default=30, description="Seconds from one probe to the next.", examples=[30]
     )
     metadata: Annotated[dict[str, JsonValue], AfterValidator(_metadata)] = Field(
@@ -125,9 +136,10 @@ class RegistrationRequest(RegistrationChange):
     )
     host: Annotated[str, Field(min_length=1, max_length=253), AfterValidator(parse_host)] = Field(
         description="Where the instance listens: a host name or an IP address. `registry.allow` must allow it.",
-        examples=["10.0.0.7", "orders-1.internal"],
+        examples=["10.0.0.7"],
+        json_schema_extra={"pattern": _HOST},
     )
-    port: Annotated[Whole, Field(ge=1, le=65535)] = Field(
+    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_whole)] = Field(
         description="The port that the instance listens on, for plain HTTP.", examples=[8001]
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
+from propylon.control.form_schema import form_schema, without
 from propylon.wire.grammar import SCOPE_TEXT
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 _LONGEST_PASSWORD = 1024  # bytes: hashing a longer one would cost the gateway needless work
+_SHORTEST_PASSWORD = 8  # characters; `stores.users` has the rule, and this is for the document
 _PASSWORD = "correct horse"  # noqa: S105 — an example
 _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl"
 _OPAQUE = "6f1d7a0c52e84b3b9a4e" + 76 * "0"
@@ -48,18 +50,36 @@ def short(password: str | None) -> str | None:
 
 
 _Name = Annotated[str | None, AfterValidator(_printable), Field(max_length=256)]
-_Token = Annotated[str, Field(max_length=8192)]
+# Most of what can be printed: `str.isprintable` is the rule, and no pattern says it.
+_PRINTABLE = (
+    r"^[ -~\u00a1-\u00ac\u00ae-\u024f\u0400-\u0481\u3041-\u3096\u4e00-\u9fcc\uac00-\ud7a3]*$"
+)
+# What most people write; the endpoint reads all of RFC 3339, and fractions of seconds.
+_MOMENT = r"^([0-9]{1,10}|20[0-2][0-5]-(0[1-9]|1[0-2])-([01][1-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)$"
+_Token = Annotated[str, Field(min_length=1, max_length=8192)]
+# A scope or a role. The store checks it, and its message says more; published, so that clients know.
+Word = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{SCOPE_TEXT.pattern}$"})]
 _Hint = Annotated[str | None, Field(max_length=64)]
-
-
-# Checked by the store, whose message says more; published, so that clients know.
-Word = Annotated[str, Field(json_schema_extra={"pattern": f"^{SCOPE_TEXT.pattern}$"})]
 
 
 class TokenForm(BaseModel):
     """A request for tokens: username and password, or a refresh token (RFC 6749, 4.3.2 and 6)."""
 
-    model_config = _with_example(username="ann", password=_PASSWORD, scope="read write")
+    model_config = form_schema(
+        {"username": "ann", "password": _PASSWORD, "scope": "read write"},
+        oneOf=[
+            {
+                "title": "Password",
+                "properties": {"grant_type": {"const": "password"}},
+                "required": ["username", "password"],
+            },
+            {
+                "title": "Refresh",
+                "properties": {"grant_type": {"const": "refresh_token"}},
+                "required": ["grant_type", "refresh_token"],
+            },
+        ],
+    )
 
     grant_type: Literal["password", "refresh_token"] = Field(
         default="password",
@@ -67,13 +87,16 @@ class TokenForm(BaseModel):
         examples=["password", "refresh_token"],
     )
     username: _Name = Field(
-        default=None, description="The user; with `grant_type` `password`.", examples=["ann"]
+        default=None,
+        description="The user; with `grant_type` `password`.",
+        examples=["ann"],
+        json_schema_extra={"minLength": 1, "pattern": _PRINTABLE},
     )
     password: Annotated[str | None, AfterValidator(short)] = Field(
         default=None,
         description="The user's password; with `grant_type` `password`.",
         examples=[_PASSWORD],
-        json_schema_extra={"format": "password"},
+        json_schema_extra={"format": "password", "minLength": 1},
     )
     refresh_token: _Token | None = Field(
         default=None,
@@ -86,6 +109,7 @@ class TokenForm(BaseModel):
         description="The scopes that you ask for, separated by spaces. The gateway grants those that the"
         " user has. Without `scope` it grants all of them.",
         examples=["read write"],
+        json_schema_extra={"pattern": _PRINTABLE},
     )
 
 
@@ -121,7 +145,22 @@ class TokenAnswer(BaseModel):
 class RevocationForm(BaseModel):
     """The tokens to revoke: one (RFC 7009, 2.1); or, with the scope `admin`, many."""
 
-    model_config = _with_example(token=_JWT)
+    model_config = form_schema(
+        {"token": _JWT},
+        oneOf=[
+            {
+                "title": "One token",
+                "required": ["token"],
+                **without("subject", "issuer", "issued_before"),
+            },
+            {"title": "A subject's", "required": ["subject"], **without("token")},
+            {
+                "title": "All before a moment",
+                "required": ["issued_before"],
+                **without("token", "subject", "issuer"),
+            },
+        ],
+    )
 
     token: _Token | None = Field(
         default=None,
@@ -137,6 +176,7 @@ class RevocationForm(BaseModel):
         default=None,
         description="Instead of `token`: revoke all tokens of this subject that were issued until now.",
         examples=["ann"],
+        json_schema_extra={"minLength": 1, "pattern": _PRINTABLE},
     )
     issuer: str | None = Field(
         default=None,
@@ -151,6 +191,7 @@ class RevocationForm(BaseModel):
         description="Instead of `token`: revoke all tokens that were issued before this moment; with"
         " `subject`, only that subject's. RFC 3339, or seconds since 1970.",
         examples=["2026-01-01T00:00:00Z", "1767225600"],
+        json_schema_extra={"pattern": _MOMENT},
     )
 
 
@@ -218,7 +259,7 @@ class UserChange(BaseModel):
         default=None,
         description="The new password.",
         examples=[_PASSWORD],
-        json_schema_extra={"format": "password"},
+        json_schema_extra={"format": "password", "minLength": _SHORTEST_PASSWORD},
     )
     scopes: list[Word] | None = Field(
         default=None, description="The scopes from now on.", examples=[["read"]]
@@ -227,10 +268,16 @@ class UserChange(BaseModel):
         default=None, description="The roles from now on.", examples=[["clerk"]]
     )
     email: str | None = Field(
-        default=None, description="The email address; empty: none.", examples=["ann@example.com"]
+        default=None,
+        description="The email address; empty: none.",
+        examples=["ann@example.com"],
+        json_schema_extra={"maxLength": 254, "pattern": r"^[\x21-\x7e]*$"},
     )
     full_name: str | None = Field(
-        default=None, description="The full name; empty: none.", examples=["Ann Smith"]
+        default=None,
+        description="The full name; empty: none.",
+        examples=["Ann Smith"],
+        json_schema_extra={"maxLength": 256, "pattern": _PRINTABLE},
     )
     disabled: bool | None = Field(
         default=None, description="Whether the user gets no tokens.", examples=[True]
@@ -255,14 +302,14 @@ class OwnPassword(BaseModel):
     password: Annotated[str, AfterValidator(short)] = Field(
         description="The password from now on.",
         examples=["battery staple"],
-        json_schema_extra={"format": "password"},
+        json_schema_extra={"format": "password", "minLength": _SHORTEST_PASSWORD},
     )
 
 
 class IntrospectionForm(BaseModel):
     """The token to look at (RFC 7662, 2.1)."""
 
-    model_config = _with_example(token=_JWT)
+    model_config = form_schema({"token": _JWT})
 
     token: _Token = Field(description="An access token.", examples=[_JWT])
     token_type_hint: _Hint = Field(default=None, description="Ignored.", examples=["access_token"])

@@ -31,6 +31,7 @@ from propylon.proxy.principal import Principal
 
 __all__ = ["router"]
 
+_LAST = 2**63 - 1  # the largest number that the database has
 _ONE_OR_MANY = "send a token, or subject and issued_before: not both"
 _NEEDS_SUBJECT = "needs a subject beside it"
 _MISSING = "Field required"  # pydantic's words
@@ -157,7 +158,9 @@ def _add_revocations(
     @routes.get("/revocations", summary="The revocations in force", dependencies=admin)
     async def revocations(
         response: Response,
-        after: Annotated[int, Query(ge=0, description="The last `id` of the page before.")] = 0,
+        after: Annotated[
+            int, Query(ge=0, le=_LAST, description="The last `id` of the page before.")
+        ] = 0,
         limit: Annotated[int, Query(ge=1, le=1000, description="Entries on a page.")] = 100,
     ) -> list[RevocationEntry]:
         _no_store(response)
@@ -181,7 +184,10 @@ def _add_revocations(
     )
     async def take_back(
         request: Request,
-        number: Annotated[int, Path(alias="id", ge=1, le=2**63 - 1)],
+        number: Annotated[
+            int,
+            Path(alias="id", ge=1, le=_LAST, description="The `id` in the list.", examples=[7]),
+        ],
     ) -> None:
         with trail.of(request, "reinstate", f"revocation:{number}"):
             if not await revoker.take_back(number):

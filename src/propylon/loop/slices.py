@@ -26,6 +26,8 @@ _SWITCH = 0.0005
 # that: half a millisecond's and two milliseconds' work. All objects are never searched meanwhile: that takes longer the
 # more there are, and by default it would happen several times over, for nothing but a configuration that is growing.
 _YOUNG, _MIDDLE, _OLD = 2_000, 4, 1_000_000
+# What the process had before the works that are under way, once for each of them.
+_beside: list[tuple[float, tuple[int, int, int]]] = []
 
 
 def at_once(work: Generator[None, None, T]) -> T:
@@ -55,13 +57,19 @@ async def in_slices(work: Generator[None, None, T]) -> T:
 def beside_requests() -> Iterator[None]:
     """Let nothing hold the interpreter for long: no other thread, and no search for garbage among all objects.
 
-    This concerns the whole process, so the gateway must own it.
+    This concerns the whole process, so the gateway must own it. Two works may overlap: the last one to end gives back what the
+    first one has found.
     """
-    switch, threshold = sys.getswitchinterval(), gc.get_threshold()
-    sys.setswitchinterval(min(switch, _SWITCH))
-    gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
+    if not _beside:
+        _beside.append((sys.getswitchinterval(), gc.get_threshold()))
+        sys.setswitchinterval(min(_beside[0][0], _SWITCH))
+        gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
+    else:
+        _beside.append(_beside[0])
     try:
         yield
     finally:
-        gc.set_threshold(*threshold)
-        sys.setswitchinterval(switch)
+        switch, threshold = _beside.pop()
+        if not _beside:
+            gc.set_threshold(*threshold)
+            sys.setswitchinterval(switch)

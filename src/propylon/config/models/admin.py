@@ -8,7 +8,14 @@ from propylon.config.models.base import ConfigModel, Network, as_list
 from propylon.config.models.syntax import check_listen, check_registrable, check_role, check_scope
 from propylon.config.models.units import Duration
 
-__all__ = ["AdminConfig", "AdminScopesConfig", "DocsConfig", "MetricsConfig", "RegistryConfig"]
+__all__ = [
+    "AdminConfig",
+    "AdminScopesConfig",
+    "DocsConfig",
+    "DocumentsConfig",
+    "MetricsConfig",
+    "RegistryConfig",
+]
 
 Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
@@ -85,6 +92,11 @@ class DocsConfig(ConfigModel):
         description="public: any client. admin: as the endpoints that want admin. off: there are none. `docs: off`"
         " for short.",
     )
+    filter: Literal["none", "caller"] = Field(
+        default="none",
+        description="none: all that routes let through is shown. caller: what the caller may call by its scopes and roles; without"
+        " a token, what is open; with a token that wants admin, all.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -97,6 +109,15 @@ class DocsConfig(ConfigModel):
             # YAML 1.1 reads `off` as false: the operator may have written that from habit.
             data = {**data, "access": "public" if data["access"] else "off"}
         return data
+
+
+class DocumentsConfig(ConfigModel):
+    """The OpenAPI documents of services, `services.X.openapi`."""
+
+    interval: Annotated[Duration, Field(ge=0.1)] = Field(
+        default=30.0,
+        description="How often services are asked for their documents; also at once when an instance comes, or is healthy again.",
+    )
 
 
 class MetricsConfig(ConfigModel):

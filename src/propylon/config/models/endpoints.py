@@ -6,6 +6,7 @@ from typing import Literal
 
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.schema import GatewayConfig
+from propylon.config.models.syntax import shape
 
 __all__ = [
     "PUBLIC",
@@ -40,6 +41,7 @@ _DELETE = frozenset({"DELETE"})
 _PATCH = frozenset({"PATCH"})
 _PUT = frozenset({"PUT"})
 _USERS = "/users"
+_DOCUMENTS = "/documents"
 # Bytes: a form with a name, a password and some scopes.
 _FORM = 64 * 1024
 
@@ -70,14 +72,18 @@ class Endpoint:
         return replace(self, path=prefix + self.path, yields=yields)
 
 
+_DOCUMENT = "/openapi.json"
+
 _OWN = (
     Endpoint("/health"),
     Endpoint("/livez"),
     Endpoint("/readyz"),
     Endpoint("/docs", access="docs"),
     Endpoint("/docs/oauth2-redirect", access="docs"),
+    Endpoint("/docs/assets/{name}", access="docs"),
     Endpoint("/redoc", access="docs"),
-    Endpoint("/openapi.json", access="docs"),
+    Endpoint("/scalar", access="docs"),
+    Endpoint(_DOCUMENT, access="docs"),
     Endpoint("/metrics", access="local", area="metrics"),
 )
 # Below the prefix.
@@ -99,6 +105,7 @@ _VERIFYING = (
 )
 _UNDER_PREFIX = (
     Endpoint("/circuits", access="admin"),
+    Endpoint("/documents", access="admin", yields=_DOCUMENTS),
     Endpoint("/rate-limits", access="admin"),
     Endpoint("/cache", _DELETE, "admin", area="cache", yields="/cache"),
     Endpoint("/services", _GET | _POST, "admin", max_body=_FORM, area="registry"),
@@ -137,7 +144,8 @@ UNDER_PREFIX = (
 
 def all_paths(prefix: str) -> set[str]:
     """Return the paths of all possible endpoints, in the form in which routes' paths are compared."""
-    return {*(endpoint.path for endpoint in _OWN), *(prefix + path for path in UNDER_PREFIX)}
+    own = (shape(endpoint.path) for endpoint in _OWN)
+    return {*own, *(prefix + path for path in UNDER_PREFIX)}
 
 
 def builtin_endpoints(prefix: str, auth: AuthConfig, *, users: bool = True) -> tuple[Endpoint, ...]:
@@ -180,13 +188,20 @@ def only_run_obeys(config: GatewayConfig) -> Iterator[str]:
         yield "tls"
 
 
+def _access_to_docs(endpoint: Endpoint, config: GatewayConfig) -> Access:
+    if config.docs.access == "admin":
+        return "admin"
+    # The pages are the same for everybody. Who is asking matters for the document only.
+    filtered = config.docs.filter == "caller" and endpoint.path == _DOCUMENT
+    return "offered" if filtered and config.auth.verifies else "public"
+
+
 def served(endpoint: Endpoint, config: GatewayConfig) -> Iterator[tuple[str, Endpoint]]:
     """Yield the listeners that serve an endpoint, each with the endpoint as it is there; none if it is off."""
     if endpoint.access == "docs":
         if config.docs.access == "off":
             return
-        access: Access = "admin" if config.docs.access == "admin" else "public"
-        endpoint = replace(endpoint, access=access)
+        endpoint = replace(endpoint, access=_access_to_docs(endpoint, config))
     admin = config.admin.listen or PUBLIC
     if endpoint.access == "local":
         yield config.metrics.listen or admin, endpoint

@@ -92,6 +92,10 @@ class HeadersConfig(ConfigModel):
         return rules
 
 
+# What a request lacks without a token, where it is not what the key is called.
+_NEEDED = {"security": "the scopes that `security` asks for"}
+
+
 class RouteRules(ConfigModel):
     """The keys that both a route and `defaults` may have."""
 
@@ -127,6 +131,11 @@ class RouteRules(ConfigModel):
     )
     roles: tuple[Role, ...] = Field(
         default=(), description="Roles; a token must have one of them, else 403."
+    )
+    security: Literal["from-document"] | None = Field(
+        default=None,
+        description="from-document: a token must also have the scopes that the service's document asks for the operation; what is"
+        " not in the document is 403, and without a document all is 503. Needs services.X.openapi.",
     )
     issuers: OneOrMany = Field(
         default=(),
@@ -221,12 +230,12 @@ class RouteRules(ConfigModel):
             raise ValueError(msg)
         return cache
 
-    @field_validator("scopes", "roles", "issuers", "claims")
+    @field_validator("scopes", "roles", "security", "issuers", "claims")
     @classmethod
     def _need_a_token(cls, names: Any, info: ValidationInfo) -> Any:
         if names and info.data.get("auth") == "none":
             msg = (
-                f"with `auth: none` no token is read, so no request would have {info.field_name};"
+                f"with `auth: none` no token is read, so no request would have {_NEEDED.get(info.field_name or '', info.field_name)};"
                 " write `auth: required`"
             )
             raise ValueError(msg)

@@ -8,6 +8,7 @@ from propylon.config.models.admin import (
     AdminConfig,
     AdminScopesConfig,
     DocsConfig,
+    DocumentsConfig,
     MetricsConfig,
     RegistryConfig,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "CorsConfig",
     "DefaultsConfig",
     "DocsConfig",
+    "DocumentsConfig",
     "EdgeTimeoutsConfig",
     "EjectionConfig",
     "GatewayConfig",
@@ -125,6 +127,9 @@ class GatewayConfig(ConfigModel):
         default=AdminConfig(), description="Who may use the endpoints that run the gateway."
     )
     docs: DocsConfig = Field(default=DocsConfig(), description="Who may read the API documents.")
+    documents: DocumentsConfig = Field(
+        default=DocumentsConfig(), description="How services are asked for their OpenAPI documents."
+    )
     metrics: MetricsConfig = Field(default=MetricsConfig(), description="Who may read /metrics.")
     redis: Redis = Field(
         default=RedisConfig(),

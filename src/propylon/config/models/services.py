@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from propylon.config.models.base import Claims, ConfigModel, Url
 from propylon.config.models.health import HealthConfig
@@ -13,7 +13,7 @@ from propylon.config.models.resilience import (
     EjectionConfig,
     RetryConfig,
 )
-from propylon.config.models.syntax import check_url, parse_upstream
+from propylon.config.models.syntax import check_path, check_url, parse_upstream
 from propylon.config.models.units import Timeout, Whole
 from propylon.config.models.upstream_tls import UpstreamTlsConfig
 from propylon.wire.proxy_header import ProxyVersion
@@ -71,6 +71,10 @@ class InstanceConfig(ConfigModel):
 def _instance(value: object) -> object:
     # Checked here, so that the problem of a plain URL is shown at the item, not at a key `url` that it does not have.
     return {"url": check_url(value)} if isinstance(value, str) else value
+
+
+def _document_path(value: bool | str) -> bool | str:  # noqa: FBT001 — a value, not a switch
+    return value if isinstance(value, bool) else check_path(value, names=False)
 
 
 def _none_to_empty(value: object) -> object:
@@ -172,6 +176,11 @@ class ServiceConfig(ConfigModel):
         default=None,
         description="How much each caller may do with all routes of this service together; beside what the routes say.",
     )
+    openapi: Annotated[bool | str, AfterValidator(_document_path)] = Field(
+        default=False,
+        description="Path of the service's OpenAPI document, which the gateway reads and shows with its own; true: /openapi.json."
+        " It is behind the path of the service's URL.",
+    )
 
     @field_validator("instances")
     @classmethod
@@ -217,6 +226,13 @@ class ServiceConfig(ConfigModel):
             msg = f"a service has host or preserve_host, not both; host says {host}"
             raise ValueError(msg)
         return preserve_host
+
+    @property
+    def document_path(self) -> str | None:
+        """The path of the service's OpenAPI document, from `openapi`; None: the service is not asked for one."""
+        if isinstance(self.openapi, str):
+            return self.openapi
+        return "/openapi.json" if self.openapi else None
 
     @property
     def sent_host(self) -> str:

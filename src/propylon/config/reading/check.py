@@ -51,6 +51,7 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     yield from _dangling(raw, whole.get("services"))
     yield from _reserved(whole.get("services"))
     yield from _answered_preflights(raw, whole)
+    yield from _undocumented(raw, whole)
     matchers = [_matcher(at, r) for at, r in raw.items() if isinstance(r.get("path"), str)]
     yield from _same_names(matchers, line_of)
     yield from _own_paths(matchers, whole)
@@ -88,6 +89,19 @@ def _answered_preflights(
                 else "take one of the two out, or write cors: none on this route"
             )
             yield ("routes", at, "preflight"), f"{msg}; {advice}"
+
+
+def _undocumented(
+    routes: Mapping[int, dict[str, object]], whole: Mapping[str, object]
+) -> Iterator[Finding]:
+    services = _section(whole, "services")
+    for at, route in routes.items():
+        name = route.get("service")
+        service = services.get(name) if isinstance(name, str) else None
+        documented = isinstance(service, dict) and service.get("openapi") not in (None, False)
+        if route.get("security") == "from-document" and name in services and not documented:
+            msg = f"there is no document to take it from; write `openapi: true` in services.{name}"
+            yield ("routes", at, "security"), msg
 
 
 def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:

@@ -178,7 +178,9 @@ def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
                 msg = (
                     f"takes the place of the gateway's own {endpoint.path}, and of what is below it"
                 )
-                advice = _INSTEAD.get(endpoint.yields.rpartition("/")[2], _INSTEAD["users"])
+                advice = _INSTEAD.get(
+                    endpoint.yields.rpartition("/")[2], "give the route another path"
+                )
                 yield ("routes", at, "path"), f"{msg}; {advice}"
                 break
 

@@ -1,0 +1,172 @@
+"""Make the API document: the gateway's own endpoints, a team's, and what the routes in force show of services.
+
+It is made when somebody asks for it, from what is in force by then, and kept until something of that changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from fastapi import FastAPI
+
+from propylon.compile.exposure import expose
+from propylon.config.models.schema import GatewayConfig
+from propylon.control.identity import BEARER
+from propylon.documents.document import Document
+from propylon.documents.exposure import Exposure, sample
+from propylon.documents.in_force import InForce
+from propylon.documents.merge import Merged, Scheme
+from propylon.documents.own import ENVELOPE, components_of, operations_of
+from propylon.documents.publish import Mismatch, error_components, publish, publish_route
+from propylon.documents.published import Published
+from propylon.loop.slices import in_slices
+from propylon.proxy.match import Table
+from propylon.proxy.principal import Principal
+
+__all__ = ["ApiDocument"]
+
+_OPEN = frozenset({"public", "docs", "offered", "local"})
+_MOST_ROOTS = 8  # a mount has one; a proxy in front of it may send any
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "A token from the token endpoint, or your issuer's.",
+}
+
+
+class ApiDocument:
+    """The document of one gateway, for as long as its loop runs."""
+
+    def __init__(
+        self,
+        api: FastAPI,
+        documents: InForce,
+        quietly: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """Describe the endpoints of `api`, and the services whose `documents` are in force."""
+        self._api = api
+        self._documents = documents
+        self._quietly = quietly
+        self._turn = asyncio.Lock()
+        self._config = GatewayConfig()
+        self._tables: Mapping[str, Table] = {}
+        self._made_of: tuple[object, ...] = ()
+        self._merged: Merged | None = None
+        self._texts: dict[str, bytes] = {}  # whole ones, by the path of the mount
+        self.mismatches: tuple[Mismatch, ...] = ()
+
+    def apply(self, config: GatewayConfig, tables: Mapping[str, Table]) -> None:
+        """Go on with another configuration and its tables, by listener; that of "" is the public one."""
+        self._config, self._tables = config, tables
+
+    async def text(self, root: str, caller: Principal | None = None) -> bytes:
+        """Return the document for a gateway mounted at `root`: what `caller` may call; None: all."""
+        async with self._turn:
+            merged = await self._current()
+            if caller is not None:
+                return await in_slices(merged.text(_permits(caller), root))
+            if root not in self._texts:
+                if len(self._texts) >= _MOST_ROOTS:
+                    self._texts.clear()
+                self._texts[root] = await in_slices(merged.text(None, root))
+            return self._texts[root]
+
+    async def compare(self) -> tuple[Mismatch, ...]:
+        """Return the operations that ask for scopes which their routes do not ask for."""
+        async with self._turn:
+            await self._current()
+            return self.mismatches
+
+    async def _current(self) -> Merged:
+        made_of = (
+            self._documents.current,
+            self._config,
+            tuple(self._tables.values()),
+            len(self._api.routes),
+        )
+        if self._merged is None or made_of != self._made_of:
+            with self._quietly():
+                # FastAPI makes its part in one piece, of several milliseconds: in a thread, which gives way.
+                self._api.openapi_schema = None
+                own = await asyncio.to_thread(self._api.openapi)
+                self._merged = await in_slices(self._merge(own, self._documents.current))
+            self._made_of, self._texts = made_of, {}
+        return self._merged
+
+    def _merge(
+        self, own: Mapping[str, Any], documents: Mapping[str, Document]
+    ) -> Generator[None, None, Merged]:
+        operations: list[Published] = []
+        mismatches: list[Mismatch] = []
+        operations += operations_of(own, self._wants_token)
+        yield
+        routes: dict[str, list[Exposure]] = {}
+        for exposure in expose(self._config):
+            routes.setdefault(exposure.service, []).append(exposure)
+            yield
+        components = {**components_of(own), **error_components(ENVELOPE)}
+        for service, exposures in routes.items():
+            document = documents.get(service)
+            if document is None:
+                for exposure in exposures:
+                    operations += publish_route(exposure, self._chosen)
+                    yield
+                continue
+            components.update(document.components)
+            for found in publish(document, exposures, self._chosen):
+                if isinstance(found, Published):
+                    operations.append(found)
+                elif found is not None:
+                    mismatches.append(found)
+                yield
+        self.mismatches = tuple(mismatches)
+        return Merged(
+            info=own["info"],
+            schemes=tuple(_schemes(self._config)),
+            operations=tuple(operations),
+            components=components,
+            tags={name: one.title for name, one in documents.items()},
+        )
+
+    def _chosen(self, host: str, path: bytes, method: str) -> str | None:
+        """Return the name of the route that a request gets: the same table decides it as for requests."""
+        leaf = self._tables[""].find(host.replace("*", "x", 1).encode("ascii"), path)
+        route = None if leaf is None else leaf.choose(method)
+        return None if route is None or route.service.builtin else route.name
+
+    def _wants_token(self, path: str, method: str) -> bool | None:
+        if not self._tables:
+            return False  # the app is asked without the gateway in front, as in a team's tests
+        if path == f"{self._config.prefix}/auth/token" and not self._config.auth.issues:
+            return None
+        segments = tuple(path.strip("/").split("/")) if path.strip("/") else ()
+        for table in self._tables.values():
+            leaf = table.find(b"", sample(segments))
+            route = None if leaf is None else leaf.choose(method)
+            if route is not None and route.service.builtin:
+                return route.access not in _OPEN
+        return None
+
+
+def _permits(caller: Principal) -> Callable[[Published], bool]:
+    scopes, roles, known = frozenset(caller.scopes), frozenset(caller.roles), caller.known
+
+    def permits(operation: Published) -> bool:
+        return operation.callers.permit(scopes, roles, known=known)
+
+    return permits
+
+
+def _schemes(config: GatewayConfig) -> Iterable[Scheme]:
+    """Yield the ways to send a token, and where a page gets one: our token endpoint, or the configured providers."""
+    yield Scheme(BEARER, _BEARER)
+    if config.auth.issues:
+        yield Scheme("password", {"type": "oauth2"}, f"{config.prefix}/auth/token")
+    urls = [entry.discovery_url for entry in config.auth.jwt.entries if entry.discovery_url]
+    for number, url in enumerate(dict.fromkeys(urls), start=1):
+        name = "provider" if number == 1 else f"provider{number}"
+        yield Scheme(name, {"type": "openIdConnect", "openIdConnectUrl": url})

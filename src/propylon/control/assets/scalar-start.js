@@ -1,0 +1,12 @@
+// Show the API document with Scalar. The page says where it is.
+"use strict";
+const { document: source } = document.getElementById("page").dataset;
+// Nothing is loaded from elsewhere: no fonts, no proxy for requests, no telemetry, no assistant.
+Scalar.createApiReference("#page", {
+  url: source,
+  withDefaultFonts: false,
+  telemetry: false,
+  hideClientButton: true,
+  agent: { disabled: true },
+  mcp: { disabled: true },
+});

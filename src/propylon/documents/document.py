@@ -1,0 +1,165 @@
+"""Hold one service's OpenAPI document as the gateway uses it: checked, renamed, immutable. Pure.
+
+The parts of a document that the gateway only shows are kept as JSON text. So a document of 5 MB takes little memory, no
+object of it is searched for garbage, and the merged document is made by joining texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["BrokenDocument", "Document", "Operation", "Security"]
+
+
+class BrokenDocument(Exception):
+    """A document that the gateway cannot use; the text says what is wrong with it, and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """Which tokens an operation accepts.
+
+    `alternatives` are sets of scopes: a token that has all scopes of one of them is good. `optional`: no token is needed,
+    or the service checks something that the gateway cannot verify, such as an API key.
+    """
+
+    alternatives: tuple[frozenset[str], ...] = ()
+    optional: bool = True
+
+    def permits(self, scopes: frozenset[str], *, known: bool) -> bool:
+        """Tell whether a caller with these scopes may call the operation; `known`: the caller has sent a token."""
+        return self.optional or (known and any(one <= scopes for one in self.alternatives))
+
+    def with_scopes(self, scopes: frozenset[str]) -> tuple[frozenset[str], ...]:
+        """Return the alternatives for a route that wants a token with these scopes as well."""
+        return tuple(dict.fromkeys(one | scopes for one in self.alternatives)) or (scopes,)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of a service. Its path is what an instance gets, without the base path of its URL.
+
+    - `segments`: the path, split; `{id}` stands for one segment.
+    - `path_parameters`: by name, the JSON text of the members behind `name`, `in` and `required`.
+    - `parameters`: the JSON texts of all other parameters.
+    - `body`: the JSON text of the request body; empty: there is none.
+    - `members`: the JSON text of further members of the operation, without braces.
+    - `responses`: by status, JSON texts.
+    - `required`: what a request must have; `returned`: what answers always have. Both are compared, not shown.
+    """
+
+    method: str
+    segments: tuple[str, ...]
+    id: str
+    summary: str
+    description: str
+    security: Security
+    path_parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+    body: str = ""
+    members: str = ""
+    responses: Mapping[str, str] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
+    returned: frozenset[str] = frozenset()
+
+    @property
+    def path(self) -> str:
+        """The path as the service wrote it."""
+        return "/" + "/".join(self.segments)
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...]]:
+        """The method and the path, without the names of its parameters: what clients cannot tell apart is the same."""
+        return self.method, tuple("{}" if "{" in one else one for one in self.segments)
+
+
+class _Node:
+    """A place in the tree of paths."""
+
+    __slots__ = ("any", "literal", "operations")
+
+    def __init__(self) -> None:
+        # Most places have neither: what is not there need not be searched for garbage.
+        self.literal: dict[str, _Node] | None = None
+        self.any: _Node | None = None
+        self.operations: tuple[Operation, ...] = ()
+
+    def below(self, segment: str) -> _Node:
+        """Return the place of a segment of a path; make it if there is none."""
+        if "{" not in segment:
+            self.literal = {} if self.literal is None else self.literal
+            return self.literal.setdefault(segment, _Node())
+        if self.any is None:
+            self.any = _Node()
+        return self.any
+
+
+class Document:
+    """A document in force: nothing of it changes. `find` tells what it says of a request."""
+
+    __slots__ = (
+        "_root",
+        "components",
+        "digest",
+        "notes",
+        "openapi",
+        "operations",
+        "service",
+        "title",
+        "version",
+    )
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        title: str = "",
+        version: str = "",
+        openapi: str = "",
+        digest: str = "",
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        """Begin without operations; `documents.parts` adds them, before anybody else has the document.
+
+        `digest` identifies the bytes that were read; `notes` say what of them was left out.
+        """
+        self.service = service
+        self.title = title
+        self.version = version
+        self.openapi = openapi
+        self.digest = digest
+        self.notes = notes
+        self.operations: list[Operation] = []
+        self.components: dict[str, str] = {}  # `schemas/orders.Item` → JSON text
+        self._root = _Node()
+
+    def add(self, operation: Operation) -> None:
+        """Add an operation."""
+        node = self._root
+        for segment in operation.segments:
+            node = node.below(segment)
+        node.operations = (*node.operations, operation)
+        self.operations.append(operation)
+
+    def find(self, method: str, path: str) -> Iterator[Operation]:
+        """Yield the operations that a request may reach, the most specific first.
+
+        `path` is what the instance gets, decoded, without its base path. More than one is found where literals and
+        parameters overlap: FastAPI takes the one that was declared first, and a document does not say which that is.
+        """
+        nodes = [self._root]
+        for segment in path.strip("/").split("/") if path.strip("/") else ():
+            nodes = [below for node in nodes for below in _steps(node, segment)]
+        found = [one for node in nodes for one in node.operations]
+        yield from (one for one in found if one.method == method)
+        if method == "HEAD" and not any(one.method == "HEAD" for one in found):
+            yield from (one for one in found if one.method == "GET")  # RFC 9110, 9.3.2
+
+
+def _steps(node: _Node, segment: str) -> Iterator[_Node]:
+    literal = None if node.literal is None else node.literal.get(segment)
+    if literal is not None:
+        yield literal
+    if node.any is not None and segment:
+        yield node.any

@@ -47,12 +47,14 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@touch $@
 
 # Needs uv (https://docs.astral.sh/uv/): one lock for every platform and Python version.
-LOCK := uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-	--custom-compile-command "make lock" pyproject.toml
+LOCK_GROUPS := uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock"
+LOCK := $(LOCK_GROUPS) pyproject.toml
 
 lock: ## resolve the dependencies anew (UPGRADE=--upgrade takes the newest)
-	$(LOCK) $(UPGRADE) --output-file requirements.lock
-	$(LOCK) $(UPGRADE) --constraints requirements.lock --group dev --output-file requirements-dev.lock
+	$(LOCK) $(UPGRADE) --extra postgres --output-file requirements.txt
+	$(LOCK) $(UPGRADE) --constraints requirements.txt --group dev --output-file requirements-dev.lock
+	$(LOCK_GROUPS) --constraints requirements-dev.lock --group build --output-file requirements-build.lock
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov .coverage .coverage.*

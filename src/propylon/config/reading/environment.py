@@ -15,6 +15,7 @@ from propylon.config.reading.secretfile import SUFFIX, clash, read_lines
 
 PREFIX = "PROPYLON_"
 FILE_VARIABLE = "PROPYLON_CONFIG"
+HOST_VARIABLE = "PROPYLON_HOST"
 SECRET_VARIABLES = ("SECRET_KEY", "JWT_SECRET_KEY")  # the later one wins
 JWT: Path = ("auth", "jwt")
 _PUBLIC = ("public_key", "jwks_url", "discovery_url")
@@ -113,15 +114,22 @@ def ignored_secrets(environ: Mapping[str, str], written: object) -> tuple[str, .
     return SECRET_VARIABLES[:1] if environ.get(specific) or environ.get(specific + SUFFIX) else ()
 
 
-def ignored_port(environ: Mapping[str, str], written: object) -> tuple[str, ...]:
-    """Return PORT where there is a list of listeners, which may name the port itself: `0.0.0.0:${PORT}`.
+def ignored_listeners(environ: Mapping[str, str], written: object) -> tuple[str, ...]:
+    """Return those of PORT and PROPYLON_HOST that do not say where the gateway listens.
 
-    Platforms set PORT in any case. PROPYLON_SERVER__PORT is meant for the gateway, and stays a contradiction.
+    Where there is a list of listeners, it may name the port itself: `0.0.0.0:${PORT}`. Platforms set PORT in any case.
+    PROPYLON_SERVER__PORT is meant for the gateway, and stays a contradiction. PROPYLON_HOST is the default of an image:
+    the file wins over it.
     """
-    listed = _value_at(("server", "listen"), written) or any(
-        text and _path_of(name) == ("server", "listen") for name, text in environ.items()
-    )
-    return ("PORT",) if listed else ()
+    set_by_name = {_path_of(name) for name, text in environ.items() if text}
+
+    def is_said(key: str) -> bool:
+        path = ("server", key)
+        return bool(_value_at(path, written)) or path in set_by_name
+
+    listed = is_said("listen")
+    ignored = ["PORT"] if listed else []
+    return (*ignored, HOST_VARIABLE) if listed or is_said("host") else tuple(ignored)
 
 
 def _without_index(path: Path) -> Path:
@@ -202,6 +210,7 @@ def _per_second(text: str) -> object:
 
 PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "PORT": (("server", "port"), read_variable),
+    HOST_VARIABLE: (("server", "host"), read_variable),
     "WEB_CONCURRENCY": (("server", "workers"), read_variable),
     "PROPYLON_STATE_DIR": (("server", "state_dir"), read_variable),
     "LOG_LEVEL": (("log", "level"), read_variable),

@@ -336,25 +336,25 @@ class _App:
     """A gateway as an ASGI app: an object, because servers tell ASGI 2 from 3 by `__call__`."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
         kind = scope["type"]
         if kind == "http":
-            running = self._gateway.start()
-            await self._gateway.prepare()  # nothing to wait for where the lifespan ran
+            running = self.gateway.start()
+            await self.gateway.prepare()  # nothing to wait for where the lifespan ran
             await serve(running.edge, scope, receive, send)
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
-            running = self._gateway.start()
-            await self._gateway.prepare()
+            running = self.gateway.start()
+            await self.gateway.prepare()
             await serve_socket(running.edge, scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        async with self._gateway.lifespan() as state:
+        async with self.gateway.lifespan() as state:
             if "state" in scope:
                 scope["state"].update(state)
             await send({"type": "lifespan.startup.complete"})

@@ -9,6 +9,7 @@
 - `rehearse`: try what a start would do with them, for `propylon check`.
 - `greeting`: the lines that say where the gateway listens.
 - `supervisor`: fork workers, replace those that die, pass signals on.
+- `gunicorn`: a worker class for Gunicorn.
 - `files`: raise the limit of open files.
 - `shared`: what the workers share, made before they are forked.
 - `hangup`: remember a SIGHUP that comes before a loop can hear it.

@@ -80,10 +80,10 @@ dist: $(TOOLS)/release/.installed ## sdist and wheel, into dist/
 	@rm -rf dist && $(TOOLS)/release/bin/python -m build --no-isolation --outdir dist . >/dev/null && ls dist
 
 # Of what a deployment installs, not of this machine: an environment of requirements.txt alone is looked at.
-sbom: $(TOOLS)/release/.installed ## the SBOM of the run-time dependencies, into dist/propylon.cdx.json
-	@rm -rf $(TOOLS)/runtime && $(PYTHON) -m venv --without-pip $(TOOLS)/runtime && mkdir -p dist
+sbom: dist ## the SBOM of the run-time dependencies, into dist/propylon.cdx.json
+	@rm -rf $(TOOLS)/runtime && $(PYTHON) -m venv --without-pip $(TOOLS)/runtime
 	@$(TOOLS)/release/bin/python -m pip --python $(TOOLS)/runtime/bin/python install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	@$(TOOLS)/release/bin/python -m pip --python $(TOOLS)/runtime/bin/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation .
+	@$(TOOLS)/release/bin/python -m pip --python $(TOOLS)/runtime/bin/python install --quiet --disable-pip-version-check --no-deps --no-index dist/*.whl
 	@$(TOOLS)/release/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --outfile dist/propylon.cdx.json $(TOOLS)/runtime/bin/python
 	@echo dist/propylon.cdx.json
 

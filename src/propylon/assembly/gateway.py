@@ -18,11 +18,11 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI
 
-from propylon.assembly.census import CIRCUITS, INSTANCES, Part
+from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
 from propylon.assembly.reload import Reloads, shadowed
@@ -47,10 +47,11 @@ from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
-from propylon.proxy.limit.stage import Limit, LimitStage
+from propylon.proxy.limit.stage import Limit
 from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
 from propylon.telemetry.audit import Audit, check_file
+from propylon.telemetry.families import CONFIG_RELOADS
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
 
@@ -111,7 +112,12 @@ class Gateway(Team):
                 partial(self._everywhere, INSTANCES),
             ),
             circuits.router(self.config.prefix, partial(self._everywhere, CIRCUITS), self._gate),
-            limits.router(self.config.prefix, self._limits, self._gate),
+            limits.router(
+                self.config.prefix,
+                self._limits,
+                partial(self._everywhere, LIMITS),
+                self._gate,
+            ),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -175,10 +181,8 @@ class Gateway(Team):
 
     def _limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield the routes in force with each of their limits."""
-        running = self._running
-        for route in () if running is None else running.routes:
-            if isinstance(route.limit, LimitStage):
-                yield from ((route.name, limit) for limit in route.limit.limits)
+        if self._running is not None:
+            yield from limits.limits_of(self._running.routes)
 
     def own_process(self, audit_key: bytes = b"") -> None:
         """Say that the process is the gateway's own, as under `propylon run`; before the start.
@@ -279,11 +283,13 @@ class Gateway(Team):
             raise ConfigError(problems)
 
     def record_reload(self, error: str | None = None) -> None:
-        """Write the audit record: a signal or a changed file is behind it, and no user."""
+        """Count it, and write the audit record: a signal or a changed file is behind it, and no user."""
+        result: Literal["success", "failure"] = "success" if error is None else "failure"
+        self._components.metrics.row(CONFIG_RELOADS, result)[0] += 1
         path = self.loaded.path
         self._audit.record(
             "reload",
-            "success" if error is None else "failure",
+            result,
             target=f"configuration:{'the environment' if path is None else path}",
             error=error,
         )

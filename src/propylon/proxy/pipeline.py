@@ -82,6 +82,7 @@ class Pipeline:
                 if waiting is not None:
                     await waiting
             answer = await route.forward(exchange, request, route)
+            exchange.answered = self._clock()
             await relay(exchange, answer, route)
         except GatewayError as error:
             self._refuse(exchange, error)

@@ -45,6 +45,11 @@ class Event(StrEnum):
     OPENED_ELSEWHERE = "another worker's breaker opened"
     CLOSED_ELSEWHERE = "another worker's breaker closed"
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it happened in another worker of the machine, which has told it."""
+        return self in (Event.OPENED_ELSEWHERE, Event.CLOSED_ELSEWHERE)
+
 
 # Strategy: no timers. A state whose time is over is left when the breaker is asked next, as of the moment when
 # the time was over, so that `opened_at` is right. Ten thousand idle services cost nothing.

@@ -12,7 +12,9 @@ import typer
 from propylon.cli.main import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*/README.md")]
+)
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 _CONSOLE = re.compile(r"(?ms)^ *```console\n(.*?)^ *```")
 _INLINE = re.compile(r"`((?:propylon|make) [^`\n]+)`")

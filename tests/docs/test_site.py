@@ -15,10 +15,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 # Pages that are read on the forge, too.
-READ = [
-    *PAGES,
-    *(ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md")),
-]
+READ = [*PAGES, *sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
 _FENCE = re.compile(r"(?ms)^(`{3,}).*?^\1`*$|`[^`\n]+`")
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 

@@ -84,7 +84,9 @@ sbom: dist ## the SBOM of the run-time dependencies, into dist/propylon.cdx.json
 	@rm -rf $(TOOLS)/runtime && $(PYTHON) -m venv --without-pip $(TOOLS)/runtime
 	@$(TOOLS)/release/bin/python -m pip --python $(TOOLS)/runtime/bin/python install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@$(TOOLS)/release/bin/python -m pip --python $(TOOLS)/runtime/bin/python install --quiet --disable-pip-version-check --no-deps --no-index dist/*.whl
-	@$(TOOLS)/release/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --outfile dist/propylon.cdx.json $(TOOLS)/runtime/bin/python
+	@$(TOOLS)/release/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --output-file dist/propylon.cdx.json $(TOOLS)/runtime/bin/python
+	@$(TOOLS)/runtime/bin/python -c 'import json, sys, propylon; p = sys.argv[1]; bom = json.load(open(p)); \
+	  bom["metadata"]["component"]["version"] = propylon.__version__; json.dump(bom, open(p, "w"), indent=2)' dist/propylon.cdx.json
 	@echo dist/propylon.cdx.json
 
 clean: ## remove everything that make made

@@ -5,6 +5,8 @@ Each class knows its HTTP status, its code in the answer's body, and whose fault
 
 GatewayError
 ├── InvalidRequest        400  the request cannot be understood, or can be understood in two ways
+│   ├── Conflict          409  what is asked for contradicts what there is
+│   ├── PreconditionFailed  412  what is to be changed is not what the client has seen
 │   ├── UnknownExpectation  417
 │   └── InvalidFields     422
 ├── AuthError             401
@@ -24,7 +26,8 @@ GatewayError
 │   │   └── CertificateRejected  the upstream's certificate fails its check
 │   ├── UpstreamReset          the connection broke before the answer was complete
 │   │   └── StaleConnection    the upstream had closed the kept-alive connection before it answered
-│   └── BadResponse            the answer is not HTTP, or is ambiguous
+│   ├── BadResponse            the answer is not HTTP, or is ambiguous
+│   └── UpstreamStatus         an endpoint's call was answered with an error status
 ├── ServiceUnavailable    503
 │   ├── CircuitOpen       503
 │   ├── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
@@ -38,7 +41,7 @@ GatewayError
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Source = Literal["client", "gateway", "upstream"]
 Details = Mapping[str, object]
@@ -49,6 +52,7 @@ __all__ = [
     "CertificateRejected",
     "CircuitOpen",
     "ClientGone",
+    "Conflict",
     "ConnectFailed",
     "ConnectTimeout",
     "Details",
@@ -62,6 +66,7 @@ __all__ = [
     "MethodNotAllowed",
     "NotFound",
     "PayloadTooLarge",
+    "PreconditionFailed",
     "RateLimited",
     "Refused",
     "RequestTimeout",
@@ -75,6 +80,7 @@ __all__ = [
     "UpstreamError",
     "UpstreamReset",
     "UpstreamStalled",
+    "UpstreamStatus",
     "UpstreamTimeout",
 ]
 
@@ -119,6 +125,20 @@ class InvalidFields(InvalidRequest):
     """422: the request is well-formed HTTP, but its content does not fit the endpoint."""
 
     status = 422
+    closes = False
+
+
+class Conflict(InvalidRequest):
+    """409: the request contradicts what there is, such as a name that is taken (RFC 9110, 15.5.10)."""
+
+    status = 409
+    closes = False
+
+
+class PreconditionFailed(InvalidRequest):
+    """412: If-Match names another state than the one that there is (RFC 9110, 13.1.1)."""
+
+    status = 412
     closes = False
 
 
@@ -278,6 +298,23 @@ class CertificateRejected(ConnectFailed):
 
 class BadResponse(UpstreamError):
     """502: the answer is not HTTP, or two parsers could read it differently."""
+
+
+class UpstreamStatus(UpstreamError):
+    """502: the answer to an endpoint's call has a status that is no 2xx; `response` is that answer."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Details | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        reason: str = "",
+        response: Any = None,
+    ) -> None:
+        """Take what all errors have, and the answer, a `ServiceResponse`: it is defined to the left of this module."""
+        super().__init__(message, details=details, headers=headers, reason=reason)
+        self.response = response
 
 
 class ServiceUnavailable(GatewayError):

@@ -399,5 +399,7 @@ def test_the_host_of_an_image_is_a_default(directory: Path) -> None:
     named = {**image, "PROPYLON_SERVER__HOST": "10.0.0.2"}
     assert loaded("", named).config.server.host == "10.0.0.2"
     listed = {**image, "PORT": "9000"}
+    assert loaded("", {**image, "HOST": "10.0.0.3"}).config.server.host == "10.0.0.3"
+    assert loaded("", {**image, "HOST": "laptop"}).config.server.host == "::"
     listening = loaded("server: {listen: ['unix:/run/p.sock']}\n", listed).config.server
     assert (listening.host, listening.port) == ("127.0.0.1", 8000)

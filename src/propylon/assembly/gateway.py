@@ -15,7 +15,8 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,20 +26,22 @@ from fastapi import FastAPI
 from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
-from propylon.assembly.reload import Reloads, shadowed
+from propylon.assembly.output import check_audit_file
+from propylon.assembly.reload import Reloads, shadowed, uncalled
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
 from propylon.assembly.team import Team
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
+from propylon.config.reading.idle import without_called
 from propylon.config.reading.load import Loaded, load
-from propylon.config.reading.problems import ConfigError
+from propylon.config.reading.problems import ConfigError, Problem
 from propylon.control import circuits, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app, offer_password
 from propylon.control.audit import AuditTrail
-from propylon.control.custom_endpoints import find_endpoints
+from propylon.control.custom_endpoints import find_called, find_endpoints
 from propylon.control.health import HealthState
 from propylon.edge.asgi import serve
 from propylon.edge.asgi_websocket import serve_socket
@@ -50,7 +53,7 @@ from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.limit.stage import Limit
 from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
-from propylon.telemetry.audit import Audit, check_file
+from propylon.telemetry.audit import Audit
 from propylon.telemetry.families import CONFIG_RELOADS
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
@@ -96,7 +99,7 @@ class Gateway(Team):
         self._audit = Audit()
         self._gate = AdminGate()
         trail = AuditTrail(self._audit)
-        self._check_audit_file()
+        check_audit_file(loaded)
         self._token_services = self._open_token_services(trail)
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
@@ -123,11 +126,11 @@ class Gateway(Team):
             routers.extend(self._token_services.routers)
         self.api: FastAPI = create_app(__version__, routers)
         if self.config.auth.issues:
-            offer_password(self.api, f"{self.config.prefix}/auth/token")
+            offer_password(self.api, f"{self.config.prefix}/auth/token", self._issues_now)
         self._components = Components(
             api=self.api,
             routes=tuple(self.api.routes),
-            endpoints=builtin_endpoints(self.config.prefix, self.config.auth),
+            endpoints=builtin_endpoints(self.config.prefix, self.config.auth, users=False),
             token_services=self._token_services,
             health=self._health,
             metrics=metrics,
@@ -144,22 +147,23 @@ class Gateway(Team):
         from propylon.stores.database import CannotUseDatabase  # noqa: PLC0415
 
         try:
-            return TokenServices(self.config, self._verify, self._gate, trail)
+            on_users = partial(self._route_tokens, self.config)
+            return TokenServices(self.config, self._verify, self._gate, trail, on_users)
         except CannotUseDatabase as error:
             place = self.loaded.places.problem(("auth", "tokens", "database"), str(error))
             raise ConfigError([place]) from error
 
-    def _check_audit_file(self) -> None:
-        """Raise ConfigError if the file of the audit log cannot be written: a gateway must not lose its records."""
-        file = self.config.log.audit.file
-        if file is None:
-            return
-        try:
-            check_file(file)
-        except OSError as error:
-            message = f"cannot write {file}: {(error.strerror or 'unknown reason').lower()}"
-            place = self.loaded.places.problem(("log", "audit", "file"), message)
-            raise ConfigError([place]) from error
+    def _route_tokens(self, begun: GatewayConfig, on: bool) -> None:  # noqa: FBT001 — a callback
+        """Route the token endpoint while there are users; until then its path belongs to the services."""
+        self._components.endpoints = builtin_endpoints(begun.prefix, begun.auth, users=on)
+        self._compile_again()
+        what = "there are users" if on else "there are no users any more"
+        log.info(
+            "%s: the token endpoint %s/auth/token is %s", what, begun.prefix, "on" if on else "off"
+        )
+
+    def _issues_now(self) -> bool:
+        return self._token_services is not None and self._token_services.on
 
     def _awaited_keys(self) -> str | None:
         verifying = None if self._running is None else self._running.authentication
@@ -276,11 +280,30 @@ class Gateway(Team):
         """The endpoints that a team has put on `api`."""
         return find_endpoints(self.api, self._components.routes)
 
+    @property
+    def called_services(self) -> Iterator[tuple[str, str]]:
+        """Path and service for each service that an endpoint of the team calls."""
+        return find_called(self.api.routes)
+
+    @property
+    def settled(self) -> Loaded:
+        """What was loaded, without the doubts that the team's endpoints answer."""
+        called = {name for _, name in self.called_services}
+        return replace(self.loaded, warnings=without_called(self.loaded.warnings, called))
+
     def validate(self) -> None:
-        """Raise ConfigError where the team's endpoints and the routes contradict each other, or Redis cannot be used."""
+        """Raise ConfigError where the team's endpoints contradict the configuration, or Redis cannot be used."""
         redis_of(self.loaded)
-        if problems := tuple(shadowed(self.loaded, self.custom_endpoints)):
+        if problems := self.contradictions:
             raise ConfigError(problems)
+
+    @property
+    def contradictions(self) -> tuple[Problem, ...]:
+        """Where the team's endpoints contradict the configuration: they take a route's path, or call no service of it."""
+        return (
+            *shadowed(self.loaded, self.custom_endpoints),
+            *uncalled(self.loaded, self.called_services),
+        )
 
     def record_reload(self, error: str | None = None) -> None:
         """Count it, and write the audit record: a signal or a changed file is behind it, and no user."""
@@ -298,6 +321,7 @@ class Gateway(Team):
         """Return what runs; start it, if it does not run yet. Needs a running loop. Raises ConfigError."""
         if self._running is None:
             self.validate()
+            self.loaded = self.settled
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
             self._running.start()
             if self._health.reasons() or self._running.counting.connects:
@@ -360,7 +384,13 @@ class _App:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        async with self.gateway.lifespan() as state:
+        async with AsyncExitStack() as stack:
+            try:
+                state = await stack.enter_async_context(self.gateway.lifespan())
+            except ConfigError as error:
+                # Without this message uvicorn would take the app for one without a lifespan, and serve all the same.
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                raise
             if "state" in scope:
                 scope["state"].update(state)
             await send({"type": "lifespan.startup.complete"})

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from functools import partial
 
 from propylon.assembly.components import Components
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.server import AuditConfig
-from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
-from propylon.telemetry.audit import Audit, as_line, to_file
+from propylon.config.reading.load import Loaded
+from propylon.config.reading.problems import ConfigError
+from propylon.telemetry.access_log import (
+    LEVELS,
+    AccessLog,
+    Format,
+    as_json,
+    as_text,
+    format_of,
+    on_terminal,
+)
+from propylon.telemetry.audit import Audit, as_line, check_file, to_file
 from propylon.telemetry.logs import LogOutput, WriterHandler
 from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
 
-__all__ = ["Output"]
+__all__ = ["Output", "check_audit_file"]
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +60,22 @@ class Output:
         self._writer.close()
 
 
+def check_audit_file(loaded: Loaded) -> None:
+    """Raise ConfigError if the file of the audit log cannot be written: a gateway must not lose its records."""
+    file = loaded.config.log.audit.file
+    if file is None:
+        return
+    try:
+        check_file(file)
+    except OSError as error:
+        message = f"cannot write {file}: {(error.strerror or 'unknown reason').lower()}"
+        place = loaded.places.problem(("log", "audit", "file"), message)
+        raise ConfigError([place]) from error
+
+
 def _format(config: GatewayConfig) -> Format:
-    on_terminal = os.isatty(_STDOUT)
-    if (config.log.format or ("text" if on_terminal else "json")) == "text":
-        return partial(as_text, coloured=on_terminal)
+    if format_of(config.log.format) == "text":
+        return partial(as_text, coloured=on_terminal())
     return as_json
 
 

@@ -21,6 +21,7 @@ from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
+from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
 from propylon.compile.cors import allows_credentials
 from propylon.compile.limits import LimitCompiler
@@ -35,12 +36,14 @@ from propylon.config.reading.problems import ConfigError
 from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
+from propylon.control.service import CALLS, Calls
 from propylon.loop.outbox import Outbox
 from propylon.loop.slices import at_once
 from propylon.loop.tasks import cancelled_tasks_end
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
+from propylon.proxy.call import Caller
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
@@ -120,7 +123,8 @@ class Running:
         self._outages.join()
         self.census = _census(components, lambda: self.routes)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
-        self._inprocess = InProcess(components.api, loop)
+        self._callees = Callees(self._forward)
+        self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
         sockets = SocketPorts(self._random.getrandbits, components.metrics.count_socket)
         self.edges = open_edges(self.config, loop, self._outbox, self._pipeline, sockets)
         self.edge = self.edges[PUBLIC]
@@ -289,6 +293,7 @@ class Running:
 
     def _swap(self, compiled: Compiled) -> None:
         self._compiled = compiled
+        self._callees.apply(compiled)
         for listener, table in compiled.tables.items():
             self.edges[listener].pipeline.table = table
         self.edge.sockets.reconsider(compiled.table)
@@ -339,6 +344,11 @@ class Running:
             clock=time.perf_counter,
             chance=self._random.getrandbits,
         )
+
+    def _calls(self) -> Calls:
+        """Return what makes the calls of endpoints, which name their services."""
+        note = self._output.access_log.note_call
+        return Calls(Caller(time.perf_counter, self._random.getrandbits, note), self._callees.of)
 
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""

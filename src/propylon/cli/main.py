@@ -139,12 +139,13 @@ def check(
     Exit status: 0; 2 for a problem; with --strict, 1 for a warning.
     """
     from propylon.commands import check as checking  # noqa: PLC0415
+    from propylon.commands.tables import flowing  # noqa: PLC0415
     from propylon.config.reading.load import load  # noqa: PLC0415
     from propylon.config.reading.problems import ConfigError  # noqa: PLC0415
 
     result: Loaded | ConfigError
     try:
-        result = load(config, os.environ) if app is None else _config_of(app, config, {})
+        result = load(config, os.environ) if app is None else _checked_config_of(app, config)
         found, doubts = checking.listener_findings(result)
         found += checking.database_problems(result, connect=connect)
         if problems := [*found, *checking.redis_problems(result, connect=connect)]:
@@ -155,10 +156,10 @@ def check(
     if format_ is Format.JSON:
         print_json(checking.as_data(result))
     elif isinstance(result, ConfigError):
-        sys.stderr.write(f"{result}\n")
+        sys.stderr.write(flowing(f"{result}\n", sys.stderr))
     else:
-        sys.stderr.write(checking.warnings(result))
-        typer.echo(checking.summary(result))
+        sys.stderr.write(flowing(checking.warnings(result), sys.stderr))
+        typer.echo(flowing(f"{checking.summary(result)}\n", sys.stdout), nl=False)
     raise typer.Exit(checking.status(result, strict=strict))
 
 
@@ -202,9 +203,15 @@ def explain(
         typer.Option(metavar="TOKEN", help="A bearer token; - reads it from standard input."),
     ] = None,
     client: Annotated[str, typer.Option(help="The client's IP address.")] = "203.0.113.1",
+    fail: Annotated[  # noqa: FBT002 — typer asks for it
+        bool, typer.Option("--fail", help="Exit status 1 if the request would be refused.")
+    ] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Show which route a request takes, why the others lost, and what the upstream would get."""
+    """Show which route a request takes, why the others lost, and what the upstream would get.
+
+    Exit status: 0, also for a request that would be refused; 2 for a problem; with --fail, 1 for a refused request.
+    """
     headers = [_header(text) for text in header or ()]
     if token is not None:
         given = sys.stdin.read().strip() if token == "-" else token  # noqa: S105 — no secret
@@ -220,19 +227,23 @@ def explain(
         print_json(explanation.as_data())
     else:
         typer.echo(explanation.as_text(), nl=False)
+    raise typer.Exit(1 if fail and explanation.refused else 0)
 
 
 @app.command()
 def init(
     config: ConfigOption = None,
     force: ForceOption = False,  # noqa: FBT002 — typer asks for it
+    full: Annotated[  # noqa: FBT002 — typer asks for it
+        bool, typer.Option("--full", help="Write every key, with its default and a comment.")
+    ] = False,
 ) -> None:
-    """Write a commented propylon.yaml to start with, and its JSON schema for editors."""
+    """Write a short propylon.yaml to start with, and its JSON schema for editors."""
     from propylon.commands.init import StarterNotWritten, write_starter  # noqa: PLC0415
 
     path = config or Path(os.environ.get("PROPYLON_CONFIG") or "propylon.yaml")
     try:
-        file, schema_file = write_starter(path, force=force)
+        file, schema_file = write_starter(path, force=force, full=full)
     except StarterNotWritten as error:
         give_up(str(error), 1)
     named = "" if str(file) == "propylon.yaml" else f" --config {file}"
@@ -286,14 +297,26 @@ def _loaded(app: str | None, config: Path | None) -> Loaded:
 
 def _config_of(name: str, config: Path | None, overrides: dict[str, object]) -> Loaded:
     """Return the configuration of the Gateway object that --app names, or print why there is none and end."""
+    _refuse_both(config)
+    from propylon.commands.app import read_config  # noqa: PLC0415
+
+    return read_config(name, overrides)
+
+
+def _checked_config_of(name: str, config: Path | None) -> Loaded:
+    """Return the same. Raises ConfigError where the object's endpoints contradict it."""
+    _refuse_both(config)
+    from propylon.commands.app import read_checked  # noqa: PLC0415
+
+    return read_checked(name)
+
+
+def _refuse_both(config: Path | None) -> None:
     if config is not None:
         give_up(
             "--app and --config exclude each other: your Gateway object names its own file",
             UNUSABLE,
         )
-    from propylon.commands.app import read_config  # noqa: PLC0415
-
-    return read_config(name, overrides)
 
 
 def _header(text: str) -> tuple[str, str]:

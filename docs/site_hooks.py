@@ -59,7 +59,7 @@ def on_page_markdown(
     def follow(found: re.Match[str]) -> str:
         if any(start <= found.start() < end for start, end in fences):
             return found[0]
-        return followed(found[1], source, here, config.repo_url) + (found[2] or "")
+        return followed(found[1], source, here, config.extra["repository"]) + (found[2] or "")
 
     return _LINK.sub(follow, markdown)
 

@@ -106,7 +106,7 @@ def test_links_out_of_the_documentation_lead_to_the_repository(hooks: ModuleType
     assert followed("deploy", "SECURITY.md", "SECURITY.md") == f"{forge}/tree/main/deploy"
     text = "see [a](../../README.md#x) and\n```text\n[b](../../README.md)\n```\n"
     page = SimpleNamespace(file=SimpleNamespace(src_uri="intro/index.md"))
-    config = SimpleNamespace(repo_url=forge)
+    config = SimpleNamespace(extra={"repository": forge})
     done = hooks.on_page_markdown(text, page=page, config=config, files=None)
     assert (
         done == f"see [a]({forge}/blob/main/README.md#x) and\n```text\n[b](../../README.md)\n```\n"

@@ -12,10 +12,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EXAMPLES := examples/tracklore examples/guide examples/game-library examples/isaas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test lint format bench docs lock clean
+.PHONY: help demo example test lint format bench docs lock site check-deploy image dist sbom clean
 
 help: ## what there is
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/'
 
 demo: $(STAMP) ## the gateway in front of small real services, with curl lines to try
 	@$(BIN)/propylon demo
@@ -55,13 +55,48 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@touch $@
 
 # Needs uv (https://docs.astral.sh/uv/): one lock for every platform and Python version.
-LOCK := uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-	--custom-compile-command "make lock" pyproject.toml
+LOCK_GROUPS := uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock"
+LOCK := $(LOCK_GROUPS) pyproject.toml
 
 lock: ## resolve the dependencies anew (UPGRADE=--upgrade takes the newest)
-	$(LOCK) $(UPGRADE) --output-file requirements.lock
-	$(LOCK) $(UPGRADE) --constraints requirements.lock --group dev --output-file requirements-dev.lock
+	$(LOCK) $(UPGRADE) --extra postgres --output-file requirements.txt
+	$(LOCK) $(UPGRADE) --constraints requirements.txt --group dev --output-file requirements-dev.lock
+	for group in build docs deploy release; do \
+	  $(LOCK_GROUPS) $(UPGRADE) --constraints requirements-dev.lock --group $$group --output-file requirements-$$group.lock || exit; done
+
+# Tools that only a release, the site or the deployment files need: each kind in an environment of its own, from its own lock.
+TOOLS := .tools
+$(TOOLS)/%/.installed: requirements-%.lock
+	@$(PYTHON) -m venv $(TOOLS)/$*
+	@$(TOOLS)/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-$*.lock
+	@touch $@
+
+site: $(TOOLS)/docs/.installed ## build the documentation site into build/site; a dead link fails
+	@PROPYLON_ROOT=$(CURDIR) $(TOOLS)/docs/bin/mkdocs build --strict --quiet
+
+check-deploy: $(TOOLS)/deploy/.installed ## lint the Dockerfile; hold compose, manifests, chart and workflows against their schemas
+	@$(TOOLS)/deploy/bin/hadolint Dockerfile
+	@$(TOOLS)/deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	@$(TOOLS)/deploy/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(TOOLS)/deploy/bin/python deploy/check_kubernetes.py
+
+image: ## build the image with buildah and try it: read-only, not root, SIGTERM (needs root)
+	@deploy/check-image
+
+dist: $(TOOLS)/release/.installed ## sdist and wheel, into dist/
+	@rm -rf dist && $(TOOLS)/release/bin/python -m build --no-isolation --outdir dist . >/dev/null && ls dist
+
+# Of what a deployment installs, not of this machine: an environment of requirements.txt alone is looked at.
+sbom: dist ## the SBOM of the run-time dependencies, into dist/propylon.cdx.json
+	@rm -rf $(TOOLS)/runtime && $(PYTHON) -m venv --without-pip $(TOOLS)/runtime
+	@$(TOOLS)/release/bin/python -m pip --python $(TOOLS)/runtime/bin/python install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(TOOLS)/release/bin/python -m pip --python $(TOOLS)/runtime/bin/python install --quiet --disable-pip-version-check --no-deps --no-index dist/*.whl
+	@$(TOOLS)/release/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --output-file dist/propylon.cdx.json $(TOOLS)/runtime/bin/python
+	@$(TOOLS)/runtime/bin/python -c 'import json, sys, propylon; p = sys.argv[1]; bom = json.load(open(p)); \
+	  bom["metadata"]["component"]["version"] = propylon.__version__; json.dump(bom, open(p, "w"), indent=2)' dist/propylon.cdx.json
+	@echo dist/propylon.cdx.json
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov .coverage .coverage.*
+	rm -rf $(VENV) $(TOOLS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -162,7 +162,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.txt", "requirements-build.lock", "requirements-dev.lock"]
+)
 def test_lock_pins_and_hashes_everything(lock: str) -> None:
     """Each locked package has one version and its hashes, and no index or path is written down."""
     text = (ROOT / lock).read_text()
@@ -177,7 +179,7 @@ def test_dependencies_are_locked() -> None:
     project = pyproject()["project"]
     assert isinstance(project, dict)
     wanted = {re.split(r"[<>=!~ \[;]", line)[0].lower() for line in project["dependencies"]}
-    locked = re.findall(r"(?m)^([A-Za-z0-9_.-]+)==", (ROOT / "requirements.lock").read_text())
+    locked = re.findall(r"(?m)^([A-Za-z0-9_.-]+)==", (ROOT / "requirements.txt").read_text())
     assert wanted - set(locked) == set()
 
 

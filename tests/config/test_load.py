@@ -391,3 +391,17 @@ def test_a_higher_source_mends_a_lower_one() -> None:
     text = "server: {port: '${NOWHERE}'}\n"
     assert loaded(text, {"PORT": "5"}).config.server.port == 5
     assert len(problems(text)) == 1
+
+
+def test_the_host_of_an_image_is_a_default(directory: Path) -> None:
+    """PROPYLON_HOST says where to listen unless the file, a key or the list of listeners does."""
+    image = {"PROPYLON_HOST": "::"}
+    assert loaded("", image).config.server.host == "::"
+    assert loaded("server: {host: 10.0.0.1}\n", image).config.server.host == "10.0.0.1"
+    named = {**image, "PROPYLON_SERVER__HOST": "10.0.0.2"}
+    assert loaded("", named).config.server.host == "10.0.0.2"
+    listed = {**image, "PORT": "9000"}
+    assert loaded("", {**image, "HOST": "10.0.0.3"}).config.server.host == "10.0.0.3"
+    assert loaded("", {**image, "HOST": "laptop"}).config.server.host == "::"
+    listening = loaded("server: {listen: ['unix:/run/p.sock']}\n", listed).config.server
+    assert (listening.host, listening.port) == ("127.0.0.1", 8000)

@@ -42,30 +42,30 @@ class App:
 
     def __init__(self, gateway: Startable) -> None:
         """Serve `gateway`, which starts with the first request where the server runs no lifespan."""
-        self._gateway = gateway
+        self.gateway = gateway
         self.stands_alone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket, or run the lifespan (ASGI 3)."""
         kind = scope["type"]
         if kind == "http":
-            running = self._gateway.start()
-            await self._gateway.prepare()  # nothing to wait for where the lifespan ran
+            running = self.gateway.start()
+            await self.gateway.prepare()  # nothing to wait for where the lifespan ran
             await serve(running.edge, scope, receive, send)
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
-            running = self._gateway.start()
-            await self._gateway.prepare()
+            running = self.gateway.start()
+            await self.gateway.prepare()
             await serve_socket(running.edge, scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         if self.stands_alone:
-            self._gateway.own_interpreter()
+            self.gateway.own_interpreter()
         async with AsyncExitStack() as stack:
             try:
-                state = await stack.enter_async_context(self._gateway.lifespan())
+                state = await stack.enter_async_context(self.gateway.lifespan())
             except ConfigError as error:
                 # Without this message uvicorn would take the app for one without a lifespan, and serve all the same.
                 await send({"type": "lifespan.startup.failed", "message": str(error)})

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from propylon.cli.health import health
 from propylon.cli.options import (
     UNUSABLE,
     ConfigOption,
     Format,
     FormatOption,
+    HostOption,
+    PortOption,
     give_up,
     load_config,
     print_json,
@@ -62,7 +65,6 @@ AppOption = Annotated[
     ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
-PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 — typer calls it
@@ -87,7 +89,7 @@ def root(
 def run(
     config: ConfigOption = None,
     app: AppOption = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    host: HostOption = None,
     port: PortOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="How many processes share the port.")
@@ -271,6 +273,7 @@ def demo(port: PortOption = None) -> None:
 
 app.add_typer(user, name="user")
 app.command()(token)
+app.command()(health)
 
 
 def main() -> None:

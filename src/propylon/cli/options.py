@@ -19,6 +19,8 @@ __all__ = [
     "ConfigOption",
     "Format",
     "FormatOption",
+    "HostOption",
+    "PortOption",
     "give_up",
     "load_config",
     "print_json",
@@ -35,6 +37,8 @@ ConfigOption = Annotated[
         help="The configuration file; by default $PROPYLON_CONFIG, else propylon.yaml.",
     ),
 ]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
 
 class Format(StrEnum):

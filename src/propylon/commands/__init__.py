@@ -4,6 +4,7 @@
 - `routes`: show the compiled routing table; `tables`: lay out rows.
 - `explain`: show what the data plane would do with a request.
 - `offline`: compile a configuration without starting it, for `routes` and `explain`.
+- `health`: ask the running gateway on its own listeners.
 - `init`: write the starter file; `starter`: its text.
 - `demo`: run the gateway in front of small real services.
 - `app`: import the gateway that `run --app` names.

@@ -10,6 +10,7 @@
 - `greeting`: the lines that say where the gateway listens, and what it found.
 - `console`: standard error, in the format of the log.
 - `supervisor`: fork workers, replace those that die, pass signals on.
+- `gunicorn`: a worker class for Gunicorn.
 - `files`: raise the limit of open files.
 - `shared`: what the workers share, made before they are forked.
 - `hangup`: remember a SIGHUP that comes before a loop can hear it.

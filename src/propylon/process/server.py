@@ -36,6 +36,7 @@ __all__ = ["Hooks", "ServerOptions", "exit_quietly", "serve_sockets"]
 log = logging.getLogger(__name__)
 
 _POLL = 0.02
+_BEAT = 1.0
 # The sockets are closed within this part of `drain`, so that the other parts are left for the answers.
 _SHARE_OF_DRAIN = 4
 
@@ -57,6 +58,9 @@ class Hooks:
     reload: Callable[[], None]
     watched: Path | None = None  # a file whose change is a reason to reload
     seen: Fingerprint = None  # what it was when it was read
+    beat: Callable[[], None] | None = (
+        None  # called every second: another's supervisor wants to know that the loop runs
+    )
 
 
 def exit_quietly() -> None:
@@ -98,6 +102,12 @@ def serve_sockets(
     _Server(config, options, hooks, listeners).run(sockets=[])
 
 
+async def _repeat(beat: Callable[[], None]) -> None:
+    while True:
+        beat()
+        await asyncio.sleep(_BEAT)
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server with our signals and our way to stop."""
 
@@ -129,16 +139,16 @@ class _Server(uvicorn.Server):
         if early_hangup():
             loop.call_soon(self._hooks.reload)
         hooks = self._hooks
-        watching = (
-            None
-            if hooks.watched is None
-            else spawn(follow(hooks.watched, hooks.reload, hooks.seen))
-        )
+        tasks = []
+        if hooks.watched is not None:
+            tasks.append(spawn(follow(hooks.watched, hooks.reload, hooks.seen)))
+        if hooks.beat is not None:
+            tasks.append(spawn(_repeat(hooks.beat)))
         try:
             yield
         finally:
-            if watching is not None:
-                watching.cancel()
+            for task in tasks:
+                task.cancel()
             for number in (*stops, signal.SIGHUP):
                 loop.remove_signal_handler(number)
             signal.signal(

@@ -169,7 +169,13 @@ _Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, 
 
 
 def addresses(host: str, port: int) -> list[_Found]:
-    """Return what `getaddrinfo` finds for a host to listen on. Raises CannotListen."""
+    """Return what `getaddrinfo` finds for a host to listen on. Raises CannotListen.
+
+    Where the machine has no IPv6, `::` is all addresses of IPv4, as in Node.js: an image that listens on both must start
+    there, too.
+    """
+    if host == _ANY_IPV6 and not _has_ipv6():
+        host = _ANY_IPV4
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -178,6 +184,15 @@ def addresses(host: str, port: int) -> list[_Found]:
         msg = f'cannot listen on "{host}": the host is not known'
         raise CannotListen(msg) from error
     return list(dict.fromkeys(found))
+
+
+def _has_ipv6() -> bool:
+    """Tell whether the kernel has IPv6 (`ipv6.disable=1` takes it away)."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError as error:
+        return error.errno != errno.EAFNOSUPPORT
+    return True
 
 
 def bind(sock: socket.socket, address: tuple[object, ...], *, ipv6_only: bool = False) -> None:

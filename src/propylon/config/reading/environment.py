@@ -17,6 +17,7 @@ from propylon.config.reading.secretfile import SUFFIX, clash, read_lines
 PREFIX = "PROPYLON_"
 HOST = "HOST"
 FILE_VARIABLE = "PROPYLON_CONFIG"
+IMAGE_HOST = "PROPYLON_HOST"
 SECRET_VARIABLES = ("SECRET_KEY", "JWT_SECRET_KEY")  # the later one wins
 MINUTES_VARIABLE = "ACCESS_TOKEN_EXPIRE_MINUTES"
 JWT: Path = ("auth", "jwt")
@@ -134,14 +135,22 @@ def ignored_secrets(environ: Mapping[str, str], written: object) -> tuple[str, .
 
 
 def ignored_listener(environ: Mapping[str, str], written: object) -> tuple[str, ...]:
-    """Return HOST and PORT where there is a list of listeners, which may name the port itself: `0.0.0.0:${PORT}`.
+    """Return those of HOST, PORT and PROPYLON_HOST that do not say where the gateway listens.
 
-    Platforms set them in any case. PROPYLON_SERVER__PORT is meant for the gateway, and stays a contradiction.
+    Where there is a list of listeners, it may name the port itself: `0.0.0.0:${PORT}`. Platforms set HOST and PORT in any
+    case. PROPYLON_SERVER__PORT is meant for the gateway, and stays a contradiction. PROPYLON_HOST is the default of an
+    image: everything else wins over it.
     """
-    listed = value_at(("server", "listen"), written) or any(
-        text and _path_of(name) == ("server", "listen") for name, text in environ.items()
-    )
-    return (HOST, "PORT") if listed else ()
+    set_by_name = {_path_of(name) for name, text in environ.items() if text}
+
+    def is_said(key: str) -> bool:
+        path = ("server", key)
+        return bool(value_at(path, written)) or path in set_by_name
+
+    listed = is_said("listen")
+    ignored = (HOST, "PORT") if listed else ()
+    other = listed or is_said("host") or _is_address(environ.get(HOST, ""))
+    return (*ignored, IMAGE_HOST) if other else ignored
 
 
 def _without_index(path: Path) -> Path:
@@ -224,6 +233,7 @@ def _per_second(text: str) -> object:
 PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     HOST: (("server", "host"), str.strip),
     "PORT": (("server", "port"), read_variable),
+    IMAGE_HOST: (("server", "host"), read_variable),
     "WEB_CONCURRENCY": (("server", "workers"), read_variable),
     "PROPYLON_STATE_DIR": (("server", "state_dir"), read_variable),
     "LOG_LEVEL": (("log", "level"), read_variable),

@@ -47,6 +47,9 @@ from propylon.config.reading.warnings import find_warnings
 
 DEFAULT_FILE = "propylon.yaml"
 COMMAND_LINE = "command line"
+# The sections that say where the gateway listens.
+LISTENING = ("server", "tls")
+_LISTENING = [(key,) for key in LISTENING]
 # Ten thousand routes fit; a log or a disk image named by mistake does not.
 LARGEST_FILE = 1024 * 1024
 _NOTHING_HERE = (
@@ -85,6 +88,67 @@ def load(
     Raises:
         ConfigError: the configuration cannot be used; it holds every problem.
     """
+    given = _gathered(path, environ, overrides)
+    document, sources, path, everything = given.document, given.sources, given.path, given.environ
+    for key, message in clashes(everything, given.passed_over):
+        document.fail(key, message)
+    if path is None:
+        sources.add_services(everything)
+        sources.issue_while_users(everything)
+    folder = FilePath() if path is None else path.parent
+    read_key_file(document, folder)
+    read_tls_files(document, folder)
+    config = _validated(document, sources.places)
+    found = (*document.doubts, *find_warnings(config))
+    if path is None and not config.services:
+        elsewhere = [Problem("", "", _NOTHING_HERE.format(FilePath.cwd()))]
+    else:
+        found, elsewhere = (*found, *find_idle(config)), []
+    elsewhere += [*given.doubts, *sources.located(stray_variables(everything))]
+    elsewhere += sources.located(unused_variables(everything, has_file=path is not None))
+    warnings = (*sources.places.ordered(found), *elsewhere)
+    return Loaded(config, path, sources.places, warnings, notes=tuple(unread(everything)))
+
+
+def load_listeners(
+    path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[str, object] = NOTHING
+) -> GatewayConfig:
+    """Load only what says where the gateway listens: the sections `server` and `tls`.
+
+    A problem of another section is passed over: a gateway that runs goes on when its file is broken by an edit.
+
+    Raises:
+        ConfigError: the file cannot be read, or one of the two sections cannot be used.
+    """
+    given = _gathered(path, environ, overrides)
+    places, document = given.sources.places, given.document
+    written = {key: part for key, part in _mapping(document.value).items() if key in LISTENING}
+    found = [problem for problem in document.problems if problem[0][:1] in _LISTENING]
+    config = None
+    try:
+        config = GatewayConfig.model_validate(written)
+    except ValidationError as error:
+        found += findings(error, written)
+    if config is None or found:
+        raise ConfigError(places.ordered(found))
+    return config
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """The values of all sources, before they are checked."""
+
+    document: Document
+    sources: "_Sources"
+    path: FilePath | None
+    environ: Mapping[str, str]
+    passed_over: tuple[str, ...]
+    doubts: list[Problem]
+
+
+def _gathered(
+    path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[str, object]
+) -> _Gathered:
     dotenv, lines, doubts = read_envfile(FilePath.cwd(), environ)
     everything = {**dotenv, **environ}
     path = _chosen(path, everything)
@@ -101,24 +165,7 @@ def load(
     sources.apply(settings(dotenv, passed_over))
     sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))
-    for key, message in clashes(everything, passed_over):
-        document.fail(key, message)
-    if path is None:
-        sources.add_services(everything)
-        sources.issue_while_users(everything)
-    folder = FilePath() if path is None else path.parent
-    read_key_file(document, folder)
-    read_tls_files(document, folder)
-    config = _validated(document, sources.places)
-    found = (*document.doubts, *find_warnings(config))
-    if path is None and not config.services:
-        elsewhere = [Problem("", "", _NOTHING_HERE.format(FilePath.cwd()))]
-    else:
-        found, elsewhere = (*found, *find_idle(config)), []
-    elsewhere += [*doubts, *sources.located(stray_variables(everything))]
-    elsewhere += sources.located(unused_variables(everything, has_file=path is not None))
-    warnings = (*sources.places.ordered(found), *elsewhere)
-    return Loaded(config, path, sources.places, warnings, notes=tuple(unread(everything)))
+    return _Gathered(document, sources, path, everything, passed_over, list(doubts))
 
 
 def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:

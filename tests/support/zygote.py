@@ -48,7 +48,27 @@ _IMPORTED = (
 )
 # Variables that are read when they are needed. An interpreter or a library reads others when it starts
 # (PYTHON…, LC_…, TZ, TERM): a child for which one of those differs would not be what it seems to be.
-_READ_LATE = ("PROPYLON", "TMPDIR")
+_READ_LATE = (
+    "PROPYLON",
+    "TMPDIR",
+    # Of the systems in examples/.
+    "ACCESS_TOKEN_EXPIRE_MINUTES",
+    "API_V1_PREFIX",
+    "AUTH_SERVICE_URL",
+    "CONTEXT_SERVICE_URL",
+    "CORS_ORIGINS",
+    "DEBUG",
+    "GAME_SERVICE_URL",
+    "INTENT_SERVICE_URL",
+    "JWT_SECRET_KEY",
+    "LIBRARY_SERVICE_URL",
+    "PREDICTION_SERVICE_URL",
+    "RATE_LIMIT_PER_SECOND",
+    "REALTIME_SERVICE_URL",
+    "REDIS_",
+    "SECRET_KEY",
+    "USER_SERVICE_URL",
+)
 
 
 class Order(TypedDict):

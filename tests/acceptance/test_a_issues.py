@@ -235,7 +235,7 @@ def test_a14_service_is_added_by_configuration_alone(breaking: System) -> None:
     assert (answer.status, breaking.of("user", answer).target) == (200, b"/s404/x")
     assert "s404" in breaking.ask(target="/health").json()["services"]
     circuits = breaking.ask_as("42", "GET", "/api/v1/circuits", scope="admin")
-    assert circuits.json()["s404"]["state"] == "closed"
+    assert circuits.json()["s404"]["state"] == "CLOSED"
 
 
 def open_breaker(system: System, path: str) -> Answer:
@@ -283,12 +283,12 @@ def test_a17_probe_decides(breaking: System) -> None:
 
     for _ in range(3):
         assert breaking.ask_as("42", "POST", "/auth/sick").status == 500
-    assert state() == "open"
+    assert state() == "OPEN"
     first = probe("/auth/sick")
-    assert state() == "open"
+    assert state() == "OPEN"
     assert probe("/auth/sick") - first >= 1
     probe("/auth/fine")
-    assert state() == "closed"
+    assert state() == "CLOSED"
 
 
 @pytest.mark.parametrize("status", BROKEN)

@@ -34,7 +34,7 @@ APPS = {
 }
 SERVICES = {
     "tracklore": ("user", "auth"),
-    "guide": (),
+    "guide": ("users", "products", "orders"),
     "game-library": ("auth", "game", "library"),
     "isaas": ("context", "intent", "prediction", "realtime"),
 }

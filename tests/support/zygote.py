@@ -52,23 +52,10 @@ _READ_LATE = (
     "PROPYLON",
     "TMPDIR",
     # Of the systems in examples/.
-    "ACCESS_TOKEN_EXPIRE_MINUTES",
-    "API_V1_PREFIX",
-    "AUTH_SERVICE_URL",
-    "CONTEXT_SERVICE_URL",
-    "CORS_ORIGINS",
-    "DEBUG",
-    "GAME_SERVICE_URL",
-    "INTENT_SERVICE_URL",
-    "JWT_SECRET_KEY",
-    "LIBRARY_SERVICE_URL",
-    "PREDICTION_SERVICE_URL",
-    "RATE_LIMIT_PER_SECOND",
-    "REALTIME_SERVICE_URL",
-    "REDIS_",
-    "SECRET_KEY",
-    "USER_SERVICE_URL",
+    *("ACCESS_TOKEN_EXPIRE_MINUTES", "API_V1_PREFIX", "CORS_ORIGINS", "DEBUG", "JWT_SECRET_KEY"),
+    *("RATE_LIMIT_PER_SECOND", "REDIS_", "SECRET_KEY"),
 )
+_SERVICE = "_SERVICE_URL"
 
 
 class Order(TypedDict):
@@ -229,7 +216,9 @@ class Zygote:
         different = {
             name
             for name in env.keys() | self._environment.keys()
-            if env.get(name) != self._environment.get(name) and not name.startswith(_READ_LATE)
+            if env.get(name) != self._environment.get(name)
+            and not name.startswith(_READ_LATE)
+            and not name.endswith(_SERVICE)
         }
         if different:
             raise ValueError(f"{sorted(different)} differ: start a new interpreter")

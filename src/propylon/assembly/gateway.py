@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from propylon.assembly.census import CIRCUITS, INSTANCES, Part
 from propylon.assembly.components import Components
@@ -33,6 +34,7 @@ from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError
+from propylon.config.reading.typed_settings import variables
 from propylon.control import circuits, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
@@ -203,14 +205,23 @@ class Gateway(Team):
         return await verifying.verifier.verify(token)
 
     @classmethod
-    def from_file(cls, path: str | Path, environ: Mapping[str, str] | None = None) -> Gateway:
+    def from_file(
+        cls,
+        path: str | Path,
+        environ: Mapping[str, str] | None = None,
+        *,
+        settings: BaseModel | None = None,
+    ) -> Gateway:
         """Read a configuration file; `environ` is the process's unless given.
 
+        `settings` are variables that the application has read itself, with `pydantic-settings` for example: its field
+        JWT_SECRET_KEY counts as that variable. They win over `environ` and `.env`.
         Raises ConfigError with every problem in it.
         """
 
         def read() -> Loaded:
-            return load(Path(path), os.environ if environ is None else environ)
+            given = os.environ if environ is None else environ
+            return load(Path(path), given if settings is None else {**given, **variables(settings)})
 
         return cls(read(), read)
 

@@ -1,0 +1,1 @@
+"""The API gateway of the step by step guide."""

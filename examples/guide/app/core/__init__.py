@@ -1,0 +1,1 @@
+"""The settings and the gateway that is made of them."""

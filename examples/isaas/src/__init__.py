@@ -1,0 +1,1 @@
+"""The ISaaS API gateway."""

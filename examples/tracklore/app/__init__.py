@@ -1,0 +1,1 @@
+"""Tracklore's gateway service."""

@@ -1,0 +1,1 @@
+"""What Tracklore's services share."""

@@ -1,0 +1,20 @@
+"""Read the settings: from the environment, then from `.env`, then the defaults below."""
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings", "settings"]
+
+
+class Settings(BaseSettings):
+    """The variables of Tracklore's gateway."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+
+    USER_SERVICE_URL: str = "http://user-service:8000"
+    AUTH_SERVICE_URL: str = "http://auth-service:8000"
+    # No default: the one in Tracklore's README is published, so anybody could sign tokens with it. Without a key,
+    # protected routes answer 503.
+    JWT_SECRET_KEY: str = ""
+
+
+settings = Settings()

@@ -54,8 +54,17 @@ def copy(name: str, folder: Path) -> Path:
     return Path(shutil.copytree(EXAMPLES / name, folder / name, ignore=_LEFT_OUT))
 
 
+class _Plain(yaml.SafeLoader):
+    """As the gateway reads YAML: `on` is a word."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 — as the base class has it
+        first: [(tag, form) for tag, form in found if first not in "oO" or not tag.endswith("bool")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def _add(file: Path, more: Config) -> None:
-    config = yaml.safe_load(file.read_text())
+    config = yaml.load(file.read_text(), _Plain)
     config["services"] = (config.get("services") or {}) | more.get("services", {})
     config["routes"] = (config.get("routes") or []) + more.get("routes", [])
     file.write_text(yaml.safe_dump(config, sort_keys=False))

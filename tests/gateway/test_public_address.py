@@ -12,6 +12,7 @@ from tests.support.client import Answer, RawClient, ask, request
 from tests.support.gateway import EDGES, Config, Gateway
 from tests.support.guarded import Kept
 from tests.support.servers import run_python
+from tests.support.sockets import Socket
 from tests.support.topology import Upstreams
 from tests.support.upstream import Upstream
 
@@ -391,3 +392,32 @@ def test_a_mounted_gateway_puts_its_mount_back(up: Upstream, tmp_path: Path) -> 
         assert up.last.get("x-forwarded-prefix") == "/mount/shop"
         assert ask(port, target="/mount/plain/items").get("location") == "/mount/items/"
         assert up.last.get("x-forwarded-prefix") == "/mount"
+
+
+UNDER_UVICORN = """
+import sys
+import uvicorn
+from propylon import Gateway
+uvicorn.run(Gateway.from_file(sys.argv[2]).asgi, port=int(sys.argv[1]), log_level="error")
+"""
+
+
+def test_uvicorn_cannot_be_told_another_address(tmp_path: Path) -> None:
+    """uvicorn believes X-Forwarded-* of this machine by default; the gateway believes `server.trusted_proxies`."""
+    file = tmp_path / "propylon.yaml"
+    forged = [("X-Forwarded-For", "6.6.6.6:1234"), ("X-Forwarded-Proto", "https")]
+    with Upstream(upgrades=True) as up:
+        file.write_text(yaml.safe_dump(configuration(up.port)))
+        _check_address_is_true(up, file, forged)
+
+
+def _check_address_is_true(up: Upstream, file: Path, forged: list[tuple[str, str]]) -> None:
+    with run_python(UNDER_UVICORN, file.parent, str(file)) as port:
+        assert ask(port, target="/shop/items", headers=forged).status == 200
+        assert up.last.all("x-forwarded-for") == [b"127.0.0.1"]
+        assert up.last.all("x-forwarded-proto") == [b"http"]
+        with RawClient(port) as client:
+            Socket(client).shake("/shop/socket", forged)
+        assert up.last.target == b"/socket"
+        assert up.last.all("x-forwarded-for") == [b"127.0.0.1"]
+        assert up.last.all("x-forwarded-proto") == [b"http"]

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from propylon.edge.asgi_request import origin_of, read_request
-from propylon.edge.asgi_server import AsgiServer, start_message
+from propylon.edge.asgi_server import AsgiServer, restore_peer, start_message
 from propylon.edge.body import Body
 from propylon.edge.sockets import ends_from
 from propylon.edge.state import EdgeState
@@ -60,6 +60,7 @@ class AnswerCut(ConnectionAbortedError):
 
 async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one ASGI HTTP request. Raises AnswerCut."""
+    restore_peer(scope, receive)
     http1 = scope.get("http_version", "1.1")[0] == "1"
     own = dict(scope)
     # Servers log the scope's query: uvicorn does so for each request. A token or a private value may stand in it.

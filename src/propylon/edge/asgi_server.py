@@ -3,6 +3,8 @@
 Facts. ASGI does not tell an app whether its server adds `Date` and `Server`. uvicorn and Hypercorn add them beside those of
 the app, so that both would stand twice. uvicorn tells only the last of several pipelined requests that the client has
 left; for the others `receive` waits for ever, and `send` writes to a closed transport, which is an error under uvloop.
+uvicorn believes X-Forwarded-For and -Proto of any peer on this machine, unless it was started with `--no-proxy-headers`, and
+writes what they say over the client's address and scheme. So a client behind a local proxy or tunnel could choose its address.
 
 Strategy. The methods of uvicorn's cycle are the `receive` and `send` that it passes. Middlewares of Starlette wrap `send`,
 and leave `receive` as it is. So the cycle is found by `receive`. Any other server is taken to add both headers, as nearly
@@ -17,7 +19,7 @@ from typing import Any
 from propylon.wire.headers import fields
 from propylon.wire.message import Response
 
-__all__ = ["AsgiServer", "start_message"]
+__all__ = ["AsgiServer", "restore_peer", "start_message"]
 
 _OWN = frozenset({b"date", b"server"})
 
@@ -51,6 +53,27 @@ class AsgiServer:
         """Note for uvicorn that the client has left: else it would write an error page to it, and fail."""
         if hasattr(self._cycle, "disconnected"):
             self._cycle.disconnected = True
+
+
+def restore_peer(scope: MutableMapping[str, Any], receive: object) -> None:
+    """Put the peer of the socket back into the scope, and its scheme: `server.trusted_proxies` decides whose word counts.
+
+    Nothing changes under a server whose `receive` does not lead to a transport.
+    """
+    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+    about = getattr(
+        transport, "get_extra_info", None
+    )  # uvloop's transports do not inherit asyncio's
+    if about is None:
+        return
+    peer = about("peername")
+    # On a Unix socket it is a text, and the scope has no client.
+    scope["client"] = peer[:2] if isinstance(peer, tuple) else None
+    secure = about("sslcontext") is not None
+    if scope["type"] == "http":
+        scope["scheme"] = "https" if secure else "http"
+    else:
+        scope["scheme"] = "wss" if secure else "ws"
 
 
 def start_message(head: Response, block: bytes, adds: frozenset[bytes]) -> MutableMapping[str, Any]:

@@ -18,6 +18,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from propylon.edge.asgi import AsgiTurn, Message, Receive, Scope, Send, serve_turn
+from propylon.edge.asgi_server import restore_peer
 from propylon.edge.body import Body
 from propylon.edge.splice import ABNORMAL, part
 from propylon.edge.state import EdgeState
@@ -57,6 +58,7 @@ _NEVER_SENT = frozenset({NO_CODE, ABNORMAL, 1015})
 async def serve_socket(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one ASGI WebSocket. Raises AnswerCut."""
     await receive()  # websocket.connect
+    restore_peer(scope, receive)
     request_scope = _as_request(edge, scope)
     # Servers log the scope's query: uvicorn does so for each WebSocket. A token may stand in it.
     scope["query_string"] = b""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.systems import ORIGIN, System, Systems
+from tests.support.systems import ORIGIN, System, Systems, once
 
 
 @pytest.fixture(scope="session")
@@ -43,4 +43,4 @@ def library(systems: Systems) -> System:
 @pytest.fixture
 def isaas(systems: Systems) -> System:
     """The gateway of ISaaS, with its four services. A subject has ten requests a second, and 20 at once."""
-    return systems.keep("isaas", "isaas")
+    return systems.keep("isaas", "isaas", once("realtime"))

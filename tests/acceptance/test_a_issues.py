@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import answers
 from tests.support.allowance import timed, within
-from tests.support.client import Answer, Ended, RawClient, request
+from tests.support.client import Answer, RawClient, request
 from tests.support.containers import read_dockerfile, unpinned
 from tests.support.gateway import free_port
 from tests.support.systems import (
@@ -247,7 +247,6 @@ def open_breaker(system: System, path: str) -> Answer:
     raise AssertionError(f"still {answer.status}")
 
 
-
 def test_a15_open_breaker_makes_no_connection(breaking: System) -> None:
     """A15: after so many failures in a row the next request is 503, and the service is not contacted."""
     up = breaking.ups["user"]
@@ -348,7 +347,9 @@ def test_a22_allowed_origin_is_told(tracklore: System) -> None:
     allowed = tracklore.ask(target="/user/x", headers=[*authorized(), ("Origin", ORIGIN)])
     assert allowed.get("access-control-allow-origin") == ORIGIN
     assert "Origin" in (allowed.get("vary") or "")
-    other = tracklore.ask(target="/user/x", headers=[*authorized(), ("Origin", "http://evil.example")])
+    other = tracklore.ask(
+        target="/user/x", headers=[*authorized(), ("Origin", "http://evil.example")]
+    )
     assert (other.status, other.get("access-control-allow-origin")) == (200, None)
 
 

@@ -95,7 +95,14 @@ def test_b06_path_arrives_as_it_was_sent(tracklore: System) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/user", "/user/", "/users/x", "/user/../auth/x", "/user//evil.com/", "/user/http://169.254.169.254/"],
+    [
+        "/user",
+        "/user/",
+        "/users/x",
+        "/user/../auth/x",
+        "/user//evil.com/",
+        "/user/http://169.254.169.254/",
+    ],
 )
 def test_b07_no_path_leads_elsewhere(tracklore: System, path: str) -> None:
     """B07: whatever stands in the path, the user service is asked, under its own name, or nobody."""
@@ -132,7 +139,10 @@ def test_b10_compressed_answer_is_left_alone(tracklore: System) -> None:
     body = gzip.compress(b"tracks " * 1000)
     tracklore.on("user", "/it", answers.plain(headers=["Content-Encoding: gzip"], body=body))
     answer = tracklore.ask_as("42", "GET", "/user/it")
-    assert (answer.get("content-encoding"), answer.get("content-length")) == ("gzip", str(len(body)))
+    assert (answer.get("content-encoding"), answer.get("content-length")) == (
+        "gzip",
+        str(len(body)),
+    )
     assert gzip.decompress(answer.body) == b"tracks " * 1000
 
 
@@ -148,7 +158,12 @@ HOP_BY_HOP = {
 
 def test_b11_hop_by_hop_headers_end_here(tracklore: System) -> None:
     """B11: headers of one connection, and those that Connection names, are not passed on, both ways."""
-    own = ["Connection: x-foo, keep-alive", "X-Foo: 1", "Keep-Alive: timeout=9", "Proxy-Authenticate: x"]
+    own = [
+        "Connection: x-foo, keep-alive",
+        "X-Foo: 1",
+        "Keep-Alive: timeout=9",
+        "Proxy-Authenticate: x",
+    ]
     tracklore.on("user", "/it", answers.plain(headers=own))
     headers = [*authorized(), ("Connection", "x-foo, keep-alive"), *HOP_BY_HOP.items()]
     answer = tracklore.ask("GET", "/user/it", headers)
@@ -161,7 +176,11 @@ def test_b11_hop_by_hop_headers_end_here(tracklore: System) -> None:
 def test_b12_service_is_told_who_asked(tracklore: System) -> None:
     """B12: the service sees its own name in Host, and the client's side in X-Forwarded-*."""
     # uvicorn itself believes what comes from 127.0.0.1.
-    forged = [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "evil")]
+    forged = [
+        ("X-Forwarded-For", "6.6.6.6"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "evil"),
+    ]
     answer = ask_from("127.0.0.2", tracklore.port, "GET", "/user/it", [*authorized(), *forged])
     arrived = tracklore.of("user", answer)
     assert arrived.get("host") == f"127.0.0.1:{tracklore.ups['user'].port}"
@@ -244,4 +263,3 @@ def test_b16_the_key_decides(rotated: System, bare: System, tmp_path: Path) -> N
     assert started.returncode != 0
     assert "auth.jwt.secret" in started.stdout + started.stderr
     assert PUBLISHED not in started.stdout + started.stderr
-

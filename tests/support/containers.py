@@ -33,7 +33,9 @@ def read_dockerfile(file: Path) -> list[Stage]:
 def unpinned(requirements: Path) -> list[str]:
     """The requirements of a file that do not say one version, but for Propylon from the checkout."""
     lines = re.sub(r"\\\n", " ", requirements.read_text()).splitlines()
-    wanted = [line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith("#")]
+    wanted = [
+        line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith("#")
+    ]
     return [
         line
         for line in wanted

@@ -15,12 +15,14 @@ from typing import Any, Self
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from propylon.cli.main import app as propylon
 from tests.support.client import Answer, Headers, RawClient, ask, request
 from tests.support.gateway import Config, Running, free_port
 from tests.support.secrecy import SECRECY
 from tests.support.tokens import SECRET, authorized
-from tests.support.upstream import Arrived, Script, Upstream
+from tests.support.upstream import Arrived, Script, Upstream, ok
 from tests.support.zygote import ROOT, ZYGOTE, environment
 
 EXAMPLES = ROOT / "examples"
@@ -102,24 +104,33 @@ class System(Running):
         command: str = "",
         alone: bool = False,
         more: Config | None = None,
+        source: str = "",
     ) -> None:
         """Start it with these variables; `command`: by another one, {port} stands for the port.
 
         It gets its secret and the addresses of its upstreams, unless `alone`: then those variables are all.
-        `more`: services and routes that are added to its configuration.
+        `more`: services and routes that are added to its configuration; `source`: what is added to its program.
         """
         self.name = name
-        self.ups = {} if alone else {one: Upstream(identified=True) for one in SERVICES[name]}
+        names = () if alone else SERVICES[name]
+        # Sockets may be opened at one of them alone.
+        self.ups = {one: Upstream(identified=True, upgrades=one == "realtime") for one in names}
         given = {f"{one.upper()}_SERVICE_URL": self.url(one) for one in self.ups}
         if not alone:
             given[SECRET_NAMES.get(name, "JWT_SECRET_KEY")] = SECRET
         for one in self.ups:
             given |= circuit(one, **PATIENT)
         self.variables = {**given, **(variables or {})}
-        SECRECY.note_config({"secret": value for key, value in self.variables.items() if "SECRET" in key})
+        for one, value in self.variables.items():
+            if "SECRET" in one:
+                SECRECY.note(value)
         self.folder = copy(name, folder)
         if more:
             _add(self.folder / "propylon.yaml", more)
+        if source:
+            program = self.folder / APPS[name].partition(":")[0].replace(".", "/")
+            with program.with_suffix(".py").open("a") as file:
+                file.write(source)
         port = free_port()
         words = (command or f"uvicorn {APPS[name]} --port {{port}}").format(port=port).split()
         args = [sys.executable, "-m", *words]
@@ -153,6 +164,7 @@ class System(Running):
         """Forget what the last case did."""
         for up in self.ups.values():
             up.reset()
+            up.fallback = ok
 
     def check(self) -> None:
         """Whatever reached an upstream was beyond doubt, and the gateway still runs."""
@@ -181,6 +193,19 @@ class System(Running):
     ) -> Answer:
         """The same, with a good token of somebody."""
         return self.ask(method, target, [*authorized(subject, **claims), *headers], body)
+
+    def add_user(self, name: str, password: str, *options: str) -> None:
+        """Add a user by the command, in the directory of the system."""
+        SECRECY.note(password)
+        with contextlib.chdir(self.folder):
+            arguments = ["user", "add", name, "--password-stdin", *options]
+            done = CliRunner().invoke(propylon, arguments, input=password, env=self.variables)
+        assert done.exit_code == 0, done.output
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run `propylon` with these arguments in the directory of the system."""
+        args = [sys.executable, "-m", "propylon", *arguments]
+        return ZYGOTE.run(args, cwd=self.folder, env=environment(**self.variables))
 
     def on(self, service: str, path: str, script: Script) -> None:
         """Have the upstream of a service do that for a path."""
@@ -221,7 +246,9 @@ class Systems:
         folder = self._factory.mktemp(name)
         return System(name, folder, variables, **more)
 
-    def keep(self, label: str, name: str, variables: Variables | None = None, **more: Any) -> System:
+    def keep(
+        self, label: str, name: str, variables: Variables | None = None, **more: Any
+    ) -> System:
         """The one of that label; as if nobody had used it before."""
         if label not in self._kept:
             self._kept[label] = self._stack.enter_context(self.start(name, variables, **more))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from propylon.config.reading.load import Loaded, load
+from propylon.config.reading.problems import ConfigError
 from tests.config.texts import SECRET, doubts, loaded, problems
 
 OTHER = SECRET[::-1]
@@ -84,3 +85,15 @@ def test_what_kubernetes_sets_is_no_doubt() -> None:
     """Beside a service called redis there is a REDIS_PORT, which nobody wrote."""
     environ = {"REDIS_PORT": "tcp://10.0.0.1:6379", "REDIS_SERVICE_HOST": "10.0.0.1"}
     assert doubts(load(None, environ)) == []
+
+
+def test_a_problem_names_the_variable_that_its_value_came_from(tmp_path: Path) -> None:
+    """The file is right then, and the variable has to be changed; a default is the file's own."""
+    file = tmp_path / "propylon.yaml"
+    file.write_text('services:\n  a: {url: "${A_URL:-nothing}"}\n  b: {url: "${B_URL:-nothing}"}\n')
+    with pytest.raises(ConfigError) as refused:
+        load(file, {"A_URL": "a:8000"})
+    assert str(refused.value).replace(str(file), "") == (
+        ":2 services.a.url: must be a URL that starts with http:// or https:// (the value is that of A_URL)\n"
+        ":3 services.b.url: must be a URL that starts with http:// or https://"
+    )

@@ -258,7 +258,9 @@ def test_variables_fill_values_and_cannot_inject_yaml() -> None:
     switched = loaded(route("path: /a, exact: '${E}', circuit: '${C:-no}'"), {"E": "True"}).config
     assert (switched.routes[0].exact, switched.routes[0].circuit) == (True, False)
     injected = problems("server:\n  host: a\n  port: ${P}\n", {"P": "1\n  workers: 9"})
-    assert injected == ["propylon.yaml:3 server.port: must be a whole number"]
+    assert injected == [
+        "propylon.yaml:3 server.port: must be a whole number (the value is that of P)"
+    ]
 
 
 def test_sources_stand_in_their_order(directory: Path) -> None:

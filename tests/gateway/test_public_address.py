@@ -403,7 +403,7 @@ uvicorn.run(Gateway.from_file(sys.argv[2]).asgi, port=int(sys.argv[1]), log_leve
 
 
 def test_uvicorn_cannot_be_told_another_address(tmp_path: Path) -> None:
-    """uvicorn believes X-Forwarded-* of this machine by default; the gateway believes `server.trusted_proxies`."""
+    """Whereas uvicorn believes X-Forwarded-* of this machine by default; the gateway believes `server.trusted_proxies`."""
     file = tmp_path / "propylon.yaml"
     forged = [("X-Forwarded-For", "6.6.6.6:1234"), ("X-Forwarded-Proto", "https")]
     with Upstream(upgrades=True) as up:

@@ -10,7 +10,7 @@ import yaml
 
 from propylon.config.reading.as_json import all_on_one, read_json
 from propylon.config.reading.credentials import SECRETS
-from propylon.config.reading.expand import expand, read_scalar, unbraced
+from propylon.config.reading.expand import expand, read_scalar, references, unbraced
 from propylon.config.reading.lines import Lines
 from propylon.config.reading.plain import PLACEHOLDER, Plain, take_plain
 from propylon.config.reading.problems import Path
@@ -44,6 +44,7 @@ class Document:
     problems: list[tuple[Path, str]] = field(default_factory=list)
     failed: set[Path] = field(default_factory=set)
     doubts: list[tuple[Path, str]] = field(default_factory=list)
+    variables: dict[Path, str] = field(default_factory=dict)  # the names that a value came from
 
     def fail(self, path: Path, message: str) -> None:
         """Note a problem with the value at a path, so that later checks do not report the value again."""
@@ -218,6 +219,8 @@ class _Reader:
         if variables is not self._secrets and (name := unbraced(text)):
             msg = f"holds ${name} as it stands; write ${{{name}}} for the variable, or $${name} for this text"
             self._document.doubts.append((path, msg))
+        if names := [name for name in references(text) if self._environ.get(name)]:
+            self._document.variables[path] = ", ".join(names)
         try:
             return expand(text, variables, plain=plain)
         except ValueError as error:

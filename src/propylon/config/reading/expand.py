@@ -65,6 +65,11 @@ def expand(text: str, environ: Mapping[str, str], *, plain: bool) -> str | None:
     return _REFERENCE.sub(lambda match: _value(match, environ), text)
 
 
+def references(text: str) -> list[str]:
+    """Return the names of the variables that a text refers to."""
+    return [match["name"] for match in _REFERENCE.finditer(text) if match["name"]]
+
+
 def _value(match: re.Match[str], environ: Mapping[str, str]) -> str:
     if match[0] == "$$":
         return "$"

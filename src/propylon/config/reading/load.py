@@ -33,7 +33,7 @@ from propylon.config.reading.keyfile import read_key_file, read_tls_files
 from propylon.config.reading.messages import findings
 from propylon.config.reading.model_keys import holds_list
 from propylon.config.reading.named_services import named_services, unused_variables
-from propylon.config.reading.problems import ConfigError, Path, Places, Problem, dotted
+from propylon.config.reading.problems import ConfigError, Finding, Path, Places, Problem, dotted
 from propylon.config.reading.secretfile import SUFFIX
 from propylon.config.reading.stray_variables import stray_variables
 from propylon.config.reading.warnings import find_warnings
@@ -244,8 +244,15 @@ def _validated(document: Document, places: Places) -> GatewayConfig:
         item for item in found[len(document.problems) :] if not _within(item[0], document.failed)
     ]
     if config is None or found:
-        raise ConfigError(places.ordered(found))
+        raise ConfigError(places.ordered(_with_variables(found, document)))
     return config
+
+
+def _with_variables(found: list[Finding], document: Document) -> Iterator[Finding]:
+    """Yield the findings; one about a value that a variable gave names the variable, which is what has to be changed."""
+    for path, message in found:
+        name = document.variables.get(path)
+        yield path, message if name is None else f"{message} (the value is that of {name})"
 
 
 def _within(path: Path, failed: set[Path]) -> bool:

@@ -1,0 +1,89 @@
+"""Start the gateway in this process, with the real services behind it or others in their place."""
+
+import os
+import secrets
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+# The settings are read when the gateway is imported. Without another application in their place, nothing listens at the game
+# service's address, and the library service takes connections and never answers.
+SILENT = socket.create_server(("127.0.0.1", 0))
+KEY = secrets.token_urlsafe(48)
+FOLDER = tempfile.mkdtemp(prefix="game-library-")
+PAGE = "http://localhost:5173"
+os.environ.update(
+    JWT_SECRET_KEY=KEY,
+    AUTH_SERVICE_URL="http://127.0.0.1:1",
+    GAME_SERVICE_URL="http://127.0.0.1:1",
+    LIBRARY_SERVICE_URL=f"http://127.0.0.1:{SILENT.getsockname()[1]}",
+    CORS_ORIGINS=PAGE,
+    DATA_DIR=FOLDER,
+    PROPYLON_AUTH__TOKENS__DATABASE=f"sqlite:///{FOLDER}/propylon.db",
+    PROPYLON_SERVICES__LIBRARY__TIMEOUTS__FIRST_BYTE="100ms",
+    PROPYLON_SERVICES__GAME__RETRY__BACKOFF="1ms",
+    PROPYLON_SERVICES__AUTH__RETRY__ATTEMPTS="1",
+)
+
+from gateway.main import app, gateway  # noqa: E402
+from services import auth, game, library  # noqa: E402
+from tests.echo import Echo  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def silence() -> Iterator[None]:
+    """Close the socket that answers nobody, at the end."""
+    with SILENT:
+        yield
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the running gateway."""
+    transport = httpx.ASGITransport(app)
+    async with (
+        gateway.lifespan(),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def echoes() -> Iterator[dict[str, Echo]]:
+    """An upstream in the place of each service that tells what it got."""
+    echoes = {name: Echo() for name in ("auth", "game", "library")}
+    with ExitStack() as stack:
+        for name, echo in echoes.items():
+            stack.enter_context(gateway.override_service(name, echo))
+        yield echoes
+
+
+@pytest.fixture
+def services() -> Iterator[None]:
+    """The services of this directory."""
+    with (
+        gateway.override_service("auth", auth.app),
+        gateway.override_service("game", game.app),
+        gateway.override_service("library", library.app),
+    ):
+        yield
+
+
+def token(key: str = KEY, algorithm: str = "HS256", **claims: Any) -> dict[str, str]:
+    """Return the header with a token that is valid for a minute, unless `claims` say otherwise."""
+    written = {"sub": "42", "exp": time.time() + 60, **claims}
+    present = {name: value for name, value in written.items() if value is not None}
+    return {"Authorization": f"Bearer {jwt.encode(present, key, algorithm)}"}

@@ -1,0 +1,1 @@
+"""The services that stand behind the gateway."""

@@ -27,6 +27,7 @@ from propylon.version import __version__
 if TYPE_CHECKING:
     from propylon.assembly.gateway import Gateway
     from propylon.config.models.resilience import CircuitConfig
+    from propylon.control.called import ServiceResponse
     from propylon.control.costs import Answer
     from propylon.control.identity import (
         current_principal,
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
         require_roles,
         require_scopes,
     )
+    from propylon.control.parts import PartError, gather_parts
     from propylon.control.registration import RegistrationRequest
+    from propylon.control.service import Service, service
     from propylon.errors import AuthError, Forbidden, GatewayError
     from propylon.proxy.principal import Principal
     from propylon.wire.message import Request
@@ -46,14 +49,19 @@ __all__ = [
     "Forbidden",
     "Gateway",
     "GatewayError",
+    "PartError",
     "Principal",
     "RegistrationRequest",
     "Request",
+    "Service",
+    "ServiceResponse",
     "__version__",
     "current_principal",
+    "gather_parts",
     "public",
     "require_roles",
     "require_scopes",
+    "service",
 ]
 
 _HOMES = {
@@ -63,13 +71,18 @@ _HOMES = {
     "Forbidden": "propylon.errors",
     "Gateway": "propylon.assembly.gateway",
     "GatewayError": "propylon.errors",
+    "PartError": "propylon.control.parts",
     "Principal": "propylon.proxy.principal",
     "RegistrationRequest": "propylon.control.registration",
     "Request": "propylon.wire.message",
+    "Service": "propylon.control.service",
+    "ServiceResponse": "propylon.control.called",
     "current_principal": "propylon.control.identity",
+    "gather_parts": "propylon.control.parts",
     "public": "propylon.control.identity",
     "require_roles": "propylon.control.identity",
     "require_scopes": "propylon.control.identity",
+    "service": "propylon.control.service",
 }
 
 

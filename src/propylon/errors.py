@@ -24,7 +24,8 @@ GatewayError
 │   │   └── CertificateRejected  the upstream's certificate fails its check
 │   ├── UpstreamReset          the connection broke before the answer was complete
 │   │   └── StaleConnection    the upstream had closed the kept-alive connection before it answered
-│   └── BadResponse            the answer is not HTTP, or is ambiguous
+│   ├── BadResponse            the answer is not HTTP, or is ambiguous
+│   └── UpstreamStatus         an endpoint's call was answered with an error status
 ├── ServiceUnavailable    503
 │   ├── CircuitOpen       503
 │   ├── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
@@ -38,7 +39,7 @@ GatewayError
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Source = Literal["client", "gateway", "upstream"]
 Details = Mapping[str, object]
@@ -75,6 +76,7 @@ __all__ = [
     "UpstreamError",
     "UpstreamReset",
     "UpstreamStalled",
+    "UpstreamStatus",
     "UpstreamTimeout",
 ]
 
@@ -278,6 +280,23 @@ class CertificateRejected(ConnectFailed):
 
 class BadResponse(UpstreamError):
     """502: the answer is not HTTP, or two parsers could read it differently."""
+
+
+class UpstreamStatus(UpstreamError):
+    """502: the answer to an endpoint's call has a status that is no 2xx; `response` is that answer."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Details | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        reason: str = "",
+        response: Any = None,
+    ) -> None:
+        """Take what all errors have, and the answer, a `ServiceResponse`: it is defined to the left of this module."""
+        super().__init__(message, details=details, headers=headers, reason=reason)
+        self.response = response
 
 
 class ServiceUnavailable(GatewayError):

@@ -424,6 +424,7 @@ def test_e18_requests_do_not_wait_for_redis(systems: Systems, allowance: int) ->
         for _ in range(5):
             ask()
         server.go_on()
+        wait(lambda: said()[-1] == "back")
         server.ask("FLUSHALL")
         wait(counted)
         # Each time that it was away is one warning, however many requests came meanwhile.

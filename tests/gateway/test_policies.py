@@ -329,9 +329,9 @@ class InProcess:
         client = httpx.AsyncClient(transport=transport, base_url="http://gw.test")
         self._client = await self._stack.enter_async_context(client)
 
-    def get(self, path: str) -> httpx.Response:
+    def get(self, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
         """Ask."""
-        return self._runner.run(self._client.get(path))
+        return self._runner.run(self._client.get(path, headers=headers))
 
     def post(self, path: str, content: str, headers: dict[str, str]) -> httpx.Response:
         """Send something."""

@@ -15,7 +15,8 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,21 +27,22 @@ from pydantic import BaseModel
 from propylon.assembly.census import CIRCUITS, INSTANCES, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
-from propylon.assembly.reload import Reloads, shadowed
+from propylon.assembly.reload import Reloads, shadowed, uncalled
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
 from propylon.assembly.team import Team
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
+from propylon.config.reading.idle import without_called
 from propylon.config.reading.load import Loaded, load
-from propylon.config.reading.problems import ConfigError
+from propylon.config.reading.problems import ConfigError, Problem
 from propylon.config.reading.typed_settings import variables
 from propylon.control import circuits, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app, offer_password
 from propylon.control.audit import AuditTrail
-from propylon.control.custom_endpoints import find_endpoints
+from propylon.control.custom_endpoints import find_called, find_endpoints
 from propylon.control.health import HealthState
 from propylon.edge.asgi import serve
 from propylon.edge.asgi_websocket import serve_socket
@@ -283,11 +285,30 @@ class Gateway(Team):
         """The endpoints that a team has put on `api`."""
         return find_endpoints(self.api, self._components.routes)
 
+    @property
+    def called_services(self) -> Iterator[tuple[str, str]]:
+        """Path and service for each service that an endpoint of the team calls."""
+        return find_called(self.api.routes)
+
+    @property
+    def settled(self) -> Loaded:
+        """What was loaded, without the doubts that the team's endpoints answer."""
+        called = {name for _, name in self.called_services}
+        return replace(self.loaded, warnings=without_called(self.loaded.warnings, called))
+
     def validate(self) -> None:
-        """Raise ConfigError where the team's endpoints and the routes contradict each other, or Redis cannot be used."""
+        """Raise ConfigError where the team's endpoints contradict the configuration, or Redis cannot be used."""
         redis_of(self.loaded)
-        if problems := tuple(shadowed(self.loaded, self.custom_endpoints)):
+        if problems := self.contradictions:
             raise ConfigError(problems)
+
+    @property
+    def contradictions(self) -> tuple[Problem, ...]:
+        """Where the team's endpoints contradict the configuration: they take a route's path, or call no service of it."""
+        return (
+            *shadowed(self.loaded, self.custom_endpoints),
+            *uncalled(self.loaded, self.called_services),
+        )
 
     def record_reload(self, error: str | None = None) -> None:
         """Write the audit record: a signal or a changed file is behind it, and no user."""
@@ -303,6 +324,7 @@ class Gateway(Team):
         """Return what runs; start it, if it does not run yet. Needs a running loop. Raises ConfigError."""
         if self._running is None:
             self.validate()
+            self.loaded = self.settled
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
             self._running.start()
             if self._health.reasons() or self._running.counting.connects:
@@ -365,7 +387,13 @@ class _App:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        async with self._gateway.lifespan() as state:
+        async with AsyncExitStack() as stack:
+            try:
+                state = await stack.enter_async_context(self._gateway.lifespan())
+            except ConfigError as error:
+                # Without this message uvicorn would take the app for one without a lifespan, and serve all the same.
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                raise
             if "state" in scope:
                 scope["state"].update(state)
             await send({"type": "lifespan.startup.complete"})

@@ -27,7 +27,7 @@ from propylon.config.reading.problems import ConfigError, Problem
 from propylon.loop.slices import at_once, beside_requests, in_slices
 from propylon.loop.tasks import spawn
 
-__all__ = ["Reloads", "kept", "needs_restart", "refused", "shadowed"]
+__all__ = ["Reloads", "kept", "needs_restart", "refused", "shadowed", "uncalled"]
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,10 @@ class Reloadable(Protocol):
     @property
     def custom_endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoints that a team has put on `gateway.api`."""
+
+    @property
+    def called_services(self) -> Iterable[tuple[str, str]]:
+        """Path and service for each service that one of these endpoints calls."""
 
 
 class Reloads:
@@ -129,6 +133,7 @@ class Reloads:
         problems = (
             *refused(loaded, in_force, gateway.guarded),
             *shadowed(loaded, gateway.custom_endpoints),
+            *uncalled(loaded, gateway.called_services),
         )
         return problems or kept(loaded, in_force)
 
@@ -268,6 +273,15 @@ def shadowed(loaded: Loaded, endpoints: Iterable[Endpoint]) -> Iterator[Problem]
             msg = "is also the path of an endpoint on gateway.api, which would answer in its place"
             msg += "; give one of them another path"
             yield loaded.places.problem(("routes", at, "path"), msg)
+
+
+def uncalled(loaded: Loaded, called: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    """Yield the services that endpoints on `gateway.api` call and that the configuration does not have."""
+    names = loaded.config.services
+    for path, name in dict.fromkeys(called):
+        if name not in names:
+            msg = f'no service "{name}", and the endpoint {path} on gateway.api calls it'
+            yield loaded.places.problem(("services",), msg + did_you_mean(name, names))
 
 
 def _share(methods: Collection[str], others: Collection[str] | None) -> bool:

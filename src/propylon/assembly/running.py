@@ -22,6 +22,7 @@ from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
+from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
 from propylon.compile.cors import allows_credentials
 from propylon.compile.limits import LimitCompiler
@@ -36,12 +37,15 @@ from propylon.config.reading.problems import ConfigError
 from propylon.control import circuits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
+from propylon.control.service import CALLS, Calls
 from propylon.loop.outbox import Outbox
 from propylon.loop.slices import at_once
 from propylon.loop.tasks import cancelled_tasks_end
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
+from propylon.proxy.call import Caller
+from propylon.proxy.exchange import Exchange
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
@@ -125,7 +129,8 @@ class Running:
         self._outages.join()
         self.census = _census(components)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
-        self._inprocess = InProcess(components.api, loop)
+        self._callees = Callees(self._forward)
+        self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
         self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
         self._audit_writer = attach_audit(
             components.audit, loaded.config.log.audit, self._writer, render, self._loop
@@ -289,6 +294,7 @@ class Running:
 
     def _swap(self, compiled: Compiled) -> None:
         self._compiled = compiled
+        self._callees.apply(compiled)
         for listener, table in compiled.tables.items():
             self.edges[listener].pipeline.table = table
         self.edge.sockets.reconsider(compiled.table)
@@ -340,6 +346,14 @@ class Running:
             clock=time.perf_counter,
             chance=self._random.getrandbits,
         )
+
+    def _calls(self) -> Calls:
+        """Return what makes the calls of endpoints, which name their services."""
+        caller = Caller(time.perf_counter, self._random.getrandbits, self._note_call)
+        return Calls(caller, self._callees.of)
+
+    def _note_call(self, exchange: Exchange) -> None:
+        self._access_log.note_call(exchange)
 
     def _render(self) -> Format:
         on_terminal = os.isatty(_STDOUT)

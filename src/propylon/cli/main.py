@@ -142,7 +142,7 @@ def check(
 
     result: Loaded | ConfigError
     try:
-        result = load(config, os.environ) if app is None else _config_of(app, config, {})
+        result = load(config, os.environ) if app is None else _checked_config_of(app, config)
         found, doubts = checking.listener_findings(result)
         found += checking.database_problems(result, connect=connect)
         if problems := [*found, *checking.redis_problems(result, connect=connect)]:
@@ -283,14 +283,26 @@ def _loaded(app: str | None, config: Path | None) -> Loaded:
 
 def _config_of(name: str, config: Path | None, overrides: dict[str, object]) -> Loaded:
     """Return the configuration of the Gateway object that --app names, or print why there is none and end."""
+    _refuse_both(config)
+    from propylon.commands.app import read_config  # noqa: PLC0415
+
+    return read_config(name, overrides)
+
+
+def _checked_config_of(name: str, config: Path | None) -> Loaded:
+    """Return the same. Raises ConfigError where the object's endpoints contradict it."""
+    _refuse_both(config)
+    from propylon.commands.app import read_checked  # noqa: PLC0415
+
+    return read_checked(name)
+
+
+def _refuse_both(config: Path | None) -> None:
     if config is not None:
         give_up(
             "--app and --config exclude each other: your Gateway object names its own file",
             UNUSABLE,
         )
-    from propylon.commands.app import read_config  # noqa: PLC0415
-
-    return read_config(name, overrides)
 
 
 def _header(text: str) -> tuple[str, str]:

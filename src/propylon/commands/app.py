@@ -18,9 +18,9 @@ from pathlib import Path
 from propylon.assembly.gateway import Gateway
 from propylon.config.models.schema import LogConfig, ServerConfig
 from propylon.config.reading.load import Loaded
-from propylon.config.reading.problems import ConfigError
+from propylon.config.reading.problems import ConfigError, Problem
 
-__all__ = ["GatewayNotLoaded", "load_gateway", "read_config"]
+__all__ = ["GatewayNotLoaded", "load_gateway", "read_checked", "read_config"]
 
 UNUSABLE = 2
 
@@ -74,31 +74,48 @@ def read_config(name: str, overrides: Mapping[str, object]) -> Loaded:
     `overrides` are the command line's options. Raises SystemExit with the child's status, after the child has printed
     what failed.
     """
+    loaded, _ = _read(name)
+    return _with_overrides(loaded, overrides)
+
+
+def read_checked(name: str) -> Loaded:
+    """Return the same for a check. Raises ConfigError where the gateway's endpoints contradict its configuration."""
+    loaded, problems = _read(name)
+    if problems:
+        raise ConfigError(problems)
+    return loaded
+
+
+# A configuration, and where the endpoints of its gateway contradict it.
+_Read = tuple[Loaded, tuple[Problem, ...]]
+
+
+def _read(name: str) -> _Read:
     context = get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_send_config, args=(name, sender))
     child.start()
     sender.close()
     try:
-        loaded: Loaded = receiver.recv()
+        found: _Read = receiver.recv()
     except EOFError:
         child.join()
         raise SystemExit(child.exitcode) from None
     child.join()
-    return _with_overrides(loaded, overrides)
+    return found
 
 
 def _send_config(name: str, sender: Connection) -> None:
     """Run in the child: send the configuration, or print why it cannot be read, and end."""
     try:
-        loaded = load_gateway(name).loaded
+        gateway = load_gateway(name)
     except GatewayNotLoaded as error:
         sys.stderr.write(f"propylon: {error}\n")
         sys.exit(UNUSABLE)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(UNUSABLE)
-    sender.send(loaded)
+    sender.send((gateway.settled, gateway.contradictions))
 
 
 def _with_overrides(loaded: Loaded, overrides: Mapping[str, object]) -> Loaded:

@@ -9,5 +9,6 @@
 - `registry`: `/services`; `registration`: its models; `circuits`: `/circuits`; `limits`: `/rate-limits`.
 - `admin`: who may use the endpoints that want admin; `audit`: report what an endpoint does to the audit log.
 - `identity`: FastAPI dependencies that give an endpoint its caller; `custom_endpoints`: find a team's own endpoints;
+  `service`: call a service from an endpoint; `call_target`: the path of such a call; `called`: its answer; `parts`: gather several.
   `policies`: run a team's policies; `costs`: ask a team's functions what requests and answers cost.
 """

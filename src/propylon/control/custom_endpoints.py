@@ -7,17 +7,19 @@ methods and an access rule. A route that states no access rule gets the strict o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute, Mount, WebSocketRoute
 
 from propylon.config.models.endpoints import Access, Endpoint
 from propylon.control.identity import declared_access
+from propylon.control.service import called_services
 
-__all__ = ["find_endpoints"]
+__all__ = ["find_called", "find_endpoints"]
 
 # FastAPI's `{path:path}` matches slashes too, so the endpoint answers for every path below.
 _DEEP = re.compile(r"/[^/]*\{[^{}]*:path\}.*\Z")
@@ -38,6 +40,16 @@ def find_endpoints(app: FastAPI, builtin: Iterable[BaseRoute]) -> tuple[Endpoint
     translated = map(_endpoint, iter_route_contexts(custom))
     found = [endpoint for endpoint in translated if endpoint is not None]
     return tuple(replace(endpoint, access=_strictest(endpoint, found)) for endpoint in found)
+
+
+def find_called(routes: Iterable[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and service for each service that an endpoint calls, in mounted FastAPI apps, too."""
+    for route in iter_route_contexts(list(routes)):
+        path = prefix + (route.path or "")
+        if isinstance(route.original_route, Mount):
+            yield from find_called(route.original_route.routes, path)
+        elif isinstance(dependant := getattr(route, "dependant", None), Dependant):
+            yield from ((path, name) for name in called_services(dependant))
 
 
 def _strictest(endpoint: Endpoint, all_endpoints: Iterable[Endpoint]) -> Access:

@@ -23,6 +23,7 @@ from propylon.upstream.inprocess import CONTEXT
 __all__ = [
     "BEARER",
     "DeclaredAccess",
+    "Dependency",
     "bearer_in_document",
     "caller_of",
     "client_of",
@@ -61,7 +62,7 @@ bearer_in_document: Any = _in_document
 """Shows in the OpenAPI document that an endpoint reads a token, which it may do without."""
 
 
-class _Dependency(params.Security):
+class Dependency(params.Security):
     """A dependency that a team writes in place of `Depends(...)`, or inside it.
 
     It is also its own key in `dependency_overrides`, so two of them are equal only if they are the same object.
@@ -95,7 +96,7 @@ def caller_of(connection: HTTPConnection) -> Principal:
     return principal if isinstance(principal, Principal) else ANONYMOUS
 
 
-class _Current(_Dependency):
+class _Current(Dependency):
     async def __call__(
         self, connection: HTTPConnection, _: Annotated[None, _in_document]
     ) -> Principal:
@@ -107,7 +108,7 @@ class _Current(_Dependency):
         return principal
 
 
-class _Public(_Dependency):
+class _Public(Dependency):
     async def __call__(self) -> None:
         """Let every caller pass."""
 
@@ -119,7 +120,7 @@ public: Any = _Public("public")
 """Marks an endpoint that any client may call without a token: `dependencies=[public]`."""
 
 
-class _Requires(_Dependency):
+class _Requires(Dependency):
     """Let a caller pass if `_check` raises nothing."""
 
     _check: Callable[[Principal], None]

@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 
+from propylon.errors import ClientGone
 from propylon.proxy.exchange import Exchange
-from propylon.telemetry.record import level_of, record
+from propylon.telemetry.record import call_record, level_of, record
 from propylon.telemetry.writer import LineWriter
 from propylon.wire.grammar import date_time
 from propylon.wire.headers import values
@@ -21,6 +22,7 @@ _COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 35}
 
 _HEADERS = {"user_agent": b"user-agent", "referer": b"referer"}
 _REFUSED = 400
+_FAILED = 500
 
 _MILLISECOND = 0.001
 Format = Callable[[dict[str, Any]], bytes]
@@ -89,6 +91,14 @@ class AccessLog:
             fields[name] = found[0].decode("latin-1") if found else None
         self._writer.write(self._render(fields))
 
+    def note_call(self, exchange: Exchange) -> None:
+        """Write the record of an endpoint's call of a service that failed; of one that did well only at level debug."""
+        error = exchange.error
+        failed = exchange.status >= _FAILED if error is None else not isinstance(error, ClientGone)
+        level = "warning" if failed else "debug"
+        if LEVELS[level] >= self._least:
+            self._writer.write(self._render(call_record(exchange, level, self._stamp())))
+
 
 def as_json(fields: dict[str, Any]) -> bytes:
     """Render a record as one line of JSON. Control characters are escaped, so no value can add a line."""
@@ -111,6 +121,8 @@ def as_text(fields: dict[str, Any], *, coloured: bool = False) -> bytes:
             text += f" {fields['error']}"
     elif fields.get("event") == "audit":
         text = _audit_text(fields)
+    elif fields.get("event") == "call":
+        text = _call_text(fields)
     else:
         text = str(fields.get("event"))
     lines = [f"{fields['time'][11:23]} {label} {_printable(text)}"]
@@ -123,6 +135,14 @@ def _audit_text(fields: dict[str, Any]) -> str:
         f"audit {fields['action']} {fields['outcome']} {fields['target'] or '-'}"
         f" by={fields['principal'] or '-'} client={fields['client_ip'] or '-'}"
         f" id={fields['request_id'] or '-'}"
+    )
+    return f"{text} {fields['error']}" if fields["error"] else text
+
+
+def _call_text(fields: dict[str, Any]) -> str:
+    text = (
+        f"call {fields['status'] or '-'} {fields['method']} {fields['path']}"
+        f" → {fields['service']} {fields['upstream_ms'] or 0} ms id={fields['request_id']}"
     )
     return f"{text} {fields['error']}" if fields["error"] else text
 

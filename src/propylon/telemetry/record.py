@@ -8,7 +8,7 @@ from typing import Any
 from propylon.errors import GatewayError
 from propylon.proxy.exchange import Exchange
 
-__all__ = ["describe", "level_of", "record"]
+__all__ = ["call_record", "describe", "level_of", "record"]
 
 _ERROR = 500
 _CLIENT_ERROR = 400
@@ -76,6 +76,18 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
         fields["close_code"] = exchange.close_code
     if exchange.error is not None:
         _add_error(fields, exchange.error)
+    return fields
+
+
+# Of the endpoint's own client, whose request has a record by the same id; or no other than `upstream_ms`.
+_NOT_OF_CALLS = ("host", "bytes_in", "bytes_out", "duration_ms")
+
+
+def call_record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
+    """Return the record of a call that an endpoint has made; `request_id` leads to its client's request."""
+    fields = {**record(exchange, level, time), "event": "call"}
+    for name in _NOT_OF_CALLS:
+        del fields[name]
     return fields
 
 

@@ -15,7 +15,7 @@ from propylon.loop.signal import Signal
 from propylon.upstream.ports import Answer, BodySink, Outgoing, Timeouts, Upstream
 from propylon.wire.message import NO_BODY, Response
 
-__all__ = ["Fetched", "fetch"]
+__all__ = ["BytesBody", "Fetched", "fetch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ async def fetch(
     `line` is the request line without the version; `block` the header block without the framing of `body`. Must run in a
     task. Raises what `Upstream.send` raises, BadResponse for a body of more than `limit` bytes, and UpstreamTimeout.
     """
-    request_body = None if body is None else _BytesBody(body)
+    request_body = None if body is None else BytesBody(body)
     outgoing = Outgoing(
         line.split(b" ", 1)[0].decode("ascii"),
         line + b" HTTP/1.1",
@@ -127,21 +127,23 @@ class _Collector:
             self._ended.fail(_too_large(self._limit))
 
 
-class _BytesBody:
-    """A request body that is complete from the start."""
+class BytesBody:
+    """A request body that is complete from the start: an `IncomingBody` of the gateway's own."""
 
-    # As `RequestBody` has them. It can be sent again as often as `fetch` tries.
+    # As `RequestBody` has them. It can be sent again as often as the caller tries.
     started = True
     complete = True
     replayable = True
 
     def __init__(self, data: bytes) -> None:
-        self.length = len(data)
+        self.length = self.received = len(data)
+        self.limit: int | None = None
         self._data = data
 
     def pipe(self, sink: BodySink) -> None:
         """Push the whole body to `sink`."""
-        sink.body_data(self._data)
+        if self._data:
+            sink.body_data(self._data)
         sink.body_end()
 
     def unpipe(self) -> None:

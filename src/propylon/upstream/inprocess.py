@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -31,11 +32,13 @@ from propylon.wire.grammar import FIELD_VALUE, OWS, TOKEN
 from propylon.wire.headers import fields, render
 from propylon.wire.message import CHUNKED, NO_BODY, Response
 
-__all__ = ["CONTEXT", "ASGIApp", "InProcess"]
+__all__ = ["CONTEXT", "TIME_LEFT", "ASGIApp", "InProcess"]
 
 # The key in the scope's `state` under which the app finds `Outgoing.context`: what the gateway
 # knows of the request.
 CONTEXT = "propylon"
+# The key for a function that returns the seconds until the app's answer is due, NEVER once it has begun.
+TIME_LEFT = "propylon.time_left"
 
 Message = MutableMapping[str, Any]
 ASGIApp = Callable[
@@ -77,15 +80,21 @@ def _field(name: bytes, value: bytes) -> tuple[bytes, bytes]:
 class InProcess:
     """An ASGI app as an upstream."""
 
-    def __init__(self, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> None:
-        """Call `app` once for each exchange, in a task of `loop`."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        loop: asyncio.AbstractEventLoop,
+        state: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        """Call `app` once for each exchange, in a task of `loop`; it finds `state` in its scope's."""
         self._app = app
         self._loop = loop
+        self._state = state
         self.busy = 0
 
     async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
         """Call the app; return its answer when the body has begun. See `Upstream.send`."""
-        call = _Call(outgoing, self._loop)
+        call = _Call(outgoing, self._loop, self._state)
         outgoing.begin_sending()
         task = spawn(call.run(self._app))
         # The app may have no body to wait for: then its time runs from now on.
@@ -109,8 +118,11 @@ class InProcess:
 class _Call:
     """One call of the app: the `BodySink` of its request and the `Answer` that it gives."""
 
-    def __init__(self, outgoing: Outgoing, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, outgoing: Outgoing, loop: asyncio.AbstractEventLoop, state: Mapping[str, object]
+    ) -> None:
         self._loop = loop
+        self._state = state
         self._timer: asyncio.TimerHandle | None = None
         self.answered: Signal[Answer] = Signal()
         self.head = Response(_OK, b"", b"", NO_BODY, keep_alive=True)
@@ -201,8 +213,15 @@ class _Call:
             # guess, and an app would take it for what a server has verified.
             "client": None,
             "server": None,
-            "state": {CONTEXT: self._outgoing.context},
+            "state": {
+                **self._state,
+                CONTEXT: self._outgoing.context,
+                TIME_LEFT: self._time_left,
+            },
         }
+
+    def _time_left(self) -> float:
+        return NEVER if self.answered.done else self._outgoing.deadline - self._loop.time()
 
     # The request's body: a BodySink on one side, `receive` on the other
 

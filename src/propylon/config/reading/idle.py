@@ -1,11 +1,13 @@
 """Find what a valid configuration leaves without work: no routes, unused services, services without an instance. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from propylon.config.models.schema import GatewayConfig
-from propylon.config.reading.problems import Finding
+from propylon.config.reading.problems import Finding, Problem, dotted
 
-__all__ = ["find_idle"]
+__all__ = ["find_idle", "without_called"]
+
+_UNROUTED = "no route leads to it; write one, or take it out"
 
 
 def find_idle(config: GatewayConfig) -> Iterator[Finding]:
@@ -17,10 +19,16 @@ def find_idle(config: GatewayConfig) -> Iterator[Finding]:
     used = {route.service for route in config.routes}
     for name, service in config.services.items():
         if name not in used:
-            yield ("services", name), "no route leads to it; write one, or take it out"
+            yield ("services", name), _UNROUTED
         elif not service.urls and not _may_register(config, name):
             msg = "has no instance, and registry.allow lets none register, so its routes answer 503"
             yield ("services", name), f"{msg}; write url or instances"
+
+
+def without_called(warnings: Iterable[Problem], called: Collection[str]) -> tuple[Problem, ...]:
+    """Return the warnings without those about services that no route leads to, and that endpoints of a team call."""
+    known = {dotted(("services", name)) for name in called}
+    return tuple(one for one in warnings if one.message != _UNROUTED or one.where not in known)
 
 
 def _may_register(config: GatewayConfig, name: str) -> bool:

@@ -43,12 +43,13 @@ class ClaimHeaders:
     async def __call__(self, request: Request, client: str = "") -> Principal:
         """Return the principal; `request.vouched` gets its claims. Raises what the usual stage raises."""
         principal = await self._stage(request, client)
-        if principal.known and (lines := self._lines_of(principal)):
+        if principal.known and (lines := self.lines_of(principal)):
             # Another dict for each request: a policy may add to it.
             request.vouched = {**(request.vouched or {}), **lines}
         return principal
 
-    def _lines_of(self, principal: Principal) -> _Lines:
+    def lines_of(self, principal: Principal) -> _Lines:
+        """Return the headers that carry the principal's claims, as in `Request.vouched`; shared, so not to be changed."""
         kept = self._kept.get(id(principal))
         if kept is not None and kept[0] is principal:
             return kept[1]

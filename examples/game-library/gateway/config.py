@@ -1,5 +1,8 @@
 """Read the settings: from the environment, then from `.env`, then the defaults below."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings", "settings"]
@@ -17,6 +20,12 @@ class Settings(BaseSettings):
     JWT_SECRET_KEY: str = ""
     # Origins of pages that may read the answers, with commas between them. Empty: CORS is off.
     CORS_ORIGINS: str = ""
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Leave the key out of tracebacks and logs."""
+        return [
+            (name, value) for name, value in super().__repr_args__() if name != "JWT_SECRET_KEY"
+        ]
 
 
 settings = Settings()

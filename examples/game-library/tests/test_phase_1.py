@@ -137,5 +137,10 @@ def test_a_malformed_url_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_pa
     """And the message names the key."""
     monkeypatch.chdir(tmp_path)
     wrong = Settings(GAME_SERVICE_URL="game-service:8000")
-    with pytest.raises(ConfigError, match="services.game.url.*GAME_SERVICE_URL"):
+    with pytest.raises(ConfigError, match=r"services\.game\.url.*GAME_SERVICE_URL"):
         Gateway.from_file(HERE / "propylon.yaml", {}, settings=wrong)
+
+
+def test_the_key_stands_in_no_traceback() -> None:
+    """Which shows values as they describe themselves."""
+    assert settings.JWT_SECRET_KEY not in repr(settings)

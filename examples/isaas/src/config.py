@@ -1,5 +1,8 @@
 """Read the settings: from the environment, then from `.env`, then the defaults below."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings", "settings"]
@@ -23,6 +26,10 @@ class Settings(BaseSettings):
     # Without a host the limits are counted on this machine.
     REDIS_HOST: str = ""
     REDIS_PORT: int = 6379
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Leave the key out of tracebacks and logs."""
+        return [(name, value) for name, value in super().__repr_args__() if name != "SECRET_KEY"]
 
 
 settings = Settings()

@@ -46,3 +46,8 @@ def test_dotenv_is_read_and_the_environment_wins(
     read = Settings()
     assert read.USER_SERVICE_URL == "http://a:1"
     assert read.AUTH_SERVICE_URL == settings.AUTH_SERVICE_URL
+
+
+def test_the_key_stands_in_no_traceback() -> None:
+    """Which shows values as they describe themselves."""
+    assert settings.JWT_SECRET_KEY not in repr(settings)

@@ -216,14 +216,13 @@ class Gateway(Team):
     ) -> Gateway:
         """Read a configuration file; `environ` is the process's unless given.
 
-        `settings` are variables that the application has read itself, with `pydantic-settings` for example: its field
-        JWT_SECRET_KEY counts as that variable. They win over `environ` and `.env`.
-        Raises ConfigError with every problem in it.
+        `settings` are variables that the application has read with `pydantic-settings`: the field JWT_SECRET_KEY counts as
+        that variable. They win over `environ` and `.env`. Raises ConfigError with every problem in it.
         """
 
         def read() -> Loaded:
             given = os.environ if environ is None else environ
-            return load(Path(path), given if settings is None else {**given, **variables(settings)})
+            return load(Path(path), {**given, **variables(settings)})
 
         return cls(read(), read)
 

@@ -1,5 +1,8 @@
 """Read the settings: from the environment, then from `.env`, then the defaults below."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings", "settings"]
@@ -15,6 +18,12 @@ class Settings(BaseSettings):
     USERS_SERVICE_URL: str = "http://users-service:8000"
     PRODUCTS_SERVICE_URL: str = "http://products-service:8000"
     ORDERS_SERVICE_URL: str = "http://orders-service:8000"
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Leave the key out of tracebacks and logs."""
+        return [
+            (name, value) for name, value in super().__repr_args__() if name != "JWT_SECRET_KEY"
+        ]
 
 
 settings = Settings()

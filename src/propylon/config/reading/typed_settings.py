@@ -8,11 +8,13 @@ from pydantic import BaseModel, SecretStr
 __all__ = ["variables"]
 
 
-def variables(settings: BaseModel) -> Mapping[str, str]:
+def variables(settings: BaseModel | None) -> Mapping[str, str]:
     """Return the fields as environment variables: the field `debug` or `DEBUG` is the variable DEBUG.
 
     None counts as not set. What is no text becomes JSON, which the configuration reads as it reads variables.
     """
+    if settings is None:
+        return {}
     prefix = str(settings.model_config.get("env_prefix") or "")
     plain = settings.model_dump(mode="json", exclude_none=True)
     return {

@@ -12,7 +12,7 @@ from src.config import settings
 from tests.conftest import KEY, token
 
 HERE = Path(__file__).parents[1]
-PASSWORD = "correct horse battery"  # noqa: S105 — of a user of these tests
+PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def ann(client: TestClient, added: list[str]) -> None:
     """A user who is added while the gateway runs."""
     assert client.get("/livez").status_code == 200
     if not added:
-        command = [Path(sys.executable).parent / "propylon", "user", "add", "ann"]
+        command = [f"{Path(sys.executable).parent}/propylon", "user", "add", "ann"]
         command += ["--password-stdin", "--scopes", "read write", "--email", "ann@example.com"]
         subprocess.run(command, cwd=HERE, input=PASSWORD.encode(), check=True)
         added.append("ann")
@@ -75,7 +75,7 @@ def test_a_wrong_password_is_401(client: TestClient) -> None:
 @pytest.mark.parametrize("sent", [{"data": {"username": "ann"}}, {"json": {"username": "ann"}}])
 def test_what_is_no_form_is_refused(client: TestClient, sent: dict[str, dict[str, str]]) -> None:
     """The answer says what is missing."""
-    answer = client.request("POST", "/api/v1/auth/token", **sent)  # type: ignore[arg-type]
+    answer = client.request("POST", "/api/v1/auth/token", **sent)
     assert answer.status_code in (400, 422)
     assert answer.json()["error"]["code"] == "INVALID_REQUEST"
 

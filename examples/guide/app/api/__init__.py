@@ -1,0 +1,1 @@
+"""The guide's own endpoints, a module for each resource: `products`, `orders`, `overview`."""

@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench docs lock clean
+.PHONY: help demo test timed lint format bench docs lock clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/'
@@ -20,10 +20,15 @@ demo: $(STAMP) ## the gateway in front of small real services, with curl lines t
 test: $(STAMP) ## every test; one part of them: make test ARGS=tests/wire
 	@$(BIN)/python -m pytest $(ARGS)
 
+timed: $(STAMP) ## the times that the acceptance checklist names, on a machine that does nothing else
+	@$(BIN)/python -m pytest --numprocesses=0 -m timed $(ARGS)
+
 lint: $(STAMP) ## style, types and import layers
 	@$(BIN)/ruff check .
 	@$(BIN)/black --check --quiet . || { $(BIN)/black --check .; exit 1; }
 	@$(BIN)/mypy
+	@for it in tracklore/app guide/app game-library/gateway isaas/src; do \
+	  MYPYPATH=src:examples/$${it%/*} $(BIN)/mypy --no-error-summary examples/$$it || exit 1; done
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## put the style right where a program can

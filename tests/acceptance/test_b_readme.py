@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import sys
 import threading
 from pathlib import Path
@@ -11,7 +12,16 @@ import pytest
 from tests.support import answers
 from tests.support.client import RawClient, request
 from tests.support.gateway import free_port
-from tests.support.systems import APPS, System, Systems, ask_from, copy, is_envelope, run_code
+from tests.support.systems import (
+    APPS,
+    System,
+    Systems,
+    ask_from,
+    copy,
+    is_envelope,
+    run_code,
+    run_tests,
+)
 from tests.support.tokens import OTHER_SECRET, authorized, mint
 from tests.support.upstream import Arrived, Peer
 from tests.support.zygote import ZYGOTE, environment
@@ -263,3 +273,12 @@ def test_b16_the_key_decides(rotated: System, bare: System, tmp_path: Path) -> N
     assert started.returncode != 0
     assert "auth.jwt.secret" in started.stdout + started.stderr
     assert PUBLISHED not in started.stdout + started.stderr
+
+
+def test_b17_its_own_tests_pass(tmp_path: Path) -> None:
+    """B17: `pytest --cov=app`, from a clean checkout: nothing fails, and the coverage is told."""
+    ran = run_tests("tracklore", tmp_path, "--cov=app")
+    assert ran.returncode == 0, ran.stdout[-2000:]
+    assert re.search(r"(?m)^\d+ passed|=+ \d+ passed", ran.stdout)
+    assert "failed" not in ran.stdout
+    assert re.search(r"(?m)^TOTAL .*\d+%", ran.stdout)

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +17,23 @@ from openapi_spec_validator import validate
 
 from tests.gateway.circuits import held
 from tests.support import answers
+from tests.support.allowance import timed, within
 from tests.support.client import Ended, RawClient, chunked, request
+from tests.support.containers import read_dockerfile
 from tests.support.gateway import free_port
 from tests.support.sockets import Socket
-from tests.support.systems import System, Systems, circuit, is_envelope, key, once
+from tests.support.systems import (
+    EXAMPLES,
+    System,
+    Systems,
+    circuit,
+    is_envelope,
+    key,
+    once,
+    run_tests,
+)
 from tests.support.tokens import BAD_TOKENS, authorized, bearer, mint
+from tests.support.upstream import Arrived, Peer, Script
 from tests.support.waiting import wait
 
 SERVICES = "/api/v1/services"
@@ -76,14 +90,17 @@ def strained(systems: Systems) -> System:
 
 
 @pytest.fixture
-def workers(systems: Systems) -> Iterator[System]:
-    """The guide with several workers; it is stopped."""
-    limit = {
+def workers(systems: Systems, tmp_path: Path) -> Iterator[System]:
+    """The guide by the command of its container, which starts several workers; it is stopped."""
+    last = read_dockerfile(EXAMPLES / "guide" / "Dockerfile")[-1]
+    command = " ".join(json.loads(last.all("CMD")[-1])).replace("8000", "{port}")
+    assert "PROPYLON_SERVER__STATE_DIR=" in " ".join(last.all("ENV"))
+    variables = {
+        "PROPYLON_SERVER__STATE_DIR": str(tmp_path / "shared"),
         "PROPYLON_DEFAULTS__RATE_LIMIT__RATE": f"{BUDGET}/h",
         "PROPYLON_DEFAULTS__RATE_LIMIT__BURST": str(BUDGET),
     }
-    command = "propylon run --port {port} --workers 2"
-    with systems.start("guide", limit, command=command) as system:
+    with systems.start("guide", variables, command=command) as system:
         yield system
 
 
@@ -235,6 +252,24 @@ def test_c09_identity_cannot_be_forged(guide: System) -> None:
     }
 
 
+def test_c10_resources_are_documented(guide: System, document: dict[str, Any]) -> None:
+    """C10: each resource has its five operations in the document, with their path and query parameters."""
+    found = operations(read_document(guide, document))
+    for resource, name in (("products", "product"), ("orders", "order")):
+        path = f"/api/v1/{resource}"
+        item = f"{path}/{{{name}}}"
+        wanted = [
+            f"GET {path}",
+            f"POST {path}",
+            *(f"{verb} {item}" for verb in ("GET", "PUT", "DELETE")),
+        ]
+        assert [one for one in wanted if one not in found] == []
+        places = {one["name"]: one["in"] for one in found[f"GET {path}"]["parameters"]}
+        assert places.items() >= {"limit": "query", "offset": "query"}.items()
+        [parameter] = [one for one in found[f"GET {item}"]["parameters"] if one["in"] == "path"]
+        assert (parameter["name"], parameter["required"]) == (name, True)
+
+
 def test_c11_large_bodies_arrive_whole(guide: System) -> None:
     """C11: five megabytes arrive as they were sent, with a length and in chunks."""
     body = os.urandom(5_000_000)
@@ -275,13 +310,65 @@ def test_c13_errors_of_services_pass(guide: System, status: str) -> None:
     assert guide.ask("GET", "/orders").get("x-error-source") == "gateway"
 
 
+OVERVIEW = "/api/v1/overview"
+PARTS: dict[str, tuple[str, Any]] = {
+    "users": ("/me", {"id": 42, "email": "ann@example.com", "roles": ["user"]}),
+    "products": ("/products", [{"id": 7, "name": "Teapot", "price": "24.50", "stock": 3}]),
+    "orders": ("/orders", []),
+}
+
+
+def part(service: str) -> Script:
+    """What a service answers for its part of the overview."""
+    body = json.dumps(PARTS[service][1]).encode()
+    return answers.plain(headers=["Content-Type: application/json"], body=body)
+
+
+@timed
+def test_c14_parts_are_fetched_together(guide: System, allowance: int) -> None:
+    """C14: one answer out of three services; each is asked before the first one has answered."""
+    together = threading.Barrier(len(PARTS), timeout=20)
+
+    def meet(service: str) -> Script:
+        def script(peer: Peer, arrived: Arrived) -> None:
+            together.wait()
+            answers.after(0.3, part(service))(peer, arrived)
+
+        return script
+
+    for service, (path, _) in PARTS.items():
+        guide.on(service, path, meet(service))
+    with within(0.3 + 0.3 * allowance):
+        answer = guide.ask_as("42", "GET", OVERVIEW)
+    said = answer.json()
+    assert (answer.status, said["partial"]) == (200, False)
+    got = (said["user"], said["products"], said["orders"])
+    assert got == tuple(value for _, value in PARTS.values())
+
+
+def test_c15_some_parts_may_fail(guide: System) -> None:
+    """C15: while one service is down the other parts are there, and that part is an error; all down is 502."""
+    for service, (path, _) in PARTS.items():
+        guide.on(service, path, part(service))
+    guide.on("orders", "/orders", answers.raw(end=answers.reset))
+    answer = guide.ask_as("42", "GET", OVERVIEW)
+    said = answer.json()
+    assert (answer.status, said["partial"]) in {(200, True), (207, True)}
+    assert (said["user"]["id"], len(said["products"])) == (42, 1)
+    assert said["orders"]["error"].keys() == {"code", "message", "details"}
+    for service, (path, _) in PARTS.items():
+        guide.on(service, path, answers.plain("500 Broken"))
+    answer = guide.ask_as("42", "GET", OVERVIEW)
+    assert (answer.status, is_envelope(answer, "UPSTREAM_ERROR")) == (502, True)
+
+
 def test_c16_caching_headers_are_the_services(guide: System) -> None:
     """C16: what a service says of caching is kept, also in a 304; our own errors are not to be stored."""
     said = ["Cache-Control: max-age=60", 'ETag: "v7"', "Vary: Accept"]
     guide.on("products", "/products/7", answers.plain(headers=said, body=b"{}"))
     answer = guide.ask("GET", "/products/7")
     assert (answer.get("cache-control"), answer.get("etag")) == ("max-age=60", '"v7"')
-    assert "Accept" in (answer.get("vary") or "")
+    assert b"Accept" in answer.all("vary")
     guide.on("products", "/products/7", answers.plain("304 Same", said))
     answer = guide.ask("GET", "/products/7", [("If-None-Match", '"v7"')])
     assert (answer.status, answer.get("etag"), answer.body) == (304, '"v7"', b"")
@@ -338,6 +425,16 @@ def test_c18_no_token_in_the_log(guide: System) -> None:
         assert secret not in said
 
 
+def test_c19_its_own_tests_pass(tmp_path: Path) -> None:
+    """C19: the guide's tests use TestClient with services in the place of the real ones, and tell their coverage."""
+    texts = [file.read_text() for file in (EXAMPLES / "guide/tests").glob("*.py")]
+    assert any("TestClient(" in text for text in texts)
+    assert any("override_service" in text for text in texts)
+    ran = run_tests("guide", tmp_path, "--cov=app")
+    assert ran.returncode == 0, ran.stdout[-2000:]
+    assert re.search(r"(?m)^TOTAL .*\d+%", ran.stdout)
+
+
 def test_c20_workers_and_the_stop(workers: System) -> None:
     """C20: with several workers the same holds; a stop lets what is under way end, and takes nothing new."""
     assert workers.ask(target="/health").status == 200
@@ -360,8 +457,9 @@ def test_c20_workers_and_the_stop(workers: System) -> None:
 
 
 def refuses(system: System) -> bool:
-    """Whether no new connection gets an answer."""
+    """Whether a new connection gets no answer: it is refused, told to go away, or nobody takes it any more."""
     try:
-        return system.ask(target="/livez").status == 503
+        with RawClient(system.port, timeout=0.5) as client:
+            return client.send(request("GET", "/livez")).read().status == 503
     except (OSError, Ended):
         return True

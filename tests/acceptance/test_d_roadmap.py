@@ -1,6 +1,9 @@
 """Lines D01 to D24: what the roadmap of the game library's gateway asks for, at `examples/game-library`."""
 
+import re
+import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -17,6 +20,7 @@ from tests.support.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from tests.support.redis import RedisServer, running
 from tests.support.systems import (
     APPS,
+    EXAMPLES,
     ORIGIN,
     System,
     Systems,
@@ -24,10 +28,11 @@ from tests.support.systems import (
     copy,
     is_envelope,
     key,
+    run_tests,
 )
 from tests.support.tokens import BAD_TOKENS, authorized, bearer, claims_of, mint
 from tests.support.waiting import wait
-from tests.support.zygote import ZYGOTE, environment
+from tests.support.zygote import ROOT, ZYGOTE, environment
 
 GAME = "/api/games/7"
 BUDGET = 5  # of the limited systems, with an hour until there is more
@@ -395,3 +400,53 @@ def test_d22_roles_are_a_table(strained: System) -> None:
         ("DELETE", "user"): 405,
         ("DELETE", "admin"): 405,
     }
+
+
+def test_d23_code_is_checked() -> None:
+    """D23: ruff and black find nothing in the gateway and its tests, `make lint` has mypy read them; tests use httpx.AsyncClient."""
+    example = str(EXAMPLES / "game-library")
+    for command in (["ruff", "check"], ["black", "--check", "--quiet"]):
+        args = [sys.executable, "-m", *command, example]
+        checked = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["strict"]
+    lint = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    assert "game-library/gateway" in lint
+    assert "mypy" in lint
+    texts = [file.read_text() for file in (EXAMPLES / "game-library/tests").glob("*.py")]
+    assert any("httpx.AsyncClient(" in text for text in texts)
+
+
+# What the roadmap lists under "Testing" in each phase, and the example's own test for it.
+PHASES = {
+    "test_phase_1.py": {
+        "unit test of the JWT validation": "test_a_missing_or_bad_token_is_401",
+        "routing to each service": "test_each_path_leads_to_its_service",
+        "401 for missing and invalid tokens": "test_expired_and_invalid_are_told_apart",
+        "CORS headers": "test_cors_headers",
+    },
+    "test_phase_2.py": {
+        "/health with mock services": "test_health_pings_each_service",
+        "log output": "test_each_request_is_a_line_of_the_log",
+        "format of 4xx and 5xx": "test_errors_of_the_gateway_have_one_form",
+    },
+    "test_phase_3.py": {
+        "429": "test_more_requests_than_allowed_are_429",
+        "retries": "test_a_failed_request_is_sent_again",
+        "timeouts": "test_a_service_that_does_not_answer_is_504",
+    },
+    "test_phase_4.py": {
+        "revoked tokens": "test_a_revoked_token_is_401_at_once",
+        "expired tokens": "test_a_token_expires",
+        "roles": "test_who_lacks_the_role_is_403",
+    },
+}
+
+
+def test_d24_each_phase_has_its_tests(tmp_path: Path) -> None:
+    """D24: what the roadmap wants tested in each phase has a test in the example, and those pass."""
+    ran = run_tests("game-library", tmp_path, "-rA", "-q")
+    assert ran.returncode == 0, ran.stdout[-2000:]
+    for file, tests in PHASES.items():
+        for wanted, test in tests.items():
+            assert re.search(rf"PASSED tests/{file}::{test}\b", ran.stdout), wanted

@@ -60,7 +60,9 @@ def caching(
 ) -> Iterator[tuple[Gateway, Upstream]]:
     """A gateway with a route that stores answers, where there is a cache, and one that says nothing of it."""
     with Upstream(identified=True) as up:
-        stored: dict[str, Any] = {"cache": {"ttl": "30s"}} if "cache" in RouteConfig.model_fields else {}
+        stored: dict[str, Any] = (
+            {"cache": {"ttl": "30s"}} if "cache" in RouteConfig.model_fields else {}
+        )
         service = {"url": f"http://127.0.0.1:{up.port}"}
         config = {
             "auth": {"jwt": {"secret": SECRET}, "tokens": {"enabled": False}},

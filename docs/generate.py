@@ -22,9 +22,10 @@ Schema = dict[str, Any]
 
 
 def main() -> int:
-    """Write both pages, the diagram in a third, and the schema; print their paths."""
+    """Write the pages, the diagram in a third, and the schema; print their paths."""
     REFERENCE.mkdir(exist_ok=True)
-    for name, text in (("configuration", configuration()), ("commands", commands())):
+    pages = {"configuration": configuration(), "commands": commands(), "metrics": metrics()}
+    for name, text in pages.items():
         page = REFERENCE / f"{name}.md"
         page.write_text(text)
         print(page)
@@ -59,6 +60,29 @@ def configuration() -> str:
             "| key | kind | default | meaning |",
         ]
         lines += ["|---|---|---|---|", *rows(name, part, definitions)]
+    return "\n".join(lines) + "\n"
+
+
+def metrics() -> str:
+    """Return the page of the metrics: for every one its kind, its labels and its meaning."""
+    families = importlib.import_module("propylon.telemetry.families")
+    lines = [NOTE, "", "# Metrics", ""]
+    lines += [
+        "`GET /metrics` answers loopback addresses, addresses in `metrics.allow`, and tokens with the scope `admin`. It speaks OpenMetrics",
+        "where `Accept` asks for it, and Prometheus' own text format elsewhere. Every metric below is there from the start.",
+        "",
+        "Whichever worker is asked, it answers for all workers of the machine. Counters never fall while the gateway runs, even if a worker",
+        "is killed. Gauges are at most a second old.",
+        "",
+        "Labels come from the configuration and from the registry: no client can create a time series.",
+        "",
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for family in families.FAMILIES:
+        name = family.name + ("_total" if family.kind == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        lines.append(f"| `{name}` | {family.kind} | {labels} | {escaped(family.about)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,8 @@ Each class knows its HTTP status, its code in the answer's body, and whose fault
 
 GatewayError
 ├── InvalidRequest        400  the request cannot be understood, or can be understood in two ways
+│   ├── Conflict          409  what is asked for contradicts what there is
+│   ├── PreconditionFailed  412  what is to be changed is not what the client has seen
 │   ├── UnknownExpectation  417
 │   └── InvalidFields     422
 ├── AuthError             401
@@ -50,6 +52,7 @@ __all__ = [
     "CertificateRejected",
     "CircuitOpen",
     "ClientGone",
+    "Conflict",
     "ConnectFailed",
     "ConnectTimeout",
     "Details",
@@ -63,6 +66,7 @@ __all__ = [
     "MethodNotAllowed",
     "NotFound",
     "PayloadTooLarge",
+    "PreconditionFailed",
     "RateLimited",
     "Refused",
     "RequestTimeout",
@@ -121,6 +125,20 @@ class InvalidFields(InvalidRequest):
     """422: the request is well-formed HTTP, but its content does not fit the endpoint."""
 
     status = 422
+    closes = False
+
+
+class Conflict(InvalidRequest):
+    """409: the request contradicts what there is, such as a name that is taken (RFC 9110, 15.5.10)."""
+
+    status = 409
+    closes = False
+
+
+class PreconditionFailed(InvalidRequest):
+    """412: If-Match names another state than the one that there is (RFC 9110, 13.1.1)."""
+
+    status = 412
     closes = False
 
 

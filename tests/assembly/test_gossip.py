@@ -161,6 +161,21 @@ def test_what_one_is_told_the_others_learn() -> None:
     assert [worker.probed for worker in gateway.workers] == [[]] * 3
 
 
+def test_what_one_changes_all_change() -> None:
+    """Checks and labels; an older registration that comes late does not bring them back."""
+    gateway = Gateway(3)
+    gateway.workers[0].register(host=ONE)
+    late = gateway.post.ways[0, 2].copy()
+    gateway.settle()
+    changed = {"check_endpoint": "/live", "check_interval": 7.0, "metadata": {"zone": "b"}}
+    gateway.workers[1].shared.update("orders", ID_ONE, **changed)
+    gateway.settle()
+    gateway.workers[2].hear(orjson.loads(late[0]))
+    for worker in gateway.workers:
+        assert worker.registry.registrations() == (said(host=ONE, **changed),)
+        assert len(worker.pools) == 2
+
+
 @pytest.mark.parametrize("times", [2, 5])
 def test_the_same_message_again(times: int) -> None:
     """It changes nothing: no connection is opened anew, and no lease is renewed by it."""

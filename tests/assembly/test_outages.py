@@ -11,7 +11,9 @@ from propylon.services.breaker import Breaker, Circuit, Outcome, State
 from propylon.services.fleet import Ejection, Fleet
 from propylon.services.service import Service
 from propylon.stores.siblings import MISSED
+from propylon.stores.sums import LocalSums
 from propylon.telemetry.events import Events
+from propylon.telemetry.metrics import Metrics
 from tests.services.test_fleet import named
 
 CIRCUIT = Circuit(failure_threshold=2, min_throughput=1, recovery_timeout=60.0)
@@ -40,7 +42,7 @@ class Worker:
         self.world = world
         self.name = name
         self.heard: Any = None
-        self.outages = SharedOutages(self, Events(), self)
+        self.outages = SharedOutages(self, Events(Metrics(LocalSums())), self)
         clock = lambda: world.now  # noqa: E731
         self.service = Service(
             "orders",

@@ -90,6 +90,7 @@ auth: {{jwt: {{secret: kV3-pQ8sZ1nW6xT0yRb4uHd9mCe2gJfA7iLoKq5w}}, tokens: {{dat
 services: {{a: {{url: "http://127.0.0.1:1"}}}}
 routes:
   - {{path: /a, service: a}}
+server: {{port: 0}}
 """
 
 

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import propylon
 from propylon.cli.main import app
-from propylon.commands.tables import print_table
+from propylon.commands.tables import broken, flowing, print_table
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.json_schema import json_schema
@@ -221,9 +220,39 @@ def test_a_table_fits_a_small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     stream.isatty = lambda: True  # type: ignore[method-assign]
     rows = [("/a/very/long/path/{with}/many/segments[/...]", "GET POST", "orders (strip)", "token")]
     print_table(("route", "methods", "service", "access"), rows, stream)
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    plain = stream.getvalue()
     assert max(map(len, plain.splitlines())) <= 80
-    assert "segments" in plain
+    assert plain.splitlines()[2:] == [
+        "/a/very/long/path/{with}/many/segments        GET POST   orders (strip)   token",
+        "  [/...]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("short", 10, ["short"]),
+        ("two words", 8, ["two", "  words"]),
+        ("/api/v1/orders[/...]", 14, ["/api/v1", "  /orders", "  [/...]"]),
+        ("/orders[/...]", 11, ["/orders", "  [/...]"]),
+        ("unbreakable", 6, ["unbrea", "  kabl", "  e"]),
+        ("see /a/b/c, and /d", 12, ["see /a/b/c,", "  and /d"]),
+    ],
+)
+def test_long_lines_are_broken_where_one_reads_on(text: str, width: int, lines: list[str]) -> None:
+    """At a space, else before a slash; the mark of what is below a path stays whole."""
+    assert broken(text, width) == lines
+
+
+def test_warnings_flow_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe they are one line each, for programs."""
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    assert flowing("warning: a: is wrong, write b\n", terminal) == (
+        "warning: a: is\n  wrong, write b\n"
+    )
+    assert flowing("warning: a: is wrong, write b\n", io.StringIO()).count("\n") == 1
 
 
 APP = """\
@@ -252,6 +281,46 @@ def test_commands_read_a_gateway_object(tmp_path: Path, name: str, command: list
     assert "1 route" in done.stdout if command == ["check"] else "/of-the-app" in done.stdout
 
 
+ENDPOINT = """
+from propylon import public
+@gateway.api.get("/overview", dependencies=[public])
+async def overview() -> None: ...
+"""
+
+
+def test_commands_know_the_endpoints_of_a_gateway_object(tmp_path: Path) -> None:
+    """Those that a team has put on `gateway.api` are routes like the gateway's own."""
+    (tmp_path / "shop.py").write_text(APP + ENDPOINT)
+    (tmp_path / "of-the-app.yaml").write_text("")
+    say = [sys.executable, "-m", "propylon"]
+    shown = ZYGOTE.run(
+        [*say, "routes", "--all", "--app", "shop:gateway"], cwd=tmp_path, env=environment()
+    )
+    assert "/overview" in shown.stdout
+    explained = ZYGOTE.run(
+        [*say, "explain", "GET", "/overview", "--app", "shop:gateway"],
+        cwd=tmp_path,
+        env=environment(),
+    )
+    assert "/overview (an endpoint of --app)" in explained.stdout
+
+
+@pytest.mark.parametrize(("path", "status"), [("/a", 0), ("/nowhere", 1)])
+def test_explain_may_fail(path: str, status: int) -> None:
+    """A refused request has been explained, so that is status 0; with --fail, as curl has it, 1."""
+    written("services: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a, auth: none}]\n")
+    assert call("explain", "GET", path).exit_code == 0
+    assert call("explain", "GET", path, "--fail").exit_code == status
+
+
+def test_init_full_has_more() -> None:
+    """The short file is what a person reads; the full one has every key, and passes as well."""
+    assert call("init", "--config", "short.yaml").exit_code == 0
+    assert call("init", "--full").exit_code == 0
+    assert len(Path("propylon.yaml").read_text()) > 5 * len(Path("short.yaml").read_text())
+    assert call("check").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -273,7 +342,9 @@ def test_strict_is_for_warnings() -> None:
     written("services: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a}]\n")
     assert call("check").exit_code == 0
     assert call("check", "--strict").exit_code == 1
-    written("services: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a, auth: none}]\n")
+    written(
+        "server: {port: 0}\nservices: {a: {url: 'http://a'}}\nroutes: [{path: /a, service: a, auth: none}]\n"
+    )
     assert call("check", "--strict").exit_code == 0
     written(BROKEN)
     assert call("check", "--strict").exit_code == 2

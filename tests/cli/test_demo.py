@@ -48,9 +48,15 @@ class Demo:
         return self.log.read_text()
 
     @property
+    def all(self) -> str:
+        """The file that it names, with all lines to try."""
+        (name,) = re.findall(r"  less (/\S+)", self.said)
+        return Path(name).read_text()
+
+    @property
     def lines(self) -> list[tuple[int, str]]:
         """The lines to try, and the status that each one promises; 0: it shows none."""
-        return [(int(status or 0), line) for status, line in _SHOWN.findall(self.said)]
+        return [(int(status or 0), line) for status, line in _SHOWN.findall(self.all)]
 
     def line(self, holding: str) -> str:
         """The first line that holds that text."""
@@ -65,7 +71,7 @@ class Demo:
     @property
     def ports(self) -> list[int]:
         """Every port that it names."""
-        found = re.findall(r"http://127\.0\.0\.1:([0-9]+)", self.said)
+        found = re.findall(r"http://127\.0\.0\.1:([0-9]+)", self.all)
         return sorted({int(port) for port in found})
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -163,7 +169,18 @@ def test_every_line_works(demo: Demo, answers: list[str], number: int) -> None:
     assert shown == answers[number][: len(shown) or None]
 
 
-def test_every_line_is_printed(demo: Demo) -> None:
+def test_the_greeting_fits_on_a_small_terminal(demo: Demo) -> None:
+    """24 lines of 80 characters, the address first: three lines to try, and where the rest is."""
+    greeting = demo.said.partition("logged below.\n")[0].splitlines()
+    assert len(greeting) <= 20
+    assert max(map(len, greeting)) <= 80
+    assert re.fullmatch(r"Propylon listens on http://127\.0\.0\.1:[0-9]+, in .+", greeting[0])
+    shown = _SHOWN.findall("\n".join(greeting))
+    assert [int(status) for status, _ in shown] == [200, 401, 200]
+    assert all(f"  {line}\n" in demo.all for _, line in shown)
+
+
+def test_every_line_is_written(demo: Demo) -> None:
     """All examples are shown, each with what it shows."""
     assert len(demo.lines) == len(EXAMPLES)
     statuses = {0, 200, 204, 400, 401, 403, 404, 405, 502, 503, 504}

@@ -316,3 +316,50 @@ def test_limits_are_named(file: Path) -> None:
         "passed": True,
         "text": "route:all/default: 10/s, 20 at once, by ip and header:X-Key",
     }
+
+
+CORS = """\
+cors: {origins: ["https://app.example"]}
+services: {a: {url: "http://127.0.0.1:9"}}
+defaults: {auth: none}
+routes:
+  - {path: /usual, service: a}
+  - {path: /own, service: a, cors: {origins: ["https://own.example"]}}
+  - {path: /off, service: a, cors: none}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "origin", "said"),
+    [
+        ("/usual", "https://app.example", "may read the answer, by cors."),
+        ("/usual", "https://own.example", "may not read the answer, by cors."),
+        ("/own", "https://own.example", "may read the answer, by the route's cors."),
+        ("/own", "https://app.example", "may not read the answer, by the route's cors."),
+        ("/off", "https://app.example", "may not read the answer, by the route's cors."),
+        ("/nowhere", "https://app.example", "may read the answer, by cors."),
+    ],
+)
+def test_which_pages_may_read_the_answer(file: Path, path: str, origin: str, said: str) -> None:
+    """A request with an Origin is a page's: explain says by which rules its answer may be read."""
+    file.write_text(CORS)
+    found = explained("GET", path, "-H", f"Origin: {origin}")
+    assert found["cors"] == f"Pages of {origin} {said}"
+    assert found["cors"] in call("GET", path, "-H", f"Origin: {origin}").stdout
+    assert explained("GET", path)["cors"] is None
+
+
+def test_a_preflight_is_explained_by_its_route(file: Path) -> None:
+    """The gateway answers it itself; where the route has no CORS, the service gets it."""
+    file.write_text(CORS)
+    asks = ["-H", "Origin: https://own.example", "-H", "Access-Control-Request-Method: GET"]
+    found = explained("OPTIONS", "/own", *asks)
+    assert found["stages"][-1]["text"] == "answered by the gateway itself: 204"
+    assert explained("OPTIONS", "/off", *asks)["upstream"]["service"] == "a"
+
+
+def test_without_any_cors(file: Path) -> None:
+    """Then the service alone decides."""
+    file.write_text(FILE)
+    found = explained("GET", "/api", "-H", "Origin: https://app.example")
+    assert found["cors"].startswith("CORS is off, so pages of https://app.example may read")

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from propylon.commands import user as accounts
 from propylon.commands.app import GatewayNotLoaded, load_gateway
+from propylon.config.reading.load import load
 from tests.support.client import RawClient, ask, request
 from tests.support.gateway import Config, Gateway, free_port
 from tests.support.secrecy import SECRECY
@@ -46,7 +48,9 @@ RUN = [sys.executable, "-m", "propylon", "run"]
 
 def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """`propylon run` that is expected to end by itself."""
-    return ZYGOTE.run([*RUN, *arguments], cwd=folder, env=environment(**more))
+    return ZYGOTE.run(
+        [*RUN, "--log-format", "text", *arguments], cwd=folder, env=environment(**more)
+    )
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
@@ -155,7 +159,7 @@ def test_certificate_that_fits_is_served(tmp_path: Path, start: Start) -> None:
     )
     try:
         assert process.stderr is not None
-        assert process.stderr.readline() == b"propylon: listening on https://127.0.0.1:%d\n" % port
+        assert b"listening on https://127.0.0.1:%d; " % port in process.stderr.readline()
         with (
             socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
@@ -381,15 +385,19 @@ def until(true: Callable[[], object], within: float = 60.0) -> bool:
 
 
 def test_an_auth_service_by_variables_alone(tmp_path: Path) -> None:
-    """Its login is open by POST; with another method, below it and elsewhere a token is needed, and none is 405."""
+    """Its login is open by POST; with another method, below it and elsewhere a token is needed, and none is 405.
+
+    The gateway's own token endpoint is on only while there are users: one that is added turns it on in all workers.
+    """
     port, said = free_port(), tmp_path / "said"
     secret = SECRECY.note("Zk8vQw3xN0pT6rJ2yHs9LmBdFgCeXaUi71oKqRtV")
     with Upstream() as upstream:
         (tmp_path / ".env").write_text(
             f"AUTH_SERVICE_URL=http://127.0.0.1:{upstream.port}\nJWT_SECRET_KEY={secret}\n"
         )
-        command = [*RUN, "--port", str(port)]
-        more = {"PROPYLON_AUTH__TOKENS__ENABLED": "false"}
+        command = [*RUN, "--port", str(port), "--workers", "2"]
+        more = {"PROPYLON_AUTH__TOKENS__DATABASE": f"sqlite:///{tmp_path}/users.db"}
+        loaded = load(None, {"JWT_SECRET_KEY": secret, **more})
         process = ZYGOTE.start(command, cwd=tmp_path, env=environment(**more), stdout=said)
         try:
             assert until(lambda: is_up(port)), said.read_text()
@@ -399,12 +407,24 @@ def test_an_auth_service_by_variables_alone(tmp_path: Path) -> None:
                 ("POST", "/login/x"),
                 ("POST", "/login/"),
                 ("POST", "/me"),
+                ("POST", "/token"),
             ]
             statuses = {
                 (method, path): ask(port, method, target=f"/api/v1/auth{path}").status
                 for method, path in asked
             }
+            document = ask(port, target="/openapi.json").json()
+            accounts.add(loaded, accounts.User("ann"), "correct horse battery")
+            assert until(lambda: said.read_text().count("auth/token is on") == 2), said.read_text()
+            # The form is empty: it is the gateway itself that says so.
+            found = [ask(port, "POST", target="/api/v1/auth/token").status for _ in range(8)]
+            accounts.remove(loaded, "ann")
+            assert until(lambda: said.read_text().count("auth/token is off") == 2)
+            gone = ask(port, "POST", target="/api/v1/auth/token").status
         finally:
             process.kill()
     # With a slash behind it, some servers would take it for the open path, and others not: 400.
-    assert statuses == dict(zip(asked, (200, 401, 401, 400, 401), strict=True))
+    assert statuses == dict(zip(asked, (200, 401, 401, 400, 401, 401), strict=True))
+    assert "/api/v1/auth/token" not in document["paths"]
+    assert found == [422] * 8
+    assert gone == 401

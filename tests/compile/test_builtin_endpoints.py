@@ -269,10 +269,11 @@ def test_the_users_give_way(path: str) -> None:
     """A team's own users take the place of the gateway's; only `me` stays."""
     names = names_with(path)
     assert not [name for name in names if name.startswith("/api/v1/users/{name}")]
+    assert names.count("/api/v1/users") == (path == "/api/v1/users")  # the team's own
     assert "/api/v1/users/me" in names
 
 
 @pytest.mark.parametrize("path", ["/api/v1/users-of-ours", "/", "/api/v1"])
 def test_the_users_stay(path: str) -> None:
     """A route beside them, or above them, moves nothing."""
-    assert "/api/v1/users/{name}" in names_with(path)
+    assert {"/api/v1/users", "/api/v1/users/{name}"} <= {*names_with(path)}

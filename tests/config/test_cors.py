@@ -105,12 +105,12 @@ def test_what_would_not_do(written: str, expected: str) -> None:
 
 
 def test_all_methods_and_headers_may_be_a_star() -> None:
-    """What other frameworks call "*" is what not saying it means here."""
+    """What other frameworks call "*" is what not saying it means here; of methods, the answer then names one."""
     written = "cors: {origins: [https://a.example], methods: ['*'], headers: '*', expose: [X-A]}"
     assert loaded(written).config.cors == CorsConfig(
-        origins=("https://a.example",), expose=("X-A",)
+        origins=("https://a.example",), methods=("*",), expose=("X-A",)
     )
-    assert CorsConfig(methods=("*",), headers=("X-A", "*")) == CorsConfig()
+    assert CorsConfig(headers=("X-A", "*")) == CorsConfig()
 
 
 def test_nothing_said_is_no_cors() -> None:
@@ -138,3 +138,61 @@ def test_preflights_that_the_gateway_answers_cannot_pass() -> None:
     assert loaded(route).config.routes[0].preflight == "pass"
     (problem,) = problems(f"cors: {{origins: [https://a.example]}}\n{route}")
     assert "routes[0].preflight: no preflight can pass" in problem
+
+
+ROUTE = "services: {a: {url: http://a}}\nroutes: [{path: /a, service: a, auth: none, cors: %s}]"
+OWN = {
+    "{max_age: 1h}": "3 routes[0].cors: needs origins: it replaces the whole of the gateway's cors; write none for a route"
+    " without CORS",
+    "{origins: []}": "3 routes[0].cors: needs origins",
+    "{origins: ['*'], credentials: true}": "3 routes[0].cors.origins: '*' and `credentials: true`",
+    "{origins: [x]}": "3 routes[0].cors.origins[0]: must be an origin",
+    "true": "3 routes[0].cors: must be a mapping of keys to values",
+    "maybe": "3 routes[0].cors: must be a mapping of keys to values",
+}
+
+
+@pytest.mark.parametrize(("written", "said"), OWN.items())
+def test_the_cors_of_a_route_is_checked(written: str, said: str) -> None:
+    """As the section is; and it must say which origins."""
+    (problem,) = problems("cors: {origins: ['https://a.example']}\n" + ROUTE % written)
+    assert problem.startswith(f"propylon.yaml:{said}"), problem
+
+
+@pytest.mark.parametrize("written", ["none", "off", "false"])
+def test_a_route_without_cors(written: str) -> None:
+    """It is no mapping, and no origins are in it."""
+    (route,) = loaded("cors: {origins: ['https://a.example']}\n" + ROUTE % written).config.routes
+    assert route.cors is not None
+    assert route.cors.origins == ()
+    (usual,) = loaded(ROUTE % "").config.routes
+    assert usual.cors is None
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "own", "fine"),
+    [("https://a.example", "none", True), ("", "{origins: ['https://b.example']}", False)],
+)
+def test_preflights_pass_where_the_route_has_no_cors(
+    everywhere: str, own: str, *, fine: bool
+) -> None:
+    """What holds on the route decides, and not what is written for the others."""
+    text = f"cors: {{origins: [{everywhere}]}}\n" + ROUTE % f"{own}, preflight: pass"
+    if fine:
+        assert loaded(text).config.routes[0].preflight == "pass"
+    else:
+        assert "no preflight can pass: with cors the gateway answers" in problems(text)[0]
+
+
+def test_cors_is_no_default() -> None:
+    """The section holds for all routes already."""
+    text = "defaults: {cors: {origins: ['https://a.example']}}\n" + ROUTE % ""
+    assert problems(text) == [
+        "propylon.yaml:1 defaults.cors: belongs to one route, and has no default"
+    ]
+
+
+@pytest.mark.parametrize("written", ["'*'", "['*']", "[GET, '*']"])
+def test_any_method(written: str) -> None:
+    """A star is every method, and needs no others."""
+    assert loaded(f"cors: {{methods: {written}}}").config.cors.methods == ("*",)

@@ -229,3 +229,50 @@ def test_a_file_that_is_not_text_is_a_problem(directory: Path) -> None:
     """With its line."""
     (directory / ".env").write_bytes(b"A=1\nB=\xff\n")
     assert problems("", {}) == [".env:2: is not UTF-8"]
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0", "::", "127.0.0.2", "localhost", " 10.0.0.1 "])
+def test_an_address_in_host_is_read(text: str) -> None:
+    """Platforms set HOST beside PORT; a key of ours wins."""
+    assert loaded("", {"HOST": text}).config.server.host == text.strip()
+    assert loaded("", {"HOST": text, "PROPYLON_SERVER__HOST": "::1"}).config.server.host == "::1"
+    assert not loaded("", {"HOST": text}).notes
+
+
+@pytest.mark.parametrize(
+    "text", ["my-mac.local", "x86_64-conda-linux-gnu", "0.0.0.0:80", "300.1.1.1"]
+)
+def test_another_host_is_for_others(text: str) -> None:
+    """Shells and conda export it: it is ignored with a line at the start, and is no doubt."""
+    read = loaded("server: {host: 127.0.0.3}", {"HOST": text})
+    assert (read.config.server.host, doubts(read)[1:]) == ("127.0.0.3", [])
+    assert read.notes == ("HOST is not read: it holds neither an IP address nor localhost",)
+
+
+def test_host_is_passed_over_beside_a_list_of_listeners() -> None:
+    """As PORT is: a platform sets both in any case."""
+    text = "server: {listen: ['127.0.0.1:1']}"
+    assert loaded(text, {"HOST": "0.0.0.0", "PORT": "9"}).config.server.listen is not None
+
+
+def test_mistakes_of_a_file_name_its_lines(directory: Path) -> None:
+    """Whatever is wrong with a variable is said at its line, unless the environment has another value for it."""
+    (directory / ".env").write_text("A=1\nPORT=abc\nPROPYLON_PROT=1\n")
+    assert problems("", {}) == [".env:2 PORT server.port: must be a whole number"]
+    assert problems("", {"PORT": "x"}) == ["PORT server.port: must be a whole number"]
+    stray = [said for said in doubts(loaded("", {"PORT": "1"})) if "PROT" in said]
+    assert stray == [".env:3 PROPYLON_PROT: is no variable of Propylon, and sets nothing"]
+
+
+def test_an_unset_variable_of_a_file_is_doubted(directory: Path) -> None:
+    """It would be replaced by nothing; one with a default, or of the environment, is not."""
+    (directory / ".env").write_text("A=${B}-${C:-c}-${D}\nPORT=1\n")
+    said = "B is not set, so ${B} is empty here; set it above this line, or write ${B:-default}"
+    assert f".env:1 A: {said}" in doubts(loaded("", {"D": "d"}))
+    assert len([one for one in doubts(loaded("", {"D": "d"})) if "is not set" in one]) == 1
+
+
+def test_the_variable_that_names_the_file_may_be_misspelt() -> None:
+    """It is no key, but it is known."""
+    said = "PROPYLON_CONFIGS: is no variable of Propylon, and sets nothing; did you mean PROPYLON_CONFIG?"
+    assert said in doubts(loaded("", {"PROPYLON_CONFIGS": "a.yaml"}))

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.reading.load import load
 from tests.config.texts import SECRET, doubts, problems
 
-BASE = {"JWT_SECRET_KEY": SECRET, "PROPYLON_AUTH__TOKENS__ENABLED": "false"}
+BASE = {"JWT_SECRET_KEY": SECRET}
 
 
 def opened(**environ: str) -> set[tuple[str, str]]:
@@ -113,3 +114,52 @@ def test_the_path_of_a_token_endpoint_that_is_off_is_free() -> None:
     assert load(None, {}).config.routes[0].path == "/api/v1/auth/token"
     (said,) = problems(text)
     assert "is the path of one of the gateway's own endpoints" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "enabled"),
+    [
+        ({}, "users"),
+        ({"ACCESS_TOKEN_EXPIRE_MINUTES": "5"}, None),
+        ({"PROPYLON_AUTH__TOKENS__ENABLED": "true"}, True),
+        ({"PROPYLON_AUTH__TOKENS__ENABLED": "false"}, False),
+    ],
+)
+def test_the_token_endpoint_hangs_on_users_by_variables_alone(
+    more: dict[str, str], enabled: object
+) -> None:
+    """It is on while there are users, unless a variable asks for it; in any file, the key decides alone."""
+    auth = load(None, BASE | {"AUTH_SERVICE_URL": "http://auth"} | more).config.auth
+    assert auth.tokens.enabled == enabled
+    assert auth.issues_while_users == (enabled == "users")
+
+
+def test_an_empty_file_has_the_token_endpoint_on(tmp_path: Path) -> None:
+    """With a file, it is on where there is a secret."""
+    file = tmp_path / "propylon.yaml"
+    file.write_text("")
+    assert load(file, BASE).config.auth.tokens.enabled is None
+
+
+@pytest.mark.parametrize(("users", "own"), [(False, set()), (True, {"/auth/token", "/users/me"})])
+def test_what_is_off_without_users_is_free_for_services(*, users: bool, own: set[str]) -> None:
+    """Until there is a user, /auth/token and /users/me go to the services; they are no error and no doubt."""
+    environ = BASE | {"AUTH_SERVICE_URL": "http://auth", "USERS_SERVICE_URL": "http://users"}
+    loaded = load(None, environ)
+    found = {
+        one.path.removeprefix("/api/v1"): one
+        for one in builtin_endpoints("/api/v1", loaded.config.auth, users=users)
+        if not any(one.yields_to(route.path) for route in loaded.config.routes)
+    }
+    assert found.keys() & {"/auth/token", "/users/me"} == own
+    assert not [doubt for doubt in loaded.warnings if "/auth/token" in str(doubt)]
+
+
+def test_a_route_on_the_very_path_keeps_it_when_users_come() -> None:
+    """What a service answers at /auth/token does not change by itself."""
+    environ = {"AUTH_SERVICE_URL": "http://auth", "AUTH_SERVICE_PUBLIC": "/token"}
+    config = load(None, BASE | environ).config
+    (token,) = (
+        one for one in builtin_endpoints("/api/v1", config.auth) if one.path.endswith("/token")
+    )
+    assert any(token.yields_to(route.path) for route in config.routes)

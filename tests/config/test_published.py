@@ -1,6 +1,7 @@
 """What is published for operators: the JSON schema and the starter file."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from propylon.config.models import schema
 from propylon.config.models.json_schema import json_schema, json_schema_text
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import load
+from propylon.config.reading.model_keys import all_paths
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = "propylon.schema.json"
@@ -55,12 +57,11 @@ def test_every_key_has_a_description(model: type[BaseModel]) -> None:
     assert [key for key, field in model.model_fields.items() if not field.description] == []
 
 
-def test_the_starter_works_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The starter loads without any variable, and shows the true defaults."""
+def test_the_full_starter_works_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads without any variable, and shows the true defaults."""
     monkeypatch.chdir(tmp_path)
-    Path("propylon.yaml").write_text(starter(), encoding="utf-8")
+    Path("propylon.yaml").write_text(starter(full=True), encoding="utf-8")
     config, default = load(None, {}).config, GatewayConfig()
-    assert starter().startswith("# yaml-language-server: $schema=propylon.schema.json\n")
     changed = {"services", "routes"}
     for key in GatewayConfig.model_fields.keys() - changed:
         assert getattr(config, key) == getattr(default, key), key
@@ -69,3 +70,28 @@ def test_the_starter_works_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert config.routes[0].model_copy(update={"auth": "required"}) == schema.RouteConfig(
         name="orders", path="/api/v1/orders", service="orders"
     )
+
+
+def test_the_full_starter_has_every_key() -> None:
+    """As a key or, where it would change something, in a comment."""
+    words = set(re.findall(r"[a-z0-9_]+", starter(full=True)))
+    assert {path[-1] for path in all_paths()} - {"NAME"} <= words
+
+
+def test_the_short_starter_is_short_and_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person reads it whole, on a small terminal; without any variable there is nothing to warn of."""
+    monkeypatch.chdir(tmp_path)
+    lines = starter().splitlines()
+    assert len([line for line in lines if line and not line.startswith("#")]) <= 15
+    assert max(map(len, lines)) <= 100
+    Path("propylon.yaml").write_text(starter(), encoding="utf-8")
+    loaded = load(None, {})
+    assert (len(loaded.config.routes), loaded.warnings) == (1, ())
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_starter_names_the_schema(*, full: bool) -> None:
+    """For editors, in the first line."""
+    assert starter(full=full).startswith("# yaml-language-server: $schema=propylon.schema.json\n")

@@ -53,7 +53,7 @@ class Asking:
 def app_of(*services: Service, **options: Any) -> tuple[FastAPI, HealthState]:
     """The app over these services."""
     state = HealthState("1.2.3", services, **options)
-    routers = [health.router(state), monitoring.router(lambda: b"# metrics\n")]
+    routers = [health.router(state), monitoring.router(lambda accept: (b"# metrics\n", accept))]
     return create_app(state.version, routers), state
 
 
@@ -308,10 +308,10 @@ def test_head_that_is_meant() -> None:
 
 
 def test_metrics(client: Asking) -> None:
-    """The text as it is, under Prometheus' media type."""
-    answer = client.get("/metrics")
+    """The text as it was rendered for this Accept, under its media type."""
+    answer = client.get("/metrics", headers={"accept": "text/x-of"})
     assert answer.content == b"# metrics\n"
-    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert answer.headers["content-type"].startswith("text/x-of")
 
 
 def envelope(answer: Any) -> dict[str, Any]:

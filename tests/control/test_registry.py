@@ -427,14 +427,18 @@ def test_the_document(api: RegistryApi) -> None:
         for method, operation in methods.items()
     }
     assert {key: sorted(operation["responses"]) for key, operation in operations.items()} == {
-        ("get", ""): ["200", "default"],
+        ("get", ""): ["200", "304", "default"],
+        ("get", "/{service}"): ["200", "304", "404", "default"],
+        ("get", "/{service}/{instance_id}"): ["200", "304", "404", "default"],
+        ("put", "/{service}/{instance_id}"): ["200", "400", "404", "412", "default"],
         ("post", ""): ["200", "201", "400", "default"],
         ("put", "/{service}/{instance_id}/heartbeat"): ["200", "404", "default"],
-        ("delete", "/{service}/{instance_id}"): ["204", "400", "404", "default"],
+        ("delete", "/{service}/{instance_id}"): ["204", "400", "404", "412", "default"],
     }
     for operation in operations.values():
         assert operation["security"] == [{"bearer": ["admin"]}]
         assert operation["summary"]
+        assert all(parameter["description"] for parameter in operation.get("parameters", ()))
 
 
 JSON = st.recursive(

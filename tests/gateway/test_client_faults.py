@@ -203,7 +203,7 @@ def test_run_raises_the_limit_of_files(edge: str, tmp_path: Path) -> None:
             gateway.kill()
     found = next(line.split()[3:5] for line in limits.splitlines() if "open files" in line)
     assert found == (["512", "512"] if edge == "fast" else ["256", "512"])
-    said = "propylon: open files: 512, raised from 256 to the hard limit\n" in gateway.said()
+    said = "open files: 512, raised from 256 to the hard limit" in gateway.said()
     assert said == (edge == "fast")
 
 

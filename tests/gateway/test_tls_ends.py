@@ -55,8 +55,7 @@ def gateway(up: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     wait(lambda: _listens(running.port))
     yield running
     assert running.stop() == 0
-    said = [line for line in running.said().splitlines() if not line.startswith("propylon: ")]
-    assert all(json.loads(line) for line in said)
+    assert all(json.loads(line) for line in running.said().splitlines())
 
 
 def _lines(gateway: Gateway) -> list[str]:

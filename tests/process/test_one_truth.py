@@ -39,7 +39,10 @@ def configuration(upstream: Upstream, folder: Path, **server: object) -> Config:
                 "retry": {"attempts": 1},
             }
         },
-        "routes": [{"path": "/up", "service": "up", "auth": "none"}],
+        "routes": [
+            {"path": "/up", "service": "up", "auth": "none"},
+            {"path": "/few", "service": "up", "auth": "none", "rate_limit": {"rate": "5/h"}},
+        ],
     }
 
 
@@ -87,6 +90,22 @@ def test_metrics_are_those_of_all_workers(start: Start, tmp_path: Path, workers:
             assert {counted(gateway) for _ in range(8)} == {40.0}
         else:
             assert each(gateway, lambda: counted(gateway)) == [40.0] * 3
+
+
+@KINDS
+def test_limits_are_those_of_all_workers(start: Start, tmp_path: Path, workers: int) -> None:
+    """`/rate-limits` says what all workers decided: together, exactly what the limit allows."""
+    with Upstream() as upstream:
+        gateway = started(start, upstream, tmp_path, workers)
+        statuses = [ask(gateway.port, target="/few").status for _ in range(12)]
+        assert (statuses.count(200), statuses.count(429)) == (5, 7)
+
+        def decided() -> tuple[int, int]:
+            answer = ask(gateway.port, target="/api/v1/rate-limits", headers=ADMIN)
+            limit = answer.json()["route:/few/default"]
+            return limit["allowed"], limit["refused"]
+
+        assert {decided() for _ in range(12)} == {(5, 7)}
 
 
 def test_metrics_do_not_fall_when_a_worker_is_killed(start: Start, tmp_path: Path) -> None:

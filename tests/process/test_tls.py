@@ -418,8 +418,8 @@ def test_tls_on_every_listener(start: Start, site: Site) -> None:
     assert site.ask(target="/up", port=metrics).status == 404
     assert ask(gateway.port, target="/metrics").status == 404
     said = gateway.said()
-    assert f"listening on https://127.0.0.1:{admin} for the endpoints that want admin\n" in said
-    assert f"listening on https://127.0.0.1:{metrics} for /metrics\n" in said
+    assert f"listening on https://127.0.0.1:{admin} for the endpoints that want admin" in said
+    assert f"listening on https://127.0.0.1:{metrics} for /metrics" in said
     assert f"listening on unix:{path} (https);" in said
 
 

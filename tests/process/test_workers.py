@@ -161,7 +161,7 @@ def test_a_directory_that_others_may_write_to(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     (tmp_path / "propylon.yaml").write_text("server: {port: 0, workers: 2}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "propylon", "run"],
+        [sys.executable, "-m", "propylon", "run", "--log-format", "text"],
         cwd=tmp_path,
         env={**os.environ, "PROPYLON_STATE_DIR": str(tmp_path)},
         capture_output=True,

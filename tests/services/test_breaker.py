@@ -524,6 +524,13 @@ def test_snapshot_says_why_it_is_open(script: str, reason: str | None) -> None:
     assert world.breaker.snapshot().reason == reason
 
 
+def test_snapshot_counts_all_failures() -> None:
+    """As many as its reason says, also where there were more than the threshold before the share was reached."""
+    snapshot = World(HALF, cause="status 502").play("S*8 F*8").breaker.snapshot()
+    assert (snapshot.failures, snapshot.calls) == (8, 16)
+    assert (snapshot.reason or "").startswith("8 of 16 calls failed")
+
+
 def test_snapshot_of_a_half_open_one() -> None:
     """Looking is enough to see that its time has come; and how many are under way."""
     world = World(THREE).play("F*5 +60")

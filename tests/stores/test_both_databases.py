@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from propylon.errors import ServiceUnavailable
+from propylon.errors import Conflict, ServiceUnavailable
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.authenticate.revocation import Kind, Revocation, of_subject
 from propylon.proxy.principal import Principal
@@ -364,3 +364,47 @@ def test_what_the_driver_says(
         kept = Kept(Path(), runner, Clock(), url=spoil(server.url("postgres")))
         assert said in reason(kept, kept.journal.catch_up())
         kept.close()
+
+
+# Pages, and what must hold for a change
+
+
+def test_pages_of_users(start: Start) -> None:
+    """In the order of their names, which both databases sort alike; an underscore and a percent sign are themselves."""
+    kept = start()
+    for name in ("b_b", "Bob", "ann", "b%b", "zoe"):
+        kept.add(name, scopes="read Read" if name == "zoe" else "Read")
+
+    def found(limit: int = 9, **chosen: Any) -> list[str]:
+        return [user.username for user in kept.run(kept.users.page(limit, **chosen))]
+
+    assert sorted(found()) == ["Bob", "ann", "b%b", "b_b", "zoe"]
+    pages, after = [], ""
+    while page := found(2, after=after):
+        pages += page
+        after = page[-1]
+    assert pages == found()
+    assert found(prefix="B_") == ["b_b"]
+    assert found(prefix="b%") == ["b%b"]
+    assert found(scope="read") == ["zoe"]
+    assert len(found(scope="Read", disabled=False)) == 5
+    assert found(disabled=True) == []
+
+
+def test_two_admins_that_remove_each_other(start: Start) -> None:
+    """At the same time, at two workers: one of them stays."""
+    one, other = start(), start()
+    for name in ("ann", "bob", "carl"):
+        one.add(name, scopes="read" if name == "carl" else "admin")
+
+    def is_admin(user: Any) -> bool:
+        return "admin" in user.scopes
+
+    done = one.together(
+        one.users.discard("ann", None, is_admin),
+        other.users.modify("bob", None, is_admin, disabled=True),
+        one.users.discard("carl", None, is_admin),
+    )
+    assert sum(isinstance(one, Conflict) for one in done) == 1
+    left = [user for user in one.run(one.users.page(9)) if is_admin(user) and not user.disabled]
+    assert len(left) == 1

@@ -44,7 +44,7 @@ class InWorkers(Counted):
     def store(self) -> LimitStore:
         """Another worker's store."""
         segment = Segment.at(Path(self.folder.name) / "limits")
-        self.stores.append(SharedLimits(segment, self.runner.get_loop(), self.clock))
+        self.stores.append(SharedLimits(segment, self.clock))
         return self.stores[-1]
 
     def close(self) -> None:

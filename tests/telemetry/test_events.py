@@ -9,9 +9,11 @@ import pytest
 from propylon.services.breaker import Breaker, Circuit, Event, Outcome, State
 from propylon.services.fleet import Ejection, Fleet
 from propylon.services.instance import Condition, HealthRules
+from propylon.stores.sums import LocalSums
 from propylon.telemetry.access_log import as_json, as_text
 from propylon.telemetry.events import Events
 from propylon.telemetry.logs import WriterHandler
+from propylon.telemetry.metrics import Metrics
 from tests.proxy.doubles import Asked, instance
 
 LOGGER = "propylon.telemetry.events"
@@ -37,7 +39,7 @@ def test_a_breaker_moves(
 ) -> None:
     """Which, from where to where, and why; somebody has to look when it opens."""
     with caplog.at_level(logging.DEBUG, LOGGER):
-        Events().circuit("orders", old, new, event)
+        Events(Metrics(LocalSums())).circuit("orders", old, new, event)
     assert lines(caplog) == [(level, f'circuit of "orders": {old} -> {new} ({event})')]
 
 
@@ -55,7 +57,9 @@ def test_a_breaker_moves(
 def test_an_instance_changes(new: Condition, level: str, caplog: pytest.LogCaptureFixture) -> None:
     """Which of which service, from what to what, and why; what is left out deserves a warning."""
     with caplog.at_level(logging.DEBUG, LOGGER):
-        Events().instance("orders", instance(Asked(), "one"), "healthy", new, "status 500")
+        Events(Metrics(LocalSums())).instance(
+            "orders", instance(Asked(), "one"), "healthy", new, "status 500"
+        )
     expected = f'instance one:80 of "orders": healthy -> {new} (status 500)'
     assert lines(caplog) == [(level, expected)]
 
@@ -68,7 +72,7 @@ def test_a_breaker_tells_each_move_once(caplog: pytest.LogCaptureFixture) -> Non
         Circuit(failure_threshold=2, min_throughput=2),
         clock=lambda: now[0],
         wall=lambda: now[0],
-        listener=Events().circuit,
+        listener=Events(Metrics(LocalSums())).circuit,
     )
     with caplog.at_level(logging.DEBUG, LOGGER):
         for _ in range(2):
@@ -94,7 +98,7 @@ def test_a_fleet_tells_each_change_once(caplog: pytest.LogCaptureFixture) -> Non
         ejection=Ejection(failures=2, time=30.0),
         clock=lambda: now[0],
         wall=lambda: now[0],
-        listener=Events().instance,
+        listener=Events(Metrics(LocalSums())).instance,
     )
 
     def probed(ok: bool) -> None:
@@ -139,7 +143,9 @@ def test_no_upstream_steers_the_log(reason: str) -> None:
         before, logger.propagate = logger.propagate, False
         logger.addHandler(handler)
         try:
-            Events().instance("orders", instance(Asked(), "one"), "healthy", "failed", reason)
+            Events(Metrics(LocalSums())).instance(
+                "orders", instance(Asked(), "one"), "healthy", "failed", reason
+            )
         finally:
             logger.removeHandler(handler)
             logger.propagate = before

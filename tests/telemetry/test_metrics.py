@@ -1,17 +1,35 @@
 """Counters that Prometheus can read and that are right."""
 
 from collections import Counter
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import parser
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.samples import Sample
 
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
+from propylon.services.balance import round_robin
+from propylon.services.fleet import Fleet
+from propylon.services.instance import HealthRules
+from propylon.services.service import Service
 from propylon.stores.sums import LocalSums
+from propylon.stores.tally import SharedSums
+from propylon.telemetry.families import FAMILIES
 from propylon.telemetry.metrics import Metrics
-from tests.proxy.doubles import ENTROPY, Client, Upload, request, route, service
+from tests.proxy.doubles import (
+    ENTROPY,
+    Asked,
+    Client,
+    Upload,
+    instance,
+    request,
+    route,
+    service,
+)
 from tests.support.examples import examples
 
 ORDERS = route("/orders", service(name="orders"), name="orders")
@@ -38,7 +56,7 @@ def exchange(
 
 def samples(metrics: Metrics) -> list[Sample]:
     """All samples, as a scraper reads them; no series stands twice."""
-    families = parser.text_string_to_metric_families(metrics.render().decode())
+    families = parser.text_string_to_metric_families(metrics.render()[0].decode())
     found = [sample for family in families for sample in family.samples]
     series = Counter((one.name, *sorted(one.labels.items())) for one in found)
     assert {name: count for name, count in series.items() if count > 1} == {}
@@ -57,9 +75,81 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
     return total(samples(metrics), name, **labels)
 
 
-def test_nothing_has_happened() -> None:
-    """The text is valid without a single sample."""
-    assert samples(Metrics(LocalSums())) == []
+def test_every_family_is_there_from_the_start() -> None:
+    """With its kind and its meaning, so that an alert can be written before the first failure; and with no sample of a label."""
+    text = Metrics(LocalSums()).render()[0].decode()
+    read = {one.name: one for one in parser.text_string_to_metric_families(text)}
+    assert [*read] == [family.name for family in FAMILIES]
+    for family in FAMILIES:
+        assert read[family.name].type == family.kind
+        assert read[family.name].documentation == family.about
+        if family.labels:
+            assert read[family.name].samples == []
+
+
+def test_openmetrics_where_it_is_asked_for() -> None:
+    """The same series, by the other format's own parser."""
+    metrics = Metrics(LocalSums())
+    metrics(exchange(ORDERS))
+    text, media_type = metrics.render("application/openmetrics-text; version=1.0.0, */*;q=0.1")
+    assert media_type.startswith("application/openmetrics-text")
+    read = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in openmetrics.text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+    assert read == {(one.name, *sorted(one.labels.items())): one.value for one in samples(metrics)}
+
+
+@pytest.mark.parametrize(
+    ("attempts", "streams", "expected"), [(1, False, 0.003), (1, True, 0.001), (0, False, 0.010)]
+)
+def test_overhead_is_without_the_upstream(attempts: int, streams: bool, expected: float) -> None:
+    """Of 10 ms, the upstream took 7; a body that is streamed takes its client's time; without an upstream all of it."""
+    metrics = Metrics(LocalSums())
+    made = exchange(ORDERS, seconds=0.010)
+    made.attempts, made.streams = attempts, streams
+    made.upstream_began, made.answered = 5.001, 5.008
+    metrics(made)
+    assert value(metrics, "propylon_overhead_seconds_count") == 1
+    assert value(metrics, "propylon_overhead_seconds_sum") == pytest.approx(expected)
+
+
+def test_each_retry_has_its_reason() -> None:
+    """By service and reason."""
+    metrics = Metrics(LocalSums())
+    made = exchange(ORDERS)
+    made.attempts, made.retried = 3, ("connect-failure", "503")
+    metrics(made)
+    for reason in made.retried:
+        assert value(metrics, "propylon_retries_total", service="orders", reason=reason) == 1
+
+
+def test_states_of_services_are_told_by_whoever_is_asked() -> None:
+    """Which instances may be asked: one that its probe found unhealthy may not."""
+    metrics = Metrics(LocalSums())
+    one, two = instance(Asked(), "a"), instance(Asked(), "b")
+    known = Service("orders", Fleet((one, two), health=HealthRules()), round_robin())
+    metrics.services = lambda: (known,)
+    up = "propylon_instance_up"
+    assert value(metrics, up, instance="a:80") == value(metrics, up, instance="b:80") == 1
+    known.fleet.checked(one, ok=False, answered=True, at=1.0, latency=0.1, reason="status 500")
+    assert (value(metrics, up, instance="a:80"), value(metrics, up, instance="b:80")) == (0, 1)
+
+
+def test_what_a_dead_worker_had_open_is_closed(tmp_path: Path) -> None:
+    """Who takes over its rows sets the gauges to zero; the counters go on."""
+    first = SharedSums(tmp_path)
+    dead = Metrics(first)
+    dead.count_socket(ORDERS, 1)
+    dead(exchange(ORDERS))
+    first.close()
+    second = SharedSums(tmp_path)
+    replaced = Metrics(LocalSums())
+    replaced.count_in(second)
+    assert value(replaced, "propylon_open_sockets") == 0
+    assert value(replaced, "propylon_requests_total", route="orders") == 1
+    second.close()
 
 
 @given(

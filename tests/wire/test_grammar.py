@@ -38,7 +38,7 @@ from propylon.proxy.cors import Cors
 from propylon.proxy.outgoing import hops
 from propylon.proxy.principal import ANONYMOUS, Principal, identify
 from propylon.services.retry import retry_after_seconds
-from propylon.stores import users
+from propylon.stores import user_rules
 from propylon.stores.users import InvalidUser, User
 from propylon.telemetry.access_log import Stamp
 from propylon.upstream.inprocess import InProcess
@@ -150,7 +150,9 @@ SCOPE_USERS: dict[str, Verdict] = {
     "configuration": taken(syntax.check_scope),
     "token": lambda text: principal_of({"sub": "42", "scopes": [text]}, Rules()).scopes == {text},
     "endpoint": taken(require_scopes),
-    "user": taken(lambda text: users._check(User("ann", scopes=frozenset({text}))), InvalidUser),
+    "user": taken(
+        lambda text: user_rules.check_user(User("ann", scopes=frozenset({text}))), InvalidUser
+    ),
     "header": taken(lambda text: identify(Principal("42", scopes=[text]))),
     # RFC 6749, 3.3: a server may ignore scopes that it is asked for. What is no scope is not granted.
     "token form": lambda text: _granted({text}) if _asked(text) == {text} else False,

@@ -3,7 +3,7 @@
 - `gateway`: the façade, `Gateway`.
 - `team`: what a team says in Python: policies, costs, stand-ins in tests.
 - `components`: what exists before a loop runs and outlives reloads.
-- `audit_output`: where the audit log goes.
+- `output`: where the logs go.
 - `running`: what exists only while a loop runs; puts configurations in force.
 - `reload`: reload beside the requests; which configurations must not replace the one in force.
 - `edges`: make the edges of the listeners, and set their limits.

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import secrets
 import time
+from collections.abc import Callable
 
 from fastapi import APIRouter
 
@@ -56,10 +57,12 @@ class TokenServices:
         verify: Verify,
         gate: AdminGate | None = None,
         trail: AuditTrail | None = None,
+        on_users: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Take it from the configuration; no database is opened or created before it is used.
 
-        Raises CannotUseDatabase.
+        `on_users` hears whether the token endpoint is on, where that depends on whether there are users: as soon as it
+        is known, and after each change. Raises CannotUseDatabase.
         """
         auth = config.auth
         self.revocations = MemoryRevocations(time.time, longest=LONGEST_TOKEN, leeway=MOST_LEEWAY)
@@ -75,7 +78,10 @@ class TokenServices:
         self._ended = asyncio.Event()
         self._news = asyncio.Event()
         self._passwords = Passwords()
-        accounts = Users(self._database, self._passwords, time.time, self._journal)
+        self._on_users = on_users
+        self._while_users = auth.issues_while_users
+        self.on = not self._while_users  # the token endpoint, as far as it hangs on users
+        self._users = accounts = Users(self._database, self._passwords, time.time, self._journal)
         self._grants = grants = Grants(
             self._database,
             self._journal,
@@ -117,6 +123,7 @@ class TokenServices:
         self._journal.own_issuer = _own_issuer(auth)
         self._open = auth.revocation.on_failure == "open"
         self._set_known(known=self._known)
+        self._while_users = auth.issues_while_users
         self._grants.grace = auth.tokens.refresh_grace
         self._grants.expires = auth.tokens.refresh_expires
         if not auth.verifies:
@@ -186,6 +193,7 @@ class TokenServices:
             news.clear()
             try:
                 await self._journal.catch_up()
+                await self._look_for_users()
                 await self._pruning.prune()
             except ServiceUnavailable as error:
                 if not away and not ended.is_set():  # once an outage; what is known stays in force
@@ -199,6 +207,16 @@ class TokenServices:
                     self._set_known(known=True)
             await asyncio.sleep(_BREATH)
             await _pause(news)
+
+    async def _look_for_users(self) -> None:
+        """Turn the token endpoint on with the first user, and off with the last. Raises ServiceUnavailable.
+
+        `propylon user add` tells nobody of it, and it may run on another machine: so every worker looks.
+        """
+        on = await self._users.exist() if self._while_users else True
+        if on != self.on:
+            self.on = on
+            self._on_users(on)
 
 
 async def _pause(news: asyncio.Event) -> None:

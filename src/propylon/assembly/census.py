@@ -16,13 +16,14 @@ from typing import Any
 from propylon.stores.shared import Facts
 from propylon.stores.siblings import MISSED, Message
 
-__all__ = ["CIRCUITS", "INSTANCES", "Census", "Part"]
+__all__ = ["CIRCUITS", "INSTANCES", "LIMITS", "Census", "Part"]
 
 Part = dict[str, Any]
 
 # What can be asked for.
 CIRCUITS = "circuits"
 INSTANCES = "instances"
+LIMITS = "limits"
 
 _TOPIC = "census"
 # Seconds. A worker answers in the turn of its loop in which it is asked; a turn of a busy one takes milliseconds.

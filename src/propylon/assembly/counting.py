@@ -9,7 +9,7 @@ from collections.abc import Callable
 from propylon.compile.redis import UnusableRedis, compile_redis
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
-from propylon.proxy.limit.rule import LimitStore
+from propylon.proxy.limit.rule import LimitStore, LocalLimitStore
 from propylon.stores.redis.limits import RedisLimits
 from propylon.stores.redis.target import Target
 
@@ -35,14 +35,14 @@ class Counting:
     def __init__(
         self,
         loaded: Loaded,
-        local: LimitStore,
+        local: LocalLimitStore,
         loop: asyncio.AbstractEventLoop,
         chance: Callable[[], float],
     ) -> None:
         """Count in `local` where there is no Redis, and while it is away. Raises ConfigError."""
         target = redis_of(loaded)
         self._redis = None
-        self.store = local
+        self.store: LimitStore = local
         if target is not None:
             self._redis = RedisLimits(target, local, loop=loop, chance=chance)
             self.store = self._redis

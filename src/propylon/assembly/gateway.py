@@ -19,14 +19,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from propylon.assembly.census import CIRCUITS, INSTANCES, Part
+from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
+from propylon.assembly.output import check_audit_file
 from propylon.assembly.reload import Reloads, shadowed, uncalled
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
@@ -51,10 +52,11 @@ from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.claims import Verified
-from propylon.proxy.limit.stage import Limit, LimitStage
+from propylon.proxy.limit.stage import Limit
 from propylon.services.registry import Registry
 from propylon.stores.shared import Shared
-from propylon.telemetry.audit import Audit, check_file
+from propylon.telemetry.audit import Audit
+from propylon.telemetry.families import CONFIG_RELOADS
 from propylon.telemetry.metrics import Metrics
 from propylon.version import __version__
 
@@ -99,7 +101,7 @@ class Gateway(Team):
         self._audit = Audit()
         self._gate = AdminGate()
         trail = AuditTrail(self._audit)
-        self._check_audit_file()
+        check_audit_file(loaded)
         self._token_services = self._open_token_services(trail)
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
@@ -115,17 +117,22 @@ class Gateway(Team):
                 partial(self._everywhere, INSTANCES),
             ),
             circuits.router(self.config.prefix, partial(self._everywhere, CIRCUITS), self._gate),
-            limits.router(self.config.prefix, self._limits, self._gate),
+            limits.router(
+                self.config.prefix,
+                self._limits,
+                partial(self._everywhere, LIMITS),
+                self._gate,
+            ),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
         self.api: FastAPI = create_app(__version__, routers)
         if self.config.auth.issues:
-            offer_password(self.api, f"{self.config.prefix}/auth/token")
+            offer_password(self.api, f"{self.config.prefix}/auth/token", self._issues_now)
         self._components = Components(
             api=self.api,
             routes=tuple(self.api.routes),
-            endpoints=builtin_endpoints(self.config.prefix, self.config.auth),
+            endpoints=builtin_endpoints(self.config.prefix, self.config.auth, users=False),
             token_services=self._token_services,
             health=self._health,
             metrics=metrics,
@@ -142,22 +149,23 @@ class Gateway(Team):
         from propylon.stores.database import CannotUseDatabase  # noqa: PLC0415
 
         try:
-            return TokenServices(self.config, self._verify, self._gate, trail)
+            on_users = partial(self._route_tokens, self.config)
+            return TokenServices(self.config, self._verify, self._gate, trail, on_users)
         except CannotUseDatabase as error:
             place = self.loaded.places.problem(("auth", "tokens", "database"), str(error))
             raise ConfigError([place]) from error
 
-    def _check_audit_file(self) -> None:
-        """Raise ConfigError if the file of the audit log cannot be written: a gateway must not lose its records."""
-        file = self.config.log.audit.file
-        if file is None:
-            return
-        try:
-            check_file(file)
-        except OSError as error:
-            message = f"cannot write {file}: {(error.strerror or 'unknown reason').lower()}"
-            place = self.loaded.places.problem(("log", "audit", "file"), message)
-            raise ConfigError([place]) from error
+    def _route_tokens(self, begun: GatewayConfig, on: bool) -> None:  # noqa: FBT001 — a callback
+        """Route the token endpoint while there are users; until then its path belongs to the services."""
+        self._components.endpoints = builtin_endpoints(begun.prefix, begun.auth, users=on)
+        self._compile_again()
+        what = "there are users" if on else "there are no users any more"
+        log.info(
+            "%s: the token endpoint %s/auth/token is %s", what, begun.prefix, "on" if on else "off"
+        )
+
+    def _issues_now(self) -> bool:
+        return self._token_services is not None and self._token_services.on
 
     def _awaited_keys(self) -> str | None:
         verifying = None if self._running is None else self._running.authentication
@@ -179,10 +187,8 @@ class Gateway(Team):
 
     def _limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield the routes in force with each of their limits."""
-        running = self._running
-        for route in () if running is None else running.routes:
-            if isinstance(route.limit, LimitStage):
-                yield from ((route.name, limit) for limit in route.limit.limits)
+        if self._running is not None:
+            yield from limits.limits_of(self._running.routes)
 
     def own_process(self, audit_key: bytes = b"") -> None:
         """Say that the process is the gateway's own, as under `propylon run`; before the start.
@@ -310,11 +316,13 @@ class Gateway(Team):
         )
 
     def record_reload(self, error: str | None = None) -> None:
-        """Write the audit record: a signal or a changed file is behind it, and no user."""
+        """Count it, and write the audit record: a signal or a changed file is behind it, and no user."""
+        result: Literal["success", "failure"] = "success" if error is None else "failure"
+        self._components.metrics.row(CONFIG_RELOADS, result)[0] += 1
         path = self.loaded.path
         self._audit.record(
             "reload",
-            "success" if error is None else "failure",
+            result,
             target=f"configuration:{'the environment' if path is None else path}",
             error=error,
         )

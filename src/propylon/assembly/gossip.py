@@ -60,6 +60,12 @@ class SharedRegistry(Registry):
         self._tell_of(said.service, said.id)
         return done
 
+    def update(self, service: str, instance_id: str, **said: Any) -> None:
+        """Change what an instance has said, here and everywhere."""
+        super().update(service, instance_id, **said)
+        self._came[service, instance_id] = self.moment()
+        self._tell_of(service, instance_id)
+
     def heartbeat(self, service: str, instance_id: str) -> Registered:
         """Renew a lease, here and everywhere; also where the instance has been lost meanwhile."""
         done = super().heartbeat(service, instance_id)

@@ -32,7 +32,6 @@ __all__ = ["Known", "SharedOutages"]
 log = logging.getLogger(__name__)
 
 _TOPIC = "outages"
-_FROM_ELSEWHERE = frozenset({Event.OPENED_ELSEWHERE, Event.CLOSED_ELSEWHERE})
 
 
 class Known(Protocol):
@@ -67,7 +66,7 @@ class SharedOutages:
     def circuit(self, service: str, old: State, new: State, event: Event) -> None:
         """Tell the others of a breaker that opened or closed, unless they told it."""
         self._events.circuit(service, old, new, event)
-        if event in _FROM_ELSEWHERE:
+        if event.is_elsewhere:
             return
         if new is State.OPEN:
             self._tell_open(self._find(service))

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
-from propylon.assembly.audit_output import attach_audit
 from propylon.assembly.carry import ServiceSet
-from propylon.assembly.census import CIRCUITS, INSTANCES, Census
+from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Census
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
+from propylon.assembly.output import Output
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
@@ -34,7 +33,7 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
-from propylon.control import circuits, registry
+from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.control.service import CALLS, Calls
@@ -45,7 +44,6 @@ from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
 from propylon.proxy.call import Caller
-from propylon.proxy.exchange import Exchange
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
@@ -53,10 +51,8 @@ from propylon.proxy.route import Authenticate, Before, Route
 from propylon.services.health import Checks
 from propylon.services.service import Service
 from propylon.stores.key_sets import KeySets
-from propylon.telemetry.access_log import LEVELS, AccessLog, Format, as_json, as_text
 from propylon.telemetry.events import Events
-from propylon.telemetry.logs import LogOutput, WriterHandler
-from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
+from propylon.telemetry.gauges import Gauges
 from propylon.upstream.inprocess import InProcess
 from propylon.upstream.pools import Pools
 from propylon.upstream.probe import Prober
@@ -73,7 +69,6 @@ log = logging.getLogger(__name__)
 _EXCHANGE_TICK = 0.025
 # Seconds that a stop waits for what the workers share.
 _LET_GO = 1.0
-_STDOUT = 1  # its descriptor: one write, past Python's buffers
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +96,7 @@ class Running:
         self.begun = loaded.config.model_copy(update={"routes": (), "services": {}})
         self._components = components
         self._loop = loop
-        render = self._render()
-        owner = components.owns_process
-        self._writer = LineWriter(to_descriptor(_STDOUT) if owner else to_stdout, loop)
-        self._log = LogOutput(WriterHandler(self._writer, render), exclusive=owner)
+        self._output = Output(components, loaded.config, loop)
         # Ids, not secrets: the generator is seeded from the system's entropy, and fast.
         self._random = random.Random()  # noqa: S311
         self._outbox = Outbox(loop)
@@ -112,7 +104,9 @@ class Running:
         self._pools = Pools(loop, Ticker(loop, _EXCHANGE_TICK), self._outbox, self._resolver)
         self._prober = Prober(clock=time.perf_counter, wall=time.time, chance=self._random.random)
         self._checks = Checks(self._prober)
-        self._outages = SharedOutages(components.shared.facts, Events(), components.health)
+        self._outages = SharedOutages(
+            components.shared.facts, Events(components.metrics), components.health
+        )
         self._dependencies = Dependencies(
             self._pools.connect,
             self._random.random,
@@ -127,23 +121,25 @@ class Running:
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
-        self.census = _census(components)
+        self.census = _census(components, lambda: self.routes)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._callees = Callees(self._forward)
         self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
-        self._access_log = AccessLog(self._writer, level=self.config.log.level, render=render)
-        self._audit_writer = attach_audit(
-            components.audit, loaded.config.log.audit, self._writer, render, self._loop
-        )
         sockets = SocketPorts(self._random.getrandbits, components.metrics.count_socket)
         self.edges = open_edges(self.config, loop, self._outbox, self._pipeline, sockets)
         self.edge = self.edges[PUBLIC]
+        self._gauges = Gauges(
+            components.metrics,
+            loop,
+            connections=lambda: sum(edge.crowd.open for edge in self.edges.values()),
+            services=lambda: components.health.services,
+        )
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self.counting = Counting(loaded, components.shared.limits(loop), loop, self._random.random)
+        self.counting = Counting(loaded, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
@@ -184,6 +180,7 @@ class Running:
         """Put the first configuration into force; log the warnings about it."""
         self.switch(at_once(self.prepare(self.loaded)))
         self.counting.start()
+        self._gauges.start()
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         if not self._components.owns_process:
@@ -224,6 +221,7 @@ class Running:
         self.loaded, self._services = change.loaded, services
         self._swap(change.compiled)
         self._adjust(config)
+        self._components.metrics.configured = time.time()
         self.membership.apply(config, services.by_name.values(), services.named())
         if self.authentication is not change.verifying:
             self.compile_again()  # keys have come in the last slices
@@ -245,6 +243,7 @@ class Running:
 
     def _publish(self, services: tuple[Service, ...]) -> None:
         self._components.health.services = services
+        self._components.metrics.services = lambda: services
 
     def compile_again(self) -> None:
         """Put a new table into force: a team has added a policy or set an override."""
@@ -307,8 +306,7 @@ class Running:
         self._components.gate.apply(
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
         )
-        self._access_log.apply(config.log.level, config.log.skip, config.log.fields)
-        self._log.set_level(LEVELS[config.log.level])
+        self._output.apply(config)
 
     # Parts
 
@@ -342,27 +340,19 @@ class Running:
     def _pipeline(self) -> Pipeline:
         return Pipeline(
             Table(()),
-            (self._access_log, self._components.metrics),
+            (self._output.access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,
         )
 
     def _calls(self) -> Calls:
         """Return what makes the calls of endpoints, which name their services."""
-        caller = Caller(time.perf_counter, self._random.getrandbits, self._note_call)
-        return Calls(caller, self._callees.of)
-
-    def _note_call(self, exchange: Exchange) -> None:
-        self._access_log.note_call(exchange)
-
-    def _render(self) -> Format:
-        on_terminal = os.isatty(_STDOUT)
-        if (self.config.log.format or ("text" if on_terminal else "json")) == "text":
-            return partial(as_text, coloured=on_terminal)
-        return as_json
+        note = self._output.access_log.note_call
+        return Calls(Caller(time.perf_counter, self._random.getrandbits, note), self._callees.of)
 
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
+        self._gauges.stop()
         try:
             async with asyncio.timeout(_LET_GO):
                 await self._components.shared.stop()
@@ -370,6 +360,8 @@ class Running:
             log.warning("stopping: what the workers share was not let go of in time")
         finally:
             self._close()
+        # What is counted from now on is this process's own: a row of the shared files would keep their memory.
+        self._components.metrics.count_in(self._components.shared.sums())
         await cancelled_tasks_end(_LET_GO)  # name lookups and probes, with their sockets
 
     def _close(self) -> None:
@@ -378,18 +370,15 @@ class Running:
         self.membership.close()
         self._prober.close()
         self._pools.close()
-        self._log.close()
-        self._components.audit.attach(None)
-        if self._audit_writer is not None:
-            self._audit_writer.close()
-        self._writer.close()
+        self._output.close()
 
 
-def _census(components: Components) -> Census:
+def _census(components: Components, routes: Callable[[], Iterable[Route]]) -> Census:
     """Return what answers for all workers, with what this one says."""
     census = Census(components.shared.facts)
     census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
     census.offer(INSTANCES, lambda: registry.parts(components.health.services))
+    census.offer(LIMITS, lambda: limits.parts(limits.limits_of(routes())))
     census.join()
     return census
 

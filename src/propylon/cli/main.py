@@ -137,6 +137,7 @@ def check(
     Exit status: 0; 2 for a problem; with --strict, 1 for a warning.
     """
     from propylon.commands import check as checking  # noqa: PLC0415
+    from propylon.commands.tables import flowing  # noqa: PLC0415
     from propylon.config.reading.load import load  # noqa: PLC0415
     from propylon.config.reading.problems import ConfigError  # noqa: PLC0415
 
@@ -153,10 +154,10 @@ def check(
     if format_ is Format.JSON:
         print_json(checking.as_data(result))
     elif isinstance(result, ConfigError):
-        sys.stderr.write(f"{result}\n")
+        sys.stderr.write(flowing(f"{result}\n", sys.stderr))
     else:
-        sys.stderr.write(checking.warnings(result))
-        typer.echo(checking.summary(result))
+        sys.stderr.write(flowing(checking.warnings(result), sys.stderr))
+        typer.echo(flowing(f"{checking.summary(result)}\n", sys.stdout), nl=False)
     raise typer.Exit(checking.status(result, strict=strict))
 
 
@@ -200,9 +201,15 @@ def explain(
         typer.Option(metavar="TOKEN", help="A bearer token; - reads it from standard input."),
     ] = None,
     client: Annotated[str, typer.Option(help="The client's IP address.")] = "203.0.113.1",
+    fail: Annotated[  # noqa: FBT002 — typer asks for it
+        bool, typer.Option("--fail", help="Exit status 1 if the request would be refused.")
+    ] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Show which route a request takes, why the others lost, and what the upstream would get."""
+    """Show which route a request takes, why the others lost, and what the upstream would get.
+
+    Exit status: 0, also for a request that would be refused; 2 for a problem; with --fail, 1 for a refused request.
+    """
     headers = [_header(text) for text in header or ()]
     if token is not None:
         given = sys.stdin.read().strip() if token == "-" else token  # noqa: S105 — no secret
@@ -218,19 +225,23 @@ def explain(
         print_json(explanation.as_data())
     else:
         typer.echo(explanation.as_text(), nl=False)
+    raise typer.Exit(1 if fail and explanation.refused else 0)
 
 
 @app.command()
 def init(
     config: ConfigOption = None,
     force: ForceOption = False,  # noqa: FBT002 — typer asks for it
+    full: Annotated[  # noqa: FBT002 — typer asks for it
+        bool, typer.Option("--full", help="Write every key, with its default and a comment.")
+    ] = False,
 ) -> None:
-    """Write a commented propylon.yaml to start with, and its JSON schema for editors."""
+    """Write a short propylon.yaml to start with, and its JSON schema for editors."""
     from propylon.commands.init import StarterNotWritten, write_starter  # noqa: PLC0415
 
     path = config or Path(os.environ.get("PROPYLON_CONFIG") or "propylon.yaml")
     try:
-        file, schema_file = write_starter(path, force=force)
+        file, schema_file = write_starter(path, force=force, full=full)
     except StarterNotWritten as error:
         give_up(str(error), 1)
     named = "" if str(file) == "propylon.yaml" else f" --config {file}"

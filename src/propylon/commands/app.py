@@ -71,15 +71,18 @@ def _located(file: str) -> tuple[str, str]:
 def read_config(name: str, overrides: Mapping[str, object]) -> Loaded:
     """Return the configuration of a gateway; a child process imports it, not this one.
 
-    `overrides` are the command line's options. Raises SystemExit with the child's status, after the child has printed
-    what failed.
+    `overrides` are the command line's options. What is wrong is printed before anything listens. Raises SystemExit with
+    the status of the command then.
     """
-    loaded, _ = _read(name)
-    return _with_overrides(loaded, overrides)
+    try:
+        return _with_overrides(read_checked(name), overrides)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(UNUSABLE) from None
 
 
 def read_checked(name: str) -> Loaded:
-    """Return the same for a check. Raises ConfigError where the gateway's endpoints contradict its configuration."""
+    """Return the same without options. Raises SystemExit as above, and ConfigError where the gateway's endpoints contradict its configuration."""
     loaded, problems = _read(name)
     if problems:
         raise ConfigError(problems)
@@ -109,13 +112,14 @@ def _send_config(name: str, sender: Connection) -> None:
     """Run in the child: send the configuration, or print why it cannot be read, and end."""
     try:
         gateway = load_gateway(name)
+        settled = replace(gateway.settled, endpoints=gateway.custom_endpoints)
     except GatewayNotLoaded as error:
         sys.stderr.write(f"propylon: {error}\n")
         sys.exit(UNUSABLE)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(UNUSABLE)
-    sender.send((gateway.settled, gateway.contradictions))
+    sender.send((settled, gateway.contradictions))
 
 
 def _with_overrides(loaded: Loaded, overrides: Mapping[str, object]) -> Loaded:

@@ -93,14 +93,8 @@ def summary(loaded: Loaded) -> str:
 
 def _open_paths(loaded: Loaded) -> str:
     """Return the paths that variables leave open, as the end of a line: they were perhaps not asked for."""
-    if loaded.path is not None:
-        return ""
-    opened = [
-        f"{' '.join(route.methods) or 'any method'} {route.path}"
-        for route in loaded.config.routes
-        if route.auth == "none"
-    ]
-    return f"; open without a token: {', '.join(opened)}" if opened else ""
+    opened = "" if loaded.path is not None else loaded.config.open_paths
+    return f"; {opened}" if opened else ""
 
 
 def warnings(loaded: Loaded) -> str:

@@ -16,9 +16,12 @@ class StarterNotWritten(Exception):
     """A file exists already, or cannot be written; the message says which."""
 
 
-def write_starter(path: Path, *, force: bool) -> tuple[Path, Path]:
-    """Write the starter file and, beside it, the schema; return both paths. Raises StarterNotWritten."""
-    texts = {path: starter(), path.parent / SCHEMA: json_schema_text()}
+def write_starter(path: Path, *, force: bool, full: bool = False) -> tuple[Path, Path]:
+    """Write the starter file and, beside it, the schema; return both paths. `full`: with every key.
+
+    Raises StarterNotWritten.
+    """
+    texts = {path: starter(full=full), path.parent / SCHEMA: json_schema_text()}
     # The schema may be there already, for another file. Writing the same text again does no harm.
     taken = [
         file for file in texts if file.exists() and (file == path or _differs(file, texts[file]))

@@ -6,7 +6,7 @@ place of every instance, so nothing is connected to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from propylon.assembly.carry import ServiceSet
@@ -85,7 +85,9 @@ def entries(
     """Return all compiled routes, with `upstream` in the place of every instance."""
     config = loaded.config
     dependencies = Dependencies(lambda _address, _limit: upstream, chance)
-    endpoints = builtin_endpoints(config.prefix, config.auth)
+    endpoints = builtin_endpoints(config.prefix, config.auth, users=_has_users(loaded))
+    endpoints = (*endpoints, *loaded.endpoints)
+    team = {endpoint.path for endpoint in loaded.endpoints}
     services = at_once(ServiceSet().plan(config.services, dependencies))
     # Nothing becomes due here, nothing is measured and nothing is left to chance.
     forward = Forward(_still, _still, _still)
@@ -101,13 +103,26 @@ def entries(
     )
     return [
         (
-            Entry(route, None, _own_place(route.listener), guard=str(route.authorize))
+            Entry(route, None, _own_place(route, team), guard=str(route.authorize))
             if route.service.builtin
             else Entry(route, *next(written))
         )
         for table in tables.values()
         for route in table.routes
     ]
+
+
+def _has_users(loaded: Loaded) -> bool:
+    """Tell whether there are users, where the token endpoint hangs on that; of a database out of reach, say no."""
+    if not loaded.config.auth.issues_while_users:
+        return False
+    # It loads the database and takes half a second.
+    from propylon.commands.user import UserCommandFailed, exist  # noqa: PLC0415
+
+    try:
+        return exist(loaded)
+    except UserCommandFailed:
+        return False
 
 
 class _NoTallies:
@@ -118,8 +133,9 @@ class _NoTallies:
         return [0.0] * 3
 
 
-def _own_place(listener: str) -> str:
-    return "the gateway's own" + ("" if listener == PUBLIC else f", on {listener}")
+def _own_place(route: Route, team: Container[str]) -> str:
+    whose = "an endpoint of --app" if route.name in team else "the gateway's own"
+    return whose + ("" if route.listener == PUBLIC else f", on {route.listener}")
 
 
 def _still() -> float:

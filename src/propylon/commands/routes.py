@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from propylon.commands.offline import Entry, entries, preference
+from propylon.config.models.routes import RouteConfig
 from propylon.config.reading.load import Loaded
 from propylon.upstream.ports import Answer, Outgoing, Sink
 
@@ -27,7 +28,7 @@ class _Unreachable:
 
 def as_data(loaded: Loaded) -> list[dict[str, Any]]:
     """Return the table for JSON, the routes that matching prefers first."""
-    return [_fields(entry) for entry in _sorted(loaded)]
+    return [_fields(loaded, entry) for entry in _sorted(loaded)]
 
 
 def rows(loaded: Loaded, *, own: bool = False) -> list[tuple[str, ...]]:
@@ -53,7 +54,13 @@ def _sorted(loaded: Loaded) -> list[Entry]:
     return sorted(unsorted, key=lambda entry: preference(entry.route.pattern))
 
 
-def _fields(entry: Entry) -> dict[str, Any]:
+def _cors(loaded: Loaded, written: RouteConfig) -> dict[str, Any] | None:
+    """Return the rules of CORS that hold on a route; None: there are none."""
+    cors = loaded.config.cors if written.cors is None else written.cors
+    return cors.model_dump(mode="json") if cors.origins else None
+
+
+def _fields(loaded: Loaded, entry: Entry) -> dict[str, Any]:
     route = entry.route
     pattern, timeouts = route.pattern, route.timeouts
     return {
@@ -84,6 +91,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "max_body": route.max_body,
         "privacy": None if entry.written is None else entry.written.privacy,
         "circuit": None if entry.written is None else entry.written.circuit,
+        "cors": None if entry.written is None else _cors(loaded, entry.written),
         "own": route.service.builtin,
         "place": entry.place,
     }

@@ -1,16 +1,40 @@
-"""Hold the text of the commented starter file that `propylon init` writes. Pure."""
+"""Hold the texts of the files that `propylon init` writes: a short one to begin with, and one with every key. Pure."""
 
 _STARTER = """\
 # yaml-language-server: $schema=propylon.schema.json
-# A gateway in one file. `propylon check` finds every mistake in it, `propylon run` starts it.
+# `propylon check` finds every mistake in this file, `propylon run` starts it.
+# For all other keys: docs/reference/configuration.md, or `propylon init --full`.
+
+auth:
+  jwt:
+    secret: ${JWT_SECRET_KEY:-}   # verifies tokens; without it, routes that need one answer 503
+
+services:
+  orders:
+    url: ${ORDERS_URL:-http://127.0.0.1:9000}
+
+routes:
+  - path: /api/v1/orders          # this path and all below it
+    service: orders
+    auth: none                    # delete this line, and a token is required
+"""
+
+_FULL = """\
+# yaml-language-server: $schema=propylon.schema.json
+# Every key of a gateway. `propylon check` finds every mistake in it, `propylon run` starts it.
 # ${VAR} and ${VAR:-default} come from the environment. Nearly all values here are the defaults:
 # delete what you do not need. A key without a value counts as not written.
 
 server:
-  host: ${HOST:-127.0.0.1}     # 0.0.0.0 listens on every address
+  host: 127.0.0.1              # 0.0.0.0 listens on every address
   port: ${PORT:-8000}
+  listen:                      # in place of host and port: ["0.0.0.0:8000", "unix:/run/p.sock"]; or mappings with
+                               # address, tls, proxy_protocol, redirect and mode
+  public_url:                  # how clients reach the gateway, such as https://api.example.com
   workers: 1                   # processes that share the port
+  state_dir:                   # where workers share what they know; empty: a directory in memory
   trusted_proxies: []          # networks whose X-Forwarded-* is trusted, such as [10.0.0.0/8]
+  forwarded: x-forwarded       # what services are told: x-forwarded, rfc7239 or both
   max_body: 100MB              # a larger request body is refused with 413
   max_header: 64KiB            # a larger request head is refused with 431
   max_connections: 10000       # of clients to one worker; 503 beyond it
@@ -26,9 +50,15 @@ debug: false                   # true: weak secrets are accepted; never for prod
 tls:
   certificate:                 # path of a PEM file; both or neither
   key:
+  certificates: []             # more pairs of certificate and key, chosen by the name that the client asks for
+  min_version: "1.2"           # of TLS; or "1.3"
+  ciphers:                     # of TLS 1.2, in OpenSSL's words; empty: Mozilla's intermediate profile
+  clients:                     # clients' certificates: {ca: ca.pem, required: false}
 log:
   level: info                  # debug, info, warning, error, critical
   format:                      # json, or text; not written: text on a terminal, json elsewhere
+  skip: [/livez, /readyz, /health]   # good answers of these are not in the log
+  fields: []                   # user_agent, referer: also in each record
   audit:                       # logins, revocations, registrations, reloads
     file:                      # such as /var/log/propylon/audit.log; empty: with the rest of the log
     key:                       # of the hash that hides users who ask for privacy, such as ${AUDIT_KEY}
@@ -46,42 +76,54 @@ admin:                         # who may use the endpoints that run the gateway
   issuer:                      # such as https://login.example.com
   allow:                       # networks, such as [10.0.0.0/8]; empty: from anywhere
   listen:                      # such as 127.0.0.1:8001: they are on this listener only
-  scopes: {}                   # such as {registry: instances:write}: a scope for one group only
+  scopes: {}                   # a scope for one group only, such as {registry: instances:write}; groups: registry,
+                               # tokens, introspect, metrics, explain, cache
 metrics:
   allow:                       # networks that read /metrics without a token, besides this machine
   listen:                      # such as 0.0.0.0:9100
-docs: public                   # public, admin or off: who may read /docs and /openapi.json
+docs:
+  access: public               # public, admin or off: who may read /docs and /openapi.json
 
 auth:                          # how callers are authenticated
-  jwt:                         # one of secret, public_key, jwks_url; without, routes that
+  startup_wait: 5s             # how long a start waits for keys and for revoked tokens
+  from: header                 # where tokens are: header, cookie:NAME, header:NAME
+  revocation:
+    on_failure: closed         # open: accept tokens while it is not known which were revoked
+  jwt:                         # one of secret, public_key, jwks_url, discovery_url; without, routes that
     secret: ${JWT_SECRET_KEY:-}          # need a token answer 503. 32 random bytes or more:
     # python -c "import secrets; print(secrets.token_urlsafe(48))"
     public_key:                # a key in PEM, or the path of its file
     jwks_url:                  # such as https://login.example.com/.well-known/jwks.json
+    discovery_url:             # such as https://login.example.com/.well-known/openid-configuration
     algorithms:                # empty: HS256 beside a secret, else those that fit the key
     issuer:                    # one or a list; checked when set
     audience:                  # one or a list; checked when set
-    leeway: 0s                 # how far the clocks of issuer and gateway may differ
-    scopes_claim: [scope, scopes]        # the first of them that a token has
+    leeway: 0s                 # how long a token is accepted after its exp
+    skew: 60s                  # how far iat and nbf may be ahead of the gateway's clock
+    scopes_claim: [scope, scopes]        # all of them that a token has count
     roles_claim: [roles]       # such as [realm_access.roles]
+    subject_claim: [sub]       # the first of them that a token has
+    require_typ:               # such as at+jwt: the only typ that a token may have
   introspection:               # for tokens that are not signed (RFC 7662)
     url:
     client_id:
     client_secret:             # such as ${CLIENT_SECRET}
     cache: 30s
   tokens:                      # tokens that the gateway issues to its own users
-    enabled:                   # empty: on if there is a secret to sign with
+    enabled:                   # true, false, or users: while there are users; empty: on if there is a secret
     expires: 30m
     refresh_expires: 30d
+    refresh_grace: 10s         # how long a refresh token that was used is accepted again
     database: sqlite:///propylon.db      # or postgresql://host/name
     rate_limit: {rate: 10/m, burst: 10, key: ip}   # key: ip, or route (all clients together)
 
 cors:                          # which web pages of other origins may read answers
   origins: []                  # such as [https://app.example.com]; empty: CORS is off
-  methods: []                  # empty: those of the route
+  methods: []                  # empty: those of the route, and the one that the page asks for
   headers: []                  # empty: those that the browser asks for
   expose: []                   # response headers that pages may read
   credentials: false           # true: browsers may send cookies
+  private_network: false       # true: pages of the internet may ask a gateway in a private network
   max_age: 10m
 
 services:
@@ -90,6 +132,14 @@ services:
     balance: round_robin       # or random, least_connections
     max_connections: 1024      # to one instance, in each worker
     forward_token: true        # pass Authorization on
+    claims: {}                 # claims that the service gets as headers, such as {X-Tenant: tenant.id}
+    host:                      # the Host to send: upstream, client or a name; preserve_host of other gateways
+    redirects: rewrite         # of Location and the like, to the client's address; or pass
+    cookies: {path: pass, domain: pass}
+    tls:                       # to an https service: {ca: , server_name: , verify: true, certificate: , key: }
+    proxy_protocol:            # v1 or v2: tell the service of the client's address in front of each connection
+    bodies_on_get: close       # a body on a method that has none: close the connection, refuse or pass
+    bodies:                    # close: do so for every method
     timeouts:
       connect: 5s              # for making a connection
       first_byte: 30s          # from the complete request to the response's head
@@ -112,9 +162,11 @@ services:
       half_open_timeout: 30s   # for each of these probes
       probes: 1
     health:                    # empty: probes only inform /health; or {path: /health,
-                               # interval: 30s, timeout: 1s, healthy_after: 1, unhealthy_after: 1}
+                               # interval: 30s, timeout: 1s, healthy_after: 1, unhealthy_after: 1,
+                               # type: , method: , host: , headers: , status: , body: , port: }
     ejection: {failures: 5, time: 30s, max: 50%}   # of instances that fail in a row
-    rate_limit:                # of all its routes together, such as {rate: 1000/s, key: service}
+    rate_limit:                # of all its routes together, such as {rate: 1000/s, key: service}; further keys: name,
+                               # burst, window, ipv6_prefix, cost, charge, in_flight, mode, on_store_failure
 
 defaults:                      # for every route that sets no value of its own
   auth: required               # required, optional (checked if sent) or none
@@ -125,6 +177,8 @@ routes:
     path: /api/v1/orders       # this path and all below it; {name} matches one segment
     service: orders
     auth: none                 # to try it without a token; delete this line
+    issuers: []                # whose tokens are accepted here; empty: those of all
+    claims: {}                 # as the service's, and together with them
     scopes: []                 # the token needs all of them, such as [read]
     roles: []                  # the token needs any of them, such as [clerk, admin]
     circuit: true              # false: ignore the service's breaker
@@ -141,8 +195,20 @@ routes:
     rate_limit:                # such as {rate: 10/s, burst: 20, key: caller}, instead of the default;
                                # or a list, each with a name; none: no limit
     headers:
-      request: {set: {}, remove: []}
-      response: {set: {}, remove: []}
+      request: {set: {}, remove: [], remove_cookies: []}
+      response: {set: {}, remove: [], remove_cookies: []}
+    cors:                      # such as {origins: ["https://partner.example"]}, instead of the section; none: no CORS
+    preflight:                 # pass: a preflight reaches the service without a token
+    upgrade: []                # other protocols that a client may change to
+    websocket:
+      close_on_expiry: true    # close when the token expires
+      idle: 5m
+      max_lifetime:            # such as 1h
+      max_message:             # such as 1MB
+      max_rate:                # such as 100/s: messages of a client
+      ping:                    # such as 30s
+      max_open:                # of one caller, such as 10
+      origins: []              # pages that may open a socket; empty: those of cors
 
 registry:                      # instances that register themselves
   enabled: true
@@ -152,6 +218,6 @@ registry:                      # instances that register themselves
 """
 
 
-def starter() -> str:
-    """Return the text of the starter file, as YAML."""
-    return _STARTER
+def starter(*, full: bool = False) -> str:
+    """Return the text of the starter file, as YAML; `full`: with every key."""
+    return _FULL if full else _STARTER

@@ -96,6 +96,17 @@ def read_all(loaded: Loaded) -> list[User]:
     return users
 
 
+def exist(loaded: Loaded) -> bool:
+    """Tell whether there are users. Raises UserCommandFailed."""
+    found: list[bool] = []
+
+    async def work(stores: _Opened) -> None:
+        found.append(await stores.users.exist())
+
+    _run(loaded, work)
+    return found[0]
+
+
 def disable(loaded: Loaded, name: str, *, disabled: bool) -> str:
     """Disable or enable a user; return a sentence that says so. Raises UserCommandFailed."""
 

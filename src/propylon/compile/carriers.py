@@ -14,6 +14,7 @@ from propylon.proxy.authenticate.carriers import (
     Carrier,
     Cookie,
     Header,
+    TokenFinder,
     hidden,
     unverifiable_if_found,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "in_turn",
     "passed_claims",
     "stages_without_keys",
+    "trusting",
     "vouched_names",
 ]
 
@@ -63,6 +65,16 @@ def stages_without_keys(written: tuple[str, ...]) -> Mapping[str, Authenticate]:
         "required": unverifiable,
         "offered": asked,
         SOCKET + "optional": unverifiable_if_offered(carriers),
+    }
+
+
+def trusting(
+    stages: Mapping[str, Authenticate], trusted: Callable[[bytes], bool]
+) -> Mapping[str, Authenticate]:
+    """Return the stages with other origins whose pages may send requests with the cookie that holds the token."""
+    return {
+        name: stage.trusting(trusted) if isinstance(stage, TokenFinder) else stage
+        for name, stage in stages.items()
     }
 
 

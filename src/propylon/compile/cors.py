@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from propylon.config.models.cors import CorsConfig
-from propylon.proxy.cors import Cors
+from propylon.config.models.origins import ANY
+from propylon.proxy.cors import NO_CORS, Cors
+from propylon.proxy.route import Answers
 
-__all__ = ["allows_credentials", "allows_origins", "compile_cors", "replaced_headers"]
+__all__ = ["RouteRules", "allows_credentials", "allows_origins", "compile_cors", "replaced_headers"]
 
 _WILDCARD = "://*."
 
@@ -21,8 +23,9 @@ def compile_cors(written: CorsConfig) -> Cors | None:
     return Cors(
         origins=frozenset(origin.encode("ascii") for origin in plain),
         wildcards=tuple((f"{scheme}://".encode(), f".{host}".encode()) for scheme, host in below),
-        any_origin="*" in written.origins,
-        methods=", ".join(written.methods).encode("ascii"),
+        any_origin=ANY in written.origins,
+        methods=", ".join(method for method in written.methods if method != ANY).encode("ascii"),
+        any_method=ANY in written.methods,
         headers=", ".join(written.headers).encode("ascii"),
         exposed=", ".join(written.expose).encode("ascii"),
         credentials=written.credentials,
@@ -49,3 +52,19 @@ def allows_credentials(written: CorsConfig) -> Callable[[bytes], bool]:
     if cors is None or not cors.credentials:
         return lambda _origin: False
     return cors.allows
+
+
+class RouteRules:
+    """What routes say of CORS in place of the gateway's. Routes that say the same share one object."""
+
+    def __init__(self, gateway: CorsConfig) -> None:
+        self._gateway = gateway
+        self._known: dict[CorsConfig, Answers] = {}
+
+    def of(self, written: CorsConfig | None) -> Answers | None:
+        """Return what answers on a route; None where the gateway's rules hold."""
+        if written is None or written == self._gateway:
+            return None
+        if (known := self._known.get(written)) is None:
+            known = self._known[written] = compile_cors(written) or NO_CORS
+        return known

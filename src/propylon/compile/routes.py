@@ -16,8 +16,10 @@ from propylon.compile.carriers import (
     beside_certificate,
     compile_hiding,
     in_turn,
+    trusting,
 )
-from propylon.compile.cors import replaced_headers
+from propylon.compile.cors import RouteRules as CorsRules
+from propylon.compile.cors import allows_credentials, replaced_headers
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.preflight import passing_preflights
@@ -33,7 +35,6 @@ from propylon.config.models.endpoints import (
 from propylon.config.models.schema import (
     BUILTIN_SERVICE,
     GatewayConfig,
-    HeadersConfig,
     RouteConfig,
     RouteTimeoutsConfig,
 )
@@ -114,9 +115,10 @@ class RouteCompiler:
         self._max_body = config.server.max_body
         self._authenticate = parts.authenticate
         self._replaced = replaced_headers(config.cors)
+        self._cors = CorsRules(config.cors)
         self._parts = parts
         # The models of a configuration live as long as it does, so their addresses tell them apart.
-        self._headers: dict[int, Headers] = {}
+        self._headers: dict[tuple[int, tuple[bytes, ...]], Headers] = {}
         self._timeouts: dict[tuple[int, int], Timeouts] = {}
         self._authorize: dict[tuple[tuple[str, ...], tuple[str, ...]], Authorize] = {}
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
@@ -178,16 +180,23 @@ class RouteCompiler:
             )
             yield passing_preflights(route) if passing else route
 
+    def _stages_of(self, written: RouteConfig) -> Mapping[str, Authenticate]:
+        """Return the authenticate stages; a route with CORS of its own says which pages may send cookies with a token."""
+        if written.cors is None:
+            return self._authenticate
+        return trusting(self._authenticate, allows_credentials(written.cors))
+
     def _template(self, written: RouteConfig, service: Service) -> Callable[..., Route]:
-        headers = self._headers_of(written.headers)
+        stages = self._stages_of(written)
+        headers = self._headers_of(written)
         timeouts = self._timeouts_of(written.timeouts, service.timeouts)
         limit = self._limit(written)
         return partial(
             Route,
             name=written.name or written.path,
             service=service,
-            authenticate=about_caller(self._authenticate[written.auth], written, self._config),
-            beside_certificate=beside_certificate(self._authenticate, written, self._config),
+            authenticate=about_caller(stages[written.auth], written, self._config),
+            beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
             forward=self._parts.forward,
@@ -203,6 +212,7 @@ class RouteCompiler:
             response_set=headers.response_set,
             response_overrides=headers.response_overrides,
             response_cookies=headers.response_cookies,
+            cors=self._cors.of(written.cors),
             privacy=self._privacy_of(written),
             privacy_applies=written.privacy == "required" or written.default_privacy is not None,
             before=self._policy(written, timeouts),
@@ -243,9 +253,11 @@ class RouteCompiler:
             self._hiding[service] = compile_hiding(self._config, service)
         return self._hiding[service]
 
-    def _headers_of(self, written: HeadersConfig) -> Headers:
-        if (known := self._headers.get(id(written))) is None:
-            known = self._headers[id(written)] = compile_headers(written, self._replaced)
+    def _headers_of(self, route: RouteConfig) -> Headers:
+        replaced = self._replaced if route.cors is None else replaced_headers(route.cors)
+        key = (id(route.headers), replaced)
+        if (known := self._headers.get(key)) is None:
+            known = self._headers[key] = compile_headers(route.headers, replaced)
         return known
 
     def _timeouts_of(self, own: RouteTimeoutsConfig, base: Timeouts) -> Timeouts:

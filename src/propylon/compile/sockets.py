@@ -34,7 +34,7 @@ class Sockets:
         """Return the rules of a route."""
         usual = self._stages.get(SOCKET + written.auth, self._stages[written.auth])
         stage = about_caller(usual, written, self._config)
-        key = (stage, written.websocket, written.upgrade)
+        key = (stage, written.websocket, written.upgrade, written.cors)
         if (known := self._known.get(key)) is None:
             known = self._known[key] = self._compile(written, stage)
         return known
@@ -44,7 +44,7 @@ class Sockets:
         rate = said.max_rate
         return SocketRules(
             authenticate=stage,
-            trusts=self._trusts(said.origins),
+            trusts=self._trusts(said.origins, written.cors),
             upgrades=frozenset(name.encode("ascii") for name in written.upgrade),
             close_on_expiry=said.close_on_expiry,
             idle=said.idle,
@@ -56,9 +56,9 @@ class Sockets:
             seats=self._seats,
         )
 
-    def _trusts(self, origins: tuple[str, ...]) -> Callable[[bytes], bool]:
+    def _trusts(self, origins: tuple[str, ...], own: CorsConfig | None) -> Callable[[bytes], bool]:
         if not origins:
-            return self._listed
+            return self._listed if own is None else allows_origins(own)
         if "*" in origins:
             return lambda _origin: True
         return allows_origins(CorsConfig(origins=origins))

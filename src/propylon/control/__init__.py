@@ -5,8 +5,9 @@
 - `health`: `/health`, `/livez`, `/readyz`; `metrics`: `/metrics`; `schemas`: their request and response models.
 - `tokens`: `/auth/token`, `/auth/revoke`, `/auth/introspect`; `sessions`: logins and refreshes; `issuer`: sign access
   tokens; `revoke`, `introspect`: the work of those two endpoints; `guesses`: slow down who guesses passwords.
-- `users`: `/users/…`; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
-- `registry`: `/services`; `registration`: its models; `circuits`: `/circuits`; `limits`: `/rate-limits`.
+- `users`: `/users/me` and sessions; `user_records`: list, add, change and remove users; `user_schemas`: their models;
+  `etags`: ask only for what has changed, change only what was seen; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
+- `registry`: `/services`, register and change; `instances`: list them; `registration`: their models; `circuits`: `/circuits`; `limits`: `/rate-limits`.
 - `admin`: who may use the endpoints that want admin; `audit`: report what an endpoint does to the audit log.
 - `identity`: FastAPI dependencies that give an endpoint its caller; `custom_endpoints`: find a team's own endpoints;
   `service`: call a service from an endpoint; `call_target`: the path of such a call; `called`: its answer; `parts`: gather several.

@@ -49,6 +49,12 @@ class AdminGate:
 
         return check
 
+    def admits(self, scopes: frozenset[str], roles: frozenset[str]) -> bool:
+        """Tell whether a user with these may use the endpoints that only `admin.scope` opens, wherever the user is."""
+        rule = self._rule("admin")
+        opens = not rule.scopes or not scopes.isdisjoint(rule.scopes)
+        return opens and (rule.role is None or rule.role in roles)
+
     def judge(self, area: Area, connection: HTTPConnection) -> Principal:
         """Return the caller: with the scope `admin` exactly if the rules permit it here. The caller may be anonymous.
 

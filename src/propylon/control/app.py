@@ -6,7 +6,8 @@ RFC 9110, 9.3.2. And its OpenAPI document cannot offer the password flow as an a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -65,12 +66,19 @@ def _answers_head(scope: Scope) -> bool:
     return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].routes)
 
 
-def offer_password(app: FastAPI, token_url: str) -> None:
-    """Add the OAuth2 password flow to the OpenAPI document, as an alternative wherever a token is needed."""
+def offer_password(app: FastAPI, token_url: str, issues: Callable[[], bool] = lambda: True) -> None:
+    """Add the OAuth2 password flow to the OpenAPI document, as an alternative wherever a token is needed.
+
+    While `issues` says no, the document has neither the flow nor the token endpoint.
+    """
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = describe()
+        if not issues():
+            document = describe()
+            paths = {path: item for path, item in document["paths"].items() if path != token_url}
+            return {**document, "paths": paths}
+        document = deepcopy(describe())
         schemes = document.get("components", {}).get("securitySchemes", {})
         if BEARER in schemes and PASSWORD not in schemes:
             scopes = sorted(set(_add_password(document)))

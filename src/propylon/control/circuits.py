@@ -40,9 +40,7 @@ class CircuitState(BaseModel):
     state: State = Field(
         description="CLOSED: requests pass; OPEN: no request passes; HALF_OPEN: a few probes pass."
     )
-    failures: int = Field(
-        description="Failures within failure_window, of all workers; each counts up to the threshold."
-    )
+    failures: int = Field(description="Failures within failure_window, of all workers.")
     opened_at: str | None = Field(description="When the breaker opened; null while it is closed.")
     retry_after: str | None = Field(
         description="When the next probe may pass; null unless the breaker is open."

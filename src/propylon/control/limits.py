@@ -1,9 +1,9 @@
-"""Serve `GET {prefix}/rate-limits`: every limit in force, and what was decided by it."""
+"""Serve `GET {prefix}/rate-limits`: every limit in force, and what all workers have decided by it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,13 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from propylon.config.models.units import Rate
 from propylon.control.admin import AdminGate
 from propylon.proxy.limit.rule import MICROSECONDS
-from propylon.proxy.limit.stage import ALLOWED, REFUSED, SHADOWED, Limit
+from propylon.proxy.limit.stage import ALLOWED, REFUSED, SHADOWED, Limit, LimitStage
+from propylon.proxy.route import Route
 
-__all__ = ["LimitState", "router"]
+__all__ = ["LimitState", "limits_of", "parts", "router"]
+
+_Limits = Iterable[tuple[str, Limit]]
+_COUNTS = ("allowed", "refused", "shadowed", "requests_in_flight")
 
 
 class LimitState(BaseModel):
-    """A limit; the counts are those of the worker that answers."""
+    """A limit, and what all workers of this gateway have decided by it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -50,12 +54,36 @@ class LimitState(BaseModel):
     requests_in_flight: int = Field(description="Requests that are under way now.")
 
 
+def limits_of(routes: Iterable[Route]) -> Iterator[tuple[str, Limit]]:
+    """Yield the name of each route with each of its limits."""
+    for route in routes:
+        if isinstance(route.limit, LimitStage):
+            yield from ((route.name, limit) for limit in route.limit.limits)
+
+
+def parts(limits: _Limits) -> list[dict[str, Any]]:
+    """Return what this worker has decided by each limit, for the worker that is asked."""
+    counts = {limit.rule.id: _counts(limit) for _, limit in limits}
+    return [{"limit": limit, **found} for limit, found in counts.items()]
+
+
+def _counts(limit: Limit) -> dict[str, int]:
+    tally, entrance = limit.tally, limit.in_flight
+    in_flight = 0 if entrance is None else entrance.total
+    decided = (int(tally[at]) for at in (ALLOWED, REFUSED, SHADOWED))
+    return dict(zip(_COUNTS, (*decided, in_flight), strict=True))
+
+
 def router(
     prefix: str,
-    limits: Callable[[], Iterable[tuple[str, Limit]]],
+    limits: Callable[[], _Limits],
+    everywhere: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
     gate: AdminGate | None = None,
 ) -> APIRouter:
-    """Return the endpoint. `limits` returns the names of routes with their limits; it is called for each request."""
+    """Return the endpoint.
+
+    `limits` returns the names of routes with their limits, and `everywhere` the `parts` of all workers.
+    """
     routes = APIRouter(tags=["services"])
 
     @routes.get(
@@ -70,6 +98,10 @@ def router(
             state = found.setdefault(limit.rule.id, _state(limit))
             if route not in state.routes:
                 state.routes.append(route)
+        for part in await everywhere():
+            # While a reload goes from worker to worker, another one may have limits that this one has not.
+            if part["limit"] in found:
+                _add(found[part["limit"]], part)
         return found
 
     return routes
@@ -85,8 +117,13 @@ def _state(limit: Limit) -> LimitState:
         in_flight=None if entrance is None else entrance.most,
         mode="shadow" if rule.shadow else "enforce",
         routes=[],
-        allowed=int(limit.tally[ALLOWED]),
-        refused=int(limit.tally[REFUSED]),
-        shadowed=int(limit.tally[SHADOWED]),
-        requests_in_flight=0 if entrance is None else entrance.total,
+        allowed=0,
+        refused=0,
+        shadowed=0,
+        requests_in_flight=0,
     )
+
+
+def _add(state: LimitState, part: Mapping[str, Any]) -> None:
+    for name in _COUNTS:
+        setattr(state, name, getattr(state, name) + part[name])

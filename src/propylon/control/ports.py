@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from propylon.proxy.authenticate.claims import Verified
 from propylon.proxy.authenticate.revocation import Revocation
@@ -54,12 +54,48 @@ class Accounts(Protocol):
     async def find(self, username: str) -> Account | None:
         """Return the account of this name, in any capitals; None if there is none."""
 
-    async def modify(self, username: str, **changes: object) -> Account | None:
+    async def page(
+        self,
+        limit: int,
+        *,
+        after: str = "",
+        prefix: str = "",
+        disabled: bool | None = None,
+        scope: str = "",
+        role: str = "",
+    ) -> Sequence[Account]:
+        """Return up to `limit` accounts, sorted by name, whose names come behind `after`.
+
+        `prefix` is the beginning of their names, in any capitals. `disabled`, `scope` and `role` are what they must have.
+        """
+
+    async def create(self, password: str, **values: Any) -> Account:
+        """Add an account with `username`, `scopes`, `roles`, `email`, `full_name` and `disabled`.
+
+        Raises InvalidFields for a value that is not acceptable, and Conflict for a name that is taken.
+        """
+
+    async def modify(
+        self,
+        username: str,
+        fits: Callable[[Account], bool] | None = None,
+        is_admin: Callable[[Account], bool] | None = None,
+        **changes: Any,
+    ) -> Account | None:
         """Change `password`, `scopes`, `roles`, `email`, `full_name` or `disabled`; return the account as it is now.
 
         What takes something away from the user, and a new password, end the user's logins and tokens. None if there is
-        no such user. Raises InvalidFields for a value that is not acceptable.
+        no such user. Raises InvalidFields for a value that is not acceptable, PreconditionFailed for an account that does
+        not fit any more, and Conflict where nobody would be left of those who are admins. All in one transaction.
         """
+
+    async def discard(
+        self,
+        username: str,
+        fits: Callable[[Account], bool] | None = None,
+        is_admin: Callable[[Account], bool] | None = None,
+    ) -> bool:
+        """Remove an account and end its logins and tokens; False if there is none. Raises as `modify`."""
 
 
 class Grant(Protocol):

@@ -17,8 +17,10 @@ from propylon.names.addresses import parse_host
 
 __all__ = [
     "InstanceEntry",
+    "InstanceRecord",
     "Lease",
     "RegistrationAnswer",
+    "RegistrationChange",
     "RegistrationRequest",
     "ServiceEntry",
     "Services",
@@ -85,7 +87,33 @@ def _with_example(example: dict[str, Any]) -> ConfigDict:
     return ConfigDict(frozen=True, json_schema_extra={"example": example})
 
 
-class RegistrationRequest(BaseModel):
+class RegistrationChange(BaseModel):
+    """What an instance says of its checks and labels."""
+
+    model_config = ConfigDict(
+        **_with_example(
+            {key: _REQUEST[key] for key in ("check_endpoint", "check_interval", "metadata")}
+        ),
+        extra="forbid",
+    )
+
+    check_endpoint: Annotated[str, Field(max_length=_MAX_PATH), AfterValidator(_endpoint)] = Field(
+        default="/health",
+        description="The path that the gateway probes. A 2xx answer is healthy; only a healthy instance gets requests.",
+        examples=["/health"],
+    )
+    check_interval: Annotated[Whole, Field(ge=1, le=3600)] = Field(
+        default=30, description="Seconds from one probe to the next.", examples=[30]
+    )
+    metadata: Annotated[dict[str, JsonValue], AfterValidator(_metadata)] = Field(
+        default_factory=dict,
+        description=f"Labels of your own, shown in the list of instances: at most {_MAX_KEYS} keys,"
+        f" {_MAX_METADATA} bytes as JSON.",
+        examples=[{"version": "1.4.2", "zone": "a"}],
+    )
+
+
+class RegistrationRequest(RegistrationChange):
     """An instance of a service, as it announces itself."""
 
     # An unknown field is a misspelt one: `chek_endpoint` would leave the instance with the default check.
@@ -101,20 +129,6 @@ class RegistrationRequest(BaseModel):
     )
     port: Annotated[Whole, Field(ge=1, le=65535)] = Field(
         description="The port that the instance listens on, for plain HTTP.", examples=[8001]
-    )
-    check_endpoint: Annotated[str, Field(max_length=_MAX_PATH), AfterValidator(_endpoint)] = Field(
-        default="/health",
-        description="The path that the gateway probes. A 2xx answer is healthy; only a healthy instance gets requests.",
-        examples=["/health"],
-    )
-    check_interval: Annotated[Whole, Field(ge=1, le=3600)] = Field(
-        default=30, description="Seconds from one probe to the next.", examples=[30]
-    )
-    metadata: Annotated[dict[str, JsonValue], AfterValidator(_metadata)] = Field(
-        default_factory=dict,
-        description=f"Labels of your own, shown in the list of instances: at most {_MAX_KEYS} keys,"
-        f" {_MAX_METADATA} bytes as JSON.",
-        examples=[{"version": "1.4.2", "zone": "a"}],
     )
 
 
@@ -176,6 +190,20 @@ class InstanceEntry(Lease):
     )
 
 
+class InstanceRecord(InstanceEntry):
+    """An instance, with what it has said of its checks."""
+
+    model_config = _with_example({**_ENTRY, "check_endpoint": "/health", "check_interval": 30})
+
+    check_endpoint: str | None = Field(
+        description="The path that it asked to be probed; null: it did not register.",
+        examples=["/health"],
+    )
+    check_interval: int | None = Field(
+        description="Seconds from one probe to the next; null: it did not register.", examples=[30]
+    )
+
+
 class ServiceEntry(BaseModel):
     """A service and its instances."""
 
@@ -190,9 +218,16 @@ class ServiceEntry(BaseModel):
 class Services(BaseModel):
     """The list of all services."""
 
-    model_config = _with_example({"services": [{"name": "orders", "instances": [_ENTRY]}]})
+    model_config = _with_example(
+        {"services": [{"name": "orders", "instances": [_ENTRY]}], "next": None}
+    )
 
     services: list[ServiceEntry] = Field(
-        description="All services, those of the configuration first.",
+        description="The services, those of the configuration first.",
         examples=[[{"name": "orders", "instances": [_ENTRY]}]],
+    )
+    next: str | None = Field(
+        default=None,
+        description="What to send as `after` for the next page; null on the last one.",
+        examples=["orders"],
     )

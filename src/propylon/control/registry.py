@@ -5,34 +5,40 @@ Instances register, renew their leases and leave; operators list the services. `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
 from propylon.control.admin import AdminGate
 from propylon.control.audit import AuditTrail
 from propylon.control.circuits import Everywhere
+from propylon.control.etags import CHANGED, IfMatch, check_match, etag_of
+from propylon.control.instances import (
+    VOLATILE,
+    InstanceInPath,
+    ServiceInPath,
+    add_listing,
+    found_of,
+    record_of,
+    seconds,
+    tag_of,
+)
 from propylon.control.registration import (
-    InstanceEntry,
+    InstanceRecord,
     Lease,
     RegistrationAnswer,
+    RegistrationChange,
     RegistrationRequest,
-    ServiceEntry,
-    Services,
 )
 from propylon.control.schemas import Envelope
 from propylon.errors import NotFound
-from propylon.services.instance import InstanceSnapshot
 from propylon.services.registration import Registered, Registration
 from propylon.services.registry import Registry
 from propylon.services.service import Service
 
 __all__ = ["parts", "router"]
-
-_Found = dict[tuple[str, str], list[Mapping[str, Any]]]  # by service and instance
 
 _CREATED = 201
 _REFUSED: dict[int | str, dict[str, Any]] = {
@@ -78,9 +84,9 @@ def router(
             raise NotFound(msg)
         return current
 
-    _add_list(routes, registry, everywhere)
+    add_listing(routes, registry, everywhere)
     _add_joining(routes, registry, trail)
-    _add_leaving(routes, registry, trail)
+    _add_changing(routes, registry, trail, everywhere)
     return routes
 
 
@@ -101,19 +107,6 @@ def parts(services: Iterable[Service]) -> list[dict[str, Any]]:
     ]
 
 
-def _add_list(
-    routes: APIRouter, registry: Callable[[], Registry], everywhere: Everywhere | None
-) -> None:
-    @routes.get("", summary="List every service and its instances")
-    async def services(response: Response) -> Services:
-        response.headers["Cache-Control"] = "no-store"
-        known = registry()
-        found: _Found = {}
-        for part in [] if everywhere is None else await everywhere():
-            found.setdefault((part["service"], part["id"]), []).append(part)
-        return Services(services=[_service(known, service, found) for service in known.services()])
-
-
 def _add_joining(routes: APIRouter, registry: Callable[[], Registry], trail: AuditTrail) -> None:
     @routes.post(
         "",
@@ -128,26 +121,74 @@ def _add_joining(routes: APIRouter, registry: Callable[[], Registry], trail: Aud
         asked = _registration(request)
         with trail.of(http, "register", f"instance:{asked.service}/{asked.id}"):
             done = await registry().register(asked)
+        path, where = http.url.path.rstrip("/"), quote(done.instance.id, safe=":[]")
+        response.headers["Location"] = f"{path}/{asked.service}/{where}"
         if not done.created:
             response.status_code = 200
         return RegistrationAnswer(instance_id=done.instance.id, status=done.status)
 
     @routes.put("/{service}/{instance_id}/heartbeat", summary="Renew a lease", responses=_UNKNOWN)
-    async def heartbeat(service: str, instance_id: str) -> Lease:
+    async def heartbeat(service: ServiceInPath, instance_id: InstanceInPath) -> Lease:
         return _lease(registry().heartbeat(service, instance_id.lower()))
 
 
-def _add_leaving(routes: APIRouter, registry: Callable[[], Registry], trail: AuditTrail) -> None:
+def _add_changing(
+    routes: APIRouter,
+    registry: Callable[[], Registry],
+    trail: AuditTrail,
+    everywhere: Everywhere | None,
+) -> None:
+    @routes.put(
+        "/{service}/{instance_id}",
+        summary="Change a registered instance",
+        description="Replaces its check and its labels, and renews its lease. Host and port are its name and do not change.",
+        responses=_UNKNOWN | _NOT_REGISTERED | CHANGED,
+    )
+    async def change(
+        service: ServiceInPath,
+        instance_id: InstanceInPath,
+        said: RegistrationChange,
+        http: Request,
+        response: Response,
+        if_match: IfMatch = None,
+    ) -> InstanceRecord:
+        name = instance_id.lower()
+        with trail.of(http, "change_instance", f"instance:{service}/{name}"):
+            known, found = registry(), await found_of(everywhere)
+            check_match(if_match, tag_of(known, service, name, found))
+            # Without an await since the tag was compared: no other request has changed the instance meanwhile.
+            known.update(
+                service,
+                name,
+                check_endpoint=said.check_endpoint,
+                check_interval=float(said.check_interval),
+                metadata=dict(said.metadata),
+            )
+        response.headers["Cache-Control"] = "no-store"
+        shown = record_of(known, service, name, await found_of(everywhere))
+        response.headers["ETag"] = etag_of(shown, VOLATILE)
+        return shown
+
     @routes.delete(
         "/{service}/{instance_id}",
         summary="Deregister an instance",
         description="The instance gets no new requests and no probes. Requests in flight complete.",
         status_code=204,
-        responses=_UNKNOWN | _NOT_REGISTERED,
+        responses=_UNKNOWN | _NOT_REGISTERED | CHANGED,
     )
-    async def deregister(service: str, instance_id: str, http: Request) -> None:
-        with trail.of(http, "deregister", f"instance:{service}/{instance_id.lower()}"):
-            registry().deregister(service, instance_id.lower())
+    async def deregister(
+        service: ServiceInPath,
+        instance_id: InstanceInPath,
+        http: Request,
+        if_match: IfMatch = None,
+    ) -> None:
+        name = instance_id.lower()
+        with trail.of(http, "deregister", f"instance:{service}/{name}"):
+            known = registry()
+            if if_match is not None:
+                found = await found_of(everywhere)
+                check_match(if_match, tag_of(known, service, name, found))
+            known.deregister(service, name)
 
 
 def _registration(request: RegistrationRequest) -> Registration:
@@ -165,57 +206,5 @@ def _lease(registered: Registered) -> Lease:
     return Lease(
         instance_id=registered.instance.id,
         status=registered.status,
-        lease=_seconds(registered.lease),
+        lease=seconds(registered.lease),
     )
-
-
-def _service(registry: Registry, service: Service, found: _Found) -> ServiceEntry:
-    return ServiceEntry(
-        name=service.name,
-        instances=[
-            _instance(
-                _merged(snapshot, found.get((service.name, snapshot.id), ())),
-                registry.lease(service.name, snapshot.id),
-            )
-            for snapshot in service.fleet.snapshot()
-        ],
-    )
-
-
-def _merged(mine: InstanceSnapshot, known: Sequence[Mapping[str, Any]]) -> InstanceSnapshot:
-    """Return what all workers know of an instance: the newest probe counts, and the failures of all add up."""
-    if not known:
-        return mine
-    newest = max(known, key=lambda part: part["last_check"] or 0.0)
-    ejected = [part["ejected_until"] for part in known if part["ejected_until"] is not None]
-    return replace(
-        mine,
-        status=newest["status"],
-        last_check=newest["last_check"],
-        latency_ms=newest["latency_ms"],
-        ejected_until=max(ejected, default=None),
-        failures=sum(part["failures"] for part in known),
-    )
-
-
-def _instance(snapshot: InstanceSnapshot, lease: float | None) -> InstanceEntry:
-    return InstanceEntry(
-        instance_id=snapshot.id,
-        status=snapshot.status,
-        last_check=_moment(snapshot.last_check),
-        latency_ms=snapshot.latency_ms,
-        ejected_until=_moment(snapshot.ejected_until),
-        failures=snapshot.failures,
-        weight=snapshot.weight,
-        source=snapshot.source,
-        metadata=dict(snapshot.metadata),
-        lease=_seconds(lease),
-    )
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(round(seconds, 3), UTC)
-
-
-def _seconds(lease: float | None) -> float | None:
-    return None if lease is None else round(lease, 3)

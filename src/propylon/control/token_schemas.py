@@ -37,7 +37,8 @@ def _printable(text: str | None) -> str | None:
     return text
 
 
-def _short(password: str | None) -> str | None:
+def short(password: str | None) -> str | None:
+    """Return a password that is short enough to be hashed. Raises ValueError."""
     if password is not None and len(password.encode("utf-8", "surrogatepass")) > _LONGEST_PASSWORD:
         msg = f"has more than {_LONGEST_PASSWORD} bytes"
         raise ValueError(msg)
@@ -62,7 +63,7 @@ class TokenForm(BaseModel):
     username: _Name = Field(
         default=None, description="The user; with `grant_type` `password`.", examples=["ann"]
     )
-    password: Annotated[str | None, AfterValidator(_short)] = Field(
+    password: Annotated[str | None, AfterValidator(short)] = Field(
         default=None,
         description="The user's password; with `grant_type` `password`.",
         examples=[_PASSWORD],
@@ -207,7 +208,7 @@ class UserChange(BaseModel):
         extra="forbid", json_schema_extra={"example": {"scopes": ["read"], "roles": ["clerk"]}}
     )
 
-    password: Annotated[str | None, AfterValidator(_short)] = Field(
+    password: Annotated[str | None, AfterValidator(short)] = Field(
         default=None,
         description="The new password.",
         examples=[_PASSWORD],
@@ -240,12 +241,12 @@ class OwnPassword(BaseModel):
         },
     )
 
-    current_password: Annotated[str, AfterValidator(_short)] = Field(
+    current_password: Annotated[str, AfterValidator(short)] = Field(
         description="The password until now.",
         examples=[_PASSWORD],
         json_schema_extra={"format": "password"},
     )
-    password: Annotated[str, AfterValidator(_short)] = Field(
+    password: Annotated[str, AfterValidator(short)] = Field(
         description="The password from now on.",
         examples=["battery staple"],
         json_schema_extra={"format": "password"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,13 +12,12 @@ from propylon.control.audit import AuditTrail
 from propylon.control.identity import client_of, current_principal, require_scopes
 from propylon.control.ports import Account, Accounts, Grants
 from propylon.control.sessions import Sessions
-from propylon.control.token_schemas import Me, OwnPassword, SessionAnswer, UserChange
+from propylon.control.token_schemas import Me, OwnPassword, SessionAnswer
+from propylon.control.user_records import NO_USER, Name, add_user_records, record
 from propylon.errors import Forbidden, NotFound
 from propylon.proxy.principal import Principal
 
 __all__ = ["router"]
-
-_NO_USER = "No such user"
 
 
 def router(
@@ -47,7 +46,7 @@ def router(
     if accounts is not None and sessions is not None:
         _add_own_password(routes, accounts, sessions, trail, own_issuer)
     if accounts is not None and grants is not None:
-        _add_changes(routes, accounts, gate, trail)
+        add_user_records(routes, accounts, gate, trail)
         _add_sessions(routes, accounts, grants, gate, trail)
     return routes
 
@@ -73,37 +72,11 @@ def _add_own_password(
         with trail.of(request, "change_password", f"user:{principal.subject}"):
             account = await _own(accounts, principal, own_issuer())
             if account is None:
-                raise NotFound(_NO_USER)
+                raise NotFound(NO_USER)
             # Whoever has found an open browser does not know the password.
             address = client_of(request)
             await sessions.check_password(account.username, change.current_password, address)
             await accounts.modify(account.username, password=change.password)
-
-
-def _add_changes(routes: APIRouter, accounts: Accounts, gate: AdminGate, trail: AuditTrail) -> None:
-    @routes.patch(
-        "/{name}",
-        summary="Change a user",
-        description="A new password, fewer scopes or roles, and `disabled` end the user's logins and revoke the tokens"
-        " that were issued before.",
-        dependencies=[gate.requires()],
-    )
-    async def change_user(
-        request: Request, name: str, change: UserChange, response: Response
-    ) -> Me:
-        response.headers["Cache-Control"] = "no-store"
-        with trail.of(request, "change_user", f"user:{name}"):
-            account = await accounts.modify(name, **_changes(change))
-            if account is None:
-                raise NotFound(_NO_USER)
-        return _record(account)
-
-
-def _changes(change: UserChange) -> dict[str, Any]:
-    values = change.model_dump(exclude_none=True)
-    for key in {"scopes", "roles"} & values.keys():
-        values[key] = frozenset(values[key])
-    return values
 
 
 def _add_sessions(
@@ -116,7 +89,7 @@ def _add_sessions(
     admin = [gate.requires()]
 
     @routes.get("/{name}/sessions", summary="The sessions of a user", dependencies=admin)
-    async def sessions_of(name: str, response: Response) -> list[SessionAnswer]:
+    async def sessions_of(name: Name, response: Response) -> list[SessionAnswer]:
         response.headers["Cache-Control"] = "no-store"
         account = await _found(accounts, name)
         return [
@@ -134,7 +107,7 @@ def _add_sessions(
     @routes.delete(
         "/{name}/sessions", summary="End all sessions", dependencies=admin, status_code=204
     )
-    async def end_all(request: Request, name: str) -> None:
+    async def end_all(request: Request, name: Name) -> None:
         with trail.of(request, "end_sessions", f"user:{name}"):
             account = await _found(accounts, name)
             for login in await grants.logins(account.username):
@@ -145,7 +118,7 @@ def _add_sessions(
     )
     async def end_one(
         request: Request,
-        name: str,
+        name: Name,
         id: str,  # noqa: A002 — the name in the path
     ) -> None:
         with trail.of(request, "end_session", f"user:{name}"):
@@ -156,10 +129,10 @@ def _add_sessions(
             await grants.end(id)
 
 
-async def _found(accounts: Accounts, name: str) -> Account:
+async def _found(accounts: Accounts, name: Name) -> Account:
     account = await accounts.find(name)
     if account is None:
-        raise NotFound(_NO_USER)
+        raise NotFound(NO_USER)
     return account
 
 
@@ -177,18 +150,7 @@ def _from_account(account: Account) -> Me:
     if account.disabled:
         msg = "This user is disabled"
         raise Forbidden(msg)
-    return _record(account)
-
-
-def _record(account: Account) -> Me:
-    return Me(
-        username=account.username,
-        email=account.email or None,
-        full_name=account.full_name or None,
-        disabled=account.disabled,
-        scopes=sorted(account.scopes),
-        roles=sorted(account.roles),
-    )
+    return record(account)
 
 
 def _from_claims(principal: Principal) -> Me:

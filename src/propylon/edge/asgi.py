@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from propylon.edge.asgi_request import origin_of, read_request
+from propylon.edge.asgi_request import head_of, origin_of, read_request
 from propylon.edge.asgi_server import AsgiServer, restore_peer, start_message
 from propylon.edge.body import Body
 from propylon.edge.sockets import ends_from
@@ -34,6 +34,7 @@ from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER
 from propylon.proxy.exchange import Exchange
 from propylon.upstream.ports import Answer, Flow
+from propylon.wire.glimpse import glimpse
 from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED, Request, Response
 from propylon.wire.proxy_header import Ends
@@ -86,7 +87,7 @@ def _begin(edge: EdgeState, scope: Scope, turn: AsgiTurn) -> None:
     try:
         request = read_request(edge, scope)
     except GatewayError as error:
-        turn.reject(error)
+        turn.reject(error, glimpse(head_of(scope), error))
         return
     if turn.origin.trusted:
         turn.origin = edge.trust.refine(turn.origin, request)
@@ -168,9 +169,9 @@ class AsgiTurn(Turn):
         if request.length > 0 or request.length == CHUNKED:
             self.body = Body(request.length, self, None)
 
-    def reject(self, error: GatewayError) -> None:
-        """Answer with the error, without asking an upstream."""
-        self._edge.pipeline.reject(error, self)
+    def reject(self, error: GatewayError, seen: Request | None = None) -> None:
+        """Answer with the error, without asking an upstream; `seen` is what could be read of the request."""
+        self._edge.pipeline.reject(error, self, seen)
         self.over = True
 
     async def deliver(self, send: Send) -> None:

@@ -12,7 +12,7 @@ from propylon.proxy.exchange import Origin
 from propylon.wire.message import CHUNKED, Request
 from propylon.wire.request import too_large
 
-__all__ = ["origin_of", "read_request"]
+__all__ = ["head_of", "origin_of", "read_request"]
 
 Scope = MutableMapping[str, Any]
 
@@ -36,22 +36,15 @@ def origin_of(edge: EdgeState, scope: Scope) -> Origin:
 
 def read_request(edge: EdgeState, scope: Scope) -> Request:
     """Write the scope as a request head, and parse that. Raises what `parse_request` raises."""
-    method = scope["method"]
-    target = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
-    root = scope.get("root_path", "").encode()
-    if root and (target + b"/").startswith(root + b"/"):  # not every server has it in raw_path
-        target = target[len(root) :] or b"/"
-    if query := scope.get("query_string"):
-        target = b"%b?%b" % (target, query)
-    version = scope.get("http_version", "1.1")
-    lines = b"".join([b"\r\n%b: %b" % pair for pair in scope["headers"]])
+    method, version = scope["method"], scope.get("http_version", "1.1")
+    lines = _lines(scope)
     if lines.count(b"\n") != len(scope["headers"]):
         # Header injection. No HTTP/1 parser lets it pass, but HTTP/2 can carry it, and a middleware can add it.
         msg = "A header holds a line end"
         raise InvalidRequest(msg)
     if version[0] in "23" and method in _WITH_BODY and b"\r\ncontent-length:" not in lines:
         lines += b"\r\ntransfer-encoding: chunked"
-    line = b"%b %b HTTP/%b" % (method.encode(), target, b"1.0" if version == "1.0" else b"1.1")
+    line = _line(scope)
     if len(line) + len(lines) > edge.max_header:
         raise too_large(line, edge.max_header)
     request = edge.memory.read(line, lines)
@@ -61,3 +54,23 @@ def read_request(edge: EdgeState, scope: Scope) -> Request:
         msg = "A request with a body cannot change the protocol"
         raise InvalidRequest(msg)
     return request
+
+
+def head_of(scope: Scope) -> bytes:
+    """Write the scope as a request head, as it is."""
+    return b"%b%b\r\n\r\n" % (_line(scope), _lines(scope))
+
+
+def _lines(scope: Scope) -> bytes:
+    return b"".join([b"\r\n%b: %b" % pair for pair in scope["headers"]])
+
+
+def _line(scope: Scope) -> bytes:
+    target = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
+    root = scope.get("root_path", "").encode()
+    if root and (target + b"/").startswith(root + b"/"):  # not every server has it in raw_path
+        target = target[len(root) :] or b"/"
+    if query := scope.get("query_string"):
+        target = b"%b?%b" % (target, query)
+    version = b"1.0" if scope.get("http_version") == "1.0" else b"1.1"
+    return b"%b %b HTTP/%b" % (scope["method"].encode(), target, version)

@@ -60,6 +60,7 @@ from propylon.proxy.exchange import Exchange, Origin
 from propylon.upstream.handshakes import Switched
 from propylon.wire.buffer import HeadBuffer
 from propylon.wire.framing import BodyReader, FramingError
+from propylon.wire.glimpse import glimpse
 from propylon.wire.message import NO_BODY, Request
 from propylon.wire.proxy_header import Ends
 from propylon.wire.request import HeadReader
@@ -282,7 +283,7 @@ class GatewayProtocol(asyncio.Protocol):
         try:
             found = self._head_buffer.feed(data)
         except GatewayError as error:
-            self._reject(error)
+            self._reject(error, self._head_buffer.so_far)
             return
         if found is not None:
             self._read_head(*found)
@@ -295,16 +296,17 @@ class GatewayProtocol(asyncio.Protocol):
         try:
             request = self._head_reader.read(head)
         except GatewayError as error:
-            self._reject(error)
+            self._reject(error, head)
         else:
             self._begin_exchange(request, rest)
 
-    def _reject(self, error: GatewayError) -> None:
+    def _reject(self, error: GatewayError, head: bytes = b"") -> None:
         """Answer a head that could not be read, and close: where the next request begins is unknown."""
         self._lingering = None
+        seen = glimpse(head, error)
         self._head_buffer.clear()
         self._turn = turn = Http1Turn(self, self._origin, None)
-        self._edge.pipeline.reject(error, turn)
+        self._edge.pipeline.reject(error, turn, seen)
         self.exchange_ended(turn)
 
     def _receive_body(self, body: Body, data: bytes) -> None:

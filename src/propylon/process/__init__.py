@@ -7,7 +7,8 @@
 - `certificates`: the TLS contexts, certificates by name, and their renewal.
 - `accept`: accept connections on all listeners; `preface`: the PROXY header in front of one.
 - `rehearse`: try what a start would do with them, for `propylon check`.
-- `greeting`: the lines that say where the gateway listens.
+- `greeting`: the lines that say where the gateway listens, and what it found.
+- `console`: standard error, in the format of the log.
 - `supervisor`: fork workers, replace those that die, pass signals on.
 - `files`: raise the limit of open files.
 - `shared`: what the workers share, made before they are forked.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +15,7 @@ from propylon.config.models.schema import GatewayConfig, ServerConfig, TlsConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
 from propylon.process.certificates import Certificates, certificate_doubts, tls_context
+from propylon.process.console import Console, console_of
 from propylon.process.files import raise_file_limit
 from propylon.process.greeting import greeting
 from propylon.process.last_good import LastGood
@@ -59,9 +59,9 @@ def _newest(last_good: LastGood, read: Callable[[], Loaded]) -> Loaded:
     try:
         return read()
     except ConfigError as error:
-        sys.stderr.write(
-            f"{error}\npropylon: a worker goes on with what is in force, without this\n"
-        )
+        console = console_of(last_good.load().config)
+        console.refuse(error)
+        console.warn("a worker goes on with what is in force, without this")
         return last_good.load()
 
 
@@ -86,24 +86,28 @@ def start_app(loaded: Loaded, build: Callable[[], Gateway], *, watch: bool = Fal
 
 def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     exit_quietly()
+    console = console_of(loaded.config)
+    console.take_tracebacks()
     try:
         redis_of(loaded)
         certificates = _certificates(loaded.config.tls)
         for _, doubt in certificate_doubts(loaded.config.tls):
-            sys.stderr.write(f"propylon: warning: {doubt}\n")
+            console.warn(doubt)
         listeners = open_listeners(loaded.config)
     except CannotListen as error:
-        sys.stderr.write(f"propylon: {error}\n")
+        console.fail(str(error))
         return CANNOT_LISTEN
     except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
+        console.refuse(error)
         return UNUSABLE
     watched = loaded.path if watch else None
-    opened = _Opened(loaded.config, listeners, certificates, watched, os.urandom(_AUDIT_KEY))
+    opened = _Opened(
+        loaded.config, listeners, certificates, watched, os.urandom(_AUDIT_KEY), console
+    )
     try:
         return _serve(loaded, build, opened)
     except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
+        console.refuse(error)
         return UNUSABLE
     finally:
         for listening in listeners:
@@ -111,10 +115,11 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
 
 
 def _serve(loaded: Loaded, build: Build, opened: _Opened) -> int:
-    shared = share(loaded)
-    for line in greeting(loaded.config, opened.listeners):
-        sys.stderr.write(f"propylon: {line}\n")
-    sys.stderr.write(f"propylon: {raise_file_limit()}\n")
+    console = opened.console
+    shared = share(loaded, console)
+    for line in (*greeting(loaded, opened.listeners, shared.place), *loaded.notes):
+        console.say(line)
+    console.say(raise_file_limit())
     with shared:
         return _run(partial(_work, build, opened), opened, shared, loaded.config.server)
 
@@ -128,6 +133,7 @@ class _Opened:
     certificates: Certificates | None
     watched: Path | None
     audit_key: bytes
+    console: Console
 
 
 def _run(
@@ -148,7 +154,13 @@ def _run(
         for listening in opened.listeners:
             listening.close()
 
-    return supervise(be, server.workers, patience=_patience(server), stopping=let_go)
+    return supervise(
+        be,
+        server.workers,
+        patience=_patience(server),
+        stopping=let_go,
+        console=opened.console,
+    )
 
 
 def _alone() -> bool:
@@ -167,7 +179,7 @@ def _work(build: Build, opened: _Opened, shared: Shared, others_go_on: Callable[
         gateway = build(shared)
         gateway.validate()
     except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
+        opened.console.refuse(error)
         return UNUSABLE
     # A worker may have read a newer file than the one by which the sockets were opened.
     gateway.loaded = with_listeners_of(opened.config, gateway.loaded)
@@ -201,7 +213,5 @@ def _newest_certificates(tls: TlsConfig, opened: _Opened) -> Certificates | None
     try:
         return _certificates(tls) or opened.certificates
     except CannotListen as error:
-        sys.stderr.write(
-            f"propylon: {error}; a worker goes on with the certificates of the start\n"
-        )
+        opened.console.warn(f"{error}; a worker goes on with the certificates of the start")
         return opened.certificates

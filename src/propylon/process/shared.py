@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
+from propylon.process.console import PLAIN, Console
 from propylon.stores.place import (
     Place,
     UnsafeDirectory,
@@ -24,8 +24,8 @@ from propylon.stores.slot import Slot
 __all__ = ["share"]
 
 
-def share(loaded: Loaded) -> Shared:
-    """Return what the workers of `loaded` share; say on stderr what they cannot.
+def share(loaded: Loaded, console: Console = PLAIN) -> Shared:
+    """Return what the workers of `loaded` share; say what they cannot.
 
     Raises ConfigError for a directory that others could write to.
     """
@@ -34,9 +34,9 @@ def share(loaded: Loaded) -> Shared:
     if (
         workers == 1
     ):  # there is nothing to share, and no second worker that would need the configuration
-        return Shared(place=None if named is None else _place([named], named))
+        return Shared(place=None if named is None else _place([named], named, console))
     bases = [*private_bases(os.environ)]
-    place = _place(bases if named is None else [named, *bases], named)
+    place = _place(bases if named is None else [named, *bases], named, console)
     return Shared(lines=lines(workers), place=place, last_good=Slot(), key_sets=Slot())
 
 
@@ -51,24 +51,20 @@ def _named(loaded: Loaded) -> Path | None:
     return Path(written)
 
 
-def _place(bases: list[Path], named: Path | None) -> Place | None:
+def _place(bases: list[Path], named: Path | None, console: Console) -> Place | None:
     """Make a directory in the first of the bases that can be written."""
     for base in bases:
         try:
             place = enter(base, unique_name())
         except OSError as error:
             if base == named:
-                _warn(f"server.state_dir: {base} cannot be used: {error.strerror}")
+                console.warn(f"server.state_dir: {base} cannot be used: {error.strerror}")
             continue
         if (doubt := lack_of_room(place)) is not None:
-            _warn(doubt)
+            console.warn(doubt)
         return place
-    _warn(
+    console.warn(
         "no directory can be written for what the workers share, so each counts for itself;"
         " set server.state_dir to one that can"
     )
     return None
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"propylon: warning: {text}\n")

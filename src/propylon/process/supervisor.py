@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from propylon.process.console import PLAIN, Console
 from propylon.process.hangup import note_hangups
 
 __all__ = ["supervise"]
@@ -30,7 +31,14 @@ _SETTLED = 10.0
 _PATIENCE = 5.0
 
 
-def supervise(work: Work, workers: int, *, patience: float, stopping: Callable[[], None]) -> int:
+def supervise(
+    work: Work,
+    workers: int,
+    *,
+    patience: float,
+    stopping: Callable[[], None],
+    console: Console = PLAIN,
+) -> int:
     """Run `work` in that many processes until a signal stops them; return the exit status.
 
     `work` gets the worker's place, from 0; a replacement has the place of the worker that died. It also gets a function
@@ -39,11 +47,14 @@ def supervise(work: Work, workers: int, *, patience: float, stopping: Callable[[
     parent closes its listeners in it, because a client that connects meanwhile would wait in a queue that no worker
     empties.
     """
-    return _Supervisor(work, patience + _PATIENCE, stopping).run(workers)
+    return _Supervisor(work, patience + _PATIENCE, stopping, console).run(workers)
 
 
 class _Supervisor:
-    def __init__(self, work: Work, patience: float, stopping: Callable[[], None]) -> None:
+    def __init__(
+        self, work: Work, patience: float, stopping: Callable[[], None], console: Console
+    ) -> None:
+        self._console = console
         self._stopping = stopping
         self._work = work
         self._patience = patience
@@ -111,7 +122,7 @@ class _Supervisor:
             self._signal(signal.SIGTERM)
             return
         why = f"exit status {code}" if code >= 0 else f"signal {-code}"
-        sys.stderr.write(f"propylon: a worker died ({why}); starting another\n")
+        self._console.warn(f"a worker died ({why}); starting another")
         if lived < _HEALTHY_LIFE or code > 0:
             time.sleep(_BACKOFF)
         self._spawn(place)

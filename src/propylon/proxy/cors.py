@@ -13,7 +13,7 @@ from propylon.wire.grammar import OWS, TOKEN
 from propylon.wire.headers import render, values
 from propylon.wire.message import NO_BODY, Request, Response
 
-__all__ = ["REPLACED", "Cors", "is_preflight"]
+__all__ = ["NO_CORS", "REPLACED", "Cors", "asked_method", "is_preflight"]
 
 # Facts:
 # - CORS protects users, not the gateway: only browsers obey it. Authentication does not rely on it.
@@ -47,6 +47,7 @@ class Cors:
     wildcards: tuple[tuple[bytes, bytes], ...] = ()
     any_origin: bool = False
     methods: bytes = b""  # empty: the methods of the route
+    any_method: bool = False  # then the answer names the one that was asked for, and no other
     headers: bytes = b""  # empty: the headers that the preflight asks for
     exposed: bytes = b""
     credentials: bool = False
@@ -96,10 +97,6 @@ class Cors:
                 return True
         return False
 
-    def is_preflight(self, request: Request) -> bool:
-        """Whether a browser asks in advance if a page may send a request."""
-        return is_preflight(request)
-
     def permits(self, request: Request) -> bool:
         """Tell whether the page that asks may read answers at all."""
         return bool(self._allowed(request))
@@ -127,7 +124,8 @@ class Cors:
         names = b",".join(request.special.get(_HEADERS, ())).split(b",")
         asked = b", ".join(name for raw in names if TOKEN.fullmatch(name := raw.strip(OWS)))
         permits = []
-        if methods := self.methods or _with_asked(allow, request.special[_METHOD][0].strip(OWS)):
+        known = b"" if self.any_method else allow
+        if methods := self.methods or _with_asked(known, request.special[_METHOD][0].strip(OWS)):
             permits.append((b"Access-Control-Allow-Methods", methods))
         if headers := self.headers or asked:
             permits.append((b"Access-Control-Allow-Headers", headers))
@@ -139,11 +137,35 @@ class Cors:
         return permits
 
 
+class _NoCors:
+    """The rules of a route without CORS: nothing is said, nothing is answered, and the service may do it itself."""
+
+    def block(self, request: Request) -> bytes:  # noqa: ARG002 — as `Cors`
+        """Return nothing."""
+        return b""
+
+    def permits(self, request: Request) -> bool:  # noqa: ARG002
+        """Permit nobody."""
+        return False
+
+    def preflight(self, request: Request, allow: bytes) -> Response | None:  # noqa: ARG002
+        """Leave the preflight to the route, as a request like any other."""
+        return None
+
+
+NO_CORS = _NoCors()
+
+
 def is_preflight(request: Request) -> bool:
     """Tell whether a browser asks in advance if a page may send a request (the Fetch standard, 3.2.2)."""
     return (
         request.method == "OPTIONS" and b"origin" in request.special and _METHOD in request.special
     )
+
+
+def asked_method(request: Request) -> str:
+    """Return the method that a preflight asks about."""
+    return request.special[_METHOD][0].strip(OWS).decode("latin-1")
 
 
 def _with_asked(allow: bytes, asked: bytes) -> bytes:

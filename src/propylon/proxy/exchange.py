@@ -124,6 +124,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "answered",
         "attempts",
         "began",
         "close_code",
@@ -144,8 +145,10 @@ class Exchange:
         "privacy",
         "request",
         "request_id",
+        "retried",
         "route",
         "status",
+        "streams",
         "trace_flags",
         "trace_id",
         "trace_state",
@@ -185,7 +188,12 @@ class Exchange:
         self.excused = False  # the upstream failed while the client had not sent its whole body
         self.held = 0.0  # seconds that the policies took: `timeouts.total` covers them
         self.attempts = 0
+        self.retried: tuple[
+            str, ...
+        ] = ()  # why the request was sent again: one reason for each time
         self.upstream_began = began
+        self.answered = 0.0  # when the head of the final answer was there; 0: there is none
+        self.streams = False  # the answer's body did not come with its head
         self.upstream_status = 0
         self.status = 0
         self.close_code = 0  # of a WebSocket that has ended

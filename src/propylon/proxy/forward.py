@@ -30,7 +30,7 @@ from propylon.proxy.outgoing import address, hops, outgoing
 from propylon.proxy.route import Route
 from propylon.services.breaker import Permit
 from propylon.services.outcome import Outcome, excused, judge
-from propylon.services.retry import retry_after_seconds
+from propylon.services.retry import kind_of, retry_after_seconds
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Answer, Outgoing
 from propylon.upstream.reply import Reply
@@ -159,7 +159,10 @@ class Forward:
         if self._loop_time() + pause >= attempts.deadline(self._loop_time()):
             return None
         # Asked last: the budget counts only what is really sent again.
-        return pause if service.budget.take(self._clock()) else None
+        if not service.budget.take(self._clock()):
+            return None
+        exchange.retried += (str(status) if error is None else kind_of(error),)
+        return pause
 
 
 def settle(exchange: Exchange) -> None:

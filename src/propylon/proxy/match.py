@@ -12,18 +12,17 @@ import operator
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Protocol
 
-from propylon.errors import InvalidRequest, MethodNotAllowed, NotFound
-from propylon.proxy.route import UNPROTECTED, Pattern, Route
+from propylon.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
+from propylon.proxy.route import UNPROTECTED, Answers, Pattern, Route
 from propylon.proxy.tree import Tree, folds
 from propylon.services.service import Service
 from propylon.wire.handshake import is_handshake, offered, upgrade_required
-from propylon.wire.message import Request, Response
+from propylon.wire.message import Request
 from propylon.wire.offer import WEBSOCKET
 from propylon.wire.spellings import begins_query, fold, is_plain, readings
 
-__all__ = ["Answers", "Leaf", "Table"]
+__all__ = ["Leaf", "Table"]
 
 _ORDINARY_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -63,6 +62,23 @@ class Leaf:
     def choose(self, method: str) -> Route | None:
         """Return the route for the method, if there is one."""
         return self._by_method.get(method, self._any)
+
+    def asked(self, method: str) -> tuple[Answers | None, Route, bytes]:
+        """Return what a preflight for the method meets: the rules of CORS, their route, and the methods that they hold for.
+
+        Where no route has the method, the first route speaks: the page then reads the 405.
+        """
+        route = self.choose(method) or self.routes[0]
+        if all(other.cors is route.cors for other in self.routes):
+            return route.cors, route, self.allow
+        # A browser remembers the methods. One that has other rules must not be among them.
+        usual = _ORDINARY_METHODS if self._any is not None else frozenset()
+        methods = frozenset(
+            name
+            for name in usual.union(self._by_method)
+            if (found := self.choose(name)) is not None and found.cors is route.cors
+        )
+        return route.cors, route, _allow(methods, everything=False)
 
     def agrees(self, others: Sequence[Leaf]) -> bool:
         """Return whether a request to one of these places would meet the rules of this one."""
@@ -144,22 +160,6 @@ _REMEMBERED = 4096
 _REMEMBERED_SIZE = 256
 
 
-class Answers(Protocol):
-    """What says which web pages may read an answer (see `cors`)."""
-
-    def block(self, request: Request) -> bytes:
-        """Return the lines for any answer to the request."""
-
-    def is_preflight(self, request: Request) -> bool:
-        """Whether a browser asks if it may ask."""
-
-    def permits(self, request: Request) -> bool:
-        """Whether the page that asks may read answers at all."""
-
-    def preflight(self, request: Request, allow: bytes) -> Response:
-        """Answer a preflight; `allow` are the methods of the routes on that path, empty where there is none."""
-
-
 class Table:
     """An immutable snapshot of all routes, and of all services, routed to or not."""
 
@@ -173,6 +173,7 @@ class Table:
         self.routes = tuple(routes)
         self.services = tuple(services)
         self.cors = cors
+        self.has_own_cors = False  # whether a route has rules of its own
         self._known: dict[object, Leaf] = {}  # by path, or by host and path; bounded
         self._leaves: dict[Place, Leaf] = {}
         for _ in self._plant(None):
@@ -198,6 +199,7 @@ class Table:
     def _take_over(self, before: Table) -> None:
         """Take the trees of another table, and its remembered paths: all routes are the same."""
         self._known, self._leaves = before._known, before._leaves
+        self.has_own_cors = before.has_own_cors
         self._stand(before.trees)
 
     def _plant(self, before: Table | None) -> Iterator[None]:
@@ -221,6 +223,7 @@ class Table:
         groups: dict[Place, list[Route]] = {}
         for at, route in enumerate(self.routes):
             groups.setdefault(_place(route.pattern), []).append(route)
+            self.has_own_cors = self.has_own_cors or route.cors is not None
             if at % _SLICE == 0:
                 yield
         return groups
@@ -296,6 +299,16 @@ class Table:
                 headers=((b"Allow", leaf.allow),),
             )
         return route
+
+    def cors_lines(self, request: Request) -> bytes:
+        """Return the lines for an answer to a request that no route has got: those of the path, else the gateway's."""
+        cors = self.cors
+        if self.has_own_cors:
+            try:
+                cors = self.place(request).asked(request.method)[0] or cors
+            except GatewayError:
+                cors = self.cors
+        return b"" if cors is None else cors.block(request)
 
     def place(self, request: Request) -> Leaf:
         """Return the place that the path leads to, and remember it.

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from propylon.errors import ClientGone, GatewayError, InternalError, NotFound
 from propylon.proxy.authenticate.certificate import authenticate
+from propylon.proxy.cors import asked_method, is_preflight
 from propylon.proxy.exchange import Downstream, Exchange, Observer
 from propylon.proxy.forward import settle
 from propylon.proxy.match import Table
@@ -63,6 +64,7 @@ class Pipeline:
             if request.method == "OPTIONS" and self._answered(exchange, request):
                 return
             route = exchange.route = self.table.match(request)
+            exchange.lines = exchange.lines if route.cors is None else route.cors.block(request)
             if request.upgrade:
                 route = take_up(exchange, request, route)
             if request.private or route.privacy_applies:
@@ -82,6 +84,7 @@ class Pipeline:
                 if waiting is not None:
                     await waiting
             answer = await route.forward(exchange, request, route)
+            exchange.answered = self._clock()
             await relay(exchange, answer, route)
         except GatewayError as error:
             self._refuse(exchange, error)
@@ -119,18 +122,23 @@ class Pipeline:
             self._answer_itself(exchange)
             return True
         table = self.table
-        if table.cors is None or not table.cors.is_preflight(request):
+        if not (table.cors is not None or table.has_own_cors) or not is_preflight(request):
             return False
-        allow = b""
+        cors, allow, route = table.cors, b"", None
         try:
-            place = table.place(request)
+            own, route, allow = table.place(request).asked(asked_method(request))
         except NotFound:
-            if not table.cors.permits(request):
+            if cors is None or not cors.permits(request):
                 raise
         else:
-            allow, exchange.route = place.allow, place.routes[0]
-        head = table.cors.preflight(request, allow)
-        exchange.status = head.status
+            cors = own or cors
+        if cors is None:
+            return False
+        exchange.lines = cors.block(request)
+        head = cors.preflight(request, allow)
+        if head is None:
+            return False
+        exchange.route, exchange.status = route, head.status
         exchange.flags += ("preflight",)
         block = b"%b\r\nX-Request-ID: %b" % (head.block, exchange.request_id)
         exchange.downstream.respond(head, block, b"")
@@ -147,6 +155,8 @@ class Pipeline:
         # Without the frames that it passed: they hold this exchange, and those of `match` the whole table. Neither would
         # be freed before the garbage collector finds the cycle; after a reload that is thousands of routes.
         exchange.error = error.with_traceback(None)
+        if exchange.route is None and exchange.request is not None and self.table.has_own_cors:
+            exchange.lines = self.table.cors_lines(exchange.request)
         downstream = exchange.downstream
         if downstream.started or isinstance(error, ClientGone):
             exchange.status = exchange.status or error.status

@@ -55,7 +55,9 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     body = answer.body
     if body is not None:
         exchange.downstream.respond(head, block, body)
-    elif status == _SWITCHING_PROTOCOLS:
+        return
+    exchange.streams = True
+    if status == _SWITCHING_PROTOCOLS:
         await exchange.downstream.upgrade(exchange, answer, block)
     else:
         await _stream(exchange.downstream, answer, block)

@@ -12,12 +12,13 @@ from propylon.proxy.rewrite import Rewrite
 from propylon.services.service import Service
 from propylon.upstream.ports import NEVER, Answer, Timeouts
 from propylon.wire.headers import without
-from propylon.wire.message import Request
+from propylon.wire.message import Request, Response
 
 __all__ = [
     "NO_OVERRIDES",
     "NO_PREFERENCE",
     "UNPROTECTED",
+    "Answers",
     "Authenticate",
     "Authorize",
     "Before",
@@ -101,6 +102,22 @@ Forwards = Callable[..., Awaitable[Answer]]
 # Counts the request: (exchange, request, principal). What it returns is awaited, unless it is None: then all is decided.
 Limited = Callable[..., Awaitable[None] | None]
 ReadPrivacy = Callable[[Request], PrivacyPreference]
+
+
+class Answers(Protocol):
+    """What says which web pages may read an answer (see `cors`)."""
+
+    def block(self, request: Request) -> bytes:
+        """Return the lines for any answer to the request."""
+
+    def permits(self, request: Request) -> bool:
+        """Whether the page that asks may read answers at all."""
+
+    def preflight(self, request: Request, allow: bytes) -> Response | None:
+        """Answer a preflight; `allow` are the methods of the routes on that path, empty where there is none.
+
+        None: the route gets it, as a request like any other.
+        """
 
 
 class Seats(Protocol):
@@ -202,6 +219,7 @@ class Route:
     # What the operator sets in place of the gateway's own headers: seldom, so kept apart from the usual ones.
     request_overrides: HeaderOverrides = NO_OVERRIDES
     response_overrides: HeaderOverrides = NO_OVERRIDES
+    cors: Answers | None = None  # which pages may read the answers; None: the table's rules hold
     privacy: ReadPrivacy = ignore_privacy
     privacy_applies: bool = (
         False  # `privacy` has something to say even where the client sent nothing

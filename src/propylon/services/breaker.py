@@ -45,6 +45,11 @@ class Event(StrEnum):
     OPENED_ELSEWHERE = "another worker's breaker opened"
     CLOSED_ELSEWHERE = "another worker's breaker closed"
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it happened in another worker of the machine, which has told it."""
+        return self in (Event.OPENED_ELSEWHERE, Event.CLOSED_ELSEWHERE)
+
 
 # Strategy: no timers. A state whose time is over is left when the breaker is asked next, as of the moment when
 # the time was over, so that `opened_at` is right. Ten thousand idle services cost nothing.
@@ -342,14 +347,15 @@ class Breaker:
         self._advance(now)
         state = self._state
         ago = now - self._opened
+        calls, failures = self._counts(now)
         return Snapshot(
             service=self.service,
             state=state,
-            failures=self._failures.count(now),
+            failures=failures,
             opened_at=None if state is State.CLOSED else date_time(math.floor(self._wall() - ago)),
             retry_after=self._moment_after(self._retry_after(now)) if state is State.OPEN else None,
             probes_in_flight=len(self._probes),
-            calls=self._counts(now)[0],
+            calls=calls,
             reason=None if state is State.CLOSED else self._why,
         )
 

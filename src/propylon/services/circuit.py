@@ -39,7 +39,7 @@ class Snapshot:
 
     service: str
     state: State
-    failures: int  # within failure_window, counted up to failure_threshold
+    failures: int  # within failure_window
     opened_at: str | None
     retry_after: str | None
     probes_in_flight: int

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from propylon.errors import InvalidRequest, NotFound
 from propylon.services.admission import Admission, refused
@@ -198,11 +199,26 @@ class Registry:
 
         Raises NotFound, and InvalidRequest for an instance that did not register.
         """
+        self._entry(service, instance_id)
+        self._remove(service, instance_id)
+
+    def said(self, service: str, instance_id: str) -> Registration | None:
+        """Return what an instance has said; None if it did not register."""
+        entry = self._entries.get((service, instance_id))
+        return None if entry is None else entry.registration
+
+    def update(self, service: str, instance_id: str, **said: Any) -> None:
+        """Change what an instance has said, and renew its lease. Raises as `deregister`."""
+        entry = self._entry(service, instance_id)
+        self._renew(entry, replace(entry.registration, **said), entry.addresses)
+
+    def _entry(self, service: str, instance_id: str) -> _Entry:
         registered = self._registered(service, instance_id)
-        if (service, instance_id) not in self._entries:
+        entry = self._entries.get((service, instance_id))
+        if entry is None:
             msg = f"This instance did not register itself: it is {registered.instance.source}"
             raise InvalidRequest(msg, details={"service": service, "instance_id": instance_id})
-        self._remove(service, instance_id)
+        return entry
 
     def extend(self, seconds: float) -> None:
         """Prolong every lease: the gateway itself was stopped for so long and could read no heartbeats."""

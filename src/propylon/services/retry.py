@@ -21,7 +21,15 @@ from propylon.upstream.pool import IDEMPOTENT
 from propylon.wire.grammar import DELAY_SECONDS
 from propylon.wire.headers import values
 
-__all__ = ["CONNECT_FAILURE", "RESET", "TIMEOUT", "Budget", "Retry", "retry_after_seconds"]
+__all__ = [
+    "CONNECT_FAILURE",
+    "RESET",
+    "TIMEOUT",
+    "Budget",
+    "Retry",
+    "kind_of",
+    "retry_after_seconds",
+]
 
 # The same words as Envoy's retry_on, which operators know.
 CONNECT_FAILURE = "connect-failure"
@@ -58,9 +66,7 @@ class Retry:
 
     def triggered_by(self, error: GatewayError) -> bool:
         """Tell whether a failed attempt without an answer is worth another attempt."""
-        # None for errors of no kind; `kinds` never has None, so they are not retried.
-        kind = next((kind for cause, kind in _KINDS if isinstance(error, cause)), None)
-        return kind in self.kinds
+        return kind_of(error) in self.kinds
 
     def triggered_by_status(self, status: int, asked: float = 0.0) -> bool:
         """Tell whether an answer is worth another attempt; `asked` is its Retry-After in seconds.
@@ -89,6 +95,11 @@ class Retry:
         doubled = self.backoff * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
         fixed = min(doubled, max(self.backoff, self.max_backoff / 2))
         return max(asked, min(fixed + fixed * chance(), self.max_backoff))
+
+
+def kind_of(error: GatewayError) -> str:
+    """Return the word for an error that is worth another attempt; empty for one that is not."""
+    return next((kind for cause, kind in _KINDS if isinstance(error, cause)), "")
 
 
 def retry_after_seconds(block: bytes) -> float:

@@ -4,7 +4,7 @@
 - `memory`: revocations, in this process.
 - `database`: the one border to SQL: transactions, files that get lost, foreign errors; `urls`: read its URL.
 - `tables`: the tables; `schema`: create them and bring those of an earlier release up to date.
-- `users`: who may ask for tokens; `passwords`: their hashes, off the event loop.
+- `users`: who may ask for tokens; `user_rules`: what a user is, and what may change; `passwords`: their hashes, off the event loop.
 - `grants`: refresh tokens.
 - `journal`: revocations that all workers share, and that survive a restart.
 - `shared`: what the workers of one gateway share, in one place; the port `Facts`.

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from propylon.proxy.limit.rule import LimitStore
+from propylon.proxy.limit.rule import LocalLimitStore
 from propylon.stores.limits.memory import MemoryLimits
 from propylon.stores.limits.segment import Segment, Unusable
 from propylon.stores.limits.workers import SharedLimits
@@ -99,7 +99,7 @@ class Shared:
 
     # Ports
 
-    def limits(self, loop: asyncio.AbstractEventLoop) -> LimitStore:
+    def limits(self) -> LocalLimitStore:
         """Return where limits are counted, together with the others if there may be any; after `start`."""
         alone = not self._lines and self._meeting is None
         if alone or self.place is None:
@@ -111,7 +111,7 @@ class Shared:
                 "this worker counts limits for itself: %s/%s: %s", self.place, _LIMITS, error
             )
             return MemoryLimits(time.monotonic_ns)
-        self._limits = SharedLimits(segment, loop, time.monotonic_ns)
+        self._limits = SharedLimits(segment, time.monotonic_ns)
         return self._limits
 
     def sums(self) -> LocalSums | SharedSums:

@@ -24,3 +24,7 @@ class LocalSums:
     def rows(self) -> Iterable[tuple[tuple[str, ...], list[float]]]:
         """Return all rows with their labels."""
         return list(self._rows.items())
+
+    def own(self) -> Iterable[tuple[tuple[str, ...], list[float]]]:
+        """Return the rows of this worker: all."""
+        return self.rows()

@@ -89,6 +89,10 @@ class SharedSums:
                 total[labels] = [one + other for one, other in zip(known, numbers, strict=True)]
         return total.items()
 
+    def own(self) -> Iterable[tuple[Labels, Row]]:
+        """Return the rows of this worker, those that it took over from a dead one included."""
+        return list(self._rows.items())
+
     def close(self) -> None:
         """Leave the files to others: what this worker counted goes on counting."""
         for file in self._files:

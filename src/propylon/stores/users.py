@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from propylon.errors import InvalidFields
+from propylon.errors import Conflict, InvalidFields, PreconditionFailed
 from propylon.proxy.authenticate.revocation import Revocation, of_subject
-from propylon.proxy.principal import is_scope
 from propylon.stores import tables
 from propylon.stores.database import Database
 from propylon.stores.journal import RevocationJournal
-from propylon.stores.passwords import LONGEST_PASSWORD, Passwords
-
-__all__ = ["Change", "InvalidUser", "NoUser", "User", "UserExists", "Users"]
-
-SHORTEST_PASSWORD = (
-    8  # characters: NIST SP 800-63B, 5.1.1.2, which also advises against further rules
+from propylon.stores.passwords import Passwords
+from propylon.stores.user_rules import (
+    UNGUARDED,
+    Change,
+    Guard,
+    InvalidUser,
+    Judge,
+    User,
+    changed,
+    check_password,
+    check_user,
+    fold,
+    guarded_by,
+    loses,
 )
-_LONGEST_NAME = 128
-_LONGEST_FOLDED = 512
-_LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
-_LONGEST_FULL_NAME = 256
 
-
-class InvalidUser(Exception):
-    """A property of the user is not acceptable; the message says which, and what is."""
+__all__ = ["Change", "Guard", "InvalidUser", "NoUser", "User", "UserExists", "Users"]
 
 
 class UserExists(Exception):
@@ -40,30 +40,6 @@ class UserExists(Exception):
 
 class NoUser(Exception):
     """No user has this name."""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user, and what the tokens of this user say."""
-
-    username: str
-    email: str = ""
-    full_name: str = ""
-    scopes: frozenset[str] = frozenset()
-    roles: frozenset[str] = frozenset()
-    disabled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What changes about a user; None stays as it is."""
-
-    password: str | None = field(default=None, repr=False)
-    scopes: frozenset[str] | None = None
-    roles: frozenset[str] | None = None
-    email: str | None = None
-    full_name: str | None = None
-    disabled: bool | None = None
 
 
 class Users:
@@ -110,10 +86,55 @@ class Users:
             rows = await connection.execute(select(tables.users).order_by(tables.users.c.folded))
             return [_user(row) for row in rows]
 
+    async def page(
+        self,
+        limit: int,
+        *,
+        after: str = "",
+        prefix: str = "",
+        disabled: bool | None = None,
+        scope: str = "",
+        role: str = "",
+    ) -> list[User]:
+        """Return up to `limit` users, sorted by name, whose names come behind `after`.
+
+        `prefix` is the beginning of their names, in any capitals. `disabled`, `scope` and `role` are what they must have.
+        """
+        users = tables.users
+        chosen = select(users).order_by(users.c.folded)
+        if after:
+            chosen = chosen.where(users.c.folded > (fold(after) or ""))
+        if prefix:
+            # A prefix that no name can have finds none.
+            chosen = chosen.where(users.c.folded.startswith(fold(prefix) or " ", autoescape=True))
+        if disabled is not None:
+            chosen = chosen.where(users.c.disabled == disabled)
+        if not scope and not role:
+            chosen = chosen.limit(limit)
+        async with self._database.reading() as connection:
+            if connection is None:
+                return []
+            found = map(_user, await connection.execute(chosen))
+            # Not in SQL: the LIKE of SQLite takes "Read" for "read".
+            fitting = (
+                user
+                for user in found
+                if (not scope or scope in user.scopes) and (not role or role in user.roles)
+            )
+            return list(islice(fitting, limit))
+
+    async def exist(self) -> bool:
+        """Tell whether there are users at all, disabled ones included."""
+        async with self._database.reading() as connection:
+            if connection is None:
+                return False
+            found = await connection.execute(select(tables.users.c.folded).limit(1))
+            return found.first() is not None
+
     async def add(self, user: User, password: str) -> None:
         """Add a user. Raises InvalidUser and UserExists."""
-        _check(user)
-        _check_password(password)
+        check_user(user)
+        check_password(password)
         values = _values(user)
         values["password_hash"] = await self._passwords.hash(password)
         values["created"] = self._clock()
@@ -131,8 +152,8 @@ class Users:
         """Set a new password. Raises InvalidUser and NoUser."""
         await self.change(username, Change(password=password))
 
-    async def change(self, username: str, change: Change) -> User:
-        """Change a user; return the user as it is now. Raises InvalidUser and NoUser.
+    async def change(self, username: str, change: Change, guard: Guard = UNGUARDED) -> User:
+        """Change a user; return the user as it is now. Raises InvalidUser and NoUser, and what `guard` forbids.
 
         If the change takes something away from the user (a disabled user, fewer scopes or roles), or replaces the
         password, the user's logins and all tokens issued before end in the same transaction.
@@ -141,47 +162,101 @@ class Users:
         users = tables.users
         ended: list[Revocation] = []
         async with self._database.writing() as connection:
-            theirs = users.c.folded == (_fold(username) or "")
-            row = (await connection.execute(select(users).where(theirs).with_for_update())).first()
-            if row is None:
-                raise NoUser(username)
-            before = _user(row)
-            after = _after(before, change)
-            _check(after)
+            theirs = users.c.folded == (fold(username) or "")
+            others = await self._admins(connection, guard, change)
+            before = await self._locked(connection, username, guard)
+            after = changed(before, change)
+            check_user(after)
+            _keep_an_admin(guard, before, after, others)
             if values:
                 await connection.execute(update(users).where(theirs).values(values))
-            if change.password is not None or _loses(before, after):
+            if change.password is not None or loses(before, after):
                 ended = await self._end(connection, before.username)
         self._apply(ended)
         return after
 
-    async def modify(self, username: str, **changes: Any) -> User | None:
-        """Change a user as the endpoint wants it. Raises InvalidFields for a value that is not acceptable."""
+    async def modify(
+        self,
+        username: str,
+        fits: Judge | None = None,
+        is_admin: Judge | None = None,
+        **changes: Any,
+    ) -> User | None:
+        """Change a user as the endpoint wants it.
+
+        Raises InvalidFields for a value that is not acceptable, PreconditionFailed and Conflict as `Guard` has it.
+        """
         try:
-            return await self.change(username, Change(**changes))
+            return await self.change(username, Change(**changes), guarded_by(fits, is_admin))
         except NoUser:
             return None
         except InvalidUser as error:
-            msg = "The user cannot be changed like this"
-            raise InvalidFields(msg, details={"fields": {"user": str(error)}}) from error
+            raise _unfit(error) from error
 
-    async def remove(self, username: str) -> None:
-        """Remove the user, and end the user's logins and tokens. Raises NoUser."""
+    async def create(self, password: str, **values: Any) -> User:
+        """Add a user as the endpoint wants it. Raises InvalidFields and Conflict."""
+        user = User(**values)
+        try:
+            await self.add(user, password)
+        except InvalidUser as error:
+            raise _unfit(error) from error
+        except UserExists as error:
+            msg = "There is a user of this name already"
+            raise Conflict(msg, details={"username": user.username}) from error
+        return user
+
+    async def remove(self, username: str, guard: Guard = UNGUARDED) -> None:
+        """Remove the user, and end the user's logins and tokens. Raises NoUser, and what `guard` forbids."""
         users = tables.users
         async with self._database.writing() as connection:
-            theirs = users.c.folded == (_fold(username) or "")
-            row = (await connection.execute(select(users).where(theirs).with_for_update())).first()
-            if row is None:
-                raise NoUser(username)
+            theirs = users.c.folded == (fold(username) or "")
+            others = await self._admins(connection, guard)
+            before = await self._locked(connection, username, guard)
+            _keep_an_admin(guard, before, None, others)
             await connection.execute(delete(users).where(theirs))
-            ended = await self._end(connection, row.username)
+            ended = await self._end(connection, before.username)
         self._apply(ended)
+
+    async def discard(
+        self, username: str, fits: Judge | None = None, is_admin: Judge | None = None
+    ) -> bool:
+        """Remove a user as the endpoint wants it; False if there is none. Raises as `modify`."""
+        try:
+            await self.remove(username, guarded_by(fits, is_admin))
+        except NoUser:
+            return False
+        return True
+
+    async def _locked(self, connection: AsyncConnection, username: str, guard: Guard) -> User:
+        """Return a user whom nobody else changes until the transaction ends. Raises NoUser, PreconditionFailed."""
+        users = tables.users
+        chosen = select(users).where(users.c.folded == (fold(username) or "")).with_for_update()
+        row = (await connection.execute(chosen)).first()
+        if row is None:
+            raise NoUser(username)
+        user = _user(row)
+        if not guard.fits(user):
+            msg = "The user was changed meanwhile: read it again"
+            raise PreconditionFailed(msg)
+        return user
+
+    async def _admins(
+        self, connection: AsyncConnection, guard: Guard, change: Change | None = None
+    ) -> list[User]:
+        """Return the users whom nobody may disable at the same time; none where the change makes nobody less."""
+        takes = change is None or change.disabled or change.scopes is not None
+        if guard is UNGUARDED or not (takes or (change is not None and change.roles is not None)):
+            return []
+        # All in one order, before the user's own row: two changes at once would wait for each other for ever otherwise.
+        users = tables.users
+        chosen = select(users).where(users.c.disabled.is_(False)).order_by(users.c.folded)
+        return [_user(row) for row in await connection.execute(chosen.with_for_update())]
 
     async def _changed(self, change: Change) -> dict[str, object]:
         """Return the columns that change. Raises InvalidUser."""
         values: dict[str, object] = {}
         if change.password is not None:
-            _check_password(change.password)
+            check_password(change.password)
             values["password_hash"] = await self._passwords.hash(change.password)
         for name in ("scopes", "roles"):
             words: frozenset[str] | None = getattr(change, name)
@@ -205,7 +280,7 @@ class Users:
             self._journal.apply(ended)
 
     async def _row(self, username: str) -> Row[Any] | None:
-        folded = _fold(username)
+        folded = fold(username)
         if folded is None:
             return None
         async with self._database.reading() as connection:
@@ -224,14 +299,16 @@ class Users:
             await connection.execute(changed)
 
 
-def _fold(username: str) -> str | None:
-    """Return the name in the form for look-ups; None if no user can have it."""
-    # The name becomes a header and the subject of tokens, so it has no control characters and no spaces. Folding
-    # makes "Ann" and "ann" one user, and NFKC makes lookalikes such as full-width letters one user, too.
-    if not username.isprintable() or " " in username or not 0 < len(username) <= _LONGEST_NAME:
-        return None
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
-    return folded if len(folded) <= _LONGEST_FOLDED else None
+def _unfit(error: InvalidUser) -> InvalidFields:
+    msg = "The user cannot be like this"
+    return InvalidFields(msg, details={"fields": {"user": str(error)}})
+
+
+def _keep_an_admin(guard: Guard, before: User, after: User | None, others: list[User]) -> None:
+    """Raise Conflict if nobody could administer the gateway any more."""
+    if guard.loses_admin(before, after) and not guard.others(others, before):
+        msg = "This is the last user who may administer the gateway"
+        raise Conflict(msg, details={"username": before.username})
 
 
 def _user(row: Row[Any]) -> User:
@@ -245,22 +322,9 @@ def _user(row: Row[Any]) -> User:
     )
 
 
-def _after(user: User, change: Change) -> User:
-    """Return the user as the change makes it."""
-    names = ("scopes", "roles", "email", "full_name", "disabled")
-    changed = {name: getattr(change, name) for name in names}
-    return replace(user, **{name: value for name, value in changed.items() if value is not None})
-
-
-def _loses(before: User, after: User) -> bool:
-    """Tell whether tokens from before say more than the user may have now."""
-    disabled = after.disabled and not before.disabled
-    return disabled or not (before.scopes <= after.scopes and before.roles <= after.roles)
-
-
 def _values(user: User) -> dict[str, object]:
     return {
-        "folded": _fold(user.username),
+        "folded": fold(user.username),
         "username": user.username,
         "email": user.email,
         "full_name": user.full_name,
@@ -268,34 +332,3 @@ def _values(user: User) -> dict[str, object]:
         "roles": " ".join(sorted(user.roles)),
         "disabled": user.disabled,
     }
-
-
-def _check(user: User) -> None:
-    if _fold(user.username) is None:
-        msg = f"a username has 1 to {_LONGEST_NAME} characters, and no spaces among them"
-        raise InvalidUser(msg)
-    _check_tokens("scope", user.scopes)
-    _check_tokens("role", user.roles)
-    if " " in user.email or not user.email.isprintable() or len(user.email) > _LONGEST_EMAIL:
-        msg = f"an email address has no spaces, and at most {_LONGEST_EMAIL} characters"
-        raise InvalidUser(msg)
-    if not user.full_name.isprintable() or len(user.full_name) > _LONGEST_FULL_NAME:
-        msg = f"a full name has at most {_LONGEST_FULL_NAME} characters, all of them visible"
-        raise InvalidUser(msg)
-
-
-def _check_tokens(what: str, words: Iterable[str]) -> None:
-    for word in words:
-        # A role may have spaces elsewhere; here both are kept as texts that are joined by spaces.
-        if not is_scope(word):
-            msg = f'a {what} is visible ASCII without spaces, commas, quotes or backslashes, not "{word}"'
-            raise InvalidUser(msg)
-
-
-def _check_password(password: str) -> None:
-    if len(password) < SHORTEST_PASSWORD:
-        msg = f"a password has at least {SHORTEST_PASSWORD} characters"
-        raise InvalidUser(msg)
-    if len(password.encode("utf-8", "surrogatepass")) > LONGEST_PASSWORD:
-        msg = f"a password has at most {LONGEST_PASSWORD} bytes"
-        raise InvalidUser(msg)

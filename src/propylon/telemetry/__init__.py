@@ -3,8 +3,10 @@
 - `record`: describe one exchange as a mapping.
 - `access_log`: write records as JSON, or as text for a terminal.
 - `audit`: write a record for each security event: logins, revocations, registrations, reloads.
-- `metrics`: count exchanges for Prometheus.
-- `events`: log changes of breakers and instances.
+- `families`: name every metric.
+- `metrics`: count exchanges for Prometheus, and render all metrics.
+- `gauges`: measure once a second what nothing counts by itself.
+- `events`: log and count changes of breakers and instances.
 - `logs`: send Python's logging to the same output in the same form.
 - `writer`: write lines in batches, in a thread.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,7 +16,16 @@ from propylon.telemetry.writer import LineWriter
 from propylon.wire.grammar import date_time
 from propylon.wire.headers import values
 
-__all__ = ["LEVELS", "AccessLog", "Format", "Stamp", "as_json", "as_text"]
+__all__ = [
+    "LEVELS",
+    "AccessLog",
+    "Format",
+    "Stamp",
+    "as_json",
+    "as_text",
+    "format_of",
+    "on_terminal",
+]
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 35}
@@ -23,9 +33,20 @@ _COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 35}
 _HEADERS = {"user_agent": b"user-agent", "referer": b"referer"}
 _REFUSED = 400
 _FAILED = 500
+_STDOUT = 1
 
 _MILLISECOND = 0.001
 Format = Callable[[dict[str, Any]], bytes]
+
+
+def on_terminal() -> bool:
+    """Whether a person reads the log as it is written."""
+    return os.isatty(_STDOUT)
+
+
+def format_of(written: str | None) -> str:
+    """Return `json` or `text`: what is written, else by what standard output is."""
+    return written or ("text" if on_terminal() else "json")
 
 
 class Stamp:

@@ -42,19 +42,33 @@ class WriterHandler(logging.Handler):
 
 
 class LogOutput:
-    """The logger `propylon` while a gateway runs."""
+    """The logger `propylon` while a gateway runs; in a process of its own, what other libraries log, too."""
 
     def __init__(self, handler: logging.Handler, *, exclusive: bool) -> None:
-        """Add `handler`. `exclusive`: the process is the gateway's own, and nothing goes to the root's handlers."""
+        """Add `handler`. `exclusive`: the process is the gateway's own, and nothing goes to the root's handlers.
+
+        asyncio, uvicorn and the database's driver log to loggers of their own. Without a handler Python would write
+        their lines to standard error as they are, in the middle of lines of JSON. Where a team's module has given the
+        root a handler, that one gets them.
+        """
         self._logger = logging.getLogger("propylon")
         self._handler = handler
         self._before = (self._logger.level, self._logger.propagate)
         self._guest = not exclusive and self._logger.hasHandlers()
+        self._root: logging.Logger | None = None
         if self._guest:
             return
         self._logger.addHandler(handler)
         if exclusive:
             self._logger.propagate = False
+            self._take_others()
+
+    def _take_others(self) -> None:
+        root = logging.getLogger()
+        if not root.handlers:
+            self._root = root
+            root.addHandler(self._handler)
+            logging.captureWarnings(capture=True)
 
     def set_level(self, level: int) -> None:
         """Let lines of at least this level through, unless the host decides that."""
@@ -63,7 +77,11 @@ class LogOutput:
 
     def close(self) -> None:
         """Leave the logger as it was found."""
-        if not self._guest:
-            self._logger.removeHandler(self._handler)
-            self._logger.setLevel(self._before[0])
-            self._logger.propagate = self._before[1]
+        if self._guest:
+            return
+        if self._root is not None:
+            logging.captureWarnings(capture=False)
+            self._root.removeHandler(self._handler)
+        self._logger.removeHandler(self._handler)
+        self._logger.setLevel(self._before[0])
+        self._logger.propagate = self._before[1]

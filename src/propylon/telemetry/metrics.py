@@ -1,22 +1,26 @@
-"""Count exchanges for Prometheus.
+"""Count what happens, and render `/metrics`: the observer of exchanges, and the collector that Prometheus reads.
 
 Counting an exchange is one look-up in a dict and a few additions. prometheus-client's own counters take a lock for
-each increment; here its registry asks for the sums only when it is scraped. Labels come from the configuration and
-from llhttp's list of methods, so that no client can create time series with made-up paths or methods.
+each increment; here its registry asks for the sums only when it is scraped.
+
+Facts. A row is a few numbers under a key: the name of a family and the values of its labels. Each worker adds to rows of
+its own, and the rows of all workers are added up for the answer. An exchange has one row for five families, because
+looking up five would cost more than all the rest: its key begins with `_EXCHANGES`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
 )
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -24,22 +28,39 @@ from propylon.errors import LocalFault
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
+from propylon.services.circuit import State
+from propylon.services.service import Service
+from propylon.telemetry.families import (
+    CIRCUIT_STATE,
+    CONFIG_SUCCESS,
+    DURATION,
+    FAMILIES,
+    FAULTS,
+    INSTANCE_UP,
+    LIMIT_DECISIONS,
+    OVERHEAD,
+    RECEIVED,
+    REQUESTS,
+    RETRIES,
+    SENT,
+    SOCKETS,
+    Family,
+    Kind,
+)
 
 __all__ = ["Metrics", "Row", "Sums"]
 
-# Seconds. The gateway itself adds less than a millisecond, so the buckets start there; a slow report may take 30 s.
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_LABELS = ("route", "service", "method", "status")
-# A count for each bucket and one for slower exchanges, the seconds, and the bytes of request and response bodies.
-_WIDTH = len(_BUCKETS) + 4
+_EXCHANGES = "exchanges"
+_COUNTS = len(DURATION.buckets) + 1
+# The counts of the buckets and of slower exchanges, the seconds, and the bytes of request and response bodies.
+_WIDTH = _COUNTS + 3
 _NO_ROUTE = ("", "")
-# The first label of rows that count exchanges by what the gateway lacked; those of exchanges have four labels.
-_FAULT = "local_fault"
-# Of a limit, whose row has its id as the only label. shadow: it would have refused the request, if it were enforced.
 _DECISIONS = ("allowed", "refused", "shadow")
-_OPEN_SOCKETS = "open sockets"  # the first label of rows with the number of a route's sockets
-_RouteLabels = tuple[str, str]
+_STATES = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
+_Labels = tuple[str, ...]
+_Samples = dict[_Labels, Sequence[float]]  # of one family, by the values of its labels
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
+_FAMILY = {family.name: family for family in FAMILIES}
 
 
 class Row(Protocol):
@@ -61,16 +82,23 @@ class Sums(Protocol):
     def rows(self) -> Iterable[tuple[tuple[str, ...], Sequence[float]]]:
         """Return all rows with their labels."""
 
+    def own(self) -> Iterable[tuple[tuple[str, ...], Row]]:
+        """Return the rows of this worker, those that it took over from a dead one included."""
+
 
 class Metrics(Collector):
     """The observer that counts exchanges, and the collector that Prometheus reads."""
 
     def __init__(self, sums: Sums) -> None:
         """Count in `sums`."""
+        # The services that there are now, and when the configuration was put into force: set by what knows it.
+        self.services: Callable[[], Iterable[Service]] = tuple
+        self.configured = 0.0
         self._sums = sums
         # Rows that were looked up already. Routes may share a name (one for each host), and each reload makes new
         # Route objects: they share a row.
         self._rows: dict[_Key, Row] = {}
+        self._overhead = self.row(OVERHEAD)
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -78,6 +106,18 @@ class Metrics(Collector):
         """Count in other sums from now on."""
         self._sums = sums
         self._rows.clear()
+        # What a dead worker had open is not open any more.
+        for labels, row in sums.own():
+            family = _FAMILY.get(labels[0])
+            if family is not None and family.kind is Kind.GAUGE:
+                row[0] = 0.0
+        self._overhead = self.row(OVERHEAD)
+
+    def row(self, family: Family, *labels: str) -> Row:
+        """Return this worker's row of a family, the same one each time."""
+        return self._sums.row((family.name, *labels), family.width)
+
+    # What happens
 
     def __call__(self, exchange: Exchange) -> None:
         """Count an exchange that has ended."""
@@ -86,28 +126,44 @@ class Metrics(Collector):
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = self._row(*key)
-        seconds = exchange.ended - exchange.began
-        row[bisect_left(_BUCKETS, seconds)] += 1
+        began, ended = exchange.began, exchange.ended
+        seconds = ended - began
+        row[bisect_left(DURATION.buckets, seconds)] += 1
         row[-3] += seconds
         downstream = exchange.downstream
         row[-1] += downstream.bytes_out
         body = downstream.body
         if body is not None:
             row[-2] += body.received
-        if exchange.error is not None and isinstance(exchange.error, LocalFault):
-            self._sums.row((_FAULT, exchange.error.reason), 1)[0] += 1
+        # What the gateway itself took: without the upstream's time, and without that of a body that it streams.
+        if exchange.attempts:
+            seconds = exchange.upstream_began - began
+            if exchange.answered and not exchange.streams:
+                seconds += ended - exchange.answered
+        overhead = self._overhead
+        overhead[bisect_left(OVERHEAD.buckets, seconds)] += 1
+        overhead[-1] += seconds
+        if exchange.error is not None or exchange.retried:
+            self._count_trouble(exchange)
 
-    def count_socket(self, route: Route, change: int) -> None:
-        """Count a socket of a route that was opened (1) or has ended (-1)."""
-        self._sums.row((_OPEN_SOCKETS, route.name, route.service.name), 1)[0] += change
+    def _count_trouble(self, exchange: Exchange) -> None:
+        if isinstance(exchange.error, LocalFault):
+            self.row(FAULTS, exchange.error.reason)[0] += 1
+        if exchange.route is not None:
+            for reason in exchange.retried:
+                self.row(RETRIES, exchange.route.service.name, reason)[0] += 1
 
     def _row(self, route: Route | None, method: str, status: int) -> Row:
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
-        return self._sums.row((*labels, method, str(status)), _WIDTH)
+        return self._sums.row((_EXCHANGES, *labels, method, str(status)), _WIDTH)
+
+    def count_socket(self, route: Route, change: int) -> None:
+        """Count a socket of a route that was opened (1) or has ended (-1)."""
+        self.row(SOCKETS, route.name, route.service.name)[0] += change
 
     def limit(self, limit: str) -> Row:
         """Return how many requests a limit allowed, refused, and would have refused: the same row each time."""
-        return self._sums.row((limit,), len(_DECISIONS))
+        return self._sums.row((LIMIT_DECISIONS.name, limit), len(_DECISIONS))
 
     def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.
@@ -117,73 +173,75 @@ class Metrics(Collector):
         present = {None, *(route for table in tables for route in table.routes)}
         self._rows = {key: row for key, row in self._rows.items() if key[0] in present}
 
+    # What is read
+
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics, summed by labels."""
-        requests = CounterMetricFamily("propylon_requests", "Exchanges that ended.", labels=_LABELS)
-        faults = CounterMetricFamily(
-            "propylon_local_faults",
-            "Exchanges that failed because the gateway itself lacked descriptors, ports or buffers.",
-            labels=("fault",),
-        )
-        by_route: dict[_RouteLabels, list[float]] = {}
-        limits = CounterMetricFamily(
-            "propylon_limit_decisions", "Decisions of rate limits.", labels=("limit", "decision")
-        )
-        sockets = GaugeMetricFamily(
-            "propylon_open_sockets", "Open WebSockets and other tunnels.", labels=_LABELS[:2]
-        )
-        for labels, row in self._sums.rows():
-            if labels[0] == _OPEN_SOCKETS and len(labels) < len(_LABELS):
-                sockets.add_metric(labels[1:], row[0])
-                continue
-            if len(labels) == 1:
-                for decision, count in zip(_DECISIONS, row, strict=True):
-                    limits.add_metric((*labels, decision), count)
-                continue
-            if labels[0] == _FAULT and len(labels) < len(_LABELS):
-                faults.add_metric(labels[1:], row[0])
-                continue
-            route, service, method, status = labels
-            requests.add_metric((route, service, method, status), sum(row[:-3]))
-            total = by_route.setdefault((route, service), [0.0] * _WIDTH)
-            by_route[route, service] = [
-                left + right for left, right in zip(total, row, strict=True)
-            ]
-        yield requests
-        yield faults
-        yield limits
-        yield from _per_route(by_route)
-        yield sockets
+        """Return all metrics, summed over the workers."""
+        found: dict[str, _Samples] = {family.name: {} for family in FAMILIES}
+        for labels, numbers in self._sums.rows():
+            if labels[0] == _EXCHANGES:
+                _add_exchanges(found, labels[1:], numbers)
+            elif labels[0] == LIMIT_DECISIONS.name:
+                for decision, count in zip(_DECISIONS, numbers, strict=True):
+                    found[labels[0]][*labels[1:], decision] = (count,)
+            elif labels[0] in found:
+                found[labels[0]][labels[1:]] = numbers
+        for service in self.services():
+            _add_state(found, service)
+        if self.configured:
+            found[CONFIG_SUCCESS.name][()] = (self.configured,)
+        for family in FAMILIES:
+            yield _metric(family, found[family.name])
 
-    def render(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Return all metrics and their media type: OpenMetrics where `accept` asks for it, else Prometheus' text."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self.registry), media_type
 
 
-def _per_route(by_route: Mapping[_RouteLabels, list[float]]) -> Iterable[Metric]:
-    names = ("route", "service")
-    received = CounterMetricFamily(
-        "propylon_request_body_bytes", "Bytes of request bodies.", labels=names
-    )
-    sent = CounterMetricFamily(
-        "propylon_response_body_bytes", "Bytes of response bodies.", labels=names
-    )
-    durations = HistogramMetricFamily(
-        "propylon_request_duration_seconds",
-        "From the head of the request to the end of the answer.",
-        labels=names,
-    )
-    for route_labels, sums in by_route.items():
-        received.add_metric(route_labels, sums[-2])
-        sent.add_metric(route_labels, sums[-1])
-        durations.add_metric(route_labels, _cumulative(sums[:-3]), sums[-3])
-    yield from (received, sent, durations)
+def _add_exchanges(found: dict[str, _Samples], labels: _Labels, numbers: Sequence[float]) -> None:
+    """Add a row of exchanges to the families that it counts for."""
+    route = labels[:2]
+    *counts, seconds, received, sent = numbers
+    found[REQUESTS.name][labels] = (sum(counts),)
+    for family, part in (
+        (DURATION, (*counts, seconds)),
+        (RECEIVED, (received,)),
+        (SENT, (sent,)),
+    ):
+        before = found[family.name].get(route, (0.0,) * len(part))
+        found[family.name][route] = [one + other for one, other in zip(before, part, strict=True)]
 
 
-def _cumulative(counts: list[float]) -> list[tuple[str, float]]:
+def _add_state(found: dict[str, _Samples], service: Service) -> None:
+    """Add the state of a service's breaker and instances: each worker knows it, so it is not summed."""
+    if service.breaker is not None:
+        state = service.breaker.snapshot().state
+        found[CIRCUIT_STATE.name][service.name,] = (_STATES[state],)
+    asked = {instance.id for instance in service.fleet.candidates()}
+    for instance in service.instances:
+        found[INSTANCE_UP.name][service.name, instance.id] = (float(instance.id in asked),)
+
+
+def _metric(family: Family, samples: _Samples) -> Metric:
+    if family.kind is Kind.HISTOGRAM:
+        histogram = HistogramMetricFamily(family.name, family.about, labels=family.labels)
+        for labels, numbers in samples.items():
+            histogram.add_metric(labels, [*_cumulative(family, numbers)], numbers[-1])
+        return histogram
+    metric: CounterMetricFamily | GaugeMetricFamily
+    if family.kind is Kind.COUNTER:
+        metric = CounterMetricFamily(family.name, family.about, labels=family.labels)
+    else:
+        metric = GaugeMetricFamily(family.name, family.about, labels=family.labels)
+    for labels, numbers in samples.items():
+        metric.add_metric(labels, numbers[0])
+    return metric
+
+
+def _cumulative(family: Family, numbers: Sequence[float]) -> Iterator[tuple[str, float]]:
     total = 0.0
-    buckets = []
-    for bound, count in zip((*map(str, _BUCKETS), "+Inf"), counts, strict=False):
+    bounds = (*map(str, family.buckets), "+Inf")
+    for bound, count in zip(bounds, numbers, strict=False):
         total += count
-        buckets.append((bound, total))
-    return buckets
+        yield bound, total

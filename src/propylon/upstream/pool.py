@@ -116,6 +116,16 @@ class Pool:
         return len(self._connections) + self._connecting
 
     @property
+    def idle(self) -> int:
+        """How many connections are open and kept for the next request."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a connection."""
+        return len(self._queue)
+
+    @property
     def busy(self) -> int:
         """How many exchanges and tunnels are under way, those in the queue included; `least_connections` compares it."""
         return self.open - len(self._idle) + len(self._queue) + self._handshakes.busy

@@ -3,6 +3,7 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 - `grammar`: each rule of the RFCs once, by its name. All other packages ask it.
 - `message`: the values `Request` and `Response`, heads that were checked.
 - `request`, `response`: from the bytes of a head to one of these. The only modules that know the parser.
+- `glimpse`: what the answer to a head needs that was refused as a whole.
 - `buffer`: from a stream of bytes to whole heads.
 - `headers`: find, remove and render lines of a header block.
 - `cookies`: take single cookies out of a block.

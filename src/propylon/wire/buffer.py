@@ -38,6 +38,11 @@ class HeadBuffer:
         """Whether a part of a head has arrived; the client then has `timeouts.header` to send the rest."""
         return bool(self._buffer)
 
+    @property
+    def so_far(self) -> bytes:
+        """What has arrived of a head."""
+        return bytes(self._buffer)
+
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Take the next bytes; return a whole head and the bytes after it, or None while it is incomplete.
 

@@ -28,6 +28,7 @@ __all__ = [
     "CHUNK_LINE",
     "CONTENT_LENGTH",
     "DELAY_SECONDS",
+    "ENTITY_TAG_TEXT",
     "FIELD_VALUE",
     "FIELD_VALUE_TEXT",
     "FORWARDED_PAIR",
@@ -217,6 +218,9 @@ WEBSOCKET_KEY = _bytes(r"[A-Za-z0-9+/]{21}[AQgw]==")
 # the upstream gets the scopes joined by commas in X-User-Scopes, and `read,admin` would become two
 # there.
 SCOPE_TEXT = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+")
+
+# RFC 9110, 8.8.3: an entity tag, weak or strong.
+ENTITY_TAG_TEXT = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 
 # ------------------------------------------------------------------ RFC 3339, Date and Time on the Internet

@@ -254,7 +254,7 @@ def test_workers_of_a_machine_go_on_together(tmp_path: Path) -> None:
         loop = asyncio.get_running_loop()
         workers = []
         for _ in range(2):
-            local = SharedLimits(Segment.at(tmp_path / "limits"), loop, time.monotonic_ns)
+            local = SharedLimits(Segment.at(tmp_path / "limits"), time.monotonic_ns)
             workers.append(
                 RedisLimits(at(server, timeout=0.5), local, loop=loop, chance=lambda: 0.5)
             )

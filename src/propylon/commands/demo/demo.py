@@ -29,6 +29,7 @@ _ANY_PORT = 0
 _HOST = "127.0.0.1"
 _CANNOT_LISTEN = 1
 _DRAIN = 2.0  # seconds
+_LINES = "lines-to-try.txt"
 
 _FILE = """\
 services:
@@ -169,7 +170,7 @@ _FAILURES = (
     Example(
         "curl -i {base}/shaky/7",
         200,
-        "one of two instances always fails: the gateway retries with the other instance",
+        "one of two instances always fails: the gateway asks the other one",
     ),
     Example("curl -i {base}/broken", 502, "a service that fails: its answer passes unchanged"),
     Example(
@@ -193,6 +194,8 @@ SECTIONS = (
     ("When a service fails", _FAILURES),
     ("The gateway's own endpoints", _BUILTIN),
 )
+# Printed at the start: a request that passes, one that is refused, and a failure that the client does not notice.
+_FIRST = (_PROXY[0], _TOKENS[0], _FAILURES[1])
 
 
 def demo(port: int | None) -> int:
@@ -213,7 +216,7 @@ def demo(port: int | None) -> int:
         user.add(loaded, _USER, password)
         gateway = Gateway(loaded)
         gateway.own_process()
-        _greet(f"http://{_HOST}:{bound}", addresses, password)
+        _greet(f"http://{_HOST}:{bound}", addresses, password, Path(folder) / _LINES)
         hooks = Hooks(drain=gateway.drain, reload=gateway.reload)
         listener = Listening(Wanted(PUBLIC, Tcp(_HOST, bound)), sockets)
         serve_sockets(gateway.asgi, [listener], ServerOptions(_DRAIN, 0.0), hooks)
@@ -230,19 +233,32 @@ def _loaded(addresses: dict[str, str], port: int, folder: Path) -> Loaded:
     return Loaded(GatewayConfig.model_validate(written), None, Places())
 
 
-def _greet(base: str, addresses: dict[str, str], password: str) -> None:
-    lines = [f"Propylon listens on {base}, in front of:"]
-    lines += [f"  {name.lower():<10} {url}" for name, url in addresses.items()]
+def _greet(base: str, addresses: dict[str, str], password: str, file: Path) -> None:
+    """Print what fits on a terminal of 24 lines, and write all the rest into `file`."""
+    file.write_text(_all_lines(base, addresses, password), encoding="utf-8")
+    lines = [f"Propylon listens on {base}, in front of {len(addresses)} small services."]
+    lines += [f'Its user "{_NAME}" has the password {password}, until the demo stops.', ""]
+    lines += ["Try, in another terminal:", ""]
+    for example in _FIRST:
+        lines += [f"  # {example.title}", f"  {example.line(base, password)}"]
+    count = sum(len(examples) for _, examples in SECTIONS) - len(_FIRST)
     lines += [
         "",
-        f'Its user "{_NAME}" has the password {password}, until the demo stops.',
+        f"{count} more lines, about tokens, CORS, retries and breakers:",
         "",
-        "Try, in another terminal:",
+        f"  less {file}",
     ]
+    lines += ["", "Ctrl-C stops everything. Each request is logged below.", ""]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def _all_lines(base: str, addresses: dict[str, str], password: str) -> str:
+    lines = [f"Propylon listens on {base}, in front of:"]
+    lines += [f"  {name.lower():<10} {url}" for name, url in addresses.items()]
+    lines += ["", f'Its user "{_NAME}" has the password {password}, until the demo stops.']
     for title, examples in SECTIONS:
         lines += ["", f"  ## {title}"]
         for example in examples:
             lines += ["", f"  # {example.title}", f"  {example.line(base, password)}"]
-    lines += ["", "Ctrl-C stops everything. Each request is logged below.", ""]
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
+    return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
 from propylon.compile.carriers import stages_without_keys
-from propylon.compile.cors import allows_credentials
+from propylon.compile.cors import allows_credentials, compile_cors
 from propylon.config.models.endpoints import PUBLIC
 from propylon.config.models.units import Rate
 from propylon.config.reading.load import Loaded
@@ -144,7 +144,10 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
         for entry in entries(loaded, recorder, stages=stages)
     ]
     # The example is a request to the public listener.
-    run.table = Table(entry.route for entry in run.entries if entry.route.listener == PUBLIC)
+    run.table = Table(
+        (entry.route for entry in run.entries if entry.route.listener == PUBLIC),
+        cors=compile_cors(loaded.config.cors),
+    )
     # A fixed seed: the ids are examples, and the output of the command is the same each time.
     chance = random.Random(0).getrandbits  # noqa: S311
     pipeline = Pipeline(run.table, (recorder.ended,), clock=_frozen_clock, chance=chance)

@@ -13,7 +13,9 @@ from propylon.commands.offline import Entry
 from propylon.compile.carriers import compile_carriers
 from propylon.config.reading.load import Loaded
 from propylon.proxy.authenticate.carriers import Header, hidden
+from propylon.proxy.match import Table
 from propylon.proxy.route import Route
+from propylon.wire.message import Request
 
 __all__ = ["Explanation", "explain"]
 
@@ -45,10 +47,16 @@ class Explanation:
         self._lost: list[LostRoute] = []
         self._note = ""
         self._circuit = _circuit(run.route, prefix) if run.route is not None else ""
+        self._cors = "" if run.request is None else _cors(run.table, run.route, run.request)
         if run.request is not None:
             self._lost = lost_routes(run.entries, run.table, run.request, run.route)
         if run.request is not None and run.route is None:
             self._note = misreading(run.table, run.request)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the gateway would answer the request with an error."""
+        return self._run.error is not None
 
     def as_data(self) -> dict[str, Any]:
         """Return the explanation for JSON. Each character of the upstream's request is a byte (Latin-1)."""
@@ -68,6 +76,7 @@ class Explanation:
             ],
             "note": self._note or None,
             "circuit": self._circuit or None,
+            "cors": self._cors or None,
             "stages": self._stages(),
             "upstream": (
                 {
@@ -92,8 +101,7 @@ class Explanation:
         lines += self._stage_lines()
         if self._note:
             lines += ["", self._note]
-        if self._circuit:
-            lines += ["", self._circuit]
+        lines += [line for said in (self._circuit, self._cors) if said for line in ("", said)]
         lines += self._lost_lines()
         if self._run.sent:
             lines += ["", "The upstream would get (the ids are examples):", ""]
@@ -174,6 +182,19 @@ def _circuit(route: Route, prefix: str) -> str:
         f" {rules.failure_window:g} s, if they are at least {rules.failure_rate:.0%} of at least"
         f" {rules.min_throughput} requests. GET {prefix}/circuits tells whether it is open, and why."
     )
+
+
+def _cors(table: Table, route: Route | None, request: Request) -> str:
+    """Say whether a page of the request's origin may read the answer; nothing for a request that no page sends."""
+    origin = b", ".join(request.special.get(b"origin", ())).decode("latin-1")
+    if not origin:
+        return ""
+    own = None if route is None else route.cors
+    cors, whose = (table.cors, "cors") if own is None else (own, "the route's cors")
+    if cors is None:
+        return f"CORS is off, so pages of {origin} may read the answer only if the service says so."
+    may = "may" if cors.permits(request) else "may not"
+    return f"Pages of {origin} {may} read the answer, by {whose}."
 
 
 def _without_token(text: str) -> str:

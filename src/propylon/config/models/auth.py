@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationInfo,
@@ -13,9 +14,18 @@ from pydantic import (
 from propylon.config.models.base import ConfigModel, OneOrMany
 from propylon.config.models.jwt import Blank, DocumentUrl, Jwt, JwtConfig
 from propylon.config.models.token_syntax import check_carrier
-from propylon.config.models.units import Duration, Rate, Timeout, Whole, WrittenRate
+from propylon.config.models.units import (
+    Duration,
+    Rate,
+    Timeout,
+    Whole,
+    WrittenRate,
+    is_false,
+    is_true,
+)
 
 __all__ = [
+    "WHILE_USERS",
     "AuthConfig",
     "IntrospectionConfig",
     "RevocationConfig",
@@ -35,6 +45,15 @@ def _database(url: SecretStr) -> SecretStr:
     return url
 
 
+def _enabled(value: object) -> object:
+    if value is None or value == WHILE_USERS:
+        return value
+    if is_true(value) or is_false(value):
+        return is_true(value)
+    msg = f"must be true, false or {WHILE_USERS}"
+    raise ValueError(msg)
+
+
 def _carriers(places: tuple[str, ...]) -> tuple[str, ...]:
     if not places:
         msg = "is empty; write header, cookie:NAME or header:NAME"
@@ -48,6 +67,8 @@ def _carriers(places: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _DATABASES = ("sqlite:///", "sqlite+aiosqlite:///", "postgresql://", "postgresql+asyncpg://")
+WHILE_USERS: Literal["users"] = "users"
+"""Of `auth.tokens.enabled`: there is a token endpoint while there are users."""
 # Seconds. Okta allows a minute at most; in a longer grace a stolen token would pass unnoticed.
 MOST_GRACE = 60.0
 
@@ -98,9 +119,10 @@ class TokenRateLimitConfig(ConfigModel):
 class TokensConfig(ConfigModel):
     """The gateway's own tokens, and the database of its users."""
 
-    enabled: bool | None = Field(
+    enabled: Annotated[bool | Literal["users"] | None, BeforeValidator(_enabled)] = Field(
         default=None,
-        description="Whether there is a token endpoint. When not set: if there is a secret to sign with.",
+        description="Whether there is a token endpoint. users: while there are users, which is looked at every second. When"
+        " not set: if there is a secret to sign with; without a file, as users, unless ACCESS_TOKEN_EXPIRE_MINUTES is set.",
     )
     expires: Annotated[Timeout, Field(ge=1.0)] = Field(
         default=1800.0, description="Lifetime of an access token."
@@ -183,6 +205,10 @@ class AuthConfig(ConfigModel):
 
     @property
     def issues(self) -> bool:
-        """Whether the gateway issues tokens: by default if there is a secret to sign with."""
-        enabled = self.tokens.enabled
-        return self.jwt.secret is not None and (enabled is None or enabled)
+        """Whether the gateway may issue tokens: by default if there is a secret to sign with."""
+        return self.jwt.secret is not None and self.tokens.enabled is not False
+
+    @property
+    def issues_while_users(self) -> bool:
+        """Whether the gateway issues tokens only while there are users."""
+        return self.issues and self.tokens.enabled == WHILE_USERS

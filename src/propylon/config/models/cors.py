@@ -1,15 +1,15 @@
 """Define the section `cors`: which pages of other origins may read the answers."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from propylon.config.models.base import ConfigModel, Method, as_list
+from propylon.config.models.base import ConfigModel, as_list
 from propylon.config.models.origins import ANY, check_origin
-from propylon.config.models.syntax import check_token
+from propylon.config.models.syntax import check_method, check_token
 from propylon.config.models.units import Duration
 
-__all__ = ["CorsConfig"]
+__all__ = ["CorsConfig", "RouteCors"]
 
 
 def _header(text: str) -> str:
@@ -20,7 +20,7 @@ def _cors_method(text: str) -> str:
     if text == "WEBSOCKET":
         msg = "WEBSOCKET cannot stand here: CORS does not apply to WebSockets; take it out"
         raise ValueError(msg)
-    return text
+    return text if text == ANY else check_method(text)
 
 
 def _any_to_empty(value: object) -> object:
@@ -29,12 +29,17 @@ def _any_to_empty(value: object) -> object:
     return [] if has_any else value
 
 
+def _any_alone(value: object) -> object:
+    value = as_list(value)
+    return [ANY] if isinstance(value, list | tuple) and ANY in value else value
+
+
 Origin = Annotated[str, AfterValidator(check_origin)]
 Origins = Annotated[
     tuple[Origin, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])
 ]
 Header = Annotated[str, AfterValidator(_header)]
-CorsMethod = Annotated[Method, AfterValidator(_cors_method)]
+CorsMethod = Annotated[str, AfterValidator(_cors_method)]
 
 
 class CorsConfig(ConfigModel):
@@ -48,8 +53,10 @@ class CorsConfig(ConfigModel):
         description="Origins of those pages: [https://app.example.com, 'https://*.example.com'], or '*' for all."
         " When empty, CORS is off.",
     )
-    methods: Annotated[tuple[CorsMethod, ...], BeforeValidator(_any_to_empty)] = Field(
-        default=(), description="Methods that pages may use; those of the route when not set."
+    methods: Annotated[tuple[CorsMethod, ...], BeforeValidator(_any_alone)] = Field(
+        default=(),
+        description="Methods that pages may use, or '*' for the one that a page asks for. When not set: those of the route, and"
+        " the one asked for.",
     )
     headers: Annotated[tuple[Header, ...], BeforeValidator(_any_to_empty)] = Field(
         default=(), description="Headers that pages may send; any when not set."
@@ -90,3 +97,19 @@ class CorsConfig(ConfigModel):
             msg = "with `credentials: true` '*' means nothing: list the headers one by one"
             raise ValueError(msg)
         return names
+
+
+def _of_a_route(value: object) -> object:
+    if value in ("none", "off") or value is False:
+        return CorsConfig()
+    if isinstance(value, dict) and not value.get("origins"):
+        msg = "needs origins: it replaces the whole of the gateway's cors; write none for a route without CORS"
+        raise ValueError(msg)
+    return value
+
+
+RouteCors = Annotated[
+    CorsConfig | None,
+    BeforeValidator(_of_a_route, json_schema_input_type=CorsConfig | Literal["none", "off"] | None),
+]
+"""The rules of one route; no origins: none. None: those of the gateway."""

@@ -37,6 +37,8 @@ REDIRECT = "redirect"
 _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
 _DELETE = frozenset({"DELETE"})
+_PATCH = frozenset({"PATCH"})
+_PUT = frozenset({"PUT"})
 _USERS = "/users"
 # Bytes: a form with a name, a password and some scopes.
 _FORM = 64 * 1024
@@ -79,22 +81,23 @@ _OWN = (
     Endpoint("/metrics", access="local", area="metrics"),
 )
 # Below the prefix.
+_TOKEN = Endpoint("/auth/token", _POST, max_body=_FORM, limited=True)
+_ME = Endpoint("/users/me", access="read")
 _ISSUING = (
-    Endpoint("/auth/token", _POST, max_body=_FORM, limited=True),
     # Limited: each request costs the hash of a password.
     Endpoint(
         "/users/me",
-        frozenset({"PATCH"}),
+        _PATCH,
         "known",
         max_body=_FORM,
         limited=True,
     ),
-    Endpoint("/users/{name}", frozenset({"PATCH"}), "admin", max_body=_FORM, yields=_USERS),
+    Endpoint("/users", _GET | _POST, "admin", max_body=_FORM, yields=_USERS),
+    Endpoint("/users/{name}", _GET | _PATCH | _DELETE, "admin", max_body=_FORM, yields=_USERS),
     Endpoint("/users/{name}/sessions", _GET | _DELETE, "admin", yields=_USERS),
     Endpoint("/users/{name}/sessions/{id}", _DELETE, "admin", yields=_USERS),
 )
 _VERIFYING = (
-    Endpoint("/users/me", access="read"),
     Endpoint("/auth/revoke", _POST, "offered", max_body=_FORM, area="tokens", shared=True),
     Endpoint("/auth/revocations", access="admin", area="tokens"),
     Endpoint("/auth/revocations/{id}", _DELETE, "admin", area="tokens"),
@@ -104,10 +107,17 @@ _UNDER_PREFIX = (
     Endpoint("/circuits", access="admin"),
     Endpoint("/rate-limits", access="admin"),
     Endpoint("/services", _GET | _POST, "admin", max_body=_FORM, area="registry"),
-    Endpoint("/services/{service}/{instance_id}", frozenset({"DELETE"}), "admin", area="registry"),
+    Endpoint("/services/{service}", access="admin", area="registry"),
+    Endpoint(
+        "/services/{service}/{instance_id}",
+        _GET | _PUT | _DELETE,
+        "admin",
+        max_body=_FORM,
+        area="registry",
+    ),
     Endpoint(
         "/services/{service}/{instance_id}/heartbeat",
-        frozenset({"PUT"}),
+        _PUT,
         "admin",
         max_body=_FORM,
         area="registry",
@@ -122,6 +132,7 @@ UNDER_PREFIX = (
     "/auth/introspect",
     "/users/me",
     "/services",
+    "/services/{}",
     "/services/{}/{}",
     "/services/{}/{}/heartbeat",
     "/circuits",
@@ -134,14 +145,30 @@ def all_paths(prefix: str) -> set[str]:
     return {*(endpoint.path for endpoint in _OWN), *(prefix + path for path in UNDER_PREFIX)}
 
 
-def builtin_endpoints(prefix: str, auth: AuthConfig) -> tuple[Endpoint, ...]:
-    """Return the gateway's endpoints; those about tokens only if the gateway issues or verifies tokens."""
+def builtin_endpoints(prefix: str, auth: AuthConfig, *, users: bool = True) -> tuple[Endpoint, ...]:
+    """Return the gateway's endpoints; those about tokens only if the gateway issues or verifies tokens.
+
+    `users` tells whether there are users, for a gateway that issues tokens only while there are some.
+    """
+    on = auth.issues and (users or not auth.issues_while_users)
+    issuing = tuple(_issuing(auth)) if on else ()
     under = (
-        *(_ISSUING if auth.issues else ()),
-        *(_VERIFYING if auth.verifies else ()),
+        *issuing,
+        *((_me(issuing=on), *_VERIFYING) if auth.verifies else ()),
         *_UNDER_PREFIX,
     )
     return (*_OWN, *(endpoint.below(prefix) for endpoint in under))
+
+
+def _issuing(auth: AuthConfig) -> Iterator[Endpoint]:
+    # A route on the very path was there before the first user: what it serves must not change by itself.
+    yield replace(_TOKEN, yields=_TOKEN.path) if auth.issues_while_users else _TOKEN
+    yield from _ISSUING
+
+
+def _me(*, issuing: bool) -> Endpoint:
+    """Return the endpoint that describes the caller; a service of users takes its place where no tokens are issued."""
+    return _ME if issuing else replace(_ME, yields=_USERS)
 
 
 def listeners_of(config: GatewayConfig) -> tuple[str, ...]:

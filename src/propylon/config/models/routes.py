@@ -15,6 +15,7 @@ from propylon.config.models.base import (
     OneOrMany,
     RoutePath,
 )
+from propylon.config.models.cors import RouteCors
 from propylon.config.models.limits import Limits
 from propylon.config.models.syntax import check_role, check_scope, is_host
 from propylon.config.models.units import Size, Timeout, Whole
@@ -139,7 +140,7 @@ class RouteRules(ConfigModel):
     preflight: Literal["pass"] | None = Field(
         default=None,
         description="pass: CORS preflights reach the service without a token, for a service that does CORS itself. Not together"
-        " with cors.origins: then the gateway answers them.",
+        " with CORS: then the gateway answers them.",
     )
     circuit: bool = Field(
         default=True,
@@ -225,6 +226,12 @@ class RouteConfig(RouteRules):
         description="Path that is matched with everything below it; {name} stands for one segment."
     )
     service: str = Field(description="The service that gets the request.")
+
+    cors: RouteCors = Field(
+        default=None,
+        description="Which pages may read the answers of this route, in place of the whole section cors; none: there is no"
+        " CORS here, and the service's own headers pass.",
+    )
 
     @field_validator("path")
     @classmethod

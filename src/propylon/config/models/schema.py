@@ -150,6 +150,16 @@ class GatewayConfig(ConfigModel):
         """How much it is, in words: `1 service, 2 routes`."""
         return f"{_count(len(self.services), 'service')}, {_count(len(self.routes), 'route')}"
 
+    @property
+    def open_paths(self) -> str:
+        """The routes that need no token, in words: `open without a token: POST /api/v1/auth/login`; "" if there are none."""
+        opened = [
+            f"{' '.join(route.methods) or 'any method'} {route.path}"
+            for route in self.routes
+            if route.auth == "none"
+        ]
+        return f"open without a token: {', '.join(opened)}" if opened else ""
+
     @model_validator(mode="before")
     @classmethod
     def _apply_defaults(cls, data: Any) -> Any:

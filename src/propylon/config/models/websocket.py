@@ -69,5 +69,5 @@ class WebSocketConfig(ConfigModel):
     origins: Origins = Field(
         default=(),
         description="Origins of the pages that may open a socket, besides those of the gateway's own host:"
-        " [https://app.example.com], or '*' for all. When not set, those of cors.origins.",
+        " [https://app.example.com], or '*' for all. When not set, those of the route's cors, else of cors.origins.",
     )

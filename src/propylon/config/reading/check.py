@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from propylon.config.models.auth import WHILE_USERS
 from propylon.config.models.endpoints import all_paths
 from propylon.config.models.schema import BUILTIN_SERVICE, with_defaults
 from propylon.config.models.spelling import did_you_mean
@@ -74,12 +75,19 @@ def _reserved(services: object) -> Iterator[Finding]:
 def _answered_preflights(
     routes: Mapping[int, dict[str, object]], whole: Mapping[str, object]
 ) -> Iterator[Finding]:
-    if not _section(whole, "cors").get("origins"):
-        return
+    everywhere = bool(_section(whole, "cors").get("origins"))
     for at, route in routes.items():
-        if route.get("preflight") == "pass":
-            msg = "no preflight can pass: with cors.origins the gateway answers all of them; take one of the two out"
-            yield ("routes", at, "preflight"), msg
+        own = route.get("cors")
+        answers = everywhere if own is None else isinstance(own, dict)
+        if answers and route.get("preflight") == "pass":
+            where = "cors.origins" if own is None else "cors"
+            msg = f"no preflight can pass: with {where} the gateway answers all of them"
+            advice = (
+                "take one of the two out"
+                if own
+                else "take one of the two out, or write cors: none on this route"
+            )
+            yield ("routes", at, "preflight"), f"{msg}; {advice}"
 
 
 def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:
@@ -130,8 +138,11 @@ def _section(written: object, name: str) -> Mapping[str, object]:
 def _own_paths(matchers: list[_Matcher], whole: Mapping[str, object]) -> Iterator[Finding]:
     prefix = prefix_of(whole.get("prefix"))
     own = all_paths(prefix)
-    if is_false(_section(_section(whole, "auth"), "tokens").get("enabled")):
+    enabled = _section(_section(whole, "auth"), "tokens").get("enabled")
+    if is_false(enabled) or enabled == WHILE_USERS:
         own.discard(f"{prefix}/auth/token")  # a service of the operator's issues the tokens
+    if is_false(enabled):
+        own.discard(f"{prefix}/users/me")  # and describes its users
     for one in matchers:
         if one.shape in own:
             yield (

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dotenv import dotenv_values
 from dotenv.parser import Binding, parse_stream
+from dotenv.variables import Variable, parse_variables
 
 from propylon.config.reading.problems import ConfigError, Problem
 
@@ -16,13 +17,14 @@ NAME = ".env"
 
 
 class EnvFile(NamedTuple):
-    """The variables of a file, `${X}` in them expanded, and a warning for each line that is no assignment."""
+    """The variables of a file, `${X}` in them expanded, the line of each, and a warning for each line with a mistake."""
 
     variables: Mapping[str, str]
+    lines: Mapping[str, int] = {}
     doubts: tuple[Problem, ...] = ()
 
 
-def read_envfile(directory: FilePath) -> EnvFile:
+def read_envfile(directory: FilePath, environ: Mapping[str, str]) -> EnvFile:
     """Return what the directory's `.env` says; nothing if there is no file. Raises ConfigError."""
     path = directory / NAME
     if not path.is_file():
@@ -39,7 +41,19 @@ def read_envfile(directory: FilePath) -> EnvFile:
     # As a shell and Compose do: ${X} is a variable of the file, or of the environment.
     values = dotenv_values(stream=StringIO(good), interpolate=True)
     found = {name: value for name, value in values.items() if value is not None}
-    return EnvFile(found, tuple(_not_assignments(statements)))
+    lines = {one.key: _line(one) for one in statements if one.key is not None}
+    doubts = (*_not_assignments(statements), *_unknown(statements, environ))
+    return EnvFile(found, lines, tuple(sorted(doubts, key=_line_of)))
+
+
+def _line(statement: Binding) -> int:
+    # The library counts the blank lines above as part of a statement.
+    text = statement.original.string
+    return statement.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def _line_of(problem: Problem) -> int:
+    return int(problem.place.rpartition(":")[2])
 
 
 def _not_assignments(statements: Iterable[Binding]) -> Iterator[Problem]:
@@ -47,7 +61,17 @@ def _not_assignments(statements: Iterable[Binding]) -> Iterator[Problem]:
     msg = "is no assignment and is ignored; write NAME=value"
     for one in statements:
         if one.error or (one.key is not None and one.value is None):
-            text = one.original.string
-            # The library counts the blank lines above as part of a statement.
-            line = one.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-            yield Problem(f"{NAME}:{line}", "", msg)
+            yield Problem(f"{NAME}:{_line(one)}", "", msg)
+
+
+def _unknown(statements: Iterable[Binding], environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a warning for each `${X}` of which nobody has said anything: it is replaced by nothing."""
+    known = {*environ}
+    for one in statements:
+        for atom in parse_variables(one.value or ""):
+            if isinstance(atom, Variable) and atom.default is None and atom.name not in known:
+                msg = f"{atom.name} is not set, so ${{{atom.name}}} is empty here"
+                advice = f"set it above this line, or write ${{{atom.name}:-default}}"
+                yield Problem(f"{NAME}:{_line(one)}", one.key or "", f"{msg}; {advice}")
+        if one.key is not None:
+            known.add(one.key)

@@ -6,6 +6,7 @@ Pure, but for the files that variables such as `JWT_SECRET_KEY_FILE` name.
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from propylon.config.reading.credentials import SECRET, SECRETS
 from propylon.config.reading.document import Unreadable, read
@@ -14,8 +15,10 @@ from propylon.config.reading.problems import Finding, Path
 from propylon.config.reading.secretfile import SUFFIX, clash, read_lines
 
 PREFIX = "PROPYLON_"
+HOST = "HOST"
 FILE_VARIABLE = "PROPYLON_CONFIG"
 SECRET_VARIABLES = ("SECRET_KEY", "JWT_SECRET_KEY")  # the later one wins
+MINUTES_VARIABLE = "ACCESS_TOKEN_EXPIRE_MINUTES"
 JWT: Path = ("auth", "jwt")
 _PUBLIC = ("public_key", "jwks_url", "discovery_url")
 PUBLIC_KEYS: tuple[Path, ...] = tuple((*JWT, name) for name in _PUBLIC)
@@ -47,6 +50,8 @@ class Setting:
 def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterator[Setting]:
     """Yield the keys that variables set: first those with plain names, then `PROPYLON_A__B`, which win."""
     for name, (path, read_text) in PLAIN.items():
+        if name == HOST and not _is_address(environ.get(name, "")):
+            continue
         if environ.get(name) and name not in ignored:
             yield Setting(path, read_text(environ[name]), name)
         elif path in SECRETS and name not in ignored:
@@ -57,6 +62,21 @@ def settings(environ: Mapping[str, str], ignored: Container[str] = ()) -> Iterat
             yield Setting(path, (text or None) if is_verbatim(path) else _value(text), name)
         elif path := _path_of_file(name):
             yield from _from_file(path, name, environ)
+
+
+def unread(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line about HOST where it is no address: shells and conda export it for other programs."""
+    text = environ.get(HOST, "")
+    if text and not _is_address(text):
+        yield "HOST is not read: it holds neither an IP address nor localhost"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text.strip())
+    except ValueError:
+        return text.strip() == "localhost"
+    return True
 
 
 def redis_settings(environ: Mapping[str, str]) -> Iterator[Setting]:
@@ -104,24 +124,24 @@ def ignored_secrets(environ: Mapping[str, str], written: object) -> tuple[str, .
     With a public key configured, SECRET_KEY belongs to another program. And JWT_SECRET_KEY wins over SECRET_KEY.
     """
     set_by_name = {_path_of(name) for name, text in environ.items() if text}
-    entries = _value_at(JWT, written)
+    entries = value_at(JWT, written)
     if isinstance(entries, list) and all(map(_has_public_key, entries)):
         return SECRET_VARIABLES
-    if any(path in set_by_name or _value_at(path, written) for path in PUBLIC_KEYS):
+    if any(path in set_by_name or value_at(path, written) for path in PUBLIC_KEYS):
         return SECRET_VARIABLES
     specific = SECRET_VARIABLES[1]
     return SECRET_VARIABLES[:1] if environ.get(specific) or environ.get(specific + SUFFIX) else ()
 
 
-def ignored_port(environ: Mapping[str, str], written: object) -> tuple[str, ...]:
-    """Return PORT where there is a list of listeners, which may name the port itself: `0.0.0.0:${PORT}`.
+def ignored_listener(environ: Mapping[str, str], written: object) -> tuple[str, ...]:
+    """Return HOST and PORT where there is a list of listeners, which may name the port itself: `0.0.0.0:${PORT}`.
 
-    Platforms set PORT in any case. PROPYLON_SERVER__PORT is meant for the gateway, and stays a contradiction.
+    Platforms set them in any case. PROPYLON_SERVER__PORT is meant for the gateway, and stays a contradiction.
     """
-    listed = _value_at(("server", "listen"), written) or any(
+    listed = value_at(("server", "listen"), written) or any(
         text and _path_of(name) == ("server", "listen") for name, text in environ.items()
     )
-    return ("PORT",) if listed else ()
+    return (HOST, "PORT") if listed else ()
 
 
 def _without_index(path: Path) -> Path:
@@ -143,16 +163,16 @@ def secret_path(written: object) -> Path:
 
     An entry without any key comes first, then the first that has a secret in the file.
     """
-    entries = _value_at(JWT, written)
+    entries = value_at(JWT, written)
     if not isinstance(entries, list):
         return SECRET
     keyless = [at for at, entry in enumerate(entries) if not _has_public_key(entry)]
-    bare = [at for at in keyless if not _value_at(("secret",), entries[at])]
+    bare = [at for at in keyless if not value_at(("secret",), entries[at])]
     return (*JWT, next(iter((*bare, *keyless)), 0), "secret")
 
 
 def _has_public_key(entry: object) -> bool:
-    return any(_value_at((name,), entry) for name in _PUBLIC)
+    return any(value_at((name,), entry) for name in _PUBLIC)
 
 
 def _path_of(name: str) -> Path:
@@ -170,7 +190,8 @@ def _path_of_file(name: str) -> Path:
     return path if named != name and named.startswith(PREFIX) and _is_secret(path) else ()
 
 
-def _value_at(path: Path, tree: object) -> object:
+def value_at(path: Path, tree: object) -> object:
+    """Return what a raw configuration has at the path; None where that is nothing."""
     for part in path:
         tree = _child(tree, part)
     return tree
@@ -201,6 +222,7 @@ def _per_second(text: str) -> object:
 
 
 PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
+    HOST: (("server", "host"), str.strip),
     "PORT": (("server", "port"), read_variable),
     "WEB_CONCURRENCY": (("server", "workers"), read_variable),
     "PROPYLON_STATE_DIR": (("server", "state_dir"), read_variable),
@@ -208,7 +230,7 @@ PLAIN: Mapping[str, tuple[Path, Callable[[str], object]]] = {
     "DEBUG": (("debug",), read_variable),
     "API_V1_PREFIX": (("prefix",), read_variable),
     **dict.fromkeys(SECRET_VARIABLES, (SECRET, str)),
-    "ACCESS_TOKEN_EXPIRE_MINUTES": (("auth", "tokens", "expires"), _minutes),
+    MINUTES_VARIABLE: (("auth", "tokens", "expires"), _minutes),
     "CORS_ORIGINS": (("cors", "origins"), _value),
     "REDIS_URL": (("redis", "url"), read_variable),
     "RATE_LIMIT_PER_SECOND": (("defaults", "rate_limit"), _per_second),

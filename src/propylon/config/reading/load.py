@@ -1,7 +1,7 @@
 """Load the configuration from file, environment and command line; report every problem at once."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path as FilePath
 from types import MappingProxyType
@@ -9,24 +9,31 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from propylon.config.models.auth import WHILE_USERS
+from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.syntax import prefix_of
 from propylon.config.reading.check import cross_check
 from propylon.config.reading.credentials import SECRET
 from propylon.config.reading.document import Document, Unreadable, read
+from propylon.config.reading.envfile import NAME as ENVFILE
 from propylon.config.reading.envfile import read_envfile
 from propylon.config.reading.environment import (
     FILE_VARIABLE,
+    JWT,
+    MINUTES_VARIABLE,
     SECRET_VARIABLES,
     Setting,
     clashes,
-    ignored_port,
+    ignored_listener,
     ignored_secrets,
     is_verbatim,
     locate,
     redis_settings,
     secret_path,
     settings,
+    unread,
+    value_at,
 )
 from propylon.config.reading.idle import find_idle
 from propylon.config.reading.keyfile import read_key_file, read_tls_files
@@ -57,6 +64,10 @@ class Loaded:
     path: FilePath | None
     places: Places
     warnings: tuple[Problem, ...] = ()
+    endpoints: tuple[
+        Endpoint, ...
+    ] = ()  # those of a team's module (`--app`), for commands that show routes
+    notes: tuple[str, ...] = ()  # what is said once, at the start, and is no doubt
 
     @property
     def positions(self) -> Mapping[Path, int]:
@@ -74,15 +85,17 @@ def load(
     Raises:
         ConfigError: the configuration cannot be used; it holds every problem.
     """
-    dotenv, doubts = read_envfile(FilePath.cwd())
+    dotenv, lines, doubts = read_envfile(FilePath.cwd(), environ)
     everything = {**dotenv, **environ}
     path = _chosen(path, everything)
     name = "" if path is None else str(path)
     document = Document(value={}) if path is None else _document(path, everything)
-    sources = _Sources(document, Places(name, document.lines))
+    written = {variable: f"{ENVFILE}:{line} {variable}" for variable, line in lines.items()}
+    written = {variable: place for variable, place in written.items() if variable not in environ}
+    sources = _Sources(document, Places(name, document.lines), written)
     passed_over = (
         *ignored_secrets(everything, document.value),
-        *ignored_port(everything, document.value),
+        *ignored_listener(everything, document.value),
     )
     sources.apply(redis_settings(everything))
     sources.apply(settings(dotenv, passed_over))
@@ -92,6 +105,7 @@ def load(
         document.fail(key, message)
     if path is None:
         sources.add_services(everything)
+        sources.issue_while_users(everything)
     folder = FilePath() if path is None else path.parent
     read_key_file(document, folder)
     read_tls_files(document, folder)
@@ -101,9 +115,10 @@ def load(
         elsewhere = [Problem("", "", _NOTHING_HERE.format(FilePath.cwd()))]
     else:
         found, elsewhere = (*found, *find_idle(config)), []
-    elsewhere += [*doubts, *stray_variables(everything)]
-    elsewhere += unused_variables(everything, has_file=path is not None)
-    return Loaded(config, path, sources.places, (*sources.places.ordered(found), *elsewhere))
+    elsewhere += [*doubts, *sources.located(stray_variables(everything))]
+    elsewhere += sources.located(unused_variables(everything, has_file=path is not None))
+    warnings = (*sources.places.ordered(found), *elsewhere)
+    return Loaded(config, path, sources.places, warnings, notes=tuple(unread(everything)))
 
 
 def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:
@@ -161,8 +176,10 @@ def _overridden(overrides: Mapping[str, object]) -> Iterator[Setting]:
 class _Sources:
     """Applies the settings from outside the file, and notes where each came from."""
 
-    def __init__(self, document: Document, places: Places) -> None:
+    def __init__(self, document: Document, places: Places, written: Mapping[str, str]) -> None:
+        """`written` are the places of variables that a file sets."""
         self._document = document
+        self._written = written
         self._others: dict[Path, str] = {}
         self.places = Places(places.file, places.lines, self._others)
 
@@ -173,7 +190,7 @@ class _Sources:
             if path == SECRET and setting.place.removesuffix(SUFFIX) in SECRET_VARIABLES:
                 path = secret_path(self._document.value)
             self._forget(path)
-            self._others[path] = setting.place
+            self._others[path] = self._place(setting.place)
             if setting.problem:
                 self._document.fail(path, setting.problem)
             elif not _put(self._document.value, path, _listed(path, setting)):
@@ -185,11 +202,28 @@ class _Sources:
         tree: Any = self._document.value
         made = named_services(environ, prefix_of(tree.get("prefix")))
         for setting in made.places:
-            self._others.setdefault(setting.path, setting.place)
+            self._others.setdefault(setting.path, self._place(setting.place))
         for path, message in made.problems:
             self._document.fail(path, message)
         tree["services"] = {**made.services, **_mapping(tree.get("services"))}
         tree.setdefault("routes", made.routes)
+
+    def issue_while_users(self, environ: Mapping[str, str]) -> None:
+        """Without a file, have a token endpoint only while there are users, unless a variable asks for one.
+
+        The services of a team may well have one of their own: AUTH_SERVICE_URL.
+        """
+        tree, path = self._document.value, ("auth", "tokens", "enabled")
+        asked = environ.get(MINUTES_VARIABLE) or value_at(path, tree) is not None
+        if value_at(JWT, tree) and not asked:
+            _put(tree, path, WHILE_USERS)
+
+    def _place(self, name: str) -> str:
+        return self._written.get(name, name)
+
+    def located(self, found: Iterable[Problem]) -> Iterator[Problem]:
+        """Yield problems of variables, each with the line of the file that sets it."""
+        return (replace(problem, place=self._place(problem.place)) for problem in found)
 
     def _forget(self, path: Path) -> None:
         # What a lower source got wrong below this key no longer matters.

@@ -14,6 +14,8 @@ __all__ = ["stray_variables"]
 _KUBERNETES = re.compile(
     r"PROPYLON_(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_.*)?)"
 )
+# These two share their prefix with all others, so only a letter or two may differ.
+_SURE = 0.9
 _ADDRESS = re.compile(r"[a-z]+://.*")
 
 
@@ -38,6 +40,8 @@ def _is_of_kubernetes(name: str, text: str) -> bool:
 
 def _meant(name: str) -> str:
     """Return the variable that was probably meant, as the end of a sentence."""
+    if near := nearest(name, (FILE_VARIABLE, "PROPYLON_STATE_DIR"), cutoff=_SURE):
+        return f"; did you mean {near}?"
     short = name.removeprefix(PREFIX)
     if short in PLAIN:
         return f"; write {short}"

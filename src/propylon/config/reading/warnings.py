@@ -160,7 +160,7 @@ def _no_key_for_routes(config: GatewayConfig) -> Iterator[Finding]:
 
 def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
     """Yield a warning for the first route in whose favour endpoints of the gateway are switched off."""
-    for endpoint in builtin_endpoints(config.prefix, config.auth):
+    for endpoint in builtin_endpoints(config.prefix, config.auth, users=False):
         for at, route in enumerate(config.routes):
             if endpoint.yields_to(route.path):
                 msg = (

@@ -21,6 +21,8 @@ __all__ = [
     "MICROSECONDS",
     "Decision",
     "LimitStore",
+    "LocalLimitStore",
+    "LocalTake",
     "OnFailure",
     "Rule",
     "Spend",
@@ -143,6 +145,8 @@ Taken = tuple[int, int, int]
 
 Take = Callable[[str], Taken | Awaitable[Taken]]
 """Decides a spend for a key."""
+LocalTake = Callable[[str], Taken]
+"""The same, at once."""
 
 
 class LimitStore(Protocol):
@@ -165,6 +169,16 @@ class LimitStore(Protocol):
         The usual route has one limit, of which each request costs the same: so much of the work can be done before.
         """
         return None
+
+
+class LocalLimitStore(LimitStore, Protocol):
+    """A store that waits for nothing: in this process, or on this machine."""
+
+    def decide(self, spends: Sequence[Spend]) -> list[Decision]:
+        """Decide at once."""
+
+    def taker(self, rule: Rule, cost: int) -> LocalTake | None:
+        """Return what decides at once; None: the store has only `decide`."""
 
 
 def refused(spends: Sequence[Spend], decisions: Sequence[Decision]) -> bool:

@@ -2,7 +2,7 @@
 
     enter (in flight) → price → decide (all limits together) → headers → 429, or go on → … → settle: leave, charge
 
-A store in this process decides at once, and then the stage has nothing to wait for: it returns None instead of something
+A store of this machine decides at once, and then the stage has nothing to wait for: it returns None instead of something
 to await. What a request holds or owes is kept with the exchange (`Owed`), and settled when the exchange ends.
 """
 

@@ -17,7 +17,15 @@ from itertools import cycle
 from typing import Generic, TypeVar
 
 from propylon.proxy.limit.arithmetic import Log, log_at
-from propylon.proxy.limit.rule import MICROSECONDS, Decision, LimitStore, Rule, Spend, Take, Taken
+from propylon.proxy.limit.rule import (
+    MICROSECONDS,
+    Decision,
+    LocalLimitStore,
+    LocalTake,
+    Rule,
+    Spend,
+    Taken,
+)
 from propylon.stores.limits.tables import Buckets, Keys, Table, Windows, settled
 
 __all__ = ["MemoryLimits"]
@@ -92,7 +100,7 @@ def _shared(key: str) -> str:
     return str(hash(key) % _SHARED)
 
 
-class MemoryLimits(LimitStore):
+class MemoryLimits(LocalLimitStore):
     """The counts of one worker."""
 
     def __init__(self, clock: Callable[[], int], *, keys: int = _MAX_KEYS) -> None:
@@ -122,14 +130,14 @@ class MemoryLimits(LimitStore):
         """Return how many keys of a limit are kept, those with nothing spent any more included."""
         return len(self._kept.get(rule.identity, ()))
 
-    def taker(self, rule: Rule, cost: int) -> Take | None:
+    def taker(self, rule: Rule, cost: int) -> LocalTake | None:
         """Return the hot path of a bucket."""
         if rule.sliding:
             return None
         self._table(rule)
         return self._taker(rule, cost, self._buckets[rule.identity])
 
-    def _taker(self, rule: Rule, cost: int, kept: _Dicts[int]) -> Take:
+    def _taker(self, rule: Rule, cost: int, kept: _Dicts[int]) -> LocalTake:
         """Return the same as `decide` for a single spend, written out.
 
         Inlined from `arithmetic`: `debt_at`, `is_ahead`, `lack`, `spent`, `decision`. From `_Dicts`: `find`, and

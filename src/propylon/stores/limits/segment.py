@@ -39,13 +39,15 @@ S = TypeVar("S")
 # Bytes. Some 600,000 keys of buckets, or 50,000 full logs; reserved in steps, so a small gateway takes 8 MB.
 _SIZE = 64 * 2**20
 _BEGIN = 8 * 2**20
-# A transaction of `workers.SharedLimits` changes some 150 pages, and those of the two before it are not free again.
+# A transaction of `workers.SharedLimits` that sweeps changes some 150 pages, and those of the two before it are not free again.
 _STEP = 4 * 2**20
 _PAGE = 4096
 # The map is larger than what is used: LMDB must never find it full, because then it could not even delete.
 _MAP = 2 * _SIZE
 # Keys that a transaction looks at because of their age: for each new one, and at intervals (microseconds).
 _SWEEP_NEW = 3
+# Old keys are swept, and room is looked for, once for so many new keys: each of the two costs as much as a new key.
+_NEW_AT_ONCE = 8
 _SWEEP_EVERY = 250_000
 _SWEEP_KEYS = 200
 _SHARED = 1024
@@ -54,6 +56,7 @@ BUCKET = struct.Struct(
     "<QQ"
 )  # the microsecond at which the bucket is full, and ticks of the next one
 _PAIR = struct.Struct("<QQ")
+_PLACE = struct.Struct("<H")  # of a shared counter
 
 Unusable = lmdb.Error
 
@@ -104,7 +107,8 @@ class Segment:
         self._reserved = 0
         self._hand = b""
         self._sweep_at = 0
-        self._coming = 0  # new keys of the transaction
+        self._coming = 0  # new keys since the last sweep
+        self._has_room = True
         self.transaction: _Transaction | None = None
         try:
             self._reserve(_BEGIN)
@@ -134,8 +138,7 @@ class Segment:
     def enter(self) -> _Transaction:
         """Hold the file alone until `commit` or `abort`. Raises Unusable."""
         # No context manager: a generator for each would cost more than LMDB's part of the transaction.
-        transaction = cast("_Transaction", self._environment.begin(write=True))
-        self.transaction, self._coming = transaction, 0
+        self.transaction = transaction = cast("_Transaction", self._environment.begin(write=True))
         return transaction
 
     def commit(self) -> None:
@@ -171,10 +174,12 @@ class Segment:
 
     def come(self) -> bool:
         """Note a new key; tell whether there is room for it."""
+        if self._coming % _NEW_AT_ONCE == 0:
+            found = self.open.stat()
+            pages = found["leaf_pages"] + found["branch_pages"] + found["overflow_pages"]
+            self._has_room = bool(pages * _PAGE < min(_SIZE, self._reserved - _STEP))
         self._coming += 1
-        found = self.open.stat()
-        pages = found["leaf_pages"] + found["branch_pages"] + found["overflow_pages"]
-        return bool(pages * _PAGE < min(_SIZE, self._reserved - _STEP))
+        return self._has_room
 
     def reserve_ahead(self) -> None:
         """Reserve the next step before it is used; to be called between transactions."""
@@ -194,11 +199,13 @@ class Segment:
 
     # Age
 
+    def is_due(self, now: int) -> bool:
+        """Tell whether `sweep` has something to do: enough new keys have come, or it is time to."""
+        return self._coming >= _NEW_AT_ONCE or now >= self._sweep_at
+
     def sweep(self, now: int) -> bool:
-        """Let some keys leave that are worth nothing at a microsecond; tell whether `reserve_ahead` is due."""
-        if not self._coming and now < self._sweep_at:
-            return False
-        keys = self._coming * _SWEEP_NEW
+        """Let some keys leave that are worth nothing at a microsecond; tell that `reserve_ahead` is due."""
+        keys, self._coming = self._coming * _SWEEP_NEW, 0
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_EVERY
             keys += _SWEEP_KEYS
@@ -220,18 +227,26 @@ class Segment:
 class _FileKeys(Keys[S], Generic[S]):
     """The keys of one limit in the file."""
 
-    __slots__ = ("_identity", "_rule", "_segment")
+    __slots__ = ("_common", "_identity", "_rule", "_segment")
 
     def __init__(self, segment: Segment, rule: Rule) -> None:
         """Keep them under the rule's identity."""
         self._segment = segment
         self._rule = rule
         self._identity = rule.identity
+        self._common = storage_key(rule.identity, "\n")[: -_PLACE.size]
+
+    def name(self, key: str) -> bytes:
+        """Return the name under which a key is kept."""
+        return storage_key(self._identity, key)
 
     def find(self, key: str) -> S | None:
         """Return what is kept."""
+        return self.find_named(self.name(key))
+
+    def find_named(self, name: bytes) -> S | None:
+        """Return what is kept under a name."""
         get = self._segment.open.get
-        name = storage_key(self._identity, key)
         value = get(name) or get(self._shared(name))
         return None if value is None else self._decoded(value)
 
@@ -239,13 +254,18 @@ class _FileKeys(Keys[S], Generic[S]):
         self, key: str, state: S, now: int  # noqa: ARG002 — the file is swept by transactions
     ) -> None:
         """Keep a state. A new key that has no room shares."""
-        name, segment = storage_key(self._identity, key), self._segment
+        self.put_named(self.name(key), state)
+
+    def put_named(self, name: bytes, state: S) -> None:
+        """Keep a state under a name."""
+        segment = self._segment
         if segment.open.get(name) is None and not segment.come():
             name = self._shared(name)
         segment.open.put(name, self._encoded(state))
 
     def _shared(self, name: bytes) -> bytes:
-        return storage_key(self._identity, f"\n{int.from_bytes(name[:2]) % _SHARED}")
+        """Return the name of the counter that a key without room shares: any bits of a digest will do."""
+        return self._common + _PLACE.pack(_PLACE.unpack_from(name)[0] % _SHARED)
 
     def _decoded(self, value: bytes) -> S:
         raise NotImplementedError

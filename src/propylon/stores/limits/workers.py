@@ -1,31 +1,28 @@
 """Count limits together with the other workers of this machine: exactly, and without anything to set up.
 
-Strategy. All decisions that are asked for in one turn of the loop are made in one transaction, because to begin and to
-commit one costs as much as several decisions. The answers are given after it is committed: what is not committed has not
-been decided.
+Strategy. Each request is decided at once, in a transaction of its own. To gather the requests of one turn of the loop in
+one transaction was tried first, and cost more: a transaction takes two microseconds, but a request that waits for the
+end of the turn takes six or more (bench/limits.py), for its signal, its coroutine and its second start.
 
-A worker waits for the file only as long as another one is in its transaction, which is less than a millisecond. Should
-the file fail, this worker counts for itself, says so once, and tries again with the next decision.
+A worker waits for the file only as long as another one is in its transaction: some microseconds. Should the file fail,
+this worker counts for itself, says so once, and tries again with the next decision.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from propylon.loop.signal import Signal
 from propylon.proxy.limit.arithmetic import Log
 from propylon.proxy.limit.rule import (
     MICROSECONDS,
     Decision,
-    LimitStore,
+    LocalLimitStore,
+    LocalTake,
     Rule,
     Spend,
-    Take,
     Taken,
-    storage_key,
 )
 from propylon.stores.limits.memory import MemoryLimits
 from propylon.stores.limits.segment import BUCKET, BucketKeys, LogKeys, Segment, Unusable
@@ -35,71 +32,79 @@ __all__ = ["SharedLimits"]
 
 log = logging.getLogger(__name__)
 
-# Decisions in one transaction: so that no worker holds the file for longer than some hundred microseconds.
-_AT_ONCE = 64
+T = TypeVar("T")
+
+# Of a limit, the names in the file of so many keys are kept: to make one costs a quarter of a transaction. When there are
+# more, all of them leave at once: that is cheaper than to know which one was used last.
+_NAMES = 4096
 
 
-class _Way(Protocol):
-    """How one kind of question is answered: from the file, or by this worker alone."""
-
-    def shared(self, asked: Any, now: int) -> object:
-        """Answer from the file, in a transaction, at a microsecond. Raises Unusable."""
-
-    def alone(self, asked: Any) -> object:
-        """Answer without the file."""
-
-
-# The signal that gets the answer (None: no answer is wanted), how it is found, and what was asked.
-_Question = tuple[Signal[Any] | None, _Way, Any]
-
-
-class SharedLimits(LimitStore):
+class SharedLimits(LocalLimitStore):
     """The counts of all workers of one machine."""
 
-    def __init__(
-        self,
-        segment: Segment,
-        loop: asyncio.AbstractEventLoop,
-        clock: Callable[[], int],
-    ) -> None:
+    def __init__(self, segment: Segment, clock: Callable[[], int]) -> None:
         """Count in `segment`, by a monotonic clock of nanoseconds that all workers have in common."""
         self._segment = segment
-        self._loop = loop
         self._clock = clock
         self._spare = MemoryLimits(clock)
-        self._queue: list[_Question] = []
         self._tables: dict[bytes, Table[int] | Table[Log]] = {}
-        self._deciding = _Deciding(self.table, self._spare)
-        self._charging = _Charging(self.table, self._spare)
         self._failed = False
         self._closed = False
 
-    def decide(self, spends: Sequence[Spend]) -> Awaitable[list[Decision]]:
-        """Decide at the end of this turn of the loop."""
-        answer: Signal[list[Decision]] = Signal()
-        self._ask((answer, self._deciding, spends))
-        return answer
+    def decide(self, spends: Sequence[Spend]) -> list[Decision]:
+        """Decide at once: other workers are waited for, but not the loop."""
+
+        def shared(now: int) -> list[Decision]:
+            return settled([self._table(spend.rule).look(spend, now) for spend in spends], now)
+
+        return self._in_transaction(shared, lambda: self._spare.decide(spends))
 
     def charge(self, spends: Sequence[Spend]) -> None:
-        """Spend at the end of this turn of the loop."""
-        self._ask((None, self._charging, spends))
+        """Spend whatever is left."""
 
-    def taker(self, rule: Rule, cost: int) -> Take | None:
+        def shared(now: int) -> None:
+            for spend in spends:
+                self._table(spend.rule).look(spend, now).pay(now)
+
+        self._in_transaction(shared, lambda: self._spare.charge(spends))
+
+    def taker(self, rule: Rule, cost: int) -> LocalTake | None:
         """Return the hot path of a bucket."""
         spare = self._spare.taker(rule, cost)
         if spare is None:
             return None
-        way = _Taking(self._segment, rule, cost, spare)
+        way, clock, segment = _Taking(self._segment, rule, cost), self._clock, self._segment
 
-        def take(key: str) -> Awaitable[Taken]:
-            answer: Signal[Taken] = Signal()
-            self._ask((answer, way, key))
-            return answer
+        def take(key: str) -> Taken:
+            # The same as `_in_transaction`, written out: this is on the path of each request.
+            if self._closed:
+                return spare(key)
+            try:
+                segment.enter()
+                now = clock() // 1000
+                taken = way.take(key, now)
+                due = segment.is_due(now) and segment.sweep(now)
+                segment.commit()
+            except Unusable as error:
+                self._note(error)
+                return spare(key)
+            finally:
+                segment.abort()
+            if due:
+                segment.reserve_ahead()
+            if self._failed:
+                self._note(None)
+            return taken
 
         return take
 
-    def table(self, rule: Rule) -> Table[int] | Table[Log]:
-        """Return what decides by a rule."""
+    def close(self) -> None:
+        """Use the file no longer; what is still asked is counted by this worker alone."""
+        if not self._closed:
+            self._closed = True
+            self._segment.leave()
+
+    def _table(self, rule: Rule) -> Table[int] | Table[Log]:
         table = self._tables.get(rule.identity)
         if table is None:
             if rule.sliding:
@@ -109,52 +114,27 @@ class SharedLimits(LimitStore):
             self._tables[rule.identity] = table
         return table
 
-    def close(self) -> None:
-        """Use the file no longer; what is still asked is counted by this worker alone."""
-        self._flush()
-        self._segment.leave()
-        self._closed = True
-
-    # What is asked for in a turn
-
-    def _ask(self, question: _Question) -> None:
-        if not self._queue:
-            self._loop.call_soon(self._flush)
-        self._queue.append(question)
-
-    def _flush(self) -> None:
-        queue, self._queue = self._queue, []
-        for begin in range(0, len(queue), _AT_ONCE):
-            part = queue[begin : begin + _AT_ONCE]
-            for (answer, _, _), found in zip(part, self._found(part), strict=True):
-                if answer is not None:
-                    answer.set(found)
-
-    def _found(self, part: list[_Question]) -> list[object]:
+    def _in_transaction(self, shared: Callable[[int], T], alone: Callable[[], T]) -> T:
+        """Answer from the file at a microsecond; without the file, where it fails."""
         if self._closed:
-            return [way.alone(asked) for _, way, asked in part]
-        try:
-            found = self._shared(part)
-        except Unusable as error:
-            self._note(error)
-            return [way.alone(asked) for _, way, asked in part]
-        if self._failed:
-            self._note(None)
-        return found
-
-    def _shared(self, part: list[_Question]) -> list[object]:
+            return alone()
         segment = self._segment
-        segment.enter()
         try:
+            segment.enter()
             # Read while the file is held: so the times in it never go back.
             now = self._clock() // 1000
-            found = [way.shared(asked, now) for _, way, asked in part]
-            due = segment.sweep(now)
+            found = shared(now)
+            due = segment.is_due(now) and segment.sweep(now)
             segment.commit()
+        except Unusable as error:
+            self._note(error)
+            return alone()
         finally:
             segment.abort()
         if due:
             segment.reserve_ahead()
+        if self._failed:
+            self._note(None)
         return found
 
     def _note(self, error: Exception | None) -> None:
@@ -167,58 +147,42 @@ class SharedLimits(LimitStore):
         self._failed = error is not None
 
 
-class _Deciding:
-    """All spends of one request."""
-
-    def __init__(
-        self, table: Callable[[Rule], Table[int] | Table[Log]], spare: MemoryLimits
-    ) -> None:
-        self._table = table
-        self._spare = spare
-
-    def shared(self, asked: Sequence[Spend], now: int) -> list[Decision]:
-        return settled([self._table(spend.rule).look(spend, now) for spend in asked], now)
-
-    def alone(self, asked: Sequence[Spend]) -> list[Decision]:
-        return self._spare.decide(asked)
-
-
-class _Charging(_Deciding):
-    """What an answer has cost."""
-
-    def shared(self, asked: Sequence[Spend], now: int) -> list[Decision]:
-        for spend in asked:
-            self._table(spend.rule).look(spend, now).pay(now)
-        return []
-
-    def alone(self, asked: Sequence[Spend]) -> list[Decision]:
-        self._spare.charge(asked)
-        return []
-
-
 class _Taking:
-    """A single spend of a bucket, for its key: the same as `_Deciding`, written out, because this is the hot path.
+    """A single spend of a bucket for its key, in a transaction.
 
-    Inlined from `arithmetic`: `debt_at`, `is_ahead`, `lack`, `spent`, `decision`. From `BucketKeys`: `find`, and `put` of
-    a key that is there.
+    Inlined from `arithmetic`: `debt_at`, `is_ahead`, `lack`, `spent`, `decision`. From `BucketKeys`: `find_named`, and
+    `put_named` of a name that is there.
     """
 
-    def __init__(self, segment: Segment, rule: Rule, cost: int, spare: Take) -> None:
+    __slots__ = (
+        "_capacity",
+        "_deepest",
+        "_keys",
+        "_names",
+        "_needed",
+        "_price",
+        "_scale",
+        "_second",
+        "_segment",
+        "_unit",
+    )
+
+    def __init__(self, segment: Segment, rule: Rule, cost: int) -> None:
         self._segment = segment
         self._keys = BucketKeys(segment, rule)
-        self._identity = rule.identity
+        self._names: dict[str, bytes] = {}
         self._scale, self._unit = rule.scale, rule.unit
         self._capacity, self._deepest = rule.capacity, rule.deepest
         self._needed, self._price = max(cost, 1) * rule.unit, cost * rule.unit
         self._second = rule.scale * MICROSECONDS
-        self.alone = spare
 
-    def shared(self, key: str, now: int) -> Taken:
+    def take(self, key: str, now: int) -> Taken:
+        """Decide at a microsecond. Raises Unusable."""
         scale, file = self._scale, self._segment.open
-        name = storage_key(self._identity, key)
+        name = self._names.get(key) or self._name(key)
         value = file.get(name)
         if value is None:
-            debt = (self._keys.find(key) or 0) - now * scale
+            debt = (self._keys.find_named(name) or 0) - now * scale
         else:
             moment, ticks = BUCKET.unpack(value)
             debt = (moment - now) * scale + ticks
@@ -226,14 +190,20 @@ class _Taking:
             debt = 0
         elif debt > self._deepest:
             debt = self._deepest
-            self._keys.put(key, now * scale + debt, now)
+            self._keys.put_named(name, now * scale + debt)
         lacking = debt + self._needed - self._capacity
         if lacking > 0:
             left = max(self._capacity - debt, 0) // self._unit
             return left, -(-debt // self._second), -(-lacking // self._second)
         debt += self._price
         if value is None:
-            self._keys.put(key, now * scale + debt, now)
+            self._keys.put_named(name, now * scale + debt)
         else:
             file.put(name, BUCKET.pack(now + debt // scale, debt % scale))
         return (self._capacity - debt) // self._unit, -(-debt // self._second), 0
+
+    def _name(self, key: str) -> bytes:
+        if len(self._names) >= _NAMES:
+            self._names.clear()
+        name = self._names[key] = self._keys.name(key)
+        return name

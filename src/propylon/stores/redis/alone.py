@@ -7,11 +7,9 @@ what Redis said last of it is spent there, too, as far as it is not spent there 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 from propylon.errors import ServiceUnavailable
-from propylon.loop.signal import Signal
-from propylon.proxy.limit.rule import Decision, LimitStore, Spend, refused
+from propylon.proxy.limit.rule import Decision, LocalLimitStore, Spend, refused
 from propylon.stores.redis.encoding import Names
 from propylon.stores.redis.ledger import Known, Ledger
 
@@ -24,7 +22,7 @@ class Alone:
     """The store of this machine, for as long as Redis is away."""
 
     def __init__(
-        self, local: LimitStore, names: Names, known: Known, clock: Callable[[], int]
+        self, local: LocalLimitStore, names: Names, known: Known, clock: Callable[[], int]
     ) -> None:
         """Decide by `local`; `clock` is monotonic, in microseconds."""
         self.ledger = Ledger(clock)
@@ -32,51 +30,22 @@ class Alone:
         self._names = names
         self._known = known
         self._clock = clock
-        # While the own store is told what Redis said last, what comes later waits for that: a millisecond.
-        self._seeding = False
-        self._later: list[Callable[[], None]] = []
 
-    def decide(self, spends: Sequence[Spend]) -> Decisions | Signal[Decisions]:
+    def decide(self, spends: Sequence[Spend]) -> Decisions:
         """Decide one request. Raises ServiceUnavailable for a limit with `on_failure: closed`."""
         counted = _counted(spends)
         if not counted:
             return [_unlimited(spend) for spend in spends]
-        if self._seed(counted):
-            return self._decided(spends, counted)
-        answer: Signal[Decisions] = Signal()
-
-        def go_on() -> None:
-            if not self._seed(counted):
-                self._later.append(go_on)
-                return
-            found = self._decided(spends, counted)
-            if isinstance(found, Signal):
-                found.attach(lambda done: answer.set(done.result()))
-            else:
-                answer.set(found)
-
-        self._later.append(go_on)
-        return answer
-
-    def _decided(
-        self, spends: Sequence[Spend], counted: Sequence[Spend]
-    ) -> Decisions | Signal[Decisions]:
-        found = self._local.decide(counted)
-        if not isinstance(found, Signal):
-            return self._settled(spends, counted, _at_once(found))
-        settled: Signal[Decisions] = Signal()
-        found.attach(lambda done: settled.set(self._settled(spends, counted, done.result())))
-        return settled
+        self._seed(counted)
+        return self._settled(spends, counted, self._local.decide(counted))
 
     def charge(self, spends: Sequence[Spend]) -> None:
         """Spend whatever is left."""
         counted = [spend for spend in spends if spend.rule.on_failure != "open"]
-        if not self._seed(counted):
-            self._later.append(lambda: self.charge(spends))
-        elif counted:
-            for spend in counted:
-                self.ledger.add(self._names.name(spend.rule, spend.key), spend.cost)
-            self._local.charge(counted)
+        self._seed(counted)
+        for spend in counted:
+            self.ledger.add(self._names.name(spend.rule, spend.key), spend.cost)
+        self._local.charge(counted)
 
     def _settled(
         self, spends: Sequence[Spend], counted: Sequence[Spend], found: Decisions
@@ -93,20 +62,12 @@ class Alone:
 
     # What Redis said last
 
-    def _seed(self, counted: Sequence[Spend]) -> bool:
-        """Tell the own store what Redis said last of new keys; return False if that is not done yet."""
-        if self._seeding:
-            return False
+    def _seed(self, counted: Sequence[Spend]) -> None:
+        """Tell the own store what Redis said last of new keys."""
         wanted = [one for spend in counted if (one := self._opened(spend)) is not None]
-        if not wanted:
-            return True
-        asked = self._local.decide([spend._replace(cost=0) for spend in wanted])
-        if isinstance(asked, Signal):
-            self._seeding = True
-            asked.attach(lambda done: self._seeded(wanted, done.result()))
-            return False
-        self._spend_up_to(wanted, _at_once(asked))
-        return True
+        if wanted:
+            now = self._local.decide([spend._replace(cost=0) for spend in wanted])
+            self._spend_up_to(wanted, now)
 
     def _opened(self, spend: Spend) -> Spend | None:
         """Begin to note a key; return what is to be spent of it in the own store, if Redis has said that something is."""
@@ -117,24 +78,12 @@ class Alone:
         self.ledger.open(name, rule, debt)
         return spend._replace(cost=-(-debt // rule.unit)) if debt else None
 
-    def _seeded(self, wanted: Sequence[Spend], now: Decisions) -> None:
-        self._spend_up_to(wanted, now)
-        self._seeding = False
-        later, self._later = self._later, []
-        for go_on in later:
-            go_on()
-
     def _spend_up_to(self, wanted: Sequence[Spend], now: Decisions) -> None:
         """Spend what lacks until so many units are spent in the own store."""
         for spend, one in zip(wanted, now, strict=True):
             lacking = spend.cost - (spend.rule.burst - one.remaining)
             if lacking > 0:
                 self._local.charge([spend._replace(cost=lacking)])
-
-
-def _at_once(found: object) -> Decisions:
-    """Return decisions that are no Signal: by the port, a list of them."""
-    return cast("Decisions", found)
 
 
 def _counted(spends: Sequence[Spend]) -> Sequence[Spend]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from propylon.errors import ServiceUnavailable
 from propylon.loop.signal import Signal
-from propylon.proxy.limit.rule import LimitStore, Rule, Spend, Take, Taken
+from propylon.proxy.limit.rule import LimitStore, LocalLimitStore, Rule, Spend, Take, Taken
 from propylon.stores.redis.alone import Alone, Decisions
 from propylon.stores.redis.connection import Reply
 from propylon.stores.redis.encoding import (
@@ -90,7 +90,7 @@ class RedisLimits(LimitStore, User):
     def __init__(
         self,
         target: Target,
-        local: LimitStore,
+        local: LocalLimitStore,
         *,
         loop: asyncio.AbstractEventLoop,
         chance: Callable[[], float],
@@ -154,21 +154,13 @@ class RedisLimits(LimitStore, User):
             spends = (Spend(rule, key, cost),)
             waiter: Signal[Taken] = Signal()
             if not node.available or len(self._queue) >= _MOST_GATHERED:
-                return self._taken_alone(spends)
+                return _taken(self._alone.decide(spends))
             self._queue.append((spends, waiter, True))
             if not self._flushing:
                 self._flush_soon()
             return waiter
 
         return take
-
-    def _taken_alone(self, spends: Sequence[Spend]) -> Taken | Signal[Taken]:
-        found = self._alone.decide(spends)
-        if isinstance(found, Signal):
-            waiter: Signal[Taken] = Signal()
-            found.attach(lambda done: waiter.set(_taken(done.result())))
-            return waiter
-        return _taken(found)
 
     def charge(self, spends: Sequence[Spend]) -> None:
         """Spend whatever is left, behind all that was asked before."""
@@ -243,7 +235,7 @@ class RedisLimits(LimitStore, User):
     def fall_back(
         self,
         spends: Sequence[Spend],
-        waiter: _Answer | Signal[Taken] | None,
+        waiter: Any,
         short: bool,  # noqa: FBT001 — a request
     ) -> None:
         """Decide a request without Redis."""
@@ -255,10 +247,7 @@ class RedisLimits(LimitStore, User):
         except ServiceUnavailable as error:
             waiter.fail(error)
             return
-        if isinstance(found, Signal):
-            found.attach(lambda done: _tell(waiter, done.result(), short=short))
-        else:
-            _tell(waiter, found, short=short)
+        waiter.set(_taken(found) if short else found)
 
     # A Cluster
 
@@ -342,7 +331,3 @@ class RedisLimits(LimitStore, User):
 def _taken(decisions: Decisions) -> Taken:
     one = decisions[0]
     return one.remaining, one.reset, one.retry_after
-
-
-def _tell(waiter: Any, decisions: Decisions, *, short: bool) -> None:
-    waiter.set(_taken(decisions) if short else decisions)

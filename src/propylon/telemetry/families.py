@@ -1,0 +1,222 @@
+"""Name every metric: its kind, its labels, and what it tells. Pure.
+
+`/metrics` has all of them from the start, those without a value, too, so that an alert can be written before the first
+failure. docs/reference/metrics.md is made from this table.
+
+Rules.
+
+1. Labels come from the configuration, from the registry and from llhttp's list of methods. No client can create a time
+   series with a path, a method or a header that it invents.
+2. A name, a label and their meaning stay: dashboards and alerts rest on them.
+3. Seconds and bytes, as Prometheus asks for; nothing in milliseconds or percent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = [
+    "CIRCUIT_STATE",
+    "CIRCUIT_TRANSITIONS",
+    "CONFIG_RELOADS",
+    "CONFIG_SUCCESS",
+    "CONNECTIONS",
+    "CPU",
+    "DURATION",
+    "EJECTIONS",
+    "FAMILIES",
+    "FAULTS",
+    "FILES",
+    "INSTANCE_UP",
+    "LIMIT_DECISIONS",
+    "LOOP_LAG",
+    "MEMORY",
+    "OVERHEAD",
+    "RECEIVED",
+    "REQUESTS",
+    "RETRIES",
+    "SENT",
+    "SOCKETS",
+    "UPSTREAM_CONNECTIONS",
+    "UPSTREAM_WAITING",
+    "WORKERS",
+    "Family",
+    "Kind",
+]
+
+
+class Kind(StrEnum):
+    """What the numbers of a metric mean, in Prometheus' words."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric.
+
+    - `name`: without the `_total` that the text format adds to a counter.
+    - `buckets`: of a histogram, their upper bounds.
+    - `summed`: each worker has a part, and the value is their sum. False: every worker knows the whole.
+    """
+
+    name: str
+    kind: Kind
+    about: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    summed: bool = True
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row of it has: a histogram's counts, that of the values beyond, and the sum."""
+        return len(self.buckets) + 2 if self.buckets else 1
+
+
+_ROUTE = ("route", "service")
+# Seconds. The gateway itself adds less than a millisecond, so the buckets start there; a slow report may take 30 s.
+_REQUEST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+_LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+REQUESTS = Family(
+    "propylon_requests", Kind.COUNTER, "Exchanges that ended.", (*_ROUTE, "method", "status")
+)
+DURATION = Family(
+    "propylon_request_duration_seconds",
+    Kind.HISTOGRAM,
+    "From the head of the request to the end of the answer.",
+    _ROUTE,
+    _REQUEST,
+)
+RECEIVED = Family("propylon_request_body_bytes", Kind.COUNTER, "Bytes of request bodies.", _ROUTE)
+SENT = Family("propylon_response_body_bytes", Kind.COUNTER, "Bytes of response bodies.", _ROUTE)
+OVERHEAD = Family(
+    "propylon_overhead_seconds",
+    Kind.HISTOGRAM,
+    "What the gateway itself added: from the head of the request until it went to the upstream, and from the head of "
+    "the answer until it was passed on. Without the wait for upstreams, and without the time that bodies take.",
+    buckets=_OVERHEAD,
+)
+FAULTS = Family(
+    "propylon_local_faults",
+    Kind.COUNTER,
+    "Exchanges that failed because the gateway itself lacked descriptors, ports or buffers.",
+    ("fault",),
+)
+RETRIES = Family(
+    "propylon_retries",
+    Kind.COUNTER,
+    "Requests that were sent again, by what the attempt before ended with: connect-failure, reset, timeout, or a status.",
+    ("service", "reason"),
+)
+CIRCUIT_STATE = Family(
+    "propylon_circuit_state",
+    Kind.GAUGE,
+    "The circuit breaker: 0 closed, 1 half open, 2 open.",
+    ("service",),
+    summed=False,
+)
+CIRCUIT_TRANSITIONS = Family(
+    "propylon_circuit_transitions",
+    Kind.COUNTER,
+    "Changes of the circuit breaker, by the new state; each counts once for the machine.",
+    ("service", "to"),
+)
+INSTANCE_UP = Family(
+    "propylon_instance_up",
+    Kind.GAUGE,
+    "Whether the instance may be asked: 1, or 0 while it is unhealthy or ejected.",
+    ("service", "instance"),
+    summed=False,
+)
+EJECTIONS = Family(
+    "propylon_instance_ejections",
+    Kind.COUNTER,
+    "How often an instance was ejected after failures in a row; each counts once for the machine.",
+    ("service", "instance"),
+)
+LIMIT_DECISIONS = Family(
+    "propylon_limit_decisions",
+    Kind.COUNTER,
+    "Decisions of rate limits: allowed, refused, or shadow (it would have refused).",
+    ("limit", "decision"),
+)
+CONNECTIONS = Family(
+    "propylon_open_connections",
+    Kind.GAUGE,
+    "Open connections of clients. Under an ASGI server: their requests in flight.",
+)
+SOCKETS = Family("propylon_open_sockets", Kind.GAUGE, "Open WebSockets and other tunnels.", _ROUTE)
+UPSTREAM_CONNECTIONS = Family(
+    "propylon_upstream_connections",
+    Kind.GAUGE,
+    "Open connections to the instances of a service: busy, or idle and kept for the next request.",
+    ("service", "state"),
+)
+UPSTREAM_WAITING = Family(
+    "propylon_upstream_waiting_requests",
+    Kind.GAUGE,
+    "Requests that wait for a connection to an instance of the service.",
+    ("service",),
+)
+CONFIG_RELOADS = Family(
+    "propylon_config_reloads",
+    Kind.COUNTER,
+    "Reloads of each worker: success, or failure (the old configuration stays).",
+    ("result",),
+)
+CONFIG_SUCCESS = Family(
+    "propylon_config_last_success_timestamp_seconds",
+    Kind.GAUGE,
+    "When this worker put its configuration into force, in seconds since 1970.",
+    summed=False,
+)
+LOOP_LAG = Family(
+    "propylon_loop_lag_seconds",
+    Kind.HISTOGRAM,
+    "How late the event loop of a worker was, measured once a second: what each request waits at that moment.",
+    buckets=_LAG,
+)
+WORKERS = Family("propylon_workers", Kind.GAUGE, "Workers that serve requests.")
+CPU = Family(
+    "propylon_process_cpu_seconds", Kind.COUNTER, "CPU time of all workers, user and system."
+)
+MEMORY = Family(
+    "propylon_process_resident_memory_bytes",
+    Kind.GAUGE,
+    "Resident memory of all workers; pages that they share count for each of them. Linux only.",
+)
+FILES = Family(
+    "propylon_process_open_fds", Kind.GAUGE, "Open file descriptors of all workers. Linux only."
+)
+
+FAMILIES = (
+    REQUESTS,
+    DURATION,
+    RECEIVED,
+    SENT,
+    OVERHEAD,
+    FAULTS,
+    RETRIES,
+    CIRCUIT_STATE,
+    CIRCUIT_TRANSITIONS,
+    INSTANCE_UP,
+    EJECTIONS,
+    LIMIT_DECISIONS,
+    CONNECTIONS,
+    SOCKETS,
+    UPSTREAM_CONNECTIONS,
+    UPSTREAM_WAITING,
+    CONFIG_RELOADS,
+    CONFIG_SUCCESS,
+    LOOP_LAG,
+    WORKERS,
+    CPU,
+    MEMORY,
+    FILES,
+)
+"""All metrics, in the order in which `/metrics` has them."""

@@ -435,10 +435,13 @@ def test_c19_its_own_tests_pass(tmp_path: Path) -> None:
     assert re.search(r"(?m)^TOTAL .*\d+%", ran.stdout)
 
 
-def test_c20_workers_and_the_stop(workers: System) -> None:
+def test_c20_workers_and_the_stop(
+    workers: System, guide: System, document: dict[str, Any]
+) -> None:
     """C20: with several workers the same holds; a stop lets what is under way end, and takes nothing new."""
-    assert workers.ask(target="/health").status == 200
-    validate(workers.ask(target="/openapi.json").json())
+    for path in ("/health", "/docs", "/redoc"):
+        assert workers.ask(target=path).status == 200
+    assert workers.ask(target="/openapi.json").json() == read_document(guide, document)
     answer = workers.ask_as("c20", "GET", "/users/profile?x=1&x=2&y=")
     assert workers.of("users", answer).target == b"/profile?x=1&x=2&y="
     got = [workers.ask_as("c20-often", "GET", "/orders").status for _ in range(BUDGET + 1)]

@@ -435,9 +435,7 @@ def test_c19_its_own_tests_pass(tmp_path: Path) -> None:
     assert re.search(r"(?m)^TOTAL .*\d+%", ran.stdout)
 
 
-def test_c20_workers_and_the_stop(
-    workers: System, guide: System, document: dict[str, Any]
-) -> None:
+def test_c20_workers_and_the_stop(workers: System, guide: System, document: dict[str, Any]) -> None:
     """C20: with several workers the same holds; a stop lets what is under way end, and takes nothing new."""
     for path in ("/health", "/docs", "/redoc"):
         assert workers.ask(target=path).status == 200

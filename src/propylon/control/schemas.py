@@ -5,16 +5,26 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 __all__ = ["Envelope", "ErrorBody", "Health", "Readiness", "ServiceHealth", "Status"]
 
+
+_ERROR: dict[str, JsonValue] = {
+    "code": "NOT_FOUND",
+    "message": "No route matches this path",
+    "details": {},
+}
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
 
 class ServiceHealth(BaseModel):
     """The health of a service, by the last probes of its instances."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"status": "healthy", "latency_ms": 1.8}}
+    )
 
     status: Literal["healthy", "degraded", "unhealthy", "unknown"] = Field(
         description="healthy: every instance is healthy; degraded: some are; unhealthy: none is;"
@@ -55,6 +65,8 @@ class Health(BaseModel):
 class ErrorBody(BaseModel):
     """What went wrong, for programs and for people."""
 
+    model_config = ConfigDict(json_schema_extra={"example": _ERROR})
+
     code: str = Field(description="A fixed word, for programs.", examples=["NOT_FOUND"])
     message: str = Field(
         description="A sentence, for people.", examples=["No route matches this path"]
@@ -67,6 +79,10 @@ class ErrorBody(BaseModel):
 class Envelope(BaseModel):
     """The form of every error answer of the gateway."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"error": _ERROR, "request_id": "8f14e45fceea167a"}}
+    )
+
     error: ErrorBody = Field(description="What went wrong.")
     request_id: str = Field(
         description="The id of the request, as in X-Request-ID and in the log.",
@@ -76,6 +92,8 @@ class Envelope(BaseModel):
 
 class Readiness(BaseModel):
     """Whether a load balancer should send traffic here."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "ready"}})
 
     status: Literal["ready", "waiting", "draining"] = Field(
         description="waiting: the gateway cannot serve every route yet; draining: the gateway will stop."

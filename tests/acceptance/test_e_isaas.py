@@ -164,7 +164,7 @@ def test_e22_wrong_password_tells_nothing(signing: System, allowance: int) -> No
     known = min(took["alice"], took["bob"])
     unknown = min(time for name, time in took.items() if name.startswith("nobody"))
     # A hash takes most of it: without one, an answer would be there fifty times sooner.
-    assert max(known, unknown) / min(known, unknown) < (2 if allowance == 1 else 10)
+    assert max(known, unknown) / min(known, unknown) < (2 if allowance == 1 else 20)
     for headers, body in (
         ([("Content-Type", "application/x-www-form-urlencoded")], b"username=alice"),
         ([("Content-Type", "application/json")], b'{"username":"alice","password":"x"}'),

@@ -8,14 +8,21 @@ STAMP := $(VENV)/.installed
 # A package index of one's own (PIP_INDEX_URL, pip.conf) is honoured: the hashes decide what may be installed.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Each is a program of its own: two of them have a package `app`.
+EXAMPLES := examples/tracklore examples/guide examples/game-library examples/isaas
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test timed lint format bench docs lock clean
+.PHONY: help demo example test timed lint format bench docs lock clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/'
 
 demo: $(STAMP) ## the gateway in front of small real services, with curl lines to try
 	@$(BIN)/propylon demo
+
+example: $(STAMP) ## one of the example systems, with curl lines to try: make example NAME=isaas
+	@test -n "$(NAME)" || { echo "Which one? make example NAME=tracklore (or guide, game-library, isaas)" >&2; exit 2; }
+	@$(BIN)/python examples/run.py $(NAME) $(if $(PORT),--port $(PORT))
 
 test: $(STAMP) ## every test; one part of them: make test ARGS=tests/wire
 	@$(BIN)/python -m pytest $(ARGS)
@@ -27,8 +34,7 @@ lint: $(STAMP) ## style, types and import layers
 	@$(BIN)/ruff check .
 	@$(BIN)/black --check --quiet . || { $(BIN)/black --check .; exit 1; }
 	@$(BIN)/mypy
-	@for it in tracklore/app guide/app game-library/gateway isaas/src; do \
-	  MYPYPATH=src:examples/$${it%/*} $(BIN)/mypy --no-error-summary examples/$$it || exit 1; done
+	@for example in $(EXAMPLES); do (cd $$example && ../../$(BIN)/mypy --config-file ../../pyproject.toml .) || exit 1; done
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## put the style right where a program can

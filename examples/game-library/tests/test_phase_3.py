@@ -1,5 +1,6 @@
 """Phase 3 of the roadmap: limits, retries, timeouts."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,11 @@ class Shaky(Echo):
 
 async def test_more_requests_than_allowed_are_429() -> None:
     """Each user has a budget of their own."""
-    environ = {"RATE_LIMIT_PER_SECOND": "1"}  # two at once
+    # Two at once, and a rate at which nothing comes back while the test runs.
+    environ = os.environ | {
+        "RATE_LIMIT_PER_SECOND": "1",
+        "PROPYLON_DEFAULTS__RATE_LIMIT__RATE": "1/h",
+    }
     limited = Gateway.from_file(HERE / "propylon.yaml", environ, settings=settings)
     transport = httpx.ASGITransport(limited.asgi)
     async with (

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 
 from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Part
 from propylon.assembly.components import Components
@@ -37,7 +36,7 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.idle import without_called
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError, Problem
-from propylon.config.reading.typed_settings import variables
+from propylon.config.reading.typed_settings import Environ, Settings, reader
 from propylon.control import circuits, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
@@ -214,22 +213,14 @@ class Gateway(Team):
 
     @classmethod
     def from_file(
-        cls,
-        path: str | Path,
-        environ: Mapping[str, str] | None = None,
-        *,
-        settings: BaseModel | None = None,
+        cls, path: str | Path, environ: Environ = None, *, settings: Settings = None
     ) -> Gateway:
         """Read a configuration file; `environ` is the process's unless given.
 
         `settings` are variables that the application has read with `pydantic-settings`: the field JWT_SECRET_KEY counts as
         that variable. They win over `environ` and `.env`. Raises ConfigError with every problem in it.
         """
-
-        def read() -> Loaded:
-            given = os.environ if environ is None else environ
-            return load(Path(path), {**given, **variables(settings)})
-
+        read = reader(Path(path), environ, settings)
         return cls(read(), read)
 
     @property

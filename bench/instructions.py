@@ -46,6 +46,8 @@ LOADS = ("repeated", "varied", "post")
 RULES = {
     "": "",
     "limit": "rate_limit: {rate: 900000/s, burst: 1000000}",
+    "hits": "cache: {ttl: 24h}",
+    "misses": "cache: {}",
     "limits": "rate_limit: [{name: a, rate: 900000/s}, {name: b, rate: 900000/m}]",
 }
 

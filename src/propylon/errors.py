@@ -33,6 +33,7 @@ GatewayError
 │   ├── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
 │   ├── LocalFault        503  the gateway has no descriptor, port or buffer left: nothing was sent
 │   └── TooManyConnections  503  the client's connection is one too many
+├── NotStored             504  the request wants a stored answer or none (`only-if-cached`)
 └── UpstreamTimeout       504
     ├── ConnectTimeout    504
     └── UpstreamStalled   504  the upstream has stopped reading the request
@@ -65,6 +66,7 @@ __all__ = [
     "LocalFault",
     "MethodNotAllowed",
     "NotFound",
+    "NotStored",
     "PayloadTooLarge",
     "PreconditionFailed",
     "RateLimited",
@@ -351,6 +353,14 @@ class TooManyConnections(ServiceUnavailable):
 
     source = "gateway"
     closes = True
+
+
+class NotStored(GatewayError):
+    """504: the request wants a stored answer or none (RFC 9111, 5.2.1.7), and there is none."""
+
+    status = 504
+    code = "UPSTREAM_TIMEOUT"  # the one code that a 504 has
+    source = "client"
 
 
 class UpstreamTimeout(GatewayError):

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from propylon.config.models.routes import RouteConfig
 from tests.support import answers
 from tests.support.client import RawClient, request
 from tests.support.gateway import EDGES, Gateway
@@ -58,17 +57,14 @@ def test_t72_a_foreign_server_logs_no_query(system: System, target: str) -> None
 def caching(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Gateway, Upstream]]:
-    """A gateway with a route that stores answers, where there is a cache, and one that says nothing of it."""
+    """A gateway with a route that stores answers, and one that says nothing of it."""
     with Upstream(identified=True) as up:
-        stored: dict[str, Any] = (
-            {"cache": {"ttl": "30s"}} if "cache" in RouteConfig.model_fields else {}
-        )
         service = {"url": f"http://127.0.0.1:{up.port}"}
         config = {
             "auth": {"jwt": {"secret": SECRET}, "tokens": {"enabled": False}},
             "services": {"up": service},
             "routes": [
-                {"path": "/kept", "service": "up", "auth": "optional", **stored},
+                {"path": "/kept", "service": "up", "auth": "optional", "cache": {"ttl": "30s"}},
                 {"path": "/said", "service": "up", "auth": "optional"},
             ],
         }

@@ -363,3 +363,43 @@ def test_without_any_cors(file: Path) -> None:
     file.write_text(FILE)
     found = explained("GET", "/api", "-H", "Origin: https://app.example")
     assert found["cors"].startswith("CORS is off, so pages of https://app.example may read")
+
+
+CACHED = """\
+services: {shop: {url: "http://127.0.0.1:9003"}}
+defaults: {auth: none}
+routes:
+  - {path: /kept, service: shop, cache: {ttl: 5s, vary: [X-Tier]}}
+  - {path: /together, service: shop, coalesce: true}
+  - {path: /plain, service: shop}
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["GET", "/kept/a?b=1"],
+            "looked up by http://localhost:8000/kept/a?b=1, anonymous, without a cookie, x-tier",
+        ),
+        (["GET", "/kept", "--header", "Cookie: a=b"], "its Cookie and Authorization"),
+        (
+            ["GET", "/kept", "--header", "X-Host: evil"],
+            "headers of this request that no Vary names",
+        ),
+        (["POST", "/kept"], "passes by the cache: method"),
+        (["GET", "/kept", "--header", "Cache-Control: no-store"], "passes by the cache: no-store"),
+        (["GET", "/together"], "only shared with who asks meanwhile"),
+    ],
+)
+def test_the_cache_says_by_what_it_looks_up(file: Path, arguments: list[str], said: str) -> None:
+    """The key, or why there is none."""
+    file.write_text(CACHED)
+    stages = {stage["stage"]: stage["text"] for stage in explained(*arguments)["stages"]}
+    assert said in stages["cache"]
+
+
+def test_a_route_without_a_cache_says_nothing_of_one(file: Path) -> None:
+    """As with limits."""
+    file.write_text(CACHED)
+    assert "cache" not in [stage["stage"] for stage in explained("GET", "/plain")["stages"]]

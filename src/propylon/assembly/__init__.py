@@ -1,6 +1,6 @@
 """Put the parts together, and hold what lives while a loop runs.
 
-- `gateway`: the façade, `Gateway`.
+- `gateway`: the façade, `Gateway`; `application`: the same as an ASGI app.
 - `team`: what a team says in Python: policies, costs, stand-ins in tests.
 - `components`: what exists before a loop runs and outlives reloads.
 - `output`: where the logs go.
@@ -12,6 +12,7 @@
 - `outages`: the breakers and ejections of all workers agree; `census`: ask all workers for their part of an answer.
 - `override`: what a team's tests put in the place of the real thing; `stand_ins`: ASGI apps in the place of services.
 - `sharing`: what a gateway shares that another server runs: where its workers meet.
+- `answers`: the stored answers of all workers, deleted together.
 - `counting`: where limits are counted.
 - `verification`: the verifier of tokens in force, and the one whose keys are still being fetched.
 - `accounts`: users, refresh tokens and revocations, joined to the endpoints that work on them.

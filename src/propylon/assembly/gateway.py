@@ -15,7 +15,7 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI
 
+from propylon.assembly.application import App
 from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Part
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
@@ -37,15 +38,13 @@ from propylon.config.reading.idle import without_called
 from propylon.config.reading.load import Loaded, load
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.config.reading.typed_settings import Environ, Settings, reader
-from propylon.control import circuits, health, limits, registry
+from propylon.control import cache, circuits, health, limits, registry
 from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app, offer_password
 from propylon.control.audit import AuditTrail
 from propylon.control.custom_endpoints import find_called, find_endpoints
 from propylon.control.health import HealthState
-from propylon.edge.asgi import serve
-from propylon.edge.asgi_websocket import serve_socket
 from propylon.edge.splice import GOING_AWAY, SERVICE_RESTART
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
 from propylon.errors import ServiceUnavailable
@@ -122,6 +121,7 @@ class Gateway(Team):
                 partial(self._everywhere, LIMITS),
                 self._gate,
             ),
+            cache.router(self.config.prefix, self._purge, self._gate, trail),
         ]
         if self._token_services is not None:
             routers.extend(self._token_services.routers)
@@ -139,7 +139,7 @@ class Gateway(Team):
             audit=self._audit,
             gate=self._gate,
         )
-        self.asgi = _App(self)
+        self.asgi = App(self)
 
     def _open_token_services(self, trail: AuditTrail) -> TokenServices | None:
         if not self.config.auth.verifies:
@@ -183,6 +183,9 @@ class Gateway(Team):
         if running is None or not running.config.registry.enabled:
             return None
         return running.membership.registry
+
+    def _purge(self) -> cache.Purge | None:
+        return None if self._running is None else self._running.answers.purge_everywhere
 
     def _limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield the routes in force with each of their limits."""
@@ -361,39 +364,3 @@ class Gateway(Team):
         running, self._running = self._running, None
         if running is not None:
             await running.stop()
-
-
-class _App:
-    """A gateway as an ASGI app: an object, because servers tell ASGI 2 from 3 by `__call__`."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
-        kind = scope["type"]
-        if kind == "http":
-            running = self._gateway.start()
-            await self._gateway.prepare()  # nothing to wait for where the lifespan ran
-            await serve(running.edge, scope, receive, send)
-        elif kind == "lifespan":
-            await self._lifespan(scope, receive, send)
-        else:
-            running = self._gateway.start()
-            await self._gateway.prepare()
-            await serve_socket(running.edge, scope, receive, send)
-
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        async with AsyncExitStack() as stack:
-            try:
-                state = await stack.enter_async_context(self._gateway.lifespan())
-            except ConfigError as error:
-                # Without this message uvicorn would take the app for one without a lifespan, and serve all the same.
-                await send({"type": "lifespan.startup.failed", "message": str(error)})
-                raise
-            if "state" in scope:
-                scope["state"].update(state)
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-        await send({"type": "lifespan.shutdown.complete"})

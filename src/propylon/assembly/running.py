@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
+from propylon.assembly.answers import SharedAnswers, caching
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.census import CIRCUITS, INSTANCES, LIMITS, Census
 from propylon.assembly.components import Components
@@ -23,7 +24,6 @@ from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
-from propylon.compile.cors import allows_credentials
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
@@ -32,7 +32,6 @@ from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_ru
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
-from propylon.config.reading.problems import ConfigError
 from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
@@ -133,6 +132,7 @@ class Running:
             loop,
             connections=lambda: sum(edge.crowd.open for edge in self.edges.values()),
             services=lambda: components.health.services,
+            cached=lambda: self.answers.size,
         )
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
@@ -141,6 +141,8 @@ class Running:
         self._said = 0  # how often a team has added a policy or set an override
         self.counting = Counting(loaded, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
+        chance = self._random.getrandbits
+        self._caches = caching(self.config, components, self._forward, loop, chance)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -148,6 +150,11 @@ class Running:
     def config(self) -> GatewayConfig:
         """The configuration in force."""
         return self.loaded.config
+
+    @property
+    def answers(self) -> SharedAnswers:
+        """The answers that caches have stored."""
+        return self._caches.store
 
     @property
     def authentication(self) -> Authentication | None:
@@ -174,8 +181,6 @@ class Running:
         """Whether the process is the gateway's own, and not an application's that embeds it."""
         return self._components.owns_process
 
-    # The first configuration, and the later ones
-
     def start(self) -> None:
         """Put the first configuration into force; log the warnings about it."""
         self.switch(at_once(self.prepare(self.loaded)))
@@ -197,7 +202,9 @@ class Running:
         services = yield from self._services.plan(loaded.config.services, self._dependencies)
         authentication = self._verification.latest
         if authentication is None or _verifies_otherwise(loaded.config, self.config):
-            authentication = self._authenticated(loaded)
+            authentication = self._verification.compile(
+                loaded, self._components, self._pools.connect, self._key_sets.of
+            )
         while True:
             said = self._said
             verifying = self._verification.after(authentication)
@@ -266,6 +273,7 @@ class Running:
             },
             override=self._components.override,
             limits=self.limits,
+            caches=self._caches,
             costs=self._components.costs,
             seats=self._components.seats,
         )
@@ -300,7 +308,8 @@ class Running:
         self._components.metrics.settle(*compiled.tables.values())
 
     def _adjust(self, config: GatewayConfig) -> None:
-        """Set the limits of the edge, and what is logged."""
+        """Set the limits of the edge and of the cache, and what is logged."""
+        self.answers.resize(config.cache.memory)
         adjust_edges(self.edges.values(), config)
         areas: tuple[Area, ...] = get_args(Area)
         self._components.gate.apply(
@@ -309,33 +318,6 @@ class Running:
         self._output.apply(config)
 
     # Parts
-
-    def _authenticated(self, loaded: Loaded) -> Authentication | None:
-        """Return the verifier that a configuration describes. Raises ConfigError."""
-        config = loaded.config
-        if self._components.token_services is None or not config.auth.verifies:
-            return None
-        # As at the top.
-        from propylon.compile.authentication import compile_authentication  # noqa: PLC0415
-        from propylon.proxy.authenticate.keys import UnusableKeys  # noqa: PLC0415
-
-        try:
-            return compile_authentication(
-                config.auth,
-                self._pools.connect,
-                self._components.token_services.revocations,
-                time.time,
-                debug=config.debug,
-                before=self.authentication,
-                pending=self._verification.pending,
-                kept=self._key_sets.of,
-                trusted_origin=allows_credentials(config.cors),
-            )
-        except UnusableKeys as error:
-            msg = f"with these, no published key could verify a token: {error.reason}"
-            # With several entries, the message names no index: the source does not know which entry it is of.
-            place = ("auth", "jwt") if config.auth.jwt.is_list else ("auth", "jwt", "algorithms")
-            raise ConfigError([loaded.places.problem(place, msg)]) from error
 
     def _pipeline(self) -> Pipeline:
         return Pipeline(

@@ -7,15 +7,21 @@ together, until the new source has answered. A mistake in the address then costs
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from propylon.assembly.components import Components
+from propylon.compile.cors import allows_credentials
+from propylon.compile.services import Connect
+from propylon.config.reading.load import Loaded
+from propylon.config.reading.problems import ConfigError
 from propylon.upstream.ports import Upstream
 
 # Cryptography takes a while to load: only who verifies tokens needs it.
 if TYPE_CHECKING:
     from propylon.compile.authentication import Authentication
-    from propylon.proxy.authenticate.jwks import PublishedKeys
+    from propylon.proxy.authenticate.jwks import Kept, PublishedKeys
 
 __all__ = ["Verification"]
 
@@ -41,6 +47,42 @@ class Verification:
         old = self.in_force
         waits = made is not None and made.missing is not None
         return old if waits and old is not None and old.missing is None else made
+
+    def compile(
+        self,
+        loaded: Loaded,
+        components: Components,
+        connect: Connect,
+        kept: Callable[[str], Kept],
+    ) -> Authentication | None:
+        """Return the verifier that a configuration describes; None if it describes none. Raises ConfigError.
+
+        `connect` opens a pool of connections to a source of keys, `kept` returns what another worker has fetched of one.
+        """
+        config = loaded.config
+        if components.token_services is None or not config.auth.verifies:
+            return None
+        # As at the top.
+        from propylon.compile.authentication import compile_authentication  # noqa: PLC0415
+        from propylon.proxy.authenticate.keys import UnusableKeys  # noqa: PLC0415
+
+        try:
+            return compile_authentication(
+                config.auth,
+                connect,
+                components.token_services.revocations,
+                time.time,
+                debug=config.debug,
+                before=self.in_force,
+                pending=self.pending,
+                kept=kept,
+                trusted_origin=allows_credentials(config.cors),
+            )
+        except UnusableKeys as error:
+            msg = f"with these, no published key could verify a token: {error.reason}"
+            # With several entries, the message names no index: the source does not know which entry it is of.
+            place = ("auth", "jwt") if config.auth.jwt.is_list else ("auth", "jwt", "algorithms")
+            raise ConfigError([loaded.places.problem(place, msg)]) from error
 
     def apply(self, made: Authentication | None) -> None:
         """Put a verifier in force, or let it wait for its keys."""

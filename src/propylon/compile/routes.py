@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from propylon.compile.access import AUTH, authorize
+from propylon.compile.cache import CacheCompiler
 from propylon.compile.carriers import (
     about_caller,
     beside_certificate,
@@ -78,6 +80,7 @@ class Parts:
     - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
     - `override`: in a test, the principal of every request; no token is verified then.
     - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
+    - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
     - `costs`: by the names of routes, what a team's functions say of their costs.
     - `seats`: counts the open sockets of callers.
     """
@@ -89,6 +92,7 @@ class Parts:
     policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
     override: Principal | None = None
     limits: LimitCompiler | None = None
+    caches: CacheCompiler[Any] | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
 
@@ -141,6 +145,7 @@ class RouteCompiler:
             parts.forward,
             parts.endpoints,
             parts.limits,
+            parts.caches,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -157,6 +162,7 @@ class RouteCompiler:
             route.service is service
             and route.before is self._policy(written, route.timeouts)
             and route.limit is self._limit(written)
+            and route.forward is self._forward(written)
         )
 
     def routes(self, written: RouteConfig, service: Service) -> Iterator[Route]:
@@ -199,7 +205,7 @@ class RouteCompiler:
             beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
-            forward=self._parts.forward,
+            forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
             public=compile_public(self._config, written.service),
@@ -225,6 +231,13 @@ class RouteCompiler:
     def _limit(self, written: RouteConfig) -> LimitStage | None:
         limits = self._parts.limits
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
+
+    def _forward(self, written: RouteConfig) -> Forwards:
+        caches = self._parts.caches
+        if caches is None:
+            return self._parts.forward
+        forward: Forwards = caches.forward_of(self._config, written, self._vouched)
+        return forward
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
         policies = self._parts.policies.get(written.name or written.path)

@@ -7,7 +7,8 @@
   tokens; `revoke`, `introspect`: the work of those two endpoints; `guesses`: slow down who guesses passwords.
 - `users`: `/users/me` and sessions; `user_records`: list, add, change and remove users; `user_schemas`: their models;
   `etags`: ask only for what has changed, change only what was seen; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
-- `registry`: `/services`, register and change; `instances`: list them; `registration`: their models; `circuits`: `/circuits`; `limits`: `/rate-limits`.
+- `registry`: `/services`, register and change; `instances`: list them; `registration`: their models; `circuits`: `/circuits`; `limits`: `/rate-limits`;
+  `cache`: `/cache`.
 - `admin`: who may use the endpoints that want admin; `audit`: report what an endpoint does to the audit log.
 - `identity`: FastAPI dependencies that give an endpoint its caller; `custom_endpoints`: find a team's own endpoints;
   `service`: call a service from an endpoint; `call_target`: the path of such a call; `called`: its answer; `parts`: gather several.

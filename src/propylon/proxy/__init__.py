@@ -11,10 +11,11 @@
 - `privacy`: what the client wants kept of its request.
 - `authenticate`, `authorize`: who is asking, and may they; `principal`: who that is; `challenge`: what would let them in.
 - `limit`: how often may they.
+- `cache`: answer from what upstreams have said before.
 - `upgrade`: take up the offer of another protocol: check the handshake and its Origin.
 - `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent.
 - `call`: ask a service on behalf of an endpoint of the gateway's app, by the same `forward` and `relay`.
-- `relay`: pass the answer on; `public`: put the public address into it; `redirect`: answer with the same URL with https, on
+- `relay`: pass the answer on; `public`: put the public address into it; `site`: where it came from; `redirect`: answer with the same URL with https, on
   listeners that do nothing else.
 - `refuse`: an error as the client sees it.
 """

@@ -161,7 +161,8 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
 def _tokenless(request: Request) -> bytes:
     """Return the block without the token, for a service that has no need of it."""
     fields = request.fields
-    if request.handshake is not None:  # its block is its own
+    # A handshake's block is its own, and so is that of a request to which the cache has added conditions.
+    if request.block is not fields.block:
         return without(request.block, (b"authorization",))
     if fields.tokenless is None:
         fields.tokenless = without(fields.block, (b"authorization",))

@@ -7,8 +7,8 @@ pauses the upstream.
 from __future__ import annotations
 
 from propylon.proxy.exchange import Downstream, Exchange
-from propylon.proxy.public import Site
 from propylon.proxy.route import NO_OVERRIDES, Route
+from propylon.proxy.site import site_of
 from propylon.upstream.ports import Answer
 from propylon.wire.cookies import without_set_cookies
 from propylon.wire.headers import without
@@ -37,7 +37,7 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
         block = without(block, route.limit_fields)
     public = route.public
     if public is not None and (head.addressed or (head.sets_cookies and public.maps_cookies)):
-        block = public.apply(block, _site(exchange, route))
+        block = public.apply(block, site_of(exchange, route))
     if route.response_remove:
         block = without(block, route.response_remove)
     if route.response_cookies:
@@ -61,27 +61,6 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
         await exchange.downstream.upgrade(exchange, answer, block)
     else:
         await _stream(exchange.downstream, answer, block)
-
-
-def _site(exchange: Exchange, route: Route) -> Site:
-    """Return where the answer comes from, and the address by which the client knows that place."""
-    request, instance = exchange.request, exchange.instance
-    if request is None or instance is None or route.public is None:
-        return Site((), b"", b"")
-    origin = exchange.downstream.origin
-    base, prefix = instance.base, origin.root
-    if route.rewrite is not None:
-        base += route.rewrite.replacement(request.path)
-        prefix += route.rewrite.prefix(request.path)
-    hosts: tuple[bytes, ...] = (instance.host, instance.id.encode())
-    if route.service.host is not None:  # the upstream was asked by that name
-        hosts += (route.service.host or origin.host or request.host,)
-    public = route.public.origin
-    if not public and route.pattern.host is not None and request.host:
-        # A trusted proxy may call a WebSocket's handshake ws or wss; what it answers leads to http or https.
-        scheme = origin.scheme.replace("ws", "http")
-        public = b"%b://%b" % (scheme.encode(), request.host)
-    return Site(hosts, base, prefix.rstrip(b"/"), public)
 
 
 async def _stream(downstream: Downstream, answer: Answer, block: bytes) -> None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
+    "CACHE",
+    "CACHE_BYTES",
     "CIRCUIT_STATE",
     "CIRCUIT_TRANSITIONS",
     "CONFIG_RELOADS",
@@ -145,6 +147,16 @@ LIMIT_DECISIONS = Family(
     "Decisions of rate limits: allowed, refused, or shadow (it would have refused).",
     ("limit", "decision"),
 )
+CACHE = Family(
+    "propylon_cache",
+    Kind.COUNTER,
+    "What the caches of routes did with requests: hit, stale (served so), miss, revalidated, bypass, coalesced (another "
+    "request brought the answer); and stored: answers that were kept.",
+    ("route", "result"),
+)
+CACHE_BYTES = Family(
+    "propylon_cache_bytes", Kind.GAUGE, "Memory that stored answers take in all workers."
+)
 CONNECTIONS = Family(
     "propylon_open_connections",
     Kind.GAUGE,
@@ -207,6 +219,8 @@ FAMILIES = (
     INSTANCE_UP,
     EJECTIONS,
     LIMIT_DECISIONS,
+    CACHE,
+    CACHE_BYTES,
     CONNECTIONS,
     SOCKETS,
     UPSTREAM_CONNECTIONS,

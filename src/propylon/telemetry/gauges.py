@@ -15,6 +15,7 @@ from pathlib import Path
 
 from propylon.services.service import Service
 from propylon.telemetry.families import (
+    CACHE_BYTES,
     CONNECTIONS,
     CPU,
     FILES,
@@ -47,8 +48,10 @@ class Gauges:
         *,
         connections: Callable[[], int],
         services: Callable[[], Iterable[Service]],
+        cached: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Write into `metrics`. `connections` returns how many connections clients have open."""
+        """Write into `metrics`. `connections` returns how many connections clients have open, `cached` bytes of answers."""
+        self._cached = cached
         self._metrics = metrics
         self._loop = loop
         self._connections = connections
@@ -91,6 +94,7 @@ class Gauges:
         found = {
             (WORKERS, ()): 1.0,
             (CONNECTIONS, ()): float(self._connections()),
+            (CACHE_BYTES, ()): float(self._cached()),
             **self._of_pools(),
         }
         with suppress(OSError):  # elsewhere than on Linux

@@ -25,12 +25,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from propylon.errors import LocalFault
+from propylon.proxy.cache.status import COUNTED
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
 from propylon.services.circuit import State
 from propylon.services.service import Service
 from propylon.telemetry.families import (
+    CACHE,
     CIRCUIT_STATE,
     CONFIG_SUCCESS,
     DURATION,
@@ -60,6 +62,8 @@ _STATES = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 _Labels = tuple[str, ...]
 _Samples = dict[_Labels, Sequence[float]]  # of one family, by the values of its labels
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
+# Families of which a row has a number for each value of the last label.
+_SPREAD = {LIMIT_DECISIONS.name: _DECISIONS, CACHE.name: COUNTED}
 _FAMILY = {family.name: family for family in FAMILIES}
 
 
@@ -165,6 +169,10 @@ class Metrics(Collector):
         """Return how many requests a limit allowed, refused, and would have refused: the same row each time."""
         return self._sums.row((LIMIT_DECISIONS.name, limit), len(_DECISIONS))
 
+    def cache(self, route: str) -> Row:
+        """Return what the cache of a route did, as `COUNTED` has it: the same row each time."""
+        return self._sums.row((CACHE.name, route), len(COUNTED))
+
     def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.
 
@@ -181,8 +189,8 @@ class Metrics(Collector):
         for labels, numbers in self._sums.rows():
             if labels[0] == _EXCHANGES:
                 _add_exchanges(found, labels[1:], numbers)
-            elif labels[0] == LIMIT_DECISIONS.name:
-                for decision, count in zip(_DECISIONS, numbers, strict=True):
+            elif labels[0] in _SPREAD:
+                for decision, count in zip(_SPREAD[labels[0]], numbers, strict=True):
                     found[labels[0]][*labels[1:], decision] = (count,)
             elif labels[0] in found:
                 found[labels[0]][labels[1:]] = numbers

@@ -28,6 +28,8 @@ __all__ = [
     "CHUNK_LINE",
     "CONTENT_LENGTH",
     "DELAY_SECONDS",
+    "DICTIONARY_MEMBER",
+    "ENTITY_TAG",
     "ENTITY_TAG_TEXT",
     "FIELD_VALUE",
     "FIELD_VALUE_TEXT",
@@ -106,6 +108,9 @@ CONTENT_LENGTH = _bytes(r"[0-9]{1,18}")
 MAX_FORWARDS = _bytes(r"[0-9]{1,3}")
 # 10.2.3: delay-seconds of Retry-After, 1*DIGIT. Ten digits are three centuries.
 DELAY_SECONDS = _bytes(r"[0-9]{1,10}")
+
+# 8.8.3: entity-tag. No white space and no quote within it, and no backslash that would take one.
+ENTITY_TAG = _bytes(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 # 11.4: credentials; the scheme in any case (11.1), then one token68 (11.2), which RFC 6750, 2.1
 # calls b64token.
@@ -188,6 +193,18 @@ def read_port(text: str) -> int | None:
     if _PORT_TEXT.fullmatch(text) is None or int(text) > MAX_PORT:
         return None
     return int(text)
+
+
+# ------------------------------------------------------------------ RFC 8941, Structured Field Values
+
+# 3.2: a member of a dictionary, for `match`: its key, its bare item (3.3) if it has one, and parameters (3.1.2). Without
+# inner lists, which no field that is read here has. An integer has 15 digits at most, so it fits any number.
+_sf_key = r"[a-z*][a-z0-9_.*-]*"
+_sf_item = (
+    r'(?:-?[0-9]{1,15}(?:\.[0-9]{1,3})?|"(?:[ !#-\[\]-~]|\\["\\])*"'
+    r"|[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*|\?[01]|:[A-Za-z0-9+/=]*:)"
+)
+DICTIONARY_MEMBER = _bytes(rf"({_sf_key})(?:=({_sf_item}))?(?:;[ ]*{_sf_key}(?:={_sf_item})?)*+")
 
 
 # ------------------------------------------------------------------ RFC 7239, Forwarded

@@ -57,6 +57,7 @@ class Fields:
     """
 
     __slots__ = (
+        "asking",
         "authority",
         "block",
         "expects_continue",
@@ -91,6 +92,8 @@ class Fields:
         # needs it.
         self.tokenless: bytes | None = None
         self.remembered = False  # the next request may share them
+        # What the lines want of a cache (`proxy.cache.asking`), read when a route with one first needs it.
+        self.asking: object = None
 
 
 class Request:

@@ -2,5 +2,6 @@
 
 - `explain`: put the explanation together.
 - `dry_run`: send the request through the real pipeline, with a recorder in the place of every upstream.
+- `cached`: say by what the route's cache looks the answer up.
 - `losers`: find out why each other route does not get the request.
 """

@@ -12,9 +12,11 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from propylon.commands.explain.cached import noting_cache
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
 from propylon.compile.carriers import stages_without_keys
@@ -44,7 +46,9 @@ from propylon.wire.request import parse_request
 
 __all__ = ["DryRun", "SampleRequest", "Verdict", "dry_run"]
 
-Stage = Literal["read", "match", "privacy", "authenticate", "authorize", "limit", "forward"]
+Stage = Literal[
+    "read", "match", "privacy", "authenticate", "authorize", "limit", "cache", "forward"
+]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 _TICK = 0.025
@@ -140,7 +144,15 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
     recorder = _Recorder(run)
     stages = await _stages(loaded)
     run.entries = [
-        replace(entry, route=_recorded(entry.route, run))
+        replace(
+            entry,
+            route=noting_cache(
+                _recorded(entry.route, run),
+                entry.written,
+                loaded.config,
+                partial(run.note, "cache"),
+            ),
+        )
         for entry in entries(loaded, recorder, stages=stages)
     ]
     # The example is a request to the public listener.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 from urllib.parse import unquote
 
@@ -128,9 +128,16 @@ class Explanation:
                 else {"stage": stage, "passed": None, "text": "not reached"}
             )
             for stage in STAGES
-            if stage != "limit"
-            or (self._run.route is not None and self._run.route.limit is not None)
+            if self._has(stage, verdicts)
         ]
+
+    def _has(self, stage: str, verdicts: Container[str]) -> bool:
+        """Tell whether the request has this stage: limits and caches are of some routes only."""
+        if stage == "cache":
+            return stage in verdicts
+        if stage == "limit":
+            return self._run.route is not None and self._run.route.limit is not None
+        return True
 
     def _stage_lines(self) -> list[str]:
         marks = {True: "ok", False: "refused", None: ""}

@@ -106,6 +106,7 @@ _VERIFYING = (
 _UNDER_PREFIX = (
     Endpoint("/circuits", access="admin"),
     Endpoint("/rate-limits", access="admin"),
+    Endpoint("/cache", _DELETE, "admin", area="cache", yields="/cache"),
     Endpoint("/services", _GET | _POST, "admin", max_body=_FORM, area="registry"),
     Endpoint("/services/{service}", access="admin", area="registry"),
     Endpoint(

@@ -15,6 +15,7 @@ from propylon.config.models.base import (
     OneOrMany,
     RoutePath,
 )
+from propylon.config.models.cache import Cache, CacheConfig
 from propylon.config.models.cors import RouteCors
 from propylon.config.models.limits import Limits
 from propylon.config.models.syntax import check_role, check_scope, is_host
@@ -178,6 +179,17 @@ class RouteRules(ConfigModel):
         " routes together. A route's own replaces the default; none: there is none.",
     )
 
+    cache: Cache | None = Field(
+        default=None,
+        description="Answers are stored and used again, by these rules. A route's own replace those of `defaults`; none:"
+        " there is no cache.",
+    )
+    coalesce: bool = Field(
+        default=False,
+        description="True, without a cache: while one GET is under way, others that want the same wait for its answer, if it is"
+        " one that a cache might store.",
+    )
+
     @field_validator("rewrite")
     @classmethod
     def _strip_or_rewrite(cls, rewrite: str | None, info: ValidationInfo) -> str | None:
@@ -197,6 +209,17 @@ class RouteRules(ConfigModel):
                     msg = f"{verb} {name}, which claims set, too; take it out of one of them"
                     raise ValueError(msg)
         return headers
+
+    @field_validator("cache")
+    @classmethod
+    def _claim_needs_a_token(
+        cls, cache: CacheConfig | None, info: ValidationInfo
+    ) -> CacheConfig | None:
+        by = cache.by if cache else ""
+        if by.startswith("claim:") and info.data.get("auth") == "none":
+            msg = f"is by {by}, and with `auth: none` no token is read; write by: caller, or auth: required"
+            raise ValueError(msg)
+        return cache
 
     @field_validator("scopes", "roles", "issuers", "claims")
     @classmethod

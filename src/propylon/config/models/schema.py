@@ -18,6 +18,7 @@ from propylon.config.models.auth import (
     TokensConfig,
 )
 from propylon.config.models.base import ConfigModel
+from propylon.config.models.cache import CacheConfig, CacheMemoryConfig
 from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.health import HealthConfig
@@ -59,6 +60,8 @@ __all__ = [
     "AdminScopesConfig",
     "AuditConfig",
     "AuthConfig",
+    "CacheConfig",
+    "CacheMemoryConfig",
     "CircuitConfig",
     "ConfigModel",
     "CorsConfig",
@@ -126,6 +129,10 @@ class GatewayConfig(ConfigModel):
     redis: Redis = Field(
         default=RedisConfig(),
         description="Redis or Valkey, which gateways on several machines share.",
+    )
+    cache: CacheMemoryConfig = Field(
+        default=CacheMemoryConfig(),
+        description="Where the answers of routes with `cache` are kept.",
     )
     auth: AuthConfig = Field(default=AuthConfig(), description="Which tokens are accepted.")
     cors: CorsConfig = Field(

@@ -31,6 +31,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from _anonymous_introspection(config)
     yield from _no_key_for_routes(config)
     yield from _taken_endpoints(config)
+    yield from _shared_answers(config)
     yield from shadowed_services(config)
     yield from limit_warnings(config)
     yield from _socket_urls(config)
@@ -158,17 +159,39 @@ def _no_key_for_routes(config: GatewayConfig) -> Iterator[Finding]:
     yield ("routes", guarded[0]), f"{msg}; {advice}"
 
 
+# What to do instead, by the last step of the path that was taken.
+_INSTEAD = {
+    "users": "manage users with `propylon user`, or give the route another path",
+    "cache": "stored answers cannot be deleted by hand then; or give the route another path",
+}
+
+
 def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
-    """Yield a warning for the first route in whose favour endpoints of the gateway are switched off."""
+    """Yield a warning for the first route in whose favour endpoints of the gateway are switched off, for each group."""
+    said: set[str] = set()
     for endpoint in builtin_endpoints(config.prefix, config.auth, users=False):
+        if endpoint.yields is None or endpoint.yields in said:
+            continue
         for at, route in enumerate(config.routes):
             if endpoint.yields_to(route.path):
+                said.add(endpoint.yields)
                 msg = (
                     f"takes the place of the gateway's own {endpoint.path}, and of what is below it"
                 )
-                advice = "manage users with `propylon user`, or give the route another path"
+                advice = _INSTEAD.get(endpoint.yields.rpartition("/")[2], _INSTEAD["users"])
                 yield ("routes", at, "path"), f"{msg}; {advice}"
-                return
+                break
+
+
+def _shared_answers(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield a warning for each route whose callers get each other's answers, though they have to say who they are."""
+    for at, route in enumerate(config.routes):
+        if route.cache and route.cache.by == "everyone" and route.auth == "required":
+            msg = (
+                "is everyone on a route that asks for a token: each caller may get an answer that was made for another;"
+                " write by: caller, or by: claim:NAME, unless the service answers all callers alike"
+            )
+            yield ("routes", at, "cache", "by"), msg
 
 
 def _unverified(name: str, service: ServiceConfig) -> Iterator[Finding]:

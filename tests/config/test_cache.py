@@ -1,0 +1,79 @@
+"""What may be written as a cache, what may not, and what is doubted."""
+
+import pytest
+
+from tests.config.texts import SECRET, loaded, problems, route, warnings
+
+WRONG = {
+    "30s": "cache: must be the rules of a cache",
+    "true": "cache: must be the rules of a cache",
+    "{ttl: soon}": "cache.ttl: must be a duration",
+    "{ttl: -1}": "cache.ttl: must be a duration",
+    "{by: me}": 'cache.by: is "me"; write caller, everyone, or a claim such as claim:tenant',
+    "{by: 'claim:'}": 'cache.by: is "claim:"; write caller',
+    "{methods: [POST]}": "cache.methods[0]: must be one of GET, HEAD",
+    "{methods: []}": "cache.methods: ",
+    "{statuses: [100]}": "cache.statuses[0]: must be at least 200",
+    "{vary: ['a b']}": "cache.vary[0]: ",
+    "{ignore_query: ['*']}": 'cache.ignore_query[0]: has "*", which is no name of a parameter',
+    "{max_object: 0}": "cache.max_object: must be at least one byte",
+    "{respect: false}": "cache: has `respect: false` without a ttl",
+    "{wait: 0}": "cache.wait: must be a duration longer than zero",
+    "{store: redis}": "cache.store: unknown key",
+}
+
+
+@pytest.mark.parametrize("written", WRONG)
+def test_wrong_caches_are_refused(written: str, directory: object) -> None:
+    """Each mistake is named once, with its line and key."""
+    [problem] = problems(route(f"path: /a, cache: {written}"))
+    assert problem.startswith(f"propylon.yaml:3 routes[0].{WRONG[written]}"), problem
+
+
+def test_what_is_not_built_is_refused(directory: object) -> None:
+    """A store that all workers or machines share, and Idempotency-Key: no key of theirs is ignored."""
+    [problem] = problems(route("path: /a, idempotency: {ttl: 24h}"))
+    assert "idempotency: unknown key" in problem
+    [problem] = problems("cache: {store: redis}\n" + route("path: /a"))
+    assert "cache.store: unknown key" in problem
+
+
+def test_a_claim_needs_a_token(directory: object) -> None:
+    """Nobody has one where none is read."""
+    [problem] = problems(route("path: /a, auth: none, cache: {by: 'claim:tenant'}"))
+    assert "is by claim:tenant, and with `auth: none` no token is read" in problem
+
+
+def test_defaults_and_none(directory: object) -> None:
+    """A route's rules are laid over those of `defaults`; none switches them off."""
+    text = "defaults: {cache: {ttl: 30s, by: everyone}}\n" + route("path: /a, auth: optional")
+    config = loaded(
+        text + "  - {path: /b, service: orders, cache: {by: caller}}\n"
+        "  - {path: /c, service: orders, cache: none}\n"
+    ).config
+    first, second, third = (one.cache for one in config.routes)
+    assert first
+    assert second
+    assert (first.ttl, first.by) == (30, "everyone")
+    assert (second.ttl, second.by) == (30, "caller")
+    assert not third
+    assert third is not None
+
+
+def test_everyone_behind_a_token_is_doubted() -> None:
+    """Only where a token is required: elsewhere all may come anyway."""
+    head = f"auth: {{jwt: {{secret: '{SECRET}'}}}}\n"
+    said = warnings(head + route("path: /a, cache: {by: everyone}"))
+    assert len(said) == 1
+    assert "routes[0].cache.by: is everyone on a route that asks for a token" in said[0]
+    assert warnings(head + route("path: /a, auth: optional, cache: {by: everyone}")) == []
+    assert warnings(head + route("path: /a, cache: {}")) == []
+
+
+def test_a_route_in_the_place_of_the_purge_is_doubted() -> None:
+    """The path is a usual one for a service."""
+    head = f"auth: {{jwt: {{secret: '{SECRET}'}}}}\n"
+    [said] = warnings(head + route("path: /api/v1/cache"))
+    assert "takes the place of the gateway's own /api/v1/cache" in said
+    assert "stored answers cannot be deleted by hand" in said
+    assert warnings(head + route("path: /api/v1/cached")) == []

@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EXAMPLES := examples/tracklore examples/guide examples/game-library examples/isaas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test lint format bench docs lock site check-deploy image dist sbom clean
+.PHONY: help demo example test timed lint format bench docs lock site check-deploy image dist sbom clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/'
@@ -26,6 +26,9 @@ example: $(STAMP) ## one of the example systems, with curl lines to try: make ex
 
 test: $(STAMP) ## every test; one part of them: make test ARGS=tests/wire
 	@$(BIN)/python -m pytest $(ARGS)
+
+timed: $(STAMP) ## the times that the acceptance checklist names, on a machine that does nothing else
+	@$(BIN)/python -m pytest --numprocesses=0 -m timed $(ARGS)
 
 lint: $(STAMP) ## style, types and import layers
 	@$(BIN)/ruff check .

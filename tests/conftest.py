@@ -59,8 +59,11 @@ _LONG = (
     "tests/gateway/test_errors.py",
     "tests/cli/test_demo.py",
     "tests/gateway/test_patience.py",
+    "tests/acceptance/test_c_guide.py",
+    "tests/acceptance/test_b_readme.py",
+    "tests/acceptance/test_e_services.py",
 )
-_WAITING = ("tests/gateway/", "tests/cli/", "tests/smuggling/")
+_WAITING = ("tests/gateway/", "tests/cli/", "tests/smuggling/", "tests/acceptance/")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -394,6 +394,23 @@ def test_a_resumed_session_has_its_certificate(start: Start, site: Site, up: Ups
     assert up.of(answer).get("x-user-id") == "CN=ann"
 
 
+def test_a_reload_ends_sessions(start: Start, site: Site) -> None:
+    """A session can be resumed until a reload: the keys of session tickets are made anew with it."""
+    gateway = start(site.authority.sign("gateway").written())
+    context = site.context(maximum_version=ssl.TLSVersion.TLSv1_2)
+
+    def resumes(session: ssl.SSLSession | None) -> bool:
+        plain = socket.create_connection(("127.0.0.1", site.port), timeout=20)
+        with context.wrap_socket(plain, session=session) as again:
+            return bool(again.session_reused)
+
+    with site.connect(context) as first:
+        session = first.session
+    assert resumes(session)
+    os.kill(gateway.process.pid, signal.SIGHUP)
+    assert soon(lambda: not resumes(session))
+
+
 # Other listeners
 
 

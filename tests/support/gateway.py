@@ -79,34 +79,21 @@ def environment(file: Path) -> dict[str, str]:
     return zygote.environment(PROPYLON_CONFIG=str(file))
 
 
-class Gateway:
-    """A running gateway, its port and its log."""
+class Running:
+    """A running process that serves HTTP on a port, and its log."""
 
     def __init__(
         self,
-        edge: str,
-        config: Config,
+        args: list[str],
+        port: int,
         folder: Path,
+        env: dict[str, str],
         *,
         files: int = 0,
-        app: str = "",
-        first: str = "",
-        more: Iterable[str] = (),
         fresh: bool = False,
     ) -> None:
-        """Start it; `files` is its limit on open ones, `fresh` gives it an interpreter of its own.
-
-        In `server.listen` the text {port} stands for its port, which has to be without TLS.
-        `app` and `first` are as in `command`, and `more` is put at the end of it.
-        """
-        self.edge = edge
-        self.port = free_port()
-        server = {"host": "127.0.0.1", **config.get("server", {}), "port": self.port}
-        if "listen" in server:
-            del server["host"], server["port"]
-        self.file = folder / "propylon.yaml"
-        text = yaml.safe_dump({**config, "server": server}, sort_keys=False)
-        self.file.write_text(text.replace("{port}", str(self.port)))
+        """Start it in the folder; `files` is its limit on open ones, `fresh` gives it an interpreter of its own."""
+        self.port = port
         self.log = folder / "log"
         self._ended = False
         self._said = ""
@@ -114,10 +101,7 @@ class Gateway:
         self._read = self._split = 0
         self._reading = threading.RLock()  # some cases have several threads that look for records
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        SECRECY.note_config(config)
         SECRECY.watch(self.log)
-        args = [*command(edge, self.file, self.port, app=app, first=first), *more]
-        env = environment(self.file)
         self.process: Forked | subprocess.Popen[bytes]
         if fresh:
             assert not files, "the limit is what the zygote sets"
@@ -228,6 +212,39 @@ class Gateway:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
+
+
+class Gateway(Running):
+    """A running gateway, its port and its log."""
+
+    def __init__(
+        self,
+        edge: str,
+        config: Config,
+        folder: Path,
+        *,
+        files: int = 0,
+        app: str = "",
+        first: str = "",
+        more: Iterable[str] = (),
+        fresh: bool = False,
+    ) -> None:
+        """Start it; `files` is its limit on open ones, `fresh` gives it an interpreter of its own.
+
+        In `server.listen` the text {port} stands for its port, which has to be without TLS.
+        `app` and `first` are as in `command`, and `more` is put at the end of it.
+        """
+        self.edge = edge
+        port = free_port()
+        server = {"host": "127.0.0.1", **config.get("server", {}), "port": port}
+        if "listen" in server:
+            del server["host"], server["port"]
+        self.file = folder / "propylon.yaml"
+        text = yaml.safe_dump({**config, "server": server}, sort_keys=False)
+        self.file.write_text(text.replace("{port}", str(port)))
+        SECRECY.note_config(config)
+        args = [*command(edge, self.file, port, app=app, first=first), *more]
+        super().__init__(args, port, folder, environment(self.file), files=files, fresh=fresh)
 
 
 def _started(

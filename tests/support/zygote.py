@@ -49,7 +49,14 @@ _IMPORTED = (
 )
 # Variables that are read when they are needed. An interpreter or a library reads others when it starts
 # (PYTHON…, LC_…, TZ, TERM): a child for which one of those differs would not be what it seems to be.
-_READ_LATE = ("PROPYLON", "TMPDIR")
+_READ_LATE = (
+    "PROPYLON",
+    "TMPDIR",
+    # Of the systems in examples/.
+    *("ACCESS_TOKEN_EXPIRE_MINUTES", "API_V1_PREFIX", "CORS_ORIGINS", "DEBUG", "JWT_SECRET_KEY"),
+    *("RATE_LIMIT_PER_SECOND", "REDIS_", "SECRET_KEY"),
+)
+_SERVICE = "_SERVICE_URL"
 
 
 class Order(TypedDict):
@@ -220,7 +227,9 @@ class Zygote:
         different = {
             name
             for name in env.keys() | self._environment.keys()
-            if env.get(name) != self._environment.get(name) and not name.startswith(_READ_LATE)
+            if env.get(name) != self._environment.get(name)
+            and not name.startswith(_READ_LATE)
+            and not name.endswith(_SERVICE)
         }
         if different:
             raise ValueError(f"{sorted(different)} differ: start a new interpreter")

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from starlette.exceptions import HTTPException
 
 from propylon.control.called import ServiceResponse
@@ -27,12 +27,13 @@ _OK = 200
 _STATUSES = frozenset({_OK, 207})
 _UNFIT = "The answer of a service is not what the endpoint expects"
 _LATE = "The part was not there in time"
+_EXAMPLE: dict[str, JsonValue] = {"code": "UPSTREAM_TIMEOUT", "message": _LATE, "details": {}}
 
 
 class PartError(BaseModel):
     """Stands in the place of a part that failed. `orders: list[Order] | PartError` types it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"error": _EXAMPLE}})
 
     error: ErrorBody = Field(description="What went wrong, as in the error envelope.")
 

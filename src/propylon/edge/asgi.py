@@ -63,7 +63,10 @@ async def serve(edge: EdgeState, scope: Scope, receive: Receive, send: Send) -> 
     """Serve one ASGI HTTP request. Raises AnswerCut."""
     restore_peer(scope, receive)
     http1 = scope.get("http_version", "1.1")[0] == "1"
-    await serve_turn(edge, scope, AsgiTurn(edge, scope, receive, http1=http1), send)
+    own = dict(scope)
+    # Servers log the scope's query: uvicorn does so for each request. A token or a private value may stand in it.
+    scope["query_string"] = b""
+    await serve_turn(edge, own, AsgiTurn(edge, own, receive, http1=http1), send)
 
 
 async def serve_turn(edge: EdgeState, scope: Scope, turn: AsgiTurn, send: Send) -> None:

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from propylon.cli.main import app
 from propylon.process.holder import holder
 from tests.support.certificates import Authority
-from tests.support.gateway import free_port
 
 DOUBTFUL = """\
 services: {a: {url: "http://127.0.0.1:1"}}
@@ -135,8 +134,7 @@ def test_a_database_that_cannot_be_reached(url: str, said: str) -> None:
 
 def test_a_database_that_is_not_there_yet() -> None:
     """The first user creates it, and --connect does not."""
-    text = f"server: {{port: {free_port()}}}\n" + GUARDED.format(url="sqlite:///a.db")
-    done = check(text, "--connect")
+    done = check(GUARDED.format(url="sqlite:///a.db"), "--connect")
     assert (done.exit_code, done.stderr) == (0, "")
     assert not Path("a.db").exists()
 

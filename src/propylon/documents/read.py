@@ -98,10 +98,14 @@ def read(source: Source, body: bytes) -> Generator[None, None, Document]:
     )
     for section, kind in SECTIONS.items():
         for name, value in sections[section].items():
-            new = f"{section}/{names.renamed(section, name)}"
+            new = names.renamed(section, name)
             copy = cleaner.object(kind, value, f"components.{section}.{name}")
+            if isinstance(copy, dict) and "title" in copy:
+                copy["title"] = (
+                    new  # code generators name classes so, and two services have an `Item`
+                )
             if copy is not None:
-                document.components[new] = _json(copy)
+                document.components[f"{section}/{new}"] = _json(copy)
             yield
     yield from _paths(document, reading, source)
     document.notes = cleaner.notes

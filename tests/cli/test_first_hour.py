@@ -213,7 +213,9 @@ def _here(command: str, port: int) -> str:
     """The command against the gateway of the test, without comments; curl shows the status."""
     if not command.startswith("cat "):
         command = command.partition("  #")[0]
-    command = re.sub(r"(http://127\.0\.0\.1|localhost):8000", f"http://127.0.0.1:{port}", command)
+    command = re.sub(
+        r"(?:http://)?(?:127\.0\.0\.1|localhost):8000", f"http://127.0.0.1:{port}", command
+    )
     return re.sub(r"^curl ", "curl -sS -w '\\n%{http_code}' ", command)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import socket
 import tempfile
 import time
@@ -36,10 +37,11 @@ from tests.echo import Echo  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
-def silence() -> Iterator[None]:
-    """Close the socket that answers nobody, at the end."""
+def clean_up() -> Iterator[None]:
+    """Close the socket that answers nobody, and remove the databases, at the end."""
     with SILENT:
         yield
+    shutil.rmtree(FOLDER)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import socket
 import tempfile
 import threading
@@ -82,10 +83,11 @@ def services(realtime_service: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def port() -> Iterator[None]:
-    """Close the socket of the realtime service, at the end."""
+def clean_up() -> Iterator[None]:
+    """Close the socket of the realtime service, and remove the databases, at the end."""
     with PORT:
         yield
+    shutil.rmtree(FOLDER)
 
 
 def token(key: str = KEY, algorithm: str = "HS256", **claims: Any) -> dict[str, str]:

@@ -45,6 +45,11 @@ EXCUSED = {
     ". .venv/bin/activate": "the shell has the commands on its PATH already",
     "uvicorn app:app": "the reader's own service, under a server that other tests run",
     "pip install": "it would fetch from the network",
+    "docker ": "it needs Docker; deploy/check-image builds and runs the image without it",
+    "curl -i http://localhost:8000/livez": "it asks the container",
+    "kubectl ": "it needs a cluster; tests/deploy checks the manifests and the chart",
+    "helm ": "it needs a cluster; tests/deploy checks the chart",
+    "granian ": "it needs Granian, which no test installs",
     "propylon check && kill -HUP": "it takes $PID of the reader's gateway; tests/gateway/reload sends the signal",
     "PROPYLON_STATE_DIR=/run/propylon gunicorn": "it needs gunicorn, and root; tests/gateway/test_portable.py runs such workers",
 }

@@ -208,9 +208,6 @@ routes:
       request: {set: {}, remove: [], remove_cookies: []}
       response: {set: {}, remove: [], remove_cookies: []}
     cors:                      # such as {origins: ["https://partner.example"]}, instead of the section; none: no CORS
-    cache:                     # such as {ttl: 30s, by: caller}: keep answers; further keys: respect, vary, statuses,
-                               # ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
-    coalesce: false            # true: equal requests that come together become one
     preflight:                 # pass: a preflight reaches the service without a token
     upgrade: []                # other protocols that a client may change to
     websocket:

@@ -203,6 +203,15 @@ def test_routes_show_what_a_token_must_have() -> None:
     assert row.endswith("  token, scope read, role clerk or boss")
 
 
+def test_routes_show_that_a_document_decides() -> None:
+    """The scopes are not in the file, so the table says where they are."""
+    written(
+        "services: {a: {url: 'http://a', openapi: true}}\n"
+        "routes: [{path: /a, service: a, security: from-document}]\n"
+    )
+    assert call("routes").stdout.splitlines()[1].endswith("  token, scopes of the document")
+
+
 def test_all_routes_are_those_of_the_gateway_too() -> None:
     """Behind the operator's."""
     written(GOOD)

@@ -75,6 +75,7 @@ def _fields(loaded: Loaded, entry: Entry) -> dict[str, Any]:
         "auth": entry.auth,
         "scopes": None if entry.written is None else list(entry.written.scopes),
         "roles": None if entry.written is None else list(entry.written.roles),
+        "security": None if entry.written is None else entry.written.security,
         "issuers": entry.issuers,
         "claims": entry.claims,
         "strip_prefix": route.rewrite is not None and not route.rewrite.text,
@@ -116,5 +117,6 @@ def _access(entry: Entry) -> str:
     needs = [_AUTH[written.auth]]
     needs += [f"scope {scope}" for scope in written.scopes]
     needs += ["role " + " or ".join(written.roles)] if written.roles else []
+    needs += ["scopes of the document"] if written.security else []
     needs += ["issuer " + " or ".join(written.issuers)] if written.issuers else []
     return ", ".join(needs)

@@ -59,13 +59,13 @@ $(STAMP): requirements-dev.lock pyproject.toml
 
 # Needs uv (https://docs.astral.sh/uv/): one lock for every platform and Python version.
 # pip before 23.3 (that of Python 3.11) looks for `coverage[toml]`, which pytest-cov needs, among names with extras only: so the extras stay.
-LOCK_GROUPS := uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+LOCK_GROUPS := uv pip compile --quiet --no-config --universal --python-version 3.11 --no-strip-extras --generate-hashes \
 	--custom-compile-command "make lock"
 LOCK := $(LOCK_GROUPS) pyproject.toml
 
 lock: ## resolve the dependencies anew (UPGRADE=--upgrade takes the newest)
 	$(LOCK) $(UPGRADE) --extra postgres --output-file requirements.txt
-	$(LOCK) $(UPGRADE) --constraints requirements.txt --group dev --no-strip-extras --output-file requirements-dev.lock
+	$(LOCK) $(UPGRADE) --constraints requirements.txt --group dev --output-file requirements-dev.lock
 	for group in build docs deploy release; do \
 	  $(LOCK_GROUPS) $(UPGRADE) --constraints requirements-dev.lock --group $$group --output-file requirements-$$group.lock || exit; done
 

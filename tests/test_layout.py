@@ -179,7 +179,9 @@ def test_dependencies_are_locked() -> None:
     project = pyproject()["project"]
     assert isinstance(project, dict)
     wanted = {re.split(r"[<>=!~ \[;]", line)[0].lower() for line in project["dependencies"]}
-    locked = re.findall(r"(?m)^([A-Za-z0-9_.-]+)==", (ROOT / "requirements.txt").read_text())
+    locked = re.findall(
+        r"(?m)^([A-Za-z0-9_.-]+)(?:\[.+?\])?==", (ROOT / "requirements.txt").read_text()
+    )
     assert wanted - set(locked) == set()
 
 

@@ -63,7 +63,7 @@ def _cors(loaded: Loaded, written: RouteConfig) -> dict[str, Any] | None:
 def _fields(loaded: Loaded, entry: Entry) -> dict[str, Any]:
     route = entry.route
     pattern, timeouts = route.pattern, route.timeouts
-    return {
+    fields = {
         "name": route.name,
         "host": pattern.host.decode() if pattern.host is not None else None,
         "path": entry.path,
@@ -96,6 +96,9 @@ def _fields(loaded: Loaded, entry: Entry) -> dict[str, Any]:
         "own": route.service.builtin,
         "place": entry.place,
     }
+    # The other rules of the route stand as they are written: limits, cache, headers.
+    rules = {} if entry.written is None else entry.written.model_dump(mode="json")
+    return rules | fields
 
 
 def _texts(entry: Entry) -> tuple[str, ...]:

@@ -166,8 +166,9 @@ def parse_response(head: bytes, method: str) -> Response:
     response = Response(
         status, b" " + digits + (reason or b" "), block, length, keep_alive=keep_alive
     )
-    response.addressed = not _ADDRESSED.isdisjoint(special)
-    response.sets_cookies = b"set-cookie" in special
+    if len(special) > 1 or length < 0:  # else Content-Length is the only one
+        response.addressed = not _ADDRESSED.isdisjoint(special)
+        response.sets_cookies = b"set-cookie" in special
     return response
 
 

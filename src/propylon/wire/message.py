@@ -46,9 +46,7 @@ _WRITTEN_BY_US = re.compile(
     r"|forwarded|x-forwarded-.*|x-real-ip|x-user-.*|x-client-cert-.*|x-request-id|traceparent|tracestate"
 )
 # Special headers that are never put back as they were sent.
-_ORDINARY = (
-    LOOKED_AT | _PRIVACY | {b"host", b"connection", b"content-length", b"transfer-encoding"}
-)
+_ORDINARY = LOOKED_AT | _PRIVACY | {b"host", b"connection", b"content-length", b"transfer-encoding"}
 
 
 class Fields:

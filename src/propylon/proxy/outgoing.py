@@ -34,35 +34,40 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
     """
     body = exchange.downstream.body
     timeouts = route.timeouts
+    closes = False
     if body is not None:
         body.limit = route.max_body
         if max(request.length, body.received) > route.max_body:
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
-    block = _block(exchange, request, route)
-    root = exchange.downstream.origin.root
-    if root or (route.rewrite is not None and route.rewrite.strips):
-        block = _prefixed(block, exchange, request, root + _stripped(request, route))
-    if route.service.host is not None:
-        block = _chosen_host(exchange, request, route.service.host) + block
+        closes = not route.service.builtin and _closes(request.method, route.service)
     sent = Outgoing(
         request.method,
         b"",
-        block,
+        _block(exchange, request, route),
         body,
         timeouts,
         now + timeouts.total - exchange.held,
         exchange,
         request.length,
         request.handshake,
+        closes=closes,
     )
-    if route.response_remove:
-        sent.hidden = route.response_remove
-    if body is not None and not route.service.builtin:
-        sent.closes = _closes(request.method, route.service)
+    if route.adapts or exchange.downstream.origin.root:
+        _adapt(sent, exchange, request, route)
+    return sent
+
+
+def _adapt(sent: Outgoing, exchange: Exchange, request: Request, route: Route) -> None:
+    """Add what few routes ask for: the prefix that was taken off, a chosen Host, hidden headers, a PROXY header."""
+    root = exchange.downstream.origin.root
+    if root or (route.rewrite is not None and route.rewrite.strips):
+        sent.block = _prefixed(sent.block, exchange, request, root + _stripped(request, route))
+    if route.service.host is not None:
+        sent.block = _chosen_host(exchange, request, route.service.host) + sent.block
+    sent.hidden = route.response_remove
     if route.service.proxy_protocol is not None:
         sent.header = proxy_header(route.service.proxy_protocol, _ends(exchange))
-    return sent
 
 
 # Methods whose body every upstream reads, as far as is known: it is what they are for.

@@ -147,18 +147,25 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
         vouched = render(request.vouched.values())
     if names:
         block = without_lookalikes(block, names)
-    block = b"%b%b%b\r\nX-Request-ID: %b\r\ntraceparent: 00-%b-%b-%b%b%b%b%b" % (
-        block,
-        origin.forwarded,
-        origin.naming(origin.host or request.host),
-        exchange.request_id,
-        exchange.trace_id,
-        exchange.entropy[64:],  # our span: the parent of whatever the upstream does
-        exchange.trace_flags,
-        exchange.principal.block,
-        exchange.privacy.block,
-        vouched,
-        route.request_set,
+    # Joined, and not formatted with `%`, which takes twice as long.
+    block = b"".join(
+        (
+            block,
+            origin.forwarded,
+            origin.naming(origin.host or request.host),
+            b"\r\nX-Request-ID: ",
+            exchange.request_id,
+            b"\r\ntraceparent: 00-",
+            exchange.trace_id,
+            b"-",
+            exchange.entropy[64:],  # our span: the parent of whatever the upstream does
+            b"-",
+            exchange.trace_flags,
+            exchange.principal.block,
+            exchange.privacy.block,
+            vouched,
+            route.request_set,
+        )
     )
     return block if request.plain else block + _special(exchange, request)
 

@@ -40,11 +40,15 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
         block = _edited(block, route)
     if status >= _FIRST_ERROR_STATUS:
         block += b"\r\nX-Error-Source: " + (b"gateway" if route.service.builtin else b"upstream")
-    block = b"%b\r\nX-Request-ID: %b%b%b" % (
-        block,
-        exchange.request_id,
-        exchange.lines,
-        route.response_set,
+    # Joined, and not formatted with `%`, which takes twice as long.
+    block = b"".join(
+        (
+            block,
+            b"\r\nX-Request-ID: ",
+            exchange.request_id,
+            exchange.lines,
+            route.response_set,
+        )
     )
     if route.response_overrides is not NO_OVERRIDES:
         block = route.response_overrides.put(block)

@@ -130,8 +130,8 @@ class Metrics(Collector):
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = self._row(*key)
-        began, ended = exchange.began, exchange.ended
-        seconds = ended - began
+        ended = exchange.ended
+        seconds = ended - exchange.began
         row[bisect_left(_DURATIONS, seconds)] += 1
         row[-3] += seconds
         downstream = exchange.downstream
@@ -141,9 +141,8 @@ class Metrics(Collector):
             row[-2] += body.received
         # What the gateway itself took: without the upstream's time, and without that of a body that it streams.
         if exchange.attempts:
-            seconds = exchange.upstream_began - began
-            if exchange.answered and not exchange.streams:
-                seconds += ended - exchange.answered
+            answered = ended if exchange.streams else exchange.answered or ended
+            seconds -= answered - exchange.upstream_began
         overhead = self._overhead
         overhead[bisect_left(_OVERHEADS, seconds)] += 1
         overhead[-1] += seconds

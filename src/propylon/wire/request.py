@@ -94,8 +94,7 @@ class HeadReader:
         """Return the request if `data` is exactly one head whose header lines repeat the last ones; else None."""
         end = data.find(b"\r\n")
         fields = self._fields
-        tail = self._tail
-        if fields is None or len(data) - end != len(tail) or not data.endswith(tail):
+        if fields is None or data[end:] != self._tail:
             return None
         common = _read_common(data, end)
         if common is None:

@@ -105,7 +105,10 @@ def address(
     else:
         outgoing.line = request.line
     # Where the service's `host` chooses one, `common` begins with it.
-    outgoing.block = common if common.startswith(_HOST) else b"\r\nHost: " + instance.host + common
+    if route.service.host is not None and common.startswith(_HOST):
+        outgoing.block = common
+    else:
+        outgoing.block = b"\r\nHost: " + instance.host + common
     if route.request_overrides is not NO_OVERRIDES:
         outgoing.block = route.request_overrides.put(outgoing.block)
 

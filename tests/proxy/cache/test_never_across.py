@@ -38,6 +38,9 @@ UNNAMED = (
     "X-Anything",
     "Origin",
     "X-Requested-With",
+    "Api-Key",
+    "PRIVATE-TOKEN",
+    "DPoP",
 )
 WHO = {
     "subject": ("ann", "bob"),

@@ -37,12 +37,8 @@ _STEERING = (
 )
 # Services know their callers by headers of their own, too: `Api-Key`, `PRIVATE-TOKEN` (GitLab), `Ocp-Apim-Subscription-Key`
 # (Azure), `DPoP`. An answer to one of them is for whoever sent it.
-_SECRETS = (
-    rb"[^:\r]*(?:auth|cookie|credential|dpop|key|passw|secret|session|signature|tenant|ticket|token)[^:\r]*"
-)
-_PATTERN = re.compile(
-    rb"\r\n(" + b"|".join((*_NAMES, _STEERING, _SECRETS)) + rb"):[ \t]*([^\r]*)"
-)
+_SECRETS = rb"[^:\r]*(?:auth|cookie|credential|dpop|key|passw|secret|session|signature|tenant|ticket|token)[^:\r]*"
+_PATTERN = re.compile(rb"\r\n(" + b"|".join((*_NAMES, _STEERING, _SECRETS)) + rb"):[ \t]*([^\r]*)")
 _NAMED = frozenset(_NAMES)
 CONDITIONS = (
     b"if-match",

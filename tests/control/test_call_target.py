@@ -54,6 +54,15 @@ def test_a_whole_url_is_a_mistake_of_the_endpoint(url: str) -> None:
         target_of(url)
 
 
+@pytest.mark.parametrize(
+    ("path", "params"), [("/a\ud800", None), ("/a?b=\ud800", None), ("/a", {"b": "\ud800"})]
+)
+def test_what_is_no_unicode_is_refused(path: str, params: Params | None) -> None:
+    """Half a surrogate pair, which a client's JSON may hold, is the client's mistake."""
+    with pytest.raises(InvalidRequest, match="Unicode"):
+        target_of(path, params)
+
+
 @examples(100)
 @example("/\r\n\r\nGET /smuggled HTTP/1.1", "\r\nX: y")
 @given(st.text(), st.text())

@@ -246,6 +246,10 @@ SCHEMES = {
     "oauth": {"type": "oauth2", "flows": {}},
     "key": {"type": "apiKey", "in": "header", "name": "X-Key"},
     "web": {"type": "http", "scheme": "Bearer"},
+    "reference": {"$ref": "#/components/securitySchemes/oauth"},
+    "keys": {"$ref": "#/components/securitySchemes/key"},
+    "circle": {"$ref": "#/components/securitySchemes/circle"},
+    "odd": {"type": "OAuth2"},
 }
 SECURITY: list[tuple[Any, list[set[str]], bool]] = [
     (None, [], True),
@@ -256,7 +260,14 @@ SECURITY: list[tuple[Any, list[set[str]], bool]] = [
     ([{"oauth": ["a"]}, {}], [{"a"}], True),
     ([{"key": []}], [], True),  # the service checks it
     ([{"oauth": ["a"]}, {"key": []}], [{"a"}], False),
-    ([{"oauth": ["a"], "key": []}], [], True),
+    ([{"oauth": ["a"], "key": []}], [{"a"}], False),
+    ([{"oauth": ["a"], "key": []}, {"web": []}], [set()], False),
+    # A mistake in a document opens nothing.
+    ([{"reference": ["a"]}], [{"a"}], False),
+    ([{"keys": []}], [], True),
+    ([{"misspelt": ["a"]}], [{"a"}], False),
+    ([{"odd": ["a"]}], [{"a"}], False),
+    ([{"circle": ["a"]}], [{"a"}], False),
 ]
 
 
@@ -288,6 +299,20 @@ def test_which_operations_a_request_may_reach() -> None:
     assert paths_of(found, "GET", "/") == ["/"]
     for path in ("/users", "/users/7/8", "/users/", "/users//me"):
         assert paths_of(found, "GET", path) == []
+
+
+def test_no_spelling_goes_round_the_scopes_of_an_operation() -> None:
+    """Upstreams without regard to case reach the literal, and a segment may have more in it than its parameter."""
+    one = {"get": {"responses": GOOD}}
+    paths = ("/jobs/{id}", "/jobs/{id}:stop", "/jobs/exportAll", "/jobs/v{major}.{minor}-x")
+    found = document(written(dict.fromkeys(paths, one)))
+    assert found.notes == ()
+    for path in ("/jobs/exportAll", "/jobs/EXPORTALL", "/JOBS/exportall"):
+        assert paths_of(found, "GET", path) == ["/jobs/exportAll", "/jobs/{id}"]
+    assert paths_of(found, "GET", "/jobs/7:Stop") == ["/jobs/{id}:stop", "/jobs/{id}"]
+    assert paths_of(found, "GET", "/jobs/v1.2.3-x")[0] == "/jobs/v{major}.{minor}-x"
+    for path in ("/jobs/7", "/jobs/:stop", "/jobs/v.2-x", "/jobs/v1.-x", "/jobs/v1-x"):
+        assert paths_of(found, "GET", path) == ["/jobs/{id}"]
 
 
 def test_lines_hold_all_of_a_document() -> None:

@@ -37,7 +37,22 @@ def test_it_is_bounded_by_bytes() -> None:
     for number in range(500):
         put(answers, number, 100 + number * 7)
         assert answers.size <= 100_000
-    assert answers.size == sum(one.size for n in range(500) for one in answers.get(key(n)))
+    kept = [(n, one.size) for n in range(500) for one in answers.get(key(n))]
+    assert answers.size == sum(size + sum(map(len, key(n))) for n, size in kept)
+
+
+@pytest.mark.parametrize("large", ["query", "vary", "tags"])
+def test_what_clients_and_services_choose_counts(large: str) -> None:
+    """Long queries, long values of headers that Vary names, and many tags, each with the shortest of answers."""
+    answers = MemoryAnswers(1_000_000)
+    for number in range(200):
+        long = b"%d" % number + b"x" * 20_000
+        at = (*key(number)[:4], long if large == "query" else b"", b"")
+        tags = tuple(b"%d-%d" % (number, tag) for tag in range(40)) if large == "tags" else ()
+        one = stored(1, vary=long if large == "vary" else b"", tags=tags)
+        answers.put(at, one, answers.generation(at))
+    assert 0 < len(answers) < 50
+    assert answers.size <= 1_000_000
 
 
 def test_a_scan_empties_nothing() -> None:

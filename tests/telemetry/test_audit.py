@@ -105,6 +105,11 @@ def test_a_target_is_bounded() -> None:
     assert len(written(target="user:" + "a" * 10_000)["target"]) == 256
 
 
+def test_a_target_is_always_text() -> None:
+    """A client may send half a surrogate pair; the record is written all the same."""
+    assert json.loads(as_line(written(target="user:\ud800")))["target"] == "user:?"
+
+
 def test_nothing_is_attached() -> None:
     """The record is dropped: before the start, after the stop, and where endpoints are tested alone."""
     SILENT.record("login", "success", exchange=exchange())

@@ -29,13 +29,15 @@ from propylon.proxy.principal import Principal
 __all__ = ["ApiDocument"]
 
 _OPEN = frozenset({"public", "docs", "offered", "local"})
-_MOST_ROOTS = 8  # a mount has one; a proxy in front of it may send any
+_MOST_TEXTS = 8  # a mount has one; a proxy in front of it may send any
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "JWT",
     "description": "A token from the token endpoint, or your issuer's.",
 }
+
+_Permission = tuple[frozenset[str], frozenset[str], bool]
 
 
 class ApiDocument:
@@ -56,7 +58,8 @@ class ApiDocument:
         self._tables: Mapping[str, Table] = {}
         self._made_of: tuple[object, ...] = ()
         self._merged: Merged | None = None
-        self._texts: dict[str, bytes] = {}  # whole ones, by the path of the mount
+        # By the path of the mount, and what the caller may do; None: all.
+        self._texts: dict[tuple[str, _Permission | None], bytes] = {}
         self.mismatches: tuple[Mismatch, ...] = ()
 
     def apply(self, config: GatewayConfig, tables: Mapping[str, Table]) -> None:
@@ -67,13 +70,14 @@ class ApiDocument:
         """Return the document for a gateway mounted at `root`: what `caller` may call; None: all."""
         async with self._turn:
             merged = await self._current()
-            if caller is not None:
-                return await in_slices(merged.text(_permits(caller), root))
-            if root not in self._texts:
-                if len(self._texts) >= _MOST_ROOTS:
+            # Callers who may do the same share a text: a large one takes a second of work, and nobody needs a token to ask.
+            key = root, None if caller is None else _permission(caller)
+            if key not in self._texts:
+                if len(self._texts) >= _MOST_TEXTS:
                     self._texts.clear()
-                self._texts[root] = await in_slices(merged.text(None, root))
-            return self._texts[root]
+                permits = None if caller is None else _permits(caller)
+                self._texts[key] = await in_slices(merged.text(permits, root))
+            return self._texts[key]
 
     async def compare(self) -> tuple[Mismatch, ...]:
         """Return the operations that ask for scopes which their routes do not ask for."""
@@ -152,8 +156,12 @@ class ApiDocument:
         return None
 
 
+def _permission(caller: Principal) -> _Permission:
+    return frozenset(caller.scopes), frozenset(caller.roles), caller.known
+
+
 def _permits(caller: Principal) -> Callable[[Published], bool]:
-    scopes, roles, known = frozenset(caller.scopes), frozenset(caller.roles), caller.known
+    scopes, roles, known = _permission(caller)
 
     def permits(operation: Published) -> bool:
         return operation.callers.permit(scopes, roles, known=known)

@@ -33,8 +33,17 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 def target_of(path: str, params: Params | None = None) -> tuple[bytes, bytes]:
     """Return the path and the query as they are sent; the query includes its `?`, or is empty.
 
-    Raises ValueError for a whole URL, and InvalidRequest for a path that could lead elsewhere.
+    Raises ValueError for a whole URL, and InvalidRequest for a path that could lead elsewhere, or that is no Unicode.
     """
+    try:
+        return _target(path, params)
+    except UnicodeEncodeError as error:
+        # A client's JSON may hold half a surrogate pair.
+        msg = "The path and the parameters of a call must be Unicode"
+        raise InvalidRequest(msg) from error
+
+
+def _target(path: str, params: Params | None) -> tuple[bytes, bytes]:
     written, mark, query = path.partition("?")
     if not written.startswith("/"):
         if "://" in written:

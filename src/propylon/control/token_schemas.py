@@ -33,7 +33,8 @@ def _with_example(**values: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"example": values})
 
 
-def _printable(text: str | None) -> str | None:
+def printable(text: str | None) -> str | None:
+    """Return a text without characters that cannot be printed. Raises ValueError."""
     # No valid name or scope contains such characters, so the database need not be asked.
     if text is not None and not text.isprintable():
         msg = "contains characters that cannot be printed"
@@ -49,7 +50,7 @@ def short(password: str | None) -> str | None:
     return password
 
 
-_Name = Annotated[str | None, AfterValidator(_printable), Field(max_length=256)]
+_Name = Annotated[str | None, AfterValidator(printable), Field(max_length=256)]
 # Most of what can be printed: `str.isprintable` is the rule, and no pattern says it.
 _PRINTABLE = (
     r"^[ -~\u00a1-\u00ac\u00ae-\u024f\u0400-\u0481\u3041-\u3096\u4e00-\u9fcc\uac00-\ud7a3]*$"
@@ -103,7 +104,7 @@ class TokenForm(BaseModel):
         description="The refresh token of the last answer; with `grant_type` `refresh_token`. It is valid once.",
         examples=[_OPAQUE],
     )
-    scope: Annotated[str | None, AfterValidator(_printable)] = Field(
+    scope: Annotated[str | None, AfterValidator(printable)] = Field(
         default=None,
         max_length=4096,
         description="The scopes that you ask for, separated by spaces. The gateway grants those that the"

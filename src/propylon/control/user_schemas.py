@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from propylon.control.token_schemas import Me, Word, short
+from propylon.control.token_schemas import Me, Word, printable, short
+from propylon.errors import InvalidRequest
+from propylon.wire.spellings import fold, readings
 
 __all__ = ["NewUser", "UserPage", "UserRecord"]
 
@@ -23,7 +26,16 @@ _MOST = 256  # scopes or roles: they stand in each token
 
 
 def _name(name: str) -> str:
-    if name.casefold() == "me":
+    """Return a name that leads to its user in a path, however services read that. Raises ValueError."""
+    printable(name)
+    try:
+        found = readings(quote(name, safe="").encode())
+    except InvalidRequest:
+        found = [b"/"]
+    if any(b"/" in reading for reading in found):
+        msg = "cannot stand in a path: choose a name without slashes, and not . or .."
+        raise ValueError(msg)
+    if b"me" in map(fold, found):
         msg = "is the path of the caller's own record: choose another name"
         raise ValueError(msg)
     return name

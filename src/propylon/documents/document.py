@@ -6,10 +6,16 @@ object of it is searched for garbage, and the merged document is made by joining
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from propylon.wire.spellings import fold
+
 __all__ = ["BrokenDocument", "Document", "Operation", "Security"]
+
+
+_PARAMETERS = re.compile(r"(?:\{[^{}]*\})+")
 
 
 class BrokenDocument(Exception):
@@ -71,25 +77,30 @@ class Operation:
     @property
     def key(self) -> tuple[str, tuple[str, ...]]:
         """The method and the path, without the names of its parameters: what clients cannot tell apart is the same."""
-        return self.method, tuple("{}" if "{" in one else one for one in self.segments)
+        return self.method, tuple(_PARAMETERS.sub("{}", one) for one in self.segments)
 
 
 class _Node:
     """A place in the tree of paths."""
 
-    __slots__ = ("any", "literal", "operations")
+    __slots__ = ("any", "literal", "mixed", "operations")
 
     def __init__(self) -> None:
-        # Most places have neither: what is not there need not be searched for garbage.
+        # Most places have none of them: what is not there need not be searched for garbage.
         self.literal: dict[str, _Node] | None = None
+        self.mixed: dict[tuple[str, ...], _Node] | None = None  # by what stands around parameters
         self.any: _Node | None = None
         self.operations: tuple[Operation, ...] = ()
 
     def below(self, segment: str) -> _Node:
         """Return the place of a segment of a path; make it if there is none."""
-        if "{" not in segment:
+        around = tuple(map(_folded, _PARAMETERS.split(segment)))
+        if len(around) == 1:
             self.literal = {} if self.literal is None else self.literal
-            return self.literal.setdefault(segment, _Node())
+            return self.literal.setdefault(around[0], _Node())
+        if any(around):
+            self.mixed = {} if self.mixed is None else self.mixed
+            return self.mixed.setdefault(around, _Node())
         if self.any is None:
             self.any = _Node()
         return self.any
@@ -149,7 +160,9 @@ class Document:
         parameters overlap: FastAPI takes the one that was declared first, and a document does not say which that is.
         """
         nodes = [self._root]
-        for segment in path.strip("/").split("/") if path.strip("/") else ():
+        # Express and ASP.NET Core read `/users/ME` as `/users/me`, whose scopes a request must not go round.
+        path = _folded(path.strip("/"))
+        for segment in path.split("/") if path else ():
             nodes = [below for node in nodes for below in _steps(node, segment)]
         found = [one for node in nodes for one in node.operations]
         yield from (one for one in found if one.method == method)
@@ -161,5 +174,25 @@ def _steps(node: _Node, segment: str) -> Iterator[_Node]:
     literal = None if node.literal is None else node.literal.get(segment)
     if literal is not None:
         yield literal
+    for around, mixed in () if node.mixed is None else node.mixed.items():
+        if _surround(around, segment):
+            yield mixed
     if node.any is not None and segment:
         yield node.any
+
+
+def _folded(text: str) -> str:
+    return text.lower() if text.isascii() else fold(text.encode()).decode()
+
+
+def _surround(around: tuple[str, ...], segment: str) -> bool:
+    """Tell whether a segment is these texts with parameters between them, of one letter or more each."""
+    at = len(around[0])
+    if not segment.startswith(around[0]):
+        return False
+    for text in around[1:-1]:
+        at = segment.find(text, at + 1)  # the first place leaves most for the others
+        if at < 0:
+            return False
+        at += len(text)
+    return segment.endswith(around[-1]) and len(segment) - len(around[-1]) > at

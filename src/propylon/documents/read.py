@@ -34,7 +34,7 @@ _MOST_OPERATIONS = 50_000
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
 _SUPPORTED = re.compile(r"3\.[01](\.\d{1,4})?(-.{0,20})?")
 _LONGEST_PATH = 2048
-_TOKENS = frozenset({"oauth2", "openIdConnect"})
+_OTHERS = ("apiKey", "mutualTLS")
 _NAME_IN_PATH = re.compile(r"\{([^{}]+)\}")
 _STATUS = re.compile(r"[1-5](\d\d|XX)|default")
 _MOST_HOPS = 8
@@ -61,7 +61,7 @@ class _Reading:
     raw: Mapping[str, Any]
     cleaner: Cleaner
     outline: Outline
-    schemes: frozenset[str]  # that a token satisfies
+    others: frozenset[str]  # schemes that no bearer token satisfies
     parameters: Mapping[str, Any]
     items: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,7 +84,7 @@ def read(source: Source, body: bytes) -> Generator[None, None, Document]:
         raw,
         cleaner,
         Outline(sections["schemas"]),
-        frozenset(_token_schemes(sections["securitySchemes"])),
+        frozenset(_other_schemes(sections["securitySchemes"])),
         sections["parameters"],
         sections["pathItems"],
     )
@@ -151,12 +151,22 @@ def _object(value: Any, at: str) -> dict[str, Any]:
     return value
 
 
-def _token_schemes(schemes: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the schemes that a bearer token satisfies."""
-    for name, scheme in schemes.items():
+def _other_schemes(schemes: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the schemes that no bearer token satisfies, such as an API key.
+
+    A scheme that the document does not define, or not well, is none of them. The gateway then asks for a token: a mistake
+    in a document must not open an operation.
+    """
+    for name, written in schemes.items():
+        scheme = written
+        for _ in range(_MOST_HOPS):
+            target = scheme.get("$ref") if isinstance(scheme, dict) else None
+            if not isinstance(target, str):
+                break
+            scheme = schemes.get(target.removeprefix("#/components/securitySchemes/"))
         if isinstance(scheme, dict):
-            kind, form = scheme.get("type"), str(scheme.get("scheme", "")).lower()
-            if kind in _TOKENS or (kind == "http" and form == "bearer"):
+            kind, form = scheme.get("type"), str(scheme.get("scheme", "bearer")).lower()
+            if kind in _OTHERS or (kind == "http" and form != "bearer"):
                 yield name
 
 
@@ -335,14 +345,16 @@ def _security(reading: _Reading, written: Mapping[str, Any], at: str) -> Securit
         msg = f"{at}.security: must be a list"
         raise BrokenDocument(msg)
     alternatives: list[frozenset[str]] = []
+    beside: list[frozenset[str]] = []  # of requirements that want an API key or the like as well
     optional = not listed
     for one in listed:
         requirement = _object(one, f"{at}.security")
         optional = optional or not requirement
         scopes = frozenset(_scopes(reading, requirement, at))
         # An API key is the service's to check. The gateway asks for the tokens that a document accepts beside it.
-        if requirement.keys() & reading.schemes and requirement.keys() <= reading.schemes:
-            alternatives.append(scopes)
+        if requirement.keys() - reading.others:
+            (beside if requirement.keys() & reading.others else alternatives).append(scopes)
+    alternatives = alternatives or beside
     return Security(tuple(dict.fromkeys(alternatives)), optional or not alternatives)
 
 
@@ -351,7 +363,7 @@ def _scopes(reading: _Reading, requirement: Mapping[str, Any], at: str) -> Itera
         if not isinstance(scopes, list) or not all(isinstance(one, str) for one in scopes):
             msg = f"{at}.security.{name}: must be a list of scopes"
             raise BrokenDocument(msg)
-        if name in reading.schemes:
+        if name not in reading.others:
             yield from scopes
 
 

@@ -137,7 +137,8 @@ class MemoryAnswers:
         if not answers:
             return
         shelf.answers = answers
-        shelf.size = sum(one.size for one in answers)
+        # Clients choose the key: a long query in front of a short answer is what takes the room.
+        shelf.size = sum(one.size for one in answers) + sum(map(len, key))
         if shelf.size > self.capacity:
             return
         self._window[key] = shelf

@@ -145,7 +145,9 @@ def _check_tokens(what: str, words: Iterable[str]) -> None:
     for word in words:
         # A role may have spaces elsewhere; here both are kept as texts that are joined by spaces.
         if not is_scope(word):
-            msg = f'a {what} is visible ASCII without spaces, commas, quotes or backslashes, not "{word}"'
+            # A lone surrogate could not be sent back as JSON.
+            shown = word.encode("utf-8", "backslashreplace").decode()
+            msg = f'a {what} is visible ASCII without spaces, commas, quotes or backslashes, not "{shown}"'
             raise InvalidUser(msg)
 
 

@@ -88,7 +88,10 @@ class Audit:
             "outcome": outcome,
             "principal": principal,
             "issuer": None,
-            "target": None if target is None else target[:_LONGEST],
+            # A client may send a lone surrogate, which no line of JSON can hold.
+            "target": (
+                None if target is None else target[:_LONGEST].encode("utf-8", "replace").decode()
+            ),
             "client_ip": None,
             "request_id": None,
             "trace_id": None,

@@ -107,6 +107,7 @@ def test_age_counts_the_way() -> None:
     [
         (["Cache-Control: no-store, max-age=60"], "no-store"),
         (["Cache-Control: No-StOrE"], "no-store"),
+        (['Cache-Control: max-age=60, x="a, no-store'], "no-store"),  # a quote that nothing closes
         (["Cache-Control: private, max-age=60"], "private"),
         (["Cache-Control: max-age=60", "Set-Cookie: a=b"], "set-cookie"),
         (["Cache-Control: max-age=60", "Vary: Accept, *"], "vary"),

@@ -6,7 +6,7 @@ answer differs from what the upstream would say to this very request, somebody's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -38,6 +38,9 @@ UNNAMED = (
     "X-Anything",
     "Origin",
     "X-Requested-With",
+    "Api-Key",
+    "PRIVATE-TOKEN",
+    "DPoP",
 )
 WHO = {
     "subject": ("ann", "bob"),
@@ -185,3 +188,26 @@ def test_each_thing_divides_the_answers(who: Any, other: str) -> None:
         got, _ = world.ask(*visitor.lines, principal=principal)
         assert got.body == computed(said, principal, request(b"/a", *visitor.lines))
     assert len(world.asked) <= 2, "nothing was used again"
+
+
+def test_vary_on_the_certificate_that_the_gateway_tells_of() -> None:
+    """With `by: everyone` the certificate is in no key, but a service may vary on it."""
+
+    class Secured(World):
+        certificate = b""
+
+        def exchange(self, principal: Principal = ANONYMOUS, **options: Any) -> Exchange:
+            made = super().exchange(principal, **options)
+            client: Any = made.downstream
+            client.origin = replace(client.origin, certificate=self.certificate)
+            return made
+
+    def upstream(exchange: Exchange, sent: Request) -> Answer:
+        block = exchange.downstream.origin.certificate
+        return answer(block, "Cache-Control: max-age=5", "Vary: X-Client-Cert-Subject")
+
+    world = Secured(upstream, by="everyone")
+    for subject in (b"ann", b"bob", b"ann", b"bob"):
+        world.certificate = b"\r\nX-Client-Cert-Subject: CN=" + subject
+        assert world.ask()[0].body == world.certificate
+    assert len(world.asked) == 2

@@ -407,3 +407,22 @@ def test_all_that_is_under_way_has_a_bound() -> None:
     filling.reader(source.head).pipe(Drain())
     filling.write(b"x" * 100_001)
     assert done == [(None, 100_001)]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_what_slow_clients_have_not_read_counts_on(leaves: bool) -> None:
+    """The body is whole, and yet in memory for them: else many who ask for much and read nothing have no bound."""
+    budget = Budget(150_000)
+    filling = Filling(Source(), 10**6, budget, lambda body, size: None)
+    filling.start()
+    reader = filling.reader(head(FRESH))
+    reader.pipe(Drain())
+    reader.pause()
+    filling.write(b"x" * 100_000)
+    filling.finish()
+    assert budget.held == 100_000
+    if leaves:
+        reader.abort()
+    else:
+        reader.resume()
+    assert budget.held == 0

@@ -35,7 +35,10 @@ _STEERING = (
     rb"|cf-connecting-ip|fastly-[^:]*|base-url|base|uri|url|http-url|request-uri|redirect|referrer-policy|destination"
     rb"|front-end-https|proxy-host|translate|profile|method|http-method|http-host|host-override"
 )
-_PATTERN = re.compile(rb"\r\n(" + b"|".join(_NAMES) + b"|" + _STEERING + rb"):[ \t]*([^\r]*)")
+# Services know their callers by headers of their own, too: `Api-Key`, `PRIVATE-TOKEN` (GitLab), `Ocp-Apim-Subscription-Key`
+# (Azure), `DPoP`. An answer to one of them is for whoever sent it.
+_SECRETS = rb"[^:\r]*(?:auth|cookie|credential|dpop|key|passw|secret|session|signature|tenant|ticket|token)[^:\r]*"
+_PATTERN = re.compile(rb"\r\n(" + b"|".join((*_NAMES, _STEERING, _SECRETS)) + rb"):[ \t]*([^\r]*)")
 _NAMED = frozenset(_NAMES)
 CONDITIONS = (
     b"if-match",
@@ -59,7 +62,7 @@ class Asking:
 
     `none_match`, `modified_since`, `range` and the like are the values of the lines. `credentials` is a digest of Cookie
     and Authorization, empty without them; `cookies` one of Cookie alone. `steering` is a digest of headers that may
-    change the answer though no Vary names them.
+    change the answer though no Vary names them; credentials of other kinds are among these.
     """
 
     __slots__ = (

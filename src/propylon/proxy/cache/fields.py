@@ -27,6 +27,7 @@ LONGEST = 2**31
 Directives = dict[bytes, list[bytes | None]]
 
 _PART = re.compile(rb'(?:[^,"]++|"(?:[^"\\]++|\\.)*+"?)+')
+_CLOSED = re.compile(rb'(?:[^"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 _DIGITS = re.compile(rb"[0-9]+")
 _DIGITS_OF_LONGEST = 10
@@ -37,7 +38,11 @@ _MALFORMED = b"?"
 def directives(lines: list[bytes]) -> Directives:
     """Return the directives of Cache-Control lines (RFC 9111, 5.2), names in lower case, arguments without quotes."""
     found: Directives = {}
-    for part in _PART.findall(b",".join(lines)):
+    parts = _PART.findall(b",".join(lines))
+    if parts and _CLOSED.fullmatch(parts[-1]) is None:
+        # A quote that nothing closes must not hide the `no-store` behind it.
+        parts[-1:] = parts[-1].split(b",")
+    for part in parts:
         name, equals, argument = part.strip(OWS).partition(b"=")
         if not name:
             continue

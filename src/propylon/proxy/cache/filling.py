@@ -29,7 +29,7 @@ _JOINED = 256 * 1024  # a body up to this is kept in one piece
 
 
 class Budget:
-    """What all fillings of a worker may hold together, in bytes."""
+    """What all fillings of a worker may hold together, in bytes, until the last of their clients has read it."""
 
     __slots__ = ("held", "most")
 
@@ -161,10 +161,15 @@ class Filling:
             self._end()
 
     def _end(self) -> None:
-        self._budget.held -= self._held
-        self._held = 0
         for reader in tuple(self._readers):
             reader.push()
+        self._release()
+
+    def _release(self) -> None:
+        """Give back what the body takes of the budget, once nobody reads it any more."""
+        if self.ended and not self._readers:
+            self._budget.held -= self._held
+            self._held = 0
 
     def _give_up(self) -> None:
         """Keep the answer no longer."""
@@ -206,8 +211,8 @@ class Filling:
         if reader in self._readers:
             self._readers.remove(reader)
         if self.ended:
-            return
-        if self._readers:
+            self._release()
+        elif self._readers:
             self.trim()
         elif not self._held_open:
             self._cancel()

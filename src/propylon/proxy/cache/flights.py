@@ -134,7 +134,8 @@ class Flights:
         """Start with none."""
         self.timers = timers
         self._under_way: dict[Hashable, Flight] = {}
-        self._lone: dict[Hashable, float] = {}
+        # By the hash of the key: clients choose keys, and long ones. Two that have one hash only wait less for each other.
+        self._lone: dict[int, float] = {}
 
     def under_way(self, key: Hashable) -> Flight | None:
         """Return the flight for a key."""
@@ -142,11 +143,12 @@ class Flights:
 
     def lone(self, key: Hashable) -> bool:
         """Tell whether the last answer for the key was for one client only, a short while ago."""
-        until = self._lone.get(key)
+        number = hash(key)
+        until = self._lone.get(number)
         if until is None:
             return False
         if until < self.timers.time():
-            del self._lone[key]
+            del self._lone[number]
             return False
         return True
 
@@ -160,8 +162,8 @@ class Flights:
         if self._under_way.get(key) is not flight:
             return
         del self._under_way[key]
-        self._lone.pop(key, None)
+        self._lone.pop(hash(key), None)
         if lone:
             if len(self._lone) >= _LONE_KEYS:
                 del self._lone[next(iter(self._lone))]
-            self._lone[key] = self.timers.time() + _LONE
+            self._lone[hash(key)] = self.timers.time() + _LONE

@@ -51,7 +51,8 @@ def written(exchange: Exchange, request: Request, rules: CacheRules) -> dict[byt
     """Return the headers that the gateway itself writes about the caller, where the caller is not in the key."""
     if rules.by == "caller":
         return {}
-    found = {name.lower(): value for name, value in fields(exchange.principal.block)}
+    block = exchange.principal.block + exchange.downstream.origin.certificate
+    found = {name.lower(): value for name, value in fields(block)}
     if request.vouched is not None:
         found |= {name: value for name, (_, value) in request.vouched.items()}
     return found

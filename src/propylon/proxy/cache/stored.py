@@ -41,6 +41,8 @@ _OF_BODY = (
     b"content-range",
     b"content-type",
 )
+# Bytes of Python's objects for a header that Vary names, and for a tag with its set of keys.
+_ENTRY, _INDEXED = 200, 600
 
 
 class Use(Enum):
@@ -101,8 +103,11 @@ class Stored:
         self.body = body
         if self.status not in _BODILESS:
             self.block += b"\r\nContent-Length: %d" % length
-        # What Python's objects take besides the bytes, roughly: an empty answer is not free.
-        self.size = length + len(self.block) + 1024
+        # What Python's objects take besides the bytes, roughly: an empty answer is not free. Clients choose the values of
+        # headers that Vary names, and each tag has an entry in an index.
+        names = sum(_ENTRY + 2 * len(name) + len(value) for name, value in self.vary)
+        tags = sum(_INDEXED + len(tag) for tag in self.judged.tags)
+        self.size = length + len(self.block) + 1024 + names + tags
 
     @property
     def length(self) -> int:

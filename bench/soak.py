@@ -187,7 +187,7 @@ class Soak:
 
     async def watch(self) -> None:
         turn = 0
-        while await self.until(turn * SAMPLE_EVERY):
+        while await self.until((turn + 0.5) * SAMPLE_EVERY):  # never just at a kill
             seen = await watch.sample(self.system.parent, self.system.port, self.begun)
             self.samples.append(seen)
             if not seen.gauges:

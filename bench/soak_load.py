@@ -27,6 +27,7 @@ KEPT_FOR = 20
 LIVES = (10.0, 60.0)
 # Twenty at once are allowed, and ten a second.
 BURST = 60
+NORMAL = 1000  # RFC 6455, 7.4.1
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 
 
@@ -251,7 +252,7 @@ class Traffic:
             port = client.local_address[1]
             self.ledger.got("WebSocket", "opened")
             await self._talk(client)
-        except (OSError, TimeoutError, WebSocketException) as failure:
+        except (OSError, TimeoutError, WebSocketException, Failed) as failure:
             self.ledger.miss("WebSocket", f"{type(failure).__name__}: {failure}", port, opened)
 
     async def _talk(self, client: ClientConnection) -> None:
@@ -272,7 +273,9 @@ class Traffic:
             return
         async with asyncio.timeout(TIMEOUT):
             await client.close()
-        self.ledger.got("WebSocket", f"closed {client.close_code}")
+        if client.close_code != NORMAL:
+            raise Failed(f"closed {client.close_code}")
+        self.ledger.got("WebSocket", f"closed {NORMAL}")
 
     async def _stream(self, number: int, token: str) -> None:
         """An event stream that gets each message that is sent to its channel."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -16,7 +17,9 @@ from client import status_of
 
 PROC = Path("/proc")
 MB = 1 << 20
-CLOSED, LISTENS = "07", "0A"
+LISTENS = "0A"
+# A worker keeps up to so many connections to its database (SQLAlchemy's pool), opened when several are needed at once.
+DATABASE, POOL = re.compile(r"\.db(-wal|-shm)?$"), 5
 # Of these the idle state and the end are compared.
 GAUGES = (
     "propylon_open_connections",
@@ -139,6 +142,9 @@ def left_over(idle: Sample, end: Sample) -> list[str]:
     most: Counter[str] = Counter()
     for worker in idle.workers:
         most |= worker.files
+    for kind in most:
+        if DATABASE.search(kind):
+            most[kind] = max(most[kind], POOL)
     pairs = [(worker, most) for worker in end.workers]
     for one, allowed in [*pairs, (end.parent, idle.parent.files)]:
         who = "parent" if one is end.parent else f"worker {one.pid}"

@@ -53,6 +53,9 @@ class Connection:
     def __init__(self, port: int, timeout: float) -> None:
         self.port = port
         self.timeout = timeout
+        # The client's end of the last one that was opened, and when: it tells which worker had it.
+        self.local_port = 0
+        self.opened = 0.0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, request: bytes) -> Answer:
@@ -98,7 +101,9 @@ class Connection:
         # What the gateway closed while it was idle is no failure: any client opens it again.
         if self._streams is None or _is_gone(self._streams[0]):
             self.close()
+            self.opened = time.monotonic()
             self._streams = await asyncio.open_connection("127.0.0.1", self.port)
+            self.local_port = self._streams[1].get_extra_info("sockname")[1]
         return self._streams
 
     def close(self) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,11 +15,12 @@ from propylon.edge.body import Body
 from propylon.edge.protocol import GatewayProtocol
 from propylon.edge.state import STATE_KEY
 from propylon.errors import InvalidRequest, PayloadTooLarge
+from propylon.loop.signal import Signal
 from propylon.wire.headers import without
 from propylon.wire.message import CHUNKED
 from propylon.wire.request import HeadReader
 from tests.edge.test_asgi import HOST, App, scope
-from tests.proxy.doubles import Asked, route, service, streamed, whole
+from tests.proxy.doubles import Asked, Streamed, route, service, streamed, whole
 from tests.support.virtual import run
 from tests.upstream.peer import Tap, until
 
@@ -202,6 +203,58 @@ def test_a_client_that_reads_slowly() -> None:
                 del wire.written[:10]
             assert wire.calls == []
             await until(lambda: "abort" in wire.calls)
+
+    run(main())
+
+
+# Clients that have half-closed
+
+
+class Ticks(Streamed):
+    """An answer that says something as often as it is told to, and does not end."""
+
+    def pipe(self, sink: Any) -> Signal[None]:
+        """Say the first thing."""
+        self.sink = sink
+        sink.write(b"tick")
+        return Signal()
+
+
+@asynccontextmanager
+async def listening(ticks: Ticks) -> AsyncIterator[tuple[GatewayProtocol, Wire]]:
+    """A client that has read the beginning of the answer."""
+    with connected(App(upstream=Asked(ticks))) as (protocol, wire):
+        wire.can_write_eof = lambda: True  # type: ignore[method-assign]
+        protocol.data_received(b"GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        await until(lambda: b"tick" in wire.written)
+        yield protocol, wire
+
+
+def test_a_quiet_stream_ends_when_its_client_has_half_closed() -> None:
+    """A browser that has left sends no more than a FIN, and a stream that writes nothing gets no reset."""
+
+    async def main() -> None:
+        async with listening(ticks := Ticks(streamed().head, [])) as (protocol, wire):
+            assert protocol.eof_received()
+            await asyncio.sleep(29)
+            assert (ticks.aborted, wire.calls) == (0, [])
+            await asyncio.sleep(2)
+            assert (ticks.aborted, wire.calls) == (1, ["abort"])
+
+    run(main())
+
+
+def test_a_stream_that_goes_on_is_kept_for_a_half_closed_client() -> None:
+    """The client of `printf … | nc` gets all of it; so does one that does not half-close, and waits."""
+
+    async def main() -> None:
+        async with listening(ticks := Ticks(streamed().head, [])) as (protocol, wire):
+            await asyncio.sleep(200)
+            assert protocol.eof_received()
+            for _ in range(10):
+                await asyncio.sleep(20)
+                ticks.sink.write(b"tick")
+            assert (ticks.aborted, wire.calls) == (0, [])
 
     run(main())
 

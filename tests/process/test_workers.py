@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,3 +241,39 @@ def test_workers_that_cannot_meet_are_told(start: Start, tmp_path: Path) -> None
     assert until(lambda: gateway.said().count("server.state_dir is not set") == 2)
     gateway.stop()
     assert gateway.said().count("server.state_dir is not set") == 2
+
+
+IMPORTS = """
+import sys
+from pathlib import Path
+from propylon.assembly.gateway import Gateway
+from propylon.config.reading.load import load
+from propylon.process import run
+from propylon.process.console import PLAIN
+
+loaded = load(Path(sys.argv[1]), {})
+run.supervise = lambda *_, **__: 0  # the parent's work begins where it forks
+run._run(None, run._Opened(loaded.config, [], None, None, b"", PLAIN), None, loaded.config.server)
+before = set(sys.modules)
+Gateway(loaded)
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def test_a_replacement_imports_next_to_nothing(tmp_path: Path) -> None:
+    """What verifies tokens and keeps users takes a second to import: the parent has done it before it forks."""
+    file = tmp_path / "propylon.yaml"
+    database = f"sqlite:///{tmp_path}/users.db"
+    auth = {"jwt": {"secret": SECRET}, "tokens": {"enabled": True, "database": database}}
+    file.write_text(json.dumps({"auth": auth, "server": {"workers": 2}}))
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, str(file)],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # What FastAPI needs of it for an app, and the driver of the one database.
+    assert set(done.stdout.split()) <= {"pydantic", "aiosqlite", "sqlite3", "_sqlite3"}

@@ -75,6 +75,9 @@ _MAX_PIPELINED_AT_ONCE = 16
 # Seconds in which the answer to a half-closed client has to begin. nginx takes the FIN for an abort (499), which it
 # mostly is; but `printf … | nc` half-closes too, and waits for its answer.
 _HALF_CLOSED_TIME = 1.0
+# Seconds for which an answer to a half-closed client may then be silent; `idle` of most answers is as long. A quiet event
+# stream has nothing to write, so nothing else would find out soon that its client has left.
+_HALF_CLOSED_SILENCE = 30.0
 # Seconds that an idle connection stays open in a stop. A request that is already on its way would meet a reset
 # (RFC 9112, 9.5; nginx: `keepalive_min_timeout`).
 _SHUTDOWN_GRACE = 0.1
@@ -94,6 +97,7 @@ class GatewayProtocol(asyncio.Protocol):
         "_half_closed",
         "_head_buffer",
         "_head_reader",
+        "_heard",
         "_lingering",
         "_loop",
         "_origin",
@@ -135,6 +139,7 @@ class GatewayProtocol(asyncio.Protocol):
         self.last = self._edge.draining
         self._reading = True
         self._half_closed = False
+        self._heard = 0  # bytes of the answer, when the half-closed client was last checked
         self._unsent = 0  # bytes, when the slow reader was last checked
         self._lingering: LingeringClose | TurnedAway | None = None
         self._refused: TooManyConnections | None = None  # this connection is one too many
@@ -199,6 +204,8 @@ class GatewayProtocol(asyncio.Protocol):
         turn = self._turn
         if turn is not None and not turn.started:
             self._loop.call_later(_HALF_CLOSED_TIME, self._cancel_unless_started, turn)
+        self._heard = 0 if turn is None else turn.bytes_out
+        self._set_deadline()
         return turn is not None or bool(self._pipelined)
 
     def _cancel_unless_started(self, turn: Http1Turn) -> None:
@@ -229,6 +236,8 @@ class GatewayProtocol(asyncio.Protocol):
             self._reject(RequestTimeout("The head of the request did not arrive in time"))
         elif turn is None:
             self._transport.close()
+        elif self._half_closed:
+            self._expire_half_closed(turn)
         else:
             turn.throw(RequestTimeout("The body of the request did not arrive in time"))
 
@@ -237,11 +246,19 @@ class GatewayProtocol(asyncio.Protocol):
         if self.congested or (self._body is not None and self._reading):
             self.deadline = edge.ticker.now + edge.body_timeout
         elif self._turn is not None:
-            self.deadline = NEVER
+            self.deadline = edge.ticker.now + _HALF_CLOSED_SILENCE if self._half_closed else NEVER
         elif self._head_buffer.pending:
             self.deadline = edge.ticker.now + edge.header_timeout
         else:
             self.deadline = edge.ticker.now + edge.idle_timeout
+
+    def _expire_half_closed(self, turn: Http1Turn) -> None:
+        """Cancel an answer that has been silent since the last check: its client has most likely left."""
+        before, self._heard = self._heard, turn.bytes_out
+        if before == self._heard:
+            turn.throw(ClientGone("The client closed the connection"))
+        else:
+            self._set_deadline()
 
     def _expire_slow_reader(self) -> None:
         """Cut a client that has read nothing since the last check (nginx: `send_timeout`); else give it more time."""

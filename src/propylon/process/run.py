@@ -146,6 +146,8 @@ def _run(
     if server.workers == 1:
         return work(shared, _alone)
 
+    _import_for_workers(opened.config)
+
     def be(place: int, others_go_on: Callable[[], bool]) -> int:
         shared.become(place)
         return work(shared, others_go_on)
@@ -161,6 +163,13 @@ def _run(
         stopping=let_go,
         console=opened.console,
     )
+
+
+def _import_for_workers(config: GatewayConfig) -> None:
+    """Import what each worker would import for itself: it takes a second of CPU, in which a replacement serves nobody."""
+    if config.auth.verifies:
+        import propylon.assembly.accounts  # noqa: PLC0415
+        import propylon.compile.authentication  # noqa: F401, PLC0415
 
 
 def _alone() -> bool:

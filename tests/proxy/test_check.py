@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from propylon.errors import InvalidRequest
-from propylon.proxy.check import Contract, Fault, OperationCheck, Unusable
+from propylon.proxy.check.contract import Contract, Unusable
+from propylon.proxy.check.operation import Fault, OperationCheck
 from tests.support.examples import examples
 
 
@@ -128,7 +129,7 @@ def test_bodies_that_are_no_json() -> None:
 def test_many_faults_are_few() -> None:
     """A client learns enough from twenty."""
     line = '{"sku": 1, "quantity": 0}'
-    body = f'{{"lines": [{",".join([line] * 1000)}]}}'.encode()
+    body = f'{{"lines": [{",".join([line] * 200)}]}}'.encode()
     assert len(PUT.body("application/json", body)) == 20
 
 

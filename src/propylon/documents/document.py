@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["BrokenDocument", "Document", "Operation", "Security"]
+from propylon.proxy.check.operation import OperationCheck
+
+__all__ = ["BrokenDocument", "Checks", "Document", "Operation", "Security"]
+
+# By `Operation.key`; None: the gateway cannot check requests of this operation.
+Checks = Mapping[tuple[str, tuple[str, ...]], OperationCheck | None]
 
 
 class BrokenDocument(Exception):
@@ -100,6 +105,7 @@ class Document:
 
     __slots__ = (
         "_root",
+        "checks",
         "components",
         "digest",
         "notes",
@@ -131,6 +137,7 @@ class Document:
         self.digest = digest
         self.notes = notes
         self.operations: list[Operation] = []
+        self.checks: Checks | None = None  # None: no route asks for them
         self.components: dict[str, str] = {}  # `schemas/orders.Item` → JSON text
         self._root = _Node()
 

@@ -3,5 +3,6 @@
 - `explain`: put the explanation together.
 - `dry_run`: send the request through the real pipeline, with a recorder in the place of every upstream.
 - `cached`: say by what the route's cache looks the answer up.
+- `checked`: say against what its requests are checked.
 - `losers`: find out why each other route does not get the request.
 """

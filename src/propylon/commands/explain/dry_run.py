@@ -17,6 +17,7 @@ from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from propylon.commands.explain.cached import noting_cache
+from propylon.commands.explain.checked import noting_checks
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
 from propylon.compile.carriers import stages_without_keys
@@ -47,7 +48,7 @@ from propylon.wire.request import parse_request
 __all__ = ["DryRun", "SampleRequest", "Verdict", "dry_run"]
 
 Stage = Literal[
-    "read", "match", "privacy", "authenticate", "authorize", "limit", "cache", "forward"
+    "read", "match", "privacy", "authenticate", "authorize", "limit", "requests", "cache", "forward"
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -146,11 +147,15 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
     run.entries = [
         replace(
             entry,
-            route=noting_cache(
-                _recorded(entry.route, run),
+            route=noting_checks(
+                noting_cache(
+                    _recorded(entry.route, run),
+                    entry.written,
+                    loaded.config,
+                    partial(run.note, "cache"),
+                ),
                 entry.written,
-                loaded.config,
-                partial(run.note, "cache"),
+                partial(run.note, "requests"),
             ),
         )
         for entry in entries(loaded, recorder, stages=stages)

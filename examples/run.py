@@ -98,7 +98,11 @@ def run(name: str, port: int, folder: Path) -> int:
     listeners = {variable: socket.create_server((HOST, 0)) for variable in system.services}
     urls = {variable: f"http://{HOST}:{at.getsockname()[1]}" for variable, at in listeners.items()}
     os.environ.update(shown | urls)
-    listener = socket.create_server((HOST, port))
+    try:
+        listener = socket.create_server((HOST, port))
+    except OSError as error:
+        print(f"cannot listen on port {port}: {error.strerror}; name another one with PORT=")
+        return 1
     # Before the threads of the services: a process with threads must not be forked.
     gateway = multiprocessing.get_context("fork").Process(
         target=_serve_gateway, args=(system.app, listener), daemon=True

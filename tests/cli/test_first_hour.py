@@ -45,6 +45,11 @@ EXCUSED = {
     ". .venv/bin/activate": "the shell has the commands on its PATH already",
     "uvicorn app:app": "the reader's own service, under a server that other tests run",
     "pip install": "it would fetch from the network",
+    "docker ": "it needs Docker; deploy/check-image builds and runs the image without it",
+    "curl -i http://localhost:8000/livez": "it asks the container",
+    "kubectl ": "it needs a cluster; tests/deploy checks the manifests and the chart",
+    "helm ": "it needs a cluster; tests/deploy checks the chart",
+    "granian ": "it needs Granian, which no test installs",
     "propylon check && kill -HUP": "it takes $PID of the reader's gateway; tests/gateway/reload sends the signal",
     "PROPYLON_STATE_DIR=/run/propylon gunicorn": "it needs gunicorn, and root; tests/gateway/test_portable.py runs such workers",
 }
@@ -213,7 +218,9 @@ def _here(command: str, port: int) -> str:
     """The command against the gateway of the test, without comments; curl shows the status."""
     if not command.startswith("cat "):
         command = command.partition("  #")[0]
-    command = re.sub(r"(http://127\.0\.0\.1|localhost):8000", f"http://127.0.0.1:{port}", command)
+    command = re.sub(
+        r"(?:http://)?(?:127\.0\.0\.1|localhost):8000", f"http://127.0.0.1:{port}", command
+    )
     return re.sub(r"^curl ", "curl -sS -w '\\n%{http_code}' ", command)
 
 

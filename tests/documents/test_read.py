@@ -165,7 +165,7 @@ def test_names_of_two_services_stay_apart() -> None:
     """Both have an `Item`, and both an operation `read`."""
 
     def raw(field: str) -> dict[str, Any]:
-        schema = {"type": "object", "properties": {field: {"type": "string"}}}
+        schema = {"title": "Item", "type": "object", "properties": {field: {"type": "string"}}}
         answers = returning({"$ref": "#/components/schemas/Item"})
         return written(
             {"/item": {"get": {"operationId": "read", "responses": answers}}},
@@ -178,6 +178,9 @@ def test_names_of_two_services_stay_apart() -> None:
     )
     assert [*found["components"]["schemas"]["orders.Item"]["properties"]] == ["one"]
     assert [*found["components"]["schemas"]["users.Item"]["properties"]] == ["two"]
+    titles = {one.get("title") for one in found["components"]["schemas"].values()}
+    assert titles >= {"orders.Item", "users.Item"}
+    assert "Item" not in titles
     ids = {item["get"]["operationId"] for item in found["paths"].values()}
     assert ids == {"orders_read", "users_read"}
 

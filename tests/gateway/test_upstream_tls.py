@@ -336,7 +336,7 @@ def test_changed_files_take_effect_at_a_reload(
 
 def _reload(gateway: Gateway, times: int) -> None:
     gateway.process.send_signal(signal.SIGHUP)
-    assert soon(lambda: gateway.said().count(" services, ") >= times), gateway.said()[-2000:]
+    assert soon(lambda: gateway.said().count("reload: 2 services") >= times), gateway.said()[-2000:]
 
 
 # A server that is not ours

@@ -73,7 +73,8 @@ def test_gunicorn_serves_reloads_and_stops(start: Start, tmp_path: Path) -> None
     with Upstream() as up:
         up.on("/late", late)
         write(tmp_path, up, "/late")
-        gunicorn = start("--workers", "2", "--bind", f"127.0.0.1:{port}")
+        # One worker: of two, one might hear of the reload before it serves, and would not say that it stops.
+        gunicorn = start("--bind", f"127.0.0.1:{port}")
         assert until(lambda: status(port, "/livez") == 200)
         # Only our own protocol answers this one: uvicorn's says 400.
         with RawClient(port) as client:
@@ -81,7 +82,7 @@ def test_gunicorn_serves_reloads_and_stops(start: Start, tmp_path: Path) -> None
         assert ask(port, target="/new").status == 404
         write(tmp_path, up, "/late", "/new")
         gunicorn.send_signal(signal.SIGHUP)
-        assert until(lambda: said(tmp_path).count("stopping: unready from now on") == 2)
+        assert until(lambda: said(tmp_path).count("stopping: unready from now on") == 1)
         assert until(lambda: status(port, "/new") == 200)
 
         answers: list[Answer] = []

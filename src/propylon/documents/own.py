@@ -79,8 +79,18 @@ def _published(path: str, method: str, operation: dict[str, Any], *, asks: bool)
         _callers(security, asks=asks),
         operation["tags"][0],
         {name: _members(one) for name, one in found.items()},
-        tuple(orjson.dumps(one).decode() for one in parameters if one["in"] != "path"),
+        tuple(orjson.dumps(_as_text(one)).decode() for one in parameters if one["in"] != "path"),
     )
+
+
+def _as_text(parameter: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter; a header that FastAPI reads as a list of lines is one text, as clients send it."""
+    schema = parameter.get("schema", {})
+    kinds = [kind.get("type") for kind in schema.get("anyOf", ())]
+    if parameter["in"] != "header" or "array" not in kinds:
+        return parameter
+    kept = {key: one for key, one in schema.items() if key not in ("anyOf", "examples", "default")}
+    return {**parameter, "schema": {**kept, "type": "string"}}
 
 
 def _callers(security: list[dict[str, list[str]]] | None, *, asks: bool) -> Callers:

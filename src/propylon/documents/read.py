@@ -38,10 +38,11 @@ _TOKENS = frozenset({"oauth2", "openIdConnect"})
 _NAME_IN_PATH = re.compile(r"\{([^{}]+)\}")
 _STATUS = re.compile(r"[1-5](\d\d|XX)|default")
 _MOST_HOPS = 8
-# What can stand in a segment of a path, decoded: no control byte and no slash of either kind. At its begin nothing that some
-# upstream cuts off, so that the segment would be empty: the gateway refuses that (`wire.spellings`).
-_NEVER = r"\u0000-\u001f\u007f-\u009f/\\"
-SEGMENT: Final = rf"^[^{_NEVER}.;?# ][^{_NEVER}]*$"
+# What can stand in a segment of a path, decoded: no control byte, no slash of either kind, and no ? and #, behind which some
+# upstreams read no path. At its begin nothing that some upstream cuts off, so that the segment would be empty: the gateway
+# refuses these where they lead to another route (`wire.spellings`).
+_NEVER = r"\u0000-\u001f\u007f-\u009f/\\?#"
+SEGMENT: Final = rf"^[^{_NEVER}.; ][^{_NEVER}]*$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +99,14 @@ def read(source: Source, body: bytes) -> Generator[None, None, Document]:
     )
     for section, kind in SECTIONS.items():
         for name, value in sections[section].items():
-            new = f"{section}/{names.renamed(section, name)}"
+            new = names.renamed(section, name)
             copy = cleaner.object(kind, value, f"components.{section}.{name}")
+            if isinstance(copy, dict) and "title" in copy:
+                copy["title"] = (
+                    new  # code generators name classes so, and two services have an `Item`
+                )
             if copy is not None:
-                document.components[new] = _json(copy)
+                document.components[f"{section}/{new}"] = _json(copy)
             yield
     yield from _paths(document, reading, source)
     document.notes = cleaner.notes

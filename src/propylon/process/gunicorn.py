@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from functools import partial
+from types import FrameType
 from typing import Any, NoReturn
 
 # Not among our dependencies: whoever names this class to Gunicorn has it.
@@ -29,6 +31,9 @@ from propylon.process.sockets import CannotListen, Listening, Wanted
 
 __all__ = ["GatewayWorker"]
 
+# Seconds between the two signals of a quick stop: two at once would count as one.
+_MOMENT = 0.2
+
 
 class GatewayWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
     """A worker that serves the gateway on the fast edge."""
@@ -38,9 +43,18 @@ class GatewayWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         exit_quietly()  # until the loop takes them over
-        signal.signal(signal.SIGQUIT, self.handle_quit)  # the master's quick stop
+        signal.signal(signal.SIGQUIT, self.handle_quit)
         signal.signal(signal.SIGUSR1, self.handle_usr1)  # reopen the log files
         signal.siginterrupt(signal.SIGUSR1, False)
+
+    def handle_quit(self, _number: int, _frame: FrameType | None) -> None:
+        """Obey the master's quick stop: as for a SIGTERM, and a second one a moment later, which cuts what is in flight.
+
+        To leave from here, as other workers do, would raise SystemExit in the midst of the loop's callbacks.
+        """
+        self.cfg.worker_int(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Timer(_MOMENT, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
     def run(self) -> None:
         """Serve until the master says stop."""

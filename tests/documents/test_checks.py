@@ -50,7 +50,7 @@ def chain(length: int) -> Json:
     return {**made, f"A{length}": {"type": "object"}}
 
 
-MULTIPLYING = {
+MULTIPLYING: dict[str, Json] = {
     "a circle without a step": {"A0": {"allOf": [ref("A0")]}},
     "two that contain one another": {
         "A0": thing(c={"anyOf": [ref("A0"), ref("B")]}),
@@ -74,7 +74,7 @@ def test_what_multiplies_is_not_checked(name: str) -> None:
     assert notes.startswith("POST /x: its schemas are too large, or go round in circles")
 
 
-REAL = {
+REAL: dict[str, Json] = {
     "a tree": {"A0": thing(children={"type": "array", "items": ref("A0")})},
     "an optional": {"A0": thing(next={"anyOf": [ref("A0"), {"type": "null"}]})},
     "a union": {
@@ -152,6 +152,28 @@ def test_few_notes_of_many() -> None:
     )
     _, notes = at_once(compile_checks(document(raw)))
     assert (len(notes), notes[-1]) == (6, "and 4 more")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "checked"),
+    [
+        (r"^\p{L}{1,50}$", True),
+        (r"^\w{1,4000}$", True),
+        (r"\P{L}{200}", False),
+        (r"^(\p{L}\p{N}){1,1000}$", False),
+        (r"^((\p{L}{9}){9}){1,}$", False),
+        (r"(a{1000}){1000}", False),
+        (r"(?=a)b", False),
+    ],
+)
+def test_patterns_that_take_long(pattern: str, checked: bool) -> None:
+    """They would hold the loop while they are compiled, or while they are matched."""
+    for made in (
+        taking({"type": "string", "pattern": pattern}),
+        taking(ref("A"), A={"type": "string", "pattern": pattern}),
+    ):
+        check, notes = compiled(made)
+        assert ((check is not None), notes == "") == (checked, checked)
 
 
 def test_a_body_by_reference_and_a_pattern_of_our_own() -> None:

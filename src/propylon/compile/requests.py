@@ -11,6 +11,7 @@ Rules.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ _OURS = frozenset(
     {b"host", b"x-request-id", b"traceparent", b"tracestate", b"via", b"forwarded", b"x-real-ip"}
     | {b"connection", b"content-length", b"transfer-encoding", b"x-privacy-level", b"expect"}
 )
+# A line of a block, in one go: `values` takes every line apart, and nearly each checked request comes here.
+_CONTENT_TYPE = re.compile(rb"\r\n[Cc][Oo][Nn][Tt][Ee][Nn][Tt]-[Tt][Yy][Pp][Ee]:[ \t]*([^\r\n]*)")
 _OUR_FAMILIES = (b"x-forwarded-", b"x-user-", b"x-client-cert-", b"x-propylon-")
 
 Candidates = Sequence[tuple[OperationCheck, dict[str, str]]]
@@ -110,7 +113,7 @@ class CheckRequests:
         if body is None or any(len(body) > one.largest for one, _ in left):
             self._count(exchange, UNCHECKED)
             return
-        kinds = values(request.block, b"content-type")
+        kinds = _CONTENT_TYPE.findall(request.block)
         faults: Iterable[Fault] = ()
         bad: InvalidRequest | None = None
         for one, _ in left:
@@ -188,4 +191,4 @@ def _text(kinds: Sequence[bytes]) -> str:
     """Return the type of the body; one that is named twice is of no type that a document has."""
     if not kinds:
         return ""
-    return kinds[0].decode("latin-1") if len(kinds) == 1 else "sent twice"
+    return kinds[0].decode("latin-1").rstrip() if len(kinds) == 1 else "sent twice"

@@ -6,6 +6,7 @@ operation that leads to more schemas than `_MOST_TEXT` is not checked, and neith
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,12 @@ __all__ = ["compile_checks"]
 Json = Any
 # Characters: a component is taken up, and an operation compiled, in five milliseconds at the most.
 _MOST_TEXT = 128 * 1024
+# Each takes a fifth of a millisecond to compile: a class of Unicode has hundreds of ranges.
+_MOST_CLASSES = 60
+# `\p` and `\P` in a pattern, as JSON writes a backslash.
+_CLASS, _NEGATED = "\\\\p", "\\\\P"
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_REPEATED = re.compile(r"\{(\d{1,6}),?(\d{0,6})\}")
 _SECTIONS = frozenset({"schemas", "requestBodies"})
 _SCHEMAS = "schemas/"
 _PATH = "/operation"
@@ -53,6 +60,7 @@ class _Compiler:
         self._document = document
         self._ready: dict[str, Json] = {}
         self._led: dict[str, frozenset[str]] = {}  # by component, those that it refers to
+        self._slow: dict[str, int] = {}  # by component, what its patterns make of `\p`
         self._weights = Weights({})
 
     def prepare(self) -> Generator[None, None, None]:
@@ -61,6 +69,7 @@ class _Compiler:
             if name.partition("/")[0] in _SECTIONS and len(text) <= _MOST_TEXT:
                 self._ready[name] = for_requests(orjson.loads(text))
                 self._led[name] = frozenset(REFERENCE.findall(text))
+                self._slow[name] = _slowness(text)
                 yield
         self._weights = Weights(
             {
@@ -94,7 +103,7 @@ class _Compiler:
         """Return the components that texts lead to, by section and name. Raises Unusable."""
         found: dict[str, dict[str, Json]] = {}
         seen: set[str] = set()
-        size = 0
+        slow = sum(map(_slowness, texts))
         ahead = [name for text in texts for name in REFERENCE.findall(text)]
         size = sum(map(len, texts))
         while ahead:
@@ -103,11 +112,15 @@ class _Compiler:
                 continue
             seen.add(name)
             size += len(self._document.components[name])
+            slow += self._slow[name]
             section, _, last = name.partition("/")
             found.setdefault(section, {})[last] = self._ready[name]
             ahead.extend(self._led[name])
         if size > _MOST_TEXT:
             msg = f"it leads to schemas of more than {_MOST_TEXT} characters"
+            raise Unusable(msg)
+        if slow > _MOST_CLASSES:
+            msg = r"its patterns repeat \p{…} too often to be compiled"
             raise Unusable(msg)
         return found
 
@@ -119,6 +132,20 @@ class _Compiler:
             body = self._ready.get(body["$ref"].removeprefix("#/components/"), {})
         for media in body.get("content", {}).values():
             yield media.get("schema")
+
+
+def _slowness(text: str) -> int:
+    """Return how many Unicode classes the patterns in a JSON text come to, once their repetitions are written out."""
+    text = text.replace(_NEGATED, _CLASS)
+    if _CLASS not in text:
+        return 0
+    found = 0
+    for pattern in _STRING.findall(text):
+        often = pattern.count(_CLASS)
+        for least, most in _REPEATED.findall(pattern) if often else ():
+            often = min(often * max(int(most or least), 1), _MOST_CLASSES + 1)
+        found += often
+    return found
 
 
 def _written(operation: Operation) -> dict[str, Json]:

@@ -104,14 +104,20 @@ class OperationCheck:
                 _judge(one, "header", sent, faults)
         return faults
 
+    def _media(self, content_type: str) -> Media | None:
+        for media in self.medias:
+            if media.kind == content_type:  # as nearly all clients write it
+                return media
+        kind = content_type.partition(";")[0].strip().lower()
+        return next((media for media in self.medias if media.takes(kind)), None)
+
     def body(self, content_type: str, body: bytes) -> Sequence[Fault]:
         """Return what does not fit of a body. Raises InvalidRequest (400) where it should be JSON and is none."""
         if not body:
             return [Fault("body", "is missing")] if self.needs_body else ()
         if not self.medias:
             return ()  # the document does not say what it may be
-        kind = content_type.partition(";")[0].strip().lower()
-        media = next((media for media in self.medias if media.takes(kind)), None)
+        media = self._media(content_type)
         if media is None:
             known = ", ".join(media.kind for media in self.medias)
             return [Fault("header.content-type", f"must be {known}")]

@@ -58,7 +58,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@touch $@
 
 # Needs uv (https://docs.astral.sh/uv/): one lock for every platform and Python version.
-LOCK_GROUPS := uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+LOCK_GROUPS := uv pip compile --quiet --no-config --universal --python-version 3.11 --no-strip-extras --generate-hashes \
 	--custom-compile-command "make lock"
 LOCK := $(LOCK_GROUPS) pyproject.toml
 

@@ -279,6 +279,8 @@ def test_what_is_too_large_or_coded_passes_with_a_flag(world: Shop) -> None:
     assert world.changed(before) == {"unchecked": 3}
     plain = world.put(b'{"lines":1}', [*JSON, ("Content-Encoding", "gzip")])
     assert plain.status == 422  # no coding at all
+    twice = world.put(b'{"note":"a","note":"b"}', [*JSON, ("Content-Encoding", "identity")])
+    assert twice.status == 400
 
 
 def test_shadow_counts_and_logs(world: Shop) -> None:

@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from json import JSONDecodeError
 from typing import Protocol
 
 from propylon.documents.in_force import InForce
@@ -125,7 +126,9 @@ class CheckRequests:
                 if not faults:
                     self._count(exchange, PASSED)
                     return
-        if bad is not None and values(request.block, b"content-encoding"):
+        # What can be read without decoding was not coded, whatever the client calls it.
+        unread = bad is not None and isinstance(bad.__cause__, JSONDecodeError)
+        if unread and values(request.block, b"content-encoding"):
             self._count(exchange, UNCHECKED)
         else:
             self._refuse(exchange, faults, bad)

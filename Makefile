@@ -58,6 +58,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@touch $@
 
 # Needs uv (https://docs.astral.sh/uv/): one lock for every platform and Python version.
+# pip before 23.3 (that of Python 3.11) looks for `coverage[toml]`, which pytest-cov needs, among names with extras only: so the extras stay.
 LOCK_GROUPS := uv pip compile --quiet --no-config --universal --python-version 3.11 --no-strip-extras --generate-hashes \
 	--custom-compile-command "make lock"
 LOCK := $(LOCK_GROUPS) pyproject.toml

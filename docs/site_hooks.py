@@ -29,7 +29,7 @@ def on_config(config: Any) -> Any:
     ]
     for entry in config.nav:
         if systems and "How to" in entry:
-            entry["How to"].insert(0, {"The five systems": systems})
+            entry["How to"].insert(0, {"The example systems": systems})
         if "Operations" in entry:
             runbook = next(
                 one["Runbook"]

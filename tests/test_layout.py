@@ -179,8 +179,33 @@ def test_dependencies_are_locked() -> None:
     project = pyproject()["project"]
     assert isinstance(project, dict)
     wanted = {re.split(r"[<>=!~ \[;]", line)[0].lower() for line in project["dependencies"]}
-    locked = re.findall(r"(?m)^([A-Za-z0-9_.-]+)==", (ROOT / "requirements.txt").read_text())
+    locked = re.findall(
+        r"(?m)^([A-Za-z0-9_.-]+)(?:\[.+?\])?==", (ROOT / "requirements.txt").read_text()
+    )
     assert wanted - set(locked) == set()
+
+
+def test_the_lock_names_extras_that_its_packages_ask_for() -> None:
+    """The pip that Python 3.11 brings takes `coverage[toml]` for another package than `coverage`."""
+    locked = re.findall(
+        r"(?m)^([\w.-]+)(\[[\w,]+\])?==", (ROOT / "requirements-dev.lock").read_text()
+    )
+    wanted = {
+        re.sub(r"[\s;<>=!~].*", "", line).lower()
+        for name, _ in locked
+        for line in _requirements(name)
+        if "extra ==" not in line and re.match(r"[\w.-]+\[", line)
+    }
+    assert "coverage[toml]" in wanted
+    assert wanted - {(name + extras).lower() for name, extras in locked} == set()
+
+
+def _requirements(name: str) -> list[str]:
+    """What an installed package needs; nothing for one that another platform or Python has."""
+    try:
+        return importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

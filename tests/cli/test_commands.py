@@ -16,6 +16,7 @@ from propylon.commands.tables import broken, flowing, print_table
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.json_schema import json_schema
+from propylon.config.models.routes import RouteConfig
 from tests.support.gateway import free_port
 from tests.support.zygote import ROOT, ZYGOTE, environment
 
@@ -179,6 +180,20 @@ def test_routes_tell_programs_who_may_do_what() -> None:
     assert (row["privacy"], row["circuit"]) == ("required", False)
 
 
+def test_routes_tell_programs_the_limits_and_the_cache() -> None:
+    """Every key of a route is there, in the form of the file."""
+    written(
+        "services: {a: {url: 'http://a'}}\n"
+        "routes: [{path: /a, service: a, auth: none, rate_limit: {rate: 5/s}, cache: {ttl: 30s}}]\n"
+    )
+    (row,) = (
+        row for row in json.loads(call("routes", "--format", "json").stdout) if not row["own"]
+    )
+    assert (row["cache"]["ttl"], row["cache"]["by"]) == (30.0, "caller")
+    assert len(row["rate_limit"]) == 1
+    assert set(RouteConfig.model_fields) <= set(row) | {"hosts"}
+
+
 def test_routes_are_aligned_where_there_is_no_terminal() -> None:
     """Plain columns, no lines, nothing cut: `grep` and `awk` can read it. The gateway's own are left out."""
     written(GOOD)
@@ -201,6 +216,15 @@ def test_routes_show_what_a_token_must_have() -> None:
     written(RULES)
     row = call("routes").stdout.splitlines()[1]
     assert row.endswith("  token, scope read, role clerk or boss")
+
+
+def test_routes_show_that_a_document_decides() -> None:
+    """The scopes are not in the file, so the table says where they are."""
+    written(
+        "services: {a: {url: 'http://a', openapi: true}}\n"
+        "routes: [{path: /a, service: a, security: from-document}]\n"
+    )
+    assert call("routes").stdout.splitlines()[1].endswith("  token, scopes of the document")
 
 
 def test_all_routes_are_those_of_the_gateway_too() -> None:

@@ -428,3 +428,17 @@ def test_a_route_without_a_cache_says_nothing_of_one(file: Path) -> None:
     """As with limits."""
     file.write_text(CACHED)
     assert "cache" not in [stage["stage"] for stage in explained("GET", "/plain")["stages"]]
+
+
+def test_the_scopes_of_a_document_are_not_known(file: Path) -> None:
+    """Nobody has read the document: explain says what the file decides, and that the gateway asks for more."""
+    file.write_text(
+        "services: {orders: {url: http://127.0.0.1:9001, openapi: true}}\n"
+        "routes: [{name: orders, path: /orders, service: orders, auth: optional, security: from-document}]\n"
+    )
+    said = call("GET", "/orders").stdout
+    assert (
+        'allowed by the file; the gateway also asks for the scopes in the document of "orders"'
+        in said
+    )
+    assert "forward       ok" in said

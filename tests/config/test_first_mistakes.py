@@ -276,3 +276,49 @@ def test_the_variable_that_names_the_file_may_be_misspelt() -> None:
     """It is no key, but it is known."""
     said = "PROPYLON_CONFIGS: is no variable of Propylon, and sets nothing; did you mean PROPYLON_CONFIG?"
     assert said in doubts(loaded("", {"PROPYLON_CONFIGS": "a.yaml"}))
+
+
+NAMES = {
+    "routes: [{path: /a, upstream: a}]": "upstream: unknown key; here it is called service",
+    "upstreams: {}": "upstreams: unknown key; here it is called services",
+    "server: {ssl_certfile: a}": "server.ssl_certfile: unknown key; here it is called tls.certificate",
+    "server: {forwarded_allow_ips: a}": "server.forwarded_allow_ips: unknown key; here it is called trusted_proxies",
+    "cors: {expose_headers: [a]}": "cors.expose_headers: unknown key; here it is called expose",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), NAMES.items())
+def test_names_of_fastapi_and_of_other_gateways(text: str, expected: str) -> None:
+    """No spelling is near enough to guess them, or the nearest one means something else."""
+    assert any(problem.endswith(expected) for problem in problems(text))
+
+
+@pytest.mark.parametrize(
+    ("server", "url"),
+    [
+        ("port: 8000", "http://localhost:8000"),
+        ("port: 80, host: 0.0.0.0", "http://127.0.0.1"),
+        ("host: '::', port: 9000", "http://[::1]:9000/base"),
+        ("listen: ['10.1.2.3:81', 'unix:/run/a/p.sock']", "http://10.1.2.3:81"),
+    ],
+)
+def test_a_service_at_the_address_of_the_gateway(server: str, url: str) -> None:
+    """The default port of uvicorn is the gateway's, too; one request would take all connections."""
+    text = f"server: {{{server}}}\nservices: {{a: {{url: '{url}'}}}}\nroutes: [{{path: /a, service: a, auth: none}}]"
+    (said,) = doubts(loaded(text))
+    assert "2 services.a.url: is the gateway's own address" in said
+
+
+@pytest.mark.parametrize(
+    ("server", "url"),
+    [
+        ("port: 8000", "http://localhost:8001"),
+        ("port: 8000", "http://orders:8000"),
+        ("port: 8000, host: 10.0.0.1", "http://127.0.0.1:8000"),
+        ("listen: ['unix:/run/a/p.sock']", "unix:/run/a/q.sock"),
+    ],
+)
+def test_a_service_at_another_address(server: str, url: str) -> None:
+    """The same port on another machine, or on another address of this one, is another program's."""
+    text = f"server: {{{server}}}\nservices: {{a: {{url: '{url}'}}}}\nroutes: [{{path: /a, service: a, auth: none}}]"
+    assert doubts(loaded(text)) == []

@@ -488,7 +488,7 @@ def test_a_route_takes_the_place_of_the_endpoint(tmp_path: Path) -> None:
     try:
         answer = ask(small.gateway.port, "GET", "/api/v1/documents/7")
         assert service.up.of(answer).target == b"/api/v1/documents/7"
-        assert small.gateway.lines("takes the place of the gateway's own /api/v1/documents")
+        wait(lambda: small.gateway.lines("takes the place of the gateway's own /api/v1/documents"))
     finally:
         small.gateway.stop()
         service.up.close()

@@ -63,7 +63,7 @@ def _cors(loaded: Loaded, written: RouteConfig) -> dict[str, Any] | None:
 def _fields(loaded: Loaded, entry: Entry) -> dict[str, Any]:
     route = entry.route
     pattern, timeouts = route.pattern, route.timeouts
-    return {
+    fields = {
         "name": route.name,
         "host": pattern.host.decode() if pattern.host is not None else None,
         "path": entry.path,
@@ -75,6 +75,7 @@ def _fields(loaded: Loaded, entry: Entry) -> dict[str, Any]:
         "auth": entry.auth,
         "scopes": None if entry.written is None else list(entry.written.scopes),
         "roles": None if entry.written is None else list(entry.written.roles),
+        "security": None if entry.written is None else entry.written.security,
         "issuers": entry.issuers,
         "claims": entry.claims,
         "strip_prefix": route.rewrite is not None and not route.rewrite.text,
@@ -95,6 +96,9 @@ def _fields(loaded: Loaded, entry: Entry) -> dict[str, Any]:
         "own": route.service.builtin,
         "place": entry.place,
     }
+    # The other rules of the route stand as they are written: limits, cache, headers.
+    rules = {} if entry.written is None else entry.written.model_dump(mode="json")
+    return rules | fields
 
 
 def _texts(entry: Entry) -> tuple[str, ...]:
@@ -116,5 +120,6 @@ def _access(entry: Entry) -> str:
     needs = [_AUTH[written.auth]]
     needs += [f"scope {scope}" for scope in written.scopes]
     needs += ["role " + " or ".join(written.roles)] if written.roles else []
+    needs += ["scopes of the document"] if written.security else []
     needs += ["issuer " + " or ".join(written.issuers)] if written.issuers else []
     return ", ".join(needs)

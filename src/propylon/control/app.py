@@ -23,7 +23,7 @@ def create_app(version: str, routers: Iterable[APIRouter]) -> FastAPI:
     """Return the app with these routers. Its errors have the gateway's envelope."""
     app = FastAPI(
         title="Propylon",
-        summary="The gateway's own API.",
+        summary="The gateway's own endpoints, and those of the services behind it.",
         version=version,
         responses={"default": {"model": Envelope, "description": "An error."}},
         openapi_url=None,

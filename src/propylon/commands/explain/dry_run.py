@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from propylon.commands.explain.cached import noting_cache
 from propylon.commands.explain.checked import noting_checks
+from propylon.commands.explain.unread import without_document
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
 from propylon.compile.carriers import stages_without_keys
@@ -237,13 +238,15 @@ def _recorded(route: Route, run: DryRun) -> Route:
         run.note("privacy", preference.level or "the client states no preference")
         return preference
 
+    stage, more = without_document(route.authorize)
+
     def authorize(principal: Principal, request: Request, sender: Sender) -> None:
         try:
-            route.authorize(principal, request, sender)
+            stage(principal, request, sender)
         except GatewayError as error:
             run.note("authorize", error)
             raise
-        run.note("authorize", f"{principal} is allowed")
+        run.note("authorize", f"{principal} is allowed{more}")
 
     def limit(*_: object) -> None:
         """Count nothing: how much is left is known to the running gateway alone."""

@@ -1,4 +1,4 @@
-"""Know what other gateways call a key. Pure."""
+"""Know what other gateways, and a FastAPI project, call a key. Pure."""
 
 from collections.abc import Mapping
 
@@ -35,7 +35,52 @@ _CALLED_HERE: Mapping[str, Mapping[str, str]] = {
         "insecure": "verify",
         "insecureSkipVerify": "verify",  # Traefik
     },
-    "ServiceConfig": {"send_proxy": "proxy_protocol", "send-proxy": "proxy_protocol"},  # HAProxy
+    "ServiceConfig": {
+        "send_proxy": "proxy_protocol",  # HAProxy
+        "send-proxy": "proxy_protocol",
+        "servers": "instances",  # nginx, Traefik
+        "nodes": "instances",  # APISIX
+        "targets": "instances",  # Kong
+        "address": "url",
+        "base_url": "url",  # httpx
+        "target": "url",
+    },
+    "RouteConfig": {
+        "upstream": "service",  # APISIX, Caddy
+        "backend": "service",  # HAProxy
+        "cluster": "service",  # Envoy
+        "target": "service",
+        "proxy_pass": "service",  # nginx
+        "uri": "path",  # APISIX
+        "prefix": "path",  # Envoy, FastAPI
+        "strip_path": "strip_prefix",  # Kong
+        "limits": "rate_limit",
+        "protected": "auth",
+        "public": "auth",
+    },
+    "GatewayConfig": {
+        "upstreams": "services",  # Kong, APISIX
+        "backends": "services",
+        "clusters": "services",  # Envoy
+        "endpoints": "routes",
+        "jwt": "auth.jwt",
+        "users": "auth.tokens",
+        "rate_limit": "defaults.rate_limit",
+        "listen": "server.listen",
+    },
+    "ServerConfig": {
+        "bind": "host",  # Gunicorn, HAProxy
+        "address": "host",
+        "ssl_certfile": "tls.certificate",  # uvicorn
+        "ssl_keyfile": "tls.key",
+        "forwarded_allow_ips": "trusted_proxies",
+        "proxy_headers": "trusted_proxies",
+        "log_level": "log.level",
+    },
+    "CorsConfig": {
+        "allow_origin_regex": "origins",  # FastAPI's middleware, as below
+        "expose_headers": "expose",
+    },
 }
 
 

@@ -26,6 +26,14 @@ def _level(value: object) -> object:
     return _LEVELS.get(value.lower(), value.lower())
 
 
+def _check_host(text: str) -> str:
+    host, _, port = text.partition(":")
+    if host and port.isdecimal() and ":" not in port:
+        msg = f"has a port in it; write {host} here, and port: {port} beside it"
+        raise ValueError(msg)
+    return text
+
+
 def _check_proxy(text: str) -> str:
     return UNIX if text in {UNIX, f"{UNIX}:"} else check_network(text)
 
@@ -44,7 +52,7 @@ class EdgeTimeoutsConfig(ConfigModel):
 class ServerConfig(ConfigModel):
     """Where the gateway listens, and the limits of what it accepts."""
 
-    host: str = Field(
+    host: Annotated[str, AfterValidator(_check_host)] = Field(
         default="127.0.0.1",
         min_length=1,
         description="Address to listen on; 0.0.0.0: all addresses of IPv4; `::`: all addresses.",

@@ -11,7 +11,8 @@
 - `check`: find conflicts between the parts; `credentials`: find weak and published secrets;
   `issuers`: find entries of auth.jwt that contradict each other; `listeners`: find listeners that do.
 - `warnings`: find what is valid and probably not meant; `idle`: find what no request can reach;
-  `shadows`: find services that the gateway's own endpoints hide parts of; `limits`: limits that a client can get past.
+  `shadows`: find services that the gateway's own endpoints hide parts of; `limits`: limits that a client can get past;
+  `itself`: services whose URL is the gateway's own address.
 - `model_keys`: which keys there are, and where.
 - `messages`: put pydantic's errors into plain words; `problems`: a problem and its place.
 """

@@ -12,12 +12,10 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from propylon.commands.explain.cached import noting_cache
-from propylon.commands.explain.checked import noting_checks
+from propylon.commands.explain.checked import noting
 from propylon.commands.explain.unread import without_document
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
@@ -148,16 +146,7 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
     run.entries = [
         replace(
             entry,
-            route=noting_checks(
-                noting_cache(
-                    _recorded(entry.route, run),
-                    entry.written,
-                    loaded.config,
-                    partial(run.note, "cache"),
-                ),
-                entry.written,
-                partial(run.note, "requests"),
-            ),
+            route=noting(_recorded(entry.route, run), entry.written, loaded.config, run.note),
         )
         for entry in entries(loaded, recorder, stages=stages)
     ]

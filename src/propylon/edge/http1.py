@@ -10,7 +10,7 @@ from propylon.edge.websocket import Opened
 from propylon.proxy.exchange import Exchange, Origin
 from propylon.upstream.handshakes import Switched
 from propylon.upstream.ports import Answer, Flow
-from propylon.wire.framing import LAST_CHUNK, chunk
+from propylon.wire.framing import HEAD_END, LAST_CHUNK, chunk
 from propylon.wire.headers import tokens
 from propylon.wire.message import NO_BODY, Request, Response
 from propylon.wire.proxy_header import Ends
@@ -122,7 +122,8 @@ class Http1Turn(Turn):
         self.started = self.complete = True
         self.bytes_out = len(body)
         self._connection.send(
-            b"HTTP/1.1%b%b%b\r\n\r\n%b" % (head.reason, block, self._connection_line(), body)
+            # Joined, and not formatted with `%`, which takes twice as long.
+            b"".join((b"HTTP/1.1", head.reason, block, self._connection_line(), HEAD_END, body))
         )
 
     def start(self, head: Response, block: bytes) -> None:

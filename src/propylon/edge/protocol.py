@@ -267,10 +267,11 @@ class GatewayProtocol(asyncio.Protocol):
             self._lingering.discard(data)
         elif self._turn is None and not self.congested and not self._pipelined:
             # The fast path: one whole head with the same header lines as the last one.
-            alone = not self._head_buffer.pending and len(data) <= self._edge.max_header
+            begins = not self._head_buffer.pending
+            alone = begins and len(data) <= self._edge.max_header
             request = self._head_reader.again(data) if alone else None
             if request is None:
-                self._receive_head(data)
+                self._receive_head(data, begins=begins)
             else:
                 self._begin_exchange(request, b"")
         else:
@@ -278,8 +279,8 @@ class GatewayProtocol(asyncio.Protocol):
             if len(self._pipelined) > _MAX_PIPELINED:
                 self._pause_reading()
 
-    def _receive_head(self, data: bytes) -> None:
-        begins = not self._head_buffer.pending
+    def _receive_head(self, data: bytes, *, begins: bool) -> None:
+        """Take the next bytes of a head; `begins` with its first ones."""
         try:
             found = self._head_buffer.feed(data)
         except GatewayError as error:
@@ -405,7 +406,7 @@ class GatewayProtocol(asyncio.Protocol):
                 break  # the client does not read: its answers must not pile up in memory
             data = bytes(self._pipelined)
             self._pipelined.clear()
-            self._receive_head(data)
+            self._receive_head(data, begins=not self._head_buffer.pending)
         else:
             self._loop.call_soon(self._serve_pipelined)
         self._serving_pipelined = False

@@ -92,9 +92,12 @@ class Forward:
             error = failure
         else:
             if answer.head.status < _SERVER_ERROR:
-                permit = exchange.permit
+                body, permit = sent.body, exchange.permit
                 tunnels = request.handshake is not None
-                if sent.body is not None or (permit is not None and (permit.probe or tunnels)):
+                # Else `_answered` finds nothing to note.
+                if (body is not None and not body.complete) or (
+                    permit is not None and (permit.probe or tunnels)
+                ):
                     _answered(exchange, service, answer.head.status, tunnels=tunnels)
                 return answer
         return await self._again(_Attempts(exchange, request, route, sent, common), answer, error)

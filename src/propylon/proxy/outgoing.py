@@ -34,35 +34,40 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
     """
     body = exchange.downstream.body
     timeouts = route.timeouts
+    closes = False
     if body is not None:
         body.limit = route.max_body
         if max(request.length, body.received) > route.max_body:
             msg = f"The body may have {route.max_body} bytes at the most"
             raise PayloadTooLarge(msg)
-    block = _block(exchange, request, route)
-    root = exchange.downstream.origin.root
-    if root or (route.rewrite is not None and route.rewrite.strips):
-        block = _prefixed(block, exchange, request, root + _stripped(request, route))
-    if route.service.host is not None:
-        block = _chosen_host(exchange, request, route.service.host) + block
+        closes = not route.service.builtin and _closes(request.method, route.service)
     sent = Outgoing(
         request.method,
         b"",
-        block,
+        _block(exchange, request, route),
         body,
         timeouts,
         now + timeouts.total - exchange.held,
         exchange,
         request.length,
         request.handshake,
+        closes=closes,
     )
-    if route.response_remove:
-        sent.hidden = route.response_remove
-    if body is not None and not route.service.builtin:
-        sent.closes = _closes(request.method, route.service)
+    if route.adapts or exchange.downstream.origin.root:
+        _adapt(sent, exchange, request, route)
+    return sent
+
+
+def _adapt(sent: Outgoing, exchange: Exchange, request: Request, route: Route) -> None:
+    """Add what few routes ask for: the prefix that was taken off, a chosen Host, hidden headers, a PROXY header."""
+    root = exchange.downstream.origin.root
+    if root or (route.rewrite is not None and route.rewrite.strips):
+        sent.block = _prefixed(sent.block, exchange, request, root + _stripped(request, route))
+    if route.service.host is not None:
+        sent.block = _chosen_host(exchange, request, route.service.host) + sent.block
+    sent.hidden = route.response_remove
     if route.service.proxy_protocol is not None:
         sent.header = proxy_header(route.service.proxy_protocol, _ends(exchange))
-    return sent
 
 
 # Methods whose body every upstream reads, as far as is known: it is what they are for.
@@ -100,7 +105,10 @@ def address(
     else:
         outgoing.line = request.line
     # Where the service's `host` chooses one, `common` begins with it.
-    outgoing.block = common if common.startswith(_HOST) else b"\r\nHost: " + instance.host + common
+    if route.service.host is not None and common.startswith(_HOST):
+        outgoing.block = common
+    else:
+        outgoing.block = b"\r\nHost: " + instance.host + common
     if route.request_overrides is not NO_OVERRIDES:
         outgoing.block = route.request_overrides.put(outgoing.block)
 
@@ -142,18 +150,25 @@ def _block(exchange: Exchange, request: Request, route: Route) -> bytes:
         vouched = render(request.vouched.values())
     if names:
         block = without_lookalikes(block, names)
-    block = b"%b%b%b\r\nX-Request-ID: %b\r\ntraceparent: 00-%b-%b-%b%b%b%b%b" % (
-        block,
-        origin.forwarded,
-        origin.naming(origin.host or request.host),
-        exchange.request_id,
-        exchange.trace_id,
-        exchange.entropy[64:],  # our span: the parent of whatever the upstream does
-        exchange.trace_flags,
-        exchange.principal.block,
-        exchange.privacy.block,
-        vouched,
-        route.request_set,
+    # Joined, and not formatted with `%`, which takes twice as long.
+    block = b"".join(
+        (
+            block,
+            origin.forwarded,
+            origin.naming(origin.host or request.host),
+            b"\r\nX-Request-ID: ",
+            exchange.request_id,
+            b"\r\ntraceparent: 00-",
+            exchange.trace_id,
+            b"-",
+            exchange.entropy[64:],  # our span: the parent of whatever the upstream does
+            b"-",
+            exchange.trace_flags,
+            exchange.principal.block,
+            exchange.privacy.block,
+            vouched,
+            route.request_set,
+        )
     )
     return block if request.plain else block + _special(exchange, request)
 

@@ -33,22 +33,22 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     exchange.status = exchange.upstream_status = status
     exchange.head = head
     block = head.block
-    if route.limit_fields and _LIMIT in block.lower():
-        block = without(block, route.limit_fields)
     public = route.public
     if public is not None and (head.addressed or (head.sets_cookies and public.maps_cookies)):
         block = public.apply(block, site_of(exchange, route))
-    if route.response_remove:
-        block = without(block, route.response_remove)
-    if route.response_cookies:
-        block = without_set_cookies(block, route.response_cookies)
+    if route.edits:
+        block = _edited(block, route)
     if status >= _FIRST_ERROR_STATUS:
         block += b"\r\nX-Error-Source: " + (b"gateway" if route.service.builtin else b"upstream")
-    block = b"%b\r\nX-Request-ID: %b%b%b" % (
-        block,
-        exchange.request_id,
-        exchange.lines,
-        route.response_set,
+    # Joined, and not formatted with `%`, which takes twice as long.
+    block = b"".join(
+        (
+            block,
+            b"\r\nX-Request-ID: ",
+            exchange.request_id,
+            exchange.lines,
+            route.response_set,
+        )
     )
     if route.response_overrides is not NO_OVERRIDES:
         block = route.response_overrides.put(block)
@@ -61,6 +61,17 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
         await exchange.downstream.upgrade(exchange, answer, block)
     else:
         await _stream(exchange.downstream, answer, block)
+
+
+def _edited(block: bytes, route: Route) -> bytes:
+    """Return the block without what the route takes out of the upstream's answers."""
+    if route.limit_fields and _LIMIT in block.lower():
+        block = without(block, route.limit_fields)
+    if route.response_remove:
+        block = without(block, route.response_remove)
+    if route.response_cookies:
+        block = without_set_cookies(block, route.response_cookies)
+    return block
 
 
 async def _stream(downstream: Downstream, answer: Answer, block: bytes) -> None:

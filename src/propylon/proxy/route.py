@@ -237,6 +237,19 @@ class Route:
     # Of the gateway's own endpoints: the listener that serves the route ("": the public one), and who may use it.
     listener: str = ""
     access: str = ""
+    # Two questions of the hot path, answered once for all requests. `adapts`: something besides the line and the block of
+    # the request differs from what the client sent (`outgoing`). `edits`: lines are taken out of each answer (`relay`).
+    adapts: bool = field(init=False)
+    edits: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Answer the questions that depend on nothing but the rules."""
+        service = self.service
+        strips = self.rewrite is not None and self.rewrite.strips
+        chosen = service.host is not None or service.proxy_protocol is not None
+        put = object.__setattr__
+        put(self, "adapts", strips or chosen or bool(self.response_remove))
+        put(self, "edits", bool(self.limit_fields or self.response_remove or self.response_cookies))
 
     def line(self, request: Request, base: bytes) -> bytes:
         """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it."""

@@ -55,7 +55,8 @@ from propylon.telemetry.families import (
 __all__ = ["Metrics", "Row", "Sums"]
 
 _EXCHANGES = "exchanges"
-_COUNTS = len(DURATION.buckets) + 1
+_DURATIONS, _OVERHEADS = DURATION.buckets, OVERHEAD.buckets
+_COUNTS = len(_DURATIONS) + 1
 # The counts of the buckets and of slower exchanges, the seconds, and the bytes of request and response bodies.
 _WIDTH = _COUNTS + 3
 _NO_ROUTE = ("", "")
@@ -131,9 +132,9 @@ class Metrics(Collector):
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = self._row(*key)
-        began, ended = exchange.began, exchange.ended
-        seconds = ended - began
-        row[bisect_left(DURATION.buckets, seconds)] += 1
+        ended = exchange.ended
+        seconds = ended - exchange.began
+        row[bisect_left(_DURATIONS, seconds)] += 1
         row[-3] += seconds
         downstream = exchange.downstream
         row[-1] += downstream.bytes_out
@@ -142,12 +143,11 @@ class Metrics(Collector):
             row[-2] += body.received
         # What the gateway itself took: without the upstream's time, and without that of a body that it streams.
         if exchange.attempts:
-            seconds = exchange.upstream_began - began
-            if exchange.answered and not exchange.streams:
-                seconds += ended - exchange.answered
+            answered = ended if exchange.streams else exchange.answered or ended
+            seconds -= answered - exchange.upstream_began
         seconds -= exchange.gathered
         overhead = self._overhead
-        overhead[bisect_left(OVERHEAD.buckets, seconds)] += 1
+        overhead[bisect_left(_OVERHEADS, seconds)] += 1
         overhead[-1] += seconds
         if exchange.error is not None or exchange.retried:
             self._count_trouble(exchange)

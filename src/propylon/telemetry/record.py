@@ -31,6 +31,16 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
     """Return the record. It holds no query, header or body: those contain tokens and personal data."""
     request, route, downstream = exchange.request, exchange.route, exchange.downstream
     instance, body, ended = exchange.instance, downstream.body, exchange.ended
+    method = host = path = None
+    if request is not None:
+        method = request.method
+        host = request.host.decode("latin-1")
+        path = request.path.decode("latin-1")
+    name = service = upstream_ms = None
+    if route is not None:
+        name, service = route.name, route.service.name
+    if exchange.attempts:
+        upstream_ms = int((ended - exchange.upstream_began) * 1e6) / 1000
     fields: dict[str, Any] = {
         "time": time,
         "level": level,
@@ -38,11 +48,11 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
         "request_id": exchange.request_id.decode(),
         "trace_id": exchange.trace_id.decode() or None,
         "client_ip": downstream.origin.client,
-        "method": None,
-        "host": None,
-        "path": None,
-        "route": None,
-        "service": None,
+        "method": method,
+        "host": host,
+        "path": path,
+        "route": name,
+        "service": service,
         "instance": None if instance is None else instance.id,
         # With `X-Privacy-Level: strict` the log does not name the user.
         "principal": (
@@ -56,20 +66,11 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
         "bytes_out": downstream.bytes_out,
         # Milliseconds with three digits. Integer division is faster than round().
         "duration_ms": int((ended - exchange.began) * 1e6) / 1000,
-        "upstream_ms": None,
+        "upstream_ms": upstream_ms,
         "attempts": exchange.attempts,
         "error": None,
         "flags": exchange.flags,
     }
-    if request is not None:
-        fields["method"] = request.method
-        fields["host"] = request.host.decode("latin-1")
-        fields["path"] = request.path.decode("latin-1")
-    if route is not None:
-        fields["route"] = route.name
-        fields["service"] = route.service.name
-    if exchange.attempts:
-        fields["upstream_ms"] = int((ended - exchange.upstream_began) * 1e6) / 1000
     if exchange.limited:
         fields["rate_limit"] = exchange.limited
     if exchange.faults:

@@ -167,10 +167,10 @@ class Connection(asyncio.Protocol):
         self._answered = answered
         # One write for the whole head: a head in two segments costs an upstream two reads.
         if outgoing.length == NO_BODY:
-            self._outbox.write(transport, outgoing.line + outgoing.block + HEAD_END)
+            head = b"".join((outgoing.line, outgoing.block, HEAD_END))
         else:
-            head = outgoing.line + outgoing.block + outgoing.framing() + HEAD_END
-            self._outbox.write(transport, head)
+            head = b"".join((outgoing.line, outgoing.block, outgoing.framing(), HEAD_END))
+        self._outbox.write(transport, head)
         timeouts = outgoing.timeouts
         now = self._ticker.now
         self._max_deadline = now + timeouts.max_duration
@@ -578,7 +578,8 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         # A body that the upstream has not read would be the next request on this connection
         # (`closes`), even where the upstream ignores `Connection: close`.
-        once = self._outgoing is not None and self._outgoing.closes
+        outgoing = self._outgoing
+        once = outgoing is not None and outgoing.closes
         reusable = clean and self._sent and head.keep_alive and not once
         self._reset()
         if reusable and transport is not None and not transport.is_closing():

@@ -153,8 +153,10 @@ class Outgoing:
         context: object = None,
         length: int = NO_BODY,
         handshake: Handshake | None = None,
+        *,
+        closes: bool = False,
     ) -> None:
-        """Take the parts; `block` and `line` may be replaced for each attempt, and `closes` and `hidden` may be set."""
+        """Take the parts; `block` and `line` may be replaced for each attempt, and `hidden` and `header` may be set."""
         self.method = method
         self.line = line
         self.block = block
@@ -164,7 +166,7 @@ class Outgoing:
         self.context = context
         self.length = length
         self.handshake = handshake
-        self.closes = False
+        self.closes = closes
         self.header = b""
         self.hidden: tuple[bytes, ...] = ()
 

@@ -83,25 +83,23 @@ def take(
     """Return the block without the lines that match `pattern`, and the values of these by lower-case name.
 
     The lines whose names are in `kept` stay in the block, and their values are returned, too. The first group of the
-    pattern is the name, the second the value; a line for which there is no name is removed.
+    pattern is the name, the second, with which it ends, the value; a line for which there is no name is removed.
     """
     special: Special = {}
     pieces = []
     position = 0
     for match in pattern.finditer(block.lower()):
-        name, value = match.groups()
-        start, end = match.span()
+        name = match[1]
+        begin, end = match.span(2)
         # A lookalike (see `lookalikes`) is removed, and its value counts for nothing.
         if name is not None:
-            value = block[end - len(value) : end]
-            if value[-1:] in OWS:
-                value = value.rstrip(OWS)
+            value = block[begin:end].rstrip(OWS)
             if name in special:
                 special[name].append(value)
             else:
                 special[name] = [value]
         if name not in kept:
-            pieces.append(block[position:start])
+            pieces.append(block[position : match.start()])
             position = end
     if not position:
         return block, special

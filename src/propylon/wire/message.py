@@ -45,7 +45,8 @@ _WRITTEN_BY_US = re.compile(
     r"connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|content-length|upgrade|expect|host|max-forwards"
     r"|forwarded|x-forwarded-.*|x-real-ip|x-user-.*|x-client-cert-.*|x-request-id|traceparent|tracestate"
 )
-_ORDINARY = LOOKED_AT | _PRIVACY | {b"host", b"connection"}
+# Special headers that are never put back as they were sent.
+_ORDINARY = LOOKED_AT | _PRIVACY | {b"host", b"connection", b"content-length", b"transfer-encoding"}
 
 
 class Fields:

@@ -107,9 +107,9 @@ class HeadReader:
 
         Raises what `parse_request` raises.
         """
-        request = _parse(head)
-        fields = request.fields
         end = head.find(b"\r\n")
+        request = _parse(head, end)
+        fields = request.fields
         # HTTP/1.0 keeps no connection alive unless it says so: there is seldom a next request.
         if request.version == 1 and fields.remembered and len(head) - end <= _REMEMBERED_SIZE:
             self._tail = head[end:]
@@ -163,12 +163,11 @@ def parse_request(head: bytes) -> Request:
         # Our own edge cuts heads there. An ASGI server that passes line ends in values is caught
         # here.
         raise InvalidRequest(_MALFORMED, reason="more than one head")
-    return _parse(head)
+    return _parse(head, head.find(b"\r\n"))
 
 
-def _parse(head: bytes) -> Request:
+def _parse(head: bytes, line_end: int) -> Request:
     _validate(head)
-    line_end = head.find(b"\r\n")
     common = _read_common(head, line_end)
     if common is not None:
         method, path, query = common

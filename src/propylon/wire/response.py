@@ -42,6 +42,7 @@ _OK = 200
 _NO_CONTENT = 204
 _NOT_MODIFIED = 304
 _HTTP = b"HTTP/1."
+_VERSION_END = len(b"HTTP/1.1")
 _MALFORMED = "The upstream's answer is malformed"
 
 
@@ -163,11 +164,11 @@ def parse_response(head: bytes, method: str) -> Response:
         if rest:
             block = without(block, rest)
     # RFC 9112, 4: the space stands even where the reason is empty.
-    response = Response(
-        status, b" " + digits + (reason or b" "), block, length, keep_alive=keep_alive
-    )
-    response.addressed = not _ADDRESSED.isdisjoint(special)
-    response.sets_cookies = b"set-cookie" in special
+    told = head[_VERSION_END:line_end] if reason else b" %b " % digits
+    response = Response(status, told, block, length, keep_alive=keep_alive)
+    if len(special) > 1 or length < 0:  # else Content-Length is the only one
+        response.addressed = not _ADDRESSED.isdisjoint(special)
+        response.sets_cookies = b"set-cookie" in special
     return response
 
 

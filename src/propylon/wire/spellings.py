@@ -236,7 +236,9 @@ _USUAL_SEGMENT = re.compile(rb"[a-z0-9_~!$&'()*+,=:@-]*(?:\.[a-z0-9_~!$&'()*+,=:
 
 def is_plain(path: bytes) -> bool:
     """Tell whether every upstream reads the path alike, so that one match is enough."""
-    return path.rfind(b".") < path.rfind(b"/") and _SUSPECT.search(path) is None
+    if b"." in path and path.rfind(b".") > path.rfind(b"/"):
+        return False
+    return _SUSPECT.search(path) is None
 
 
 def readings(path: bytes, *, scripts: bool = True) -> list[bytes]:

@@ -49,9 +49,6 @@ class AdminScopesConfig(ConfigModel):
     )
     introspect: Scope | None = Field(default=None, description="Opens token introspection.")
     metrics: Scope | None = Field(default=None, description="Opens /metrics.")
-    explain: Scope | None = Field(
-        default=None, description="Opens the endpoint that explains a route's decision."
-    )
     cache: Scope | None = Field(default=None, description="Opens the endpoints of the cache.")
 
 

@@ -27,7 +27,7 @@ __all__ = [
 # the file says · local: /metrics, from this machine, or as `metrics` and `admin` say · docs: as `docs` says.
 Access = Literal["public", "checked", "offered", "known", "local", "read", "admin", "docs"]
 # The groups of endpoints that a narrower scope opens (`admin.scopes`); admin: only `admin.scope` does.
-Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "explain", "cache"]
+Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "cache"]
 
 PUBLIC = ""
 """The listeners of `server`: host and port, or `listen`; the others are named by what the file has, `127.0.0.1:8001`."""

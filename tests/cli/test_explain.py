@@ -399,6 +399,31 @@ def test_the_cache_says_by_what_it_looks_up(file: Path, arguments: list[str], sa
     assert said in stages["cache"]
 
 
+CHECKED = """\
+services: {shop: {url: "http://127.0.0.1:9003", openapi: true}}
+defaults: {auth: none}
+routes:
+  - {path: /checked, service: shop, requests: validate, undocumented: refuse}
+  - {path: /shadow, service: shop, requests: shadow, cache: {ttl: 5s}}
+  - {path: /plain, service: shop}
+"""
+
+
+def test_what_is_checked_is_said(file: Path) -> None:
+    """Before the cache, and nothing on a route without checks."""
+    file.write_text(CHECKED)
+    said = {
+        path: {stage["stage"]: stage["text"] for stage in explained("GET", path)["stages"]}
+        for path in ("/checked", "/shadow", "/plain")
+    }
+    checked = said["/checked"]["requests"]
+    assert checked.startswith('validate: against the document of "shop"')
+    assert checked.endswith("what the document does not have is refused, too")
+    assert said["/shadow"]["requests"].endswith("what the document does not have passes")
+    assert list(said["/shadow"]) == [*list(said["/plain"])[:-1], "requests", "cache", "forward"]
+    assert "requests" not in said["/plain"]
+
+
 def test_a_route_without_a_cache_says_nothing_of_one(file: Path) -> None:
     """As with limits."""
     file.write_text(CACHED)

@@ -1,5 +1,7 @@
 """A request's body while it comes in."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -201,3 +203,55 @@ def test_a_pause_is_not_forgotten_by_pipe() -> None:
     body.feed(b"x" * 1000)
     body.pipe(Impatient(body))
     assert tap.paused
+
+
+def gathered(body: Body, steps: list[bytes]) -> bytes | None:
+    """What `gathered` returns, and that nothing of it is lost for who listens afterwards."""
+
+    async def scene() -> bytes | None:
+        waiting = asyncio.ensure_future(body.gathered())
+        await asyncio.sleep(0)
+        for step in steps:
+            body.feed(step)
+        if sum(map(len, steps)) <= KEPT:
+            body.end()
+        return await waiting
+
+    found = asyncio.run(scene())
+    taker = Taker()
+    body.pipe(taker)
+    assert taker.data == b"".join(steps)
+    return found
+
+
+@given(st.lists(st.binary(max_size=20), max_size=8))
+def test_a_gathered_body_is_whole(pieces: list[bytes]) -> None:
+    """Whatever it came in; and it can still be sent, more than once."""
+    body, _ = body_of()
+    assert gathered(body, pieces) == b"".join(pieces)
+    assert body.replayable
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_body_is_gathered_as_far_as_it_is_kept(more: int) -> None:
+    """One byte more, and nobody waits for the rest: the client is paused until somebody listens."""
+    body, _ = body_of()
+    pieces = [b"x" * (KEPT // 2), b"y" * (KEPT // 2 + more)]
+    assert gathered(body, pieces) == (None if more else b"".join(pieces))
+
+
+def test_a_body_that_says_that_it_is_too_large_is_not_waited_for() -> None:
+    """Its first byte has not come, and the client was not told to go on."""
+    wanted: list[int] = []
+    body = Body(KEPT + 1, Tap(), lambda: wanted.append(1))
+    with pytest.raises(StopIteration) as done:
+        body.gathered().send(None)
+    assert (done.value.value, wanted) == (None, [])
+
+
+def test_who_waits_for_100_is_told_once() -> None:
+    """By whoever needs the body first."""
+    wanted: list[int] = []
+    body, _ = body_of(wanted=wanted)
+    assert gathered(body, [b"x"]) == b"x"
+    assert wanted == [1]

@@ -115,6 +115,15 @@ def test_overhead_is_without_the_upstream(attempts: int, streams: bool, expected
     assert value(metrics, "propylon_overhead_seconds_sum") == pytest.approx(expected)
 
 
+def test_overhead_is_without_the_client() -> None:
+    """The gateway waited 2 ms for the body, to check it."""
+    metrics = Metrics(LocalSums())
+    made = exchange(ORDERS, seconds=0.010)
+    made.gathered = 0.002
+    metrics(made)
+    assert value(metrics, "propylon_overhead_seconds_sum") == pytest.approx(0.008)
+
+
 def test_each_retry_has_its_reason() -> None:
     """By service and reason."""
     metrics = Metrics(LocalSums())

@@ -73,7 +73,8 @@ class Description:
             for name, service in config.services.items()
             if service.document_path is not None
         }
-        self.documents.apply(paths, config.documents.interval)
+        checked = frozenset(one.service for one in config.routes if one.requests != "off")
+        self.documents.apply(paths, config.documents.interval, checked)
 
     def show(self, config: GatewayConfig, tables: Mapping[str, Table]) -> None:
         """Show what these tables let through."""

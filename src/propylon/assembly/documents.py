@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from propylon.assembly.document_reader import DocumentReader
+from propylon.documents.checks import compile_checks
 from propylon.documents.difference import Change, differences
 from propylon.documents.document import BrokenDocument, Document
 from propylon.documents.in_force import InForce
@@ -104,6 +105,7 @@ class Documents:
         self._quietly = quietly
         self._reader = reader or DocumentReader()
         self._interval = 30.0
+        self._checked: frozenset[str] = frozenset()
         self._announced: dict[str, str] = (
             {}
         )  # by service, the digest that another worker has logged
@@ -113,9 +115,18 @@ class Documents:
         """Hear the other workers from now on."""
         self._facts.hear(_TOPIC, self._hear)
 
-    def apply(self, paths: Mapping[str, str], interval: float) -> None:
-        """Follow these services from now on, each at its path; `interval` in seconds."""
+    def apply(
+        self,
+        paths: Mapping[str, str],
+        interval: float,
+        checked: frozenset[str] = frozenset(),
+    ) -> None:
+        """Follow these services from now on, each at its path; `interval` in seconds.
+
+        Requests to those that are `checked` are checked against the document.
+        """
         self._interval = interval
+        self._checked = checked
         for name, known in [*self.followed.items()]:
             if paths.get(name) != known.path:
                 self._forget(known)
@@ -124,6 +135,14 @@ class Documents:
             if name not in self.followed:
                 new = self.followed[name] = Followed(name, path)
                 new.task = spawn_forever(self._follow(new))
+            elif self._is_unchecked(name):
+                self.followed[name].etag = b""  # what is in force was read without the checks
+                self.changed(name)
+
+    def _is_unchecked(self, service: str) -> bool:
+        """Whether the checks of a service's document are asked for, and were not compiled."""
+        document = self._in_force.of(service)
+        return service in self._checked and document is not None and document.checks is None
 
     def close(self) -> None:
         """End it all."""
@@ -201,22 +220,39 @@ class Documents:
         """Put what was fetched in force, if it is new. Raises BrokenDocument."""
         old = self._in_force.of(known.service)
         if fetched.status == _UNCHANGED and old is not None:
+            if self._is_unchecked(known.service):  # a reload has asked for the checks meanwhile
+                known.etag = b""
+                known.due.set()
             return
         if fetched.status != _GOOD:
             msg = f"the service answers {fetched.status}"
             raise BrokenDocument(msg)
         # In a thread, which gives way: the digest of 5 MB takes ten milliseconds.
         digest = await asyncio.to_thread(digest_of, fetched.body)
-        if old is None or digest != old.digest:
+        if old is None or digest != old.digest or self._is_unchecked(known.service):
             source = Source(known.service, known.path, instance.base.decode("ascii"))
             with self._quietly():
                 document = await self._reader.read(source, fetched.body)
-                revision = None if old is None else await in_slices(_compared(old, document))
+                new = old is None or digest != old.digest
+                revision = None
+                if old is not None and new:
+                    revision = await in_slices(_compared(old, document))
+                notes = await self._compile(document)
                 self._in_force.put(document)
             known.read_at = time.time()
-            self._say(known, document, revision)
+            for note in notes:
+                log.warning('document of "%s": not checked: %s', known.service, note)
+            if new:
+                self._say(known, document, revision)
         # Only now: what could not be read must not be called unchanged the next time.
         known.etag = _etag(fetched.block)
+
+    async def _compile(self, document: Document) -> tuple[str, ...]:
+        """Compile the checks of requests, if a route asks for them; return what cannot be checked."""
+        if document.service not in self._checked:
+            return ()
+        document.checks, notes = await in_slices(compile_checks(document))
+        return notes
 
     def _say(self, known: Followed, document: Document, revision: Revision | None) -> None:
         elsewhere = self._announced.pop(known.service, None) == document.digest

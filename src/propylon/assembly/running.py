@@ -288,6 +288,7 @@ class Running:
             costs=self._components.costs,
             seats=self._components.seats,
             documents=self.description.in_force,
+            checks=self._components.metrics.checks,
         )
         by_name = self._components.stand_ins.among(services.by_name, self._loop)
         return compile_slowly(config, parts, by_name, self._compiled)

@@ -188,6 +188,8 @@ routes:
     scopes: []                 # the token needs all of them, such as [read]
     roles: []                  # the token needs any of them, such as [clerk, admin]
     security:                  # from-document: and the scopes that the service's document asks for
+    requests: off              # shadow or validate: check requests against the service's document
+    undocumented: pass         # refuse: then, operations that the document does not have
     circuit: true              # false: ignore the service's breaker
     privacy: optional          # ignored, optional (checked if sent) or required
     default_privacy:           # strict, standard or permissive, if the client sends none

@@ -27,6 +27,7 @@ from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.preflight import passing_preflights
 from propylon.compile.public import compile_public, compile_rewrite
+from propylon.compile.requests import CheckRequests, Counts
 from propylon.compile.rules import Rules, builtin_rules
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
@@ -44,6 +45,7 @@ from propylon.config.models.schema import (
 from propylon.documents.in_force import InForce
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, permitted
+from propylon.proxy.check import RESULTS
 from propylon.proxy.limit.stage import LimitStage
 from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
@@ -85,7 +87,8 @@ class Parts:
     - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
     - `costs`: by the names of routes, what a team's functions say of their costs.
     - `seats`: counts the open sockets of callers.
-    - `documents`: what the documents of services say, for routes that take their security from them.
+    - `documents`: what the documents of services say, for routes that take their security from them or check requests.
+    - `checks`: where the checks of a route's requests are counted, by the route's name.
     """
 
     builtin: Upstream
@@ -99,6 +102,7 @@ class Parts:
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
     documents: InForce = field(default_factory=InForce)
+    checks: Callable[[str], Counts] = lambda _: [0.0] * len(RESULTS)
 
     @property
     def authenticate(self) -> Mapping[str, Authenticate]:
@@ -166,7 +170,7 @@ class RouteCompiler:
             route.service is service
             and route.before is self._policy(written, route.timeouts)
             and route.limit is self._limit(written)
-            and route.forward is self._forward(written)
+            and route.forward == self._forward(written)
         )
 
     def routes(self, written: RouteConfig, service: Service) -> Iterator[Route]:
@@ -245,6 +249,19 @@ class RouteCompiler:
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
 
     def _forward(self, written: RouteConfig) -> Forwards:
+        then = self._sends(written)
+        if written.requests == "off":
+            return then
+        return CheckRequests(
+            self._parts.documents,
+            then,
+            written.requests == "shadow",
+            written.undocumented == "refuse",
+            self._parts.checks(written.name or written.path),
+        )
+
+    def _sends(self, written: RouteConfig) -> Forwards:
+        """Return what sends requests on, or answers them from the cache."""
         caches = self._parts.caches
         if caches is None:
             return self._parts.forward

@@ -11,6 +11,7 @@
 - `difference`: what has changed between two documents, and what of it breaks clients.
 - `in_force`: the documents in force, and what they say of a request.
 - `exposure`: which public paths a route gives to a service's; `published`: an operation as clients see it.
+- `weight`: how much work a schema makes; `checks`: compile the checks of requests.
 - `publish`: what routes show of a service, with a document or without; `own`: the gateway's own endpoints.
 - `merge`: one document of all of it.
 """

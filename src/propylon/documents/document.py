@@ -10,9 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from propylon.proxy.check.operation import OperationCheck
 from propylon.wire.spellings import fold
 
-__all__ = ["BrokenDocument", "Document", "Operation", "Security"]
+__all__ = ["BrokenDocument", "Checks", "Document", "Operation", "Security"]
+
+# By `Operation.key`; None: the gateway cannot check requests of this operation.
+Checks = Mapping[tuple[str, tuple[str, ...]], OperationCheck | None]
 
 
 _PARAMETERS = re.compile(r"(?:\{[^{}]*\})+")
@@ -111,6 +115,7 @@ class Document:
 
     __slots__ = (
         "_root",
+        "checks",
         "components",
         "digest",
         "notes",
@@ -142,6 +147,7 @@ class Document:
         self.digest = digest
         self.notes = notes
         self.operations: list[Operation] = []
+        self.checks: Checks | None = None  # None: no route asks for them
         self.components: dict[str, str] = {}  # `schemas/orders.Item` → JSON text
         self._root = _Node()
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from propylon.documents.document import Document, Operation
+from propylon.proxy.check.operation import OperationCheck
 from propylon.proxy.rewrite import Rewrite
 from propylon.wire.spellings import is_plain, readings
 
@@ -54,6 +55,45 @@ class InForce:
             return None
         upstream = path if rewrite is None else rewrite.apply(path, b"")
         return tuple({one.key: one for one in _found(document, method, upstream)}.values())
+
+    def checks(
+        self, service: str, rewrite: Rewrite | None, method: str, path: bytes
+    ) -> tuple[tuple[OperationCheck | None, dict[str, str]], ...] | None:
+        """Return the checks of the operations that a request may reach, each with the values of its path's parameters.
+
+        None while no document is in force, or none that was compiled for checks. The rest is as above.
+        """
+        document = self.current.get(service)
+        if document is None or document.checks is None:
+            return None
+        upstream = path if rewrite is None else rewrite.apply(path, b"")
+        if is_plain(upstream):
+            text = upstream.decode("utf-8", "replace")
+            return tuple(
+                [
+                    (document.checks[one.key], _values(one, text))
+                    for one in document.find(method, text)
+                ]
+            )
+        found = [
+            (document.checks[one.key], _values(one, text))
+            for reading in readings(upstream)
+            for text in (reading.decode("utf-8", "replace"),)
+            for one in document.find(method, text)
+        ]
+        return tuple(found)
+
+
+def _values(operation: Operation, path: str) -> dict[str, str]:
+    """Return the values of the parameters that are a whole segment each."""
+    if not operation.path_parameters:
+        return {}
+    sent = path.strip("/").split("/")
+    return {
+        written[1:-1]: value
+        for written, value in zip(operation.segments, sent, strict=True)
+        if written[:1] == "{" and written[-1:] == "}" and "}" not in written[:-1]
+    }
 
 
 def _found(document: Document, method: str, path: bytes) -> Iterator[Operation]:

@@ -6,9 +6,11 @@ upstream that is slow pauses the body, and the body pauses the client.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from propylon.errors import InvalidRequest, PayloadTooLarge
+from propylon.loop.signal import Signal
 from propylon.upstream.ports import BodySink, Flow
 
 __all__ = ["Body"]
@@ -29,6 +31,7 @@ class Body:
 
     __slots__ = (
         "_flow",
+        "_gathering",
         "_replay_buffer",
         "_send_continue",
         "_sink",
@@ -52,6 +55,7 @@ class Body:
         self._replay_buffer: list[bytes] | None = []  # all that has come in; None: too much to keep
         self._sink: BodySink | None = None
         self._sink_paused = False
+        self._gathering: Signal[None] | None = None  # set when the wait of `gathered` is over
 
     # What the edge calls
 
@@ -81,6 +85,8 @@ class Body:
         self.complete = True
         if self._sink is not None:
             self._sink.body_end(trailers)
+        elif self._gathering is not None:
+            self._gathering.set(None)
 
     # What the upstream calls
 
@@ -88,6 +94,26 @@ class Body:
     def replayable(self) -> bool:
         """Whether the body can still be sent from its first byte."""
         return self._replay_buffer is not None
+
+    async def gathered(self) -> bytes | None:
+        """Wait for the whole body, and return it; None as soon as it is known to be too large for a retry.
+
+        Nothing is lost: `pipe` pushes all of it afterwards.
+        """
+        if self.length > _MAX_REPLAY:
+            return None
+        if not self.complete and self.received <= _MAX_REPLAY:
+            if self._send_continue is not None and not self.received:
+                self._send_continue()
+            self._send_continue = None
+            self._gathering = Signal()
+            self._flow.resume()
+            try:
+                await self._gathering
+            finally:
+                self._gathering = None
+        whole = self.complete and self.received <= _MAX_REPLAY
+        return b"".join(self._replay_buffer or ()) if whole else None
 
     def pipe(self, sink: BodySink) -> None:
         """Push the body to `sink` from its first byte."""
@@ -138,6 +164,9 @@ class Body:
                 self._replay_buffer = None
             else:
                 self._flow.pause()
+                if self._gathering is not None:
+                    # Not at once: the edge has more to do with the piece that it is feeding.
+                    asyncio.get_running_loop().call_soon(self._gathering.set, None)
 
     def _too_large(self) -> None:
         msg = f"The body may have {self.limit} bytes at the most"

@@ -10,6 +10,7 @@
   `rewrite`: the path that its service gets.
 - `privacy`: what the client wants kept of its request.
 - `authenticate`, `authorize`: who is asking, and may they; `principal`: who that is; `challenge`: what would let them in.
+- `check`: does a request fit the OpenAPI document of its service.
 - `limit`: how often may they.
 - `cache`: answer from what upstreams have said before.
 - `upgrade`: take up the offer of another protocol: check the handshake and its Origin.

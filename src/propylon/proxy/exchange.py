@@ -59,6 +59,9 @@ class IncomingBody(RequestBody, Protocol):
     limit: int | None
     received: int
 
+    async def gathered(self) -> bytes | None:
+        """Wait for the whole body; None if it is larger than what is kept for a retry. To be called before `pipe`."""
+
 
 class Downstream(Protocol):
     """The client's side of an exchange: all that an edge has to provide.
@@ -133,7 +136,9 @@ class Exchange:
         "entropy",
         "error",
         "excused",
+        "faults",
         "flags",
+        "gathered",
         "head",
         "held",
         "instance",
@@ -199,6 +204,11 @@ class Exchange:
         self.close_code = 0  # of a WebSocket that has ended
         self.error: GatewayError | None = None
         self.flags: tuple[str, ...] = ()
+        self.gathered = (
+            0.0  # seconds that were waited for the client's body before anything else was done
+        )
+        # What of the request does not fit the service's document: places.
+        self.faults: tuple[str, ...] = ()
 
 
 # OBSERVE: called once for each exchange, whatever happened, synchronously and after it has ended. An observer must be

@@ -37,6 +37,7 @@ __all__ = [
     "OVERHEAD",
     "RECEIVED",
     "REQUESTS",
+    "REQUEST_CHECKS",
     "RETRIES",
     "SENT",
     "SOCKETS",
@@ -154,6 +155,14 @@ CACHE = Family(
     "request brought the answer); and stored: answers that were kept.",
     ("route", "result"),
 )
+REQUEST_CHECKS = Family(
+    "propylon_request_checks",
+    Kind.COUNTER,
+    "Requests of routes with `requests`: passed, refused, shadow (it would have been refused), unchecked (the body is too "
+    "large, or coded, or the schema cannot be checked), undocumented (the document does not have the operation), or "
+    "no_document (none has been read yet).",
+    ("route", "result"),
+)
 CACHE_BYTES = Family(
     "propylon_cache_bytes", Kind.GAUGE, "Memory that stored answers take in all workers."
 )
@@ -221,6 +230,7 @@ FAMILIES = (
     LIMIT_DECISIONS,
     CACHE,
     CACHE_BYTES,
+    REQUEST_CHECKS,
     CONNECTIONS,
     SOCKETS,
     UPSTREAM_CONNECTIONS,

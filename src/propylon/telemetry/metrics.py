@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from propylon.errors import LocalFault
 from propylon.proxy.cache.status import COUNTED
+from propylon.proxy.check import RESULTS
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
@@ -42,6 +43,7 @@ from propylon.telemetry.families import (
     LIMIT_DECISIONS,
     OVERHEAD,
     RECEIVED,
+    REQUEST_CHECKS,
     REQUESTS,
     RETRIES,
     SENT,
@@ -64,7 +66,7 @@ _Labels = tuple[str, ...]
 _Samples = dict[_Labels, Sequence[float]]  # of one family, by the values of its labels
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 # Families of which a row has a number for each value of the last label.
-_SPREAD = {LIMIT_DECISIONS.name: _DECISIONS, CACHE.name: COUNTED}
+_SPREAD = {LIMIT_DECISIONS.name: _DECISIONS, CACHE.name: COUNTED, REQUEST_CHECKS.name: RESULTS}
 _FAMILY = {family.name: family for family in FAMILIES}
 
 
@@ -143,6 +145,7 @@ class Metrics(Collector):
         if exchange.attempts:
             answered = ended if exchange.streams else exchange.answered or ended
             seconds -= answered - exchange.upstream_began
+        seconds -= exchange.gathered
         overhead = self._overhead
         overhead[bisect_left(_OVERHEADS, seconds)] += 1
         overhead[-1] += seconds
@@ -171,6 +174,10 @@ class Metrics(Collector):
     def cache(self, route: str) -> Row:
         """Return what the cache of a route did, as `COUNTED` has it: the same row each time."""
         return self._sums.row((CACHE.name, route), len(COUNTED))
+
+    def checks(self, route: str) -> Row:
+        """Return what the checks of a route's requests found, as `RESULTS` has it: the same row each time."""
+        return self._sums.row((REQUEST_CHECKS.name, route), len(RESULTS))
 
     def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.

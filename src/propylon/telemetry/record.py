@@ -73,6 +73,8 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
     }
     if exchange.limited:
         fields["rate_limit"] = exchange.limited
+    if exchange.faults:
+        fields["faults"] = exchange.faults
     if exchange.close_code:
         fields["close_code"] = exchange.close_code
     if exchange.error is not None:

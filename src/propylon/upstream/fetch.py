@@ -140,6 +140,10 @@ class BytesBody:
         self.limit: int | None = None
         self._data = data
 
+    async def gathered(self) -> bytes | None:
+        """Return it."""
+        return self._data
+
     def pipe(self, sink: BodySink) -> None:
         """Push the whole body to `sink`."""
         if self._data:

@@ -12,11 +12,10 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from propylon.commands.explain.cached import noting_cache
+from propylon.commands.explain.checked import noting
 from propylon.commands.explain.unread import without_document
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
@@ -48,7 +47,7 @@ from propylon.wire.request import parse_request
 __all__ = ["DryRun", "SampleRequest", "Verdict", "dry_run"]
 
 Stage = Literal[
-    "read", "match", "privacy", "authenticate", "authorize", "limit", "cache", "forward"
+    "read", "match", "privacy", "authenticate", "authorize", "limit", "requests", "cache", "forward"
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -147,12 +146,7 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
     run.entries = [
         replace(
             entry,
-            route=noting_cache(
-                _recorded(entry.route, run),
-                entry.written,
-                loaded.config,
-                partial(run.note, "cache"),
-            ),
+            route=noting(_recorded(entry.route, run), entry.written, loaded.config, run.note),
         )
         for entry in entries(loaded, recorder, stages=stages)
     ]

@@ -133,7 +133,7 @@ class Explanation:
 
     def _has(self, stage: str, verdicts: Container[str]) -> bool:
         """Tell whether the request has this stage: limits and caches are of some routes only."""
-        if stage == "cache":
+        if stage in {"cache", "requests"}:
             return stage in verdicts
         if stage == "limit":
             return self._run.route is not None and self._run.route.limit is not None

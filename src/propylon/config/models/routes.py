@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from propylon.config.models.base import (
     Claims,
@@ -33,6 +40,17 @@ __all__ = [
 
 Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
+
+
+def _off(value: Any) -> Any:
+    # YAML 1.1 reads `off` as false.
+    return "off" if value is False else value
+
+
+Requests = Annotated[
+    Literal["off", "shadow", "validate"],
+    BeforeValidator(_off, json_schema_input_type=Literal["off", "shadow", "validate"]),
+]
 
 
 class RouteTimeoutsConfig(ConfigModel):
@@ -136,6 +154,16 @@ class RouteRules(ConfigModel):
         default=None,
         description="from-document: a token must also have the scopes that the service's document asks for the operation; what is"
         " not in the document is 403, and without a document all is 503. Needs services.X.openapi.",
+    )
+    requests: Requests = Field(
+        default="off",
+        description="Whether requests are checked against the service's document: path, query, headers and JSON body. validate:"
+        " one that does not fit is 422, and 400 where the body is no JSON; shadow: it is counted and logged, and passes. Needs"
+        " services.X.openapi.",
+    )
+    undocumented: Literal["pass", "refuse"] = Field(
+        default="pass",
+        description="With `requests`: what becomes of a request for an operation that the document does not have.",
     )
     issuers: OneOrMany = Field(
         default=(),

@@ -102,6 +102,9 @@ def _undocumented(
         if route.get("security") == "from-document" and name in services and not documented:
             msg = f"there is no document to take it from; write `openapi: true` in services.{name}"
             yield ("routes", at, "security"), msg
+        if route.get("requests") in {"shadow", "validate"} and name in services and not documented:
+            msg = f"there is no document to check them against; write `openapi: true` in services.{name}"
+            yield ("routes", at, "requests"), msg
 
 
 def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:

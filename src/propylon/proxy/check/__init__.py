@@ -1,0 +1,13 @@
+"""CHECK: does a request fit what its service's OpenAPI document says of the operation? Pure.
+
+    document ──► Contract ──► operation(path, method) ──► head(path, query, headers) and body(type, bytes): what does not fit
+
+- `contract`: compile the operations of a document.
+- `operation`: the check of one operation; `texts`: what the text of a parameter may mean.
+- `json_body`: read a body that must be JSON.
+"""
+
+__all__ = ["RESULTS"]
+
+# What becomes of a request, in the order of a row of the metric.
+RESULTS = ("passed", "refused", "shadow", "unchecked", "undocumented", "no_document")

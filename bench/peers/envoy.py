@@ -33,6 +33,7 @@ class Envoy(Peer):
             "name": "up",
             "type": "STATIC",
             "connect_timeout": "5s",
+            "outlier_detection": {},  # its breaker by failures, with the defaults
             "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [endpoint]}]},
         }
         return {
@@ -87,10 +88,25 @@ def connection_manager(site: Site) -> dict[str, Any]:
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         http_filters=[
             *token_filters(site.secret),
+            limit_filter(),
             {"name": "router", "typed_config": typed("filters.http.router.v3.Router")},
         ],
     )
     return {"name": "http", "typed_config": manager}
+
+
+def limit_filter() -> dict[str, Any]:
+    """Its own rate limit, one bucket for all: for each caller it would ask another server."""
+    share = {"default_value": {"numerator": 100}}
+    bucket = {"max_tokens": 100_000_000, "tokens_per_fill": 10, "fill_interval": "1s"}
+    limit = typed(
+        "filters.http.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix="limit",
+        token_bucket=bucket,
+        filter_enabled=share,
+        filter_enforced=share,
+    )
+    return {"name": "envoy.filters.http.local_ratelimit", "typed_config": limit}
 
 
 def token_filters(secret: str | None) -> list[dict[str, Any]]:

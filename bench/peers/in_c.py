@@ -41,8 +41,10 @@ http {{
     keepalive 256;
     keepalive_requests 1000000000;
   }}
+  limit_req_zone $binary_remote_addr zone=callers:10m rate=1000000r/s;
   server {{
     listen 127.0.0.1:{site.port} backlog=4096;
+    limit_req zone=callers burst=1000000 nodelay;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     proxy_set_header X-Request-ID $rid;
@@ -93,13 +95,17 @@ frontend edge
   http-request set-header X-Forwarded-Proto http
   http-response set-header X-Request-ID %[unique-id]
 {token_rules(site)}
+  http-request track-sc0 src table callers
+  http-request deny deny_status 429 if {{ sc_http_req_rate(0,callers) gt 100000000 }}
   log-format '{{"time":"%tr","request_id":"%ID","client_ip":"%ci","method":"%HM",\
 "path":"%HP","status":%ST,"bytes_in":%U,"bytes_out":%B,"duration_ms":%Ta,"upstream_ms":%Tr,\
 "route":"%b","instance":"%s","flags":"%ts"}}'
 {rules}
+backend callers
+  stick-table type ipv6 size 100k expire 60s store http_req_rate(10s)
 backend up
   http-reuse always
-  server up 127.0.0.1:{site.upstream_port} pool-max-conn 256
+  server up 127.0.0.1:{site.upstream_port} pool-max-conn 256 check observe layer7 error-limit 50 on-error mark-down
 frontend metrics
   bind 127.0.0.1:{site.admin_port}
   no log

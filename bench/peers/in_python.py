@@ -62,6 +62,8 @@ class Propylon(Peer):
             "services": {"up": {"url": f"http://127.0.0.1:{site.upstream_port}"}},
             "routes": [{"path": p, "service": "up", "auth": auth} for p in PREFIXES],
             "log": {"level": "info", "format": "json"},
+            # Of each caller; so many that none is refused. The breaker is on without a word.
+            "defaults": {"rate_limit": {"rate": "10/s", "burst": 100_000_000}},
         }
         return config | ({"auth": {"jwt": {"secret": site.secret}}} if site.secret else {})
 

@@ -8,7 +8,7 @@ A worker takes one file after the other from a queue, for the tests of a file sh
 test went; the parent shows and counts it, as if the test had run there. A worker that dies fails its test,
 and another one goes on behind that test.
 
-    pytest -n 4     so many workers; 0 or 1: everything in this process; without it three more than there are cores
+    pytest -n 4     so many workers; 0 or 1: everything in this process; without it two more than there are cores
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def _count(config: pytest.Config) -> int:
     if (said := config.getoption("processes")) != "auto":
         return int(said)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    return cores + 3
+    return cores + 2
 
 
 @pytest.hookimpl(tryfirst=True)

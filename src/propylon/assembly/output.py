@@ -22,13 +22,11 @@ from propylon.telemetry.access_log import (
 )
 from propylon.telemetry.audit import Audit, as_line, check_file, to_file
 from propylon.telemetry.logs import LogOutput, WriterHandler
-from propylon.telemetry.writer import LineWriter, to_descriptor, to_stdout
+from propylon.telemetry.writer import STDOUT, LineWriter, to_descriptor, to_stdout
 
 __all__ = ["Output", "check_audit_file"]
 
 log = logging.getLogger(__name__)
-
-_STDOUT = 1  # its descriptor: one write, past Python's buffers
 
 
 class Output:
@@ -40,7 +38,7 @@ class Output:
         """Write to standard output from now on; the audit log may have a file of its own."""
         render = _format(config)
         owner = components.owns_process
-        self._writer = LineWriter(to_descriptor(_STDOUT) if owner else to_stdout, loop)
+        self._writer = LineWriter(to_descriptor(STDOUT) if owner else to_stdout, loop)
         self._messages = LogOutput(WriterHandler(self._writer, render), exclusive=owner)
         self.access_log = AccessLog(self._writer, level=config.log.level, render=render)
         self._audit = components.audit

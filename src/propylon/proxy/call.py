@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from propylon.errors import ClientGone, GatewayError
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.carriers import Carrier
-from propylon.proxy.exchange import Exchange, Observer
+from propylon.proxy.exchange import Exchange, Observer, entropy
 from propylon.proxy.forward import settle
 from propylon.proxy.principal import Principal
 from propylon.proxy.relay import relay
@@ -232,7 +232,7 @@ class Caller:
         call = Call(parent, asked.body)
         request = _request(parent, callee, asked)
         route = callee.route if asked.timeout is None else _hurried(callee.route, asked.timeout)
-        exchange = Exchange(request, call, b"%080x" % self._chance(320), self._clock())
+        exchange = Exchange(request, call, entropy(self._chance), self._clock())
         exchange.request_id = parent.request_id
         exchange.trace_id, exchange.trace_flags = parent.trace_id, parent.trace_flags
         exchange.trace_state = parent.trace_state

@@ -6,6 +6,7 @@ observers read everything when the exchange has ended.
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from propylon.wire.forwarded import x_forwarded_host
 from propylon.wire.message import Request, Response
 from propylon.wire.proxy_header import Ends
 
-__all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin", "Settlement"]
+__all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin", "Settlement", "entropy"]
 
 
 _NAMING = partial(x_forwarded_host, "http")
@@ -116,6 +117,12 @@ class Settlement(Protocol):
 
     def settle(self, exchange: Exchange) -> None:
         """Do it. Called once, whatever happened; does not wait, and must not raise."""
+
+
+def entropy(chance: Callable[[int], int]) -> bytes:
+    """Return the 80 random hexadecimal digits of an exchange; `chance(bits)` returns random bits."""
+    # A third of the time of `%080x`, which goes through a text.
+    return hexlify(chance(320).to_bytes(40))
 
 
 class Exchange:

@@ -103,7 +103,7 @@ class Pipeline:
         self._observe(exchange)
 
     def _begin(self, request: Request | None, downstream: Downstream) -> Exchange:
-        # A third of the time of `%080x`, which goes through a text.
+        # Inlined from `exchange.entropy`.
         entropy = hexlify(self._chance(320).to_bytes(40))
         exchange = Exchange(request, downstream, entropy, self._clock())
         if request is None:

@@ -12,7 +12,7 @@ import orjson
 from propylon.errors import ClientGone
 from propylon.proxy.exchange import Exchange
 from propylon.telemetry.record import call_record, level_of, record
-from propylon.telemetry.writer import LineWriter
+from propylon.telemetry.writer import STDOUT, LineWriter
 from propylon.wire.grammar import date_time
 from propylon.wire.headers import values
 
@@ -33,7 +33,6 @@ _COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 35}
 _HEADERS = {"user_agent": b"user-agent", "referer": b"referer"}
 _REFUSED = 400
 _FAILED = 500
-_STDOUT = 1
 
 _MILLISECOND = 0.001
 Format = Callable[[dict[str, Any]], bytes]
@@ -41,7 +40,7 @@ Format = Callable[[dict[str, Any]], bytes]
 
 def on_terminal() -> bool:
     """Whether a person reads the log as it is written."""
-    return os.isatty(_STDOUT)
+    return os.isatty(STDOUT)
 
 
 def format_of(written: str | None) -> str:

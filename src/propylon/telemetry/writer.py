@@ -15,7 +15,10 @@ from queue import SimpleQueue
 
 import orjson
 
-__all__ = ["LineWriter", "Output", "to_descriptor", "to_stdout"]
+__all__ = ["STDOUT", "LineWriter", "Output", "to_descriptor", "to_stdout"]
+
+STDOUT = 1
+"""The descriptor of standard output: written to it, lines go past Python's buffers."""
 
 # Seconds. Short, so that a batch is written in a fraction of a millisecond: on one core the thread's work is the
 # loop's pause.

@@ -11,7 +11,7 @@ from propylon.errors import GatewayError
 from propylon.loop.tasks import spawn
 from propylon.proxy.cache.fetching import Fetcher, Visit
 from propylon.proxy.cache.flights import Landed, Outcome
-from propylon.proxy.exchange import Exchange, IncomingBody, Origin
+from propylon.proxy.exchange import Exchange, IncomingBody, Origin, entropy
 from propylon.upstream.ports import Answer, Flow
 from propylon.wire.message import Response
 from propylon.wire.proxy_header import Ends
@@ -77,7 +77,7 @@ class Background:
         exchange = Exchange(
             None,
             _NoClient(theirs.downstream.origin, theirs.downstream.ends),
-            b"%080x" % self.chance(320),
+            entropy(self.chance),
             self.clock(),
         )
         request = copy.copy(visit.request)

@@ -6,7 +6,7 @@
 - `tokens`: `/auth/token`, `/auth/revoke`, `/auth/introspect`; `sessions`: logins and refreshes; `issuer`: sign access
   tokens; `revoke`, `introspect`: the work of those two endpoints; `guesses`: slow down who guesses passwords.
 - `users`: `/users/me` and sessions; `user_records`: list, add, change and remove users; `user_schemas`: their models;
-  `etags`: ask only for what has changed, change only what was seen; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
+  `etags`: ask only for what has changed, change only what was seen; `pages`: lead from one page of a list to the next; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
 - `registry`: `/services`, register and change; `instances`: list them; `registration`: their models; `circuits`: `/circuits`; `limits`: `/rate-limits`;
   `cache`: `/cache`.
 - `api_docs`: `/openapi.json` and the pages that show it; `documents`: `/documents`, the documents of services; `form_schema`: how forms are described.

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from propylon.control.circuits import Everywhere
 from propylon.control.etags import UNCHANGED, IfNoneMatch, etag_of, tagged
+from propylon.control.pages import lead_on
 from propylon.control.registration import (
     InstanceEntry,
     InstanceRecord,
@@ -113,9 +113,7 @@ def _add_list(
             services=fitting[:limit],
             next=fitting[limit - 1].name if len(fitting) > limit else None,
         )
-        if page.next is not None:
-            query = urlencode({**request.query_params, "after": page.next})
-            response.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+        lead_on(request, response, page.next)
         return tagged(response, if_none_match, etag_of(page, _IN_PAGE)) or page
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -19,6 +19,7 @@ from propylon.control.etags import (
     fits,
     tagged,
 )
+from propylon.control.pages import lead_on
 from propylon.control.ports import Account, Accounts
 from propylon.control.schemas import Envelope
 from propylon.control.token_schemas import UserChange
@@ -113,9 +114,7 @@ def _add_reading(routes: APIRouter, accounts: Accounts, gate: AdminGate) -> None
             next=found[limit - 1].username if more else None,
         )
         response.headers["Cache-Control"] = "no-store"
-        if page.next is not None:
-            query = urlencode({**request.query_params, "after": page.next})
-            response.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+        lead_on(request, response, page.next)
         return tagged(response, if_none_match, etag_of(page)) or page
 
     @routes.get(

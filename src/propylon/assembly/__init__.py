@@ -9,7 +9,9 @@
 - `edges`: make the edges of the listeners, and set their limits.
 - `carry`: build the services of a new configuration from those in force.
 - `membership`: the registry and DNS, joined to the services; `gossip`: the registries of all workers agree.
-- `outages`: the breakers and ejections of all workers agree; `census`: ask all workers for their part of an answer.
+- `outages`: the breakers and ejections of all workers agree; `census`: ask all workers for their part of an
+  answer; `answering`: give this worker's part.
+- `watch`: show what the gateway does, in all workers.
 - `documents`: follow the OpenAPI documents of services; `document_reader`: read a large one in a process of its own.
 - `api_document`: make the document of `/openapi.json`; `description`: join the three to what is running.
 - `override`: what a team's tests put in the place of the real thing; `stand_ins`: ASGI apps in the place of services.

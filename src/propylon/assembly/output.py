@@ -49,6 +49,11 @@ class Output:
         self.access_log.apply(config.log.level, config.log.skip, config.log.fields)
         self._messages.set_level(LEVELS[config.log.level])
 
+    def set_level(self, level: str) -> None:
+        """Write what is at least of this level, until `apply`."""
+        self.access_log.set_level(level)
+        self._messages.set_level(LEVELS[level])
+
     def close(self) -> None:
         """Write what is left, and let go of the files."""
         self._messages.close()

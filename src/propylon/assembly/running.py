@@ -6,14 +6,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
+from propylon.assembly.answering import open_census
 from propylon.assembly.answers import SharedAnswers, caching
 from propylon.assembly.carry import ServiceSet
-from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Census
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting
 from propylon.assembly.description import Description
@@ -22,6 +22,7 @@ from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.verification import Verification
+from propylon.assembly.watch.watching import Shown, Watching
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
@@ -33,7 +34,6 @@ from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_ru
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
-from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.control.service import CALLS, Calls
@@ -127,7 +127,7 @@ class Running:
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
-        self.census = _census(components, self.description, lambda: self.routes)
+        self.census = open_census(components, self.description, lambda: self.routes)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._callees = Callees(self._forward)
         self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
@@ -151,6 +151,7 @@ class Running:
         self._caches = caching(self.config, components, self._forward, loop, self._random)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
+        self.watching = self._watch()
 
     @property
     def config(self) -> GatewayConfig:
@@ -196,6 +197,7 @@ class Running:
         self.switch(at_once(self.prepare(self.loaded)))
         self.counting.start()
         self._gauges.start()
+        self.watching.start()
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         if not self._components.owns_process:
@@ -341,6 +343,22 @@ class Running:
             chance=self._random.getrandbits,
         )
 
+    def _watch(self) -> Watching:
+        components = self._components
+        shown = Shown(
+            components.metrics,
+            components.shared.facts,
+            components.shared.shelf(),
+            self.census,
+            self._outages,
+            lambda: self.config,
+            lambda: self.authentication,
+            lambda: self.routes,
+            lambda: (edge.pipeline for edge in self.edges.values()),
+            self._output.set_level,
+        )
+        return Watching(shown, self._loop)
+
     def _calls(self) -> Calls:
         """Return what makes the calls of endpoints, which name their services."""
         note = self._output.access_log.note_call
@@ -349,6 +367,7 @@ class Running:
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
         self._gauges.stop()
+        self.watching.close()
         try:
             async with asyncio.timeout(_LET_GO):
                 await self._components.shared.stop()
@@ -368,20 +387,6 @@ class Running:
         self._prober.close()
         self._pools.close()
         self._output.close()
-
-
-def _census(
-    components: Components, description: Description, routes: Callable[[], Iterable[Route]]
-) -> Census:
-    """Return what answers for all workers, with what this one says."""
-    census = Census(components.shared.facts)
-    census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
-    census.offer(INSTANCES, lambda: registry.parts(components.health.services))
-    census.offer(DOCUMENTS, description.documents.parts)
-    description.documents.join()
-    census.offer(LIMITS, lambda: limits.parts(limits.limits_of(routes())))
-    census.join()
-    return census
 
 
 def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:

@@ -51,9 +51,13 @@ class Pipeline:
         `clock` counts seconds for durations; `chance(bits)` returns random bits for request ids.
         """
         self.table = table
-        self._observers = observers
+        self._base = self._observers = observers
         self._clock = clock
         self._chance = chance
+
+    def watch_with(self, *more: Observer) -> None:
+        """Call these observers from now on, after those that it was made with; without any, only those."""
+        self._observers = (*self._base, *more)
 
     async def handle(self, request: Request, downstream: Downstream) -> None:
         """Carry one request from match to observe.

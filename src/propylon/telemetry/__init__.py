@@ -6,6 +6,7 @@
 - `families`: name every metric.
 - `metrics`: count exchanges for Prometheus, and render all metrics.
 - `gauges`: measure once a second what nothing counts by itself.
+- `history`: an hour of each route, in buckets; `recent`: the last refusals and failures.
 - `events`: log and count changes of breakers and instances.
 - `logs`: send Python's logging to the same output in the same form.
 - `writer`: write lines in batches, in a thread.

@@ -97,6 +97,10 @@ class AccessLog:
         self._skip = frozenset(path.encode("ascii") for path in skip)
         self._added = tuple((name, _HEADERS[name]) for name in fields)
 
+    def set_level(self, level: str) -> None:
+        """Write records of this level and above, until `apply`."""
+        self._least = LEVELS[level]
+
     def __call__(self, exchange: Exchange) -> None:
         """Write the record of an exchange, unless its level is too low or its path is left out."""
         # Inlined from `level_of`: what nearly all exchanges are.

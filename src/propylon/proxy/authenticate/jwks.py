@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
@@ -109,6 +110,7 @@ class PublishedKeys:
         self._cool_down = cool_down
         self._kept: Kept = kept or _NotKept()
         self.document = b""
+        self.fetched_at: float | None = None  # seconds since 1970; by this worker or another one
         self._failures = 0
         self._skipped: tuple[str, ...] = ()
         self._fetching: asyncio.Task[None] | None = None
@@ -236,6 +238,12 @@ class PublishedKeys:
         if self._failures:
             log.warning("the key set is available again")
         self._failures = 0
+        self.fetched_at = time.time()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt to fetch the set failed; the known keys stay in use."""
+        return self._failures > 0
 
     async def _get(self) -> bytes:
         fetched = await self._fetch()
@@ -246,6 +254,7 @@ class PublishedKeys:
 
     def _use(self, document: bytes) -> None:
         """Use what another worker has fetched from the same source."""
+        self.fetched_at = time.time()
         if document != self.document or self.keys is None:
             try:
                 self._install(document)

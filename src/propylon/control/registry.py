@@ -104,6 +104,7 @@ def parts(services: Iterable[Service]) -> list[dict[str, Any]]:
             "weight": snapshot.weight,
             "source": snapshot.source,
             "drained": snapshot.drained,
+            "since": snapshot.since,
         }
         for service in services
         for snapshot in service.fleet.snapshot()

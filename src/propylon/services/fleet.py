@@ -197,7 +197,7 @@ class Fleet:
         if answered or new == "failed":
             state.latency = latency if answered else None
         if old != new:
-            state.status = new
+            state.status, state.since = new, at
             self._refresh()
             self._notify(member, old, new, reason)
 

@@ -44,6 +44,7 @@ class InstanceState:
         "failures",
         "last_check",
         "latency",
+        "since",
         "status",
         "streak",
     )
@@ -52,6 +53,7 @@ class InstanceState:
         """Start as a new instance, which is asked before its first probe."""
         # From health checks
         self.status: Status = "starting"
+        self.since: float | None = None  # when a probe last changed it: seconds since 1970
         self.streak = 0  # successful probes in a row, or minus the failed ones in a row
         self.last_check: float | None = None  # seconds since 1970
         self.latency: float | None = None  # of the last answered probe, in seconds
@@ -163,6 +165,7 @@ class InstanceSnapshot:
     source: Source
     metadata: Mapping[str, object]
     drained: bool = False
+    since: float | None = None  # when a probe last changed the status
 
     @classmethod
     def of(cls, instance: Instance, clock_offset: float) -> InstanceSnapshot:
@@ -180,6 +183,7 @@ class InstanceSnapshot:
             source=instance.source,
             metadata=instance.metadata,
             drained=state.drained,
+            since=state.since,
         )
 
 

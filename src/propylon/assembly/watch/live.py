@@ -134,8 +134,7 @@ class Live:
             state = await self._gather()
             changed, gone = difference(self._state, state)
             self._state = state
-            if not changed and not gone and self._seq:
-                return
+            # A line without changes, too: the viewer knows by it that the stream lives.
             self._seq += 1
             line = self._line(changed, gone, full=False)
             self._lines.append((self._seq, line))

@@ -26,7 +26,7 @@ from propylon.assembly.watch.keeper import remembered
 from propylon.loop.slices import in_slices
 from propylon.proxy.limit.stage import Limit
 from propylon.proxy.route import Route
-from propylon.telemetry.history import Shelf, Totals, checkpoint, figures, total_series
+from propylon.telemetry.history import SIZE, Shelf, Totals, checkpoint, figures, total_series
 from propylon.telemetry.metrics import BUILTIN, Metrics
 from propylon.telemetry.recent import merged
 
@@ -73,6 +73,7 @@ class State:
         self._routes: Section = {}
         self._map: Section = {}
         self._gauges: Mapping[str, float] = {}
+        self._hour: list[float | int | None] = []
 
     async def sections(self) -> dict[str, Section]:
         """Return everything."""
@@ -93,6 +94,7 @@ class State:
                     "skipped": seen["skipped"],
                     "since": self._since[0],
                     "gauges": dict(self._gauges),
+                    "hour": self._hour,
                 }
             },
             "services": self._services(
@@ -132,14 +134,18 @@ class State:
 
     def _rows(self, now: float, totals: Totals) -> Generator[None, None, Section]:
         begun, before = self._seen[0]
-        seconds = now - begun
+        hour = self._since[1]
+        whole = [0.0] * SIZE
         rows: Section = {}
         for at, (key, counts) in enumerate(totals.items()):
             if at % _SLICE == 0:
                 yield
-            rows[_SEPARATOR.join(key)] = _row(
-                counts, before.get(key), self._since[1].get(key), seconds
-            )
+            old = hour.get(key)
+            within = counts if old is None else [a - b for a, b in zip(counts, old, strict=True)]
+            whole = [a + b for a, b in zip(whole, within, strict=True)]
+            rates = _rates(counts, before.get(key), now - begun)
+            rows[_SEPARATOR.join(key)] = [*rates, *_shown(within)]
+        self._hour = _shown(whole)[3:]
         return rows
 
     # Services
@@ -168,27 +174,21 @@ class State:
         return found
 
 
-def _row(
-    counts: Sequence[float],
-    before: Sequence[float] | None,
-    hour: Sequence[float] | None,
-    seconds: float,
-) -> list[float | int | None]:
-    """Return rates per second (requests, 4xx, 5xx; None: not known yet), and the figures of the last hour."""
-    rates: list[float | int | None] = [None, None, None]
-    if seconds > 0:
-        old = figures(before)[:3] if before is not None else (0, 0, 0)
-        new = figures(counts)[:3]
-        rates = [round((a - b) / seconds, 2) for a, b in zip(new, old, strict=True)]
-    within = counts if hour is None else [a - b for a, b in zip(counts, hour, strict=True)]
-    requests, refused, failed, *shares = figures(within)
-    return [
-        *rates,
-        requests,
-        refused,
-        failed,
-        *(None if share is None else round(share * 1000, 2) for share in shares),
-    ]
+def _rates(
+    counts: Sequence[float], before: Sequence[float] | None, seconds: float
+) -> list[float | None]:
+    """Return requests, 4xx and 5xx per second; None: not known yet."""
+    if seconds <= 0:
+        return [None, None, None]
+    old = (0, 0, 0) if before is None else figures(before)[:3]
+    return [round((a - b) / seconds, 2) for a, b in zip(figures(counts)[:3], old, strict=True)]
+
+
+def _shown(counts: Sequence[float]) -> list[float | int | None]:
+    """Return requests, 4xx, 5xx, and the percentiles in milliseconds."""
+    requests, refused, failed, *shares = figures(counts)
+    milliseconds = [None if share is None else round(share * 1000, 2) for share in shares]
+    return [requests, refused, failed, *milliseconds]
 
 
 def _add_instance(
@@ -201,7 +201,9 @@ def _add_instance(
     del entry["service"]
     if before is not None:
         if (before["last_check"] or 0.0) > (part["last_check"] or 0.0):
-            entry.update({key: before[key] for key in ("status", "last_check", "latency_ms")})
+            entry.update(
+                {key: before[key] for key in ("status", "since", "last_check", "latency_ms")}
+            )
         entry["failures"] += before["failures"]
         ends = [one["ejected_until"] for one in (before, part) if one["ejected_until"] is not None]
         entry["ejected_until"] = max(ends, default=None)

@@ -238,7 +238,7 @@ def _merged(mine: InstanceSnapshot, known: Sequence[Mapping[str, Any]]) -> Insta
         latency_ms=newest["latency_ms"],
         ejected_until=max(ejected, default=None),
         failures=sum(part["failures"] for part in known),
-        drained=any(part["drained"] for part in known),
+        drained=any(part.get("drained", False) for part in known),
     )
 
 

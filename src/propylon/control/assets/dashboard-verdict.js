@@ -55,7 +55,8 @@ export function verdict(services, live, now) {
     if (found.says) troubles.push({ kind: found.kind, text: found.says, service: name });
   }
   const ill = troubles.length;
-  troubles.push(...others(live, now));
+  const told = new Set(troubles.filter((one) => one.kind === "bad").map((one) => one.service));
+  troubles.push(...others(live, now).filter((one) => !one.route || !told.has(one.route.split("\0")[1])));
   troubles.sort((a, b) => (a.kind === "bad" ? 0 : 1) - (b.kind === "bad" ? 0 : 1));
   const all = services.size;
   let text, kind = "good";

@@ -1,5 +1,6 @@
 """Tests in several processes: each is counted as if it had run in one, whatever becomes of its worker."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -118,3 +119,21 @@ def test_one_process_if_it_is_enough(tmp_path: Path, arguments: list[str]) -> No
     done = pytest_of(tmp_path, *arguments)
     assert done.returncode == 0
     assert "2 passed" in done.stdout or "2 tests collected" in done.stdout
+
+
+def test_an_order_of_its_own(tmp_path: Path) -> None:
+    """A number shuffles the files and the tests within each of them; the same number, in the same way."""
+    for name in ("a", "b", "c"):
+        tests = "".join(f"def test_{number}(): ...\n" for number in range(9))
+        (tmp_path / f"test_{name}.py").write_text(tests)
+
+    def order(*arguments: str) -> list[str]:
+        done = pytest_of(tmp_path, "-n", "0", "--collect-only", "-q", *arguments)
+        return [line for line in done.stdout.splitlines() if "::" in line]
+
+    plain, shuffled = order(), order("--shuffle", "7")
+    assert sorted(shuffled) == plain == sorted(plain)
+    assert shuffled == order("--shuffle", "7") != order("--shuffle", "8")
+    files = [line.partition("::")[0] for line in shuffled]
+    assert len(list(itertools.groupby(files))) == 3  # the tests of a file stay together
+    assert [line for line in shuffled if "test_a" in line] != plain[:9]

@@ -14,6 +14,7 @@ has set up.
 """
 
 import contextlib
+import gc
 import itertools
 import multiprocessing
 import os
@@ -263,6 +264,7 @@ class _Work:
     def _tests(self, first: list[pytest.Item]) -> Iterator[pytest.Item | None]:
         yield from first
         while number := os.read(self._queue, _NUMBER.size):
+            _set_aside()
             yield from self._files[_NUMBER.unpack(number)[0]]
         yield None
 
@@ -296,6 +298,12 @@ class _Work:
         one = warning_message
         told = (str(one.message), one.category, one.filename, one.lineno)
         self._tell.send(("warning", (told, when, nodeid, location)))
+
+
+def _set_aside() -> None:
+    """Keep what lives on after a file out of later collections: each would look at all of it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _warned(told: Any, when: str, nodeid: str, location: Any) -> dict[str, Any]:

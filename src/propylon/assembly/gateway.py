@@ -280,6 +280,7 @@ class Gateway(TeamApi):
         """
         self._health.draining = True
         if self._running is not None:
+            self._running.watching.end_streams()
             for edge in self._running.edges.values():
                 edge.draining = True
                 edge.sockets.farewell = SERVICE_RESTART if replaced else GOING_AWAY

@@ -26,7 +26,8 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 # Proxies before the gateway must neither keep nor gather it.
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-_Text = Annotated[str, Query(max_length=256)]
+_Route = Annotated[str, Query(max_length=256, description="The name of a route.")]
+_Service = Annotated[str, Query(max_length=256, description="The name of a service.")]
 
 
 class Shows(Protocol):
@@ -131,12 +132,16 @@ def _add_requests(routes: APIRouter, shows: Callable[[], Shows]) -> None:
         responses=_STREAM,
     )
     async def tail(
-        route: _Text = "",
-        service: _Text = "",
-        caller: Annotated[_Text, Query(description="The user, or the address.")] = "",
-        method: Annotated[str, Query(max_length=32)] = "",
-        text: Annotated[_Text, Query(description="In the path.")] = "",
-        least_status: Annotated[int, Query(ge=0, le=599)] = 0,
+        route: _Route = "",
+        service: _Service = "",
+        caller: Annotated[
+            str, Query(max_length=256, description="The user, or the client's address.")
+        ] = "",
+        method: Annotated[str, Query(max_length=32, description="Of the request.")] = "",
+        text: Annotated[str, Query(max_length=256, description="What the path holds.")] = "",
+        least_status: Annotated[
+            int, Query(ge=0, le=599, description="This status, or a higher one.")
+        ] = 0,
         slower_than: Annotated[float, Query(ge=0, description="Seconds.")] = 0.0,
     ) -> StreamingResponse:
         """Those that fit all that is said, as the access log has them; at most 50 a second of each worker."""
@@ -152,7 +157,7 @@ def _add_requests(routes: APIRouter, shows: Callable[[], Shows]) -> None:
         return StreamingResponse(shows().tail(said), media_type=_LINES, headers=_HEADERS)
 
     @routes.get("/history", summary="The last hour of a route or a service")
-    async def history(response: Response, route: _Text = "", service: _Text = "") -> History:
+    async def history(response: Response, route: _Route = "", service: _Service = "") -> History:
         response.headers["Cache-Control"] = "no-store"
         return History.model_validate({"points": await shows().history(route, service)})
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,9 +63,11 @@ class Live:
         self._viewers: set[asyncio.Queue[bytes | None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._closed = False
 
     def close(self) -> None:
         """Tell nobody anything any more."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
         for viewer in self._viewers:
@@ -76,8 +78,11 @@ class Live:
         await self._refresh()
         return self._full()
 
-    async def lines(self, generation: str = "", seq: int = 0) -> AsyncIterator[bytes]:
+    async def lines(self, generation: str = "", seq: int = 0) -> AsyncGenerator[bytes, None]:
         """Yield the lines for a viewer that has got all until `seq` of a generation. Raises ServiceUnavailable."""
+        if self._closed:
+            msg = "The gateway stops"
+            raise ServiceUnavailable(msg)
         if len(self._viewers) >= _MOST_VIEWERS:
             msg = "Too many look at this gateway"
             raise ServiceUnavailable(msg, reason=f"more than {_MOST_VIEWERS} viewers of one worker")

@@ -88,6 +88,7 @@ class Tail:
         """Want to see what passes `chosen`."""
         self.filter = chosen
         self.skipped = 0
+        self.ended = False
         self.came = asyncio.Event()
         self._waiting: deque[dict[str, Any]] = deque()
 
@@ -137,6 +138,12 @@ class Tails:
     def join(self) -> None:
         """Hear the others from now on."""
         self._facts.hear(_TOPIC, self._hear)
+
+    def end(self) -> None:
+        """End the streams of this worker's viewers."""
+        for tail in self._mine.values():
+            tail.ended = True
+            tail.came.set()
 
     def close(self) -> None:
         """Watch nothing any more."""

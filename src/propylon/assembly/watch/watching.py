@@ -100,6 +100,11 @@ class Watching:
         self._tails.close()
         self._keeper.close()
 
+    def end_streams(self) -> None:
+        """End all streams: a stop must not wait for those who look."""
+        self._live.close()
+        self._tails.end()
+
     def reloaded(self, before: GatewayConfig, after: GatewayConfig) -> None:
         """Remember a reload; it has set the level of the log, too."""
         self.reloads.succeeded(before, after)
@@ -127,7 +132,7 @@ class Watching:
         ends = time.monotonic() + _LASTS
         try:
             yield b"{}\n"
-            while time.monotonic() < ends:
+            while time.monotonic() < ends and not tail.ended:
                 try:
                     async with asyncio.timeout(_QUIET):
                         await tail.came.wait()

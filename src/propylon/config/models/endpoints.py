@@ -9,6 +9,7 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.syntax import shape
 
 __all__ = [
+    "DASHBOARD",
     "PUBLIC",
     "REDIRECT",
     "UNDER_PREFIX",
@@ -29,6 +30,9 @@ __all__ = [
 Access = Literal["public", "checked", "offered", "known", "local", "read", "admin", "docs", "page"]
 # The groups of endpoints that a narrower scope opens (`admin.scopes`); admin: only `admin.scope` does.
 Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "cache"]
+
+DASHBOARD = "/dashboard"
+"""Where the page is that shows what the gateway does, unless the file says otherwise."""
 
 PUBLIC = ""
 """The listeners of `server`: host and port, or `listen`; the others are named by what the file has, `127.0.0.1:8001`."""
@@ -168,7 +172,7 @@ def all_paths(prefix: str) -> set[str]:
 
 
 def builtin_endpoints(
-    prefix: str, auth: AuthConfig, *, users: bool = True, dashboard: str | None = None
+    prefix: str, auth: AuthConfig, *, users: bool = True, dashboard: str | None = DASHBOARD
 ) -> tuple[Endpoint, ...]:
     """Return the gateway's endpoints; those about tokens only if the gateway issues or verifies tokens.
 

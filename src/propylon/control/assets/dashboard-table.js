@@ -123,6 +123,8 @@ export class Table {
   fill(line, row) {
     line.row = row || null;
     line.element.classList.toggle("blank", !row);
+    line.element.toggleAttribute("aria-hidden", !row);
+    if (!row) line.element.setAttribute("aria-hidden", "true");
     this.columns.forEach((column, i) => {
       const cell = line.cells[i];
       const found = row ? column.glance(row) : " ";

@@ -64,7 +64,7 @@ function open() {
   const pulse = h("span", { class: "pulse muted", role: "status" }, "connecting");
   const level = h("select", { onchange: () => setLevel(level, live) }, ["debug", "info", "warning", "error", "critical"].map((name) => h("option", { value: name }, name)));
   const sign = h("span", { class: "sign", "aria-hidden": "true" });
-  const sentence = h("span");
+  const sentence = h("span", { role: "status" });
   const troubles = h("ul", { class: "troubles", "aria-label": "What is wrong" });
   const figures = {
     rate: figure("Requests / s"), failing: figure("5xx", "Of the requests of the last seconds"), refused: figure("4xx"), p50: figure("p50, last hour"), p95: figure("p95, last hour"),
@@ -164,7 +164,7 @@ function open() {
         h("button", { type: "button", onclick: showRevocation }, "Revoke…"),
         h("button", { type: "button", onclick: () => { live.stop(); tail.stop(); setToken(""); door(); } }, "Log out"))),
     h("main", { id: "main", tabindex: "-1" },
-      h("h1", { class: "verdict", role: "status" }, sign, sentence), troubles,
+      h("h1", { class: "verdict" }, sign, sentence), troubles,
       h("div", { class: "figures" }, Object.values(figures).map((one) => one.element)),
       h("div", { class: "panels" }, h("div", { class: "two" }, charts.map((chart) => chart.element)), h("div", { class: "two late" }, services.element, records.element), routes.element,
         h("div", { class: "two" }, limits.element, callers.element), tail.element,

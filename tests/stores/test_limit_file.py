@@ -191,14 +191,14 @@ def test_no_room_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_file_that_fails_is_said_once(file: File, caplog: pytest.LogCaptureFixture) -> None:
     """While the file fails a worker counts for itself; it says so once, and once that it is over."""
     rule = bucket(1, 2, 3600)
-    enter = file.segment.enter
+    hold = file.segment.hold
 
     def failing() -> None:
         raise files.Unusable("MDB_MAP_FULL")
 
-    file.segment.enter = failing  # type: ignore[method-assign,assignment]
+    file.segment.hold = failing  # type: ignore[assignment]
     assert [file.ask(Spend(rule, "a")) for _ in range(4)] == [True, True, False, False]
-    file.segment.enter = enter  # type: ignore[method-assign]
+    file.segment.hold = hold
     assert file.ask(Spend(rule, "a"))
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "counted by this worker alone" in caplog.messages[0]

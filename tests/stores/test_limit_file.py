@@ -13,8 +13,9 @@ import pytest
 
 from propylon.proxy.limit.rule import Spend
 from propylon.stores.limits import segment as files
+from propylon.stores.limits.keys import BucketKeys
 from propylon.stores.limits.records import NUMBER, TICKS, Records
-from propylon.stores.limits.segment import BucketKeys, Segment
+from propylon.stores.limits.segment import Segment
 from propylon.stores.limits.workers import SharedLimits
 from tests.stores.limit_stores import SECOND, Clock, bucket, window
 
@@ -22,7 +23,8 @@ from tests.stores.limit_stores import SECOND, Clock, bucket, window
 KILLED = """
 import os, sys, time
 from pathlib import Path
-from propylon.stores.limits.segment import BucketKeys, Segment
+from propylon.stores.limits.keys import BucketKeys
+from propylon.stores.limits.segment import Segment
 from tests.stores.limit_stores import bucket
 segment = Segment.at(Path(sys.argv[1]))
 with segment.begin():
@@ -225,9 +227,36 @@ def test_index_that_fails_keeps_no_record(file: File) -> None:
     assert [file.ask(Spend(bucket(1, 2, 3600), f"key-{number}")) for number in range(9)] == [
         True
     ] * 9
-    assert taken.words[1] == 2, "one record has been used at the same time"
     file.segment.conclude = conclude  # type: ignore[method-assign]
+    file.clock.now += SECOND
+    used = taken.words[1]
+    assert all(file.ask(Spend(bucket(1, 2, 3600), f"more-{number}")) for number in range(10))
+    assert taken.words[1] == used + 1, "all but the first have got a record that was lost"
     assert [file.ask(Spend(bucket(1, 2, 3600), "key-1")) for _ in range(3)] == [True, True, False]
+
+
+def test_deleted_files(file: File, caplog: pytest.LogCaptureFixture) -> None:
+    """Files that are deleted serve those who have them open; when a worker has made new ones, all follow, and say so."""
+    rule = bucket(1, 5, 3600)
+    take = file.store.taker(rule, 1)
+    assert take is not None
+    assert take("a")[0] == 4
+    file.path.unlink()  # not its lock and records: new files must not go on with these
+    file.clock.now += SECOND
+    assert [take("a")[0] for _ in range(2)] == [3, 2]
+    made = subprocess.run(
+        [sys.executable, "-c", SPENDING, str(file.path), "3"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout.split() == ["spending", "3"]
+    file.clock.now += SECOND
+    assert [take("a")[0] for _ in range(3)] == [1, 4, 3]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "deleted while the gateway runs" in caplog.text
+    assert take("b")[0] == 4
 
 
 def test_old_keys_leave(file: File) -> None:
@@ -265,7 +294,7 @@ def test_full_file_system_is_no_error(file: File, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    file.segment._reserved = files._STEP + 50 * 4096
+    file.segment._files.reserved = files._STEP + 50 * 4096
     rule = bucket(1, 1, 3600)
     for begin in range(0, 10_000, 1000):
         file.all([[Spend(rule, f"key-{begin + number}")] for number in range(1000)])

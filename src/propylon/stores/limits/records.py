@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # not subscriptable before Python 3.14
     Words = memoryview[int]
 
-__all__ = ["FULL", "NUMBER", "TICKS", "WORDS", "Records"]
+__all__ = ["FULL", "NUMBER", "TICKS", "WORDS", "Records", "reserve_room"]
 
 WORDS = 4
 """In a record."""
@@ -122,8 +122,13 @@ class Records:
 
     def _reserve(self, more: int) -> None:
         """Reserve more bytes; another worker may have done so already. Raises OSError."""
-        # Linux and FreeBSD have it. Elsewhere the directory is on a disk, which is not full so easily.
-        reserve = getattr(os, "posix_fallocate", None)
-        if reserve is not None:
-            reserve(self._file, self._reserved, more)
+        reserve_room(self._file, self._reserved, more)
         self._reserved += more
+
+
+def reserve_room(file: int, begin: int, size: int) -> None:
+    """Make sure that a part of a file can be written. Raises OSError if the file system has no room for it."""
+    # Linux and FreeBSD have it. Elsewhere the directory is on a disk, which is not full so easily.
+    reserve = getattr(os, "posix_fallocate", None)
+    if reserve is not None:
+        reserve(file, begin, size)

@@ -19,32 +19,33 @@ Rules.
 
 1. A process opens the files after it was forked, and once: two of LMDB's environments for one file in one process would
    take each other's locks away.
-2. Records are not part of LMDB's transaction. A handle in the index whose record has gone means that nothing is spent.
-3. A log begins with the microsecond from which on it is worth nothing. Each process sweeps: a few keys for each new one, and
+2. Deleted files are still good for all workers that have them open. A worker that comes then makes others, and the rest
+   follow.
+3. Records are not part of LMDB's transaction. A handle in the index whose record has gone means that nothing is spent.
+4. A log begins with the microsecond from which on it is worth nothing. Each process sweeps: a few keys for each new one, and
    some at intervals.
-4. When there is no room, a new key shares one of 1024 counters, as in memory. A key that is in use never leaves.
+5. When there is no room, a new key shares one of 1024 counters, as in memory. A key that is in use never leaves.
 """
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Generic, Protocol, Self, TypeVar, cast
+from typing import ClassVar, Protocol, Self, cast
 
 import lmdb
 
-from propylon.proxy.limit.arithmetic import Log, end_of
-from propylon.proxy.limit.rule import Rule, storage_key
-from propylon.stores.limits.records import FULL, TICKS, Records
-from propylon.stores.limits.tables import Keys
+from propylon.stores.limits.records import FULL, Records, reserve_room
 
-__all__ = ["BucketKeys", "LogKeys", "Segment", "Unusable"]
+__all__ = ["FIRST", "HANDLE", "Segment", "Unusable"]
 
-S = TypeVar("S")
+log = logging.getLogger(__name__)
 
 # Bytes of the index. Some 750,000 keys of buckets (50 bytes each), or 27,000 full logs; reserved in steps, so a small gateway
 # takes 8 MB.
@@ -61,15 +62,8 @@ _SWEEP_NEW = 3
 _NEW_AT_ONCE = 8
 _SWEEP_EVERY = 250_000
 _SWEEP_KEYS = 200
-_SHARED = 1024
-_FIRST = struct.Struct("<Q")
-_HANDLE = struct.Struct("<Q")  # all of a bucket's value; the value of a log is longer
-_PAIR = struct.Struct("<QQ")
-_PLACE = struct.Struct("<H")  # of a shared counter
-_NOTHING = _PAIR.pack(0, 0)  # for a log without a pair: so its value is longer than a handle
-# Of a limit, a process remembers the handles of so many keys. When there are more, it forgets all at once: that is cheaper
-# than to know which one was used last.
-_HANDLES = 4096
+FIRST = struct.Struct("<Q")
+HANDLE = struct.Struct("<Q")  # all of a bucket's value; the value of a log is longer
 
 Unusable = lmdb.Error
 
@@ -96,6 +90,91 @@ class _Transaction(Protocol):
     def abort(self) -> None: ...
 
 
+class _Files:
+    """The index and the records, as they are open together."""
+
+    def __init__(self, path: Path) -> None:
+        """Open them, or make them. Raises Unusable, OSError."""
+        with _alone(path):
+            paths = (path, _beside(path, "lock"), _beside(path, "records"))
+            if not all(each.exists() for each in paths):
+                # What is left of files that somebody deleted does not belong to the new ones.
+                for each in paths:
+                    each.unlink(missing_ok=True)
+            self.records = Records(paths[-1])
+            try:
+                self._open(path)
+            except (Unusable, OSError):
+                self.records.close()
+                raise
+
+    def _open(self, path: Path) -> None:
+        self.index = lmdb.open(
+            str(path),
+            subdir=False,
+            map_size=_MAP,
+            writemap=True,
+            # Counts are worth nothing after a crash of the machine.
+            sync=False,
+            metasync=False,
+            meminit=False,
+            readahead=False,
+        )
+        self._path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.reserved = 0
+        try:
+            self._reserve(_BEGIN)
+        except OSError:
+            self._close()
+            raise
+
+    def close(self) -> None:
+        """Let go of them."""
+        self._close()
+        self.records.close()
+
+    def _close(self) -> None:
+        self.index.close()
+        os.close(self._file)
+
+    def are_replaced(self) -> bool:
+        """Tell whether others have taken their place. If they were only deleted, all workers still have them open."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return False
+        return not os.path.samestat(found, os.fstat(self._file))
+
+    def reserve_ahead(self) -> None:
+        """Reserve the next step before it is used."""
+        used = (self.index.info()["last_pgno"] + 1) * _PAGE
+        while used + _STEP > self.reserved and self.reserved < _MAP:
+            try:
+                self._reserve(self.reserved + _STEP)
+            except OSError:  # the file system is full: new keys share from now on
+                return
+
+    def _reserve(self, size: int) -> None:
+        reserve_room(self._file, 0, size)
+        self.reserved = size
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.name}-{what}")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Open and make files while no other worker does. Raises OSError."""
+    gate = os.open(_beside(path, "gate"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(gate)
+
+
 class Segment:
     """The files, open in this process. Everything is done in a transaction: `begin`."""
 
@@ -103,33 +182,24 @@ class Segment:
 
     def __init__(self, path: Path) -> None:
         """Open the files, or make them. Raises Unusable, OSError."""
-        self.records = Records(path.with_name(f"{path.name}-records"))
-        try:
-            self._environment = _opened(path)
-        except Unusable:
-            self.records.close()
-            raise
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._name = str(path)
+        self._path = path
         self._users = 0  # gateways in this process
-        self._reserved = 0
         self._hand = b""
         self.sweep_at = 0
         self._coming = 0  # new keys since the last sweep
         self._has_room = True
         self._made: list[int] = []  # handles of this transaction
+        self._lost: list[int] = []  # handles that the index does not know, because it failed
         # Whether this transaction has changed the index.
         self.changed = False
         self.transaction: _Transaction | None = None
+        self._turn_to(_Files(path))
+
+    def _turn_to(self, files: _Files) -> None:
+        self._files = files
+        self.records = files.records
         # Holds the files alone, until the transaction that it returns is aborted or committed.
-        self.hold = cast(
-            "Callable[[], _Transaction]", partial(self._environment.begin, None, None, True)
-        )
-        try:
-            self._reserve(_BEGIN)
-        except OSError:
-            self._close()
-            raise
+        self.hold = cast("Callable[[], _Transaction]", partial(files.index.begin, None, None, True))
 
     @classmethod
     def at(cls, path: Path) -> Segment:
@@ -143,13 +213,8 @@ class Segment:
         """Use it no longer; the last gateway in this process closes it."""
         self._users -= 1
         if not self._users:
-            del self._open[self._name]
-            self._close()
-
-    def _close(self) -> None:
-        self._environment.close()
-        self.records.close()
-        os.close(self._file)
+            del self._open[str(self._path)]
+            self._files.close()
 
     @contextmanager
     def begin(self) -> Iterator[None]:
@@ -161,7 +226,7 @@ class Segment:
             transaction.abort()
 
     def conclude(self, now: int) -> bool:
-        """Keep what the transaction has changed in the index, and sweep; tell that `reserve_ahead` is due. Raises Unusable."""
+        """Keep what the transaction has changed in the index, and sweep; tell that `attend` is due. Raises Unusable."""
         is_due = self._coming >= _NEW_AT_ONCE or now >= self.sweep_at
         if is_due:
             self._sweep(now)
@@ -171,9 +236,9 @@ class Segment:
         return is_due
 
     def undo(self) -> None:
-        """Take back the records that were made for an index that will not know them."""
-        for handle in self._made:
-            self.records.free(handle)
+        """Note which records were made for an index that will not know them: the next sweep frees them."""
+        # Not now: an index that failed has let go of the lock.
+        self._lost += self._made
         self._made.clear()
         self.changed = False
 
@@ -199,30 +264,34 @@ class Segment:
         if self._coming % _NEW_AT_ONCE == 0:
             found = self.open.stat()
             pages = found["leaf_pages"] + found["branch_pages"] + found["overflow_pages"]
-            self._has_room = bool(pages * _PAGE < min(_SIZE, self._reserved - _STEP))
+            self._has_room = bool(pages * _PAGE < min(_SIZE, self._files.reserved - _STEP))
         self._coming += 1
         return self._has_room
 
-    def reserve_ahead(self) -> None:
-        """Reserve the next step before it is used; to be called between transactions."""
-        used = (self._environment.info()["last_pgno"] + 1) * _PAGE
-        while used + _STEP > self._reserved and self._reserved < _MAP:
-            try:
-                self._reserve(self._reserved + _STEP)
-            except OSError:  # the file system is full: new keys share from now on
-                return
+    def attend(self) -> None:
+        """Do what is due now and then, between transactions: reserve room, and look whether the files are still those."""
+        self._files.reserve_ahead()
+        if self._files.are_replaced():
+            # Where the new ones cannot be opened, the old ones are still good.
+            with suppress(Unusable, OSError):
+                self._follow()
 
-    def _reserve(self, size: int) -> None:
-        # Linux and FreeBSD have it. Elsewhere the directory is on a disk, which is not full so easily.
-        reserve = getattr(os, "posix_fallocate", None)
-        if reserve is not None:
-            reserve(self._file, 0, size)
-        self._reserved = size
+    def _follow(self) -> None:
+        """Turn to the files that another worker has made, because these were deleted."""
+        files = _Files(self._path)
+        self._files.close()
+        self._turn_to(files)
+        log.warning(
+            "the files of limits, %s*, were deleted while the gateway runs: all budgets are full again",
+            self._path,
+        )
 
     # Age
 
     def _sweep(self, now: int) -> None:
         """Let some keys leave that are worth nothing at a microsecond."""
+        while self._lost:
+            self.records.free(self._lost.pop())
         keys, self._coming = self._coming * _SWEEP_NEW, 0
         if now >= self.sweep_at:
             self.sweep_at = now + _SWEEP_EVERY
@@ -242,136 +311,11 @@ class Segment:
 
     def _is_dead(self, value: bytes, now: int) -> bool:
         """Tell whether nothing of a key is spent any more; then its record is free."""
-        if len(value) > _HANDLE.size:
-            return bool(_FIRST.unpack_from(value)[0] < now)
-        handle = _HANDLE.unpack(value)[0]
+        if len(value) > HANDLE.size:
+            return bool(FIRST.unpack_from(value)[0] < now)
+        handle = HANDLE.unpack(value)[0]
         at = self.records.place(handle)
         if at and self.records.words[at + FULL] >= now:
             return False
         self.records.free(handle)
         return True
-
-
-def _opened(path: Path) -> lmdb.Environment:
-    return lmdb.open(
-        str(path),
-        subdir=False,
-        map_size=_MAP,
-        writemap=True,
-        # Counts are worth nothing after a crash of the machine.
-        sync=False,
-        metasync=False,
-        meminit=False,
-        readahead=False,
-    )
-
-
-class _FileKeys(Keys[S], Generic[S]):
-    """The keys of one limit in the files."""
-
-    __slots__ = ("_common", "_rule", "_segment")
-
-    def __init__(self, segment: Segment, rule: Rule) -> None:
-        """Keep them under the rule's identity."""
-        self._segment = segment
-        self._rule = rule
-        self._common = storage_key(rule.identity, "\n")[: -_PLACE.size]
-
-    def _name(self, key: str) -> bytes:
-        """Return the name under which a key is kept."""
-        return storage_key(self._rule.identity, key)
-
-    def _shared(self, name: bytes) -> bytes:
-        """Return the name of the counter that a key without room shares: any bits of a digest will do."""
-        return self._common + _PLACE.pack(_PLACE.unpack_from(name)[0] % _SHARED)
-
-
-class BucketKeys(_FileKeys[int]):
-    """For each key, when its bucket is full."""
-
-    __slots__ = ("_records", "handles")
-
-    def __init__(self, segment: Segment, rule: Rule) -> None:
-        """Keep them under the rule's identity."""
-        super().__init__(segment, rule)
-        self._records = segment.records
-        # Those of keys that had a record of their own when this process last looked.
-        self.handles: dict[str, int] = {}
-
-    def find(self, key: str) -> int | None:
-        """Return what is kept."""
-        at = self.place(key)
-        if not at:
-            return None
-        words = self._records.words
-        return words[at + FULL] * self._rule.scale + words[at + TICKS]
-
-    def put(
-        self, key: str, state: int, now: int  # noqa: ARG002 — the files are swept by transactions
-    ) -> None:
-        """Keep a state. A new key that has no room shares. Raises Unusable."""
-        at = self.place(key) or self._new_place(key)
-        words = self._records.words
-        full, ticks = divmod(state, self._rule.scale)
-        # In this order: see rule 2 of `records`.
-        words[at + TICKS] = ticks
-        words[at + FULL] = full
-
-    def place(self, key: str) -> int:
-        """Return the place of the record that counts for a key, which may be one that it shares; 0: there is none."""
-        place = self._records.place
-        handle = self.handles.get(key)
-        if handle is not None and (at := place(handle)):
-            return at
-        name = self._name(key)
-        handle = self._handle(name)
-        if at := place(handle):
-            self._remember(key, handle)
-            return at
-        return place(self._handle(self._shared(name)))
-
-    def _handle(self, name: bytes) -> int:
-        value = self._segment.open.get(name)
-        return 0 if value is None else int(_HANDLE.unpack(value)[0])
-
-    def _new_place(self, key: str) -> int:
-        segment, name = self._segment, self._name(key)
-        handle = self._records.new() if segment.come() else 0
-        if handle:
-            self._remember(key, handle)
-        else:
-            name = self._shared(name)
-            handle = self._records.new(shared=True)
-            if not handle:
-                msg = "there is no room, not even for a counter that keys share"
-                raise Unusable(msg)
-        segment.put(name, _HANDLE.pack(handle), made=handle)
-        return self._records.place(handle)
-
-    def _remember(self, key: str, handle: int) -> None:
-        if len(self.handles) >= _HANDLES:
-            self.handles.clear()
-        self.handles[key] = handle
-
-
-class LogKeys(_FileKeys[Log]):
-    """For each key, its log."""
-
-    __slots__ = ()
-
-    def find(self, key: str) -> Log | None:
-        """Return what is kept."""
-        get, name = self._segment.open.get, self._name(key)
-        value = get(name) or get(self._shared(name))
-        return None if value is None else tuple(_PAIR.iter_unpack(value[_FIRST.size :]))
-
-    def put(
-        self, key: str, state: Log, now: int  # noqa: ARG002 — the files are swept by transactions
-    ) -> None:
-        """Keep a state. A new key that has no room shares."""
-        segment, name = self._segment, self._name(key)
-        if segment.open.get(name) is None and not segment.come():
-            name = self._shared(name)
-        dead = end_of(self._rule, state[-1][0]) if state else 0
-        pairs = b"".join([_PAIR.pack(*pair) for pair in state])
-        segment.put(name, _FIRST.pack(dead) + (pairs or _NOTHING))

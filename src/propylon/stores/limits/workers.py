@@ -25,9 +25,10 @@ from propylon.proxy.limit.rule import (
     Spend,
     Taken,
 )
+from propylon.stores.limits.keys import BucketKeys, LogKeys
 from propylon.stores.limits.memory import MemoryLimits
 from propylon.stores.limits.records import FULL, NUMBER, TICKS, WORDS
-from propylon.stores.limits.segment import BucketKeys, LogKeys, Segment, Unusable
+from propylon.stores.limits.segment import Segment, Unusable
 from propylon.stores.limits.tables import Buckets, Table, Windows, settled
 
 __all__ = ["SharedLimits"]
@@ -110,7 +111,7 @@ class SharedLimits(LocalLimitStore):
         finally:
             transaction.abort()
         if is_due:
-            segment.reserve_ahead()
+            segment.attend()
         if self._failed:
             self._note(None)
         return found
@@ -131,13 +132,13 @@ def _taking(segment: Segment, rule: Rule, cost: int) -> Callable[[str, int], Tak
     Inlined from `arithmetic`: `debt_at`, `is_ahead`, `lack`, `spent`, `decision`. From `BucketKeys`: `find`, and `put`, of
     a key whose handle is remembered.
     """
-    keys, records = BucketKeys(segment, rule), segment.records
+    keys = BucketKeys(segment, rule)
     handles = keys.handles
     scale, unit, capacity, deepest = rule.scale, rule.unit, rule.capacity, rule.deepest
     needed, price, second = max(cost, 1) * unit, cost * unit, scale * MICROSECONDS
 
     def take(key: str, now: int) -> Taken:
-        words = records.words
+        words = segment.records.words
         handle = handles.get(key, 0)
         at = (handle & NUMBER) * WORDS
         if (words[at] == handle and at) or (at := keys.place(key)):

@@ -13,9 +13,9 @@ Rules.
 2. A record has four words: its handle, the microsecond at which the bucket is full, the ticks of the next one; the last is not
    used, so that no record lies in two cache lines. The ticks are written first. A process that is killed between the two
    leaves a bucket that is less than a microsecond off.
-3. A handle is the record's number and a count that never comes again. So whoever remembers the handle of a key finds the
+3. A handle is the record's place and a count that never comes again. So whoever remembers the handle of a key finds the
    record of that key, or none: never the record that another key has got since.
-4. Free records are a list: the second word of each is the number of the next one. Its first number is written last, so a
+4. Free records are a list: the second word of each is the place of the next one. The first place is written last, so a
    process that is killed meanwhile loses one record at most.
 """
 
@@ -30,27 +30,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # not subscriptable before Python 3.14
     Words = memoryview[int]
 
-__all__ = ["FULL", "NUMBER", "TICKS", "WORDS", "Records", "reserve_room"]
+__all__ = ["FULL", "PLACE", "TICKS", "Records", "reserve_room"]
 
-WORDS = 4
-"""In a record."""
 FULL, TICKS = 1, 2
-"""Places in a record."""
-_NUMBER_BITS = 20
-NUMBER = 2**_NUMBER_BITS - 1
-"""The bits of a handle that are the record's number."""
+"""Words of a record, after its handle."""
+_PLACE_BITS = 22
+PLACE = 2**_PLACE_BITS - 1
+"""The bits of a handle that are the record's place: its first word."""
 
-_RECORD = 8 * WORDS  # bytes
+_WORDS = 4
+_RECORD = 8 * _WORDS  # bytes
 # 23 MB: as many as the index (`segment`) has room for. Together they are less than the 64 MB that Docker gives /dev/shm.
 _MOST = 23 * 2**20 // _RECORD
 # Records that keys which share may have besides: 1 MB, for 32 limits that have no room at the same time.
 _SPARE = 2**20 // _RECORD
 _SIZE = (_MOST + _SPARE) * _RECORD
 _STEP = 2**16  # bytes that are reserved at once: 10 µs, in which the other workers wait
-# Words of record 0, which belongs to no key.
+# Words of the first record, which belongs to no key: places, and the last count.
 _FREE, _USED, _COUNT = range(3)
 # The count begins anywhere: if the file is replaced, no handle of the old one is right in the new one.
-_COUNT_BITS = 43
+_COUNT_BITS = 41
 
 
 class Records:
@@ -77,8 +76,8 @@ class Records:
         os.close(self._file)
 
     def place(self, handle: int) -> int:
-        """Return the word at which the record of a handle begins; 0: there is none any more."""
-        at = (handle & NUMBER) * WORDS
+        """Return the place of a handle's record; 0: it has gone."""
+        at = handle & PLACE
         return at if self.words[at] == handle else 0
 
     def new(self, *, shared: bool = False) -> int:
@@ -87,18 +86,17 @@ class Records:
         There is more room for records that keys share.
         """
         words = self.words
-        number = words[_FREE]
-        if number:
-            words[_FREE] = words[number * WORDS + FULL]
+        at = words[_FREE]
+        if at:
+            words[_FREE] = words[at + FULL]
         else:
-            number = words[_USED] or 1
-            if not self._has_room(number if shared else number + _SPARE):
+            at = words[_USED] or _WORDS
+            if not self._has_room(at // _WORDS + (0 if shared else _SPARE)):
                 return 0
-            words[_USED] = number + 1
+            words[_USED] = at + _WORDS
         count = words[_COUNT] = (words[_COUNT] or secrets.randbits(_COUNT_BITS)) + 1
-        at = number * WORDS
         words[at + TICKS] = words[at + FULL] = 0
-        handle = words[at] = count << _NUMBER_BITS | number
+        handle = words[at] = count << _PLACE_BITS | at
         return handle
 
     def free(self, handle: int) -> None:
@@ -108,7 +106,7 @@ class Records:
             words = self.words
             words[at] = 0
             words[at + FULL] = words[_FREE]
-            words[_FREE] = handle & NUMBER
+            words[_FREE] = at
 
     def _has_room(self, number: int) -> bool:
         if number >= _MOST + _SPARE:

@@ -27,7 +27,7 @@ from propylon.proxy.limit.rule import (
 )
 from propylon.stores.limits.keys import BucketKeys, LogKeys
 from propylon.stores.limits.memory import MemoryLimits
-from propylon.stores.limits.records import FULL, NUMBER, TICKS, WORDS
+from propylon.stores.limits.records import FULL, PLACE, TICKS
 from propylon.stores.limits.segment import Segment, Unusable
 from propylon.stores.limits.tables import Buckets, Table, Windows, settled
 
@@ -136,13 +136,16 @@ def _taking(segment: Segment, rule: Rule, cost: int) -> Callable[[str, int], Tak
     handles = keys.handles
     scale, unit, capacity, deepest = rule.scale, rule.unit, rule.capacity, rule.deepest
     needed, price, second = max(cost, 1) * unit, cost * unit, scale * MICROSECONDS
+    has_ticks = scale > 1  # else the second word is always 0
 
     def take(key: str, now: int) -> Taken:
         words = segment.records.words
         handle = handles.get(key, 0)
-        at = (handle & NUMBER) * WORDS
+        at = handle & PLACE
         if (words[at] == handle and at) or (at := keys.place(key)):
-            debt = (words[at + FULL] - now) * scale + words[at + TICKS]
+            debt = words[at + FULL] - now
+            if has_ticks:
+                debt = debt * scale + words[at + TICKS]
         else:
             debt = 0
         if debt < 0:
@@ -155,12 +158,14 @@ def _taking(segment: Segment, rule: Rule, cost: int) -> Callable[[str, int], Tak
             left = max(capacity - debt, 0) // unit
             return left, -(-debt // second), -(-lacking // second)
         debt += price
-        if at:
+        if not at:
+            keys.put(key, now * scale + debt, now)
+        elif has_ticks:
             # In this order: see rule 2 of `records`.
             words[at + TICKS] = debt % scale
             words[at + FULL] = now + debt // scale
         else:
-            keys.put(key, now * scale + debt, now)
+            words[at + FULL] = now + debt
         return (capacity - debt) // unit, -(-debt // second), 0
 
     return take

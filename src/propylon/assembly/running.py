@@ -111,6 +111,7 @@ class Running:
             components.api,
             components.shared.facts,
             components.health,
+            components.metrics.answers,
             owns_process=components.owns_process,
         )
         self._dependencies = Dependencies(
@@ -289,6 +290,7 @@ class Running:
             seats=self._components.seats,
             documents=self.description.in_force,
             checks=self._components.metrics.checks,
+            samples=self.description.drift,
         )
         by_name = self._components.stand_ins.among(services.by_name, self._loop)
         return compile_slowly(config, parts, by_name, self._compiled)
@@ -363,7 +365,7 @@ class Running:
     def _close(self) -> None:
         self.counting.close()
         self._verification.close()
-        self.description.documents.close()
+        self.description.close()
         self.membership.close()
         self._prober.close()
         self._pools.close()

@@ -189,6 +189,7 @@ routes:
     roles: []                  # the token needs any of them, such as [clerk, admin]
     security:                  # from-document: and the scopes that the service's document asks for
     requests: off              # shadow or validate: check requests against the service's document
+    responses: {sample: 0%}    # how many answers are held against the document, after the client has got them
     undocumented: pass         # refuse: then, operations that the document does not have
     circuit: true              # false: ignore the service's breaker
     privacy: optional          # ignored, optional (checked if sent) or required

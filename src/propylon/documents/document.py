@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from propylon.proxy.check.answer import AnswerCheck
 from propylon.proxy.check.operation import OperationCheck
 from propylon.wire.spellings import fold
 
@@ -111,10 +112,11 @@ class _Node:
 
 
 class Document:
-    """A document in force: nothing of it changes. `find` tells what it says of a request."""
+    """A document in force: nothing of it changes, but that `answers` fills. `find` tells what it says of a request."""
 
     __slots__ = (
         "_root",
+        "answers",
         "checks",
         "components",
         "digest",
@@ -148,6 +150,9 @@ class Document:
         self.notes = notes
         self.operations: list[Operation] = []
         self.checks: Checks | None = None  # None: no route asks for them
+        self.answers: dict[tuple[str, tuple[str, ...]], AnswerCheck | None] = (
+            {}
+        )  # those that were needed
         self.components: dict[str, str] = {}  # `schemas/orders.Item` → JSON text
         self._root = _Node()
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
+    "ANSWER_CHECKS",
     "CACHE",
     "CACHE_BYTES",
     "CIRCUIT_STATE",
@@ -163,6 +164,14 @@ REQUEST_CHECKS = Family(
     "no_document (none has been read yet).",
     ("route", "result"),
 )
+ANSWER_CHECKS = Family(
+    "propylon_answer_checks",
+    Kind.COUNTER,
+    "Samples of answers of routes with `responses`: fits, drift (it is not what the document says), unchecked (the body is "
+    "larger than 64 KiB, in another coding than gzip, of a type or schema that cannot be checked, or too many samples "
+    "wait), undocumented (the document does not have the operation, or the status of an error), or no_document.",
+    ("route", "result"),
+)
 CACHE_BYTES = Family(
     "propylon_cache_bytes", Kind.GAUGE, "Memory that stored answers take in all workers."
 )
@@ -231,6 +240,7 @@ FAMILIES = (
     CACHE,
     CACHE_BYTES,
     REQUEST_CHECKS,
+    ANSWER_CHECKS,
     CONNECTIONS,
     SOCKETS,
     UPSTREAM_CONNECTIONS,

@@ -231,5 +231,5 @@ def test_whom_an_operation_is_for(
 
 def test_nothing_is_a_document_too() -> None:
     """A gateway without anything to show."""
-    text = at_once(Merged({"title": "G", "version": "1"}, (), ()).text(None, "/gateway"))
+    text = b"".join(at_once(Merged({"title": "G", "version": "1"}, (), ()).text(None, "/gateway")))
     assert json.loads(text)["servers"] == [{"url": "/gateway"}]

@@ -147,8 +147,8 @@ class Described:
         self._running = running
         self._gather = gather
 
-    async def text(self, root: str, caller: Principal | None = None) -> bytes:
-        """Return the API document; of a gateway that does not run, what `api` has."""
+    async def text(self, root: str, caller: Principal | None = None) -> tuple[bytes, ...]:
+        """Return the API document in pieces; of a gateway that does not run, what `api` has."""
         description = self._running()
         made = (
             ApiDocument(self._api(), InForce(), nullcontext)

@@ -21,7 +21,7 @@ from propylon.documents.in_force import InForce
 from propylon.errors import InvalidRequest
 from propylon.loop.slices import in_slices
 from propylon.loop.tasks import spawn_forever
-from propylon.proxy.check import NO_DOCUMENT, UNCHECKED, UNDOCUMENTED
+from propylon.proxy.check import DRIFT, FITS, NO_DOCUMENT, UNCHECKED, UNDOCUMENTED
 from propylon.proxy.check.answer import Verdict
 
 __all__ = ["Drift"]
@@ -130,5 +130,11 @@ class Drift:
         told.add(said)
         method, path, status, place, why = said
         log.warning(
-            'answers of "%s": %s %s, %s: %s %s', document.service, method, path, status, place, why
+            'answers of "%s": %s %s, %s: %s %s, as the document says',
+            document.service,
+            method,
+            path,
+            status,
+            place,
+            why,
         )

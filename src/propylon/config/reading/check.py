@@ -100,19 +100,19 @@ def _undocumented(
         service = services.get(name) if isinstance(name, str) else None
         documented = isinstance(service, dict) and service.get("openapi") not in (None, False)
         if name in services and not documented:
-            for key, why in _documented(route):
-                msg = f"there is no document to {why}; write `openapi: true` in services.{name}"
-                yield ("routes", at, key), msg
+            yield from _missed(at, route, f"write `openapi: true` in services.{name}")
 
 
-def _documented(route: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Yield the keys of a route for which its service needs a document, and what they need it for."""
+def _missed(at: int, route: Mapping[str, object], advice: str) -> Iterator[Finding]:
     if route.get("security") == "from-document":
-        yield "security", "take it from"
+        msg = f"there is no document to take it from; {advice}"
+        yield ("routes", at, "security"), msg
     if route.get("requests") in {"shadow", "validate"}:
-        yield "requests", "check them against"
+        msg = f"there is no document to check them against; {advice}"
+        yield ("routes", at, "requests"), msg
     if _share(_section(route, "responses").get("sample")):
-        yield "responses", "hold them against"
+        msg = f"there is no document to hold them against; {advice}"
+        yield ("routes", at, "responses"), msg
 
 
 def _share(value: object) -> float:

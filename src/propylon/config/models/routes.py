@@ -26,7 +26,7 @@ from propylon.config.models.cache import Cache, CacheConfig
 from propylon.config.models.cors import RouteCors
 from propylon.config.models.limits import Limits
 from propylon.config.models.syntax import check_role, check_scope, is_host
-from propylon.config.models.units import Size, Timeout, Whole
+from propylon.config.models.units import Share, Size, Timeout, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
@@ -220,6 +220,10 @@ class RouteRules(ConfigModel):
         default=None,
         description="Answers are stored and used again, by these rules. A route's own replace those of `defaults`; none:"
         " there is no cache.",
+    )
+    sampling: Share | None = Field(
+        default=None,
+        description="The share of the traces that is recorded here, in place of traces.sampling.ratio.",
     )
     coalesce: bool = Field(
         default=False,

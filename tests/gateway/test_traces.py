@@ -1,9 +1,8 @@
 """Traces through both edges: what the collector is told of each kind of exchange, and who decides what is recorded."""
 
+import itertools
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -169,8 +168,15 @@ def test_an_exchange_and_its_attempt(gateway: Gateway, collector: Collector, up:
     """Two spans, by the conventions; the upstream's parent is the attempt; secrets of the query are gone."""
     up.on("/x", answers.plain("201 Created"))
     headers = [*authorized(), ("User-Agent", "shop/1"), ("Cookie", "sid=t0p-s3cret")]
-    answer = ask(gateway.port, "POST", "/up/a/x?page=2&sig=t0p-s3cret&API_KEY=t0p-s3cret", headers, b"hi", host="shop.test:81")
-    (own, attempt) = collector.wait(trace_of(answer), ["POST /up/{kind}", "POST"])
+    answer = ask(
+        gateway.port,
+        "POST",
+        "/up/a/x?page=2&sig=t0p-s3cret&API_KEY=t0p-s3cret",
+        headers,
+        b"hi",
+        host="shop.test:81",
+    )
+    own, attempt = collector.wait(trace_of(answer), ["POST /up/{kind}", "POST"])
     assert (own.kind, attempt.kind) == (Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT)
     assert is_within(attempt, own)
     assert own.parent_span_id == b""
@@ -213,7 +219,10 @@ def test_messages_say_whose_spans_they_are(gateway: Gateway, collector: Collecto
     collector.wait(trace_of(ask(gateway.port, target="/base/y")), ["GET /base", "GET"])
     last = collector.taken[-1]
     assert last.path == "/v1/traces"
-    assert (last.headers["content-type"], last.headers["x-tenant"]) == ("application/x-protobuf", "shop")
+    assert (last.headers["content-type"], last.headers["x-tenant"]) == (
+        "application/x-protobuf",
+        "shop",
+    )
     resource = facts(last.message.resource_spans[0].resource)
     assert resource["service.name"] == "edge"
     assert resource["deployment.environment.name"] == "test"
@@ -223,9 +232,13 @@ def test_messages_say_whose_spans_they_are(gateway: Gateway, collector: Collecto
 def test_a_trace_goes_on(gateway: Gateway, collector: Collector, up: Upstream) -> None:
     """The client's span is the parent, of another program; its state and its baggage pass."""
     trace = secrets.token_hex(16)
-    headers = [("traceparent", f"00-{trace}-00f067aa0ba902b7-00"), ("tracestate", "a=1,b@v=2"), ("baggage", "user=ann")]
+    headers = [
+        ("traceparent", f"00-{trace}-00f067aa0ba902b7-00"),
+        ("tracestate", "a=1,b@v=2"),
+        ("baggage", "user=ann"),
+    ]
     ask(gateway.port, target="/up/a/x", headers=headers)
-    (own, _) = collector.wait(trace, ["GET /up/{kind}", "GET"])
+    own, _ = collector.wait(trace, ["GET /up/{kind}", "GET"])
     assert (own.parent_span_id.hex(), own.flags) == ("00f067aa0ba902b7", 0x301)
     assert own.trace_state == "a=1,b@v=2"
     assert up.last.get("tracestate") == "a=1,b@v=2"
@@ -234,14 +247,20 @@ def test_a_trace_goes_on(gateway: Gateway, collector: Collector, up: Upstream) -
 
 def test_each_attempt_is_a_span(gateway: Gateway, collector: Collector, up: Upstream) -> None:
     """Each has an id of its own, which its request carries; those that failed say how, later ones which they are."""
-    up.on("/again", answers.in_turn(answers.plain("503 Busy"), answers.plain("502 Bad"), answers.plain()))
+    up.on(
+        "/again",
+        answers.in_turn(answers.plain("503 Busy"), answers.plain("502 Bad"), answers.plain()),
+    )
     answer = ask(gateway.port, target="/up/a/again")
     assert answer.status == 200
     collector.wait(trace_of(answer), ["GET /up/{kind}", "GET", "GET", "GET"])
     spans = collector.spans(trace_of(answer))
     own, attempts = spans[0], spans[1:]
     assert all(is_within(attempt, own) for attempt in attempts)
-    assert all(one.end_time_unix_nano <= other.start_time_unix_nano for one, other in zip(attempts, attempts[1:]))
+    assert all(
+        one.end_time_unix_nano <= other.start_time_unix_nano
+        for one, other in itertools.pairwise(attempts)
+    )
     assert [facts(one).get("http.request.resend_count") for one in attempts] == [None, 1, 2]
     assert [facts(one).get("error.type") for one in attempts] == ["503", "502", None]
     assert [one.status.code for one in attempts] == [ERROR, ERROR, 0]
@@ -254,16 +273,18 @@ def test_policies_are_spans(gateway: Gateway, collector: Collector, up: Upstream
     """One for each that has run; a refusal says by which, and has no attempt. The policy's code knows its trace."""
     passed = ask(gateway.port, target="/guarded/x")
     names = ["GET /guarded", "policy office_hours", "policy barred", "GET"]
-    (own, *inner) = collector.wait(trace_of(passed), names)
+    own, *inner = collector.wait(trace_of(passed), names)
     assert all(is_within(span, own) for span in inner)
     assert len({span.span_id for span in (own, *inner)}) == 4
     told = ask(gateway.port, target="/team/seen").json()
     assert told == up.last.get("traceparent")
     barred = ask(gateway.port, target="/guarded/x?barred")
-    (own, _, last) = collector.wait(trace_of(barred), names[:-1])
+    own, _, last = collector.wait(trace_of(barred), names[:-1])
     assert (barred.status, facts(last)["error.type"]) == (403, "Forbidden")
     assert facts(own)["propylon.error"] == "AUTH_ERROR"
-    assert own.status.code == Status.STATUS_CODE_UNSET  # the conventions: a 4xx is no error of a server
+    assert (
+        own.status.code == Status.STATUS_CODE_UNSET
+    )  # the conventions: a 4xx is no error of a server
 
 
 def test_refusals_have_spans(gateway: Gateway, collector: Collector) -> None:
@@ -274,7 +295,9 @@ def test_refusals_have_spans(gateway: Gateway, collector: Collector) -> None:
         assert (answer.status, facts(own)["http.response.status_code"]) == (status, status)
 
 
-def test_limits_the_cache_and_the_breaker_are_events(gateway: Gateway, collector: Collector, up: Upstream) -> None:
+def test_limits_the_cache_and_the_breaker_are_events(
+    gateway: Gateway, collector: Collector, up: Upstream
+) -> None:
     """What refused says so; an answer out of the cache has no attempt."""
     up.fallback = answers.plain(headers=["Cache-Control: max-age=60"])
     key = [("X-Key", f"{gateway.edge}")]
@@ -282,11 +305,18 @@ def test_limits_the_cache_and_the_breaker_are_events(gateway: Gateway, collector
     limited = ask(gateway.port, target="/limited/x", headers=key)
     (own,) = collector.wait(trace_of(limited), ["GET /limited"])
     (event,) = own.events
-    assert (limited.status, event.name, facts(event)["propylon.decision"]) == (429, "propylon.limit", "refused")
+    assert (limited.status, event.name, facts(event)["propylon.decision"]) == (
+        429,
+        "propylon.limit",
+        "refused",
+    )
     for what in (["GET /kept", "GET"], ["GET /kept"]):
-        (own, *_) = collector.wait(trace_of(ask(gateway.port, target=f"/kept/{gateway.edge}")), what)
+        own, *_ = collector.wait(trace_of(ask(gateway.port, target=f"/kept/{gateway.edge}")), what)
         (event,) = own.events
-        assert (event.name, "hit" in facts(event)["propylon.cache.status"]) == ("propylon.cache", len(what) == 1)
+        assert (event.name, "hit" in facts(event)["propylon.cache.status"]) == (
+            "propylon.cache",
+            len(what) == 1,
+        )
     assert ask(gateway.port, target="/frail/x").status == 502
     refused = ask(gateway.port, target="/frail/x")
     (own,) = collector.wait(trace_of(refused), ["GET /frail"])
@@ -294,7 +324,9 @@ def test_limits_the_cache_and_the_breaker_are_events(gateway: Gateway, collector
     assert (refused.status, event.name, own.status.code) == (503, "propylon.circuit", ERROR)
 
 
-def test_calls_of_an_endpoint_belong_to_it(gateway: Gateway, collector: Collector, up: Upstream) -> None:
+def test_calls_of_an_endpoint_belong_to_it(
+    gateway: Gateway, collector: Collector, up: Upstream
+) -> None:
     """The endpoint is a span, each call is one below it, with its attempt; and the endpoint's code knows the trace."""
     up.fallback = answers.plain(headers=["Content-Type: application/json"], body=b"{}")
     answer = ask(gateway.port, target="/team/page", headers=[("baggage", "user=ann")])
@@ -307,14 +339,18 @@ def test_calls_of_an_endpoint_belong_to_it(gateway: Gateway, collector: Collecto
     (endpoint,) = (span for span in spans if span.name == "endpoint")
     assert is_within(endpoint, own)
     assert all(is_within(span, endpoint) for span in spans if span.name.startswith("call"))
-    assert all(by_id[span.parent_span_id].name.startswith("call") for span in spans if span.name == "GET")
+    assert all(
+        by_id[span.parent_span_id].name.startswith("call") for span in spans if span.name == "GET"
+    )
     told = answer.json()
     assert (told["trace"], told["state"], told["partial"]) == (trace, trace, True)
     assert told["parent"] == f"00-{trace}-{endpoint.span_id.hex()}-01"
     assert up.last.get("baggage") == "user=ann"
 
 
-def test_a_socket_is_a_span_as_long_as_it_is_open(gateway: Gateway, collector: Collector, up: Upstream) -> None:
+def test_a_socket_is_a_span_as_long_as_it_is_open(
+    gateway: Gateway, collector: Collector, up: Upstream
+) -> None:
     """With the status of the handshake, and the code that it was closed with."""
     trace = secrets.token_hex(16)
     up.on("/ws", echo)
@@ -324,15 +360,23 @@ def test_a_socket_is_a_span_as_long_as_it_is_open(gateway: Gateway, collector: C
         assert collector.spans(trace) == []
         client.send(close(1000))
         assert socket.hear(data=True).code == 1000
-    (own, attempt) = collector.wait(trace, ["GET /ws", "GET"])
-    assert facts(own)["http.response.status_code"] == facts(attempt)["http.response.status_code"] == 101
+    own, attempt = collector.wait(trace, ["GET /ws", "GET"])
+    assert (
+        facts(own)["http.response.status_code"]
+        == facts(attempt)["http.response.status_code"]
+        == 101
+    )
     assert facts(own)["propylon.websocket.close_code"] == 1000
     assert is_within(attempt, own)
 
 
-def test_a_stream_is_a_span_to_its_end(gateway: Gateway, collector: Collector, up: Upstream) -> None:
+def test_a_stream_is_a_span_to_its_end(
+    gateway: Gateway, collector: Collector, up: Upstream
+) -> None:
     """The attempt lasts as long as the body does; one that breaks off is an error, though its status was 200."""
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
 
     def torn(peer: Peer, arrived: Arrived) -> None:
         peer.send(head + b"5\r\nhello\r\n")
@@ -347,29 +391,44 @@ def test_a_stream_is_a_span_to_its_end(gateway: Gateway, collector: Collector, u
         client.has_come(b"hello")
         assert collector.spans(trace_of(answer)) == []
         torn_off.append(True)
-        (own, attempt) = collector.wait(trace_of(answer), ["GET /up/{kind}", "GET"])
+        own, attempt = collector.wait(trace_of(answer), ["GET /up/{kind}", "GET"])
     assert (own.status.code, attempt.status.code) == (ERROR, ERROR)
-    assert (facts(own)["error.type"], facts(own)["http.response.status_code"]) == ("UpstreamReset", 200)
+    assert (facts(own)["error.type"], facts(own)["http.response.status_code"]) == (
+        "UpstreamReset",
+        200,
+    )
     assert is_within(attempt, own)
 
 
-def test_a_route_decides_and_errors_are_kept(gateway: Gateway, collector: Collector, up: Upstream) -> None:
+def test_a_route_decides_and_errors_are_kept(
+    gateway: Gateway, collector: Collector, up: Upstream
+) -> None:
     """Nothing is recorded there; but what fails is, and the upstream is told the truth."""
     up.on("/quiet/bad", answers.plain("500 Oops"))
     good, bad = ask(gateway.port, target="/quiet/x"), ask(gateway.port, target="/quiet/bad")
     assert (up.last.get("traceparent") or "").endswith("-00")
-    (own, attempt) = collector.wait(trace_of(bad), ["GET /quiet", "GET"])
-    assert (own.status.code, facts(own)["error.type"], facts(attempt)["error.type"]) == (ERROR, "500", "500")
+    own, attempt = collector.wait(trace_of(bad), ["GET /quiet", "GET"])
+    assert (own.status.code, facts(own)["error.type"], facts(attempt)["error.type"]) == (
+        ERROR,
+        "500",
+        "500",
+    )
     assert own.flags & 1 == 0
     assert collector.spans(trace_of(good)) == []
 
 
 @pytest.mark.parametrize("flag", ["00", "01"])
-def test_a_client_decides_nothing(gateway: Gateway, collector: Collector, up: Upstream, flag: str) -> None:
+def test_a_client_decides_nothing(
+    gateway: Gateway, collector: Collector, up: Upstream, flag: str
+) -> None:
     """It is not trusted here: its flag neither keeps the gateway from recording, nor makes it."""
     for target, recorded in (("/up/a/x", True), ("/quiet/x", False)):
         trace = f"{secrets.token_hex(8)}{0:016x}"  # below any ratio
-        ask(gateway.port, target=target, headers=[("traceparent", f"00-{trace}-00f067aa0ba902b7-{flag}")])
+        ask(
+            gateway.port,
+            target=target,
+            headers=[("traceparent", f"00-{trace}-00f067aa0ba902b7-{flag}")],
+        )
         assert (up.last.get("traceparent") or "").endswith("-01" if recorded else "-00")
         if recorded:
             collector.wait(trace, ["GET /up/{kind}", "GET"])
@@ -399,4 +458,6 @@ def test_probes_are_not_recorded(gateway: Gateway, collector: Collector) -> None
     assert ask(gateway.port, target="/readyz").get("traceresponse") is None
     last = ask(gateway.port, target="/base/after")
     collector.wait(trace_of(last), ["GET /base", "GET"])
-    assert not any(facts(span).get("url.path") in {"/livez", "/readyz"} for span in collector.spans())
+    assert not any(
+        facts(span).get("url.path") in {"/livez", "/readyz"} for span in collector.spans()
+    )

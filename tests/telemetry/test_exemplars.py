@@ -35,7 +35,9 @@ def test_a_trace_stands_at_its_bucket(tmp_path: Path) -> None:
     metrics.note_trace(made)
     text, kind = metrics.render("application/openmetrics-text; version=1.0.0")
     assert "openmetrics" in kind
-    (family,) = (one for one in text_string_to_metric_families(text.decode()) if one.name == DURATION.name)
+    (family,) = (
+        one for one in text_string_to_metric_families(text.decode()) if one.name == DURATION.name
+    )
     told = {sample.labels["le"]: sample.exemplar for sample in family.samples if sample.exemplar}
     assert [*told] == ["0.005"]
     assert told["0.005"].labels == {"trace_id": ONE.decode()}

@@ -57,7 +57,9 @@ def decision(sampler: Sampler, digits: bytes, flags: bytes | None) -> bool:
     context = None
     trace_id = int(b"f" * 16 + digits, 16)
     if flags is not None:
-        span = trace.SpanContext(trace_id, 7, is_remote=True, trace_flags=trace.TraceFlags(int(flags, 16)))
+        span = trace.SpanContext(
+            trace_id, 7, is_remote=True, trace_flags=trace.TraceFlags(int(flags, 16))
+        )
         context = trace.set_span_in_context(trace.NonRecordingSpan(span))
     return sampler.should_sample(context, trace_id, "x").decision is Decision.RECORD_AND_SAMPLE
 
@@ -70,7 +72,9 @@ def test_a_ratio_is_that_of_opentelemetry(ratio: float, digits: bytes) -> None:
 
 
 @given(RATIOS, DIGITS, st.sampled_from([b"00", b"01"]), st.booleans())
-def test_a_parent_that_is_followed_decides(ratio: float, digits: bytes, flags: bytes, root: bool) -> None:
+def test_a_parent_that_is_followed_decides(
+    ratio: float, digits: bytes, flags: bytes, root: bool
+) -> None:
     """As by ParentBased: the parent's flag, else the ratio."""
     by = tracer(Recorder(), sampling=Sampling(ratio, "follow"))
     exchange = begun(by, digits, parent=b"" if root else b"7" * 16, flags=b"01" if root else flags)
@@ -122,7 +126,9 @@ def test_a_route_decides_for_itself() -> None:
     assert recorder.recorded == [refused]
 
 
-def ended(by: Tracer, *, status: int = 200, took: float = 0.1, cut: bool = False, at: float = 20.0) -> Exchange:
+def ended(
+    by: Tracer, *, status: int = 200, took: float = 0.1, cut: bool = False, at: float = 20.0
+) -> Exchange:
     """An exchange that was not chosen, and how it has ended."""
     exchange = begun(by, b"f" * 16)
     exchange.began, exchange.ended, exchange.status = at - took, at, status

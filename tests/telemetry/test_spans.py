@@ -53,7 +53,9 @@ class Ids(IdGenerator):
 def oracle(span: Span) -> Any:
     """The same span, told to OpenTelemetry's SDK and encoded by its exporter."""
     memory = InMemorySpanExporter()
-    provider = TracerProvider(resource=Resource(RESOURCE), id_generator=Ids(span), shutdown_on_exit=False)
+    provider = TracerProvider(
+        resource=Resource(RESOURCE), id_generator=Ids(span), shutdown_on_exit=False
+    )
     provider.add_span_processor(SimpleSpanProcessor(memory))
     context = None
     if span.parent:
@@ -77,7 +79,9 @@ def at(seconds: float) -> int:
     return int(seconds * 1e9) + OFFSET
 
 
-def exchange(*lines: bytes, target: bytes = b"/a", method: bytes = b"GET", **options: Any) -> Exchange:
+def exchange(
+    *lines: bytes, target: bytes = b"/a", method: bytes = b"GET", **options: Any
+) -> Exchange:
     """An exchange that has ended well."""
     made = Exchange(request(target, *lines, method=method), Client(), b"%080x" % ENTROPY, 10.0)
     made.notes = Notes(None, b"", False)  # type: ignore[arg-type]
@@ -97,10 +101,18 @@ def spans(made: Exchange) -> list[Span]:
 
 def hostile() -> Exchange:
     """One with all that a span can have."""
-    made = exchange(b"tracestate: a=1", b"User-Agent: \xff\x00".replace(b"\x00", b"!"), target=b"/%FFx?a=%00", method=b"PUT")
+    made = exchange(
+        b"tracestate: a=1",
+        b"User-Agent: \xff\x00".replace(b"\x00", b"!"),
+        target=b"/%FFx?a=%00",
+        method=b"PUT",
+    )
     assert made.notes is not None
     made.notes.parent, made.trace_state = b"00f067aa0ba902b7", True
-    made.notes.policies = (PolicyRun("hours", 10.0, 10.0005, ""), PolicyRun("barred", 10.0005, 10.001, "Forbidden"))
+    made.notes.policies = (
+        PolicyRun("hours", 10.0, 10.0005, ""),
+        PolicyRun("barred", 10.0005, 10.001, "Forbidden"),
+    )
     made.notes.attempts = (Attempt(instance(Asked()), 10.001, 10.1, 0, UpstreamReset("gone")),)
     made.notes.began, made.attempts, made.retried = 10.15, 2, ("reset",)
     made.limited, made.flags = ("burst",), ("stale_connection",)
@@ -198,7 +210,9 @@ def test_an_unknown_method_is_other() -> None:
 @pytest.mark.parametrize(("error", "status", "upstream", "failed", "kind"), [
     (None, 500, 500, True, "500"), (None, 404, 404, False, None), (UpstreamReset("x"), 502, 0, True, "UpstreamReset"),
     (ClientGone("x"), 499, 0, False, None), (RateLimited("x"), 429, 0, False, None), (CircuitOpen("x"), 503, 0, True, "CircuitOpen")])  # fmt: skip
-def test_what_is_an_error(error: Any, status: int, upstream: int, failed: bool, kind: str | None) -> None:
+def test_what_is_an_error(
+    error: Any, status: int, upstream: int, failed: bool, kind: str | None
+) -> None:
     """By the conventions: 5xx, and what went wrong; not what the client did, nor what it was refused."""
     made = exchange()
     made.error, made.status, made.upstream_status = error, status, upstream
@@ -214,7 +228,9 @@ def test_an_attempt_at_a_4xx_is_an_error_of_the_client_side() -> None:
     assert (own.failed, attempt.failed, attempt.attributes["error.type"]) == (False, True, "404")
 
 
-@pytest.mark.parametrize("state", [b"a=1,a=2", b"=", b"A=1", b",".join(b"k%d=v" % n for n in range(33)), b"x" * 10_000])
+@pytest.mark.parametrize(
+    "state", [b"a=1,a=2", b"=", b"A=1", b",".join(b"k%d=v" % n for n in range(33)), b"x" * 10_000]
+)
 def test_a_tracestate_that_is_none(state: bytes) -> None:
     """It is in no span."""
     made = exchange(b"tracestate: " + state)

@@ -15,6 +15,7 @@ from tests.support.guarded import Kept
 from tests.support.sockets import Socket, close, echo
 from tests.support.tokens import SECRET, authorized
 from tests.support.upstream import Arrived, Peer, Upstream
+from tests.support.waiting import wait
 
 TEAM = '''
 """A team's gateway, with a policy and an endpoint that asks services."""
@@ -99,7 +100,7 @@ class System:
                 {"path": "/ws", "service": "up"},
             ],
             "traces": {
-                "endpoint": self.collector.url, "interval": "50ms", "traceresponse": True, "server_timing": True,
+                "endpoint": self.collector.url, "interval": "50ms", "queue": 40_000, "traceresponse": True, "server_timing": True,
                 "headers": {"x-tenant": "shop"}, "resource": {"deployment.environment.name": "test"},
                 "service_name": "edge",
             },
@@ -461,3 +462,40 @@ def test_probes_are_not_recorded(gateway: Gateway, collector: Collector) -> None
     assert not any(
         facts(span).get("url.path") in {"/livez", "/readyz"} for span in collector.spans()
     )
+
+
+@pytest.mark.parametrize("requests", [300, pytest.param(10_000, marks=pytest.mark.timed)])
+def test_every_span_comes_through_a_restart(
+    gateway: Gateway, collector: Collector, up: Upstream, requests: int
+) -> None:
+    """None is lost, none comes twice, all are in order of time and parentage, though the collector was away meanwhile."""
+    collector.reset()
+    run = secrets.token_hex(8)
+    with RawClient(gateway.port) as client:
+        for number in range(requests):
+            if number == requests // 3:
+                collector.close()
+            elif number == 2 * requests // 3:
+                collector.open()
+            parent = f"00-{run}{number + 1:016x}-00f067aa0ba902b7-01"
+            client.send(request(target="/base/run", headers=[("traceparent", parent)]))
+            assert client.read().status == 200
+    wait(lambda: len(mine(collector, run)) >= 2 * requests, 60.0)
+    spans = mine(collector, run)
+    assert len({span.span_id for span in spans}) == len(spans) == 2 * requests
+    owns, attempts = spans[::2], spans[1::2]
+    assert [int(span.trace_id.hex()[16:], 16) for span in owns] == [*range(1, requests + 1)]
+    assert all(is_within(attempt, own) for own, attempt in zip(owns, attempts, strict=True))
+    ended = [span.end_time_unix_nano for span in owns]
+    assert all(
+        before <= span.start_time_unix_nano for before, span in zip(ended, owns[1:], strict=False)
+    )
+    assert (
+        'propylon_trace_spans_total{result="dropped"}'
+        not in ask(gateway.port, target="/metrics").body.decode()
+    )
+
+
+def mine(collector: Collector, run: str) -> list[Span]:
+    """The spans of the traces of one run."""
+    return [span for span in collector.spans() if span.trace_id.hex().startswith(run)]

@@ -1,7 +1,9 @@
 """Play a collector: take spans by OTLP over HTTP, answer as it is told to, be away and come back."""
 
+import contextlib
 import gzip
 import http.server
+import socket
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -38,6 +40,8 @@ class Collector:
     def __post_init__(self) -> None:
         """Begin to listen."""
         self._changed = threading.Condition()
+        self._answering = threading.Lock()
+        self._connections: list[socket.socket] = []
         self._server: http.server.ThreadingHTTPServer | None = None
         self.open()
 
@@ -57,6 +61,11 @@ class Collector:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+        with self._answering:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._connections.clear()
 
     def reset(self) -> None:
         """Forget what has come."""
@@ -94,8 +103,18 @@ class Collector:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                """Know the connection."""
+                super().setup()
+                collector._connections.append(self.connection)
+
             def do_POST(self) -> None:
-                """Take a message."""
+                """Take a message, and answer it before anybody goes away."""
+                with collector._answering:
+                    if self.connection in collector._connections:
+                        self._take()
+
+            def _take(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers["Content-Encoding"] == "gzip":
                     body = gzip.decompress(body)

@@ -21,6 +21,7 @@ from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
+from propylon.assembly.tracing import Traces
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
@@ -142,6 +143,7 @@ class Running:
             services=lambda: components.health.services,
             cached=lambda: self.answers.size,
         )
+        self._traces = Traces(components.metrics, self._pools, loop, self._random)
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
@@ -327,6 +329,9 @@ class Running:
         """Set the limits of the edge and of the cache, and what is logged."""
         self.answers.resize(config.cache.memory)
         adjust_edges(self.edges.values(), config)
+        tracer = self._traces.apply(config.traces)
+        for edge in self.edges.values():
+            edge.pipeline.tracing = tracer
         areas: tuple[Area, ...] = get_args(Area)
         self._components.gate.apply(
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
@@ -351,6 +356,7 @@ class Running:
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
         self._gauges.stop()
+        await self._traces.stop()
         try:
             async with asyncio.timeout(_LET_GO):
                 await self._components.shared.stop()
@@ -364,6 +370,7 @@ class Running:
 
     def _close(self) -> None:
         self.counting.close()
+        self._traces.close()
         self._verification.close()
         self.description.close()
         self.membership.close()

@@ -63,6 +63,29 @@ log:
     file:                      # such as /var/log/propylon/audit.log; empty: with the rest of the log
     key:                       # of the hash that hides users who ask for privacy, such as ${AUDIT_KEY}
 
+traces:                        # for a collector that speaks OTLP over HTTP
+  endpoint:                    # such as http://collector:4318; it switches recording on (pip install 'propylon[otel]')
+  enabled: true                # false: nothing is recorded
+  headers: {}                  # for the collector, such as {authorization: "Bearer ${TOKEN}"}
+  timeout: 10s                 # for one message
+  compression: none            # or gzip
+  service_name: propylon       # what traces call this gateway
+  resource: {}                 # such as {deployment.environment.name: production}
+  sampling:
+    ratio: 100%                # the share of the traces that is recorded
+    parent: ignore             # trusted: the flag of trusted proxies counts; follow: that of every client
+  keep:                        # recorded after all, when it has ended
+    errors: true
+    slower_than:               # such as 2s
+    most: 100/s
+  skip: [/livez, /readyz, /health, /metrics]   # nothing is recorded of these
+  queue: 8192                  # spans that wait for the collector
+  batch: 512                   # the most spans in one message
+  interval: 5s                 # how long a span waits for others
+  retry_for:                   # such as 1m; empty: until the collector takes it
+  traceresponse: false         # true: answers say which trace they belong to
+  server_timing: false         # true: answers say how long gateway and upstream took
+
 redis:                         # what gateways on several machines share: rate limits
   url: ${REDIS_URL:-}          # such as redis://:password@redis:6379/0; empty: this machine by itself
   user:                        # wins over the URL's
@@ -206,6 +229,7 @@ routes:
                                # or a list, each with a name; none: no limit
     cache:                     # such as {ttl: 30s}: keep answers; none: no cache. Further keys: respect, by, vary, methods,
                                # statuses, ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
+    sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
     headers:
       request: {set: {}, remove: [], remove_cookies: []}

@@ -42,6 +42,7 @@ __all__ = [
     "RETRIES",
     "SENT",
     "SOCKETS",
+    "SPANS",
     "UPSTREAM_CONNECTIONS",
     "UPSTREAM_WAITING",
     "WORKERS",
@@ -205,6 +206,13 @@ CONFIG_SUCCESS = Family(
     "When this worker put its configuration into force, in seconds since 1970.",
     summed=False,
 )
+SPANS = Family(
+    "propylon_trace_spans",
+    Kind.COUNTER,
+    "Spans of traces: sent, or lost: dropped (the queue was full), refused (by the collector), unkept (of a failed or slow "
+    "request, beyond what `traces.keep.most` allows), left (not sent before the stop).",
+    ("result",),
+)
 LOOP_LAG = Family(
     "propylon_loop_lag_seconds",
     Kind.HISTOGRAM,
@@ -247,6 +255,7 @@ FAMILIES = (
     UPSTREAM_WAITING,
     CONFIG_RELOADS,
     CONFIG_SUCCESS,
+    SPANS,
     LOOP_LAG,
     WORKERS,
     CPU,

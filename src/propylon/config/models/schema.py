@@ -53,6 +53,7 @@ from propylon.config.models.services import (
     ServiceTimeoutsConfig,
 )
 from propylon.config.models.syntax import DEFAULT_PREFIX, check_prefix
+from propylon.config.models.traces import TraceKeepConfig, TraceSamplingConfig, TracesConfig
 
 __all__ = [
     "BUILTIN_SERVICE",
@@ -92,6 +93,9 @@ __all__ = [
     "TlsConfig",
     "TokenRateLimitConfig",
     "TokensConfig",
+    "TraceKeepConfig",
+    "TraceSamplingConfig",
+    "TracesConfig",
     "with_defaults",
 ]
 
@@ -156,6 +160,9 @@ class GatewayConfig(ConfigModel):
         default=RegistryConfig(), description="Services that register themselves."
     )
     log: LogConfig = Field(default=LogConfig(), description="What is logged, and how.")
+    traces: TracesConfig = Field(
+        default=TracesConfig(), description="Which traces are recorded, and where their spans go."
+    )
 
     @property
     def size(self) -> str:

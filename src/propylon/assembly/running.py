@@ -37,12 +37,14 @@ from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.control.service import CALLS, Calls
+from propylon.explain.online import Explaining
 from propylon.loop.outbox import Outbox
 from propylon.loop.slices import at_once
 from propylon.loop.tasks import cancelled_tasks_end
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
+from propylon.proxy.authenticate import always
 from propylon.proxy.call import Caller
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
@@ -339,7 +341,14 @@ class Running:
             (self._output.access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,
+            explain=Explaining(lambda: self.loaded, self._verifies_asker),
         )
+
+    def _verifies_asker(self) -> Authenticate:
+        """Return what verifies the token of a client that asks why: a bad one counts as none."""
+        if self._components.override is not None:
+            return always(self._components.override)
+        return self._stages_of(self.authentication, self.config.auth.carriers)["offered"]
 
     def _calls(self) -> Calls:
         """Return what makes the calls of endpoints, which name their services."""

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from propylon.errors import GatewayError
+from propylon.errors import Details, GatewayError
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import NO_PREFERENCE, PrivacyPreference, Route
 from propylon.proxy.trace import SAMPLED
 from propylon.services.breaker import Permit
 from propylon.services.service import Instance
-from propylon.upstream.ports import Answer, Flow, RequestBody
+from propylon.upstream.ports import Answer, Flow, Outgoing, RequestBody
 from propylon.wire.forwarded import x_forwarded_host
 from propylon.wire.message import Request, Response
 from propylon.wire.proxy_header import Ends
 
-__all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin", "Settlement", "entropy"]
+__all__ = ["Downstream", "Exchange", "Explanation", "IncomingBody", "Observer", "Origin", "Settlement", "entropy"]
 
 
 _NAMING = partial(x_forwarded_host, "http")
@@ -112,6 +112,22 @@ class Downstream(Protocol):
         """Cut the connection: a broken answer must not look whole."""
 
 
+class Explanation(Protocol):
+    """What follows one request through the stages, for a client that has asked why it went as it did."""
+
+    def follow(self, exchange: Exchange, route: Route, table: object) -> Route:
+        """Return the route with stages that tell what they do. `table` is the one that the route was found in."""
+
+    def asked(self, instance: Instance, sent: Outgoing) -> None:
+        """Note an attempt: the request goes to this instance."""
+
+    def failed(self, answer: Answer | None, error: GatewayError | None) -> None:
+        """Note how an attempt has failed."""
+
+    def refused(self, exchange: Exchange, error: GatewayError, table: object) -> Details:
+        """Add the explanation to the exchange's lines, and return it for the body of the refusal."""
+
+
 class Settlement(Protocol):
     """What is to be done at the end of an exchange: give back what it held, and charge what it has cost."""
 
@@ -143,6 +159,7 @@ class Exchange:
         "entropy",
         "error",
         "excused",
+        "explanation",
         "faults",
         "flags",
         "gathered",
@@ -216,6 +233,7 @@ class Exchange:
         )
         # What of the request does not fit the service's document: places.
         self.faults: tuple[str, ...] = ()
+        self.explanation: Explanation | None = None  # asked for by a client that may ask
 
 
 # OBSERVE: called once for each exchange, whatever happened, synchronously and after it has ended. An observer must be

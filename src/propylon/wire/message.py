@@ -12,6 +12,7 @@ from propylon.wire.offer import Handshake
 __all__ = [
     "ASTERISK",
     "CHUNKED",
+    "EXPLAIN",
     "LOOKED_AT",
     "NO_BODY",
     "UNTIL_CLOSE",
@@ -22,6 +23,8 @@ __all__ = [
 
 # The target of a request that is for the gateway itself (RFC 9112, 3.2.4).
 ASTERISK = b"*"
+# The header with which a client asks why its request went as it did; it never goes upstream.
+EXPLAIN = b"x-propylon-explain"
 # Body lengths that are not a number of bytes. Negative, so that `length >= 0` asks for a known one.
 NO_BODY = -1
 CHUNKED = -2
@@ -43,7 +46,7 @@ _PRIVACY = frozenset({b"x-privacy-level", b"dnt", b"sec-gpc"})
 # request and the trace.
 _WRITTEN_BY_US = re.compile(
     r"connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|content-length|upgrade|expect|host|max-forwards"
-    r"|forwarded|x-forwarded-.*|x-real-ip|x-user-.*|x-client-cert-.*|x-request-id|traceparent|tracestate"
+    r"|forwarded|x-forwarded-.*|x-real-ip|x-user-.*|x-client-cert-.*|x-request-id|traceparent|tracestate|x-propylon-explain"
 )
 # Special headers that are never put back as they were sent.
 _ORDINARY = LOOKED_AT | _PRIVACY | {b"host", b"connection", b"content-length", b"transfer-encoding"}

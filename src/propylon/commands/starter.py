@@ -77,7 +77,7 @@ admin:                         # who may use the endpoints that run the gateway
   allow:                       # networks, such as [10.0.0.0/8]; empty: from anywhere
   listen:                      # such as 127.0.0.1:8001: they are on this listener only
   scopes: {}                   # a scope for one group only, such as {registry: instances:write}; groups: registry,
-                               # tokens, introspect, metrics, cache
+                               # tokens, introspect, metrics, cache, explain
 metrics:
   allow:                       # networks that read /metrics without a token, besides this machine
   listen:                      # such as 0.0.0.0:9100

@@ -220,7 +220,9 @@ class Trace(Explanation):
         return {
             "route": None if route is None else self._described(route),
             "stages": told(
-                self._verdicts, self._values(), limited=route is not None and route.limit is not None
+                self._verdicts,
+                self._values(),
+                limited=route is not None and route.limit is not None,
             ),
             "upstream": self._upstream(),
             "status": status if error is None else error.status,

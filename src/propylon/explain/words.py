@@ -21,13 +21,15 @@ from propylon.wire.message import Request
 __all__ = ["circuit_text", "cors_text", "described", "shown", "without_secrets"]
 
 _HIDDEN = "(not shown)"
-_SECRET = r"auth|cookie|credential|dpop|key|passw|secret|session|signature|ticket|token"
+_CONFIDENTIAL = r"auth|cookie|credential|dpop|key|passw|secret|session|signature|ticket|token"
 # `Sec-WebSocket-Key` is none: it only shows that a handshake was read (RFC 6455, 10.3).
-_CREDENTIALS = re.compile(rf"(?im)^((?!sec-websocket-key:)[^:\r\n]*(?:{_SECRET})[^:\r\n]*:)[^\r\n]*")
+_CREDENTIALS = re.compile(
+    rf"(?im)^((?!sec-websocket-key:)[^:\r\n]*(?:{_CONFIDENTIAL})[^:\r\n]*:)[^\r\n]*"
+)
 # A token of a handshake: where the route looks at none, it passes as it is.
 _SUBPROTOCOL_TOKEN = re.compile(r"(?im)(^sec-websocket-protocol:.*?bearer\.)[^\s,]+")
 _QUERY = re.compile(r"([?&])([^=&#\s]*)=[^&#\s]*")
-_SECRET_PARAMETER = re.compile(rf"(?i){_SECRET}|\bsig\b|\bcode\b|pwd")
+_SECRET_PARAMETER = re.compile(rf"(?i){_CONFIDENTIAL}|\bsig\b|\bcode\b|pwd")
 
 
 def described(route: Route, path: str, place: str) -> dict[str, Any]:
@@ -42,9 +44,7 @@ def described(route: Route, path: str, place: str) -> dict[str, Any]:
     }
 
 
-def shown(
-    sent: bytes, hide: Callable[[bytes], bytes] | None, private: Route | None = None
-) -> str:
+def shown(sent: bytes, hide: Callable[[bytes], bytes] | None, private: Route | None = None) -> str:
     """Return an upstream's request as text, without secrets. Each character is a byte (Latin-1).
 
     `hide` takes tokens in other places than Authorization out of a block. `private` is a route whose set headers are not shown.
@@ -52,9 +52,7 @@ def shown(
     line, mark, rest = (sent if hide is None else hide(sent)).decode("latin-1").partition("\r\n")
     rest = _SUBPROTOCOL_TOKEN.sub(rf"\1{_HIDDEN}", rest)
     rest = _CREDENTIALS.sub(rf"\1 {_HIDDEN}", rest)
-    return without_secrets(line) + mark + (
-        rest if private is None else _without_set(rest, private)
-    )
+    return without_secrets(line) + mark + (rest if private is None else _without_set(rest, private))
 
 
 def _without_set(text: str, route: Route) -> str:

@@ -23,7 +23,16 @@ from propylon.wire.forwarded import x_forwarded_host
 from propylon.wire.message import Request, Response
 from propylon.wire.proxy_header import Ends
 
-__all__ = ["Downstream", "Exchange", "Explanation", "IncomingBody", "Observer", "Origin", "Settlement", "entropy"]
+__all__ = [
+    "Downstream",
+    "Exchange",
+    "Explanation",
+    "IncomingBody",
+    "Observer",
+    "Origin",
+    "Settlement",
+    "entropy",
+]
 
 
 _NAMING = partial(x_forwarded_host, "http")

@@ -70,13 +70,17 @@ class Pipeline:
             if request.method == "OPTIONS" and self._answered(exchange, request):
                 return
             # A header that asks for an explanation is one that makes a head not `plain`.
-            found = self.table.match(request) if request.plain else await self._find(exchange, request)
+            found = (
+                self.table.match(request) if request.plain else await self._find(exchange, request)
+            )
             route = exchange.route = found
             exchange.lines = exchange.lines if route.cors is None else route.cors.block(request)
             if request.upgrade:
                 route = take_up(exchange, request, route)
-            if exchange.explanation is not None:
-                route = exchange.explanation.follow(exchange, route, self.table)
+            explanation = exchange.explanation
+            route = (
+                route if explanation is None else explanation.follow(exchange, route, self.table)
+            )
             if request.private or route.privacy_applies:
                 exchange.privacy = route.privacy(request)
             origin = downstream.origin

@@ -110,7 +110,7 @@ ONE_PROBLEM = {
     "log: {audit: {file: nowhere/audit.log}}": "log.audit.file: there is no directory nowhere; make"
     " it, or write another path",
     "log: {audit: {file: .}}": "log.audit.file: . is a directory; write the path of a file in it,"
-    " such as ./audit.log",
+    " such as ./propylon.log",
     "log: {audit: {key: short}}": "log.audit.key: must have at least 16 characters; make one: openssl"
     " rand -hex 32",
 }

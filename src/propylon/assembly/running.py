@@ -98,7 +98,7 @@ class Running:
         self.begun = loaded.config.model_copy(update={"routes": (), "services": {}})
         self._components = components
         self._loop = loop
-        self._output = Output(components, loaded.config, loop)
+        self.output = Output(components, loaded.config, loop)
         # Ids, not secrets: the generator is seeded from the system's entropy, and fast.
         self._random = random.Random()  # noqa: S311
         self._outbox = Outbox(loop)
@@ -331,14 +331,14 @@ class Running:
         self._components.gate.apply(
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
         )
-        self._output.apply(config)
+        self.output.apply(config)
 
     # Parts
 
     def _pipeline(self) -> Pipeline:
         return Pipeline(
             Table(()),
-            (self._output.access_log, self._components.metrics),
+            (self.output.access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,
             explain=Explaining(lambda: self.loaded, self._verifies_asker),
@@ -352,7 +352,7 @@ class Running:
 
     def _calls(self) -> Calls:
         """Return what makes the calls of endpoints, which name their services."""
-        note = self._output.access_log.note_call
+        note = self.output.access_log.note_call
         return Calls(Caller(time.perf_counter, self._random.getrandbits, note), self._callees.of)
 
     async def stop(self) -> None:
@@ -376,7 +376,7 @@ class Running:
         self.membership.close()
         self._prober.close()
         self._pools.close()
-        self._output.close()
+        self.output.close()
 
 
 def _census(

@@ -2,6 +2,7 @@
 
 - `record`: describe one exchange as a mapping.
 - `access_log`: write records as JSON, or as text for a terminal.
+- `selection`: choose which records are written, and with which fields.
 - `audit`: write a record for each security event: logins, revocations, registrations, reloads.
 - `families`: name every metric.
 - `metrics`: count exchanges for Prometheus, and render all metrics.
@@ -9,4 +10,5 @@
 - `events`: log and count changes of breakers and instances.
 - `logs`: send Python's logging to the same output in the same form.
 - `writer`: write lines in batches, in a thread.
+- `files`: append to files that other programs rotate; `syslog`: send lines to a syslog daemon; `losses`: count what is lost.
 """

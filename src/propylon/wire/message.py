@@ -41,6 +41,7 @@ LOOKED_AT = frozenset(
         b"access-control-request-headers",
     }
 )
+_MOST_NOTES = 32
 _PRIVACY = frozenset({b"x-privacy-level", b"dnt", b"sec-gpc"})
 # Framing and hop-by-hop headers (RFC 9112, 6; RFC 9110, 7.6.1), and what the gateway says of the client, the user, the
 # request and the trace.
@@ -118,6 +119,7 @@ class Request:
         "length",
         "line",
         "method",
+        "noted",
         "path",
         "plain",
         "private",
@@ -150,6 +152,8 @@ class Request:
         # What the gateway vouches for beside the headers of its own: claims of the token, and what policies say. By the
         # lower-case name with `-` for `_`, the line's name and value; `outgoing` removes what the client sent so.
         self.vouched: dict[bytes, tuple[bytes, bytes]] | None = None
+        # What policies say of the request to the access log, by name.
+        self.noted: dict[str, str] | None = None
         # The offer of another protocol that the route takes up; see `wire.offer`.
         self.handshake: Handshake | None = None
 
@@ -187,6 +191,18 @@ class Request:
         if self.vouched is None:
             self.vouched = {}
         self.vouched[plain.encode("ascii")] = (name.encode("ascii"), value.encode("latin-1"))
+
+    def note(self, name: str, value: str) -> None:
+        """Say something of the request to the access log, where `log.fields` has `policy:NAME`; for policies.
+
+        The record has the first characters of the value. Raises ValueError for more than a few names.
+        """
+        if self.noted is None:
+            self.noted = {}
+        if name not in self.noted and len(self.noted) >= _MOST_NOTES:
+            msg = f"a request has {_MOST_NOTES} notes at the most"
+            raise ValueError(msg)
+        self.noted[name] = value
 
     def __repr__(self) -> str:
         """Show method and path, and no header and no query: those may hold secrets."""

@@ -26,7 +26,7 @@ from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Par
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
 from propylon.assembly.description import Described
-from propylon.assembly.output import check_audit_file
+from propylon.assembly.output import check_log_files
 from propylon.assembly.reload import Reloads, shadowed, uncalled
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
@@ -96,7 +96,7 @@ class Gateway(TeamApi):
         self._audit = Audit()
         self._gate = AdminGate()
         trail = AuditTrail(self._audit)
-        check_audit_file(loaded)
+        check_log_files(loaded)
         self._token_services = self._open_token_services(trail)
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
@@ -289,6 +289,11 @@ class Gateway(TeamApi):
     def reload_soon(self, then: Callable[[], None]) -> None:
         """Do the same beside the requests, because a long file takes its time to be read; then call `then`."""
         self._reloads.soon(then)
+
+    def reopen_logs(self) -> None:
+        """Open the files of the log anew: a program has rotated them."""
+        if self._running is not None:
+            self._running.output.reopen()
 
     @property
     def custom_endpoints(self) -> tuple[Endpoint, ...]:

@@ -38,12 +38,14 @@ from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.control.service import CALLS, Calls
+from propylon.explain.online import Explaining
 from propylon.loop.outbox import Outbox
 from propylon.loop.slices import at_once
 from propylon.loop.tasks import cancelled_tasks_end
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
+from propylon.proxy.authenticate import always
 from propylon.proxy.call import Caller
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
@@ -97,7 +99,7 @@ class Running:
         self.begun = loaded.config.model_copy(update={"routes": (), "services": {}})
         self._components = components
         self._loop = loop
-        self._output = Output(components, loaded.config, loop)
+        self.output = Output(components, loaded.config, loop)
         # Ids, not secrets: the generator is seeded from the system's entropy, and fast.
         self._random = random.Random()  # noqa: S311
         self._outbox = Outbox(loop)
@@ -336,21 +338,28 @@ class Running:
         self._components.gate.apply(
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
         )
-        self._output.apply(config)
+        self.output.apply(config)
 
     # Parts
 
     def _pipeline(self) -> Pipeline:
         return Pipeline(
             Table(()),
-            (self._output.access_log, self._components.metrics),
+            (self.output.access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,
+            explain=Explaining(lambda: self.loaded, self._verifies_asker),
         )
+
+    def _verifies_asker(self) -> Authenticate:
+        """Return what verifies the token of a client that asks why: a bad one counts as none."""
+        if self._components.override is not None:
+            return always(self._components.override)
+        return self._stages_of(self.authentication, self.config.auth.carriers)["offered"]
 
     def _calls(self) -> Calls:
         """Return what makes the calls of endpoints, which name their services."""
-        note = self._output.access_log.note_call
+        note = self.output.access_log.note_call
         return Calls(Caller(time.perf_counter, self._random.getrandbits, note), self._callees.of)
 
     async def stop(self) -> None:
@@ -376,7 +385,7 @@ class Running:
         self.membership.close()
         self._prober.close()
         self._pools.close()
-        self._output.close()
+        self.output.close()
 
 
 def _census(

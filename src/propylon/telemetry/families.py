@@ -33,6 +33,7 @@ __all__ = [
     "FILES",
     "INSTANCE_UP",
     "LIMIT_DECISIONS",
+    "LOG_LOST",
     "LOOP_LAG",
     "MEMORY",
     "OVERHEAD",
@@ -219,6 +220,12 @@ LOOP_LAG = Family(
     "How late the event loop of a worker was, measured once a second: what each request waits at that moment.",
     buckets=_LAG,
 )
+LOG_LOST = Family(
+    "propylon_log_lost_lines",
+    Kind.COUNTER,
+    "Lines of the log that were not written: the reader was too slow, the disk full, or the syslog daemon away.",
+    ("output",),
+)
 WORKERS = Family("propylon_workers", Kind.GAUGE, "Workers that serve requests.")
 CPU = Family(
     "propylon_process_cpu_seconds", Kind.COUNTER, "CPU time of all workers, user and system."
@@ -257,6 +264,7 @@ FAMILIES = (
     CONFIG_SUCCESS,
     SPANS,
     LOOP_LAG,
+    LOG_LOST,
     WORKERS,
     CPU,
     MEMORY,

@@ -25,6 +25,7 @@ from propylon.config.models.cors import CorsConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
+from propylon.config.models.log import AuditConfig, LogConfig
 from propylon.config.models.redis import Redis, RedisConfig
 from propylon.config.models.resilience import (
     CircuitConfig,
@@ -39,12 +40,7 @@ from propylon.config.models.routes import (
     RouteRules,
     RouteTimeoutsConfig,
 )
-from propylon.config.models.server import (
-    AuditConfig,
-    EdgeTimeoutsConfig,
-    LogConfig,
-    ServerConfig,
-)
+from propylon.config.models.server import EdgeTimeoutsConfig, ServerConfig
 from propylon.config.models.services import (
     InstanceConfig,
     Service,

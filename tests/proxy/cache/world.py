@@ -18,7 +18,7 @@ from propylon.proxy.cache.stage import CacheStage
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import Route
-from propylon.stores.answers import MemoryAnswers
+from propylon.stores.answers.memory import MemoryAnswers
 from propylon.upstream.ports import Answer, Timeouts
 from propylon.upstream.reply import Reply
 from propylon.wire.message import NO_BODY, Request, Response

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from propylon.config.models.base import ConfigModel, HeaderName
+from propylon.config.models.jwt import Blank, Secret
 from propylon.config.models.units import Duration, Size, Timeout, Whole
 from propylon.wire.grammar import QUERY_TEXT
 
@@ -138,4 +139,18 @@ class CacheMemoryConfig(ConfigModel):
     memory: Annotated[Size, Field(ge=_SMALLEST)] = Field(
         default=64_000_000,
         description="Bytes in the memory of each worker. What is asked for least often leaves when it is full.",
+    )
+    store: Literal["memory", "machine", "redis"] | None = Field(
+        default=None,
+        description="What stands behind the memory of the workers. machine: a file in memory that all workers share. redis:"
+        " the section `redis`, which machines share. memory: nothing. When not set: machine, if there are several workers.",
+    )
+    size: Annotated[Size, Field(ge=_SMALLEST)] = Field(
+        default=256_000_000,
+        description="Bytes of all answers in the machine's file; a quarter of the free room at most.",
+    )
+    secret: Annotated[Secret | None, Blank] = Field(
+        default=None,
+        description="Signs the answers in Redis, so that no other program that may write there can put one in. All"
+        " gateways need the same.",
     )

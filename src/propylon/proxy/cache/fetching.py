@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from propylon.errors import (
     GatewayError,
@@ -78,7 +79,7 @@ class Visit:
         return "request" if self.use is Use.ASKED else "stale"
 
 
-Asks = Callable[[Visit], Awaitable[Answer]]
+Asks = Callable[[Visit], Coroutine[Any, Any, Answer]]
 """Finds or fetches the answer of a visit."""
 
 

@@ -175,7 +175,7 @@ def _fields(payload: bytes) -> list[bytes]:
 
 def _head(status: int, reason: bytes, block: bytes, length: int) -> Response:
     """Return the head, read as an upstream's. Raises Garbled."""
-    if not _LEAST_STATUS <= status <= _LAST_STATUS:
+    if not _LEAST_STATUS <= status <= _LAST_STATUS or b"\r\n\r\n" in reason + block:
         raise Garbled
     lines = b"HTTP/1.1%b%b\r\nContent-Length: %d\r\n\r\n" % (reason, block, length)
     try:

@@ -285,10 +285,9 @@ class RedisShelves(Shelves, User):
         if number is None or not isinstance(lines, list):
             return  # it is away
         known, self._last = self._last, number[0]
-        if known is None:
-            return
-        if number[0] < known or len(lines) >= _LOG or (number[0] > known and not lines):
-            self._heard(Deletion())  # something was missed
+        missed = known is None or number[0] < known or len(lines) >= _LOG
+        if missed or (number[0] != known and not lines):
+            self._heard(Deletion())
             return
         for line in lines:
             self._heard(_read_line(line))

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from propylon.config.models.admin import (
     AdminConfig,
@@ -19,7 +19,7 @@ from propylon.config.models.auth import (
     TokensConfig,
 )
 from propylon.config.models.base import ConfigModel
-from propylon.config.models.cache import CacheConfig, CacheMemoryConfig
+from propylon.config.models.cache import CacheConfig, CacheMemoryConfig, CacheStore
 from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.health import HealthConfig
@@ -135,7 +135,7 @@ class GatewayConfig(ConfigModel):
         default=RedisConfig(),
         description="Redis or Valkey, which gateways on several machines share.",
     )
-    cache: CacheMemoryConfig = Field(
+    cache: CacheStore = Field(
         default=CacheMemoryConfig(),
         description="Where the answers of routes with `cache` are kept.",
     )
@@ -171,15 +171,6 @@ class GatewayConfig(ConfigModel):
             if route.auth == "none"
         ]
         return f"open without a token: {', '.join(opened)}" if opened else ""
-
-    @field_validator("cache")
-    @classmethod
-    def _needs_a_redis(cls, cache: CacheMemoryConfig, info: ValidationInfo) -> CacheMemoryConfig:
-        redis = info.data.get("redis")
-        if cache.store == "redis" and redis is not None and redis.url is None:
-            msg = "has `store: redis`, and there is no Redis; write redis: redis://HOST, or store: machine"
-            raise ValueError(msg)
-        return cache
 
     @model_validator(mode="before")
     @classmethod

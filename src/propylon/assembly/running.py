@@ -15,7 +15,7 @@ from propylon.assembly.answers import SharedAnswers, caching
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Census
 from propylon.assembly.components import Components
-from propylon.assembly.counting import Counting
+from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.membership import Membership
@@ -151,9 +151,10 @@ class Running:
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self.counting = Counting(loaded, components.shared.limits(), loop, self._random.random)
+        redis = redis_of(loaded)
+        self.counting = Counting(redis, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
-        self._caches = caching(self.config, components, self._forward, loop, self._random)
+        self._caches = caching(self.config, components, redis, self._forward, loop, self._random)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -380,6 +381,7 @@ class Running:
     def _close(self) -> None:
         self.counting.close()
         self._traces.close()
+        self.answers.close()
         self._verification.close()
         self.description.close()
         self.membership.close()

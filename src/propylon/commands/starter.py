@@ -151,6 +151,9 @@ auth:                          # how callers are authenticated
 
 cache:
   memory: 64MB                 # of each worker, for the answers of routes with `cache`
+  store:                       # memory, machine (shared by the workers) or redis (by machines); empty: machine, if there are workers
+  size: 256MB                  # of the machine's file
+  secret:                      # such as ${CACHE_SECRET}: signs the answers in Redis
 
 cors:                          # which web pages of other origins may read answers
   origins: []                  # such as [https://app.example.com]; empty: CORS is off

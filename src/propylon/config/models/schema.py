@@ -19,7 +19,7 @@ from propylon.config.models.auth import (
     TokensConfig,
 )
 from propylon.config.models.base import ConfigModel
-from propylon.config.models.cache import CacheConfig, CacheMemoryConfig
+from propylon.config.models.cache import CacheConfig, CacheMemoryConfig, CacheStore
 from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.health import HealthConfig
@@ -135,7 +135,7 @@ class GatewayConfig(ConfigModel):
         default=RedisConfig(),
         description="Redis or Valkey, which gateways on several machines share.",
     )
-    cache: CacheMemoryConfig = Field(
+    cache: CacheStore = Field(
         default=CacheMemoryConfig(),
         description="Where the answers of routes with `cache` are kept.",
     )

@@ -6,19 +6,19 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.answers import SharedAnswers, caching
 from propylon.assembly.carry import ServiceSet
-from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Census
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.membership import Membership
+from propylon.assembly.offers import open_census
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces
@@ -34,7 +34,6 @@ from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_ru
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
-from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.control.service import CALLS, Calls
@@ -131,7 +130,7 @@ class Running:
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
-        self.census = _census(components, self.description, lambda: self.routes)
+        self.census = open_census(components, self.description, lambda: self.routes)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._callees = Callees(self._forward)
         self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
@@ -388,20 +387,6 @@ class Running:
         self._prober.close()
         self._pools.close()
         self.output.close()
-
-
-def _census(
-    components: Components, description: Description, routes: Callable[[], Iterable[Route]]
-) -> Census:
-    """Return what answers for all workers, with what this one says."""
-    census = Census(components.shared.facts)
-    census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
-    census.offer(INSTANCES, lambda: registry.parts(components.health.services))
-    census.offer(DOCUMENTS, description.documents.parts)
-    description.documents.join()
-    census.offer(LIMITS, lambda: limits.parts(limits.limits_of(routes())))
-    census.join()
-    return census
 
 
 def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:

@@ -48,7 +48,7 @@ docs: $(STAMP) ## write docs/reference and propylon.schema.json anew from the co
 	@$(BIN)/python docs/generate.py
 
 # The stamp is as new as the last complete install; an install that failed leaves none, and the next `make` starts over.
-$(STAMP): requirements-dev.lock pyproject.toml
+$(STAMP): requirements-dev.lock pyproject.toml hatch_build.py src/propylon/wire/_heads.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Propylon needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || true). Say which to use: make PYTHON=python3.11" >&2; exit 1; }
 	@echo "Installing into $(VENV), once: about a minute ..."

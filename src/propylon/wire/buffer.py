@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from propylon.wire.framing import HEAD_END
-from propylon.wire.request import HeadProbe, too_large
+from propylon.wire.probe import HeadProbe, too_large
 
 __all__ = ["HeadBuffer"]
 

@@ -21,7 +21,11 @@ from tests.support.hanging import (  # noqa: F401 — for pytest
 )
 from tests.support.issuer import Issuer
 from tests.support.secrecy import pytest_runtest_logreport, secrecy  # noqa: F401 — for pytest
-from tests.support.spread import pytest_addoption, pytest_runtestloop  # noqa: F401 — for pytest
+from tests.support.spread import (  # noqa: F401 — for pytest
+    pytest_addoption,
+    pytest_runtestloop,
+    pytest_shuffle,
+)
 from tests.support.topology import Upstreams, configuration
 from tests.support.topology import impatient as impatient_configuration
 from tests.support.upstream import Upstream

@@ -7,7 +7,8 @@ import base64
 import itertools
 import json
 import sqlite3
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import httpx
+from fastapi import FastAPI
 
 from propylon.control import tokens, users
 from propylon.control.app import create_app
@@ -36,6 +38,47 @@ T = TypeVar("T")
 SECRET = b"0123456789abcdef0123456789abcdef"
 PREFIX = "/api/v1"
 EXPIRES = 1800.0
+
+
+# The worker whose request the one app answers in this context.
+_SERVING: ContextVar[TokenApi] = ContextVar("serving")
+
+
+class _Its:
+    """What the serving worker has by that name: its store, say, or its issuer."""
+
+    def __init__(self, find: Callable[[TokenApi], Any]) -> None:
+        self._find = find
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._find(_SERVING.get()), name)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._find(_SERVING.get())(*arguments)
+
+
+@cache
+def _app() -> FastAPI:
+    """Return the endpoints of all workers: FastAPI takes longer to build them than most tests take."""
+    journal: Any = _Its(lambda api: api.kept.journal)
+    sessions: Any = _Its(lambda api: api.sessions)
+    grants: Any = _Its(lambda api: api.kept.grants)
+    accounts: Any = _Its(lambda api: api.kept.users)
+    return create_app(
+        "1.2.3",
+        [
+            tokens.router(
+                PREFIX,
+                verify=_Its(lambda api: api.verifier.verify),
+                revoker=journal,
+                clock=_Its(lambda api: api.clock),
+                sessions=sessions,
+                grants=grants,
+                accounts=accounts,
+            ),
+            users.router(PREFIX, accounts, grants, sessions),
+        ],
+    )
 
 
 class TokenApi:
@@ -66,21 +109,7 @@ class TokenApi:
             guesses=Guesses(kept.monotonic),
             sleep=self.sleep,
         )
-        self.app = create_app(
-            "1.2.3",
-            [
-                tokens.router(
-                    PREFIX,
-                    verify=self.verifier.verify,
-                    revoker=kept.journal,
-                    clock=clock,
-                    sessions=self.sessions,
-                    grants=kept.grants,
-                    accounts=kept.users,
-                ),
-                users.router(PREFIX, kept.users, kept.grants, self.sessions),
-            ],
-        )
+        self.app = _app()
 
     async def sleep(self, seconds: float) -> None:
         """Note a delay instead of waiting for it."""
@@ -98,6 +127,7 @@ class TokenApi:
                     assert error.status == 401
                 else:
                     principal = verified.principal
+        _SERVING.set(self)
         origin = SimpleNamespace(client=self.client)
         scope["state"] = {
             CONTEXT: SimpleNamespace(principal=principal, downstream=SimpleNamespace(origin=origin))

@@ -1,14 +1,16 @@
 """WebSockets behind an ASGI server, without the server: what is asked of it, and what it is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
 from propylon import Gateway
+from propylon.edge import asgi
 from tests.support.sockets import echo
 from tests.support.tokens import SECRET, mint
 from tests.support.upstream import Upstream
@@ -51,7 +53,12 @@ class Server:
             **more,
         }
         self.incoming.put_nowait({"type": "websocket.connect"})
-        self.task = asyncio.ensure_future(app(self.scope, self.incoming.get, self.sent.put))
+        self.task = asyncio.ensure_future(app(self.scope, self.receive, self.sent.put))
+
+    @property
+    def receive(self) -> Callable[[], Awaitable[Message]]:
+        """What the app gets for that."""
+        return self.incoming.get
 
     def say(self, **message: Any) -> None:
         """The client sends something."""
@@ -65,6 +72,26 @@ class Server:
         """What the gateway sends next."""
         async with asyncio.timeout(20):
             return await self.sent.get()
+
+
+class Uvicorn(Server):
+    """uvicorn's side: by its `receive` the gateway knows uvicorn, and sees whether the connection is closed."""
+
+    closing = False
+    default_headers: ClassVar[list[tuple[bytes, bytes]]] = []
+
+    @property
+    def transport(self) -> Any:
+        """The client's connection."""
+        return SimpleNamespace(is_closing=lambda: self.closing, get_extra_info=lambda _: None)
+
+    async def _receive(self) -> Message:
+        return await self.incoming.get()
+
+    @property
+    def receive(self) -> Callable[[], Awaitable[Message]]:
+        """A method of the connection."""
+        return self._receive
 
 
 @asynccontextmanager
@@ -151,6 +178,29 @@ def test_a_client_that_vanishes(tmp_path: Path) -> None:
             server.leave(1006)
             await server.task
         assert up.closes == []
+
+    with Upstream(fallback=echo, upgrades=True) as up:
+        run(main(up))
+
+
+def test_a_closed_connection_is_no_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server closes it before the gateway hears with which code: the upstream gets the code all the same."""
+    monkeypatch.setattr(asgi, "_WATCH_DISCONNECT_AFTER", 0.0)
+
+    async def main(up: Upstream) -> None:
+        async with running(tmp_path, up) as gateway:
+            server = Uvicorn(gateway.asgi, "/ws")
+            await server.told()
+            server.closing = True
+            assert gateway.running is not None
+            ticker = gateway.running.edge.ticker
+            seen = ticker.now
+            while ticker.now <= seen:  # its look at the deadlines is over
+                await asyncio.sleep(0.001)
+            server.leave(4001)
+            await server.task
+        assert up.wait(lambda: up.closes)
+        assert up.closes == [(4001, "")]
 
     with Upstream(fallback=echo, upgrades=True) as up:
         run(main(up))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway import free_port
+from tests.support.zygote import ZYGOTE, Forked, environment
 
 # Where `.ci/servers` has installed them.
 FOLDER = Path(os.environ.get("TEST_SERVERS", ".servers")).absolute()
@@ -91,9 +92,7 @@ def _express(version: int) -> Callable[[int, Path], list[str]]:
 def _python(package: str, source: str) -> Callable[[int, Path], list[str]]:
     def start(port: int, folder: Path) -> list[str]:
         python = FOLDER / "venv/bin/python"
-        if package == "starlette":  # the gateway's own dependency
-            python = Path(sys.executable)
-        elif not (python.exists() and any(FOLDER.glob(f"venv/lib/*/site-packages/{package}"))):
+        if not (python.exists() and any(FOLDER.glob(f"venv/lib/*/site-packages/{package}"))):
             pytest.skip(f"{package} is not installed: .ci/servers {FOLDER}")
         program = folder / "server.py"
         program.write_text(source)
@@ -110,21 +109,26 @@ def _nginx(port: int, folder: Path) -> list[str]:
     return ["nginx", "-p", str(folder), "-c", str(file)]
 
 
-SERVERS: dict[str, Callable[[int, Path], list[str]]] = {
+_COMMANDS: dict[str, Callable[[int, Path], list[str]]] = {
     "express 4": _express(4),
     "express 5": _express(5),
     "flask": _python("flask", FLASK),
     "django": _python("django", DJANGO),
-    "starlette": _python("starlette", STARLETTE),
     "nginx": _nginx,
 }
+_OURS = "starlette"  # the gateway's own dependency: it runs in the gateway's environment
+SERVERS = (*_COMMANDS, _OURS)
 
 
 @contextlib.contextmanager
 def running(name: str, folder: Path) -> Iterator[int]:
     """Run a server for as long as the block lasts, and give its port; skip the test where it is not installed."""
+    if name == _OURS:
+        with run_python(STARLETTE, folder) as port:
+            yield port
+        return
     port = free_port()
-    with _run(SERVERS[name](port, folder), port):
+    with _run(_COMMANDS[name](port, folder), port):
         yield port
 
 
@@ -132,10 +136,14 @@ def running(name: str, folder: Path) -> Iterator[int]:
 def run_python(source: str, folder: Path, *arguments: str) -> Iterator[int]:
     """Run a program of the gateway's own environment, whose first argument is the port that is given."""
     port = free_port()
-    program = folder / "program.py"
-    program.write_text(source)
-    with _run([sys.executable, str(program), str(port), *arguments], port):
+    command = [sys.executable, "-c", source, str(port), *arguments]
+    process = ZYGOTE.start(command, cwd=folder, env=environment(), stdout=folder / "program.log")
+    try:
+        _wait(port, process)
         yield port
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 @contextlib.contextmanager
@@ -148,7 +156,7 @@ def _run(command: list[str], port: int) -> Iterator[None]:
             process.terminate()
 
 
-def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
+def _wait(port: int, process: "subprocess.Popen[bytes] | Forked") -> None:
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):

@@ -6,19 +6,23 @@ collected once.
 
 A worker takes one file after the other from a queue, for the tests of a file share gateways. It tells how each
 test went; the parent shows and counts it, as if the test had run there. A worker that dies fails its test,
-and another one goes on behind that test.
+and another one goes on behind that test. A worker whose parent has been killed stops, and tears down what it
+has set up.
 
-    pytest -n 4     so many workers; 0 or 1: everything in this process; without it two more than there are cores
+    pytest -n 4          so many workers; 0 or 1: everything in this process; without it two more than there are cores
+    pytest --shuffle 7   the files, and the tests within each of them, in an order that the number decides
 """
 
 import contextlib
+import gc
 import itertools
 import multiprocessing
 import os
+import random
 import signal
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
@@ -34,10 +38,40 @@ Message = tuple[str, Any]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Know `-n`."""
+    """Know `-n` and `--shuffle`."""
     group = parser.getgroup("spread", "tests in several processes")
     # Small letters are for pytest itself, says pytest; people know this one from xdist.
     group._addoption("-n", "--processes", default="auto", metavar="N", help="so many workers")
+    group.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in another order")
+
+
+@pytest.hookimpl(wrapper=True, specname="pytest_collection_modifyitems")
+def pytest_shuffle(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Shuffle the tests of each file before pytest groups those that share a fixture, and the files after it."""
+    seed = config.getoption("shuffle")
+    if seed is None:
+        return (yield)
+    chance = random.Random(seed)
+    items[:] = _shuffled(items, chance, within=True)
+    yield
+    items[:] = _shuffled(items, chance, within=False)
+
+
+def _shuffled(
+    items: list[pytest.Item], chance: random.Random, *, within: bool
+) -> list[pytest.Item]:
+    """The tests file by file, either the tests within each file or the files in another order."""
+    files = _by_file(items)
+    for shuffled in files if within else [files]:
+        chance.shuffle(shuffled)
+    return list(itertools.chain.from_iterable(files))
+
+
+def _by_file(items: list[pytest.Item]) -> list[list[pytest.Item]]:
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    return list(files.values())
 
 
 def _count(config: pytest.Config) -> int:
@@ -53,8 +87,7 @@ def _count(config: pytest.Config) -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Run the tests, if they are to be spread."""
-    by_file = itertools.groupby(session.items, lambda item: item.nodeid.partition("::")[0])
-    files = [list(items) for _, items in by_file]
+    files = _by_file(session.items)
     count = min(_count(session.config), len(files))
     if count < 2 or session.testsfailed:
         return None
@@ -197,6 +230,7 @@ class _Work:
         self._tell = tell
         self._reports: list[dict[str, Any]] = []
         self._begun = False
+        self._parent = os.getpid()
         # What no summary shows is not told: a passed set-up or tear-down, unless its time is asked for.
         self._whole = session.config.getoption("durations") is not None
 
@@ -221,6 +255,8 @@ class _Work:
                 config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 if self._session.shouldfail or self._session.shouldstop:
                     return
+                if os.getppid() != self._parent:
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             self._session._setupstate.teardown_exact(None)
             raise
@@ -228,6 +264,7 @@ class _Work:
     def _tests(self, first: list[pytest.Item]) -> Iterator[pytest.Item | None]:
         yield from first
         while number := os.read(self._queue, _NUMBER.size):
+            _set_aside()
             yield from self._files[_NUMBER.unpack(number)[0]]
         yield None
 
@@ -261,6 +298,12 @@ class _Work:
         one = warning_message
         told = (str(one.message), one.category, one.filename, one.lineno)
         self._tell.send(("warning", (told, when, nodeid, location)))
+
+
+def _set_aside() -> None:
+    """Keep what lives on after a file out of later collections: each would look at all of it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _warned(told: Any, when: str, nodeid: str, location: Any) -> dict[str, Any]:

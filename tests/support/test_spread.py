@@ -1,13 +1,18 @@
 """Tests in several processes: each is counted as if it had run in one, whatever becomes of its worker."""
 
+import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.spread import pytest_shuffle
+from tests.support.zygote import ROOT, ZYGOTE, environment
+
 TESTS = """
 import os, time, warnings
 import pytest
@@ -51,19 +56,14 @@ def test_goes_on(): ...
 
 
 def pytest_of(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A run of its own in that folder."""
+    """A run of its own in that folder, in a process that has imported pytest already."""
     plugins = ["tests.support.spread", "tests.support.hanging"]
     options = [part for name in plugins for part in ("-p", name)]
     quiet = ["-p", "no:xdist", "-p", "no:xdist.looponfail", "-p", "no:cacheprovider"]
-    command = ["-m", "pytest", "-c", "/dev/null", f"--rootdir={folder}", f"--basetemp={folder}/tmp"]
-    return subprocess.run(
-        [sys.executable, *command, *options, *quiet, *arguments, str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    config = ["-c", "/dev/null", f"--rootdir={folder}", f"--basetemp={folder}/tmp"]
+    command = ["-m", "pytest", *config, *options, *quiet, *arguments, str(folder)]
+    return ZYGOTE.run([sys.executable, *command], cwd=ROOT, env=environment())
 
 
 def outcomes(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
@@ -118,3 +118,27 @@ def test_one_process_if_it_is_enough(tmp_path: Path, arguments: list[str]) -> No
     done = pytest_of(tmp_path, *arguments)
     assert done.returncode == 0
     assert "2 passed" in done.stdout or "2 tests collected" in done.stdout
+
+
+def shuffled(names: list[str], seed: int) -> list[str]:
+    """Tests of those names, in the order that the number decides."""
+    config: Any = SimpleNamespace(getoption=lambda _: seed)
+    items: list[Any] = [SimpleNamespace(nodeid=name) for name in names]
+    for _ in pytest_shuffle(config, items):
+        pass  # here pytest groups the tests that share a fixture
+    return [item.nodeid for item in items]
+
+
+def test_an_order_of_its_own(tmp_path: Path) -> None:
+    """A number shuffles the files and the tests within each of them; the same number, in the same way."""
+    names = [f"test_{file}.py::test_{number}" for file in "abc" for number in range(9)]
+    for file in "abc":
+        tests = "".join(f"def test_{number}(): ...\n" for number in range(9))
+        (tmp_path / f"test_{file}.py").write_text(tests)
+    done = pytest_of(tmp_path, "-n", "0", "--collect-only", "-q", "--shuffle", "7")
+    order = [line for line in done.stdout.splitlines() if "::" in line]
+    assert order == shuffled(names, 7) != shuffled(names, 8)
+    assert sorted(order) == names
+    files = [name.partition("::")[0] for name in order]
+    assert len(list(itertools.groupby(files))) == 3  # the tests of a file stay together
+    assert [name for name in order if "test_a" in name] != names[:9]

@@ -117,6 +117,15 @@ class SocketTurn(AsgiTurn):
             volume.received, self.bytes_out = bridge.received, bridge.sent
             self._bridge = None
 
+    def expire(self) -> None:
+        """Act on the deadline of the handshake; an open socket has none here.
+
+        The server tells how the client has closed, and may do so after it has closed the connection. An exchange that
+        ended at the sight of the closed connection would keep that from the upstream.
+        """
+        if self._bridge is None:
+            super().expire()
+
     def say(self, message: Message, size: int = 0) -> None:
         """Queue a message of the socket with so many bytes, and have the upstream wait if too much is queued."""
         self._queued_bytes += size

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 
 from propylon.wire.headers import Special
 
-__all__ = ["implementation", "problem", "request", "response"]
+__all__ = ["RequestParts", "implementation", "problem", "request", "response"]
 
-_RequestParts = tuple[str, bytes, bytes, bytes, bytes, Special]
+RequestParts = tuple[str, bytes, bytes, bytes, bytes, Special]
 _ResponseParts = tuple[int, bytes, bytes, Special]
 _INTERFACE = 1
 
@@ -24,7 +24,7 @@ def _declined(_: bytes) -> None:
 
 
 # Method, line, path, query, block and special lines of the head of a request; None: llhttp is to judge it.
-request: Callable[[bytes], _RequestParts | None] = _declined
+request: Callable[[bytes], RequestParts | None] = _declined
 # Status, status line behind the version, block and special lines of the head of an answer.
 response: Callable[[bytes], _ResponseParts | None] = _declined
 

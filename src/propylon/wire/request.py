@@ -23,6 +23,7 @@ import re
 import httptools
 
 from propylon.errors import (
+    GatewayError,
     HeadersTooLarge,
     InvalidRequest,
     MethodNotAllowed,
@@ -61,8 +62,7 @@ SPECIAL = re.compile(
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 MALFORMED = "The request is malformed"
 NO_LINE = "The request line is not METHOD SP target SP HTTP/1.1"
-# A head that is shorter than so many of these has no more fields than that: nearly all need no
-# counting.
+# A head that is shorter than so many of these has no more fields than that: nearly all need no counting.
 _SHORTEST_FIELD = len(b"a:\r\n")
 _KEEP_ALIVE = [b"keep-alive"]
 # Sets of header lines that `FieldsMemory` keeps. A browser's lines are about 700 bytes, so that is
@@ -117,6 +117,21 @@ class HeadReader:
         method, path, query = common
         return Request(method, data[:end], path, query, fields)
 
+    def at_once(self, data: bytes, limit: int) -> Request | None:
+        """Return the request if `data` is exactly one head of at most `limit` bytes that the compiled part accepts.
+
+        None says nothing: the head is for `read`, which also tells why one is refused.
+        """
+        parts = native.request(data) if len(data) <= limit else None
+        if parts is None:
+            return None
+        try:
+            request = _accepted(parts)
+        except GatewayError:
+            return None
+        self._keep(data, len(request.line), request)
+        return request
+
     def read(self, head: bytes) -> Request:
         """Return the request of a whole head, which the caller has cut at its first empty line.
 
@@ -124,12 +139,16 @@ class HeadReader:
         """
         end = head.find(b"\r\n")
         request = _parse(head, end)
+        self._keep(head, end, request)
+        return request
+
+    def _keep(self, head: bytes, end: int, request: Request) -> None:
+        """Keep the header lines, which begin at `end`."""
         fields = request.fields
         # HTTP/1.0 keeps no connection alive unless it says so: there is seldom a next request.
         if request.version == 1 and fields.remembered and len(head) - end <= _REMEMBERED_SIZE:
             self._tail = head[end:]
             self._fields = fields
-        return request
 
 
 class FieldsMemory:
@@ -182,10 +201,9 @@ def parse_request(head: bytes) -> Request:
 
 
 def _parse(head: bytes, line_end: int) -> Request:
-    read = native.request(head)
-    if read is not None:
-        method, line, path, query, block, special = read
-        return Request(method, line, path, query, _checked(Fields(block, special, 1), None))
+    parts = native.request(head)
+    if parts is not None:
+        return _accepted(parts)
     _validate(head)
     common = _read_common(head, line_end)
     if common is not None:
@@ -193,6 +211,12 @@ def _parse(head: bytes, line_end: int) -> Request:
         fields = _fields(head[line_end:-4], 1, None)
         return Request(method, head[:line_end], path, query, fields)
     return _parse_uncommon(head, line_end)
+
+
+def _accepted(parts: native.RequestParts) -> Request:
+    """Return the request that the compiled part has read. Raises InvalidRequest, UnknownExpectation."""
+    method, line, path, query, block, special = parts
+    return Request(method, line, path, query, _checked(Fields(block, special, 1), None))
 
 
 def _read_common(head: bytes, line_end: int) -> tuple[str, bytes, bytes] | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
 from propylon.assembly.census import Census
+from propylon.assembly.components import Components
 from propylon.assembly.outages import SharedOutages
+from propylon.assembly.output import Output
 from propylon.assembly.watch.changes import ReloadHistory
 from propylon.assembly.watch.keeper import Keeper
 from propylon.assembly.watch.level import LogLevel
@@ -22,6 +24,7 @@ from propylon.assembly.watch.tails import Filter, Tails
 from propylon.assembly.watch.trust import Trust
 from propylon.config.models.schema import GatewayConfig
 from propylon.control import circuits, limits
+from propylon.edge.state import EdgeState
 from propylon.proxy.exchange import Observer
 from propylon.proxy.limit.stage import Limit
 from propylon.proxy.pipeline import Pipeline
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from propylon.compile.authentication import Authentication
     from propylon.stores.shelf import FolderShelf, MemoryShelf
 
-__all__ = ["Shown", "Watching"]
+__all__ = ["Shown", "Watching", "watch"]
 
 _LASTS = 60.0  # seconds of a tail, as of the other stream
 _QUIET = 5.0  # seconds after which an empty line tells the viewer that the stream lives
@@ -57,6 +60,45 @@ class Shown:
     routes: Callable[[], Iterable[Route]]
     pipelines: Callable[[], Iterable[Pipeline]]
     set_level: Callable[[str], None]
+
+
+class Runs(Protocol):
+    """The data plane of this worker."""
+
+    census: Census
+    output: Output
+    edges: dict[str, EdgeState]
+
+    @property
+    def config(self) -> GatewayConfig:
+        """The configuration in force."""
+
+    @property
+    def authentication(self) -> Authentication | None:
+        """What verifies tokens now."""
+
+    @property
+    def routes(self) -> Iterator[Route]:
+        """All routes in force."""
+
+
+def watch(
+    running: Runs, components: Components, outages: SharedOutages, loop: asyncio.AbstractEventLoop
+) -> Watching:
+    """Return what shows a worker, and tells all others what an operator says; after `shared.start`."""
+    shown = Shown(
+        components.metrics,
+        components.shared.facts,
+        components.shared.shelf(),
+        running.census,
+        outages,
+        lambda: running.config,
+        lambda: running.authentication,
+        lambda: running.routes,
+        lambda: (edge.pipeline for edge in running.edges.values()),
+        running.output.set_level,
+    )
+    return Watching(shown, loop)
 
 
 class Watching:

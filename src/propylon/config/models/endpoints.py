@@ -28,8 +28,8 @@ __all__ = [
 # the file says · local: /metrics, from this machine, or as `metrics` and `admin` say · docs: as `docs` says ·
 # page: public, on the listener of `admin`.
 Access = Literal["public", "checked", "offered", "known", "local", "read", "admin", "docs", "page"]
-# The groups of endpoints that a narrower scope opens (`admin.scopes`); admin: only `admin.scope` does.
-Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "cache"]
+# What a narrower scope opens (`admin.scopes`): groups of endpoints, and `X-Propylon-Explain`; admin: only `admin.scope` does.
+Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "cache", "explain"]
 
 DASHBOARD = "/dashboard"
 """Where the page is that shows what the gateway does, unless the file says otherwise."""

@@ -16,5 +16,5 @@
 - `authentication`: the verifier of tokens, with its keys and its introspection endpoint.
 - `carriers`: where tokens are looked for, and the claims that a service gets as headers.
 - `limits`: rate limits; `cache`: caches.
-- `redis`: where Redis is.
+- `redis`: where Redis is; `traces`: what is recorded for traces, and where it goes.
 """

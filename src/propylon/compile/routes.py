@@ -129,9 +129,10 @@ class RouteCompiler:
     def __init__(self, config: GatewayConfig, parts: Parts, vouched: frozenset[bytes]) -> None:
         self._config = config
         self._vouched = vouched
+        self._of_traces = (b"traceresponse",) if config.traces.traceresponse else ()
         self._max_body = config.server.max_body
         self._authenticate = parts.authenticate
-        self._replaced = replaced_headers(config.cors)
+        self._replaced = replaced_headers(config.cors) + self._of_traces
         self._cors = CorsRules(config.cors)
         self._parts = parts
         # The models of a configuration live as long as it does, so their addresses tell them apart.
@@ -247,6 +248,8 @@ class RouteCompiler:
             limit_fields=() if limit is None else limit.fields,
             rules=Rules(written, self._parts.policies.get(written.name or written.path)),
             sockets=self._sockets.rules(written),
+            template=written.path,
+            sampling=written.sampling,
         )
 
     def _limit(self, written: RouteConfig) -> LimitStage | None:
@@ -308,7 +311,9 @@ class RouteCompiler:
         return self._hiding[service]
 
     def _headers_of(self, route: RouteConfig) -> Headers:
-        replaced = self._replaced if route.cors is None else replaced_headers(route.cors)
+        replaced = (
+            self._replaced if route.cors is None else replaced_headers(route.cors) + self._of_traces
+        )
         key = (id(route.headers), replaced)
         if (known := self._headers.get(key)) is None:
             known = self._headers[key] = compile_headers(route.headers, replaced)
@@ -360,6 +365,7 @@ class RouteCompiler:
             rules=builtin_rules(endpoint),
             listener=listener,
             access=endpoint.access,
+            template=endpoint.path,
         )
 
 

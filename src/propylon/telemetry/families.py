@@ -33,6 +33,7 @@ __all__ = [
     "FILES",
     "INSTANCE_UP",
     "LIMIT_DECISIONS",
+    "LOG_LOST",
     "LOOP_LAG",
     "MEMORY",
     "OVERHEAD",
@@ -42,6 +43,7 @@ __all__ = [
     "RETRIES",
     "SENT",
     "SOCKETS",
+    "SPANS",
     "UPSTREAM_CONNECTIONS",
     "UPSTREAM_WAITING",
     "WORKERS",
@@ -205,11 +207,24 @@ CONFIG_SUCCESS = Family(
     "When this worker put its configuration into force, in seconds since 1970.",
     summed=False,
 )
+SPANS = Family(
+    "propylon_trace_spans",
+    Kind.COUNTER,
+    "Spans of traces: sent, or lost: dropped (the queue was full), refused (by the collector), unkept (of a failed or slow "
+    "request, beyond what `traces.keep.most` allows), left (not sent before the stop).",
+    ("result",),
+)
 LOOP_LAG = Family(
     "propylon_loop_lag_seconds",
     Kind.HISTOGRAM,
     "How late the event loop of a worker was, measured once a second: what each request waits at that moment.",
     buckets=_LAG,
+)
+LOG_LOST = Family(
+    "propylon_log_lost_lines",
+    Kind.COUNTER,
+    "Lines of the log that were not written: the reader was too slow, the disk full, or the syslog daemon away.",
+    ("output",),
 )
 WORKERS = Family("propylon_workers", Kind.GAUGE, "Workers that serve requests.")
 CPU = Family(
@@ -247,7 +262,9 @@ FAMILIES = (
     UPSTREAM_WAITING,
     CONFIG_RELOADS,
     CONFIG_SUCCESS,
+    SPANS,
     LOOP_LAG,
+    LOG_LOST,
     WORKERS,
     CPU,
     MEMORY,

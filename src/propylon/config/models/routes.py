@@ -235,6 +235,10 @@ class RouteRules(ConfigModel):
         description="Answers are stored and used again, by these rules. A route's own replace those of `defaults`; none:"
         " there is no cache.",
     )
+    sampling: Share | None = Field(
+        default=None,
+        description="The share of the traces that is recorded here, in place of traces.sampling.ratio.",
+    )
     coalesce: bool = Field(
         default=False,
         description="True, without a cache: while one GET is under way, others that want the same wait for its answer, if it is"

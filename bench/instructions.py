@@ -32,6 +32,7 @@ log: {{level: info}}
 auth: {{jwt: {{secret: "{secret}"}}, tokens: {{enabled: false, database: "sqlite:///{folder}/t.db"}}}}
 services: {{orders: {{url: "http://127.0.0.1:9"}}}}
 routes: [{{path: /api/v1/orders, service: orders, {rules}}}]
+{more}
 """
 REQUEST = (
     b"%b /api/v1/orders/%b?expand=lines HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux"
@@ -49,6 +50,13 @@ RULES = {
     "hits": "cache: {ttl: 24h}",
     "misses": "cache: {}",
     "limits": "rate_limit: [{name: a, rate: 900000/s}, {name: b, rate: 900000/m}]",
+}
+# What the file may have besides; in a load's name as the rules are: repeated+traces.
+TRACES = 'traces: {{endpoint: "http://127.0.0.1:9", sampling: {{ratio: {}}}}}'
+SECTIONS = {
+    "traces": TRACES.format("1%"),
+    "unsampled": TRACES.format(0),
+    "traced": TRACES.format(1),
 }
 
 
@@ -99,7 +107,10 @@ class World:
     def __init__(self, load: str, folder: Path) -> None:
         file = folder / "propylon.yaml"
         self.load, _, rules = load.partition("+")
-        file.write_text(CONFIG.format(secret=SECRET, folder=folder, rules=RULES[rules]))
+        text = CONFIG.format(
+            secret=SECRET, folder=folder, rules=RULES.get(rules, ""), more=SECTIONS.get(rules, "")
+        )
+        file.write_text(text)
         self.count = 0
         self.file = file
         claims = {"sub": "ann", "exp": int(time.time()) + 86_400, "scope": "read write"}

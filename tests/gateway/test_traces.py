@@ -279,7 +279,7 @@ def test_policies_are_spans(gateway: Gateway, collector: Collector, up: Upstream
     assert all(is_within(span, own) for span in inner)
     assert len({span.span_id for span in (own, *inner)}) == 4
     told = ask(gateway.port, target="/team/seen").json()
-    assert told == up.last.get("traceparent")
+    assert told == f"00-{trace_of(passed)}-{own.span_id.hex()}-01"
     barred = ask(gateway.port, target="/guarded/x?barred")
     own, _, last = collector.wait(trace_of(barred), names[:-1])
     assert (barred.status, facts(last)["error.type"]) == (403, "Forbidden")

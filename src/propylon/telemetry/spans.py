@@ -17,13 +17,13 @@ from typing import Any
 
 from propylon.errors import CircuitOpen, ClientGone, GatewayError, RateLimited
 from propylon.proxy.exchange import Attempt, Exchange, Notes
-from propylon.proxy.trace import is_state, span_id
+from propylon.proxy.trace import is_state, own_span, span_id
 from propylon.services.service import Instance
 from propylon.telemetry.redaction import redacted
 from propylon.wire.headers import values
 from propylon.wire.message import Request
 
-__all__ = ["CLIENT", "INTERNAL", "SERVER", "Event", "Span", "own_span", "spans_of"]
+__all__ = ["CLIENT", "INTERNAL", "SERVER", "Event", "Span", "spans_of"]
 
 # As OTLP numbers the kinds of spans.
 INTERNAL, SERVER, CLIENT = 1, 2, 3
@@ -70,16 +70,10 @@ class Span:
     failed: bool = False
 
 
-def own_span(exchange: Exchange) -> bytes:
-    """Return the span of the exchange itself; that of its attempts is another."""
-    # The digits of the request id: drawn at random like the rest, and no secret.
-    return exchange.entropy[:16]
-
-
 def spans_of(exchange: Exchange, notes: Notes) -> Iterator[Span]:
     """Yield the spans, a parent before its children."""
     yield _own(exchange, notes)
-    above, trace, flags = own_span(exchange), exchange.trace_id, exchange.trace_flags
+    above, trace, flags = own_span(exchange.entropy), exchange.trace_id, exchange.trace_flags
     for at, run in enumerate(notes.policies):
         attributes: Attributes = {"propylon.policy": run.name}
         if run.failure:
@@ -114,7 +108,7 @@ def _own(exchange: Exchange, notes: Notes) -> Span:
         name,
         INTERNAL if is_call else SERVER,
         exchange.trace_id,
-        own_span(exchange),
+        own_span(exchange.entropy),
         notes.parent,
         exchange.began,
         exchange.ended,
@@ -236,7 +230,7 @@ def _of_attempt(exchange: Exchange, attempt: Attempt, at: int) -> Span:
         kind,
         exchange.trace_id,
         own,
-        own_span(exchange),
+        own_span(exchange.entropy),
         attempt.began,
         attempt.ended,
         attributes,

@@ -12,6 +12,7 @@ from propylon.loop.tasks import spawn
 from propylon.proxy.cache.fetching import Fetcher, Visit
 from propylon.proxy.cache.flights import Landed, Outcome
 from propylon.proxy.exchange import Exchange, IncomingBody, Notes, Origin, entropy
+from propylon.proxy.trace import own_span
 from propylon.upstream.ports import Answer, Flow
 from propylon.wire.message import Response
 from propylon.wire.proxy_header import Ends
@@ -87,7 +88,7 @@ class Background:
         exchange.trace_id, exchange.trace_flags = theirs.trace_id, theirs.trace_flags
         exchange.trace_state = theirs.trace_state
         if theirs.notes is not None:
-            exchange.notes = Notes(theirs.notes.tracing, theirs.entropy[:16], False)
+            exchange.notes = Notes(theirs.notes.tracing, own_span(theirs.entropy), False)
             exchange.notes.caller = theirs
         spawn(self._run(replace(visit, exchange=exchange, request=request), fetch))
 

@@ -20,7 +20,7 @@ from propylon.proxy.exchange import Attempt, Exchange, Notes
 from propylon.proxy.trace import is_state, own_span, span_id
 from propylon.services.service import Instance
 from propylon.telemetry.redaction import redacted
-from propylon.wire.headers import values
+from propylon.wire.grammar import OWS
 from propylon.wire.message import Request
 
 __all__ = ["CLIENT", "INTERNAL", "SERVER", "Event", "Span", "spans_of"]
@@ -33,6 +33,7 @@ _METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
 )
 _PORTS = {"http": 80, "https": 443}
+_AGENT = b"\r\nuser-agent:"
 _CACHE = b"\r\nCache-Status: propylon; "
 # Longer texts of clients are cut: a span is no place for 64 KiB of a header.
 _LONGEST = 1024
@@ -140,9 +141,11 @@ def _of_request(exchange: Exchange, request: Request) -> Attributes:
     if not exchange.privacy.strict:
         if request.query:
             attributes["url.query"] = redacted(_text(request.query[1:]))
-        agents = values(request.block, b"user-agent")
-        if agents:
-            attributes["user_agent.original"] = _text(agents[0])
+        block = request.block
+        at = block.lower().find(_AGENT)
+        if at >= 0:
+            agent = block[at + len(_AGENT) :].partition(b"\r\n")[0]
+            attributes["user_agent.original"] = _text(agent.strip(OWS))
     return attributes
 
 

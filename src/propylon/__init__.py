@@ -6,6 +6,7 @@ From the command line down to the bytes, each package using only those below it:
 - `main`: the gateway as an ASGI app, for other servers.
 - `process`: sockets, signals, workers and the stop.
 - `assembly`: put the parts together, and hold what lives while a loop runs.
+- `explain`: say what becomes of a request, and why.
 - `control`: the gateway's own endpoints.
 - `compile`: from what the operator wrote to what runs.
 - `config`: what the operator may write, and how it is read.

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from propylon.errors import GatewayError
+from propylon.errors import Details, GatewayError
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import NO_PREFERENCE, PrivacyPreference, Route
 from propylon.proxy.trace import SAMPLED
 from propylon.services.breaker import Permit
 from propylon.services.service import Instance
-from propylon.upstream.ports import Answer, Flow, RequestBody
+from propylon.upstream.ports import Answer, Flow, Outgoing, RequestBody
 from propylon.wire.forwarded import x_forwarded_host
 from propylon.wire.message import Request, Response
 from propylon.wire.proxy_header import Ends
@@ -29,6 +29,7 @@ __all__ = [
     "Attempt",
     "Downstream",
     "Exchange",
+    "Explanation",
     "IncomingBody",
     "Notes",
     "Observer",
@@ -124,6 +125,22 @@ class Downstream(Protocol):
 
     def abort(self) -> None:
         """Cut the connection: a broken answer must not look whole."""
+
+
+class Explanation(Protocol):
+    """What follows one request through the stages, for a client that has asked why it went as it did."""
+
+    def follow(self, exchange: Exchange, route: Route, table: object) -> Route:
+        """Return the route with stages that tell what they do. `table` is the one that the route was found in."""
+
+    def asked(self, instance: Instance, sent: Outgoing) -> None:
+        """Note an attempt: the request goes to this instance."""
+
+    def failed(self, answer: Answer | None, error: GatewayError | None) -> None:
+        """Note how an attempt has failed."""
+
+    def refused(self, exchange: Exchange, error: GatewayError, table: object) -> Details:
+        """Add the explanation to the exchange's lines, and return it for the body of the refusal."""
 
 
 class Settlement(Protocol):
@@ -226,6 +243,7 @@ class Exchange:
         "entropy",
         "error",
         "excused",
+        "explanation",
         "faults",
         "flags",
         "gathered",
@@ -301,6 +319,7 @@ class Exchange:
         )
         # What of the request does not fit the service's document: places.
         self.faults: tuple[str, ...] = ()
+        self.explanation: Explanation | None = None  # asked for by a client that may ask
 
 
 CURRENT: ContextVar[Exchange] = ContextVar("propylon.exchange")

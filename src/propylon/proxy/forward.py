@@ -84,6 +84,8 @@ class Forward:
         exchange.instance = instance
         exchange.attempts = 1
         address(sent, request, route, instance, common)
+        if exchange.explanation is not None:
+            exchange.explanation.asked(instance, sent)
         error: GatewayError | None = None
         answer: Answer | None = None
         try:
@@ -106,8 +108,11 @@ class Forward:
         self, attempts: _Attempts, answer: Answer | None, error: GatewayError | None
     ) -> Answer:
         """Go on after a failure; return the last answer or raise the last error, unchanged."""
+        explanation = attempts.exchange.explanation
         while True:
             attempts.note(answer, error, self._clock())
+            if explanation is not None:
+                explanation.failed(answer, error)
             if not attempts.come_free(error):
                 pause = self._pause(attempts, answer, error)
                 if pause is None:
@@ -278,6 +283,8 @@ class _Attempts:
             self.exchange.notes.began = now
         common = renumbered(self.common, self.exchange)
         address(self.sent, self.request, self.route, self.instance, common)
+        if self.exchange.explanation is not None:
+            self.exchange.explanation.asked(self.instance, self.sent)
         return self.instance.upstream.send(self.sent, self.exchange.downstream)
 
     def deadline(self, now: float) -> float:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
+    "ANSWER_CHECKS",
     "CACHE",
     "CACHE_BYTES",
     "CIRCUIT_STATE",
@@ -32,6 +33,7 @@ __all__ = [
     "FILES",
     "INSTANCE_UP",
     "LIMIT_DECISIONS",
+    "LOG_LOST",
     "LOOP_LAG",
     "MEMORY",
     "OVERHEAD",
@@ -164,6 +166,14 @@ REQUEST_CHECKS = Family(
     "no_document (none has been read yet).",
     ("route", "result"),
 )
+ANSWER_CHECKS = Family(
+    "propylon_answer_checks",
+    Kind.COUNTER,
+    "Samples of answers of routes with `responses`: fits, drift (it is not what the document says), unchecked (the body is "
+    "larger than 64 KiB, in another coding than gzip, of a type or schema that cannot be checked, or too many samples "
+    "wait), undocumented (the document does not have the operation, or the status of an error), or no_document.",
+    ("route", "result"),
+)
 CACHE_BYTES = Family(
     "propylon_cache_bytes", Kind.GAUGE, "Memory that stored answers take in all workers."
 )
@@ -210,6 +220,12 @@ LOOP_LAG = Family(
     "How late the event loop of a worker was, measured once a second: what each request waits at that moment.",
     buckets=_LAG,
 )
+LOG_LOST = Family(
+    "propylon_log_lost_lines",
+    Kind.COUNTER,
+    "Lines of the log that were not written: the reader was too slow, the disk full, or the syslog daemon away.",
+    ("output",),
+)
 WORKERS = Family("propylon_workers", Kind.GAUGE, "Workers that serve requests.")
 CPU = Family(
     "propylon_process_cpu_seconds", Kind.COUNTER, "CPU time of all workers, user and system."
@@ -239,6 +255,7 @@ FAMILIES = (
     CACHE,
     CACHE_BYTES,
     REQUEST_CHECKS,
+    ANSWER_CHECKS,
     CONNECTIONS,
     SOCKETS,
     UPSTREAM_CONNECTIONS,
@@ -247,6 +264,7 @@ FAMILIES = (
     CONFIG_SUCCESS,
     SPANS,
     LOOP_LAG,
+    LOG_LOST,
     WORKERS,
     CPU,
     MEMORY,

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 from propylon.errors import LocalFault
 from propylon.proxy.cache.status import COUNTED
-from propylon.proxy.check import RESULTS
+from propylon.proxy.check import ANSWER_RESULTS, RESULTS
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
@@ -34,6 +34,7 @@ from propylon.services.circuit import State
 from propylon.services.service import Service
 from propylon.telemetry.exemplars import EXEMPLARS, Exemplars, Traces
 from propylon.telemetry.families import (
+    ANSWER_CHECKS,
     CACHE,
     CIRCUIT_STATE,
     CONFIG_SUCCESS,
@@ -67,7 +68,12 @@ _Labels = tuple[str, ...]
 _Samples = dict[_Labels, Sequence[float]]  # of one family, by the values of its labels
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 # Families of which a row has a number for each value of the last label.
-_SPREAD = {LIMIT_DECISIONS.name: _DECISIONS, CACHE.name: COUNTED, REQUEST_CHECKS.name: RESULTS}
+_SPREAD = {
+    LIMIT_DECISIONS.name: _DECISIONS,
+    CACHE.name: COUNTED,
+    REQUEST_CHECKS.name: RESULTS,
+    ANSWER_CHECKS.name: ANSWER_RESULTS,
+}
 _FAMILY = {family.name: family for family in FAMILIES}
 
 
@@ -188,6 +194,10 @@ class Metrics(Collector):
     def checks(self, route: str) -> Row:
         """Return what the checks of a route's requests found, as `RESULTS` has it: the same row each time."""
         return self._sums.row((REQUEST_CHECKS.name, route), len(RESULTS))
+
+    def answers(self, route: str) -> Row:
+        """Return what samples of a route's answers were, as `ANSWER_RESULTS` has it: the same row each time."""
+        return self._sums.row((ANSWER_CHECKS.name, route), len(ANSWER_RESULTS))
 
     def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.

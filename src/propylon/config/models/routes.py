@@ -33,6 +33,7 @@ __all__ = [
     "DefaultsConfig",
     "HeaderRulesConfig",
     "HeadersConfig",
+    "ResponsesConfig",
     "RouteConfig",
     "RouteRules",
     "RouteTimeoutsConfig",
@@ -51,6 +52,16 @@ Requests = Annotated[
     Literal["off", "shadow", "validate"],
     BeforeValidator(_off, json_schema_input_type=Literal["off", "shadow", "validate"]),
 ]
+
+
+class ResponsesConfig(ConfigModel):
+    """How answers are held against the service's document."""
+
+    sample: Share = Field(
+        default=0.0,
+        description="Share of the answers that are looked at, after the client has got them. What is not in the document is"
+        " counted and logged; nothing happens to the answer. Needs services.X.openapi.",
+    )
 
 
 class RouteTimeoutsConfig(ConfigModel):
@@ -164,6 +175,9 @@ class RouteRules(ConfigModel):
     undocumented: Literal["pass", "refuse"] = Field(
         default="pass",
         description="With `requests`: what becomes of a request for an operation that the document does not have.",
+    )
+    responses: ResponsesConfig = Field(
+        default=ResponsesConfig(), description="Whether answers are held against the document, too."
     )
     issuers: OneOrMany = Field(
         default=(),

@@ -11,7 +11,8 @@ from propylon.errors import GatewayError
 from propylon.loop.tasks import spawn
 from propylon.proxy.cache.fetching import Asks, Visit
 from propylon.proxy.cache.flights import Landed, Outcome
-from propylon.proxy.exchange import Exchange, IncomingBody, Origin, entropy
+from propylon.proxy.exchange import Exchange, IncomingBody, Notes, Origin, entropy
+from propylon.proxy.trace import own_span
 from propylon.upstream.ports import Answer, Flow
 from propylon.wire.message import Response
 from propylon.wire.proxy_header import Ends
@@ -83,6 +84,12 @@ class Background:
         request = copy.copy(visit.request)
         exchange.request, exchange.route = request, visit.route
         exchange.principal, exchange.privacy = theirs.principal, theirs.privacy
+        # It is a part of what the client's request has caused, and recorded if that is.
+        exchange.trace_id, exchange.trace_flags = theirs.trace_id, theirs.trace_flags
+        exchange.trace_state = theirs.trace_state
+        if theirs.notes is not None:
+            exchange.notes = Notes(theirs.notes.tracing, own_span(theirs.entropy), False)
+            exchange.notes.caller = theirs
         spawn(self._run(replace(visit, exchange=exchange, request=request, quiet=True), asks))
 
     async def _run(self, visit: Visit, asks: Asks) -> None:
@@ -99,3 +106,5 @@ class Background:
             visit.land(Landed(Outcome.AGAIN))
             exchange.ended = self.clock()
             self.settle(exchange)
+            if exchange.notes is not None:
+                exchange.notes.tracing.end(exchange)

@@ -21,7 +21,7 @@ from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
-from propylon.assembly.verification import Verification
+from propylon.assembly.verification import Verification, verifies_otherwise
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
@@ -55,6 +55,7 @@ from propylon.services.service import Service
 from propylon.stores.key_sets import KeySets
 from propylon.telemetry.events import Events
 from propylon.telemetry.gauges import Gauges
+from propylon.telemetry.watchdog import Watchdog
 from propylon.upstream.inprocess import InProcess
 from propylon.upstream.pools import Pools
 from propylon.upstream.probe import Prober
@@ -143,6 +144,7 @@ class Running:
             services=lambda: components.health.services,
             cached=lambda: self.answers.size,
         )
+        self._watchdog = Watchdog(loop, components.metrics)
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
@@ -213,7 +215,7 @@ class Running:
         """
         services = yield from self._services.plan(loaded.config.services, self._dependencies)
         authentication = self._verification.latest
-        if authentication is None or _verifies_otherwise(loaded.config, self.config):
+        if authentication is None or verifies_otherwise(loaded.config, self.config):
             authentication = self._verification.compile(
                 loaded, self._components, self._pools.connect, self._key_sets.of
             )
@@ -332,6 +334,7 @@ class Running:
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
         )
         self.output.apply(config)
+        self._watchdog.apply(config.policies.budget)
 
     # Parts
 
@@ -358,6 +361,7 @@ class Running:
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
         self._gauges.stop()
+        self._watchdog.close()
         try:
             async with asyncio.timeout(_LET_GO):
                 await self._components.shared.stop()
@@ -391,8 +395,3 @@ def _census(
     census.offer(LIMITS, lambda: limits.parts(limits.limits_of(routes())))
     census.join()
     return census
-
-
-def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
-    """Tell whether tokens are verified otherwise: CORS decides which pages may send one in a cookie."""
-    return (new.auth, new.debug, new.cors) != (old.auth, old.debug, old.cors)

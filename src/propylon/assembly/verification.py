@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from propylon.assembly.components import Components
 from propylon.compile.cors import allows_credentials
 from propylon.compile.services import Connect
+from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
 from propylon.upstream.ports import Upstream
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from propylon.compile.authentication import Authentication
     from propylon.proxy.authenticate.jwks import Kept, PublishedKeys
 
-__all__ = ["Verification"]
+__all__ = ["Verification", "verifies_otherwise"]
 
 log = logging.getLogger(__name__)
 
@@ -129,3 +130,8 @@ class Verification:
         for one in (self.in_force, self.pending):
             if one is not None:
                 yield from one.upstreams
+
+
+def verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
+    """Tell whether tokens are verified otherwise: CORS decides which pages may send one in a cookie."""
+    return (new.auth, new.debug, new.cors) != (old.auth, old.debug, old.cors)

@@ -70,6 +70,9 @@ log:
     file:                      # such as /var/log/propylon/audit.log; empty: with the rest of the log
     key:                       # of the hash that hides users who ask for privacy, such as ${AUDIT_KEY}
 
+policies:
+  budget: 50ms                 # longer, and policies and endpoints that hold the event loop are named in the log; off
+
 redis:                         # what gateways on several machines share: rate limits
   url: ${REDIS_URL:-}          # such as redis://:password@redis:6379/0; empty: this machine by itself
   user:                        # wins over the URL's

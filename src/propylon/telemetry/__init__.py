@@ -7,6 +7,7 @@
 - `families`: name every metric.
 - `metrics`: count exchanges for Prometheus, and render all metrics.
 - `gauges`: measure once a second what nothing counts by itself.
+- `watchdog`: watch the loop from a thread; `blocks`: judge whether code has held it; `stacks`: name that code.
 - `events`: log and count changes of breakers and instances.
 - `logs`: send Python's logging to the same output in the same form.
 - `writer`: write lines in batches, in a thread.

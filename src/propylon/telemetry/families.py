@@ -5,7 +5,7 @@ failure. docs/reference/metrics.md is made from this table.
 
 Rules.
 
-1. Labels come from the configuration, from the registry and from llhttp's list of methods. No client can create a time
+1. Labels come from the configuration, from the registry, from the names of a team's functions and from llhttp's list of methods. No client can create a time
    series with a path, a method or a header that it invents.
 2. A name, a label and their meaning stay: dashboards and alerts rest on them.
 3. Seconds and bytes, as Prometheus asks for; nothing in milliseconds or percent.
@@ -33,6 +33,7 @@ __all__ = [
     "INSTANCE_UP",
     "LIMIT_DECISIONS",
     "LOG_LOST",
+    "LOOP_BLOCKS",
     "LOOP_LAG",
     "MEMORY",
     "OVERHEAD",
@@ -203,6 +204,13 @@ LOOP_LAG = Family(
     "How late the event loop of a worker was, measured once a second: what each request waits at that moment.",
     buckets=_LAG,
 )
+LOOP_BLOCKS = Family(
+    "propylon_loop_blocks",
+    Kind.COUNTER,
+    "How often code held the event loop for longer than policies.budget: a policy, an endpoint or other code of a team, by its "
+    "name, or the gateway.",
+    ("where",),
+)
 LOG_LOST = Family(
     "propylon_log_lost_lines",
     Kind.COUNTER,
@@ -245,6 +253,7 @@ FAMILIES = (
     CONFIG_RELOADS,
     CONFIG_SUCCESS,
     LOOP_LAG,
+    LOOP_BLOCKS,
     LOG_LOST,
     WORKERS,
     CPU,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
+from propylon.assembly.ages import ages_of
 from propylon.assembly.answers import SharedAnswers, caching
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Census
@@ -147,6 +148,7 @@ class Running:
         self._watchdog = Watchdog(loop, components.metrics)
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
+        components.metrics.measured = ages_of(components, self._verification)
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
@@ -335,6 +337,7 @@ class Running:
         )
         self.output.apply(config)
         self._watchdog.apply(config.policies.budget)
+        self._components.metrics.without = frozenset(config.metrics.drop_labels)
 
     # Parts
 
@@ -355,8 +358,8 @@ class Running:
 
     def _calls(self) -> Calls:
         """Return what makes the calls of endpoints, which name their services."""
-        note = self.output.access_log.note_call
-        return Calls(Caller(time.perf_counter, self._random.getrandbits, note), self._callees.of)
+        notes = (self.output.access_log.note_call, self._components.metrics.note_call)
+        return Calls(Caller(time.perf_counter, self._random.getrandbits, notes), self._callees.of)
 
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""

@@ -78,6 +78,7 @@ class Verification:
                 pending=self.pending,
                 kept=kept,
                 trusted_origin=allows_credentials(config.cors),
+                counts=components.metrics.tokens(),
             )
         except UnusableKeys as error:
             msg = f"with these, no published key could verify a token: {error.reason}"
@@ -87,10 +88,10 @@ class Verification:
 
     def apply(self, made: Authentication | None) -> None:
         """Put a verifier in force, or let it wait for its keys."""
-        old = [*self._published()]
+        old = [*self.published]
         self.in_force = self.after(made)
         self.pending = None if self.in_force is made else made
-        current = [*self._published()]
+        current = [*self.published]
         for published in old:
             if published not in current:
                 published.close()
@@ -116,7 +117,9 @@ class Verification:
         log.warning("reload: the new keys are in force")
         self._swapped()
 
-    def _published(self) -> Iterator[PublishedKeys]:
+    @property
+    def published(self) -> Iterator[PublishedKeys]:
+        """The key sets that are followed, those of a configuration that waits for its keys included."""
         for one in (self.in_force, self.pending):
             if one is not None:
                 yield from one.key_sets

@@ -91,6 +91,7 @@ admin:                         # who may use the endpoints that run the gateway
 metrics:
   allow:                       # networks that read /metrics without a token, besides this machine
   listen:                      # such as 0.0.0.0:9100
+  drop_labels: []              # labels that are left out of all metrics, such as [method]
 docs:
   access: public               # public, admin or off: who may read /docs and /openapi.json
   filter: none                 # caller: each sees what it may call

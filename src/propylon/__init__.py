@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from propylon.control.parts import PartError, gather_parts
     from propylon.control.registration import RegistrationRequest
     from propylon.control.service import Service, service
+    from propylon.control.traced import current_trace
     from propylon.errors import AuthError, Forbidden, GatewayError
     from propylon.proxy.principal import Principal
+    from propylon.proxy.trace import Trace
     from propylon.wire.message import Request
 
 __all__ = [
@@ -57,8 +59,10 @@ __all__ = [
     "Request",
     "Service",
     "ServiceResponse",
+    "Trace",
     "__version__",
     "current_principal",
+    "current_trace",
     "gather_parts",
     "public",
     "require_roles",
@@ -79,7 +83,9 @@ _HOMES = {
     "Request": "propylon.wire.message",
     "Service": "propylon.control.service",
     "ServiceResponse": "propylon.control.called",
+    "Trace": "propylon.proxy.trace",
     "current_principal": "propylon.control.identity",
+    "current_trace": "propylon.control.traced",
     "gather_parts": "propylon.control.parts",
     "public": "propylon.control.identity",
     "require_roles": "propylon.control.identity",

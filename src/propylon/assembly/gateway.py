@@ -42,7 +42,7 @@ from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app
 from propylon.control.audit import AuditTrail
-from propylon.control.custom_endpoints import find_called, find_endpoints
+from propylon.control.custom_endpoints import custom_routes, find_called, find_endpoints
 from propylon.control.health import HealthState
 from propylon.edge.splice import GOING_AWAY, SERVICE_RESTART
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
@@ -304,7 +304,7 @@ class Gateway(TeamApi):
     @property
     def called_services(self) -> Iterator[tuple[str, str]]:
         """Path and service for each service that an endpoint of the team calls."""
-        return find_called(self.api.routes)
+        return find_called(custom_routes(self.api, self._components.routes))
 
     @property
     def settled(self) -> Loaded:

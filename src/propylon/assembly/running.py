@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, get_args
 from propylon.assembly.ages import ages_of
 from propylon.assembly.answers import SharedAnswers, caching
 from propylon.assembly.carry import ServiceSet
-from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Census
 from propylon.assembly.components import Components
-from propylon.assembly.counting import Counting
+from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.membership import Membership
+from propylon.assembly.offers import open_census
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
+from propylon.assembly.tracing import Traces
 from propylon.assembly.verification import Verification, verifies_otherwise
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
@@ -34,7 +35,6 @@ from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_ru
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
-from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.control.service import CALLS, Calls
@@ -56,7 +56,6 @@ from propylon.services.service import Service
 from propylon.stores.key_sets import KeySets
 from propylon.telemetry.events import Events
 from propylon.telemetry.gauges import Gauges
-from propylon.telemetry.watchdog import Watchdog
 from propylon.upstream.inprocess import InProcess
 from propylon.upstream.pools import Pools
 from propylon.upstream.probe import Prober
@@ -115,6 +114,7 @@ class Running:
             components.api,
             components.shared.facts,
             components.health,
+            components.metrics.answers,
             owns_process=components.owns_process,
         )
         self._dependencies = Dependencies(
@@ -131,7 +131,7 @@ class Running:
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
-        self.census = _census(components, self.description, lambda: self.routes)
+        self.census = open_census(components, self.description, lambda: self.routes)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._callees = Callees(self._forward)
         self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
@@ -145,16 +145,16 @@ class Running:
             services=lambda: components.health.services,
             cached=lambda: self.answers.size,
         )
-        self._watchdog = Watchdog(loop, components.metrics)
+        self._traces = Traces(components.metrics, self._pools, loop, self._random)
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
-        components.metrics.measured = ages_of(components, self._verification)
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self.counting = Counting(loaded, components.shared.limits(), loop, self._random.random)
+        redis = redis_of(loaded)
+        self.counting = Counting(redis, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
-        self._caches = caching(self.config, components, self._forward, loop, self._random)
+        self._caches = caching(self.config, components, redis, self._forward, loop, self._random)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -202,6 +202,7 @@ class Running:
         self.switch(at_once(self.prepare(self.loaded)))
         self.counting.start()
         self._gauges.start()
+        self._components.metrics.measured = ages_of(self._components, self._verification)
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         if not self._components.owns_process:
@@ -295,6 +296,7 @@ class Running:
             seats=self._components.seats,
             documents=self.description.in_force,
             checks=self._components.metrics.checks,
+            samples=self.description.drift,
         )
         by_name = self._components.stand_ins.among(services.by_name, self._loop)
         return compile_slowly(config, parts, by_name, self._compiled)
@@ -331,12 +333,15 @@ class Running:
         """Set the limits of the edge and of the cache, and what is logged."""
         self.answers.resize(config.cache.memory)
         adjust_edges(self.edges.values(), config)
+        tracer = self._traces.apply(config.traces)
+        for edge in self.edges.values():
+            edge.pipeline.tracing = tracer
         areas: tuple[Area, ...] = get_args(Area)
         self._components.gate.apply(
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
         )
         self.output.apply(config)
-        self._watchdog.apply(config.policies.budget)
+        self._gauges.watchdog.apply(config.policies.budget)
         self._components.metrics.without = frozenset(config.metrics.drop_labels)
 
     # Parts
@@ -364,7 +369,7 @@ class Running:
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
         self._gauges.stop()
-        self._watchdog.close()
+        await self._traces.stop()
         try:
             async with asyncio.timeout(_LET_GO):
                 await self._components.shared.stop()
@@ -378,23 +383,11 @@ class Running:
 
     def _close(self) -> None:
         self.counting.close()
+        self._traces.close()
+        self.answers.close()
         self._verification.close()
-        self.description.documents.close()
+        self.description.close()
         self.membership.close()
         self._prober.close()
         self._pools.close()
         self.output.close()
-
-
-def _census(
-    components: Components, description: Description, routes: Callable[[], Iterable[Route]]
-) -> Census:
-    """Return what answers for all workers, with what this one says."""
-    census = Census(components.shared.facts)
-    census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
-    census.offer(INSTANCES, lambda: registry.parts(components.health.services))
-    census.offer(DOCUMENTS, description.documents.parts)
-    description.documents.join()
-    census.offer(LIMITS, lambda: limits.parts(limits.limits_of(routes())))
-    census.join()
-    return census

@@ -73,6 +73,29 @@ log:
 policies:
   budget: 50ms                 # longer, and policies and endpoints that hold the event loop are named in the log; off
 
+traces:                        # for a collector that speaks OTLP over HTTP
+  endpoint:                    # such as http://collector:4318; it switches recording on (pip install 'propylon[otel]')
+  enabled: true                # false: nothing is recorded
+  headers: {}                  # for the collector, such as {authorization: "Bearer ${TOKEN}"}
+  timeout: 10s                 # for one message
+  compression: none            # or gzip
+  service_name: propylon       # what traces call this gateway
+  resource: {}                 # such as {deployment.environment.name: production}
+  sampling:
+    ratio: 100%                # the share of the traces that is recorded
+    parent: ignore             # trusted: the flag of trusted proxies counts; follow: that of every client
+  keep:                        # recorded after all, when it has ended
+    errors: true
+    slower_than:               # such as 2s
+    most: 100/s
+  skip: [/livez, /readyz, /health, /metrics]   # nothing is recorded of these
+  queue: 8192                  # spans that wait for the collector
+  batch: 512                   # the most spans in one message
+  interval: 5s                 # how long a span waits for others
+  retry_for:                   # such as 1m; empty: until the collector takes it
+  traceresponse: false         # true: answers say which trace they belong to
+  server_timing: false         # true: answers say how long gateway and upstream took
+
 redis:                         # what gateways on several machines share: rate limits
   url: ${REDIS_URL:-}          # such as redis://:password@redis:6379/0; empty: this machine by itself
   user:                        # wins over the URL's
@@ -132,6 +155,9 @@ auth:                          # how callers are authenticated
 
 cache:
   memory: 64MB                 # of each worker, for the answers of routes with `cache`
+  store:                       # memory, machine (shared by the workers) or redis (by machines); empty: machine, if there are workers
+  size: 256MB                  # of the machine's file
+  secret:                      # such as ${CACHE_SECRET}: signs the answers in Redis
 
 cors:                          # which web pages of other origins may read answers
   origins: []                  # such as [https://app.example.com]; empty: CORS is off
@@ -200,6 +226,7 @@ routes:
     roles: []                  # the token needs any of them, such as [clerk, admin]
     security:                  # from-document: and the scopes that the service's document asks for
     requests: off              # shadow or validate: check requests against the service's document
+    responses: {sample: 0%}    # how many answers are held against the document, after the client has got them
     undocumented: pass         # refuse: then, operations that the document does not have
     circuit: true              # false: ignore the service's breaker
     privacy: optional          # ignored, optional (checked if sent) or required
@@ -216,6 +243,7 @@ routes:
                                # or a list, each with a name; none: no limit
     cache:                     # such as {ttl: 30s}: keep answers; none: no cache. Further keys: respect, by, vary, methods,
                                # statuses, ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
+    sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
     headers:
       request: {set: {}, remove: [], remove_cookies: []}

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from binascii import hexlify
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from propylon.errors import Details, GatewayError
 from propylon.proxy.principal import ANONYMOUS, Principal
@@ -24,13 +25,18 @@ from propylon.wire.message import Request, Response
 from propylon.wire.proxy_header import Ends
 
 __all__ = [
+    "CURRENT",
+    "Attempt",
     "Downstream",
     "Exchange",
     "Explanation",
     "IncomingBody",
+    "Notes",
     "Observer",
     "Origin",
+    "PolicyRun",
     "Settlement",
+    "Tracing",
     "entropy",
 ]
 
@@ -150,6 +156,75 @@ def entropy(chance: Callable[[int], int]) -> bytes:
     return hexlify(chance(320).to_bytes(40))
 
 
+class Tracing(Protocol):
+    """What follows exchanges for a trace: the port that telemetry fills."""
+
+    def begin(self, exchange: Exchange, parent: bytes) -> None:
+        """Give the exchange its notes; `parent` is the client's span, empty where the trace begins here."""
+
+    def place(self, exchange: Exchange, route: Route) -> None:
+        """Decide anew by what a route says, before the upstream is told."""
+
+    def lines(self, exchange: Exchange) -> bytes:
+        """Return the lines about the trace for the answer, which begins now."""
+
+    def end(self, exchange: Exchange) -> None:
+        """Record the exchange, which has ended."""
+
+
+class Attempt(NamedTuple):
+    """An attempt that was followed by another, or had no good answer; times on the clock of the pipeline."""
+
+    instance: Instance
+    began: float
+    ended: float
+    status: int  # 0: there was no answer
+    error: GatewayError | None
+
+
+class PolicyRun(NamedTuple):
+    """A policy that has run; `failure` is what it raised, or empty."""
+
+    name: str
+    began: float
+    ended: float
+    failure: str
+
+
+class Notes:
+    """What a trace needs to know besides: only where traces are on.
+
+    `parent` is the span above this exchange: of another program, or that of the endpoint of which this is a call; then
+    `caller` is the endpoint's exchange. `says`: `lines` has something for the answer. `began` is the beginning of the
+    attempt under way, if it is not the first. `calls` are those of the endpoint that answered, while it is open whether
+    this exchange is kept.
+    """
+
+    __slots__ = (
+        "attempts",
+        "began",
+        "caller",
+        "calls",
+        "over",
+        "parent",
+        "policies",
+        "says",
+        "tracing",
+    )
+
+    def __init__(self, tracing: Tracing, parent: bytes, says: bool) -> None:  # noqa: FBT001
+        """Begin with nothing."""
+        self.tracing = tracing
+        self.parent = parent
+        self.says = says
+        self.caller: Exchange | None = None
+        self.began = 0.0
+        self.over = False
+        self.attempts: tuple[Attempt, ...] = ()
+        self.policies: tuple[PolicyRun, ...] = ()
+        self.calls: tuple[Exchange, ...] = ()
+
+
 class Exchange:
     """One request and its answer in flight: what the stages found out, for the record.
 
@@ -177,6 +252,7 @@ class Exchange:
         "instance",
         "limited",
         "lines",
+        "notes",
         "owed",
         "permit",
         "principal",
@@ -220,6 +296,7 @@ class Exchange:
         # The ids of the limits that refused the request, or would have if they were enforced.
         self.limited: tuple[str, ...] = ()
         self.owed: Settlement | None = None  # settled at the end
+        self.notes: Notes | None = None  # for a trace; None: traces are off
         self.head: Response | None = None  # of the upstream's answer
         self.instance: Instance | None = None
         self.permit: Permit | None = None  # of the breaker, to be given back at the end
@@ -244,6 +321,9 @@ class Exchange:
         self.faults: tuple[str, ...] = ()
         self.explanation: Explanation | None = None  # asked for by a client that may ask
 
+
+CURRENT: ContextVar[Exchange] = ContextVar("propylon.exchange")
+"""The exchange that a team's code runs for: set before its policies and its endpoints, and nowhere else."""
 
 # OBSERVE: called once for each exchange, whatever happened, synchronously and after it has ended. An observer must be
 # quick and must not raise: there is no client left to tell.

@@ -15,7 +15,14 @@ from collections.abc import Awaitable, Callable
 from propylon.errors import ClientGone, GatewayError, InternalError, NotFound
 from propylon.proxy.authenticate.certificate import authenticate
 from propylon.proxy.cors import asked_method, is_preflight
-from propylon.proxy.exchange import Downstream, Exchange, Explanation, Observer
+from propylon.proxy.exchange import (
+    CURRENT,
+    Downstream,
+    Exchange,
+    Explanation,
+    Observer,
+    Tracing,
+)
 from propylon.proxy.forward import settle
 from propylon.proxy.match import Table
 from propylon.proxy.refuse import refusal
@@ -55,6 +62,7 @@ class Pipeline:
         explanation, where the client asks for one and may.
         """
         self.table = table
+        self.tracing: Tracing | None = None  # a reload replaces it by assignment
         self._observers = observers
         self._clock = clock
         self._chance = chance
@@ -91,6 +99,7 @@ class Pipeline:
             route.authorize(principal, request, origin)
             if route.before is not None:
                 began = self._clock()
+                CURRENT.set(exchange)
                 await route.before(request, principal)
                 exchange.held = self._clock() - began
             if route.limit is not None:
@@ -131,9 +140,12 @@ class Pipeline:
             sent = request.special[b"x-request-id"]
             if len(sent) == 1 and REQUEST_ID.fullmatch(sent[0]):
                 exchange.request_id = sent[0]
+        parent = b""
         if b"traceparent" in request.special and (trace := continued(request)) is not None:
-            exchange.trace_id, exchange.trace_flags = trace
+            exchange.trace_id, parent, exchange.trace_flags = trace
             exchange.trace_state = True
+        if self.tracing is not None:
+            self.tracing.begin(exchange, parent)
         if self.table.cors is not None:
             exchange.lines = self.table.cors.block(request)
         return exchange
@@ -179,6 +191,8 @@ class Pipeline:
         exchange.error = error.with_traceback(None)
         if exchange.route is None and exchange.request is not None and self.table.has_own_cors:
             exchange.lines = self.table.cors_lines(exchange.request)
+        if exchange.notes is not None and exchange.notes.says:
+            exchange.lines += exchange.notes.tracing.lines(exchange)
         downstream = exchange.downstream
         if downstream.started or isinstance(error, ClientGone):
             exchange.status = exchange.status or error.status
@@ -217,6 +231,8 @@ class Pipeline:
             give_back(exchange.request)
         for observer in self._observers:
             observer(exchange)
+        if exchange.notes is not None:
+            exchange.notes.tracing.end(exchange)
 
 
 def _internal(bug: Exception) -> InternalError:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
+    "ANSWER_CHECKS",
     "CACHE",
     "CACHE_BYTES",
     "CALLS",
@@ -49,6 +50,7 @@ __all__ = [
     "REVOCATION_LAG",
     "SENT",
     "SOCKETS",
+    "SPANS",
     "TOKEN_VERIFICATIONS",
     "UPSTREAM_CONNECTIONS",
     "UPSTREAM_WAITING",
@@ -173,6 +175,14 @@ REQUEST_CHECKS = Family(
     "no_document (none has been read yet).",
     ("route", "result"),
 )
+ANSWER_CHECKS = Family(
+    "propylon_answer_checks",
+    Kind.COUNTER,
+    "Samples of answers of routes with `responses`: fits, drift (it is not what the document says), unchecked (the body is "
+    "larger than 64 KiB, in another coding than gzip, of a type or schema that cannot be checked, or too many samples "
+    "wait), undocumented (the document does not have the operation, or the status of an error), or no_document.",
+    ("route", "result"),
+)
 CACHE_BYTES = Family(
     "propylon_cache_bytes", Kind.GAUGE, "Memory that stored answers take in all workers."
 )
@@ -246,6 +256,13 @@ CONFIG_SUCCESS = Family(
     "When this worker put its configuration into force, in seconds since 1970.",
     summed=False,
 )
+SPANS = Family(
+    "propylon_trace_spans",
+    Kind.COUNTER,
+    "Spans of traces: sent, or lost: dropped (the queue was full), refused (by the collector), unkept (of a failed or slow "
+    "request, beyond what `traces.keep.most` allows), left (not sent before the stop).",
+    ("result",),
+)
 LOOP_LAG = Family(
     "propylon_loop_lag_seconds",
     Kind.HISTOGRAM,
@@ -300,12 +317,14 @@ FAMILIES = (
     KEY_SET_AGE,
     REVOCATION_LAG,
     DATABASE,
+    ANSWER_CHECKS,
     CONNECTIONS,
     SOCKETS,
     UPSTREAM_CONNECTIONS,
     UPSTREAM_WAITING,
     CONFIG_RELOADS,
     CONFIG_SUCCESS,
+    SPANS,
     LOOP_LAG,
     LOOP_BLOCKS,
     LOG_LOST,

@@ -8,6 +8,7 @@
 - `public`: what services and their answers say of the public address.
 - `listeners`: the entries of `server.listen`; `certificates`: the section `tls`.
 - `policies`: the section `policies`.
+- `traces`: the section `traces`.
 - `redis`: the section `redis`; `redis_url`: read its URL.
 - `inherit`: fill in what routes take from `defaults`.
 - `endpoints`: the gateway's own endpoints: paths, methods, who may call them.

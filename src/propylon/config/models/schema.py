@@ -19,7 +19,7 @@ from propylon.config.models.auth import (
     TokensConfig,
 )
 from propylon.config.models.base import ConfigModel
-from propylon.config.models.cache import CacheConfig, CacheMemoryConfig
+from propylon.config.models.cache import CacheConfig, CacheMemoryConfig, CacheStore
 from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.health import HealthConfig
@@ -50,6 +50,7 @@ from propylon.config.models.services import (
     ServiceTimeoutsConfig,
 )
 from propylon.config.models.syntax import DEFAULT_PREFIX, check_prefix
+from propylon.config.models.traces import TraceKeepConfig, TraceSamplingConfig, TracesConfig
 
 __all__ = [
     "BUILTIN_SERVICE",
@@ -90,6 +91,9 @@ __all__ = [
     "TlsConfig",
     "TokenRateLimitConfig",
     "TokensConfig",
+    "TraceKeepConfig",
+    "TraceSamplingConfig",
+    "TracesConfig",
     "with_defaults",
 ]
 
@@ -133,7 +137,7 @@ class GatewayConfig(ConfigModel):
         default=RedisConfig(),
         description="Redis or Valkey, which gateways on several machines share.",
     )
-    cache: CacheMemoryConfig = Field(
+    cache: CacheStore = Field(
         default=CacheMemoryConfig(),
         description="Where the answers of routes with `cache` are kept.",
     )
@@ -157,6 +161,9 @@ class GatewayConfig(ConfigModel):
         default=PoliciesConfig(), description="What the code of a team may take."
     )
     log: LogConfig = Field(default=LogConfig(), description="What is logged, and how.")
+    traces: TracesConfig = Field(
+        default=TracesConfig(), description="Which traces are recorded, and where their spans go."
+    )
 
     @property
     def size(self) -> str:

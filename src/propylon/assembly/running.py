@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
+from propylon.assembly.ages import ages_of
 from propylon.assembly.answers import SharedAnswers, caching
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
@@ -22,7 +23,7 @@ from propylon.assembly.offers import open_census
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces
-from propylon.assembly.verification import Verification
+from propylon.assembly.verification import Verification, verifies_otherwise
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
@@ -201,6 +202,7 @@ class Running:
         self.switch(at_once(self.prepare(self.loaded)))
         self.counting.start()
         self._gauges.start()
+        self._components.metrics.measured = ages_of(self._components, self._verification)
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         if not self._components.owns_process:
@@ -216,7 +218,7 @@ class Running:
         """
         services = yield from self._services.plan(loaded.config.services, self._dependencies)
         authentication = self._verification.latest
-        if authentication is None or _verifies_otherwise(loaded.config, self.config):
+        if authentication is None or verifies_otherwise(loaded.config, self.config):
             authentication = self._verification.compile(
                 loaded, self._components, self._pools.connect, self._key_sets.of
             )
@@ -339,6 +341,8 @@ class Running:
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
         )
         self.output.apply(config)
+        self._gauges.watchdog.apply(config.policies.budget)
+        self._components.metrics.without = frozenset(config.metrics.drop_labels)
 
     # Parts
 
@@ -359,8 +363,8 @@ class Running:
 
     def _calls(self) -> Calls:
         """Return what makes the calls of endpoints, which name their services."""
-        note = self.output.access_log.note_call
-        return Calls(Caller(time.perf_counter, self._random.getrandbits, note), self._callees.of)
+        notes = (self.output.access_log.note_call, self._components.metrics.note_call)
+        return Calls(Caller(time.perf_counter, self._random.getrandbits, notes), self._callees.of)
 
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
@@ -387,8 +391,3 @@ class Running:
         self._prober.close()
         self._pools.close()
         self.output.close()
-
-
-def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
-    """Tell whether tokens are verified otherwise: CORS decides which pages may send one in a cookie."""
-    return (new.auth, new.debug, new.cors) != (old.auth, old.debug, old.cors)

@@ -18,6 +18,7 @@ from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
+from propylon.assembly.idempotency import keeping
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
@@ -150,6 +151,9 @@ class Running:
         self.counting = Counting(redis, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
         self._caches = caching(self.config, components, redis, self._forward, loop, self._random)
+        self._idempotency = keeping(
+            self.config.cache, components.shared, redis, loop, self._random, self.answers.closers
+        )
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -286,6 +290,7 @@ class Running:
             override=self._components.override,
             limits=self.limits,
             caches=self._caches,
+            idempotency=self._idempotency,
             costs=self._components.costs,
             seats=self._components.seats,
             documents=self.description.in_force,

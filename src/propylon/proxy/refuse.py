@@ -34,6 +34,8 @@ def refusal(
     if request is not None and asks_for_problem(values(request.block, b"accept")):
         kind, form = PROBLEM, problem
     told = form(error.status, error.code, error.message, error.details, identity)
+    if form is problem and error.problem is not None:
+        told |= dict(zip(("type", "title"), error.problem, strict=True))
     if form is problem and isinstance(error, RateLimited) and error.violated:
         told |= quota_exceeded(error)
     body = orjson.dumps(told)

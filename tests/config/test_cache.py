@@ -34,7 +34,10 @@ def test_wrong_caches_are_refused(written: str, directory: object) -> None:
     ("written", "problem"),
     [
         ("{ttl: 0}", "idempotency.ttl: must be a duration longer than zero"),
-        ("{on_store_failure: open}", "idempotency.on_store_failure: must be one of refuse, forward"),
+        (
+            "{on_store_failure: open}",
+            "idempotency.on_store_failure: must be one of refuse, forward",
+        ),
         ("{methods: [GET]}", "idempotency.methods[0]: must be one of POST, PATCH, PUT, DELETE"),
         ("{store: redis}", "idempotency.store: unknown key"),
     ],

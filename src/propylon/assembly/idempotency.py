@@ -8,9 +8,13 @@ import random
 import time
 from collections.abc import Callable
 
+from propylon.assembly.answers import SharedAnswers, caching
+from propylon.assembly.components import Components
+from propylon.compile.cache import CacheCompiler
 from propylon.compile.idempotency import IdempotencyCompiler
 from propylon.config.models.cache import CacheMemoryConfig
 from propylon.proxy.idempotency.ledger import Ledger
+from propylon.proxy.route import Forwards
 from propylon.stores.answers.record import Codec
 from propylon.stores.idempotency.machine import MachineLedger, Unusable
 from propylon.stores.idempotency.memory import MemoryLedger
@@ -18,12 +22,25 @@ from propylon.stores.redis.idempotency import RedisLedger
 from propylon.stores.redis.target import Target
 from propylon.stores.shared import Shared
 
-__all__ = ["keeping"]
+__all__ = ["answering", "keeping"]
 
 log = logging.getLogger(__name__)
 
 _FILE = "idempotency"  # in the directory that workers share
 _MACHINE, _WORKER = 64_000_000, 16_000_000  # bytes
+
+
+def answering(
+    config: CacheMemoryConfig,
+    components: Components,
+    redis: Target | None,
+    forward: Forwards,
+    loop: asyncio.AbstractEventLoop,
+    chance: random.Random,
+) -> tuple[CacheCompiler[SharedAnswers], IdempotencyCompiler]:
+    """Return what makes the stages that answer by themselves: of caches, and of idempotency keys."""
+    caches = caching(config, components, redis, forward, loop, chance)
+    return caches, keeping(config, components.shared, redis, loop, chance, caches.store.closers)
 
 
 def keeping(

@@ -40,6 +40,8 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
         block = _edited(block, route)
     if status >= _FIRST_ERROR_STATUS:
         block += b"\r\nX-Error-Source: " + (b"gateway" if route.service.builtin else b"upstream")
+    if exchange.notes is not None and exchange.notes.says:
+        exchange.lines += exchange.notes.tracing.lines(exchange)
     # Joined, and not formatted with `%`, which takes twice as long.
     block = b"".join(
         (

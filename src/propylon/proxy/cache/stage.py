@@ -229,6 +229,8 @@ def passes_by(exchange: Exchange, request: Request, asking: Asking, rules: Cache
         return "privacy"  # what was answered to a client is not kept
     if asking.no_store:
         return "no-store"
+    if exchange.explanation is not None:
+        return "explain"  # how the upstream was asked is for this client alone
     return "precondition" if asking.preconditions else ""
 
 

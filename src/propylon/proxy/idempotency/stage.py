@@ -24,7 +24,7 @@ from propylon.proxy.cache.filling import Budget, Filling
 from propylon.proxy.cache.judgement import Judgement
 from propylon.proxy.cache.key import Callers
 from propylon.proxy.cache.stored import Stored
-from propylon.proxy.exchange import Exchange, entropy
+from propylon.proxy.exchange import Exchange
 from propylon.proxy.idempotency.key import FINGERPRINT, Fingerprint, key_of, malformed, name_of
 from propylon.proxy.idempotency.ledger import (
     KEPT,
@@ -130,9 +130,11 @@ class Idempotency:
             body.limit = route.max_body
             body.watch(fingerprint.update)
         sent = copy.copy(request)
-        own = unattended(exchange, sent, entropy(self.chance), self.clock(), body)
+        # Of the same digits: the service hears the span that the client's trace tells of.
+        own = unattended(exchange, sent, exchange.entropy, self.clock(), body)
         own.request_id, own.trace_id = exchange.request_id, exchange.trace_id
         own.trace_flags, own.trace_state = exchange.trace_flags, exchange.trace_state
+        own.notes, own.explanation = exchange.notes, exchange.explanation
         own.held = exchange.held
         claim = _Claim(name, value, fingerprint, own, sent)
         # A signal, and not the task: who stops waiting for a task cancels it.

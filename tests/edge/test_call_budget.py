@@ -160,6 +160,8 @@ def test_no_load_costs_more_calls(load: str, tmp_path: Path) -> None:
     listing = "\n".join(f"{count} {name}" for name, count in sorted(calls.items()))
     allowed = LOAD_CALLS[load][native.implementation] * ROOM
     assert 0 < calls.total() / LOAD_ROUNDS <= allowed, listing
+
+
 def test_a_trace_that_is_not_recorded_costs_three_calls(tmp_path: Path) -> None:
     """The decision, the notes, and the look at the end; nothing where traces are off."""
     calls = run(fewest(tmp_path, TRACES))

@@ -16,7 +16,7 @@
 - `api_document`: make the document of `/openapi.json`; `description`: join the three to what is running.
 - `override`: what a team's tests put in the place of the real thing; `stand_ins`: ASGI apps in the place of services.
 - `sharing`: what a gateway shares that another server runs: where its workers meet.
-- `answers`: the stored answers of all workers, deleted together.
+- `answers`: the stored answers of all workers, deleted together; `idempotency`: where keys of requests are kept.
 - `tracing`: which traces are recorded, and what sends their spans.
 - `counting`: where limits are counted.
 - `verification`: the verifier of tokens in force, and the one whose keys are still being fetched.

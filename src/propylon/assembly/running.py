@@ -12,6 +12,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.ages import ages_of
+from propylon.assembly.answering import open_census
 from propylon.assembly.answers import SharedAnswers
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
@@ -20,7 +21,6 @@ from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.idempotency import answering
 from propylon.assembly.membership import Membership
-from propylon.assembly.offers import open_census
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces

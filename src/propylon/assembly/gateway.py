@@ -131,6 +131,7 @@ class Gateway(TeamApi):
             *watch_routers(self.config, self._watching, self._issues_now, self._gate, trail),
         ]
         if self._token_services is not None:
+            self._token_services.observe_database(metrics.database)
             routers.extend(self._token_services.routers)
         self.api: FastAPI = create_app(__version__, routers)
         self._components = Components(

@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, get_args
 
-from propylon.assembly.answers import SharedAnswers, caching
+from propylon.assembly.ages import ages_of
+from propylon.assembly.answering import open_census
+from propylon.assembly.answers import SharedAnswers
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
-from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
+from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges, say_what_only_run_does
+from propylon.assembly.idempotency import answering
 from propylon.assembly.membership import Membership
-from propylon.assembly.offers import open_census
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces
-from propylon.assembly.verification import Verification
+from propylon.assembly.verification import Verification, verifies_otherwise
 from propylon.assembly.watch.watching import Watching, watch
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
@@ -31,7 +33,7 @@ from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
 from propylon.compile.table import Compiled, compile_slowly
-from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_run_obeys
+from propylon.config.models.endpoints import PUBLIC, Area
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
@@ -154,7 +156,9 @@ class Running:
         redis = redis_of(loaded)
         self.counting = Counting(redis, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
-        self._caches = caching(self.config, components, redis, self._forward, loop, self._random)
+        self._caches, self._idempotency = answering(
+            self.config.cache, components, redis, self._forward, loop, self._random
+        )
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -203,13 +207,11 @@ class Running:
         self.counting.start()
         self._gauges.start()
         self.watching.start()
+        self._components.metrics.measured = ages_of(self._components, self._verification)
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         if not self._components.owns_process:
-            for listener in listeners_of(self.config):
-                log.warning("nothing listens on %s: only `propylon run` opens it", listener)
-            for key in only_run_obeys(self.config):
-                log.warning("%s: only `propylon run` obeys it; this server has its own", key)
+            say_what_only_run_does(self.config)
 
     def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
         """Build another configuration beside the one in force, in slices; nothing changes yet.
@@ -218,7 +220,7 @@ class Running:
         """
         services = yield from self._services.plan(loaded.config.services, self._dependencies)
         authentication = self._verification.latest
-        if authentication is None or _verifies_otherwise(loaded.config, self.config):
+        if authentication is None or verifies_otherwise(loaded.config, self.config):
             authentication = self._verification.compile(
                 loaded, self._components, self._pools.connect, self._key_sets.of
             )
@@ -292,6 +294,7 @@ class Running:
             override=self._components.override,
             limits=self.limits,
             caches=self._caches,
+            idempotency=self._idempotency,
             costs=self._components.costs,
             seats=self._components.seats,
             documents=self.description.in_force,
@@ -339,6 +342,8 @@ class Running:
         rules = {area: admin_rule(config, area) for area in get_args(Area)}
         self._components.gate.apply(rules, config.admin.listen or PUBLIC)
         self.output.apply(config)
+        self._gauges.watchdog.apply(config.policies.budget)
+        self._components.metrics.without = frozenset(config.metrics.drop_labels)
 
     # Parts
 
@@ -364,8 +369,8 @@ class Running:
 
     def _calls(self) -> Calls:
         """Return what makes the calls of endpoints, which name their services."""
-        note = self.output.access_log.note_call
-        return Calls(Caller(time.perf_counter, self._random.getrandbits, note), self._callees.of)
+        notes = (self.output.access_log.note_call, self._components.metrics.note_call)
+        return Calls(Caller(time.perf_counter, self._random.getrandbits, notes), self._callees.of)
 
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
@@ -393,8 +398,3 @@ class Running:
         self._prober.close()
         self._pools.close()
         self.output.close()
-
-
-def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
-    """Tell whether tokens are verified otherwise: CORS decides which pages may send one in a cookie."""
-    return (new.auth, new.debug, new.cors) != (old.auth, old.debug, old.cors)

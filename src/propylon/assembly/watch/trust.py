@@ -91,7 +91,7 @@ def key_sets(authentication: Authentication | None) -> Iterator[tuple[str, Any]]
             place,
             {
                 "source": place,
-                "fetched": keys.fetched_at,
+                "fetched": None if keys.age is None else round(time.time() - keys.age),
                 "failing": keys.is_failing,
                 "has_keys": keys.keys is not None,
             },

@@ -12,14 +12,15 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.ages import ages_of
-from propylon.assembly.answers import SharedAnswers, caching
+from propylon.assembly.answering import open_census
+from propylon.assembly.answers import SharedAnswers
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
+from propylon.assembly.idempotency import answering
 from propylon.assembly.membership import Membership
-from propylon.assembly.offers import open_census
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces
@@ -154,7 +155,9 @@ class Running:
         redis = redis_of(loaded)
         self.counting = Counting(redis, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
-        self._caches = caching(self.config, components, redis, self._forward, loop, self._random)
+        self._caches, self._idempotency = answering(
+            self.config.cache, components, redis, self._forward, loop, self._random
+        )
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -292,6 +295,7 @@ class Running:
             override=self._components.override,
             limits=self.limits,
             caches=self._caches,
+            idempotency=self._idempotency,
             costs=self._components.costs,
             seats=self._components.seats,
             documents=self.description.in_force,

@@ -245,6 +245,8 @@ routes:
                                # statuses, ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
     sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
+    idempotency:               # such as {required: false, ttl: 24h, on_store_failure: refuse, methods: [POST, PATCH]}: a request with
+                               # Idempotency-Key that is sent again gets the first one's answer; on_store_failure: forward, too
     headers:
       request: {set: {}, remove: [], remove_cookies: []}
       response: {set: {}, remove: [], remove_cookies: []}

@@ -70,6 +70,9 @@ log:
     file:                      # such as /var/log/propylon/audit.log; empty: with the rest of the log
     key:                       # of the hash that hides users who ask for privacy, such as ${AUDIT_KEY}
 
+policies:
+  budget: 50ms                 # longer, and policies and endpoints that hold the event loop are named in the log; off
+
 traces:                        # for a collector that speaks OTLP over HTTP
   endpoint:                    # such as http://collector:4318; it switches recording on (pip install 'propylon[otel]')
   enabled: true                # false: nothing is recorded
@@ -111,6 +114,7 @@ admin:                         # who may use the endpoints that run the gateway
 metrics:
   allow:                       # networks that read /metrics without a token, besides this machine
   listen:                      # such as 0.0.0.0:9100
+  drop_labels: []              # labels that are left out of all metrics, such as [method]
 docs:
   access: public               # public, admin or off: who may read /docs and /openapi.json
   filter: none                 # caller: each sees what it may call

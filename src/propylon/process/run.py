@@ -25,6 +25,7 @@ from propylon.process.sockets import CannotListen, Listening, open_listeners
 from propylon.process.supervisor import supervise
 from propylon.process.watch import fingerprint
 from propylon.stores.shared import Shared
+from propylon.wire import native
 
 __all__ = ["start", "start_app"]
 
@@ -88,6 +89,8 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     exit_quietly()
     console = console_of(loaded.config)
     console.take_tracebacks()
+    if native.problem:
+        console.warn(f"the compiled part is not used, pure Python is: {native.problem}")
     try:
         redis_of(loaded)
         certificates = _certificates(loaded.config.tls)

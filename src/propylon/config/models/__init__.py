@@ -8,6 +8,7 @@
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.
 - `listeners`: the entries of `server.listen`; `certificates`: the section `tls`.
+- `policies`: the section `policies`.
 - `traces`: the section `traces`.
 - `redis`: the section `redis`; `redis_url`: read its URL.
 - `inherit`: fill in what routes take from `defaults`.

@@ -11,7 +11,8 @@ from propylon.errors import GatewayError
 from propylon.loop.tasks import spawn
 from propylon.proxy.cache.fetching import Asks, Visit
 from propylon.proxy.cache.flights import Landed, Outcome
-from propylon.proxy.exchange import Exchange, entropy
+from propylon.proxy.exchange import Exchange, Notes, entropy
+from propylon.proxy.trace import own_span
 from propylon.proxy.unattended import unattended
 
 __all__ = ["Background"]
@@ -29,9 +30,15 @@ class Background:
 
     def __call__(self, visit: Visit, asks: Asks) -> None:
         """Start; what comes is stored."""
-        request = copy.copy(visit.request)
-        exchange = unattended(visit.exchange, request, entropy(self.chance), self.clock())
+        theirs, request = visit.exchange, copy.copy(visit.request)
+        exchange = unattended(theirs, request, entropy(self.chance), self.clock())
         exchange.route = visit.route
+        # It is a part of what the client's request has caused, and recorded if that is.
+        exchange.trace_id, exchange.trace_flags = theirs.trace_id, theirs.trace_flags
+        exchange.trace_state = theirs.trace_state
+        if theirs.notes is not None:
+            exchange.notes = Notes(theirs.notes.tracing, own_span(theirs.entropy), False)
+            exchange.notes.caller = theirs
         spawn(self._run(replace(visit, exchange=exchange, request=request, quiet=True), asks))
 
     async def _run(self, visit: Visit, asks: Asks) -> None:
@@ -48,3 +55,5 @@ class Background:
             visit.land(Landed(Outcome.AGAIN))
             exchange.ended = self.clock()
             self.settle(exchange)
+            if exchange.notes is not None:
+                exchange.notes.tracing.end(exchange)

@@ -6,6 +6,7 @@ From the command line down to the bytes, each package using only those below it:
 - `main`: the gateway as an ASGI app, for other servers.
 - `process`: sockets, signals, workers and the stop.
 - `assembly`: put the parts together, and hold what lives while a loop runs.
+- `explain`: say what becomes of a request, and why.
 - `control`: the gateway's own endpoints.
 - `compile`: from what the operator wrote to what runs.
 - `config`: what the operator may write, and how it is read.
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from propylon.control.parts import PartError, gather_parts
     from propylon.control.registration import RegistrationRequest
     from propylon.control.service import Service, service
+    from propylon.control.traced import current_trace
     from propylon.errors import AuthError, Forbidden, GatewayError
     from propylon.proxy.principal import Principal
+    from propylon.proxy.trace import Trace
     from propylon.wire.message import Request
 
 __all__ = [
@@ -56,8 +59,10 @@ __all__ = [
     "Request",
     "Service",
     "ServiceResponse",
+    "Trace",
     "__version__",
     "current_principal",
+    "current_trace",
     "gather_parts",
     "public",
     "require_roles",
@@ -78,7 +83,9 @@ _HOMES = {
     "Request": "propylon.wire.message",
     "Service": "propylon.control.service",
     "ServiceResponse": "propylon.control.called",
+    "Trace": "propylon.proxy.trace",
     "current_principal": "propylon.control.identity",
+    "current_trace": "propylon.control.traced",
     "gather_parts": "propylon.control.parts",
     "public": "propylon.control.identity",
     "require_roles": "propylon.control.identity",

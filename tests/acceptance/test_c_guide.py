@@ -26,7 +26,6 @@ from tests.support.systems import (
     EXAMPLES,
     System,
     Systems,
-    circuit,
     is_envelope,
     key,
     once,
@@ -40,6 +39,10 @@ SERVICES = "/api/v1/services"
 JSON = [("Content-Type", "application/json")]
 TIMEOUT = 0.3  # seconds, of the strained guide's orders
 BUDGET = 4
+ILL = (
+    "ill",
+    "broken",
+)  # a service for each line that opens a breaker: it stays open for the other lines
 REGISTRATION = {"service_name": "users", "host": "10.0.0.7", "port": 8001}
 # The one schema of every error.
 ENVELOPE = Draft202012Validator(
@@ -66,13 +69,19 @@ ENVELOPE = Draft202012Validator(
 
 @pytest.fixture
 def strained(systems: Systems) -> System:
-    """The guide with users that are not there, orders that have little time, and a breaker that opens soon."""
+    """The guide with users that are not there, orders that have little time, and ill services whose breakers open soon."""
     base: dict[str, Any] = {"service": "products", "auth": "none"}
     routes = [
         {"path": "/small", **base, "max_body": 10},
         {"path": "/nobody", "service": "nobody"},
+        *({"path": f"/{name}", "service": name, "auth": "none"} for name in ILL),
         {"path": "/bounded", **base, "rate_limit": {"rate": "1/h", "burst": 1}},
     ]
+    ill = {
+        "url": "${PRODUCTS_SERVICE_URL}",
+        "retry": {"attempts": 1},
+        "circuit": {"failure_threshold": 3, "min_throughput": 1, "recovery_timeout": "10m"},
+    }
     return systems.keep(
         "strained-guide",
         "guide",
@@ -82,9 +91,8 @@ def strained(systems: Systems) -> System:
             **once("users"),
             **once("orders"),
             **once("products"),
-            **circuit("products", failure_threshold=3, min_throughput=1, recovery_timeout="10m"),
         },
-        more={"services": {"nobody": {}}, "routes": routes},
+        more={"services": {"nobody": {}, **dict.fromkeys(ILL, ill)}, "routes": routes},
         source='\n\n@gateway.api.get("/bug")\ndef bug() -> None:\n    raise ZeroDivisionError\n',
     )
 
@@ -289,8 +297,8 @@ def test_c12_failures_are_handled(strained: System) -> None:
     assert strained.ask_as("42", "GET", "/users/7").status == 502
     strained.on("orders", "/orders/silent", answers.hang)
     assert strained.ask_as("42", "GET", "/orders/silent").status == 504
-    strained.on("products", "/products/ill", answers.plain("500 Broken", body=b"own words"))
-    got = [strained.ask("GET", "/products/ill") for _ in range(4)]
+    strained.on("products", "/ill/it", answers.plain("500 Broken", body=b"own words"))
+    got = [strained.ask("GET", "/ill/it") for _ in range(4)]
     assert [answer.body for answer in got[:3]] == [b"own words"] * 3
     assert is_envelope(got[3], "CIRCUIT_OPEN")
     assert strained.ask_as("42", "GET", "/orders").status == 200
@@ -378,8 +386,8 @@ def test_c16_caching_headers_are_the_services(guide: System) -> None:
 def test_c17_every_error_fits_one_schema(strained: System) -> None:
     """C17: every error of the gateway fits one schema; HEAD gets the same without the body."""
     strained.on("orders", "/orders/silent", answers.hang)
-    strained.on("products", "/products/ill", answers.plain("500 Broken"))
-    wait(lambda: strained.ask("GET", "/products/ill").get("x-error-source") == "gateway")
+    strained.on("products", "/broken/it", answers.plain("500 Broken"))
+    wait(lambda: strained.ask("GET", "/broken/it").get("x-error-source") == "gateway")
     strained.ask("GET", "/bounded")
     asked: dict[int, tuple[str, str, bytes, list[tuple[str, str]]]] = {
         400: ("GET", "/orders/%zz", b"", authorized()),

@@ -19,7 +19,7 @@ def holder(subject: str, *scopes: str) -> Principal:
 def test_callers_who_may_do_the_same_share_a_text() -> None:
     """A text that is made anew for each request would let anybody keep the gateway busy."""
 
-    async def texts() -> list[bytes]:
+    async def texts() -> list[tuple[bytes, ...]]:
         found = ApiDocument(FastAPI(), InForce(), nullcontext)
         found.apply(GatewayConfig(), {})
         callers = [

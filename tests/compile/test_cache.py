@@ -13,7 +13,7 @@ from propylon.compile.cache import CacheCompiler
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.cache.invalidation import Invalidation
 from propylon.proxy.cache.stage import CacheStage
-from propylon.stores.answers import MemoryAnswers
+from propylon.stores.answers.memory import MemoryAnswers
 from tests.proxy.doubles import STILL
 
 

@@ -29,7 +29,7 @@ def test_everything_can_be_written() -> None:
     """Each key, in each form."""
     config = loaded(
         "admin: {scope: root, role: operator, issuer: 'https://id.example', allow: 10.0.0.0/8,"
-        " listen: '[::1]:8001', scopes: {registry: a, tokens: b, introspect: c, metrics: d, cache: f}}\n"
+        " listen: '[::1]:8001', scopes: {registry: a, tokens: b, introspect: c, metrics: d, cache: f, explain: g}}\n"
         "metrics: {allow: [10.0.0.0/8, '::1'], listen: 'LOCALHOST:9100'}\n"
     ).config
     assert config.admin.allow == ("10.0.0.0/8",)
@@ -110,7 +110,7 @@ ONE_PROBLEM = {
     "log: {audit: {file: nowhere/audit.log}}": "log.audit.file: there is no directory nowhere; make"
     " it, or write another path",
     "log: {audit: {file: .}}": "log.audit.file: . is a directory; write the path of a file in it,"
-    " such as ./audit.log",
+    " such as ./propylon.log",
     "log: {audit: {key: short}}": "log.audit.key: must have at least 16 characters; make one: openssl"
     " rand -hex 32",
 }

@@ -31,11 +31,33 @@ def test_wrong_caches_are_refused(written: str, directory: object) -> None:
 
 
 def test_what_is_not_built_is_refused(directory: object) -> None:
-    """A store that all workers or machines share, and Idempotency-Key: no key of theirs is ignored."""
+    """Idempotency-Key: no key of it is ignored."""
     [problem] = problems(route("path: /a, idempotency: {ttl: 24h}"))
     assert "idempotency: unknown key" in problem
-    [problem] = problems("cache: {store: redis}\n" + route("path: /a"))
-    assert "cache.store: unknown key" in problem
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("{store: disk}", "cache.store: must be one of memory, machine, redis"),
+        ("{store: redis}", "cache: has `store: redis`, and there is no Redis"),
+        ("{size: 10}", "cache.size: must be at least 1000000"),
+        ("{secret: short}", "cache.secret: is shorter than 32 characters"),
+    ],
+)
+def test_wrong_stores_are_refused(directory: object, written: str, problem: str) -> None:
+    """Each mistake is named once."""
+    [said] = problems(f"cache: {written}\n" + route("path: /a"))
+    assert problem in said
+
+
+def test_stores(directory: object) -> None:
+    """What is behind the memory of workers, how large it is, and who may write there."""
+    text = f"redis: redis://a\ncache: {{store: redis, size: 10MB, secret: {SECRET}}}\n"
+    cache = loaded(text + route("path: /a")).config.cache
+    assert (cache.store, cache.size) == ("redis", 10_000_000)
+    assert SECRET not in repr(cache)
+    assert loaded(route("path: /a")).config.cache.store is None
 
 
 def test_a_claim_needs_a_token(directory: object) -> None:

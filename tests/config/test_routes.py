@@ -50,7 +50,7 @@ ONE_PROBLEM = {
     " belong to services.NAME.circuit",
     "auth: false": "auth: must be one of required, optional, none; write none",
     "auth: off": "auth: must be one of required, optional, none; write none",
-    "interval: 3s": "interval: unknown key; it belongs to documents or services.NAME.health",
+    "interval: 3s": "interval: unknown key; it belongs to documents or services.NAME.health or traces",
     "scope: [read]": 'scope: unknown key; did you mean "scopes"?',
 }
 

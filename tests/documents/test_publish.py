@@ -1,16 +1,18 @@
 """What routes show of documents: public paths, only what they let through, who may call it; and the routes themselves."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from propylon.documents.exposure import Exposure
-from propylon.documents.merge import Merged
+from propylon.documents.merge import Collected, Merged
 from propylon.documents.publish import Mismatch, publish_route
 from propylon.documents.published import Callers, Published
+from propylon.documents.unique import Unique
 from propylon.loop.slices import at_once
-from tests.documents.written import GOOD, anywhere, document, merged, published, written
+from tests.documents.written import GOOD, anywhere, document, merged, published, returning, written
 
 OAUTH = {"securitySchemes": {"oauth": {"type": "oauth2", "flows": {}}}}
 
@@ -231,5 +233,60 @@ def test_whom_an_operation_is_for(
 
 def test_nothing_is_a_document_too() -> None:
     """A gateway without anything to show."""
-    text = at_once(Merged({"title": "G", "version": "1"}, (), ()).text(None, "/gateway"))
+    text = b"".join(at_once(Merged({"title": "G", "version": "1"}, (), ()).text(None, "/gateway")))
     assert json.loads(text)["servers"] == [{"url": "/gateway"}]
+
+
+def test_names_of_two_services_never_meet() -> None:
+    """`C` of the service `a.b` and `b.C` of the service `a`, and operations whose names differ in the cut only."""
+    parts = []
+    for service, name, path in (("a.b", "C", "/1"), ("a", "b.C", "/2"), ("a", "b_C", "/3")):
+        returns = returning({"$ref": f"#/components/schemas/{name}"})
+        raw = written(
+            {path: {"get": {"operationId": "x", "responses": returns}}},
+            components={"schemas": {name: {"type": "object", "title": f"of {path}"}}},
+        )
+        parts.append((document(raw, service), replace(route(path, name=path), service=service)))
+    first, second, third = ({*made.components} for made, _ in parts)
+    assert first == {"schemas/a.b.C"}
+    assert second == third == {"schemas/a.b_C"}
+    assert len(merged(*parts[:2])["components"]["schemas"]) == len(
+        {"a.b.C", "a.b_C", "propylon.Error", "Envelope"}
+    )
+
+
+def test_one_name_of_many_is_numbered() -> None:
+    """Ten thousand operations of one name take no longer than others; each name is given once."""
+    names = Unique()
+    given = [names.free(one) for one in ("x", "x_2", "x", "x", "y", "x_2")]
+    assert given == ["x", "x_2", "x_3", "x_4", "y", "x_2_2"]
+    assert len({names.free("z") for _ in range(20_000)}) == 20_000
+
+
+def test_what_is_hidden_is_known() -> None:
+    """Two hosts, one path but for the names of its parameters: the first is shown, the other one is told of."""
+    collected = Collected()
+    for name in ("id", "number"):
+        raw = written({f"/items/{{{name}}}": {"get": {"operationId": "x", "responses": GOOD}}})
+        for found in published(document(raw), route("/", name=name)):
+            assert isinstance(found, Published)
+            collected.add(found)
+    assert [one.id for one in collected.operations] == ["orders_x", "orders_x_2"]
+    assert [(first.path, one.path) for first, one in collected.hidden] == [
+        ("/items/{id}", "/items/{number}")
+    ]
+
+
+def test_a_large_document_comes_in_pieces() -> None:
+    """Joined, they are the document."""
+    raw = written(
+        {f"/{at}": {"get": {"description": "x" * 9000, "responses": GOOD}} for at in range(40)}
+    )
+    shown = [one for one in published(document(raw), route("/")) if isinstance(one, Published)]
+    collected = Collected()
+    for one in shown:
+        collected.add(one)
+    whole = Merged({"title": "G", "version": "1"}, (), tuple(collected.operations))
+    pieces = at_once(whole.text(None, ""))
+    assert len(pieces) == 3
+    assert len(json.loads(b"".join(pieces))["paths"]) == 40

@@ -368,3 +368,46 @@ def test_reading_gives_way() -> None:
         components={"schemas": {f"S{n}": {} for n in range(50)}},
     )
     assert sum(1 for _ in read(Source("orders"), json.dumps(raw).encode())) >= 100
+
+
+def test_a_path_that_names_a_parameter_twice_is_left_out() -> None:
+    """It could not be shown: a parameter stands in one place."""
+    made = document(written({"/a/{x}/{x}": {"get": {"responses": GOOD}}}))
+    assert made.operations == []
+    assert made.notes == ("paths./a/{x}/{x}: names a parameter twice",)
+
+
+def test_what_is_too_large_for_one_piece_is_left_out() -> None:
+    """An operation is not shown; a schema allows anything, so that what refers to it stays right."""
+    large = {"enum": [*range(100_000)]}
+    made = document(
+        written(
+            {
+                "/large": {
+                    "post": {
+                        "requestBody": {"content": {"application/json": {"schema": large}}},
+                        "responses": GOOD,
+                    }
+                },
+                "/named": {
+                    "post": {
+                        "requestBody": {
+                            "content": {
+                                "application/json": {
+                                    "schema": {"$ref": "#/components/schemas/Large"}
+                                }
+                            }
+                        },
+                        "responses": GOOD,
+                    }
+                },
+            },
+            components={"schemas": {"Large": large}},
+        )
+    )
+    assert [one.path for one in made.operations] == ["/named"]
+    assert made.components["schemas/orders.Large"] == "{}"
+    assert [note.partition(":")[0] for note in made.notes] == [
+        "components.schemas.Large",
+        "paths./large.post",
+    ]

@@ -96,7 +96,7 @@ def merged(*parts: tuple[Document, Exposure], **options: Any) -> dict[str, Any]:
         tuple(shown),
         components,
     )
-    text = at_once(whole.text(options.get("permits"), options.get("root", "")))
+    text = b"".join(at_once(whole.text(options.get("permits"), options.get("root", ""))))
     found: dict[str, Any] = json.loads(text)
     check(found)
     return found

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -37,12 +38,15 @@ FILES = (
 ALLOWED = {"propylon", "fastapi", "uvicorn", "pydantic", "pydantic_settings"}
 
 
-def test_each_passes_its_own_tests_and_does_what_its_page_says() -> None:
+def test_each_passes_its_own_tests_and_does_what_its_page_says(tmp_path: Path) -> None:
     """`pytest` in the directory, and the commands under "Try it" against the running system."""
     if shutil.which("curl") is None or shutil.which("bash") is None:
         pytest.skip("curl and bash run the commands of the pages")
     command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "systems.py")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    env = {**os.environ, "TMPDIR": str(tmp_path)}  # what it leaves if it is killed is there
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=240, env=env
+    )
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert {name: result["problems"] for name, result in results.items()} == {

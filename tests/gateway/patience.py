@@ -1,7 +1,7 @@
 """How long a client may take: for a head, between the pieces of a body, between requests, to read.
 
 Each scenario waits for a second or more of real time, and has a connection and a path of its own. So
-all of them run at the same time, against one impatient gateway on each edge.
+all of them run at the same time, against two gateways on each edge: an impatient one, and one that is less so.
 """
 
 import time
@@ -11,7 +11,7 @@ from tests.support import answers
 from tests.support.client import Ended, RawClient, request
 from tests.support.excused import excused
 from tests.support.gateway import Gateway
-from tests.support.topology import BODY, HEADER
+from tests.support.topology import BODY, HEADER, LENIENT
 from tests.support.upstream import Arrived, Peer, Upstream
 
 Scenario = Callable[[Gateway, Upstream], None]
@@ -61,7 +61,7 @@ def slow_body_that_progresses(gateway: Gateway, up: Upstream) -> None:
     body = b"x" * 8
     with RawClient(gateway.port) as client:
         client.send(request("POST", "/big/progresses", [("Content-Length", "8")]))
-        client.trickle(body, 1, pause=BODY / 6)
+        client.trickle(body, 1, pause=LENIENT / 6)
         assert client.read().status == 200
     assert bytes(up.arrived("/big/progresses").body) == body
 
@@ -78,7 +78,7 @@ def slow_upstream(gateway: Gateway, up: Upstream) -> None:
     """An upstream that reads slowly gets everything, though that takes longer than a silence may."""
 
     def slowly(peer: Peer, arrived: Arrived) -> None:
-        peer.pause(BODY + 0.3)
+        peer.pause(LENIENT + 0.3)
         peer.read_body(arrived)
         answers.plain(body=b"done")(peer, arrived)
 
@@ -89,7 +89,8 @@ def slow_upstream(gateway: Gateway, up: Upstream) -> None:
             answer = client.read()
         except Ended as error:
             raise AssertionError(f"{error}: {gateway.said()[-500:]}") from None
-    assert (answer.status, up.arrived("/big/slow").length) == (200, 8_000_000)
+    assert answer.status == 200, (answer.body, gateway.said()[-500:])
+    assert up.arrived("/big/slow").length == 8_000_000
 
 
 def reader_that_stops(gateway: Gateway, up: Upstream) -> None:
@@ -111,7 +112,7 @@ def slow_reader(gateway: Gateway, up: Upstream) -> None:
     up.on("/big/slowly", script)
     with RawClient(gateway.port, window=65536) as client:
         client.send(request(target="/big/slowly"))
-        end = time.monotonic() + (2.2 if gateway.edge == "fast" else 1.2) * BODY
+        end = time.monotonic() + (2.2 if gateway.edge == "fast" else 1.2) * LENIENT
         while time.monotonic() < end:
             assert client.receive(20_000)
             time.sleep(0.05)
@@ -140,3 +141,6 @@ SCENARIOS: dict[str, Scenario] = {
         slow_reader,
     )
 }
+
+# In these something comes all the time: only their gateways' longer limit tells a busy machine from a client that stops.
+PROGRESS = {"slow body that progresses", "slow upstream", "slow reader"}

@@ -740,23 +740,3 @@ def test_metrics(caching: Gateway, up: Upstream, path: Callable[[str], str]) -> 
             line for line in text.splitlines() if f'{{result="{result}",route="open"}}' in line
         ]
         assert lines or f'{{route="open",result="{result}"}}' in text
-
-
-def test_a_purge_reaches_all_workers(
-    guarded_upstreams: Upstreams, tmp_path: Any, path: Callable[[str], str]
-) -> None:
-    """When it is answered, no worker has the old answer."""
-    guarded_upstreams.reset()
-    up, config = guarded_upstreams.main, configuration(guarded_upstreams.main.port)
-    config["server"] = {"workers": 2}
-    target = up.on(path("open"), numbered(FRESH))
-    running = Gateway("fast", config, tmp_path)
-    try:
-        running.wait_ready()
-        wait(lambda: ask(running.port, target=target) and len(up.requests) == 2)
-        done = ask(running.port, "DELETE", f"{PURGE}?path={target}", headers=ADMIN)
-        assert done.status == 204
-        bodies = {ask(running.port, target=target).body for _ in range(20)}
-        assert bodies <= {b"answer 3", b"answer 4"}
-    finally:
-        running.kill()

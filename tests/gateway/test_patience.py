@@ -6,28 +6,34 @@ from functools import partial
 
 import pytest
 
-from tests.gateway.patience import SCENARIOS
+from tests.gateway.patience import PROGRESS, SCENARIOS
 from tests.support.beside import side_by_side
 from tests.support.gateway import EDGES
 from tests.support.guarded import Kept
-from tests.support.topology import Upstreams, impatient
+from tests.support.topology import BODY, LENIENT, Upstreams, impatient
 
 Key = tuple[str, str]
 
 
 @pytest.fixture(scope="module")
 def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Key, Future[None]]]:
-    """All of them, under way, against a pair of gateways of their own; nothing dubious arrives behind it."""
+    """All of them, under way, against gateways of their own; nothing dubious arrives behind those."""
     with Upstreams() as upstreams:
-        kept = Kept(EDGES, tmp_path_factory.mktemp("patience"), impatient(upstreams))
+        kept = {
+            body: Kept(EDGES, tmp_path_factory.mktemp("patience"), impatient(upstreams, body))
+            for body in (BODY, LENIENT)
+        }
         found = {
-            (edge, name): partial(scenario, kept.at(edge), upstreams.main)
+            (edge, name): partial(
+                scenario, kept[LENIENT if name in PROGRESS else BODY].at(edge), upstreams.main
+            )
             for edge in EDGES
             for name, scenario in SCENARIOS.items()
         }
         with side_by_side(found) as running:
             yield running
-        kept.close()
+        for each in kept.values():
+            each.close()
         assert upstreams.faults == []
 
 

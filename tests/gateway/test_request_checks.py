@@ -1,5 +1,6 @@
 """Requests are checked against the service's document: what does not fit never reaches the service."""
 
+import gzip
 import json
 import re
 import signal
@@ -14,9 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tests.documents.written import written
 from tests.gateway.test_documents import Documented
+from tests.support.answers import plain, raw
 from tests.support.client import Answer, RawClient, ask, chunked, post_chunked, request
 from tests.support.gateway import Config, Gateway
 from tests.support.tokens import SECRET, authorized
+from tests.support.upstream import Script
 from tests.support.waiting import wait
 
 ADMIN = authorized(scope="admin", roles=["admin"])
@@ -60,6 +63,9 @@ def shop(largest: int = 100) -> bytes:
     @app.put("/orders/{number}")
     async def put(number: int, order: Order) -> None: ...
 
+    @app.get("/answers/{name}")
+    async def answer(name: str) -> Line: ...
+
     @app.get("/orders/latest")
     async def latest() -> None: ...
 
@@ -87,10 +93,10 @@ class Shop:
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.ask("PUT", "/orders/7", headers, body, to)
 
-    def counted(self, route: str = "shop") -> dict[str, int]:
+    def counted(self, route: str = "shop", family: str = "request") -> dict[str, int]:
         """What the gateway has counted of a route."""
         text = ask(self.gateway.port, target="/metrics", headers=ADMIN).body.decode()
-        pattern = rf'^propylon_request_checks_total{{result="(\w+)",route="{route}"}} (\d+)'
+        pattern = rf'^propylon_{family}_checks_total{{result="(\w+)",route="{route}"}} (\d+)'
         return {name: int(count) for name, count in re.findall(pattern, text, re.MULTILINE)}
 
     def changed(self, before: dict[str, int], route: str = "shop") -> dict[str, int]:
@@ -110,6 +116,7 @@ def configuration(service: Documented) -> Config:
         "routes": [
             {"name": "shop", "path": "/shop", "requests": "validate", **route},
             {"name": "shadow", "path": "/shadow", "requests": "shadow", **route},
+            {"name": "sampled", "path": "/sampled", "responses": {"sample": "100%"}, **route},
             {"name": "off", "path": "/off", "requests": False, **route},
             {
                 "name": "closed",
@@ -349,6 +356,64 @@ def test_a_client_that_leaves_amid_its_body_is_no_failure(world: Shop) -> None:
         client.send(request("PUT", "/shop/orders/7", [*JSON, ("Content-Length", "9")]) + b"{")
     wait(lambda: any("client_gone" in one["flags"] for one in world.gateway.lines('"PUT"')))
     assert len([one for one in world.service.up.requests if one.method == "PUT"]) == arrived
+
+
+LINE = b'{"sku":"ABC-1","quantity":2}'
+SECRET_LINE = b'{"sku":"hunter2","quantity":2,"ssn":"123-45"}'
+TYPE = "Content-Type: application/json"
+
+
+def in_chunks(*pieces: bytes) -> Script:
+    """An answer that comes piece by piece."""
+    head = f"HTTP/1.1 200 OK\r\n{TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    return raw(head, *(b"%x\r\n%b\r\n" % (len(one), one) for one in pieces), b"0\r\n\r\n")
+
+
+ANSWERS: dict[str, tuple[Script, bytes, str]] = {
+    "fits": (plain(headers=[TYPE], body=LINE), LINE, "fits"),
+    "drifts": (plain(headers=[TYPE], body=SECRET_LINE), SECRET_LINE, "drift"),
+    "chunks": (in_chunks(SECRET_LINE[:9], SECRET_LINE[9:]), SECRET_LINE, "drift"),
+    "large": (in_chunks(b"[" * 40_000, b"]" * 40_000), b"[" * 40_000 + b"]" * 40_000, "unchecked"),
+    "gzip": (
+        plain(headers=[TYPE, "Content-Encoding: gzip"], body=gzip.compress(LINE, mtime=0)),
+        gzip.compress(LINE, mtime=0),
+        "fits",
+    ),
+    "html": (plain(headers=["Content-Type: text/html"], body=b"<p>"), b"<p>", "drift"),
+    "gone": (plain("404 Not Found", [TYPE], b"{}"), b"{}", "undocumented"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_sample_of_an_answer_is_looked_at(world: Shop, name: str) -> None:
+    """The client gets all of it, and the metric says what it was."""
+    script, body, result = ANSWERS[name]
+    world.service.up.on(f"/answers/{name}", script)
+    before = world.counted("sampled", "answer").get(result, 0)
+    assert world.ask("GET", f"/answers/{name}", to="/sampled").body == body
+    wait(lambda: world.counted("sampled", "answer")[result] == before + 1)
+
+
+def test_drift_is_logged_once_and_without_the_answer(world: Shop) -> None:
+    """The place and the rule, in the document's own words."""
+    world.service.up.on("/answers/again", plain(headers=[TYPE], body=SECRET_LINE))
+    before = world.counted("sampled", "answer").get("drift", 0)
+    for _ in range(3):
+        world.ask("GET", "/answers/again", to="/sampled")
+    wait(lambda: world.counted("sampled", "answer")["drift"] == before + 3)
+    said = [one["event"] for one in world.gateway.lines("answers of")]
+    assert said.count(PATTERN) == 1
+    assert "hunter2" not in world.gateway.said()
+    assert "ssn" not in world.gateway.said()
+
+
+PATTERN = 'answers of "shop": GET /answers/{name}, 200: body.sku does not fit `pattern`, as the document says'
+
+
+def test_a_route_without_samples_looks_at_nothing(world: Shop) -> None:
+    """Nor is anything counted."""
+    assert world.ask("GET", "/answers/other", to="/off").status == 200
+    assert world.counted("off", "answer") == {}
 
 
 def test_all_of_a_document_comes_into_force_together(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from propylon.proxy.cache.judgement import Judgement
 from propylon.proxy.cache.key import Key
 from propylon.proxy.cache.stored import Stored
-from propylon.stores.answers import MemoryAnswers, Sketch
+from propylon.stores.answers.memory import MemoryAnswers, Sketch
 from propylon.wire.message import Response
 
 

@@ -82,7 +82,9 @@ def run_tests(name: str, folder: Path, *options: str) -> "subprocess.CompletedPr
     # In a process that has imported much already: what is asserted there is shown less well, and nothing else.
     quiet = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     args = [sys.executable, "-m", "pytest", *quiet, *options]
-    return ZYGOTE.run(args, cwd=copy(name, folder), env=environment(), timeout=300)
+    # What it leaves if it is killed, or only collects, is in the folder, too.
+    env = environment(TMPDIR=str(folder))
+    return ZYGOTE.run(args, cwd=copy(name, folder), env=env, timeout=300)
 
 
 def key(service: str, *path: str) -> str:

@@ -21,6 +21,7 @@ PATIENT = {"connect": 10, "first_byte": 10, "idle": 10, "total": 15}
 CONNECT, HASTE, LATE, LULL, CURT, BOUND = 0.2, 0.15, 0.25, 0.25, 0.4, 0.4
 BRIEF = 1.0  # and in the course of this, something comes five times
 HEADER, BODY = 1.0, 1.0  # of the impatient gateway
+LENIENT = 2.5  # of one for clients that never stop, and that a busy machine may stop for a second
 DRAIN = 10
 
 
@@ -161,9 +162,9 @@ def configuration(upstreams: Upstreams, **server: Any) -> Config:
     }
 
 
-def impatient(upstreams: Upstreams) -> Config:
+def impatient(upstreams: Upstreams, body: float = BODY) -> Config:
     """The same for those who look at how long a client may take."""
-    return configuration(upstreams, timeouts={"header": HEADER, "idle": 60, "body": BODY})
+    return configuration(upstreams, timeouts={"header": HEADER, "idle": 60, "body": body})
 
 
 @contextlib.contextmanager

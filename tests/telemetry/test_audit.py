@@ -11,7 +11,8 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import PrivacyPreference
 from propylon.telemetry.access_log import as_text
-from propylon.telemetry.audit import SILENT, Audit, as_line, check_file, pseudonymous, to_file
+from propylon.telemetry.audit import SILENT, Audit, as_line, pseudonymous
+from propylon.telemetry.files import File, check_file
 from propylon.telemetry.record import record
 from propylon.telemetry.writer import LineWriter
 from tests.proxy.doubles import ENTROPY, Client, request, route
@@ -137,31 +138,45 @@ def lines(file: Path) -> list[str]:
     return file.read_text().splitlines()
 
 
+class Failures:
+    """Keeps what could not be written."""
+
+    def __init__(self) -> None:
+        self.errors: list[OSError] = []
+
+    def lost(self, error: OSError, batch: bytes) -> None:
+        """Keep it."""
+        self.errors.append(error)
+
+    def well(self) -> None:
+        """It was written."""
+
+
 def test_the_file_is_appended_to_and_follows_a_rotation(tmp_path: Path) -> None:
     """After logrotate has renamed it, the next lines are in a new one; nothing is lost."""
-    file, failures = tmp_path / "audit.log", list[OSError]()
+    file, failures = tmp_path / "audit.log", Failures()
     file.write_text("before\n")
-    write = to_file(str(file), failures.append)
+    write = File(str(file), failures)
     write(b"one\n")
     file.rename(tmp_path / "audit.log.1")
     write(b"two\n")
     write(b"three\n")
     assert lines(tmp_path / "audit.log.1") == ["before", "one"]
     assert lines(file) == ["two", "three"]
-    assert (file.stat().st_mode & 0o777, failures) == (0o600, [])
+    assert (file.stat().st_mode & 0o777, failures.errors) == (0o600, [])
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     """Each batch that is lost is reported; as soon as it can be written again, it is."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    file, failures = folder / "audit.log", list[OSError]()
-    write = to_file(str(file), failures.append)
+    file, failures = folder / "audit.log", Failures()
+    write = File(str(file), failures)
     file.unlink()
     folder.rmdir()
     write(b"lost\n")
     write(b"lost\n")
-    assert [type(error) for error in failures] == [FileNotFoundError] * 2
+    assert [type(error) for error in failures.errors] == [FileNotFoundError] * 2
     folder.mkdir()
     write(b"kept\n")
     assert lines(file) == ["kept"]
@@ -169,9 +184,9 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_said() -> None:
     """A write that fails is no success."""
-    failures: list[OSError] = []
-    to_file("/dev/full", failures.append)(b"lost\n")
-    assert len(failures) == 1
+    failures = Failures()
+    File("/dev/full", failures)(b"lost\n")
+    assert len(failures.errors) == 1
 
 
 def test_it_is_checked_before_the_start(tmp_path: Path) -> None:
@@ -187,7 +202,7 @@ def test_through_the_writer(tmp_path: Path) -> None:
     file = tmp_path / "audit.log"
 
     async def main() -> None:
-        writer = LineWriter(to_file(str(file), pytest.fail), asyncio.get_running_loop())
+        writer = LineWriter(File(str(file), Failures()), asyncio.get_running_loop())
         audit = Audit(KEY)
         audit.attach(lambda fields: writer.write(as_line(fields)))
         audit.record("login", "success", exchange=exchange(), target="user:ann")

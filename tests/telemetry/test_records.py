@@ -296,7 +296,7 @@ def test_fields_that_are_added() -> None:
     """Of the first such header; null without one. No other header is in the record."""
     lines: Any = Lines()
     log = AccessLog(lines, level="info", render=as_json)
-    log.apply("info", fields=["user_agent", "referer"])
+    log.apply("info", fields={"user_agent": "header:User-Agent", "referer": "header:Referer"})
     sent = (b"User-Agent: curl/8 (x)", b"User-Agent: other", b"Cookie: a=b")
     log(exchange(request(b"/a", *sent), status=200))
     log(exchange(status=400))

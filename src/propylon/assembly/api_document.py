@@ -6,6 +6,7 @@ It is made when somebody asks for it, from what is in force by then, and kept un
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,17 +19,20 @@ from propylon.control.identity import BEARER
 from propylon.documents.document import Document
 from propylon.documents.exposure import Exposure, sample
 from propylon.documents.in_force import InForce
-from propylon.documents.merge import Merged, Scheme
+from propylon.documents.merge import Collected, Merged, Scheme
 from propylon.documents.own import ENVELOPE, components_of, operations_of
 from propylon.documents.publish import Mismatch, error_components, publish, publish_route
 from propylon.documents.published import Published
-from propylon.loop.slices import in_slices
+from propylon.loop.slices import in_slices, released
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 
 __all__ = ["ApiDocument"]
 
+log = logging.getLogger(__name__)
+
 _OPEN = frozenset({"public", "docs", "offered", "local"})
+_MOST_HIDDEN = 10  # that are logged
 _MOST_TEXTS = 8  # a mount has one; a proxy in front of it may send any
 _BEARER = {
     "type": "http",
@@ -59,15 +63,15 @@ class ApiDocument:
         self._made_of: tuple[object, ...] = ()
         self._merged: Merged | None = None
         # By the path of the mount, and what the caller may do; None: all.
-        self._texts: dict[tuple[str, _Permission | None], bytes] = {}
+        self._texts: dict[tuple[str, _Permission | None], tuple[bytes, ...]] = {}
         self.mismatches: tuple[Mismatch, ...] = ()
 
     def apply(self, config: GatewayConfig, tables: Mapping[str, Table]) -> None:
         """Go on with another configuration and its tables, by listener; that of "" is the public one."""
         self._config, self._tables = config, tables
 
-    async def text(self, root: str, caller: Principal | None = None) -> bytes:
-        """Return the document for a gateway mounted at `root`: what `caller` may call; None: all."""
+    async def text(self, root: str, caller: Principal | None = None) -> tuple[bytes, ...]:
+        """Return the document, in pieces, for a gateway mounted at `root`: what `caller` may call; None: all."""
         async with self._turn:
             merged = await self._current()
             # Callers who may do the same share a text: a large one takes a second of work, and nobody needs a token to ask.
@@ -86,14 +90,22 @@ class ApiDocument:
             return self.mismatches
 
     async def _current(self) -> Merged:
+        # Not the documents themselves: one that is no longer in force would stay for as long as nobody asks.
         made_of = (
-            self._documents.current,
+            tuple((name, one.digest) for name, one in self._documents.current.items()),
             self._config,
             tuple(self._tables.values()),
             len(self._api.routes),
         )
         if self._merged is None or made_of != self._made_of:
+            old, self._merged = self._merged, None
             with self._quietly():
+                if old is not None:
+                    holding: list[Any] = [*old.operations, *old.components.values()]
+                    holding += [piece for text in self._texts.values() for piece in text]
+                    self._texts.clear()
+                    del old
+                    await in_slices(released(holding))
                 # FastAPI makes its part in one piece, of several milliseconds: in a thread, which gives way.
                 self._api.openapi_schema = None
                 own = await asyncio.to_thread(self._api.openapi)
@@ -104,10 +116,11 @@ class ApiDocument:
     def _merge(
         self, own: Mapping[str, Any], documents: Mapping[str, Document]
     ) -> Generator[None, None, Merged]:
-        operations: list[Published] = []
+        collected = Collected()
         mismatches: list[Mismatch] = []
-        operations += operations_of(own, self._wants_token)
-        yield
+        for endpoint in operations_of(own, self._wants_token):
+            collected.add(endpoint)
+            yield
         routes: dict[str, list[Exposure]] = {}
         for exposure in expose(self._config):
             routes.setdefault(exposure.service, []).append(exposure)
@@ -117,21 +130,23 @@ class ApiDocument:
             document = documents.get(service)
             if document is None:
                 for exposure in exposures:
-                    operations += publish_route(exposure, self._chosen)
-                    yield
+                    for shown in publish_route(exposure, self._chosen):
+                        collected.add(shown)
+                        yield
                 continue
             components.update(document.components)
             for found in publish(document, exposures, self._chosen):
                 if isinstance(found, Published):
-                    operations.append(found)
+                    collected.add(found)
                 elif found is not None:
                     mismatches.append(found)
                 yield
         self.mismatches = tuple(mismatches)
+        _say_hidden(collected)
         return Merged(
             info=own["info"],
             schemes=tuple(_schemes(self._config)),
-            operations=tuple(operations),
+            operations=tuple(collected.operations),
             components=components,
             tags={name: one.title for name, one in documents.items()},
         )
@@ -154,6 +169,14 @@ class ApiDocument:
             if route is not None and route.service.builtin:
                 return route.access not in _OPEN
         return None
+
+
+def _say_hidden(collected: Collected) -> None:
+    for first, one in collected.hidden[:_MOST_HIDDEN]:
+        log.warning(
+            'API document: %s %s of "%s" is not shown: the path of "%s" on another host is the same',
+            *(one.method, one.path, one.tag, first.tag),
+        )
 
 
 def _permission(caller: Principal) -> _Permission:

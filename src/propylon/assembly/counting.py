@@ -34,13 +34,12 @@ class Counting:
 
     def __init__(
         self,
-        loaded: Loaded,
+        target: Target | None,
         local: LocalLimitStore,
         loop: asyncio.AbstractEventLoop,
         chance: Callable[[], float],
     ) -> None:
-        """Count in `local` where there is no Redis, and while it is away. Raises ConfigError."""
-        target = redis_of(loaded)
+        """Count in `local` where there is no Redis (`target`), and while it is away."""
         self._redis = None
         self.store: LimitStore = local
         if target is not None:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from propylon.assembly.api_document import ApiDocument
 from propylon.assembly.census import Part
 from propylon.assembly.documents import Documents
+from propylon.assembly.drift import Counts, Drift
 from propylon.compile.services import Listeners
 from propylon.config.models.schema import GatewayConfig
 from propylon.documents.in_force import InForce
@@ -52,8 +53,19 @@ class Known(Protocol):
 class Description:
     """The documents in force, and the API document that is made of them, while a loop runs."""
 
-    def __init__(self, api: FastAPI, facts: Facts, known: Known, *, owns_process: bool) -> None:
-        """Describe the endpoints of `api` and the services that are `known`."""
+    def __init__(
+        self,
+        api: FastAPI,
+        facts: Facts,
+        known: Known,
+        counts: Callable[[str], Counts],
+        *,
+        owns_process: bool,
+    ) -> None:
+        """Describe the endpoints of `api` and the services that are `known`.
+
+        `counts` returns where samples of a route's answers are counted.
+        """
 
         def quietly() -> AbstractContextManager[None]:
             # Thresholds of the collector are the whole process's: a host's are not ours to set.
@@ -65,6 +77,12 @@ class Description:
         self.in_force = InForce()
         self.documents = Documents(self.in_force, facts, find, quietly)
         self.api_document = ApiDocument(api, self.in_force, quietly)
+        self.drift = Drift(self.in_force, counts)
+
+    def close(self) -> None:
+        """End it all."""
+        self.documents.close()
+        self.drift.close()
 
     def apply(self, config: GatewayConfig) -> None:
         """Follow the documents of a configuration, the first or another."""
@@ -129,8 +147,8 @@ class Described:
         self._running = running
         self._gather = gather
 
-    async def text(self, root: str, caller: Principal | None = None) -> bytes:
-        """Return the API document; of a gateway that does not run, what `api` has."""
+    async def text(self, root: str, caller: Principal | None = None) -> tuple[bytes, ...]:
+        """Return the API document in pieces; of a gateway that does not run, what `api` has."""
         description = self._running()
         made = (
             ApiDocument(self._api(), InForce(), nullcontext)

@@ -29,7 +29,7 @@ from propylon.documents.document import BrokenDocument, Document
 from propylon.documents.in_force import InForce
 from propylon.documents.read import LARGEST, Source, digest_of
 from propylon.errors import GatewayError
-from propylon.loop.slices import in_slices
+from propylon.loop.slices import in_slices, released
 from propylon.loop.tasks import spawn_forever
 from propylon.services.service import Instance, Service
 from propylon.stores.shared import Facts
@@ -244,6 +244,10 @@ class Documents:
                 log.warning('document of "%s": not checked: %s', known.service, note)
             if new:
                 self._say(known, document, revision)
+            if old is not None:
+                holding = await in_slices(old.pieces())
+                del old
+                await in_slices(released(holding))
         # Only now: what could not be read must not be called unchanged the next time.
         known.etag = _etag(fetched.block)
 

@@ -26,7 +26,7 @@ from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Par
 from propylon.assembly.components import Components
 from propylon.assembly.counting import redis_of
 from propylon.assembly.description import Described
-from propylon.assembly.output import check_audit_file
+from propylon.assembly.output import check_log_files
 from propylon.assembly.reload import Reloads, shadowed, uncalled
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
@@ -42,7 +42,7 @@ from propylon.control import metrics as monitoring
 from propylon.control.admin import AdminGate
 from propylon.control.app import create_app
 from propylon.control.audit import AuditTrail
-from propylon.control.custom_endpoints import find_called, find_endpoints
+from propylon.control.custom_endpoints import custom_routes, find_called, find_endpoints
 from propylon.control.health import HealthState
 from propylon.edge.splice import GOING_AWAY, SERVICE_RESTART
 from propylon.edge.state import LISTENERS_KEY, STATE_KEY
@@ -96,7 +96,7 @@ class Gateway(TeamApi):
         self._audit = Audit()
         self._gate = AdminGate()
         trail = AuditTrail(self._audit)
-        check_audit_file(loaded)
+        check_log_files(loaded)
         self._token_services = self._open_token_services(trail)
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
@@ -290,6 +290,11 @@ class Gateway(TeamApi):
         """Do the same beside the requests, because a long file takes its time to be read; then call `then`."""
         self._reloads.soon(then)
 
+    def reopen_logs(self) -> None:
+        """Open the files of the log anew: a program has rotated them."""
+        if self._running is not None:
+            self._running.output.reopen()
+
     @property
     def custom_endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoints that a team has put on `api`."""
@@ -298,7 +303,7 @@ class Gateway(TeamApi):
     @property
     def called_services(self) -> Iterator[tuple[str, str]]:
         """Path and service for each service that an endpoint of the team calls."""
-        return find_called(self.api.routes)
+        return find_called(custom_routes(self.api, self._components.routes))
 
     @property
     def settled(self) -> Loaded:

@@ -324,8 +324,9 @@ def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: boo
     `verifying`: there is what goes with tokens, since the start; it follows by itself.
     """
     for key in ("server.host", "server.port", "server.listen", "server.workers", "server.state_dir", "server.drain",
-                "server.drain_delay", "prefix", "log.format", "log.audit", "admin.listen",
-                "metrics.listen", "redis"):  # fmt: skip
+                "server.drain_delay", "prefix", "log.format", "log.file", "log.syslog", "log.audit", "admin.listen",
+                "metrics.listen", "redis", "cache.store", "cache.size",
+                "cache.secret"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key
     if bool(before.tls.pairs) != bool(after.tls.pairs):

@@ -6,21 +6,22 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.answers import SharedAnswers, caching
 from propylon.assembly.carry import ServiceSet
-from propylon.assembly.census import CIRCUITS, DOCUMENTS, INSTANCES, LIMITS, Census
 from propylon.assembly.components import Components
-from propylon.assembly.counting import Counting
+from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.membership import Membership
+from propylon.assembly.offers import open_census
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
+from propylon.assembly.tracing import Traces
 from propylon.assembly.verification import Verification
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
@@ -33,16 +34,17 @@ from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_ru
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
-from propylon.control import circuits, limits, registry
 from propylon.control.custom_endpoints import find_endpoints
 from propylon.control.policies import Policy, compose_policies
 from propylon.control.service import CALLS, Calls
+from propylon.explain.online import Explaining
 from propylon.loop.outbox import Outbox
 from propylon.loop.slices import at_once
 from propylon.loop.tasks import cancelled_tasks_end
 from propylon.loop.ticker import Ticker
 from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
+from propylon.proxy.authenticate import always
 from propylon.proxy.call import Caller
 from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
@@ -96,7 +98,7 @@ class Running:
         self.begun = loaded.config.model_copy(update={"routes": (), "services": {}})
         self._components = components
         self._loop = loop
-        self._output = Output(components, loaded.config, loop)
+        self.output = Output(components, loaded.config, loop)
         # Ids, not secrets: the generator is seeded from the system's entropy, and fast.
         self._random = random.Random()  # noqa: S311
         self._outbox = Outbox(loop)
@@ -111,6 +113,7 @@ class Running:
             components.api,
             components.shared.facts,
             components.health,
+            components.metrics.answers,
             owns_process=components.owns_process,
         )
         self._dependencies = Dependencies(
@@ -127,7 +130,7 @@ class Running:
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
-        self.census = _census(components, self.description, lambda: self.routes)
+        self.census = open_census(components, self.description, lambda: self.routes)
         self._forward = Forward(loop.time, time.perf_counter, self._random.random)
         self._callees = Callees(self._forward)
         self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
@@ -141,14 +144,16 @@ class Running:
             services=lambda: components.health.services,
             cached=lambda: self.answers.size,
         )
+        self._traces = Traces(components.metrics, self._pools, loop, self._random)
         self._key_sets = KeySets(components.shared.key_sets, components.shared.facts)
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
         self._said = 0  # how often a team has added a policy or set an override
-        self.counting = Counting(loaded, components.shared.limits(), loop, self._random.random)
+        redis = redis_of(loaded)
+        self.counting = Counting(redis, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
-        self._caches = caching(self.config, components, self._forward, loop, self._random)
+        self._caches = caching(self.config, components, redis, self._forward, loop, self._random)
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -289,6 +294,7 @@ class Running:
             seats=self._components.seats,
             documents=self.description.in_force,
             checks=self._components.metrics.checks,
+            samples=self.description.drift,
         )
         by_name = self._components.stand_ins.among(services.by_name, self._loop)
         return compile_slowly(config, parts, by_name, self._compiled)
@@ -325,30 +331,41 @@ class Running:
         """Set the limits of the edge and of the cache, and what is logged."""
         self.answers.resize(config.cache.memory)
         adjust_edges(self.edges.values(), config)
+        tracer = self._traces.apply(config.traces)
+        for edge in self.edges.values():
+            edge.pipeline.tracing = tracer
         areas: tuple[Area, ...] = get_args(Area)
         self._components.gate.apply(
             {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
         )
-        self._output.apply(config)
+        self.output.apply(config)
 
     # Parts
 
     def _pipeline(self) -> Pipeline:
         return Pipeline(
             Table(()),
-            (self._output.access_log, self._components.metrics),
+            (self.output.access_log, self._components.metrics),
             clock=time.perf_counter,
             chance=self._random.getrandbits,
+            explain=Explaining(lambda: self.loaded, self._verifies_asker),
         )
+
+    def _verifies_asker(self) -> Authenticate:
+        """Return what verifies the token of a client that asks why: a bad one counts as none."""
+        if self._components.override is not None:
+            return always(self._components.override)
+        return self._stages_of(self.authentication, self.config.auth.carriers)["offered"]
 
     def _calls(self) -> Calls:
         """Return what makes the calls of endpoints, which name their services."""
-        note = self._output.access_log.note_call
+        note = self.output.access_log.note_call
         return Calls(Caller(time.perf_counter, self._random.getrandbits, note), self._callees.of)
 
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
         self._gauges.stop()
+        await self._traces.stop()
         try:
             async with asyncio.timeout(_LET_GO):
                 await self._components.shared.stop()
@@ -362,26 +379,14 @@ class Running:
 
     def _close(self) -> None:
         self.counting.close()
+        self._traces.close()
+        self.answers.close()
         self._verification.close()
-        self.description.documents.close()
+        self.description.close()
         self.membership.close()
         self._prober.close()
         self._pools.close()
-        self._output.close()
-
-
-def _census(
-    components: Components, description: Description, routes: Callable[[], Iterable[Route]]
-) -> Census:
-    """Return what answers for all workers, with what this one says."""
-    census = Census(components.shared.facts)
-    census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
-    census.offer(INSTANCES, lambda: registry.parts(components.health.services))
-    census.offer(DOCUMENTS, description.documents.parts)
-    description.documents.join()
-    census.offer(LIMITS, lambda: limits.parts(limits.limits_of(routes())))
-    census.join()
-    return census
+        self.output.close()
 
 
 def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:

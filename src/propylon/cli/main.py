@@ -104,7 +104,7 @@ def run(
         bool, typer.Option("--reload", help="Reload whenever the configuration file changes.")
     ] = False,
 ) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C. Requests in flight complete. SIGHUP reloads the file."""
+    """Run the gateway until SIGTERM or Ctrl-C. Requests in flight complete. SIGHUP reloads the file, SIGUSR1 reopens log files."""
     overrides: dict[str, object] = {
         "server.host": host,
         "server.port": port,

@@ -58,10 +58,40 @@ log:
   level: info                  # debug, info, warning, error, critical
   format:                      # json, or text; not written: text on a terminal, json elsewhere
   skip: [/livez, /readyz, /health]   # good answers of these are not in the log
-  fields: []                   # user_agent, referer: also in each record
+  file:                        # such as /var/log/propylon/propylon.log; empty: standard output. SIGUSR1 opens it anew
+  # syslog: {address: /dev/log, facility: daemon, app_name: propylon}   # instead: a daemon; also udp://HOST:514, tcp://HOST:601
+  min_status:                  # such as 400: only records of such answers; errors and refusals are always written
+  slower_than:                 # such as 1s: and those of slow requests
+  sample:                      # such as 1%: and that share of all others
+  fields: []                   # also in each record: user_agent, referer, header:NAME, claim:NAME, policy:NAME
+  drop: []                     # fields that are left out; or keep: the only ones that stay
+  redact: []                   # fields whose values are not written, such as client_ip
   audit:                       # logins, revocations, registrations, reloads
     file:                      # such as /var/log/propylon/audit.log; empty: with the rest of the log
     key:                       # of the hash that hides users who ask for privacy, such as ${AUDIT_KEY}
+
+traces:                        # for a collector that speaks OTLP over HTTP
+  endpoint:                    # such as http://collector:4318; it switches recording on (pip install 'propylon[otel]')
+  enabled: true                # false: nothing is recorded
+  headers: {}                  # for the collector, such as {authorization: "Bearer ${TOKEN}"}
+  timeout: 10s                 # for one message
+  compression: none            # or gzip
+  service_name: propylon       # what traces call this gateway
+  resource: {}                 # such as {deployment.environment.name: production}
+  sampling:
+    ratio: 100%                # the share of the traces that is recorded
+    parent: ignore             # trusted: the flag of trusted proxies counts; follow: that of every client
+  keep:                        # recorded after all, when it has ended
+    errors: true
+    slower_than:               # such as 2s
+    most: 100/s
+  skip: [/livez, /readyz, /health, /metrics]   # nothing is recorded of these
+  queue: 8192                  # spans that wait for the collector
+  batch: 512                   # the most spans in one message
+  interval: 5s                 # how long a span waits for others
+  retry_for:                   # such as 1m; empty: until the collector takes it
+  traceresponse: false         # true: answers say which trace they belong to
+  server_timing: false         # true: answers say how long gateway and upstream took
 
 redis:                         # what gateways on several machines share: rate limits
   url: ${REDIS_URL:-}          # such as redis://:password@redis:6379/0; empty: this machine by itself
@@ -77,7 +107,7 @@ admin:                         # who may use the endpoints that run the gateway
   allow:                       # networks, such as [10.0.0.0/8]; empty: from anywhere
   listen:                      # such as 127.0.0.1:8001: they are on this listener only
   scopes: {}                   # a scope for one group only, such as {registry: instances:write}; groups: registry,
-                               # tokens, introspect, metrics, cache
+                               # tokens, introspect, metrics, cache, explain
 metrics:
   allow:                       # networks that read /metrics without a token, besides this machine
   listen:                      # such as 0.0.0.0:9100
@@ -121,6 +151,9 @@ auth:                          # how callers are authenticated
 
 cache:
   memory: 64MB                 # of each worker, for the answers of routes with `cache`
+  store:                       # memory, machine (shared by the workers) or redis (by machines); empty: machine, if there are workers
+  size: 256MB                  # of the machine's file
+  secret:                      # such as ${CACHE_SECRET}: signs the answers in Redis
 
 cors:                          # which web pages of other origins may read answers
   origins: []                  # such as [https://app.example.com]; empty: CORS is off
@@ -189,6 +222,7 @@ routes:
     roles: []                  # the token needs any of them, such as [clerk, admin]
     security:                  # from-document: and the scopes that the service's document asks for
     requests: off              # shadow or validate: check requests against the service's document
+    responses: {sample: 0%}    # how many answers are held against the document, after the client has got them
     undocumented: pass         # refuse: then, operations that the document does not have
     circuit: true              # false: ignore the service's breaker
     privacy: optional          # ignored, optional (checked if sent) or required
@@ -205,6 +239,7 @@ routes:
                                # or a list, each with a name; none: no limit
     cache:                     # such as {ttl: 30s}: keep answers; none: no cache. Further keys: respect, by, vary, methods,
                                # statuses, ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
+    sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
     headers:
       request: {set: {}, remove: [], remove_cookies: []}

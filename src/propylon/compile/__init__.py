@@ -7,7 +7,7 @@
 - `public`: how a path is changed for a service, and how its answers are put back under the public address.
 - `rules`: what a client meets on a route, to be compared with other routes.
 - `exposure`: what the API document tells of a route; `from_document`: ask for the scopes that a document names.
-- `requests`: check requests against a document.
+- `requests`: check requests against a document; `samples`: take samples of answers, to be held against it.
 - `headers`: what a route does to headers.
 - `sockets`: the rules of a route's WebSockets and other tunnels.
 - `services`: a service, its instances, and the rules for when they fail.
@@ -16,5 +16,5 @@
 - `authentication`: the verifier of tokens, with its keys and its introspection endpoint.
 - `carriers`: where tokens are looked for, and the claims that a service gets as headers.
 - `limits`: rate limits; `cache`: caches.
-- `redis`: where Redis is.
+- `redis`: where Redis is; `traces`: what is recorded for traces, and where it goes.
 """

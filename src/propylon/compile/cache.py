@@ -20,12 +20,14 @@ from propylon.config.models.cache import CacheConfig
 from propylon.config.models.schema import GatewayConfig, RouteConfig
 from propylon.proxy.authenticate.claims import MISSING, claim_at
 from propylon.proxy.cache.background import Background
+from propylon.proxy.cache.behind import Behind
 from propylon.proxy.cache.fetching import Fetcher
 from propylon.proxy.cache.filling import Budget
 from propylon.proxy.cache.flights import Flights
 from propylon.proxy.cache.invalidation import Invalidation
 from propylon.proxy.cache.key import Callers
 from propylon.proxy.cache.rules import CacheRules
+from propylon.proxy.cache.sharing import Sharing
 from propylon.proxy.cache.stage import CacheStage
 from propylon.proxy.cache.status import Tally
 from propylon.proxy.cache.store import AnswerStore
@@ -110,6 +112,7 @@ class CacheCompiler(Generic[S]):
     loop: asyncio.AbstractEventLoop
     chance: Callable[[int], int]
     wall: Callable[[], float] = time.time
+    behind: Callable[[Budget], Behind | None] = lambda _: None  # opens it, when it is needed
     _stages: WeakValueDictionary[CacheRules, CacheStage] = field(
         default_factory=WeakValueDictionary
     )
@@ -120,30 +123,33 @@ class CacheCompiler(Generic[S]):
         self, config: GatewayConfig, route: RouteConfig, claims: frozenset[bytes]
     ) -> Forwards:
         """Return the forward stage of a route, with a cache before it if it has one."""
-        shared = self._shared()
         rules = cache_rules(config, route, claims)
         if rules is not None:
             if (known := self._stages.get(rules)) is None:
-                known = self._stages[rules] = self._stage(rules, shared)
+                known = self._stages[rules] = self._stage(rules, self._shared())
             return known
         if self._among(config, route):
-            return shared.invalidation
+            return self._shared().invalidation
         return self.forward
 
     def _shared(self) -> _Shared:
         if self._parts is None:
-            clock = self.loop.time
+            clock, budget = self.loop.time, Budget(_UNDER_WAY)
+            behind = self.behind(budget)
             self._parts = _Shared(
                 Flights(self.loop),
-                Invalidation(self.forward, self.store),
+                Invalidation(self.forward, self.store, behind),
                 Background(time.perf_counter, self.chance, settle),
                 clock,
-                Budget(_UNDER_WAY),
+                budget,
+                behind,
             )
         return self._parts
 
     def _stage(self, rules: CacheRules, shared: _Shared) -> CacheStage:
         tally = self.tallies.cache(rules.route)
+        # What is only coalesced is stored nowhere.
+        behind = shared.behind if rules.stores else None
         fetcher = Fetcher(
             rules,
             self.forward,
@@ -153,6 +159,7 @@ class CacheCompiler(Generic[S]):
             shared.clock,
             self.wall,
             settle,
+            behind,
         )
         return CacheStage(
             rules,
@@ -165,6 +172,11 @@ class CacheCompiler(Generic[S]):
             shared.clock,
             self.wall,
             shared.background,
+            (
+                None
+                if behind is None
+                else Sharing(rules, self.store, behind, self.loop, shared.clock)
+            ),
         )
 
     def _among(self, config: GatewayConfig, route: RouteConfig) -> bool:
@@ -187,6 +199,7 @@ class _Shared:
     background: Background
     clock: Callable[[], float]
     budget: Budget
+    behind: Behind | None
 
 
 def _claim(name: str, principal: Principal) -> object:

@@ -6,6 +6,7 @@ and service are merged, a route gets only the stages that it uses. A request dec
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +30,7 @@ from propylon.compile.preflight import passing_preflights
 from propylon.compile.public import compile_public, compile_rewrite
 from propylon.compile.requests import CheckRequests, Counts
 from propylon.compile.rules import Rules, builtin_rules
+from propylon.compile.samples import SampleAnswers, Samples
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
 from propylon.config.models.endpoints import (
@@ -89,6 +91,7 @@ class Parts:
     - `seats`: counts the open sockets of callers.
     - `documents`: what the documents of services say, for routes that take their security from them or check requests.
     - `checks`: where the checks of a route's requests are counted, by the route's name.
+    - `samples`: takes samples of answers; None: in a dry run, none are taken. `chance` draws from 0 to 1.
     """
 
     builtin: Upstream
@@ -103,6 +106,8 @@ class Parts:
     seats: Seats = field(default_factory=Seats)
     documents: InForce = field(default_factory=InForce)
     checks: Callable[[str], Counts] = lambda _: [0.0] * len(RESULTS)
+    samples: Samples | None = None
+    chance: Callable[[], float] = random.random
 
     @property
     def authenticate(self) -> Mapping[str, Authenticate]:
@@ -124,9 +129,10 @@ class RouteCompiler:
     def __init__(self, config: GatewayConfig, parts: Parts, vouched: frozenset[bytes]) -> None:
         self._config = config
         self._vouched = vouched
+        self._of_traces = (b"traceresponse",) if config.traces.traceresponse else ()
         self._max_body = config.server.max_body
         self._authenticate = parts.authenticate
-        self._replaced = replaced_headers(config.cors)
+        self._replaced = replaced_headers(config.cors) + self._of_traces
         self._cors = CorsRules(config.cors)
         self._parts = parts
         # The models of a configuration live as long as it does, so their addresses tell them apart.
@@ -242,6 +248,8 @@ class RouteCompiler:
             limit_fields=() if limit is None else limit.fields,
             rules=Rules(written, self._parts.policies.get(written.name or written.path)),
             sockets=self._sockets.rules(written),
+            template=written.path,
+            sampling=written.sampling,
         )
 
     def _limit(self, written: RouteConfig) -> LimitStage | None:
@@ -249,7 +257,7 @@ class RouteCompiler:
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
 
     def _forward(self, written: RouteConfig) -> Forwards:
-        then = self._sends(written)
+        then = self._sampled(written)
         if written.requests == "off":
             return then
         return CheckRequests(
@@ -259,6 +267,13 @@ class RouteCompiler:
             written.undocumented == "refuse",
             self._parts.checks(written.name or written.path),
         )
+
+    def _sampled(self, written: RouteConfig) -> Forwards:
+        """Return what sends requests on; where samples are asked for, one that takes them."""
+        then, samples = self._sends(written), self._parts.samples
+        if not written.responses.sample or samples is None:
+            return then
+        return SampleAnswers(then, written.responses.sample, samples, self._parts.chance)
 
     def _sends(self, written: RouteConfig) -> Forwards:
         """Return what sends requests on, or answers them from the cache."""
@@ -296,7 +311,9 @@ class RouteCompiler:
         return self._hiding[service]
 
     def _headers_of(self, route: RouteConfig) -> Headers:
-        replaced = self._replaced if route.cors is None else replaced_headers(route.cors)
+        replaced = (
+            self._replaced if route.cors is None else replaced_headers(route.cors) + self._of_traces
+        )
         key = (id(route.headers), replaced)
         if (known := self._headers.get(key)) is None:
             known = self._headers[key] = compile_headers(route.headers, replaced)
@@ -348,6 +365,7 @@ class RouteCompiler:
             rules=builtin_rules(endpoint),
             listener=listener,
             access=endpoint.access,
+            template=endpoint.path,
         )
 
 

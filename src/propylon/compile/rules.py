@@ -8,9 +8,9 @@ from propylon.proxy.route import UNPROTECTED
 
 __all__ = ["Rules", "builtin_rules"]
 
-# Where a request matches (the matcher compares methods by itself), what the route is called, and how long the gateway
-# waits for the service: none of these protects anything. Every other key is a rule, also one that a later version adds.
-_NO_RULES = frozenset({"name", "path", "exact", "hosts", "priority", "timeouts"})
+# Where a request matches (the matcher compares methods by itself), what the route is called, how long the gateway waits
+# for the service, and what is recorded: none of these protects anything. Every other key is a rule, also one that a later version adds.
+_NO_RULES = frozenset({"name", "path", "exact", "hosts", "priority", "timeouts", "sampling"})
 _RULES = tuple(key for key in RouteConfig.model_fields if key not in _NO_RULES)
 
 

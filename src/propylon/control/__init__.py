@@ -1,7 +1,7 @@
 """The control plane: the gateway's own endpoints, on FastAPI, never in the hot path.
 
 - `app`: build the FastAPI app, which routes reach in process; `errors`: answer its errors in the gateway's envelope;
-  `mounted`: tell it where the gateway is mounted.
+  `mounted`: tell it where the gateway is mounted; `traced`: tell a team's code which trace it runs for.
 - `health`: `/health`, `/livez`, `/readyz`; `metrics`: `/metrics`; `schemas`: their request and response models.
 - `tokens`: `/auth/token`, `/auth/revoke`, `/auth/introspect`; `sessions`: logins and refreshes; `issuer`: sign access
   tokens; `revoke`, `introspect`: the work of those two endpoints; `guesses`: slow down who guesses passwords.

@@ -7,13 +7,14 @@ elsewhere, and run no script that stands in the page: a service's document is sh
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from html import escape
 from importlib.resources import files
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 
 from propylon.config.models.schema import GatewayConfig
 from propylon.control.admin import AdminGate
@@ -41,8 +42,8 @@ _MISSING: dict[int | str, dict[str, Any]] = {
 class ApiTexts(Protocol):
     """Makes the document."""
 
-    async def text(self, root: str, caller: Principal | None = None) -> bytes:
-        """Return what the caller may call, for a gateway mounted at `root`; without a caller, all."""
+    async def text(self, root: str, caller: Principal | None = None) -> tuple[bytes, ...]:
+        """Return, in pieces, what the caller may call, for a gateway mounted at `root`; without a caller, all."""
 
 
 def router(
@@ -68,7 +69,10 @@ def router(
         text = await texts.text(root, caller)
         # `no-cache`: it changes by itself. What one caller may see is not kept for another.
         kept = "no-cache" if not filtered() else "private, no-store"
-        return Response(text, media_type=_JSON, headers={"Cache-Control": kept})
+        headers = {"Cache-Control": kept, "Content-Length": str(sum(map(len, text)))}
+        if len(text) == 1:
+            return Response(text[0], media_type=_JSON, headers=headers)
+        return StreamingResponse(_one_by_one(text), media_type=_JSON, headers=headers)
 
     _add_pages(routes, version, providers)
 
@@ -77,6 +81,11 @@ def router(
         return _asset(name, packed="gzip" in request.headers.get("accept-encoding", ""))
 
     return routes
+
+
+async def _one_by_one(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 def _add_pages(routes: APIRouter, version: str, providers: Callable[[], Iterable[str]]) -> None:

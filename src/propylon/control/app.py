@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from propylon.control.errors import install_error_handlers
 from propylon.control.mounted import Mounted
 from propylon.control.schemas import Envelope
+from propylon.control.traced import Traced
 
 __all__ = ["HeadAsGet", "create_app"]
 
@@ -34,6 +35,7 @@ def create_app(version: str, routers: Iterable[APIRouter]) -> FastAPI:
         app.include_router(router)
     install_error_handlers(app)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(Traced)
     app.add_middleware(Mounted)  # the last one added sees a request first
     return app
 

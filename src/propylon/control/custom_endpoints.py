@@ -19,13 +19,22 @@ from propylon.config.models.endpoints import Access, Endpoint
 from propylon.control.identity import declared_access
 from propylon.control.service import called_services
 
-__all__ = ["find_called", "find_endpoints"]
+__all__ = ["custom_routes", "find_called", "find_endpoints"]
 
 # FastAPI's `{path:path}` matches slashes too, so the endpoint answers for every path below.
 _DEEP = re.compile(r"/[^/]*\{[^{}]*:path\}.*\Z")
 # Safe by default: where the endpoint declares nothing, the gateway asks for a token.
 _ACCESS: dict[str, Access] = {"checked": "checked", "public": "public", "undeclared": "known"}
 _BY_STRICTNESS: tuple[Access, ...] = ("public", "checked", "known")
+
+
+def custom_routes(app: FastAPI, builtin: Iterable[BaseRoute]) -> list[BaseRoute]:
+    """Return the routes of the app that are not among the gateway's own (`builtin`).
+
+    FastAPI takes 20 ms to tell what the 20 of the gateway's own are: a third of what a worker does before it serves.
+    """
+    known = {id(route) for route in builtin}
+    return [route for route in app.routes if id(route) not in known]
 
 
 def find_endpoints(app: FastAPI, builtin: Iterable[BaseRoute]) -> tuple[Endpoint, ...]:
@@ -35,9 +44,7 @@ def find_endpoints(app: FastAPI, builtin: Iterable[BaseRoute]) -> tuple[Endpoint
     the same request, both get the stricter access of the two. Otherwise a client could pass the gateway by the rule of
     the open endpoint, and FastAPI would then run the guarded one.
     """
-    known = {id(route) for route in builtin}
-    custom = [route for route in app.routes if id(route) not in known]
-    translated = map(_endpoint, iter_route_contexts(custom))
+    translated = map(_endpoint, iter_route_contexts(custom_routes(app, builtin)))
     found = [endpoint for endpoint in translated if endpoint is not None]
     return tuple(replace(endpoint, access=_strictest(endpoint, found)) for endpoint in found)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from starlette.exceptions import HTTPException
 from propylon.control.errors import code_of
 from propylon.errors import InternalError, Refused, UpstreamTimeout
 from propylon.loop.tasks import in_task
+from propylon.proxy.exchange import CURRENT, PolicyRun
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Before
 from propylon.wire.grammar import FIELD_VALUE_TEXT, OWS, TOKEN_TEXT
@@ -86,7 +88,7 @@ def compose_policies(policies: Iterable[Policy], total: float) -> Before:
     async def run_all(request: Request, principal: Principal) -> None:
         async with asyncio.timeout(total) as timer:
             for policy, runner, name in ordered:
-                await _run(partial(runner, policy, request, principal), name, timer)
+                await _noted(_run(partial(runner, policy, request, principal), name, timer), name)
 
     async def before(request: Request, principal: Principal) -> None:
         await in_task(run_all(request, principal))
@@ -114,6 +116,24 @@ async def _run_in_thread(policy: Callable[..., object], *given: object) -> objec
     # Abandoned when the exchange ends: a thread cannot be cancelled, and nothing waits for it any more.
     returned = await anyio.to_thread.run_sync(policy, *given, abandon_on_cancel=True)
     return await returned if inspect.isawaitable(returned) else returned
+
+
+async def _noted(running: Awaitable[None], name: str) -> None:
+    """Wait for a policy, and note for a trace how long it took."""
+    exchange = CURRENT.get(None)
+    notes = None if exchange is None else exchange.notes
+    if notes is None:
+        await running
+        return
+    began, failure = time.perf_counter(), "CancelledError"
+    try:
+        await running
+        failure = ""
+    except Exception as error:
+        failure = type(error).__name__
+        raise
+    finally:
+        notes.policies += (PolicyRun(name, began, time.perf_counter(), failure),)
 
 
 async def _run(run: Callable[[], Awaitable[object]], name: str, timer: asyncio.Timeout) -> None:

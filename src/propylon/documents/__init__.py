@@ -6,7 +6,9 @@
 
 - `document`: the nouns: a document, an operation, its security.
 - `grammar`: which members the objects of OpenAPI have; `clean`: copy only these, and rename references.
-- `read`: read a document; `outline`: what its requests must have, and its answers always have.
+- `unique`: names of which each is given once.
+- `read`: read a document; `security`: which tokens its operations accept; `outline`: what its
+  requests must have, and its answers always have.
 - `parts`: a document as lines, and back; `child`: read one in a process of its own, for large ones.
 - `difference`: what has changed between two documents, and what of it breaks clients.
 - `in_force`: the documents in force, and what they say of a request.

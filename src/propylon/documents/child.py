@@ -7,6 +7,7 @@ thread, too; a gateway must not stop for so long.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ from propylon.loop.slices import at_once
 __all__ = ["answer", "main"]
 
 _NICE = 10  # requests come first
+_MOST_TIME = 20  # seconds of a processor
 
 
 def answer(source: Source, body: bytes) -> Iterator[bytes]:
@@ -35,6 +37,7 @@ def answer(source: Source, body: bytes) -> Iterator[bytes]:
 def main(arguments: list[str]) -> None:
     """Read stdin, and write stdout."""
     os.nice(_NICE)
+    resource.setrlimit(resource.RLIMIT_CPU, (_MOST_TIME, _MOST_TIME))
     service, path, base = arguments
     body = sys.stdin.buffer.read(LARGEST + 1)
     for line in answer(Source(service, path, base), body):

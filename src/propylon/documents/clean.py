@@ -28,14 +28,14 @@ from propylon.documents.grammar import (
     One,
     Value,
 )
+from propylon.documents.unique import Unique
 
 __all__ = ["SECTIONS", "Cleaner", "Names"]
 
 _DEEPEST = 64
 _MOST_NOTES = 20
 _LONGEST_NOTE = 200
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9._-]")
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _POINTER = re.compile(r"#/components/([A-Za-z]+)/([^/]+)((?:/.*)?)", re.DOTALL)
 
 # The sections of `components` that are copied, with the kind of their objects.
@@ -55,23 +55,16 @@ class Names:
         """Name the components of a service; two of its names that differ in forbidden characters only stay apart."""
         self._renamed: dict[tuple[str, str], str] = {}
         for section in SECTIONS:
-            taken: set[str] = set()
+            names = Unique()
             for name in components.get(section) or ():
-                self._renamed[section, name] = _free(service, str(name), taken)
+                # OpenAPI 3.1.1, 4.8.7.1: names match ^[a-zA-Z0-9\.\-_]+$. Behind the last dot stands what the service calls
+                # it: `C` of the service `a.b` and `b.C` of the service `a` stay apart.
+                plain = _NOT_IN_NAME.sub("_", str(name))[:200]
+                self._renamed[section, name] = names.free(f"{service}.{plain}")
 
     def renamed(self, section: str, name: str) -> str | None:
         """Return the new name of a component; None if there is none of that name."""
         return self._renamed.get((section, name))
-
-
-def _free(service: str, name: str, taken: set[str]) -> str:
-    # OpenAPI 3.1.1, 4.8.7.1: names match ^[a-zA-Z0-9\.\-_]+$.
-    plain = name if _NAME.fullmatch(name) else _NOT_IN_NAME.sub("_", name)[:200]
-    candidate, number = f"{service}.{plain}", 2
-    while candidate in taken:
-        candidate, number = f"{service}.{plain}_{number}", number + 1
-    taken.add(candidate)
-    return candidate
 
 
 class Cleaner:

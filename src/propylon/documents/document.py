@@ -7,9 +7,10 @@ object of it is searched for garbage, and the merged document is made by joining
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from propylon.proxy.check.answer import AnswerCheck
 from propylon.proxy.check.operation import OperationCheck
 from propylon.wire.spellings import fold
 
@@ -111,10 +112,11 @@ class _Node:
 
 
 class Document:
-    """A document in force: nothing of it changes. `find` tells what it says of a request."""
+    """A document in force: nothing of it changes, but that `answers` fills. `find` tells what it says of a request."""
 
     __slots__ = (
         "_root",
+        "answers",
         "checks",
         "components",
         "digest",
@@ -148,6 +150,9 @@ class Document:
         self.notes = notes
         self.operations: list[Operation] = []
         self.checks: Checks | None = None  # None: no route asks for them
+        self.answers: dict[tuple[str, tuple[str, ...]], AnswerCheck | None] = (
+            {}
+        )  # those that were needed
         self.components: dict[str, str] = {}  # `schemas/orders.Item` → JSON text
         self._root = _Node()
 
@@ -158,6 +163,22 @@ class Document:
             node = node.below(segment)
         node.operations = (*node.operations, operation)
         self.operations.append(operation)
+
+    def pieces(self) -> Generator[None, None, list[object]]:
+        """Return what a large document holds much of, so that it can be let go of in slices."""
+        held: list[object] = []
+        for many in (self.operations, self.components.values(), (self.checks or {}).values()):
+            held += many
+            yield
+        nodes = [self._root]
+        while nodes:
+            node = nodes.pop()
+            held.append(node)
+            nodes += (node.literal or {}).values()
+            nodes += (node.mixed or {}).values()
+            nodes += () if node.any is None else (node.any,)
+            yield
+        return held
 
     def find(self, method: str, path: str) -> Iterator[Operation]:
         """Yield the operations that a request may reach, the most specific first.

@@ -6,18 +6,20 @@ The document is joined from JSON texts, in slices. A component is in it if somet
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from propylon.documents.published import REFERENCE, Published
+from propylon.documents.unique import Unique
 
-__all__ = ["Merged", "Scheme"]
+__all__ = ["Collected", "Merged", "Scheme"]
 
 # The version that pages and generators know best; 3.1.1 only explains it better.
 _VERSION = "3.1.0"
 _SLICE = 32
+_PIECE = 128 * 1024  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,30 @@ class Scheme:
     token_path: str = ""
 
 
+class Collected:
+    """The operations of all services, each with an id of its own, whoever is shown which of them.
+
+    OpenAPI has one operation for a path and a method, and paths that differ only in the names of their parameters are one.
+    Routes on different hosts may have several: the first one is shown, and `hidden` has each other one behind it.
+    """
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self.operations: list[Published] = []
+        self.hidden: list[tuple[Published, Published]] = []
+        self._names = Unique()
+        self._first: dict[tuple[str, str], Published] = {}
+
+    def add(self, one: Published) -> None:
+        """Take up an operation."""
+        name = self._names.free(one.id)
+        one = one if name == one.id else replace(one, id=name)
+        self.operations.append(one)
+        first = self._first.setdefault((one.shape, one.method), one)
+        if first is not one:
+            self.hidden.append((first, one))
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
     """All that can be shown: immutable, made anew when a document or the configuration changes."""
@@ -44,8 +70,8 @@ class Merged:
 
     def text(
         self, permits: Callable[[Published], bool] | None, root: str
-    ) -> Generator[None, None, bytes]:
-        """Return the document with the operations that `permits` lets through; None: all.
+    ) -> Generator[None, None, tuple[bytes, ...]]:
+        """Return the document, in pieces, with the operations that `permits` lets through; None: all.
 
         `root` is the path under which the gateway is mounted.
         """
@@ -66,32 +92,31 @@ class Merged:
             "servers": [{"url": root or "/"}],
             "tags": tags,
         }
-        text = [_json(head)[:-1].encode(), b',"paths":']
-        yield from _write(text, items)
-        text.append(b',"components":{')
+        text = _Text()
+        text.add(_json(head)[:-1] + ',"paths":')
+        yield from text.members(items)
+        text.add(',"components":{')
         if schemes:
-            text.append(b'"securitySchemes":' + _json(schemes).encode())
+            text.add('"securitySchemes":' + _json(schemes))
         for at, (section, texts) in enumerate(sorted(sections.items())):
-            text.append(f'{"," if at or schemes else ""}{_json(section)}:'.encode())
-            yield from _write(text, texts)
-        text.append(b"}}")
-        return b"".join(text)
+            text.add(f'{"," if at or schemes else ""}{_json(section)}:')
+            yield from text.members(texts)
+        text.add("}}")
+        return text.pieces()
 
     def _paths(self, shown: Iterable[Published]) -> Generator[None, None, dict[str, str]]:
         names: dict[str, str] = {}  # by shape
         items: dict[str, str] = {}
-        taken: set[str] = set()
         methods: set[tuple[str, str]] = set()
         schemes = [scheme.name for scheme in self.schemes]
-        for at, one in enumerate(shown):
+        for one in shown:
             path = names.setdefault(one.shape, one.path)
             method = one.method.lower()
             if (path, method) not in methods:  # two routes on different hosts: the first is shown
                 methods.add((path, method))
-                text = f'"{method}":{one.text(path, _unique(one.id, taken), schemes)}'
+                text = f'"{method}":{one.text(path, schemes)}'
                 items[path] = f"{items[path][:-1]},{text}}}" if path in items else f"{{{text}}}"
-            if at % _SLICE == 0:
-                yield
+            yield
         return items
 
     def _components(self, texts: Iterable[str]) -> Generator[None, None, dict[str, dict[str, str]]]:
@@ -129,23 +154,38 @@ class Merged:
         return found
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, number = name, 2
-    while candidate in taken:
-        candidate, number = f"{name}_{number}", number + 1
-    taken.add(candidate)
-    return candidate
+class _Text:
+    """A text that is written bit by bit, and kept in pieces: to join twenty megabytes takes as long as ten requests."""
 
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._bits: list[str] = []
+        self._size = 0
 
-def _write(text: list[bytes], members: Mapping[str, str]) -> Iterator[None]:
-    """Append a JSON object of these members, which are JSON texts by their names."""
-    before = "{"
-    for at, (name, member) in enumerate(members.items()):
-        text.append(f"{before}{_json(name)}:{member}".encode())
-        before = ","
-        if at % _SLICE == 0:
+    def add(self, bit: str) -> None:
+        """Write something."""
+        self._bits.append(bit)
+        self._size += len(bit)
+        if self._size >= _PIECE:
+            self._cut()
+
+    def _cut(self) -> None:
+        self._pieces.append("".join(self._bits).encode())
+        self._bits, self._size = [], 0
+
+    def members(self, members: dict[str, str]) -> Iterator[None]:
+        """Write a JSON object of these members, which are JSON texts by their names; they are used up."""
+        before = "{"
+        for name in [*members]:
+            self.add(f"{before}{_json(name)}:{members.pop(name)}")
+            before = ","
             yield
-    text.append(b"}" if members else b"{}")
+        self.add("}" if before == "," else "{}")
+
+    def pieces(self) -> tuple[bytes, ...]:
+        """Return all of it."""
+        self._cut()
+        return tuple(self._pieces)
 
 
 def _json(value: object) -> str:

@@ -63,14 +63,14 @@ class Published:
         """The path as it is shown."""
         return "/" + "/".join(self.segments)
 
-    def text(self, path: str, name: str, schemes: Iterable[str]) -> str:
-        """Return the JSON text of the operation under a path of the same shape; `name` is its unique id."""
+    def text(self, path: str, schemes: Iterable[str]) -> str:
+        """Return the JSON text of the operation under a path of the same shape."""
         names = _PARAMETER.findall(path)
         shown = [
             f'{{"name":{_text(new)},"in":"path","required":true,{members}}}'
             for new, members in zip(names, self.path_parameters.values(), strict=True)
         ]
-        parts = [f'"operationId":{_text(name)}', self.members]
+        parts = [f'"operationId":{_text(self.id)}', self.members]
         if shown or self.parameters:
             parts.append(f'"parameters":[{",".join((*shown, *self.parameters))}]')
         parts.append(f'"security":{security_of(self.callers, schemes)}')

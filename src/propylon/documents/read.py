@@ -24,8 +24,9 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from propylon.documents.clean import SECTIONS, Cleaner, Names
-from propylon.documents.document import BrokenDocument, Document, Operation, Security
+from propylon.documents.document import BrokenDocument, Document, Operation
 from propylon.documents.outline import Outline
+from propylon.documents.security import other_schemes, security_of
 
 __all__ = ["LARGEST", "Source", "digest_of", "read"]
 
@@ -34,7 +35,8 @@ _MOST_OPERATIONS = 50_000
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
 _SUPPORTED = re.compile(r"3\.[01](\.\d{1,4})?(-.{0,20})?")
 _LONGEST_PATH = 2048
-_OTHERS = ("apiKey", "mutualTLS")
+# Characters of one operation or component: it is copied and searched in one go, in half a millisecond.
+_LONGEST = 512 * 1024
 _NAME_IN_PATH = re.compile(r"\{([^{}]+)\}")
 _STATUS = re.compile(r"[1-5](\d\d|XX)|default")
 _MOST_HOPS = 8
@@ -84,7 +86,7 @@ def read(source: Source, body: bytes) -> Generator[None, None, Document]:
         raw,
         cleaner,
         Outline(sections["schemas"]),
-        frozenset(_other_schemes(sections["securitySchemes"])),
+        frozenset(other_schemes(sections["securitySchemes"])),
         sections["parameters"],
         sections["pathItems"],
     )
@@ -106,13 +108,25 @@ def read(source: Source, body: bytes) -> Generator[None, None, Document]:
                     new  # code generators name classes so, and two services have an `Item`
                 )
             if copy is not None:
-                document.components[f"{section}/{new}"] = _json(copy)
+                text = _json(copy)
+                if len(text) > _LONGEST:
+                    # What refers to it stays right.
+                    cleaner.note(f"components.{section}.{name}: is larger than {_LONGEST} bytes")
+                    text = _json(_INSTEAD[section])
+                document.components[f"{section}/{new}"] = text
             yield
     yield from _paths(document, reading, source)
     document.notes = cleaner.notes
     return document
 
 
+_INSTEAD: Mapping[str, Any] = {
+    "schemas": {},
+    "responses": {"description": ""},
+    "examples": {},
+    "requestBodies": {"content": {}},
+    "headers": {"schema": {}},
+}
 _ALL = (*SECTIONS, "parameters", "pathItems", "securitySchemes")
 
 
@@ -151,25 +165,6 @@ def _object(value: Any, at: str) -> dict[str, Any]:
     return value
 
 
-def _other_schemes(schemes: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the schemes that no bearer token satisfies, such as an API key.
-
-    A scheme that the document does not define, or not well, is none of them. The gateway then asks for a token: a mistake
-    in a document must not open an operation.
-    """
-    for name, written in schemes.items():
-        scheme = written
-        for _ in range(_MOST_HOPS):
-            target = scheme.get("$ref") if isinstance(scheme, dict) else None
-            if not isinstance(target, str):
-                break
-            scheme = schemes.get(target.removeprefix("#/components/securitySchemes/"))
-        if isinstance(scheme, dict):
-            kind, form = scheme.get("type"), str(scheme.get("scheme", "bearer")).lower()
-            if kind in _OTHERS or (kind == "http" and form != "bearer"):
-                yield name
-
-
 # Paths
 
 
@@ -183,6 +178,10 @@ def _paths(document: Document, reading: _Reading, source: Source) -> Iterator[No
             reading.cleaner.note(f"paths.{path[:100]!r}: is no path")
             continue
         full = (prefix + path)[len(cut) :] or "/"
+        names = _NAME_IN_PATH.findall(path)
+        if len(set(names)) < len(names):
+            reading.cleaner.note(f"paths.{path}: names a parameter twice")
+            continue
         if cut and not _below(prefix + path, cut):
             reading.cleaner.note(f"paths.{path}: is not below the base path {cut}")
             continue
@@ -231,6 +230,9 @@ def _item(
             continue
         at = f"paths.{path}.{method}"
         made = _operation(reading, method, path, item, _object(item[method], at), at)
+        if _size(made) > _LONGEST:
+            reading.cleaner.note(f"{at}: is larger than {_LONGEST} bytes")
+            continue
         if made.key in seen:
             reading.cleaner.note(f"{at}: another path is the same but for its parameters' names")
             continue
@@ -265,7 +267,9 @@ def _operation(
         id=_said(written, "operationId"),
         summary=_said(written, "summary"),
         description=members.pop("description", ""),
-        security=_security(reading, written, at),
+        security=security_of(
+            written.get("security", reading.raw.get("security", [])), reading.others, at
+        ),
         path_parameters={name: _path_parameter(name, parameters) for name in names},
         parameters=tuple(_json(one) for one in parameters.values() if one["in"] != "path"),
         body="" if body is None else _json(body),
@@ -274,6 +278,11 @@ def _operation(
         required=reading.outline.required(parameters.values(), written.get("requestBody")),
         returned=reading.outline.returned(_raw_responses(written)),
     )
+
+
+def _size(made: Operation) -> int:
+    texts = (*made.parameters, *made.path_parameters.values(), *made.responses.values())
+    return len(made.description) + len(made.body) + len(made.members) + sum(map(len, texts))
 
 
 def _raw_responses(written: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -337,34 +346,6 @@ def _path_parameter(name: str, parameters: Mapping[tuple[str, str], dict[str, An
     ):
         known["schema"] = {**schema, "pattern": SEGMENT}
     return _json(known)[1:-1]
-
-
-def _security(reading: _Reading, written: Mapping[str, Any], at: str) -> Security:
-    listed = written.get("security", reading.raw.get("security", []))
-    if not isinstance(listed, list):
-        msg = f"{at}.security: must be a list"
-        raise BrokenDocument(msg)
-    alternatives: list[frozenset[str]] = []
-    beside: list[frozenset[str]] = []  # of requirements that want an API key or the like as well
-    optional = not listed
-    for one in listed:
-        requirement = _object(one, f"{at}.security")
-        optional = optional or not requirement
-        scopes = frozenset(_scopes(reading, requirement, at))
-        # An API key is the service's to check. The gateway asks for the tokens that a document accepts beside it.
-        if requirement.keys() - reading.others:
-            (beside if requirement.keys() & reading.others else alternatives).append(scopes)
-    alternatives = alternatives or beside
-    return Security(tuple(dict.fromkeys(alternatives)), optional or not alternatives)
-
-
-def _scopes(reading: _Reading, requirement: Mapping[str, Any], at: str) -> Iterator[str]:
-    for name, scopes in requirement.items():
-        if not isinstance(scopes, list) or not all(isinstance(one, str) for one in scopes):
-            msg = f"{at}.security.{name}: must be a list of scopes"
-            raise BrokenDocument(msg)
-        if name not in reading.others:
-            yield from scopes
 
 
 def _json(value: Any) -> str:

@@ -73,10 +73,16 @@ class GatewayWorker(Worker):  # type: ignore[misc]  # Gunicorn has no types
             # The master goes on when it stops one worker, and starts another in its place.
             drain=partial(gateway.drain, replaced=True),
             reload=gateway.reload,
+            reopen=partial(self._reopen, gateway),
             beat=self._beat,
         )
         listeners = [*_listeners(self.sockets, tls=certificates is not None)]
         serve_sockets(gateway.asgi, listeners, options, hooks)
+
+    def _reopen(self, gateway: Gateway) -> None:
+        """Open the log files anew: Gunicorn's own, and the gateway's."""
+        self.log.reopen_files()
+        gateway.reopen_logs()
 
     def _beat(self) -> None:
         """Tell the master that the loop runs; stop when the master has gone."""

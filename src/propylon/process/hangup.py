@@ -14,8 +14,12 @@ _noted: list[int] = []
 
 
 def note_hangups() -> None:
-    """Have SIGHUP do no more than be remembered, until a loop takes it over."""
+    """Have SIGHUP do no more than be remembered, until a loop takes it over.
+
+    SIGUSR1 does nothing until then: no file of the log is open yet that could be opened anew.
+    """
     signal.signal(signal.SIGHUP, _note)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def early_hangup() -> bool:

@@ -210,7 +210,7 @@ def _work(build: Build, opened: _Opened, shared: Shared, others_go_on: Callable[
 
     server = gateway.config.server
     options = ServerOptions(server.drain, server.drain_delay, certificates)
-    hooks = Hooks(drain=drain, reload=reload, watched=watched, seen=seen)
+    hooks = Hooks(drain, reload, reopen=gateway.reopen_logs, watched=watched, seen=seen)
     serve_sockets(gateway.asgi, opened.listeners, options, hooks)
     return 0
 

@@ -52,10 +52,11 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the server tells the gateway: to turn unready, and to read its file again."""
+    """What the server tells the gateway: to turn unready, to read its file again, and to open its log files anew."""
 
     drain: Callable[[], None]
     reload: Callable[[], None]
+    reopen: Callable[[], None] = lambda: None
     watched: Path | None = None  # a file whose change is a reason to reload
     seen: Fingerprint = None  # what it was when it was read
     beat: Callable[[], None] | None = (
@@ -136,6 +137,7 @@ class _Server(uvicorn.Server):
         for number in stops:
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._hooks.reload)
+        loop.add_signal_handler(signal.SIGUSR1, self._hooks.reopen)
         if early_hangup():
             loop.call_soon(self._hooks.reload)
         hooks = self._hooks
@@ -149,11 +151,11 @@ class _Server(uvicorn.Server):
         finally:
             for task in tasks:
                 task.cancel()
-            for number in (*stops, signal.SIGHUP):
+            for number in (*stops, signal.SIGHUP, signal.SIGUSR1):
                 loop.remove_signal_handler(number)
-            signal.signal(
-                signal.SIGHUP, signal.SIG_IGN
-            )  # a reload has no more to say than the stop
+            # Neither has anything more to say than the stop.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def _on_stop(self) -> None:
         if self._stop.is_set():

@@ -21,7 +21,9 @@ __all__ = ["supervise"]
 
 Work = Callable[[int, Callable[[], bool]], int]
 
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}
+# Passed on as they are; any other one is a stop.
+_PASSED_ON = {signal.SIGHUP, signal.SIGUSR1}
 # A worker that lives for less than this does not get a successor at once.
 _HEALTHY_LIFE = 1.0
 _BACKOFF = 1.0
@@ -92,8 +94,8 @@ class _Supervisor:
         if found.si_signo in (signal.SIGTERM, signal.SIGINT) and self._stopping_since is None:
             self._begin_stop()
         # A terminal has sent SIGINT to the workers as well, which ignore it: they hear of it here, once.
-        hangup = found.si_signo == signal.SIGHUP
-        self._signal(signal.SIGHUP if hangup else signal.SIGTERM)
+        number = signal.Signals(found.si_signo)
+        self._signal(number if number in _PASSED_ON else signal.SIGTERM)
 
     def _begin_stop(self) -> None:
         self._stopping_since = time.monotonic()

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from propylon.errors import ClientGone, GatewayError
 from propylon.loop.tasks import spawn
 from propylon.proxy.authenticate.carriers import Carrier
-from propylon.proxy.exchange import Exchange, Observer, entropy
+from propylon.proxy.exchange import Exchange, Notes, Observer, entropy
 from propylon.proxy.forward import settle
 from propylon.proxy.principal import Principal
 from propylon.proxy.relay import relay
@@ -33,6 +33,7 @@ from propylon.proxy.route import Route
 from propylon.upstream.fetch import BytesBody
 from propylon.upstream.ports import Answer, Flow
 from propylon.version import __version__
+from propylon.wire.headers import render, values
 from propylon.wire.message import NO_BODY, Fields, Request, Response
 from propylon.wire.proxy_header import Ends
 
@@ -236,6 +237,11 @@ class Caller:
         exchange.request_id = parent.request_id
         exchange.trace_id, exchange.trace_flags = parent.trace_id, parent.trace_flags
         exchange.trace_state = parent.trace_state
+        if parent.notes is not None:
+            # The span above a call is that of the endpoint, which the app has got as an attempt.
+            above = parent.entropy[64:]
+            exchange.notes = Notes(parent.notes.tracing, above, False)
+            exchange.notes.caller = parent
         exchange.principal, exchange.privacy = parent.principal, parent.privacy
         exchange.route = route
         # `held` is what was taken of `timeouts.total` before: here by the endpoint.
@@ -260,6 +266,8 @@ class Caller:
             exchange.ended = self._clock()
             settle(exchange)
             self._observer(exchange)
+            if exchange.notes is not None:
+                exchange.notes.tracing.end(exchange)
 
 
 def _request(parent: Exchange, callee: Callee, asked: Asked) -> Request:
@@ -272,6 +280,8 @@ def _request(parent: Exchange, callee: Callee, asked: Asked) -> Request:
     if client is not None:
         if callee.route.service.forward_token:
             block += _token(client, parent.principal, callee)
+        # W3C Baggage, 3: it goes to everything that is done for the request.
+        block += render((b"baggage", value) for value in values(client.block, b"baggage"))
         if b"tracestate" in client.special:
             special[b"tracestate"] = client.special[b"tracestate"]
     fields = Fields(block, special, 1)

@@ -8,22 +8,37 @@ from __future__ import annotations
 
 from binascii import hexlify
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from propylon.errors import GatewayError
+from propylon.errors import Details, GatewayError
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import NO_PREFERENCE, PrivacyPreference, Route
 from propylon.proxy.trace import SAMPLED
 from propylon.services.breaker import Permit
 from propylon.services.service import Instance
-from propylon.upstream.ports import Answer, Flow, RequestBody
+from propylon.upstream.ports import Answer, Flow, Outgoing, RequestBody
 from propylon.wire.forwarded import x_forwarded_host
 from propylon.wire.message import Request, Response
 from propylon.wire.proxy_header import Ends
 
-__all__ = ["Downstream", "Exchange", "IncomingBody", "Observer", "Origin", "Settlement", "entropy"]
+__all__ = [
+    "CURRENT",
+    "Attempt",
+    "Downstream",
+    "Exchange",
+    "Explanation",
+    "IncomingBody",
+    "Notes",
+    "Observer",
+    "Origin",
+    "PolicyRun",
+    "Settlement",
+    "Tracing",
+    "entropy",
+]
 
 
 _NAMING = partial(x_forwarded_host, "http")
@@ -112,6 +127,22 @@ class Downstream(Protocol):
         """Cut the connection: a broken answer must not look whole."""
 
 
+class Explanation(Protocol):
+    """What follows one request through the stages, for a client that has asked why it went as it did."""
+
+    def follow(self, exchange: Exchange, route: Route, table: object) -> Route:
+        """Return the route with stages that tell what they do. `table` is the one that the route was found in."""
+
+    def asked(self, instance: Instance, sent: Outgoing) -> None:
+        """Note an attempt: the request goes to this instance."""
+
+    def failed(self, answer: Answer | None, error: GatewayError | None) -> None:
+        """Note how an attempt has failed."""
+
+    def refused(self, exchange: Exchange, error: GatewayError, table: object) -> Details:
+        """Add the explanation to the exchange's lines, and return it for the body of the refusal."""
+
+
 class Settlement(Protocol):
     """What is to be done at the end of an exchange: give back what it held, and charge what it has cost."""
 
@@ -123,6 +154,75 @@ def entropy(chance: Callable[[int], int]) -> bytes:
     """Return the 80 random hexadecimal digits of an exchange; `chance(bits)` returns random bits."""
     # A third of the time of `%080x`, which goes through a text.
     return hexlify(chance(320).to_bytes(40))
+
+
+class Tracing(Protocol):
+    """What follows exchanges for a trace: the port that telemetry fills."""
+
+    def begin(self, exchange: Exchange, parent: bytes) -> None:
+        """Give the exchange its notes; `parent` is the client's span, empty where the trace begins here."""
+
+    def place(self, exchange: Exchange, route: Route) -> None:
+        """Decide anew by what a route says, before the upstream is told."""
+
+    def lines(self, exchange: Exchange) -> bytes:
+        """Return the lines about the trace for the answer, which begins now."""
+
+    def end(self, exchange: Exchange) -> None:
+        """Record the exchange, which has ended."""
+
+
+class Attempt(NamedTuple):
+    """An attempt that was followed by another, or had no good answer; times on the clock of the pipeline."""
+
+    instance: Instance
+    began: float
+    ended: float
+    status: int  # 0: there was no answer
+    error: GatewayError | None
+
+
+class PolicyRun(NamedTuple):
+    """A policy that has run; `failure` is what it raised, or empty."""
+
+    name: str
+    began: float
+    ended: float
+    failure: str
+
+
+class Notes:
+    """What a trace needs to know besides: only where traces are on.
+
+    `parent` is the span above this exchange: of another program, or that of the endpoint of which this is a call; then
+    `caller` is the endpoint's exchange. `says`: `lines` has something for the answer. `began` is the beginning of the
+    attempt under way, if it is not the first. `calls` are those of the endpoint that answered, while it is open whether
+    this exchange is kept.
+    """
+
+    __slots__ = (
+        "attempts",
+        "began",
+        "caller",
+        "calls",
+        "over",
+        "parent",
+        "policies",
+        "says",
+        "tracing",
+    )
+
+    def __init__(self, tracing: Tracing, parent: bytes, says: bool) -> None:  # noqa: FBT001
+        """Begin with nothing."""
+        self.tracing = tracing
+        self.parent = parent
+        self.says = says
+        self.caller: Exchange | None = None
+        self.began = 0.0
+        self.over = False
+        self.attempts: tuple[Attempt, ...] = ()
+        self.policies: tuple[PolicyRun, ...] = ()
+        self.calls: tuple[Exchange, ...] = ()
 
 
 class Exchange:
@@ -143,6 +243,7 @@ class Exchange:
         "entropy",
         "error",
         "excused",
+        "explanation",
         "faults",
         "flags",
         "gathered",
@@ -151,6 +252,7 @@ class Exchange:
         "instance",
         "limited",
         "lines",
+        "notes",
         "owed",
         "permit",
         "principal",
@@ -194,6 +296,7 @@ class Exchange:
         # The ids of the limits that refused the request, or would have if they were enforced.
         self.limited: tuple[str, ...] = ()
         self.owed: Settlement | None = None  # settled at the end
+        self.notes: Notes | None = None  # for a trace; None: traces are off
         self.head: Response | None = None  # of the upstream's answer
         self.instance: Instance | None = None
         self.permit: Permit | None = None  # of the breaker, to be given back at the end
@@ -216,7 +319,11 @@ class Exchange:
         )
         # What of the request does not fit the service's document: places.
         self.faults: tuple[str, ...] = ()
+        self.explanation: Explanation | None = None  # asked for by a client that may ask
 
+
+CURRENT: ContextVar[Exchange] = ContextVar("propylon.exchange")
+"""The exchange that a team's code runs for: set before its policies and its endpoints, and nowhere else."""
 
 # OBSERVE: called once for each exchange, whatever happened, synchronously and after it has ended. An observer must be
 # quick and must not raise: there is no client left to tell.

@@ -25,8 +25,8 @@ from propylon.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from propylon.proxy.exchange import Exchange
-from propylon.proxy.outgoing import address, hops, outgoing
+from propylon.proxy.exchange import Attempt, Exchange
+from propylon.proxy.outgoing import address, hops, outgoing, renumbered
 from propylon.proxy.route import Route
 from propylon.services.breaker import Permit
 from propylon.services.outcome import Outcome, excused, judge
@@ -84,6 +84,8 @@ class Forward:
         exchange.instance = instance
         exchange.attempts = 1
         address(sent, request, route, instance, common)
+        if exchange.explanation is not None:
+            exchange.explanation.asked(instance, sent)
         error: GatewayError | None = None
         answer: Answer | None = None
         try:
@@ -106,7 +108,11 @@ class Forward:
         self, attempts: _Attempts, answer: Answer | None, error: GatewayError | None
     ) -> Answer:
         """Go on after a failure; return the last answer or raise the last error, unchanged."""
+        explanation = attempts.exchange.explanation
         while True:
+            attempts.note(answer, error, self._clock())
+            if explanation is not None:
+                explanation.failed(answer, error)
             if not attempts.come_free(error):
                 pause = self._pause(attempts, answer, error)
                 if pause is None:
@@ -117,7 +123,7 @@ class Forward:
                     await asyncio.sleep(pause)
             answer = error = None
             try:
-                answer = await attempts.begin()
+                answer = await attempts.begin(self._clock())
             except (UpstreamError, UpstreamTimeout, UpstreamBusy) as failure:
                 error = failure
             else:
@@ -257,7 +263,15 @@ class _Attempts:
         self.instance = self.exchange.instance
         self.tried = (self.instance,)
 
-    def begin(self) -> Awaitable[Answer]:
+    def note(self, answer: Answer | None, error: GatewayError | None, now: float) -> None:
+        """Keep for a trace how an attempt has ended."""
+        exchange, notes = self.exchange, self.exchange.notes
+        if notes is not None:
+            status = 0 if answer is None else answer.head.status
+            began = notes.began or exchange.upstream_began
+            notes.attempts += (Attempt(self.instance, began, now, status, error),)
+
+    def begin(self, now: float) -> Awaitable[Answer]:
         """Choose another instance, if there is one, and send the request there."""
         service = self.route.service
         candidates = self.others() or service.fleet.candidates()
@@ -265,7 +279,12 @@ class _Attempts:
         self.tried += (self.instance,)
         self.number += 1
         self.exchange.attempts += 1
-        address(self.sent, self.request, self.route, self.instance, self.common)
+        if self.exchange.notes is not None:
+            self.exchange.notes.began = now
+        common = renumbered(self.common, self.exchange)
+        address(self.sent, self.request, self.route, self.instance, common)
+        if self.exchange.explanation is not None:
+            self.exchange.explanation.asked(self.instance, self.sent)
         return self.instance.upstream.send(self.sent, self.exchange.downstream)
 
     def deadline(self, now: float) -> float:

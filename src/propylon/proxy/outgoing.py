@@ -13,6 +13,7 @@ from dataclasses import replace
 from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
+from propylon.proxy.trace import is_state, span_id
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Outgoing
 from propylon.wire.grammar import MAX_FORWARDS, OWS
@@ -21,7 +22,7 @@ from propylon.wire.lookalikes import reduced, without_lookalikes
 from propylon.wire.message import Request
 from propylon.wire.proxy_header import Ends, proxy_header
 
-__all__ = ["address", "hops", "outgoing"]
+__all__ = ["address", "hops", "outgoing", "renumbered"]
 
 _HOST = b"\r\nHost: "
 _PREFIX = b"x-forwarded-prefix"
@@ -32,6 +33,8 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
 
     Raises PayloadTooLarge, InvalidRequest.
     """
+    if exchange.notes is not None and route.sampling is not None:
+        exchange.notes.tracing.place(exchange, route)
     body = exchange.downstream.body
     timeouts = route.timeouts
     closes = False
@@ -113,6 +116,15 @@ def address(
         outgoing.block = route.request_overrides.put(outgoing.block)
 
 
+def renumbered(common: bytes, exchange: Exchange) -> bytes:
+    """Return the block with a span of its own for a further attempt; as it is, where traces are off."""
+    if exchange.notes is None:
+        return common
+    first = b"-%b-%b-" % (exchange.trace_id, exchange.entropy[64:])
+    own = span_id(exchange.entropy, exchange.attempts - 1)
+    return common.replace(first, b"-%b-%b-" % (exchange.trace_id, own), 1)
+
+
 def _chosen_host(exchange: Exchange, request: Request, chosen: bytes) -> bytes:
     """Return the line with the Host that the operator chose for a service; none where the client sent none (HTTP/1.0)."""
     host = chosen or exchange.downstream.origin.host or request.host
@@ -188,8 +200,9 @@ def _special(exchange: Exchange, request: Request) -> bytes:
     """Return the special headers that pass after all."""
     special = request.special
     passing: list[tuple[bytes, bytes]] = []
-    if exchange.trace_state:  # W3C Trace Context, 3.3: only with a valid traceparent
-        passing.extend((b"tracestate", value) for value in special.get(b"tracestate", ()))
+    # W3C Trace Context, 3.3: only with a valid traceparent, and only if it is valid itself.
+    if exchange.trace_state and is_state(state := special.get(b"tracestate", ())):
+        passing.extend((b"tracestate", value) for value in state)
     left = hops(request)
     if left is not None:
         # RFC 9110, 7.6.2: counted for OPTIONS (and TRACE, which never passes); others keep theirs.

@@ -10,24 +10,33 @@ stage, observe, runs for every exchange, whatever happened.
 from __future__ import annotations
 
 from binascii import hexlify
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from propylon.errors import ClientGone, GatewayError, InternalError, NotFound
 from propylon.proxy.authenticate.certificate import authenticate
 from propylon.proxy.cors import asked_method, is_preflight
-from propylon.proxy.exchange import Downstream, Exchange, Observer
+from propylon.proxy.exchange import (
+    CURRENT,
+    Downstream,
+    Exchange,
+    Explanation,
+    Observer,
+    Tracing,
+)
 from propylon.proxy.forward import settle
 from propylon.proxy.match import Table
 from propylon.proxy.refuse import refusal
 from propylon.proxy.relay import relay
+from propylon.proxy.route import Route
 from propylon.proxy.trace import continued
 from propylon.proxy.upgrade import give_back, take_up
 from propylon.wire.grammar import REQUEST_ID
-from propylon.wire.message import ASTERISK, NO_BODY, Request, Response
+from propylon.wire.message import ASTERISK, EXPLAIN, NO_BODY, Request, Response
 
-__all__ = ["Pipeline"]
+__all__ = ["Explain", "Pipeline"]
 
 Clock = Callable[[], float]
+Explain = Callable[[Exchange, Request], Awaitable[Explanation | None]]
 
 _SERVER_ERROR = 500
 # The methods that some route may have, and those that the gateway answers itself.
@@ -45,15 +54,19 @@ class Pipeline:
         *,
         clock: Clock,
         chance: Callable[[int], int],
+        explain: Explain | None = None,
     ) -> None:
         """Match against `table`, which a reload replaces by assignment.
 
-        `clock` counts seconds for durations; `chance(bits)` returns random bits for request ids.
+        `clock` counts seconds for durations; `chance(bits)` returns random bits for request ids. `explain` begins an
+        explanation, where the client asks for one and may.
         """
         self.table = table
+        self.tracing: Tracing | None = None  # a reload replaces it by assignment
         self._observers = observers
         self._clock = clock
         self._chance = chance
+        self._explain = explain
 
     async def handle(self, request: Request, downstream: Downstream) -> None:
         """Carry one request from match to observe.
@@ -64,10 +77,18 @@ class Pipeline:
         try:
             if request.method == "OPTIONS" and self._answered(exchange, request):
                 return
-            route = exchange.route = self.table.match(request)
+            # A header that asks for an explanation is one that makes a head not `plain`.
+            found = (
+                self.table.match(request) if request.plain else await self._find(exchange, request)
+            )
+            route = exchange.route = found
             exchange.lines = exchange.lines if route.cors is None else route.cors.block(request)
             if request.upgrade:
                 route = take_up(exchange, request, route)
+            explanation = exchange.explanation
+            route = (
+                route if explanation is None else explanation.follow(exchange, route, self.table)
+            )
             if request.private or route.privacy_applies:
                 exchange.privacy = route.privacy(request)
             origin = downstream.origin
@@ -78,6 +99,7 @@ class Pipeline:
             route.authorize(principal, request, origin)
             if route.before is not None:
                 began = self._clock()
+                CURRENT.set(exchange)
                 await route.before(request, principal)
                 exchange.held = self._clock() - began
             if route.limit is not None:
@@ -93,6 +115,12 @@ class Pipeline:
             self._refuse(exchange, _internal(bug))
         finally:
             self._observe(exchange)
+
+    async def _find(self, exchange: Exchange, request: Request) -> Route:
+        """Return the route; begin the explanation first, since a request that no route gets is one to explain, too."""
+        if EXPLAIN in request.special and self._explain is not None:
+            exchange.explanation = await self._explain(exchange, request)
+        return self.table.match(request)
 
     def reject(
         self, error: GatewayError, downstream: Downstream, request: Request | None = None
@@ -112,9 +140,12 @@ class Pipeline:
             sent = request.special[b"x-request-id"]
             if len(sent) == 1 and REQUEST_ID.fullmatch(sent[0]):
                 exchange.request_id = sent[0]
+        parent = b""
         if b"traceparent" in request.special and (trace := continued(request)) is not None:
-            exchange.trace_id, exchange.trace_flags = trace
+            exchange.trace_id, parent, exchange.trace_flags = trace
             exchange.trace_state = True
+        if self.tracing is not None:
+            self.tracing.begin(exchange, parent)
         if self.table.cors is not None:
             exchange.lines = self.table.cors.block(request)
         return exchange
@@ -160,6 +191,8 @@ class Pipeline:
         exchange.error = error.with_traceback(None)
         if exchange.route is None and exchange.request is not None and self.table.has_own_cors:
             exchange.lines = self.table.cors_lines(exchange.request)
+        if exchange.notes is not None and exchange.notes.says:
+            exchange.lines += exchange.notes.tracing.lines(exchange)
         downstream = exchange.downstream
         if downstream.started or isinstance(error, ClientGone):
             exchange.status = exchange.status or error.status
@@ -168,7 +201,9 @@ class Pipeline:
             return
         exchange.status = error.status
         downstream.closes = downstream.closes or error.closes
-        head, body = refusal(error, exchange.request, exchange.request_id)
+        explanation = exchange.explanation
+        more = None if explanation is None else explanation.refused(exchange, error, self.table)
+        head, body = refusal(error, exchange.request, exchange.request_id, more)
         try:
             downstream.respond(head, head.block + exchange.lines, body)
         except ClientGone as gone:
@@ -196,6 +231,8 @@ class Pipeline:
             give_back(exchange.request)
         for observer in self._observers:
             observer(exchange)
+        if exchange.notes is not None:
+            exchange.notes.tracing.end(exchange)
 
 
 def _internal(bug: Exception) -> InternalError:

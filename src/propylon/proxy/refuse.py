@@ -23,9 +23,9 @@ _EXACT = re.compile(rb"application/problem\+json(?:\s*;|\s*,|\s*\Z)")
 
 
 def refusal(
-    error: GatewayError, request: Request | None, request_id: bytes
+    error: GatewayError, request: Request | None, request_id: bytes, more: Details | None = None
 ) -> tuple[Response, bytes]:
-    """Return head and body of the answer to a request that ended with `error`.
+    """Return head and body of the answer to a request that ended with `error`; `more` are details for this client alone.
 
     Only what `error` says to clients goes out; its `reason` and its cause are for the log.
     """
@@ -33,7 +33,8 @@ def refusal(
     kind, form = b"application/json", envelope
     if request is not None and asks_for_problem(values(request.block, b"accept")):
         kind, form = PROBLEM, problem
-    told = form(error.status, error.code, error.message, error.details, identity)
+    details = {**error.details, **more} if more else error.details
+    told = form(error.status, error.code, error.message, details, identity)
     if form is problem and isinstance(error, RateLimited) and error.violated:
         told |= quota_exceeded(error)
     body = orjson.dumps(told)

@@ -236,6 +236,9 @@ class Route:
     sockets: SocketRules | None = None  # None: nothing is tunnelled
     # Of the gateway's own endpoints: the listener that serves the route ("": the public one), and who may use it.
     listener: str = ""
+    # For traces: the path as the operator wrote it, and the share of the traces that are recorded; None: as everywhere.
+    template: str = ""
+    sampling: float | None = None
     access: str = ""
     # Two questions of the hot path, answered once for all requests. `adapts`: something besides the line and the block of
     # the request differs from what the client sent (`outgoing`). `edits`: lines are taken out of each answer (`relay`).

@@ -16,6 +16,6 @@
 - `redis`: what gateways on several machines share.
 - `prune`: deletes what expired long ago; `clocks`: whether the wall clock can be believed.
 - `limits`: where limits are counted; `sums`: what metrics add up in, in this process.
-- `answers`: stored answers, in the memory of one worker.
+- `answers`: stored answers, in the memory of one worker, and where workers share them.
 - `tally`: sums of all workers, in files that each maps into memory.
 """

@@ -89,7 +89,7 @@ class Shared:
         return None if place is None else place.path
 
     @property
-    def _has_others(self) -> bool:
+    def has_others(self) -> bool:
         """Whether there may be other workers; a single one needs no files to know its own sums."""
         return self._meeting is not None or len(self._lines) > 1
 
@@ -129,7 +129,7 @@ class Shared:
             self.facts.start(loop, self._channel)
             if self._meeting is not None and self._meeting.place is not None:
                 doubt = lack_of_room(self._meeting.place)
-            if self.place is not None and self._has_others:
+            if self.place is not None and self.has_others:
                 self._sums = SharedSums(self.place)
         except OSError as error:
             doubt = f"server.state_dir cannot be used, so this worker shares nothing with others: {error}"

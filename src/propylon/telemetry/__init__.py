@@ -2,11 +2,16 @@
 
 - `record`: describe one exchange as a mapping.
 - `access_log`: write records as JSON, or as text for a terminal.
+- `selection`: choose which records are written, and with which fields.
 - `audit`: write a record for each security event: logins, revocations, registrations, reloads.
 - `families`: name every metric.
+- `exemplars`: the trace of a request beside the bucket that counts it.
 - `metrics`: count exchanges for Prometheus, and render all metrics.
 - `gauges`: measure once a second what nothing counts by itself.
 - `events`: log and count changes of breakers and instances.
+- `sampling`: which traces are recorded; `tracing`: follow exchanges for their traces; `spans`: describe one as spans;
+  `redaction`: keep secrets out of them; `otlp`: encode spans; `export`: send them to a collector.
 - `logs`: send Python's logging to the same output in the same form.
 - `writer`: write lines in batches, in a thread.
+- `files`: append to files that other programs rotate; `syslog`: send lines to a syslog daemon; `losses`: count what is lost.
 """

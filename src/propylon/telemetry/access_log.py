@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -12,9 +13,9 @@ import orjson
 from propylon.errors import ClientGone
 from propylon.proxy.exchange import Exchange
 from propylon.telemetry.record import call_record, level_of, record
+from propylon.telemetry.selection import Edit, Passes, added, printable
 from propylon.telemetry.writer import STDOUT, LineWriter
 from propylon.wire.grammar import date_time
-from propylon.wire.headers import values
 
 __all__ = [
     "LEVELS",
@@ -30,7 +31,6 @@ __all__ = [
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 35}
 
-_HEADERS = {"user_agent": b"user-agent", "referer": b"referer"}
 _REFUSED = 400
 _FAILED = 500
 
@@ -88,17 +88,28 @@ class AccessLog:
         self._stamp = Stamp()
         self.apply(level)
 
-    def apply(self, level: str, skip: Iterable[str] = (), fields: Iterable[str] = ()) -> None:
+    def apply(
+        self,
+        level: str,
+        skip: Iterable[str] = (),
+        *,
+        fields: Mapping[str, str] = MappingProxyType({}),
+        passes: Passes | None = None,
+        edit: Edit | None = None,
+    ) -> None:
         """Write what a configuration asks for from now on.
 
-        `skip` are paths whose good answers are left out; `fields` are added to each record.
+        `skip` are paths whose good answers are left out; `fields` are sources that are added to each record. `passes` tells
+        which records are written, and `edit` changes them.
         """
         self._least = LEVELS[level]
         self._skip = frozenset(path.encode("ascii") for path in skip)
-        self._added = tuple((name, _HEADERS[name]) for name in fields)
+        self._added = added(fields)
+        self._passes = passes
+        self._edit = edit
 
     def __call__(self, exchange: Exchange) -> None:
-        """Write the record of an exchange, unless its level is too low or its path is left out."""
+        """Write the record of an exchange, unless its level is too low, its path is left out, or a filter says so."""
         # Inlined from `level_of`: what nearly all exchanges are.
         usual = exchange.error is None and not exchange.flags and exchange.status < _FAILED
         level = "info" if usual else level_of(exchange)
@@ -107,10 +118,13 @@ class AccessLog:
             exchange.status < _REFUSED and request is not None and request.path in self._skip
         ):
             return
+        if self._passes is not None and not self._passes(exchange):
+            return
         fields = record(exchange, level, self._stamp())
-        for name, header in self._added:
-            found = () if request is None else values(request.block, header)
-            fields[name] = found[0].decode("latin-1") if found else None
+        for name, read in self._added:
+            fields[name] = read(exchange)
+        if self._edit is not None:
+            fields = self._edit(fields)
         self._writer.write(self._render(fields))
 
     def note_call(self, exchange: Exchange) -> None:
@@ -119,7 +133,8 @@ class AccessLog:
         failed = exchange.status >= _FAILED if error is None else not isinstance(error, ClientGone)
         level = "warning" if failed else "debug"
         if LEVELS[level] >= self._least:
-            self._writer.write(self._render(call_record(exchange, level, self._stamp())))
+            fields = call_record(exchange, level, self._stamp())
+            self._writer.write(self._render(fields if self._edit is None else self._edit(fields)))
 
 
 def as_json(fields: dict[str, Any]) -> bytes:
@@ -134,22 +149,34 @@ def as_text(fields: dict[str, Any], *, coloured: bool = False) -> bytes:
     if coloured:
         label = f"\x1b[{_COLOURS.get(level, 0)}m{label}\x1b[0m"
     if fields.get("event") == "request":
-        text = (
-            f"{fields['status']} {fields['method'] or '-'} {fields['path'] or '-'}"
-            f" → {fields['service'] or '-'} {fields['duration_ms']} ms"
-            f" client={fields['client_ip']} id={fields['request_id']}"
-        )
-        if fields["error"]:
-            text += f" {fields['error']}"
+        text = _request_text(fields)
     elif fields.get("event") == "audit":
         text = _audit_text(fields)
     elif fields.get("event") == "call":
         text = _call_text(fields)
     else:
         text = str(fields.get("event"))
-    lines = [f"{fields['time'][11:23]} {label} {_printable(text)}"]
-    lines.extend(_printable(line) for line in fields.get("traceback", "").split("\n") if line)
+    lines = [f"{fields['time'][11:23]} {label} {printable(text)}"]
+    lines.extend(printable(line) for line in fields.get("traceback", "").split("\n") if line)
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _request_text(fields: dict[str, Any]) -> str:
+    """Return the record of a request. A field may be missing or hidden: `log.keep`, `log.drop`, `log.redact`."""
+    status, method, path, service, took, client, identity = (
+        "-" if fields.get(name) is None else fields[name]
+        for name in (
+            "status",
+            "method",
+            "path",
+            "service",
+            "duration_ms",
+            "client_ip",
+            "request_id",
+        )
+    )
+    text = f"{status} {method} {path} → {service} {took} ms client={client} id={identity}"
+    return f"{text} {fields['error']}" if fields.get("error") else text
 
 
 def _audit_text(fields: dict[str, Any]) -> str:
@@ -163,12 +190,7 @@ def _audit_text(fields: dict[str, Any]) -> str:
 
 def _call_text(fields: dict[str, Any]) -> str:
     text = (
-        f"call {fields['status'] or '-'} {fields['method']} {fields['path']}"
-        f" → {fields['service']} {fields['upstream_ms'] or 0} ms id={fields['request_id']}"
+        f"call {fields.get('status') or '-'} {fields.get('method', '-')} {fields.get('path', '-')}"
+        f" → {fields.get('service', '-')} {fields.get('upstream_ms') or 0} ms id={fields.get('request_id', '-')}"
     )
-    return f"{text} {fields['error']}" if fields["error"] else text
-
-
-def _printable(text: str) -> str:
-    """Escape control characters: a path in the log must not steer the operator's terminal (CWE-117)."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return f"{text} {fields['error']}" if fields.get("error") else text

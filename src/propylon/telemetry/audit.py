@@ -24,9 +24,8 @@ import orjson
 
 from propylon.proxy.exchange import Exchange
 from propylon.telemetry.access_log import Stamp
-from propylon.telemetry.writer import Output, to_descriptor
 
-__all__ = ["SILENT", "Audit", "Outcome", "as_line", "check_file", "pseudonymous", "to_file"]
+__all__ = ["SILENT", "Audit", "Outcome", "as_line", "pseudonymous"]
 
 Outcome = Literal["success", "failure"]
 Sink = Callable[[dict[str, Any]], None]
@@ -38,8 +37,6 @@ _DIGITS = 16
 _KEY = 32  # bytes: as long as the hash (RFC 2104, 3)
 # A client chooses the name with which a login fails. The longest name of a user is 128 characters.
 _LONGEST = 256
-# Only the gateway's user reads it: it holds names and addresses.
-_MODE = 0o600
 
 
 class Audit:
@@ -142,52 +139,3 @@ def pseudonymous(key: bytes, name: str) -> str:
 def as_line(fields: dict[str, Any]) -> bytes:
     """Render a record as one line of JSON: a file is for programs, whatever `log.format` says."""
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def to_file(path: str, on_failure: Callable[[OSError], None]) -> Output:
-    """Return the output that appends to a file, and opens it again when it was renamed or removed (logrotate).
-
-    `on_failure` hears, in the writer's thread, of each batch that could not be written. Raises OSError if the file
-    cannot be opened now.
-    """
-    return _File(path, on_failure).write
-
-
-def check_file(path: str) -> None:
-    """Raise OSError if the file cannot be appended to. It is made if it does not exist."""
-    os.close(_open(path))
-
-
-def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
-
-
-class _File:
-    """A file that is appended to. Workers share it: with O_APPEND each batch of whole lines is written at the end."""
-
-    def __init__(self, path: str, on_failure: Callable[[OSError], None]) -> None:
-        self._path = path
-        self._on_failure = on_failure
-        self._descriptor = _open(self._path)
-
-    def write(self, batch: bytes) -> None:
-        try:
-            if self._is_another():
-                os.close(self._descriptor)
-                self._descriptor = -1
-            if self._descriptor < 0:
-                self._descriptor = _open(self._path)
-            to_descriptor(self._descriptor, raises=True)(batch)
-        except OSError as error:
-            self._on_failure(error)
-
-    def _is_another(self) -> bool:
-        """Tell whether the path leads to another file than the open one."""
-        if self._descriptor < 0:
-            return False
-        try:
-            found = os.stat(self._path)  # noqa: PTH116 — beside fstat
-        except FileNotFoundError:
-            return True
-        held = os.fstat(self._descriptor)
-        return (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino)

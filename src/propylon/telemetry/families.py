@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
+    "ANSWER_CHECKS",
     "CACHE",
     "CACHE_BYTES",
     "CIRCUIT_STATE",
@@ -32,6 +33,7 @@ __all__ = [
     "FILES",
     "INSTANCE_UP",
     "LIMIT_DECISIONS",
+    "LOG_LOST",
     "LOOP_LAG",
     "MEMORY",
     "OVERHEAD",
@@ -41,6 +43,7 @@ __all__ = [
     "RETRIES",
     "SENT",
     "SOCKETS",
+    "SPANS",
     "UPSTREAM_CONNECTIONS",
     "UPSTREAM_WAITING",
     "WORKERS",
@@ -163,6 +166,14 @@ REQUEST_CHECKS = Family(
     "no_document (none has been read yet).",
     ("route", "result"),
 )
+ANSWER_CHECKS = Family(
+    "propylon_answer_checks",
+    Kind.COUNTER,
+    "Samples of answers of routes with `responses`: fits, drift (it is not what the document says), unchecked (the body is "
+    "larger than 64 KiB, in another coding than gzip, of a type or schema that cannot be checked, or too many samples "
+    "wait), undocumented (the document does not have the operation, or the status of an error), or no_document.",
+    ("route", "result"),
+)
 CACHE_BYTES = Family(
     "propylon_cache_bytes", Kind.GAUGE, "Memory that stored answers take in all workers."
 )
@@ -196,11 +207,24 @@ CONFIG_SUCCESS = Family(
     "When this worker put its configuration into force, in seconds since 1970.",
     summed=False,
 )
+SPANS = Family(
+    "propylon_trace_spans",
+    Kind.COUNTER,
+    "Spans of traces: sent, or lost: dropped (the queue was full), refused (by the collector), unkept (of a failed or slow "
+    "request, beyond what `traces.keep.most` allows), left (not sent before the stop).",
+    ("result",),
+)
 LOOP_LAG = Family(
     "propylon_loop_lag_seconds",
     Kind.HISTOGRAM,
     "How late the event loop of a worker was, measured once a second: what each request waits at that moment.",
     buckets=_LAG,
+)
+LOG_LOST = Family(
+    "propylon_log_lost_lines",
+    Kind.COUNTER,
+    "Lines of the log that were not written: the reader was too slow, the disk full, or the syslog daemon away.",
+    ("output",),
 )
 WORKERS = Family("propylon_workers", Kind.GAUGE, "Workers that serve requests.")
 CPU = Family(
@@ -231,13 +255,16 @@ FAMILIES = (
     CACHE,
     CACHE_BYTES,
     REQUEST_CHECKS,
+    ANSWER_CHECKS,
     CONNECTIONS,
     SOCKETS,
     UPSTREAM_CONNECTIONS,
     UPSTREAM_WAITING,
     CONFIG_RELOADS,
     CONFIG_SUCCESS,
+    SPANS,
     LOOP_LAG,
+    LOG_LOST,
     WORKERS,
     CPU,
     MEMORY,

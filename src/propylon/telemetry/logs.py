@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from propylon.proxy.exchange import CURRENT
 from propylon.telemetry.access_log import Format, Stamp
 from propylon.telemetry.writer import LineWriter
 
@@ -34,6 +35,9 @@ class WriterHandler(logging.Handler):
             "event": record.getMessage(),
             "logger": record.name,
         }
+        exchange = CURRENT.get(None)  # of the request for which a team's code has logged it
+        if exchange is not None:
+            fields["trace_id"] = exchange.trace_id.decode("ascii")
         # Facts of the event, under the names that the access log has for them.
         fields.update(getattr(record, "fields", {}))
         if record.exc_info:

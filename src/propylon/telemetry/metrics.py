@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -26,13 +26,15 @@ from prometheus_client.registry import Collector
 
 from propylon.errors import LocalFault
 from propylon.proxy.cache.status import COUNTED
-from propylon.proxy.check import RESULTS
+from propylon.proxy.check import ANSWER_RESULTS, RESULTS
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
 from propylon.services.circuit import State
 from propylon.services.service import Service
+from propylon.telemetry.exemplars import EXEMPLARS, Exemplars, Traces
 from propylon.telemetry.families import (
+    ANSWER_CHECKS,
     CACHE,
     CIRCUIT_STATE,
     CONFIG_SUCCESS,
@@ -66,7 +68,12 @@ _Labels = tuple[str, ...]
 _Samples = dict[_Labels, Sequence[float]]  # of one family, by the values of its labels
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 # Families of which a row has a number for each value of the last label.
-_SPREAD = {LIMIT_DECISIONS.name: _DECISIONS, CACHE.name: COUNTED, REQUEST_CHECKS.name: RESULTS}
+_SPREAD = {
+    LIMIT_DECISIONS.name: _DECISIONS,
+    CACHE.name: COUNTED,
+    REQUEST_CHECKS.name: RESULTS,
+    ANSWER_CHECKS.name: ANSWER_RESULTS,
+}
 _FAMILY = {family.name: family for family in FAMILIES}
 
 
@@ -105,6 +112,7 @@ class Metrics(Collector):
         # Route objects: they share a row.
         self._rows: dict[_Key, Row] = {}
         self._overhead = self.row(OVERHEAD)
+        self._exemplars = Exemplars(sums)
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -118,6 +126,7 @@ class Metrics(Collector):
             if family is not None and family.kind is Kind.GAUGE:
                 row[0] = 0.0
         self._overhead = self.row(OVERHEAD)
+        self._exemplars = Exemplars(sums)
 
     def row(self, family: Family, *labels: str) -> Row:
         """Return this worker's row of a family, the same one each time."""
@@ -152,6 +161,13 @@ class Metrics(Collector):
         if exchange.error is not None or exchange.retried:
             self._count_trouble(exchange)
 
+    def note_trace(self, exchange: Exchange) -> None:
+        """Keep the trace of an exchange that is recorded beside the bucket that it was counted in."""
+        route = exchange.route
+        if route is not None:
+            seconds = exchange.ended - exchange.began
+            self._exemplars.note(route, seconds, exchange.trace_id)
+
     def _count_trouble(self, exchange: Exchange) -> None:
         if isinstance(exchange.error, LocalFault):
             self.row(FAULTS, exchange.error.reason)[0] += 1
@@ -179,6 +195,10 @@ class Metrics(Collector):
         """Return what the checks of a route's requests found, as `RESULTS` has it: the same row each time."""
         return self._sums.row((REQUEST_CHECKS.name, route), len(RESULTS))
 
+    def answers(self, route: str) -> Row:
+        """Return what samples of a route's answers were, as `ANSWER_RESULTS` has it: the same row each time."""
+        return self._sums.row((ANSWER_CHECKS.name, route), len(ANSWER_RESULTS))
+
     def settle(self, *tables: Table) -> None:
         """Release the routes that a reload removed; their counts go on under their names.
 
@@ -192,9 +212,12 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return all metrics, summed over the workers."""
         found: dict[str, _Samples] = {family.name: {} for family in FAMILIES}
+        traces = Traces()
         for labels, numbers in self._sums.rows():
             if labels[0] == _EXCHANGES:
                 _add_exchanges(found, labels[1:], numbers)
+            elif labels[0] == EXEMPLARS:
+                traces.add(labels[1:], numbers)
             elif labels[0] in _SPREAD:
                 for decision, count in zip(_SPREAD[labels[0]], numbers, strict=True):
                     found[labels[0]][*labels[1:], decision] = (count,)
@@ -205,7 +228,7 @@ class Metrics(Collector):
         if self.configured:
             found[CONFIG_SUCCESS.name][()] = (self.configured,)
         for family in FAMILIES:
-            yield _metric(family, found[family.name])
+            yield _metric(family, found[family.name], traces if family is DURATION else None)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return all metrics and their media type: OpenMetrics where `accept` asks for it, else Prometheus' text."""
@@ -237,11 +260,14 @@ def _add_state(found: dict[str, _Samples], service: Service) -> None:
         found[INSTANCE_UP.name][service.name, instance.id] = (float(instance.id in asked),)
 
 
-def _metric(family: Family, samples: _Samples) -> Metric:
+def _metric(family: Family, samples: _Samples, traces: Traces | None = None) -> Metric:
     if family.kind is Kind.HISTOGRAM:
         histogram = HistogramMetricFamily(family.name, family.about, labels=family.labels)
         for labels, numbers in samples.items():
-            histogram.add_metric(labels, [*_cumulative(family, numbers)], numbers[-1])
+            counts = [*_cumulative(family, numbers)]
+            # With their traces, where there are some: three parts then, which the library's types know only in part.
+            buckets: Any = counts if traces is None else traces.beside(labels, counts)
+            histogram.add_metric(labels, buckets, numbers[-1])
         return histogram
     metric: CounterMetricFamily | GaugeMetricFamily
     if family.kind is Kind.COUNTER:

@@ -10,10 +10,14 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Any
 
 import orjson
+
+from propylon.wire.grammar import date_time
 
 __all__ = ["STDOUT", "LineWriter", "Output", "to_descriptor", "to_stdout"]
 
@@ -67,13 +71,28 @@ def to_stdout(batch: bytes) -> None:
 class LineWriter:
     """Collects lines and hands them to a thread in batches."""
 
-    def __init__(self, output: Output, loop: asyncio.AbstractEventLoop) -> None:
-        """Write to `output`; `loop` is the one that lines come from."""
+    def __init__(
+        self,
+        output: Output,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        render: Callable[[dict[str, Any]], bytes] | None = None,
+        reopen: Callable[[], None] | None = None,
+        lost: Callable[[int], None] | None = None,
+    ) -> None:
+        """Write to `output`; `loop` is the one that lines come from.
+
+        `render` turns a notice of the writer's own into a line; `reopen` has the output open its file anew; `lost` hears how
+        many lines did not fit into memory.
+        """
         self._output = output
+        self._render = render
+        self._reopen = reopen
+        self._lost = lost
         self._loop = loop
         self._lines: list[bytes] = []
         self._handle: asyncio.TimerHandle | None = None
-        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()  # an empty batch: open anew
         # Bytes. Each counter is changed by one thread only, so no lock is needed.
         self._handed_over = 0
         self._written = 0
@@ -102,27 +121,40 @@ class LineWriter:
             return
         if self.waiting > _MAX_WAITING:
             self._dropped += len(lines)
+            if self._lost is not None:
+                self._lost(len(lines))
             return
         if self._dropped:
-            lines.append(_dropped(self._dropped))
+            lines.append(self._notice(self._dropped))
             self._dropped = 0
         batch = b"".join(lines)
         self._handed_over += len(batch)
         self._queue.put(batch)
 
+    def reopen(self) -> None:
+        """Have the output open its file anew; what was taken so far goes into the old one."""
+        self.flush()
+        if self._reopen is not None:
+            self._queue.put(b"")
+
     def close(self) -> None:
         """Write the remaining lines, if the reader takes them within a second."""
         self.flush()
         if self._dropped:
-            self._queue.put(_dropped(self._dropped))
+            self._queue.put(self._notice(self._dropped))
         self._queue.put(None)
         self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
         while (batch := self._queue.get()) is not None:
+            if not batch and self._reopen is not None:
+                self._reopen()
+                continue
             self._output(batch)
             self._written += len(batch)
 
-
-def _dropped(count: int) -> bytes:
-    return orjson.dumps({"level": "warning", "event": "log lines dropped", "count": count}) + b"\n"
+    def _notice(self, count: int) -> bytes:
+        fields: dict[str, Any] = {"level": "warning", "event": "log lines dropped", "count": count}
+        if self._render is None:
+            return orjson.dumps(fields) + b"\n"
+        return self._render({"time": date_time(int(time.time())), **fields})

@@ -1,4 +1,4 @@
-"""Request one URL that the operator configured for the gateway itself: a key set, an introspection endpoint.
+"""Request one URL that the operator configured for the gateway itself: a key set, introspection, a collector.
 
 Each request goes over the site's own pool, so that a slow identity provider takes no connection from a service.
 """
@@ -52,6 +52,15 @@ class Site:
         head += b"\r\nContent-Type: application/x-www-form-urlencoded"
         return await fetch(
             self.upstream, self._line("POST"), head, body=form, within=within, limit=limit
+        )
+
+    async def post(
+        self, body: bytes, media_type: bytes, lines: bytes = b"", *, within: float, limit: int
+    ) -> Fetched:
+        """POST a body, with the block `lines` as further headers. Raises what `fetch` raises."""
+        head = self._head(media_type) + b"\r\nContent-Type: " + media_type + lines
+        return await fetch(
+            self.upstream, self._line("POST"), head, body=body, within=within, limit=limit
         )
 
     def _line(self, method: str) -> bytes:

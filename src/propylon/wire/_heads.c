@@ -70,6 +70,7 @@ static const Field REQUEST[] = {
     {"contentlength", "content-length", DROPPED | LENGTH},
     {"xprivacylevel", "x-privacy-level", DROPPED},
     {"transferencoding", "transfer-encoding", DROPPED | CODING},
+    {"xpropylonexplain", "x-propylon-explain", DROPPED},
     {"xhttpmethodoverride", "x-http-method-override", DROPPED},
     {"accesscontrolrequestmethod", "access-control-request-method", 0},
     {"accesscontrolrequestheaders", "access-control-request-headers", 0},

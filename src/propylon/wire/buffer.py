@@ -55,11 +55,10 @@ class HeadBuffer:
         # The end has four bytes, three of which may have arrived before.
         searched = max(0, len(buffer) - 3)
         buffer += data
-        self.pending = True
         if blank := _empty_lines(buffer):
             del buffer[:blank]  # an empty line that arrived in two pieces
-            self.pending = bool(buffer)
             searched, data = 0, bytes(buffer)
+        self.pending = bool(buffer)  # not where all that came was an empty line
         end = buffer.find(HEAD_END, searched)
         # The limit holds for a head that has no end yet, too: an endless head must not fill the
         # memory.

@@ -53,6 +53,7 @@ _KNOWN = (
     "accesscontrolrequestheaders",
     "secgpc",
     "xprivacylevel",
+    "xpropylonexplain",
     "xrequestid",
     "xrealip",
     "xoriginalurl",

@@ -12,6 +12,7 @@ from propylon.wire.offer import Handshake
 __all__ = [
     "ASTERISK",
     "CHUNKED",
+    "EXPLAIN",
     "LOOKED_AT",
     "NO_BODY",
     "UNTIL_CLOSE",
@@ -22,6 +23,8 @@ __all__ = [
 
 # The target of a request that is for the gateway itself (RFC 9112, 3.2.4).
 ASTERISK = b"*"
+# The header with which a client asks why its request went as it did; it never goes upstream.
+EXPLAIN = b"x-propylon-explain"
 # Body lengths that are not a number of bytes. Negative, so that `length >= 0` asks for a known one.
 NO_BODY = -1
 CHUNKED = -2
@@ -38,12 +41,13 @@ LOOKED_AT = frozenset(
         b"access-control-request-headers",
     }
 )
+_MOST_NOTES = 32
 _PRIVACY = frozenset({b"x-privacy-level", b"dnt", b"sec-gpc"})
 # Framing and hop-by-hop headers (RFC 9112, 6; RFC 9110, 7.6.1), and what the gateway says of the client, the user, the
 # request and the trace.
 _WRITTEN_BY_US = re.compile(
     r"connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|content-length|upgrade|expect|host|max-forwards"
-    r"|forwarded|x-forwarded-.*|x-real-ip|x-user-.*|x-client-cert-.*|x-request-id|traceparent|tracestate"
+    r"|forwarded|x-forwarded-.*|x-real-ip|x-user-.*|x-client-cert-.*|x-request-id|traceparent|tracestate|x-propylon-explain"
 )
 # Special headers that are never put back as they were sent.
 _ORDINARY = LOOKED_AT | _PRIVACY | {b"host", b"connection", b"content-length", b"transfer-encoding"}
@@ -115,6 +119,7 @@ class Request:
         "length",
         "line",
         "method",
+        "noted",
         "path",
         "plain",
         "private",
@@ -147,6 +152,8 @@ class Request:
         # What the gateway vouches for beside the headers of its own: claims of the token, and what policies say. By the
         # lower-case name with `-` for `_`, the line's name and value; `outgoing` removes what the client sent so.
         self.vouched: dict[bytes, tuple[bytes, bytes]] | None = None
+        # What policies say of the request to the access log, by name.
+        self.noted: dict[str, str] | None = None
         # The offer of another protocol that the route takes up; see `wire.offer`.
         self.handshake: Handshake | None = None
 
@@ -185,6 +192,18 @@ class Request:
             self.vouched = {}
         self.vouched[plain.encode("ascii")] = (name.encode("ascii"), value.encode("latin-1"))
 
+    def note(self, name: str, value: str) -> None:
+        """Say something of the request to the access log, where `log.fields` has `policy:NAME`; for policies.
+
+        The record has the first characters of the value. Raises ValueError for more than a few names.
+        """
+        if self.noted is None:
+            self.noted = {}
+        if name not in self.noted and len(self.noted) >= _MOST_NOTES:
+            msg = f"a request has {_MOST_NOTES} notes at the most"
+            raise ValueError(msg)
+        self.noted[name] = value
+
     def __repr__(self) -> str:
         """Show method and path, and no header and no query: those may hold secrets."""
         return f"<Request {self.method} {self.path!r}>"
@@ -206,6 +225,7 @@ class Response:
         "reason",
         "sets_cookies",
         "status",
+        "tells_limits",
     )
 
     def __init__(
@@ -220,6 +240,8 @@ class Response:
         # Whether a header in it may hold an address of the upstream, and whether it sets cookies.
         self.addressed = False
         self.sets_cookies = False
+        # Whether it tells of rate limits; None: nobody has asked. A head that an upstream repeats is one object.
+        self.tells_limits: bool | None = None
         # The block as pairs, made when an ASGI server first needs them.
         self.pairs: list[tuple[bytes, bytes]] | None = None
 

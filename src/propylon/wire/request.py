@@ -56,7 +56,7 @@ SPECIAL = re.compile(
     rb"|proxy(?:-[^:]*)?|forwarded|max-forwards|trace(?:parent|state)|authorization"
     rb"|origin|access-control-request-(?:method|headers)|dnt|sec-gpc"
     rb"|x-(?:forwarded(?:-[^:]*)?|user-[^:]*|client-cert-[^:]*|request-id|real-ip|original-url"
-    rb"|rewrite-url|http-method-override|privacy-level)"
+    rb"|rewrite-url|http-method-override|privacy-level|propylon-explain)"
     rb")|" + LOOKALIKE + rb"):[ \t]*([^\r]*)"
 )
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}

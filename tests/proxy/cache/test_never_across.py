@@ -6,20 +6,31 @@ answer differs from what the upstream would say to this very request, somebody's
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from propylon.proxy.cache.filling import Budget
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.principal import ANONYMOUS, Principal
+from propylon.stores.answers.record import Codec
+from propylon.stores.answers.shelves import Shelves, Tier
 from propylon.upstream.ports import Answer
 from propylon.wire.headers import fields
 from propylon.wire.message import Request
-from tests.proxy.cache.world import World, answer
+from tests.proxy.cache.world import Upstream, World, answer
 from tests.proxy.doubles import request
+from tests.stores.answer_stores import SHARED, in_use, machine, redis
+from tests.stores.redis.scripted import until
+from tests.support.redis import running
+
+T = TypeVar("T")
 
 
 def holder(subject: str, issuer: str, scope: str, **more: Any) -> Principal:
@@ -142,12 +153,8 @@ def computed(said: Said, principal: Principal, asked: Request) -> bytes:
     return b"|".join(seen)
 
 
-@settings(max_examples=settings().max_examples * 5)
-@given(answers, visitors, names, names, steps)
-def test_an_answer_is_what_the_upstream_would_say(
-    said: Said, first: Visitor, one: str, two: str, asked: list[Any]
-) -> None:
-    """Visitors who differ in one thing (scope, issuer, session, any header), at one upstream, in any order."""
+def saying(said: Said) -> Upstream:
+    """An upstream that answers so."""
 
     def upstream(exchange: Exchange, sent: Request) -> Answer:
         lines = [f"Cache-Control: {said.control}"] if said.control else []
@@ -155,17 +162,86 @@ def test_an_answer_is_what_the_upstream_would_say(
         lines += ["Set-Cookie: s=1"] if said.cookie else []
         return answer(computed(said, exchange.principal, sent), *lines, 'ETag: "e"')
 
-    world = World(upstream, ttl=3.0)
+    return upstream
+
+
+def check(
+    worlds: Sequence[World], said: Said, first: Visitor, one: str, two: str, asked: list[Any]
+) -> None:
+    """Visitors who differ in one thing (scope, issuer, session, any header), at one upstream, in any order, at any worker."""
     known = [first, neighbour(first, one), neighbour(first, two)]
     for number, (who, method, target, later) in enumerate(asked):
-        world.timers.turn(later)
-        visitor = known[who]
+        for world in worlds:
+            world.timers.turn(later)
+        visitor, world = known[who], worlds[number % len(worlds)]
         principal = visitor.principal(number)
         before = len(world.asked)
         got, _ = world.ask(*visitor.lines, target=target, method=method, principal=principal)
         assert got.body == computed(said, principal, request(target, *visitor.lines, method=method))
         if b"Set-Cookie" in got.head.block:
             assert len(world.asked) > before, "a cookie came out of the store"
+
+
+@settings(max_examples=settings().max_examples * 5)
+@given(answers, visitors, names, names, steps)
+def test_an_answer_is_what_the_upstream_would_say(
+    said: Said, first: Visitor, one: str, two: str, asked: list[Any]
+) -> None:
+    """In the memory of a worker."""
+    check([World(saying(said), ttl=3.0)], said, first, one, two, asked)
+
+
+class Beside(World):
+    """A worker that shares a store with others: what it does in the background it does after each request."""
+
+    runner: asyncio.Runner
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run it on the loop of the store."""
+        got = self.runner.run(coroutine)
+        while self.refreshed:
+            self.runner.run(self.refreshing(self.refreshed.pop()))
+        return got
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    """The loop of the stores."""
+    with asyncio.Runner() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(
+    runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Sequence[Shelves]]]:
+    """Each store that workers share, as two workers have it."""
+    path = tmp_path_factory.mktemp("never") / "file"
+    with running() as server, machine(path) as file, redis(runner, server, count=2) as (a, b):
+        runner.run(until(lambda: all(in_use(one) for one in (a, b))))
+        yield {"machine": (file, file), "redis": (a, b)}
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_workers_and_machines_that_share_a_store(
+    runner: asyncio.Runner, shared: dict[str, Sequence[Shelves]], kind: str
+) -> None:
+    """The same, with two of them in turn: what one has stored is what the other one's upstream would say."""
+    place = count()
+
+    @given(answers, visitors, names, names, steps)
+    def in_turn(said: Said, first: Visitor, one: str, two: str, asked: list[Any]) -> None:
+        mine = b"%d" % next(place)
+        worlds = []
+        for shelves in shared[kind]:
+            world = Beside(saying(said), idle=True, place=mine, ttl=3.0)
+            world.runner = runner
+            codec = Codec(b"", world.timers.time, world.wall)
+            world.share(Tier(shelves, codec, Budget(1_000_000)))
+            worlds.append(world)
+        check(worlds, said, first, one, two, asked)
+
+    in_turn()
 
 
 KNOWN = tuple((name, values[0]) for name, values in WHO.items())

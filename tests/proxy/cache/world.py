@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from propylon.proxy.cache.fetching import Fetcher, Visit
+from propylon.proxy.cache.behind import Behind
+from propylon.proxy.cache.fetching import Asks, Fetcher, Visit
 from propylon.proxy.cache.filling import Budget
 from propylon.proxy.cache.flights import Flights
 from propylon.proxy.cache.invalidation import Invalidation
 from propylon.proxy.cache.key import Callers
 from propylon.proxy.cache.rules import CacheRules
+from propylon.proxy.cache.sharing import Sharing
 from propylon.proxy.cache.stage import CacheStage
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import Route
-from propylon.stores.answers import MemoryAnswers
+from propylon.stores.answers.memory import MemoryAnswers
 from propylon.upstream.ports import Answer, Timeouts
 from propylon.upstream.reply import Reply
 from propylon.wire.message import NO_BODY, Request, Response
@@ -27,6 +29,8 @@ from tests.proxy.doubles import Client, request, run
 
 # 2026-11-30T20:00:00Z, where every case begins.
 EPOCH = 1_796_068_800.0
+
+T = TypeVar("T")
 
 Upstream = Callable[[Exchange, Request], Answer]
 
@@ -90,9 +94,15 @@ class World:
     """A stage with everything that it needs."""
 
     def __init__(
-        self, upstream: Upstream, *, capacity: int = 1_000_000, idle: bool = False, **rules: Any
+        self,
+        upstream: Upstream,
+        *,
+        capacity: int = 1_000_000,
+        idle: bool = False,
+        place: bytes = b"place",
+        **rules: Any,
     ) -> None:
-        """Ask that upstream; `idle`: nothing is refreshed in the background."""
+        """Ask that upstream; `idle`: nothing is refreshed in the background; `place` stands for the route."""
         self._idle = idle
         self.timers = Timers()
         self.asked: list[Request] = []
@@ -100,41 +110,61 @@ class World:
         self.refreshed: list[Visit] = []
         self.tally: Counter[int] = Counter()
         self.store = MemoryAnswers(capacity)
-        self.rules = CacheRules(b"place", "route", **rules)
+        self.rules = CacheRules(place, "route", **rules)
         self._upstream = upstream
         claim = rules.get("by") if rules.get("claim") else None
         callers = Callers((lambda who: who.claims.get(claim)) if claim else None)
+        self._callers = callers
+        self.stage = self._stage(None)
+
+    def share(self, behind: Behind) -> None:
+        """Put a store behind the memory, which other workers have, too."""
+        self.stage = self._stage(behind)
+
+    def _stage(self, behind: Behind | None) -> CacheStage:
+        clock = self.timers.time
         fetcher = Fetcher(
             self.rules,
             self._forward,
             self.store,
-            Budget(capacity),
+            Budget(1_000_000),
             self.tally,
-            self.timers.time,
+            clock,
             self.wall,
             self.settled.append,
+            behind,
         )
-        self.stage = CacheStage(
+        return CacheStage(
             self.rules,
             self.store,
             Flights(self.timers),
-            callers,
+            self._callers,
             fetcher,
-            Invalidation(self._forward, self.store),
+            Invalidation(self._forward, self.store, behind),
             self.tally,
-            self.timers.time,
+            clock,
             self.wall,
             self._refresh,
+            behind and Sharing(self.rules, self.store, behind, self.timers, clock),
         )
 
     def wall(self) -> float:
         """The time of day."""
         return EPOCH + self.timers.now
 
-    def _refresh(self, visit: Visit, fetch: Fetcher) -> None:
+    def _refresh(self, visit: Visit, asks: Asks) -> None:
         self.refreshed.append(visit)
         if not self._idle:
-            run(fetch(replace(visit, exchange=self.exchange(visit.exchange.principal))))
+            self.run(self.refreshing(visit, asks))
+
+    def refreshing(self, visit: Visit, asks: Asks | None = None) -> Coroutine[Any, Any, Answer]:
+        """Return what asks again for a visit."""
+        exchange = self.exchange(visit.exchange.principal)
+        return (asks or self.stage.asked)(replace(visit, exchange=exchange, quiet=True))
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run what waits for nothing."""
+        return run(coroutine)
 
     async def _forward(self, exchange: Exchange, request: Request, route: Route) -> Answer:
         self.asked.append(request)
@@ -156,7 +186,7 @@ class World:
         """What a request gets, and what the cache says of it."""
         exchange = self.exchange(principal)
         route: Any = Plain()
-        got = run(self.stage(exchange, request(target, *lines, method=method), route))
+        got = self.run(self.stage(exchange, request(target, *lines, method=method), route))
         return got, exchange.lines.decode().partition("Cache-Status: propylon; ")[2]
 
 

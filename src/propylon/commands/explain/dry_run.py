@@ -12,30 +12,26 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from propylon.commands.explain.checked import noting
-from propylon.commands.explain.unread import without_document
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
 from propylon.compile.carriers import stages_without_keys
 from propylon.compile.cors import allows_credentials, compile_cors
 from propylon.config.models.endpoints import PUBLIC
-from propylon.config.models.units import Rate
 from propylon.config.reading.load import Loaded
 from propylon.edge.body import Body
 from propylon.edge.trust import Trust
 from propylon.errors import GatewayError
+from propylon.explain.checked import noting
+from propylon.explain.stages import Stage, Verdict, limit_text, recorded, verdict
+from propylon.explain.unread import without_document
 from propylon.loop.outbox import Outbox
 from propylon.loop.ticker import Ticker
 from propylon.proxy.exchange import Exchange, IncomingBody
-from propylon.proxy.limit.rule import MICROSECONDS
-from propylon.proxy.limit.stage import Limit, LimitStage
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
-from propylon.proxy.principal import Principal
-from propylon.proxy.route import Authenticate, PrivacyPreference, Route, Sender
+from propylon.proxy.route import Authenticate, Route
 from propylon.stores.memory import MemoryRevocations
 from propylon.upstream.pool import Address, Pool
 from propylon.upstream.ports import Answer, Flow, Outgoing, Sink
@@ -44,12 +40,7 @@ from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
 from propylon.wire.proxy_header import Ends
 from propylon.wire.request import parse_request
 
-__all__ = ["DryRun", "SampleRequest", "Verdict", "dry_run"]
-
-Stage = Literal[
-    "read", "match", "privacy", "authenticate", "authorize", "limit", "requests", "cache", "forward"
-]
-STAGES: tuple[Stage, ...] = get_args(Stage)
+__all__ = ["DryRun", "SampleRequest", "dry_run"]
 
 _TICK = 0.025
 # The key is that of RFC 6455, 1.3.
@@ -96,15 +87,6 @@ class SampleRequest:
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a stage said: whether it let the request pass, and why."""
-
-    stage: Stage
-    passed: bool
-    text: str
-
-
 @dataclass(slots=True)
 class DryRun:
     """The result: each stage's verdict, the route, and the bytes that the upstream would get (`sent`)."""
@@ -126,12 +108,9 @@ class DryRun:
         """The error that the client would get; None if the request passed."""
         return self.exchange.error if self.exchange is not None else None
 
-    def note(self, stage: Stage, verdict: str | GatewayError) -> None:
+    def note(self, stage: Stage, said: str | GatewayError) -> None:
         """Add the verdict of a stage: a text if it let the request pass, else the error."""
-        if isinstance(verdict, str):
-            self.verdicts.append(Verdict(stage, passed=True, text=verdict))
-        else:
-            self.verdicts.append(Verdict(stage, passed=False, text=_error_text(verdict)))
+        self.verdicts.append(verdict(stage, said))
 
 
 def dry_run(loaded: Loaded, sample: SampleRequest) -> DryRun:
@@ -216,90 +195,35 @@ async def _receive(run: DryRun, pipeline: Pipeline, loaded: Loaded, sample: Samp
 
 
 def _recorded(route: Route, run: DryRun) -> Route:
-    """Return the route with stages that also note their verdicts in `run`."""
-
-    def privacy(request: Request) -> PrivacyPreference:
-        try:
-            preference = route.privacy(request)
-        except GatewayError as error:
-            run.note("privacy", error)
-            raise
-        run.note("privacy", preference.level or "the client states no preference")
-        return preference
-
+    """Return the route with stages that also note their verdicts in `run`, and that count nothing."""
     stage, more = without_document(route.authorize)
-
-    def authorize(principal: Principal, request: Request, sender: Sender) -> None:
-        try:
-            stage(principal, request, sender)
-        except GatewayError as error:
-            run.note("authorize", error)
-            raise
-        run.note("authorize", f"{principal} is allowed{more}")
+    route = recorded(route, run.note, stage, more)
+    text = limit_text(route.limit)
 
     def limit(*_: object) -> None:
         """Count nothing: how much is left is known to the running gateway alone."""
-        if isinstance(route.limit, LimitStage):
-            run.note("limit", "; ".join(map(_limit_text, route.limit.limits)))
+        if text:
+            run.note("limit", text)
 
-    sockets = route.sockets
-    if sockets is not None:
-        sockets = replace(sockets, authenticate=_noted(sockets.authenticate, run))
-    return replace(
-        route,
-        privacy=privacy,
-        privacy_applies=True,
-        authenticate=_noted(route.authenticate, run),
-        authorize=authorize,
-        limit=None if route.limit is None else limit,
-        sockets=sockets,
-    )
-
-
-def _limit_text(limit: Limit) -> str:
-    rule, parts = limit.rule, []
-    if limit.rated:
-        rate = Rate(rule.amount, rule.period / MICROSECONDS)
-        window = "in any window" if rule.sliding else f"{rule.burst} at once"
-        parts.append(f"{rate}, {window}")
-    if limit.in_flight is not None:
-        parts.append(f"{limit.in_flight.most} in flight")
-    shadow = " (shadow)" if rule.shadow else ""
-    return f"{rule.id}: {', '.join(parts)}, by {' and '.join(limit.by)}{shadow}"
-
-
-def _noted(stage: Authenticate, run: DryRun) -> Authenticate:
-    """Return the authenticate stage, of requests or of handshakes, that also notes its verdict."""
-
-    async def authenticate(request: Request, client: str) -> Principal:
-        try:
-            principal = await stage(request, client)
-        except GatewayError as error:
-            run.note("authenticate", error)
-            raise
-        issuer = f" of {principal.issuer}" if principal.issuer else ""
-        run.note("authenticate", f"{principal}{issuer}")
-        return principal
-
-    return authenticate
+    return route if route.limit is None else replace(route, limit=limit)
 
 
 def _judge_match(run: DryRun) -> None:
     """Note the verdict of `match`. It is no stage of a route, so it cannot be wrapped like the others."""
     if run.request is None:
         return
-    verdict: str | GatewayError | None = run.error
+    said: str | GatewayError | None = run.error
     if run.route is not None:
-        verdict = f'route "{run.route.name}"'
-    if verdict is not None:
-        run.note("match", verdict)
+        said = f'route "{run.route.name}"'
+    if said is not None:
+        run.note("match", said)
         run.verdicts.insert(1, run.verdicts.pop())  # second, after `read`
 
 
 def _judge_forward(run: DryRun) -> None:
     """Note where the request went, unless an earlier stage refused it."""
     exchange, route = run.exchange, run.route
-    if exchange is None or route is None or not all(verdict.passed for verdict in run.verdicts):
+    if exchange is None or route is None or not all(one.passed for one in run.verdicts):
         return
     if exchange.error is not None and all(one.stage != "authorize" for one in run.verdicts):
         run.note("authenticate", exchange.error)  # the handshake, or its Origin
@@ -313,11 +237,6 @@ def _judge_forward(run: DryRun) -> None:
         ids = [instance.id for instance in route.service.instances]
         choice = f", one of {', '.join(ids)}" if len(ids) > 1 else ""
         run.note("forward", f'service "{route.service.name}" at {exchange.instance.id}{choice}')
-
-
-def _error_text(error: GatewayError) -> str:
-    text = f"{error.status} {error.code}: {error.message}"
-    return f"{text} ({error.reason})" if error.reason else text
 
 
 class _Recorder:

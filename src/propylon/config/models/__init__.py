@@ -1,12 +1,13 @@
 """Define what an operator may write: pydantic models, from which the reference and the JSON schema are generated.
 
 - `schema`: the whole file; `json_schema`: the JSON schema for editors.
-- `server`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections; `limits`: rate limits; `cache`: caches.
+- `server`, `log`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections; `limits`: rate limits; `cache`: caches.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.
 - `listeners`: the entries of `server.listen`; `certificates`: the section `tls`.
+- `traces`: the section `traces`.
 - `redis`: the section `redis`; `redis_url`: read its URL.
 - `inherit`: fill in what routes take from `defaults`.
 - `endpoints`: the gateway's own endpoints: paths, methods, who may call them.

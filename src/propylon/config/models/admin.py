@@ -50,6 +50,10 @@ class AdminScopesConfig(ConfigModel):
     introspect: Scope | None = Field(default=None, description="Opens token introspection.")
     metrics: Scope | None = Field(default=None, description="Opens /metrics.")
     cache: Scope | None = Field(default=None, description="Opens the endpoints of the cache.")
+    explain: Scope | None = Field(
+        default=None,
+        description="Opens X-Propylon-Explain: a request with that header is answered with how the gateway decided.",
+    )
 
 
 class AdminConfig(ConfigModel):

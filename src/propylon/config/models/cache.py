@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from propylon.config.models.base import ConfigModel, HeaderName
+from propylon.config.models.jwt import Blank
 from propylon.config.models.units import Duration, Size, Timeout, Whole
 from propylon.wire.grammar import QUERY_TEXT
 
-__all__ = ["Cache", "CacheConfig", "CacheMemoryConfig"]
+__all__ = ["Cache", "CacheConfig", "CacheMemoryConfig", "CacheStore"]
 
 _SMALLEST = 1_000_000
+_SHORTEST_SECRET = 32
 
 
 def _check_by(by: str) -> str:
@@ -132,6 +142,13 @@ Cache = Annotated[
 """The rules of a cache; `none`: there is none, whatever `defaults` say."""
 
 
+def _long_enough(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None and len(secret.get_secret_value()) < _SHORTEST_SECRET:
+        msg = "is shorter than 32 characters; write what `openssl rand -hex 32` prints"
+        raise ValueError(msg)
+    return secret
+
+
 class CacheMemoryConfig(ConfigModel):
     """Where answers are kept that routes with `cache` store."""
 
@@ -139,3 +156,29 @@ class CacheMemoryConfig(ConfigModel):
         default=64_000_000,
         description="Bytes in the memory of each worker. What is asked for least often leaves when it is full.",
     )
+    store: Literal["memory", "machine", "redis"] | None = Field(
+        default=None,
+        description="What stands behind the memory of the workers. machine: a file in memory that all workers share. redis:"
+        " the section `redis`, which machines share. memory: nothing. When not set: machine, if there are several workers.",
+    )
+    size: Annotated[Size, Field(ge=_SMALLEST)] = Field(
+        default=256_000_000,
+        description="Bytes of all answers in the machine's file; a quarter of the free room at most.",
+    )
+    secret: Annotated[SecretStr | None, Blank, AfterValidator(_long_enough)] = Field(
+        default=None,
+        description="Signs the answers in Redis, so that no other program that may write there can put one in. All"
+        " gateways need the same.",
+    )
+
+
+def _with_a_redis(cache: CacheMemoryConfig, info: ValidationInfo) -> CacheMemoryConfig:
+    redis = info.data.get("redis")
+    if cache.store == "redis" and redis is not None and redis.url is None:
+        msg = "has `store: redis`, and there is no Redis; write redis: redis://HOST, or store: machine"
+        raise ValueError(msg)
+    return cache
+
+
+CacheStore = Annotated[CacheMemoryConfig, AfterValidator(_with_a_redis)]
+"""The section `cache`: it may name the section `redis`, which stands before it."""

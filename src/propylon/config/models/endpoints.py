@@ -26,8 +26,8 @@ __all__ = [
 # good token · offered: as checked, and a bad token counts as none · read: a token with that scope · admin: as `admin` in
 # the file says · local: /metrics, from this machine, or as `metrics` and `admin` say · docs: as `docs` says.
 Access = Literal["public", "checked", "offered", "known", "local", "read", "admin", "docs"]
-# The groups of endpoints that a narrower scope opens (`admin.scopes`); admin: only `admin.scope` does.
-Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "cache"]
+# What a narrower scope opens (`admin.scopes`): groups of endpoints, and `X-Propylon-Explain`; admin: only `admin.scope` does.
+Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "cache", "explain"]
 
 PUBLIC = ""
 """The listeners of `server`: host and port, or `listen`; the others are named by what the file has, `127.0.0.1:8001`."""

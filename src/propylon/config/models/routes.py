@@ -26,13 +26,14 @@ from propylon.config.models.cache import Cache, CacheConfig
 from propylon.config.models.cors import RouteCors
 from propylon.config.models.limits import Limits
 from propylon.config.models.syntax import check_role, check_scope, is_host
-from propylon.config.models.units import Size, Timeout, Whole
+from propylon.config.models.units import Share, Size, Timeout, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
     "DefaultsConfig",
     "HeaderRulesConfig",
     "HeadersConfig",
+    "ResponsesConfig",
     "RouteConfig",
     "RouteRules",
     "RouteTimeoutsConfig",
@@ -51,6 +52,16 @@ Requests = Annotated[
     Literal["off", "shadow", "validate"],
     BeforeValidator(_off, json_schema_input_type=Literal["off", "shadow", "validate"]),
 ]
+
+
+class ResponsesConfig(ConfigModel):
+    """How answers are held against the service's document."""
+
+    sample: Share = Field(
+        default=0.0,
+        description="Share of the answers that are looked at, after the client has got them. What is not in the document is"
+        " counted and logged; nothing happens to the answer. Needs services.X.openapi.",
+    )
 
 
 class RouteTimeoutsConfig(ConfigModel):
@@ -165,6 +176,9 @@ class RouteRules(ConfigModel):
         default="pass",
         description="With `requests`: what becomes of a request for an operation that the document does not have.",
     )
+    responses: ResponsesConfig = Field(
+        default=ResponsesConfig(), description="Whether answers are held against the document, too."
+    )
     issuers: OneOrMany = Field(
         default=(),
         description="Issuers whose tokens this route accepts; a token of another one is 401. All configured ones when not"
@@ -220,6 +234,10 @@ class RouteRules(ConfigModel):
         default=None,
         description="Answers are stored and used again, by these rules. A route's own replace those of `defaults`; none:"
         " there is no cache.",
+    )
+    sampling: Share | None = Field(
+        default=None,
+        description="The share of the traces that is recorded here, in place of traces.sampling.ratio.",
     )
     coalesce: bool = Field(
         default=False,

@@ -19,12 +19,13 @@ from propylon.config.models.auth import (
     TokensConfig,
 )
 from propylon.config.models.base import ConfigModel
-from propylon.config.models.cache import CacheConfig, CacheMemoryConfig
+from propylon.config.models.cache import CacheConfig, CacheMemoryConfig, CacheStore
 from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
+from propylon.config.models.log import AuditConfig, LogConfig
 from propylon.config.models.redis import Redis, RedisConfig
 from propylon.config.models.resilience import (
     CircuitConfig,
@@ -39,12 +40,7 @@ from propylon.config.models.routes import (
     RouteRules,
     RouteTimeoutsConfig,
 )
-from propylon.config.models.server import (
-    AuditConfig,
-    EdgeTimeoutsConfig,
-    LogConfig,
-    ServerConfig,
-)
+from propylon.config.models.server import EdgeTimeoutsConfig, ServerConfig
 from propylon.config.models.services import (
     InstanceConfig,
     Service,
@@ -53,6 +49,7 @@ from propylon.config.models.services import (
     ServiceTimeoutsConfig,
 )
 from propylon.config.models.syntax import DEFAULT_PREFIX, check_prefix
+from propylon.config.models.traces import TraceKeepConfig, TraceSamplingConfig, TracesConfig
 
 __all__ = [
     "BUILTIN_SERVICE",
@@ -92,6 +89,9 @@ __all__ = [
     "TlsConfig",
     "TokenRateLimitConfig",
     "TokensConfig",
+    "TraceKeepConfig",
+    "TraceSamplingConfig",
+    "TracesConfig",
     "with_defaults",
 ]
 
@@ -135,7 +135,7 @@ class GatewayConfig(ConfigModel):
         default=RedisConfig(),
         description="Redis or Valkey, which gateways on several machines share.",
     )
-    cache: CacheMemoryConfig = Field(
+    cache: CacheStore = Field(
         default=CacheMemoryConfig(),
         description="Where the answers of routes with `cache` are kept.",
     )
@@ -156,6 +156,9 @@ class GatewayConfig(ConfigModel):
         default=RegistryConfig(), description="Services that register themselves."
     )
     log: LogConfig = Field(default=LogConfig(), description="What is logged, and how.")
+    traces: TracesConfig = Field(
+        default=TracesConfig(), description="Which traces are recorded, and where their spans go."
+    )
 
     @property
     def size(self) -> str:

@@ -1,29 +1,16 @@
-"""Define the sections `server` and `log`."""
+"""Define the section `server`."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from propylon.config.models.base import ConfigModel, PlainPath, as_list
+from propylon.config.models.base import ConfigModel
 from propylon.config.models.listeners import UNIX, Listener, ListenerConfig, Tcp
 from propylon.config.models.public import PublicUrl
 from propylon.config.models.syntax import check_network
 from propylon.config.models.units import Duration, Port, Size, Timeout, Whole
 
-__all__ = ["AuditConfig", "EdgeTimeoutsConfig", "LogConfig", "ServerConfig"]
-
-_SHORTEST_KEY = 16
-
-
-# As other programs spell them: LOG_LEVEL=WARN is as common as LOG_LEVEL=WARNING.
-_LEVELS = {"warn": "warning", "err": "error", "fatal": "critical", "trace": "debug"}
-
-
-def _level(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return _LEVELS.get(value.lower(), value.lower())
+__all__ = ["EdgeTimeoutsConfig", "ServerConfig"]
 
 
 def _check_host(text: str) -> str:
@@ -143,61 +130,3 @@ class ServerConfig(ConfigModel):
             msg = "must be an absolute path, such as /run/propylon"
             raise ValueError(msg)
         return state_dir
-
-
-class AuditConfig(ConfigModel):
-    """The audit log: logins, refreshes, revocations, registrations, reloads."""
-
-    file: str | None = Field(
-        default=None,
-        min_length=1,
-        description="File that audit records are appended to, one line of JSON each. When not set, they go where the"
-        " access log goes.",
-    )
-    key: SecretStr | None = Field(
-        default=None,
-        description="Key of the hash that stands for a user in the audit log when the client sends"
-        " `X-Privacy-Level: strict`. When not set, it is made from auth.jwt.secret; without one, each worker makes its"
-        " own, and hashes of two workers differ.",
-    )
-
-    @field_validator("file")
-    @classmethod
-    def _in_a_folder(cls, file: str | None) -> str | None:
-        if file is not None and not Path(file).parent.is_dir():
-            msg = f"there is no directory {Path(file).parent}; make it, or write another path"
-            raise ValueError(msg)
-        if file is not None and Path(file).is_dir():
-            msg = f"{file} is a directory; write the path of a file in it, such as {file}/audit.log"
-            raise ValueError(msg)
-        return file
-
-    @field_validator("key")
-    @classmethod
-    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
-        # Names are easy to guess: who has the log tries keys and names together. 128 bits cannot be tried.
-        if key is not None and len(key.get_secret_value()) < _SHORTEST_KEY:
-            msg = f"must have at least {_SHORTEST_KEY} characters; make one: openssl rand -hex 32"
-            raise ValueError(msg)
-        return key
-
-
-class LogConfig(ConfigModel):
-    """What is logged, and how."""
-
-    level: Annotated[
-        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_level)
-    ] = Field(default="info", description="Lowest level that is logged.")
-    format: Literal["json", "text"] | None = Field(
-        default=None,
-        description="json for programs, text for people. When not set: text on a terminal, json elsewhere.",
-    )
-    skip: Annotated[tuple[PlainPath, ...], BeforeValidator(as_list)] = Field(
-        default=("/livez", "/readyz", "/health"),
-        description="Paths that are left out of the access log while they are answered below 400: load balancers ask for"
-        " them all the time. [] leaves nothing out.",
-    )
-    fields: tuple[Literal["user_agent", "referer"], ...] = Field(
-        default=(), description="Fields that each access-log record has in addition."
-    )
-    audit: AuditConfig = Field(default=AuditConfig(), description="The audit log.")

@@ -5,6 +5,7 @@
 - `plain`: read routes that are written plainly without the YAML parser; `as_json`: read JSON without it.
 - `lines`: know the line of each value; they are counted when a problem asks for them.
 - `environment`: read variables; `named_services`: those that name services; `envfile`: those of `.env`; `stray_variables`: find those that set nothing;
+  `otel`: those of OpenTelemetry;
   `typed_settings`: read those that a settings class has read;
   `keyfile`: read a public key from its file;
   `secretfile`: read secrets from theirs.

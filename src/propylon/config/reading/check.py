@@ -9,10 +9,11 @@ from propylon.config.models.endpoints import all_paths
 from propylon.config.models.schema import BUILTIN_SERVICE, with_defaults
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.models.syntax import prefix_of, shape
-from propylon.config.models.units import is_false, is_true, parse_whole
+from propylon.config.models.units import is_false, is_true, parse_share, parse_whole
 from propylon.config.reading.credentials import credential_findings
 from propylon.config.reading.issuers import issuer_findings
 from propylon.config.reading.listeners import listener_findings
+from propylon.config.reading.otel import encoder_findings
 from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["cross_check"]
@@ -44,6 +45,7 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     yield from credential_findings(written)
     yield from issuer_findings(written)
     yield from listener_findings(written)
+    yield from encoder_findings(written)
     whole = with_defaults(written)
     if not isinstance(whole, dict) or not isinstance(whole.get("routes"), list):
         return
@@ -99,12 +101,27 @@ def _undocumented(
         name = route.get("service")
         service = services.get(name) if isinstance(name, str) else None
         documented = isinstance(service, dict) and service.get("openapi") not in (None, False)
-        if route.get("security") == "from-document" and name in services and not documented:
-            msg = f"there is no document to take it from; write `openapi: true` in services.{name}"
-            yield ("routes", at, "security"), msg
-        if route.get("requests") in {"shadow", "validate"} and name in services and not documented:
-            msg = f"there is no document to check them against; write `openapi: true` in services.{name}"
-            yield ("routes", at, "requests"), msg
+        if name in services and not documented:
+            yield from _missed(at, route, f"write `openapi: true` in services.{name}")
+
+
+def _missed(at: int, route: Mapping[str, object], advice: str) -> Iterator[Finding]:
+    if route.get("security") == "from-document":
+        msg = f"there is no document to take it from; {advice}"
+        yield ("routes", at, "security"), msg
+    if route.get("requests") in {"shadow", "validate"}:
+        msg = f"there is no document to check them against; {advice}"
+        yield ("routes", at, "requests"), msg
+    if _share(_section(route, "responses").get("sample")):
+        msg = f"there is no document to hold them against; {advice}"
+        yield ("routes", at, "responses"), msg
+
+
+def _share(value: object) -> float:
+    try:
+        return parse_share(value)
+    except ValueError:
+        return 0.0
 
 
 def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:

@@ -40,6 +40,7 @@ from propylon.config.reading.keyfile import read_key_file, read_tls_files
 from propylon.config.reading.messages import findings
 from propylon.config.reading.model_keys import holds_list
 from propylon.config.reading.named_services import named_services, unused_variables
+from propylon.config.reading.otel import otel_settings, otel_unread
 from propylon.config.reading.problems import ConfigError, Finding, Path, Places, Problem, dotted
 from propylon.config.reading.secretfile import SUFFIX
 from propylon.config.reading.stray_variables import stray_variables
@@ -107,7 +108,13 @@ def load(
     elsewhere += [*given.doubts, *sources.located(stray_variables(everything))]
     elsewhere += sources.located(unused_variables(everything, has_file=path is not None))
     warnings = (*sources.places.ordered(found), *elsewhere)
-    return Loaded(config, path, sources.places, warnings, notes=tuple(unread(everything)))
+    return Loaded(
+        config,
+        path,
+        sources.places,
+        warnings,
+        notes=(*unread(everything), *otel_unread(everything)),
+    )
 
 
 def load_listeners(
@@ -162,6 +169,7 @@ def _gathered(
         *ignored_listener(everything, document.value),
     )
     sources.apply(redis_settings(everything))
+    sources.apply(otel_settings(everything))
     sources.apply(settings(dotenv, passed_over))
     sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))

@@ -55,6 +55,13 @@ class Places:
                 return f"{self.file}:{line}"
         return self.file
 
+    def written(self, path: Path) -> str | None:
+        """Return the place of the value at this very path; None if it was not written there."""
+        if (other := self.others.get(path)) is not None:
+            return other
+        line = self.lines.get(path)
+        return None if line is None else f"{self.file}:{line}"
+
     def problem(self, path: Path, message: str) -> Problem:
         """Return the problem for a message about the value at a path."""
         return Problem(self.of(path), dotted(path), message)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from propylon.errors import GatewayError
 from propylon.loop.tasks import spawn
-from propylon.proxy.cache.fetching import Fetcher, Visit
+from propylon.proxy.cache.fetching import Asks, Visit
 from propylon.proxy.cache.flights import Landed, Outcome
 from propylon.proxy.exchange import Exchange, IncomingBody, Origin, entropy
 from propylon.upstream.ports import Answer, Flow
@@ -71,7 +71,7 @@ class Background:
     chance: Callable[[int], int]
     settle: Callable[[Exchange], None]
 
-    def __call__(self, visit: Visit, fetch: Fetcher) -> None:
+    def __call__(self, visit: Visit, asks: Asks) -> None:
         """Start; what comes is stored."""
         theirs = visit.exchange
         exchange = Exchange(
@@ -83,12 +83,12 @@ class Background:
         request = copy.copy(visit.request)
         exchange.request, exchange.route = request, visit.route
         exchange.principal, exchange.privacy = theirs.principal, theirs.privacy
-        spawn(self._run(replace(visit, exchange=exchange, request=request), fetch))
+        spawn(self._run(replace(visit, exchange=exchange, request=request, quiet=True), asks))
 
-    async def _run(self, visit: Visit, fetch: Fetcher) -> None:
+    async def _run(self, visit: Visit, asks: Asks) -> None:
         exchange = visit.exchange
         try:
-            answer = await fetch(visit)
+            answer = await asks(visit)
             exchange.upstream_status = exchange.upstream_status or answer.head.status
             if answer.body is None:
                 await answer.pipe(exchange.downstream)

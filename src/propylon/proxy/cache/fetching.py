@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from propylon.errors import (
     GatewayError,
@@ -12,6 +13,7 @@ from propylon.errors import (
     UpstreamTimeout,
 )
 from propylon.proxy.cache.asking import Asking
+from propylon.proxy.cache.behind import UNKNOWN, Behind, Lease
 from propylon.proxy.cache.filling import Budget, Filling
 from propylon.proxy.cache.flights import Flight, Landed, Outcome
 from propylon.proxy.cache.judgement import Judgement, judge
@@ -28,7 +30,7 @@ from propylon.upstream.ports import Answer
 from propylon.wire.headers import fields, render
 from propylon.wire.message import Request, Response
 
-__all__ = ["Fetcher", "Visit"]
+__all__ = ["Asks", "Fetcher", "Visit"]
 
 _NOT_MODIFIED = 304
 # RFC 5861, 4: what counts as an error there.
@@ -50,11 +52,24 @@ class Visit:
     use: Use | None = None
     flight: Flight | None = None  # that this request leads
     generation: int = 0  # of the key, when the upstream was asked
+    since: int = UNKNOWN  # the last deletion of the store behind, when it was looked at
+    lease: Lease | None = None  # of what is named `lease_name`, for this worker
+    lease_name: bytes = b""
+    keeps: bool = False  # the lease ends when the answer is kept
+    quiet: bool = False  # no client waits
 
     def land(self, landed: Landed, *, lone: bool = False) -> None:
-        """Tell those that wait, if there is a flight."""
+        """Tell those that wait, if there is a flight; other workers may ask now, unless the answer is on its way to them."""
         if self.flight is not None:
             self.flight.land(landed, lone=lone)
+        if landed.filling is None and not self.keeps:
+            self.release()
+
+    def release(self) -> None:
+        """Let other workers ask."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.release()
 
     @property
     def why(self) -> str:
@@ -62,6 +77,10 @@ class Visit:
         if self.stored is None:
             return "uri-miss"
         return "request" if self.use is Use.ASKED else "stale"
+
+
+Asks = Callable[[Visit], Coroutine[Any, Any, Answer]]
+"""Finds or fetches the answer of a visit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +95,7 @@ class Fetcher:
     clock: Callable[[], float]
     wall: Callable[[], float]
     settle: Callable[[Exchange], None]
+    behind: Behind | None = None
 
     async def __call__(self, visit: Visit) -> Answer:
         """Return the upstream's answer, or the stored one where that is still good. Raises what forward raises."""
@@ -85,6 +105,7 @@ class Fetcher:
             answered = True
         except _FAILURES:
             visit.exchange.lines += forwarded(visit.why)
+            self._note_lone(visit)
             visit.land(_ALONE)
             raise
         finally:
@@ -148,7 +169,7 @@ class Fetcher:
         now = self.clock()
         exchange.lines += hit(stored.left(now), detail="stale-if-error")
         visit.land(Landed(Outcome.SHARED, stored))
-        return serve(stored, visit.asking, now, self.wall())
+        return serve(stored, visit.asking, now, self.wall(), self.budget)
 
     # What is still good
 
@@ -164,7 +185,7 @@ class Fetcher:
             # For this client alone; what is stored stays as it is, to be validated again.
             visit.land(_ALONE, lone=True)
             cookies = [pair for pair in fields(head.block) if pair[0].lower() == b"set-cookie"]
-            answer = serve(stored, visit.asking, now, self.wall())
+            answer = serve(stored, visit.asking, now, self.wall(), self.budget)
             whole = answer.head
             answer.head = Response(
                 whole.status,
@@ -178,11 +199,11 @@ class Fetcher:
         result = Stored(fresh, judged, stored.vary, now, route=stored.route)
         result.complete(stored.body, stored.length)
         if judged.refusal:
-            self.store.drop(visit.key, stored)
+            self._drop(visit, stored)
         else:
-            self.store.put(visit.key, result, visit.generation)
+            self._store(visit, result)
         visit.land(_ALONE if judged.unshared else Landed(Outcome.SHARED, result))
-        return serve(result, visit.asking, now, self.wall())
+        return serve(result, visit.asking, now, self.wall(), self.budget)
 
     # What is new
 
@@ -201,9 +222,10 @@ class Fetcher:
             and visit.request.method == "GET"
             and head.status < min(_ERRORS)
         ):
-            self.store.drop(visit.key, visit.stored)
+            self._drop(visit, visit.stored)
         waited = visit.flight is not None and (visit.flight.waiting or answer.body is None)
         if not stores and not (shares and waited):
+            self._note_lone(visit)
             visit.land(_ALONE, lone=bool(judged.unshared))
             return answer
         stored = self._stored(visit, head, judged)
@@ -213,6 +235,11 @@ class Fetcher:
             visit.land(Landed(Outcome.SHARED, stored) if shares else _ALONE)
             return answer
         return self._fill(visit, answer, stored, stores=stores, shares=shares)
+
+    def _note_lone(self, visit: Visit) -> None:
+        """Tell other workers that they will not find this answer."""
+        if visit.lease is not None and self.behind is not None:
+            self.behind.note_lone(visit.lease_name)
 
     def _is_whole(self, head: Response) -> bool:
         return head.length <= self.rules.max_object
@@ -224,6 +251,7 @@ class Fetcher:
 
         def done(body: bytes | tuple[bytes, ...] | None, length: int) -> None:
             if body is None:
+                self._note_lone(visit)
                 visit.land(_ALONE)
             else:
                 stored.complete(body, length)
@@ -244,8 +272,19 @@ class Fetcher:
 
     def _keep(self, visit: Visit, stored: Stored, *, stores: bool) -> None:
         if stores:
-            self.store.put(visit.key, stored, visit.generation)
+            self._store(visit, stored)
             self.tally[STORED] += 1
+
+    def _store(self, visit: Visit, stored: Stored) -> None:
+        self.store.put(visit.key, stored, visit.generation)
+        if self.behind is not None:
+            visit.keeps = True
+            self.behind.keep(visit.key, stored, visit.since, visit.release)
+
+    def _drop(self, visit: Visit, stored: Stored) -> None:
+        self.store.drop(visit.key, stored)
+        if self.behind is not None:
+            self.behind.drop(visit.key, stored)
 
     def _judged(self, visit: Visit, head: Response, delay: float) -> Judgement:
         unverified = (

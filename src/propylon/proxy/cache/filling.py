@@ -22,21 +22,47 @@ from propylon.loop.signal import Signal
 from propylon.upstream.ports import Answer, Sink
 from propylon.wire.message import Response
 
-__all__ = ["Budget", "Filling", "Reader", "Replay"]
+__all__ = ["JOINED", "Budget", "Filling", "Reader", "Replay"]
 
 _LAG = 64 * 1024  # bytes: as everywhere in the gateway
-_JOINED = 256 * 1024  # a body up to this is kept in one piece
+JOINED = 256 * 1024  # a body up to this is kept in one piece
 
 
 class Budget:
-    """What all fillings of a worker may hold together, in bytes, until the last of their clients has read it."""
+    """What all bodies of a worker that are under way may take together, in bytes.
 
-    __slots__ = ("held", "most")
+    Those that arrive, until the last of their clients has read them; and the stored ones that clients are reading, because a
+    slow client keeps a body in memory that the store has let go of.
+    """
+
+    __slots__ = ("_read", "held", "most")
 
     def __init__(self, most: int) -> None:
         """Hold nothing yet."""
         self.most = most
         self.held = 0
+        # Of the bodies that are being read: how many clients read them. Clients of one body share its bytes.
+        self._read: dict[int, tuple[int, int]] = {}
+
+    def has_room(self, pieces: tuple[bytes, ...]) -> bool:
+        """Tell whether one more client may read a stored body."""
+        return id(pieces) in self._read or self.held + sum(map(len, pieces)) <= self.most
+
+    def begin(self, pieces: tuple[bytes, ...]) -> None:
+        """Count a body that a client begins to read."""
+        readers, size = self._read.get(id(pieces), (0, 0))
+        if not readers:
+            size = sum(map(len, pieces))
+            self.held += size
+        self._read[id(pieces)] = readers + 1, size
+
+    def end(self, pieces: tuple[bytes, ...]) -> None:
+        """Count a client less."""
+        readers, size = self._read.pop(id(pieces))
+        if readers > 1:
+            self._read[id(pieces)] = readers - 1, size
+        else:
+            self.held -= size
 
 
 class Filling:
@@ -139,7 +165,7 @@ class Filling:
         if done is not None:
             self.was_kept = True
             pieces = self._pieces
-            body = b"".join(pieces) if self._size <= _JOINED else tuple(pieces)
+            body = b"".join(pieces) if self._size <= JOINED else tuple(pieces)
             done(body, self._size)
         self._end()
 
@@ -286,13 +312,14 @@ class Reader:
 class Replay:
     """A stored answer that is too long for one write: its pieces are pushed as fast as the client reads."""
 
-    __slots__ = ("_at", "_paused", "_pieces", "_signal", "_sink", "body", "head")
+    __slots__ = ("_at", "_budget", "_paused", "_pieces", "_signal", "_sink", "body", "head")
 
-    def __init__(self, head: Response, pieces: tuple[bytes, ...]) -> None:
-        """Begin at the first piece."""
+    def __init__(self, head: Response, pieces: tuple[bytes, ...], budget: Budget) -> None:
+        """Begin at the first piece; the body counts in `budget` while it is read."""
         self.head = head
         self.body: bytes | None = None
         self._pieces = pieces
+        self._budget = budget
         self._at = 0
         self._paused = False
         self._sink: Sink | None = None
@@ -301,6 +328,7 @@ class Replay:
     def pipe(self, sink: Sink) -> Signal[None]:
         """Push the pieces; see `Answer.pipe`."""
         self._sink = sink
+        self._budget.begin(self._pieces)
         self._push()
         return self._signal
 
@@ -309,9 +337,15 @@ class Replay:
             self._at += 1
             self._sink.write(self._pieces[self._at - 1])
         if self._sink is not None and not self._paused:
-            sink, self._sink = self._sink, None
+            sink = self._sink
+            self._end()
             sink.finish()
             self._signal.set(None)
+
+    def _end(self) -> None:
+        if self._sink is not None:
+            self._sink = None
+            self._budget.end(self._pieces)
 
     def pause(self) -> None:
         """Stop pushing."""
@@ -324,4 +358,4 @@ class Replay:
 
     def abort(self) -> None:
         """Stop."""
-        self._sink = None
+        self._end()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from propylon.proxy.cache.behind import Behind
+from propylon.proxy.cache.deletion import Deletion
 from propylon.proxy.cache.judgement import read_answer
 from propylon.proxy.cache.key import Target, normal_path
 from propylon.proxy.cache.store import AnswerStore
@@ -29,13 +31,19 @@ class Invalidation:
 
     forward: Forwards
     store: AnswerStore
+    behind: Behind | None = None
 
     async def __call__(self, exchange: Exchange, request: Request, route: Route) -> Answer:
         """Forward the request; a successful unsafe one invalidates."""
         answer = await self.forward(exchange, request, route)
         if request.method not in _SAFE and _OK <= answer.head.status < _ERRORS:
-            for target in _targets(exchange, request, answer.head.block):
+            targets = _targets(exchange, request, answer.head.block)
+            for target in targets:
                 self.store.invalidate(target)
+            if self.behind is not None:
+                # All are on their way before one is awaited. The client must not see what it has changed.
+                for deleted in [self.behind.delete(Deletion.of_target(one)) for one in targets]:
+                    await deleted
         return answer
 
 

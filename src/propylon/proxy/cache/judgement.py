@@ -19,7 +19,7 @@ from propylon.wire.headers import Special, take
 from propylon.wire.message import UNTIL_CLOSE, Response
 from propylon.wire.response import is_event_stream
 
-__all__ = ["ANSWER_FIELDS", "Judgement", "judge", "read_answer"]
+__all__ = ["ANSWER_FIELDS", "Judgement", "judge", "read_answer", "tags_of"]
 
 ANSWER_FIELDS = frozenset(
     {
@@ -126,7 +126,7 @@ def judge(
         vary,
         etag,
         modified,
-        _tags(found),
+        tags_of(found),
         said.unlisted,
     )
 
@@ -288,7 +288,7 @@ def _age(found: Special, now: float, delay: float, *, guessed: bool) -> float:
     return max(0.0, now - _date(found, now), corrected)
 
 
-def _tags(found: Special) -> tuple[bytes, ...]:
+def tags_of(found: Special) -> tuple[bytes, ...]:
     """Return the tags of an answer: CDNs part them with commas, some with blanks."""
     lines = found.get(b"cache-tag", [])
     return tuple(dict.fromkeys(b" ".join(lines).replace(b",", b" ").split()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from propylon.proxy.cache.asking import Asking
-from propylon.proxy.cache.filling import Replay
+from propylon.proxy.cache.filling import Budget, Replay
 from propylon.proxy.cache.stored import Stored, not_modified, part
 from propylon.upstream.ports import Answer
 from propylon.upstream.reply import Reply
@@ -11,8 +11,8 @@ from propylon.upstream.reply import Reply
 __all__ = ["serve"]
 
 
-def serve(stored: Stored, asking: Asking, now: float, wall: float) -> Answer:
-    """Return the answer."""
+def serve(stored: Stored, asking: Asking, now: float, wall: float, budget: Budget) -> Answer:
+    """Return the answer; a long body counts in `budget` while it is read."""
     if not asking.plain:
         # RFC 9110, 13.2.2: the conditions first, then the range.
         unchanged = not_modified(stored, asking, now, wall)
@@ -23,4 +23,4 @@ def serve(stored: Stored, asking: Asking, now: float, wall: float) -> Answer:
     head = stored.head(now)
     if isinstance(stored.body, bytes):
         return Reply(head, stored.body, None)
-    return Replay(head, stored.body)
+    return Replay(head, stored.body, budget)

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 from propylon.errors import NotStored
 from propylon.proxy.cache.asking import Asking
-from propylon.proxy.cache.fetching import Fetcher, Visit
+from propylon.proxy.cache.fetching import Asks, Fetcher, Visit
 from propylon.proxy.cache.flights import Flight, Flights, Landed, Outcome
 from propylon.proxy.cache.invalidation import Invalidation
 from propylon.proxy.cache.key import Callers, key_of
 from propylon.proxy.cache.rules import EVERYONE, CacheRules
 from propylon.proxy.cache.serving import serve
+from propylon.proxy.cache.sharing import Sharing
 from propylon.proxy.cache.status import BYPASSED, COALESCED, HIT, STALE, Tally, forwarded, hit
 from propylon.proxy.cache.store import AnswerStore, names_of, values_of, written
 from propylon.proxy.cache.stored import Stored, Use, decide
@@ -34,7 +35,7 @@ __all__ = ["CacheStage", "Refresh", "asking_of", "passes_by"]
 _ROUNDS = 2  # how often a request waits for others: once more for an answer that varies
 _EMPTY = (NO_BODY, 0)
 
-Refresh = Callable[[Visit, Fetcher], None]
+Refresh = Callable[[Visit, Asks], None]
 """Asks the upstream again in the background, for a stored answer that has become stale."""
 
 
@@ -55,6 +56,7 @@ class CacheStage:
     clock: Callable[[], float]
     wall: Callable[[], float]
     refresh: Refresh
+    sharing: Sharing | None = None
 
     async def __call__(self, exchange: Exchange, request: Request, route: Route) -> Answer:
         """Answer the request from the store, or forward it. Raises NotStored, and what the forward stage raises."""
@@ -83,7 +85,40 @@ class CacheStage:
                 return answer
             if landed.outcome is Outcome.ALONE:
                 break
-        return await self.fetch(visit)
+        return await self.asked(visit)
+
+    async def asked(self, visit: Visit) -> Answer:
+        """Return what other workers have stored, or ask the upstream. Raises as a call does."""
+        if self.sharing is None:
+            return await self.fetch(visit)
+        looked = False
+        try:
+            await self.sharing(visit)
+            looked = True
+        finally:
+            # The client has left, or whatever else: somebody else has to ask.
+            if not looked:
+                visit.land(Landed(Outcome.AGAIN))
+        return self._shared(visit) or await self.fetch(visit)
+
+    def _shared(self, visit: Visit) -> Answer | None:
+        """Return the answer that was found behind, if it serves the request. Raises NotStored."""
+        stored, use, now = visit.stored, visit.use, self.clock()
+        if stored is not None and use in (Use.FRESH, Use.STALE) and self._may_be_read(stored):
+            if visit.quiet and use is Use.STALE and visit.lease is not None:
+                return None  # this is the one that refreshes it
+            visit.land(Landed(Outcome.SHARED, stored))
+            if visit.quiet:
+                return Reply(stored.head(now), b"", None)
+            return self._hit(visit, stored, use, now)
+        if visit.asking.only_if_cached:
+            visit.land(Landed(Outcome.AGAIN))
+            raise _not_stored(visit)
+        return None
+
+    def _may_be_read(self, stored: Stored) -> bool:
+        """Tell whether there is room for one more slow client of a long answer."""
+        return isinstance(stored.body, bytes) or self.fetch.budget.has_room(stored.body)
 
     async def _wait(self, visit: Visit, flight: Flight) -> Landed:
         """Wait for what another request brings; `timeouts.total` covers that, as it covers policies."""
@@ -102,11 +137,11 @@ class CacheStage:
                 use = decide(stored, visit.asking, now)
                 visit.stored, visit.use = stored, use
                 if use is Use.FRESH or use is Use.STALE:
-                    return self._hit(visit, stored, use, now)
-        if visit.asking.only_if_cached:
-            visit.exchange.lines += forwarded("uri-miss", detail="only-if-cached")
-            msg = "There is no stored answer, and the request wants no other (only-if-cached)"
-            raise NotStored(msg)
+                    if self._may_be_read(stored):
+                        return self._hit(visit, stored, use, now)
+                    visit.stored = None
+        if visit.asking.only_if_cached and self.sharing is None:
+            raise _not_stored(visit)
         return None
 
     def _chosen(self, visit: Visit, answers: tuple[Stored, ...]) -> Stored | None:
@@ -130,14 +165,14 @@ class CacheStage:
             exchange.lines += hit(stored.judged.lifetime - now + stored.born)
         if visit.asking.plain and isinstance(stored.body, bytes):
             return Reply(stored.head(now), stored.body, None)
-        return serve(stored, visit.asking, now, self.wall())
+        return serve(stored, visit.asking, now, self.wall(), self.fetch.budget)
 
     def _refresh(self, visit: Visit) -> None:
         """Have a stale answer validated in the background, once for all that ask for it meanwhile."""
         key = self._flight_key(visit, quietly=True)
         if key is not None and self.flights.under_way(key) is None:
             visit.flight = self.flights.begin(key)
-            self.refresh(visit, self.fetch)
+            self.refresh(visit, self.asked)
 
     def _flight_key(self, visit: Visit, *, quietly: bool = False) -> object:
         """Return what others that want the same have, too; None: the request asks for itself alone."""
@@ -169,12 +204,17 @@ class CacheStage:
         exchange.flags += ("coalesced",)
         exchange.lines += hit(stored.left(now), collapsed=True)
         if landed.filling is None:
-            return serve(stored, visit.asking, now, self.wall())
+            return serve(stored, visit.asking, now, self.wall(), self.fetch.budget)
         if landed.filling.joinable:
             return landed.filling.reader(stored.arriving(now, landed.filling.length))
         if landed.filling.whole:
-            return serve(stored, visit.asking, now, self.wall())
+            return serve(stored, visit.asking, now, self.wall(), self.fetch.budget)
         return None
+
+
+def _not_stored(visit: Visit) -> NotStored:
+    visit.exchange.lines += forwarded("uri-miss", detail="only-if-cached")
+    return NotStored("There is no stored answer, and the request wants no other (only-if-cached)")
 
 
 def passes_by(exchange: Exchange, request: Request, asking: Asking, rules: CacheRules) -> str:
@@ -189,6 +229,8 @@ def passes_by(exchange: Exchange, request: Request, asking: Asking, rules: Cache
         return "privacy"  # what was answered to a client is not kept
     if asking.no_store:
         return "no-store"
+    if exchange.explanation is not None:
+        return "explain"  # how the upstream was asked is for this client alone
     return "precondition" if asking.preconditions else ""
 
 

@@ -1,4 +1,4 @@
-"""Compile an operation of a service's OpenAPI document (3.1) into a check of requests. Pure.
+"""Compile an operation of a service's OpenAPI document (3.1) into a check of requests, or of answers. Pure.
 
 Facts. The document comes from the service: its references may lead anywhere, and its patterns may be made to take for ever.
 The request comes from the client. Both are hostile here.
@@ -9,7 +9,8 @@ Rules.
    reading counts: `7` is a number and a text.
 2. No reference leaves the document, and patterns are matched in linear time. A schema that needs more is `Unusable`.
 3. What is said of a request names the place and the rule, and never the value: it may be a password.
-4. Properties that are `readOnly` need not be in a request, whatever `required` says (OpenAPI 3.1, 4.8.24.1).
+4. Properties that are `readOnly` need not be in a request, whatever `required` says, and `writeOnly` ones not in an answer
+   (OpenAPI 3.1, 4.8.24.1).
 
 Strategy. The schemas that an operation leads to stay in one document, to which each of its validators refers. A valid body costs parsing and one call; only an invalid one is looked at again for its faults.
 """
@@ -22,9 +23,10 @@ from urllib.parse import quote, unquote
 
 import jsonschema_rs
 
+from propylon.proxy.check.answer import AnswerCheck
 from propylon.proxy.check.operation import LARGEST_BODY, MOST_TOLD, Media, OperationCheck, Parameter
 
-__all__ = ["Contract", "Unusable", "for_requests"]
+__all__ = ["Contract", "Unusable", "for_answers", "for_requests"]
 
 Json = Any
 _DOCUMENT = "urn:propylon:document"
@@ -34,6 +36,8 @@ _DEEPEST = 200
 _LONGEST_CHAIN = 16
 # A byte of a body, held against one schema, takes ten nanoseconds: 20 ms in all, where a body is as bad as can be.
 _MOST_WORK = 2_000_000
+# The same for a body that nobody waits for: what is beside requests must hold them up less than they do one another.
+_MOST_BESIDE = 500_000
 _MASK = "the value"
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 # OpenAPI 3.1, 4.8.12.1: these are described elsewhere, and their parameters shall be ignored.
@@ -96,6 +100,19 @@ class Contract:
             told=MOST_TOLD // weight,
         )
 
+    def answers(self, path: str, method: str, weight: int = 1) -> AnswerCheck:
+        """Return the check of the answers of an operation that there is. Raises Unusable."""
+        place = f"/paths/{_escaped(path)}/{method.lower()}/responses"
+        found: dict[str, tuple[Media, ...]] = {}
+        for status, written in self._at(place).items():
+            answer, pointer = self._resolved(written, f"{place}/{status}")
+            found[status] = self._medias(answer.get("content", {}), f"{pointer}/content")
+        return AnswerCheck(
+            found,
+            largest=min(LARGEST_BODY, _MOST_BESIDE // weight),
+            told=MOST_TOLD // weight,
+        )
+
     def _parameter(self, written: Mapping[str, Json], pointer: str) -> Parameter | None:
         """Return a parameter; None for one of a form that is passed unchecked."""
         name, where = written["name"], written["in"]
@@ -135,16 +152,20 @@ class Contract:
         if written is None:
             return False, ()
         found, pointer = self._resolved(written, pointer)
+        medias = self._medias(found.get("content", {}), f"{pointer}/content")
+        return bool(found.get("required")), medias
+
+    def _medias(self, content: Mapping[str, Json], pointer: str) -> tuple[Media, ...]:
         medias = []
-        for kind, media in found.get("content", {}).items():
-            place = f"{pointer}/content/{_escaped(kind)}"
+        for kind, media in content.items():
+            place = f"{pointer}/{_escaped(kind)}"
             is_json = _is_json(kind.lower()) and "schema" in media
             medias.append(
                 Media(kind.lower(), self._validator(f"{place}/schema") if is_json else None)
             )
         # The most specific first: a `*/*` must not hide what is said of JSON.
         medias.sort(key=lambda media: media.kind.count("*"))
-        return bool(found.get("required")), tuple(medias)
+        return tuple(medias)
 
     def _validator(self, pointer: str) -> Any:
         try:
@@ -181,26 +202,37 @@ class Contract:
         return found
 
 
-def for_requests(value: Json, depth: int = 0) -> Any:
+def for_requests(value: Json) -> Any:
     """Return a copy in which no read-only property is required. Raises Unusable."""
+    return _lenient(value, "readOnly", 0)
+
+
+def for_answers(value: Json) -> Any:
+    """Return a copy in which no write-only property is required. Raises Unusable."""
+    return _lenient(value, "writeOnly", 0)
+
+
+def _lenient(value: Json, flag: str, depth: int) -> Any:
     if depth > _DEEPEST:
         msg = f"the document is nested more than {_DEEPEST} levels deep"
         raise Unusable(msg)
     if isinstance(value, Mapping):
-        made = {key: for_requests(one, depth + 1) for key, one in value.items()}
+        made = {key: _lenient(one, flag, depth + 1) for key, one in value.items()}
         properties = made.get("properties")
         if isinstance(properties, dict) and isinstance(made.get("required"), list):
             made["required"] = [
-                name for name in made["required"] if not _is_read_only(properties.get(str(name)))
+                name
+                for name in made["required"]
+                if not _is_flagged(properties.get(str(name)), flag)
             ]
         return made
     if isinstance(value, list | tuple):
-        return [for_requests(one, depth + 1) for one in value]
+        return [_lenient(one, flag, depth + 1) for one in value]
     return value
 
 
-def _is_read_only(schema: Json) -> bool:
-    return isinstance(schema, Mapping) and schema.get("readOnly") is True
+def _is_flagged(schema: Json, flag: str) -> bool:
+    return isinstance(schema, Mapping) and schema.get(flag) is True
 
 
 def _escaped(part: str) -> str:

@@ -87,6 +87,9 @@ class _LimitCall(Call):
 class RedisLimits(LimitStore, User):
     """The limits of all gateways that share a Redis; while it is away, those of this machine."""
 
+    away = "limits count on this machine until it is back"
+    back = "limits are shared again"
+
     def __init__(
         self,
         target: Target,

@@ -53,11 +53,19 @@ class Call(Protocol):
     def fall_back(self) -> None:
         """Go on without an answer."""
 
+    def refused(self, error: ErrorReply) -> bool:  # noqa: ARG002 — the port's contract
+        """Take an error that says nothing about the node; False: then the node is away."""
+        return False
+
 
 class User(Protocol):
     """What calls the node, and has to do something before the node comes into use."""
 
     script: Script
+    away: str
+    """What a log says of an absence: how this gateway goes on."""
+    back: str
+    """What a log says of its end."""
 
     async def probe(self, node: Node, ask: Ask) -> None:
         """Call the node as a request would. Raises Lost and ErrorReply."""
@@ -179,7 +187,7 @@ class Node:
         elif isinstance(call, _Question):
             if not call.answered.done():
                 call.answered.set_exception(error)
-        elif not self._redirect(call, error):
+        elif not (call.refused(error) or self._redirect(call, error)):
             self._trip(f"it answers with an error: {error.shown}")
             call.fall_back()
 
@@ -281,9 +289,10 @@ class Node:
         if self._away_since is None:
             self._away_since = self._loop.time()
             log.warning(
-                "redis: %s is away: %s; limits count on this machine until it is back",
+                "redis: %s is away: %s; %s",
                 self._name,
                 reason,
+                self._user.away,
             )
 
     def _say_back(self) -> None:
@@ -292,4 +301,4 @@ class Node:
         else:
             away = self._loop.time() - self._away_since
             self._away_since = None
-            log.warning("redis: %s is back after %.1f s: limits are shared again", self._name, away)
+            log.warning("redis: %s is back after %.1f s: %s", self._name, away, self._user.back)

@@ -23,14 +23,14 @@ class Script:
         self._load = pack("SCRIPT", "LOAD", source)
 
     @staticmethod
-    def source() -> bytes:
-        """Return the text of `limits.lua`."""
-        return Path(__file__).with_name("limits.lua").read_bytes()
+    def source(name: str = "limits.lua") -> bytes:
+        """Return the text of a script."""
+        return Path(__file__).with_name(name).read_bytes()
 
     def load(self) -> bytes:
         """Return the command that loads it: a server that was restarted has forgotten it."""
         return self._load
 
-    def call(self, keys: list[bytes], argument: bytes) -> bytes:
+    def call(self, keys: list[bytes], *arguments: bytes | int) -> bytes:
         """Return the command that calls it for these keys."""
-        return pack(b"EVALSHA", self._digest, len(keys), *keys, argument)
+        return pack(b"EVALSHA", self._digest, len(keys), *keys, *arguments)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator
 
-from propylon.proxy.cache.key import Key, Target, normal_path, target_of
+from propylon.proxy.cache.deletion import Deletion, digest_of, path_mark, target_mark
+from propylon.proxy.cache.key import Key, Target, target_of
 from propylon.proxy.cache.stored import Stored
 
 __all__ = ["MemoryAnswers", "Sketch"]
@@ -116,7 +117,7 @@ class MemoryAnswers:
 
     def generation(self, key: Key) -> int:
         """Return a number that changes when answers of the key's path are deleted."""
-        return self._marks.get(normal_path(key[3]), self._base)
+        return self._marks.get(path_mark(key[3]), self._base)
 
     def put(self, key: Key, stored: Stored, generation: int) -> None:
         """Keep an answer in place of the ones that the same requests would get, unless its generation is over."""
@@ -208,18 +209,16 @@ class MemoryAnswers:
     def _indexed(
         self, key: Key, shelf: _Shelf
     ) -> Iterator[tuple[Iterable[bytes], dict[bytes, set[Key]]]]:
-        yield (normal_path(key[3]),), self._by_path
-        yield {tag for one in shelf.answers for tag in one.judged.tags}, self._by_tag
+        yield (path_mark(key[3]),), self._by_path
+        tags = {tag for one in shelf.answers for tag in one.judged.tags}
+        yield [digest_of(b"tag", tag) for tag in tags], self._by_tag
         yield {one.route.encode() for one in shelf.answers}, self._by_route
 
     # What deletes
 
     def invalidate(self, target: Target) -> None:
         """Let go of the answers of one resource, of all callers (RFC 9111, 4.4)."""
-        self._mark(target[1])
-        for key in tuple(self._by_path.get(target[1], ())):
-            if target_of(key) == target:
-                self._remove(key)
+        self.delete(Deletion.of_target(target))
 
     def _mark(self, path: bytes | None) -> None:
         self._deletions += 1
@@ -242,15 +241,28 @@ class MemoryAnswers:
         self, *, route: str | None = None, path: bytes | None = None, tag: bytes | None = None
     ) -> int:
         """Let go of the answers that fit all that is said; return how many keys."""
-        self._mark(None if path is None else normal_path(path))
+        return self.delete(Deletion.chosen(route=route, path=path, tag=tag))
+
+    def delete(self, deletion: Deletion) -> int:
+        """Let go of the answers that a deletion names; return how many keys."""
+        if deletion == Deletion():
+            self.clear()
+            return 0
+        self._mark(deletion.path)
         chosen: list[set[Key]] = []
-        if route is not None:
-            chosen.append(self._by_route.get(route.encode(), set()))
-        if path is not None:
-            chosen.append(self._by_path.get(normal_path(path), set()))
-        if tag is not None:
-            chosen.append(self._by_tag.get(tag, set()))
+        if deletion.route is not None:
+            chosen.append(self._by_route.get(deletion.route.encode(), set()))
+        if deletion.path is not None:
+            chosen.append(self._by_path.get(deletion.path, set()))
+        if deletion.tag is not None:
+            chosen.append(self._by_tag.get(deletion.tag, set()))
         keys = set.intersection(*chosen) if chosen else set()
+        if deletion.target is not None:
+            keys = {key for key in keys if target_mark(target_of(key)) == deletion.target}
         for key in keys:
             self._remove(key)
         return len(keys)
+
+    def popularity(self, key: Key) -> int:
+        """Return how often a key was asked for lately, as this worker knows it."""
+        return self._sketch.count(key)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from propylon.commands.explain.cached import noting_cache
 from propylon.config.models.schema import GatewayConfig, RouteConfig
+from propylon.explain.cached import noting_cache
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
 from propylon.upstream.ports import Answer

@@ -52,7 +52,11 @@ CONFIG = """
 auth: {{jwt: {{secret: {secret}}}, tokens: {{enabled: false, database: "sqlite:///{folder}/t.db"}}}}
 services: {{orders: {{url: "http://127.0.0.1:{port}"}}}}
 routes: [{{path: /orders, service: orders}}]
+{more}
 """
+# Traces of which none is recorded: what 99 of 100 requests pay at 1 %.
+TRACES = 'traces: {endpoint: "http://127.0.0.1:9", sampling: {ratio: 0}}'
+TRACED = 3
 
 
 class Upstream(asyncio.Protocol):
@@ -105,13 +109,13 @@ async def counted(client: Client, request: bytes) -> Counter[str]:
     return calls
 
 
-async def fewest(folder: Path) -> Counter[str]:
+async def fewest(folder: Path, more: str = "") -> Counter[str]:
     """The calls of the cheapest of many requests: in the others a clock ticked or the log was written."""
     loop = asyncio.get_running_loop()
     upstream = await loop.create_server(Upstream, "127.0.0.1", 0)
     file = folder / "propylon.yaml"
     port = upstream.sockets[0].getsockname()[1]
-    file.write_text(CONFIG.format(secret=SECRET, folder=folder, port=port))
+    file.write_text(CONFIG.format(secret=SECRET, folder=folder, port=port, more=more))
     gateway = Gateway.from_file(file, {})
     server_state = SimpleNamespace(connections=set(), tasks=set(), total_requests=0)
     async with gateway.lifespan() as state:
@@ -156,3 +160,10 @@ def test_no_load_costs_more_calls(load: str, tmp_path: Path) -> None:
     listing = "\n".join(f"{count} {name}" for name, count in sorted(calls.items()))
     allowed = LOAD_CALLS[load][native.implementation] * ROOM
     assert 0 < calls.total() / LOAD_ROUNDS <= allowed, listing
+
+
+def test_a_trace_that_is_not_recorded_costs_three_calls(tmp_path: Path) -> None:
+    """The decision, the notes, and the look at the end; nothing where traces are off."""
+    calls = run(fewest(tmp_path, TRACES))
+    listing = "\n".join(f"{count} {name}" for name, count in sorted(calls.items()))
+    assert calls.total() == CALLS + TRACED, listing

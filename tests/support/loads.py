@@ -7,7 +7,8 @@
 - `big`: an answer of 256 KiB, in pieces as a socket gives them;
 - `refused`: a token that is none.
 
-`varied` is `heads` and `answers` together. A load's name may be followed by what the route has besides: `repeated+limit`.
+`varied` is `heads` and `answers` together. A load's name may be followed by what the route or the
+file has besides: `repeated+limit`, `repeated+traces`.
 """
 
 import asyncio
@@ -31,6 +32,13 @@ RULES = {
     "misses": "cache: {}",
     "limits": "rate_limit: [{name: a, rate: 900000/s}, {name: b, rate: 900000/m}]",
 }
+# What the file may have besides; in a load's name as the rules are: `repeated+traces`.
+_TRACES = 'traces: {{endpoint: "http://127.0.0.1:9", sampling: {{ratio: {}}}}}'
+SECTIONS = {
+    "traces": _TRACES.format("1%"),
+    "unsampled": _TRACES.format(0),
+    "traced": _TRACES.format(1),
+}
 _ANSWER = b'{"order": 1042, "lines": [%b]}' % b", ".join(b"%d" % n for n in range(1, 222))
 _PIECE = b"x" * 65536  # what one read of a socket gives
 _PIECES = 4
@@ -42,6 +50,7 @@ log: {{level: info}}
 auth: {{jwt: {{secret: "{secret}"}}, tokens: {{enabled: false, database: "sqlite:///{folder}/t.db"}}}}
 services: {{orders: {{url: "http://127.0.0.1:9"}}}}
 routes: [{{path: /api/v1/orders, service: orders, {rules}}}]
+{more}
 """
 _REQUEST = (
     b"%b /api/v1/orders/%b?expand=lines HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux"
@@ -108,7 +117,9 @@ class World:
         """Write the configuration into the folder."""
         self.load, _, rules = load.partition("+")
         self.file = folder / "propylon.yaml"
-        self.file.write_text(_CONFIG.format(secret=SECRET, folder=folder, rules=RULES[rules]))
+        more = SECTIONS.get(rules, "")
+        rules = "" if more else RULES[rules]
+        self.file.write_text(_CONFIG.format(secret=SECRET, folder=folder, rules=rules, more=more))
         self.count = 0
         claims = {"sub": "ann", "exp": int(time.time()) + 86_400, "scope": "read write"}
         secret = SECRET if self.load != "refused" else SECRET[::-1]

@@ -128,6 +128,7 @@ class Gateway(TeamApi):
             cache.router(self.config.prefix, lambda: self._running, self._gate, trail),
         ]
         if self._token_services is not None:
+            self._token_services.observe_database(metrics.database)
             routers.extend(self._token_services.routers)
         self.api: FastAPI = create_app(__version__, routers)
         self._components = Components(

@@ -51,7 +51,7 @@ _UNKNOWN: dict[int | str, dict[str, Any]] = {
     }
 }
 _NOT_REGISTERED: dict[int | str, dict[str, Any]] = {
-    400: {
+    409: {
         "model": Envelope,
         "description": "The instance did not register: the configuration or DNS names it.",
     }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
@@ -25,6 +26,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from propylon.errors import LocalFault
+from propylon.proxy.authenticate.outcomes import OUTCOMES
 from propylon.proxy.cache.status import COUNTED
 from propylon.proxy.check import ANSWER_RESULTS, RESULTS
 from propylon.proxy.exchange import Exchange
@@ -36,8 +38,11 @@ from propylon.telemetry.exemplars import EXEMPLARS, Exemplars, Traces
 from propylon.telemetry.families import (
     ANSWER_CHECKS,
     CACHE,
+    CALL_DURATION,
+    CALLS,
     CIRCUIT_STATE,
     CONFIG_SUCCESS,
+    DATABASE,
     DURATION,
     FAMILIES,
     FAULTS,
@@ -50,11 +55,12 @@ from propylon.telemetry.families import (
     RETRIES,
     SENT,
     SOCKETS,
+    TOKEN_VERIFICATIONS,
     Family,
     Kind,
 )
 
-__all__ = ["Metrics", "Row", "Sums"]
+__all__ = ["Measured", "Metrics", "Row", "Sums"]
 
 _EXCHANGES = "exchanges"
 _DURATIONS, _OVERHEADS = DURATION.buckets, OVERHEAD.buckets
@@ -72,9 +78,14 @@ _SPREAD = {
     LIMIT_DECISIONS.name: _DECISIONS,
     CACHE.name: COUNTED,
     REQUEST_CHECKS.name: RESULTS,
+    TOKEN_VERIFICATIONS.name: OUTCOMES,
     ANSWER_CHECKS.name: ANSWER_RESULTS,
 }
 _FAMILY = {family.name: family for family in FAMILIES}
+
+
+Measured = tuple[Family, _Labels, float]
+"""A gauge with the values of its labels, and what it is at this moment in this worker."""
 
 
 class Row(Protocol):
@@ -107,6 +118,9 @@ class Metrics(Collector):
         # The services that there are now, and when the configuration was put into force: set by what knows it.
         self.services: Callable[[], Iterable[Service]] = tuple
         self.configured = 0.0
+        # What only this worker can tell at the moment of a look, and the labels that are left out.
+        self.measured: Callable[[], Iterable[Measured]] = tuple
+        self.without: frozenset[str] = frozenset()
         self._sums = sums
         # Rows that were looked up already. Routes may share a name (one for each host), and each reload makes new
         # Route objects: they share a row.
@@ -195,6 +209,26 @@ class Metrics(Collector):
         """Return what the checks of a route's requests found, as `RESULTS` has it: the same row each time."""
         return self._sums.row((REQUEST_CHECKS.name, route), len(RESULTS))
 
+    def tokens(self) -> Row:
+        """Return how verifications of tokens ended, as `OUTCOMES` has it: the same row each time."""
+        return self._sums.row((TOKEN_VERIFICATIONS.name,), len(OUTCOMES))
+
+    def database(self, operation: str, seconds: float) -> None:
+        """Count a use of the database: `read` or `write`."""
+        self._observe(DATABASE, seconds, operation)
+
+    def note_call(self, exchange: Exchange) -> None:
+        """Count a call that an endpoint has made."""
+        if exchange.route is not None:
+            service = exchange.route.service.name
+            self.row(CALLS, service, str(exchange.status))[0] += 1
+            self._observe(CALL_DURATION, exchange.ended - exchange.began, service)
+
+    def _observe(self, family: Family, seconds: float, *labels: str) -> None:
+        row = self.row(family, *labels)
+        row[bisect_left(family.buckets, seconds)] += 1
+        row[-1] += seconds
+
     def answers(self, route: str) -> Row:
         """Return what samples of a route's answers were, as `ANSWER_RESULTS` has it: the same row each time."""
         return self._sums.row((ANSWER_CHECKS.name, route), len(ANSWER_RESULTS))
@@ -223,12 +257,20 @@ class Metrics(Collector):
                     found[labels[0]][*labels[1:], decision] = (count,)
             elif labels[0] in found:
                 found[labels[0]][labels[1:]] = numbers
+        self._add_present(found)
+        for family in FAMILIES:
+            least, samples = _less(family, found[family.name], self.without)
+            whole = family is DURATION and samples is found[family.name]
+            yield _metric(least, samples, traces if whole else None)
+
+    def _add_present(self, found: dict[str, _Samples]) -> None:
+        """Add what this worker knows at the moment."""
         for service in self.services():
             _add_state(found, service)
         if self.configured:
             found[CONFIG_SUCCESS.name][()] = (self.configured,)
-        for family in FAMILIES:
-            yield _metric(family, found[family.name], traces if family is DURATION else None)
+        for family, labels, value in self.measured():
+            found[family.name][labels] = (value,)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return all metrics and their media type: OpenMetrics where `accept` asks for it, else Prometheus' text."""
@@ -258,6 +300,24 @@ def _add_state(found: dict[str, _Samples], service: Service) -> None:
     asked = {instance.id for instance in service.fleet.candidates()}
     for instance in service.instances:
         found[INSTANCE_UP.name][service.name, instance.id] = (float(instance.id in asked),)
+
+
+def _less(family: Family, samples: _Samples, without: frozenset[str]) -> tuple[Family, _Samples]:
+    """Return a family without these labels: what they told apart is added up, or of what is no sum the largest is told."""
+    kept = [at for at, label in enumerate(family.labels) if label not in without]
+    if len(kept) == len(family.labels):
+        return family, samples
+    merged: _Samples = {}
+    join = sum if family.summed else max
+    for labels, numbers in samples.items():
+        fewer = tuple(labels[at] for at in kept)
+        before = merged.get(fewer)
+        merged[fewer] = (
+            numbers
+            if before is None
+            else [join(pair) for pair in zip(before, numbers, strict=True)]
+        )
+    return replace(family, labels=tuple(family.labels[at] for at in kept)), merged
 
 
 def _metric(family: Family, samples: _Samples, traces: Traces | None = None) -> Metric:

@@ -133,6 +133,20 @@ class MetricsConfig(ConfigModel):
         description="A listener of its own for /metrics, such as 0.0.0.0:9100; the same rules hold there. When not"
         " set: that of admin.listen, or the public one.",
     )
+    drop_labels: Annotated[
+        tuple[
+            Literal[
+                "route", "service", "method", "status", "instance", "limit", "source", "where", "fault", "reason", "state",
+                "decision", "result", "outcome", "operation", "output", "to",
+            ],
+            ...,
+        ],
+        BeforeValidator(as_list, json_schema_input_type=str | list[str]),
+    ] = Field(
+        default=(),
+        description="Labels that are left out of all metrics, for a Prometheus with little memory: what they told apart is added"
+        " up. Alerts and dashboards that use them no longer work.",
+    )  # fmt: skip
 
 
 def _by_service(value: object) -> object:

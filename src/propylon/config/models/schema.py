@@ -26,6 +26,7 @@ from propylon.config.models.health import HealthConfig
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
 from propylon.config.models.log import AuditConfig, LogConfig
+from propylon.config.models.policies import PoliciesConfig
 from propylon.config.models.redis import Redis, RedisConfig
 from propylon.config.models.resilience import (
     CircuitConfig,
@@ -77,6 +78,7 @@ __all__ = [
     "JwtConfig",
     "LogConfig",
     "MetricsConfig",
+    "PoliciesConfig",
     "RedisConfig",
     "RegistryConfig",
     "RetryConfig",
@@ -154,6 +156,9 @@ class GatewayConfig(ConfigModel):
     )
     registry: RegistryConfig = Field(
         default=RegistryConfig(), description="Services that register themselves."
+    )
+    policies: PoliciesConfig = Field(
+        default=PoliciesConfig(), description="What the code of a team may take."
     )
     log: LogConfig = Field(default=LogConfig(), description="What is logged, and how.")
     traces: TracesConfig = Field(

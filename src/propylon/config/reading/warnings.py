@@ -20,6 +20,7 @@ __all__ = ["find_warnings"]
 _WELL_KNOWN = re.compile(r"/\.well-known/(?:openid-configuration|oauth-authorization-server)")
 # Failures a second. One worker does not get more, unless the service refuses connections at once.
 _MAX_FAILURE_RATE = 1000
+_GRPC = 4317  # OTLP over gRPC; over HTTP it is the next one
 
 
 def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
@@ -36,6 +37,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from shadowed_services(config)
     yield from own_addresses(config)
     yield from limit_warnings(config)
+    yield from _grpc_port(config)
     yield from _socket_urls(config)
     for name, service in config.services.items():
         if service.preserve_host is not None:
@@ -46,6 +48,13 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
         if service.health is not None and service.health.timeout > service.health.interval:
             msg = "is longer than interval, so a probe would start before the last one ends; write less"
             yield ("services", name, "health", "timeout"), msg
+
+
+def _grpc_port(config: GatewayConfig) -> Iterator[Finding]:
+    endpoint = config.traces.endpoint
+    if endpoint is not None and urlsplit(endpoint).port == _GRPC:
+        msg = "port 4317 of a collector is for gRPC as a rule; spans go by HTTP, to port 4318"
+        yield ("traces", "endpoint"), msg
 
 
 def _socket_urls(config: GatewayConfig) -> Iterator[Finding]:

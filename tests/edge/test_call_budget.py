@@ -35,7 +35,10 @@ LOAD_CALLS = {
     "answers": {"native": 69, "pure": 72},
     "post": {"native": 86, "pure": 86},
     "big": {"native": 119, "pure": 119},
-    "refused": {"native": 85, "pure": 85},
+    "refused": {
+        "native": 90,
+        "pure": 90,
+    },  # of these 5 count verifications and note what is refused
 }
 ROOM = 1.03
 LOAD_ROUNDS = 100

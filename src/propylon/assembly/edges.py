@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from propylon.compile.redirect import redirecting_table
-from propylon.config.models.endpoints import PUBLIC, REDIRECT, listeners_of, only_run_obeys
+from propylon.config.models.endpoints import PUBLIC, REDIRECT, listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.edge.crowd import Crowd
 from propylon.edge.state import EdgeState
@@ -19,9 +18,7 @@ from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.route import Route
 from propylon.wire.request import FieldsMemory
 
-__all__ = ["SocketPorts", "adjust_edges", "open_edges", "say_what_only_run_does"]
-
-log = logging.getLogger(__name__)
+__all__ = ["SocketPorts", "adjust_edges", "open_edges"]
 
 # Seconds. A connection's silence may last a little longer than its limit.
 _CONNECTION_TICK = 0.25
@@ -65,14 +62,6 @@ def adjust_edges(edges: Iterable[EdgeState], config: GatewayConfig) -> None:
         edge.body_timeout = server.timeouts.body
         edge.crowd.most = server.max_connections
         edge.crowd.most_per_client = server.max_connections_per_client
-
-
-def say_what_only_run_does(config: GatewayConfig) -> None:
-    """Warn of what is configured and does not hold under another server."""
-    for listener in listeners_of(config):
-        log.warning("nothing listens on %s: only `propylon run` opens it", listener)
-    for key in only_run_obeys(config):
-        log.warning("%s: only `propylon run` obeys it; this server has its own", key)
 
 
 def _edge(

@@ -18,7 +18,7 @@ from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
-from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges, say_what_only_run_does
+from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
 from propylon.assembly.idempotency import answering
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
@@ -33,7 +33,7 @@ from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
 from propylon.compile.table import Compiled, compile_slowly
-from propylon.config.models.endpoints import PUBLIC, Area
+from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_run_obeys
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
@@ -82,9 +82,7 @@ class Change:
 
     loaded: Loaded
     authentication: Authentication | None
-    verifying: (
-        Authentication | None
-    )  # what is in force until the keys of `authentication` are there
+    verifying: Authentication | None  # in force until `authentication` has its keys
     services: ServiceSet
     compiled: Compiled
 
@@ -206,12 +204,15 @@ class Running:
         self.switch(at_once(self.prepare(self.loaded)))
         self.counting.start()
         self._gauges.start()
-        self.watching.start()
         self._components.metrics.measured = ages_of(self._components, self._verification)
+        self.watching.start()
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         if not self._components.owns_process:
-            say_what_only_run_does(self.config)
+            for listener in listeners_of(self.config):
+                log.warning("nothing listens on %s: only `propylon run` opens it", listener)
+            for key in only_run_obeys(self.config):
+                log.warning("%s: only `propylon run` obeys it; this server has its own", key)
 
     def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
         """Build another configuration beside the one in force, in slices; nothing changes yet.
@@ -311,9 +312,8 @@ class Running:
     ) -> Mapping[str, Authenticate]:
         made_of = carriers if authentication is None else authentication
         if self._stages is None or self._stages[0] != made_of:
-            made = (
-                stages_without_keys(carriers) if authentication is None else authentication.stages
-            )
+            keys = authentication
+            made = stages_without_keys(carriers) if keys is None else keys.stages
             self._stages = (made_of, made)
         return self._stages[1]
 

@@ -91,12 +91,12 @@ _GAUGES = {family.name for family in FAMILIES if family.kind is Kind.GAUGE and n
 _FAMILY = {family.name: family for family in FAMILIES}
 
 
-def _ignore(exchange: Exchange) -> None:
-    """Do nothing: nobody wants to know."""
-
-
 Measured = tuple[Family, _Labels, float]
 """A gauge with the values of its labels, and what it is at this moment in this worker."""
+
+
+def _ignore(exchange: Exchange) -> None:
+    """Do nothing: nobody wants to know."""
 
 
 class Row(Protocol):
@@ -132,11 +132,11 @@ class Metrics(Collector):
         # The services that there are now, and when the configuration was put into force: set by what knows it.
         self.services: Callable[[], Iterable[Service]] = tuple
         self.configured = 0.0
-        # Called with each exchange that has an error, a 5xx, or a limit that it reached.
-        self.on_trouble: Callable[[Exchange], None] = _ignore
         # What only this worker can tell at the moment of a look, and the labels that are left out.
         self.measured: Callable[[], Iterable[Measured]] = tuple
         self.without: frozenset[str] = frozenset()
+        # Called with each exchange that has an error, a 5xx, or a limit that it reached.
+        self.on_trouble: Callable[[Exchange], None] = _ignore
         self._sums = sums
         # Rows that were looked up already. Routes may share a name (one for each host), and each reload makes new
         # Route objects: they share a row.

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from propylon.assembly.ages import without_secrets
 from propylon.config.models.schema import GatewayConfig
 
 if TYPE_CHECKING:  # they load cryptography, which only a gateway that verifies tokens needs
@@ -86,19 +86,13 @@ def key_sets(authentication: Authentication | None) -> Iterator[tuple[str, Any]]
     for keys in () if authentication is None else authentication.key_sets:
         origin = keys.origin if isinstance(keys.origin, tuple) else ()
         url = next((str(part) for part in origin if part), "")
-        place = _shown(url)
+        place = without_secrets(url)
         yield (
             place,
             {
                 "source": place,
-                "fetched": None if keys.age is None else round(time.time() - keys.age),
+                "fetched": None if keys.age is None else time.time() - keys.age,
                 "failing": keys.is_failing,
                 "has_keys": keys.keys is not None,
             },
         )
-
-
-def _shown(url: str) -> str:
-    """Return a URL without what may be a secret: user, password, query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

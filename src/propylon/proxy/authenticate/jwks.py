@@ -261,6 +261,7 @@ class PublishedKeys:
 
     def _use(self, document: bytes) -> None:
         """Use what another worker has fetched from the same source."""
+        self._confirmed = self._clock()
         if document != self.document or self.keys is None:
             try:
                 self._install(document)

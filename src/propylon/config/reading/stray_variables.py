@@ -7,6 +7,7 @@ from propylon.config.models.spelling import nearest
 from propylon.config.reading.environment import FILE_VARIABLE, PLAIN, PREFIX
 from propylon.config.reading.model_keys import all_paths
 from propylon.config.reading.problems import Problem
+from propylon.config.reading.rules import STRAY_VARIABLE
 
 __all__ = ["stray_variables"]
 
@@ -27,7 +28,8 @@ def stray_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
         if not name.startswith(PREFIX) or "__" in name or name in known:
             continue
         if not _is_of_kubernetes(name, environ[name]):
-            yield Problem(name, "", f"is no variable of Propylon, and sets nothing{_meant(name)}")
+            msg = f"is no variable of Propylon, and sets nothing{_meant(name)}"
+            yield Problem(name, "", msg, STRAY_VARIABLE.id)
 
 
 def _is_of_kubernetes(name: str, text: str) -> bool:

@@ -14,7 +14,7 @@ RESILIENCE = REFERENCE.parent / "topics" / "resilience.md"
 SCHEMA = REFERENCE.parents[1] / "propylon.schema.json"
 NOTE = "<!-- Written by `make docs` from the code. Change the code, not this page. -->"
 COMMANDS = (
-    *("run", "check", "health", "routes", "explain", "init", "schema", "demo", "token", "user"),
+    *("run", "check", "audit", "health", "routes", "explain", "init", "schema", "demo", "token", "user"),
     *(f"user {verb}" for verb in ("add", "list", "disable", "enable", "password", "remove")),
 )
 

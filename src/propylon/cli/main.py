@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from propylon.cli.audit import audit
 from propylon.cli.health import health
 from propylon.cli.options import (
     UNUSABLE,
@@ -274,6 +275,7 @@ def demo(port: PortOption = None) -> None:
 app.add_typer(user, name="user")
 app.command()(token)
 app.command()(health)
+app.command()(audit)
 
 
 def main() -> None:

@@ -102,7 +102,9 @@ def _tcp(path: _PATH, address: Tcp, *, ipv6_only: bool) -> Iterator[Found]:
         if in_use:
             advice = f", by {holder(address.port) or 'this gateway or by another program'}"
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        yield Found(path, f"cannot listen on {address}: {reason}{advice}", IN_USE if in_use else None)
+        yield Found(
+            path, f"cannot listen on {address}: {reason}{advice}", IN_USE if in_use else None
+        )
 
 
 def _unix(path: _PATH, file: Path) -> Iterator[Found]:

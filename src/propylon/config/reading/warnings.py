@@ -66,7 +66,8 @@ def _secrets_of(entry: Path, jwt: JwtConfig) -> Iterator[tuple[Path, str]]:
     secrets = jwt.secret or ()
     for at, hidden in enumerate(secrets):
         path = (*entry, "secret") if len(secrets) == 1 else (*entry, "secret", at)
-        yield path, hidden.get_secret_value()
+        secret = hidden.get_secret_value()
+        yield path, secret
 
 
 def _weak_secrets(config: GatewayConfig) -> Iterator[Finding]:

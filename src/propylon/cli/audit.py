@@ -81,12 +81,12 @@ def audit(
     least = _least(min_requests, min_age)
     report = _report(config, (metrics, token_file, timeout), least, ignored)
     _print(report, format_)
-    raise typer.Exit(report.status(None if fail_on is FailOn.NEVER else fail_on.value))
+    raise typer.Exit(report.status(fail_on.value))
 
 
 def _ignored(ids: list[str]) -> frozenset[str]:
     from propylon.commands.audit.catalogue import BY_ID  # noqa: PLC0415
-    from propylon.commands.audit.catalogue import UNUSABLE as PROBLEM
+    from propylon.commands.audit.catalogue import UNUSABLE as PROBLEM  # noqa: PLC0415
 
     for one in ids:
         if one not in BY_ID:

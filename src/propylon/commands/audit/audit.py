@@ -15,7 +15,7 @@ from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError, Problem
 from propylon.config.reading.rules import IN_USE, Level, Rule
 
-__all__ = ["LEVELS", "Report", "audit", "unusable"]
+__all__ = ["LEVELS", "Report", "audit", "rule_of", "unusable"]
 
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 """From the worst to the mildest."""
@@ -37,12 +37,12 @@ class Report:
     file: str = ""
     routes: tuple[str, ...] = ()
 
-    def status(self, fail_on: Level | None) -> int:
-        """Return the exit status: 2 for a configuration that cannot be used, 1 for a finding at that level or worse, else 0."""
+    def status(self, fail_on: str) -> int:
+        """Return the exit status (`fail_on`: a level, or `never`): 2 for a configuration that cannot be used, 1 for a finding at that level or worse, else 0."""
         rules = [rule_of(problem) for problem in self.found]
         if UNUSABLE in rules:
             return 2
-        failing = () if fail_on is None else LEVELS[: LEVELS.index(fail_on) + 1]
+        failing = next((LEVELS[: at + 1] for at, one in enumerate(LEVELS) if one == fail_on), ())
         return 1 if any(rule.level in failing for rule in rules) else 0
 
 
@@ -53,7 +53,8 @@ def rule_of(problem: Problem) -> Rule:
 
 def unusable(error: ConfigError) -> Report:
     """Return the report about a configuration that cannot be used: nothing else of it can be judged."""
-    return Report(tuple(replace(problem, rule=UNUSABLE.id) for problem in error.problems))
+    found = tuple(replace(problem, rule=UNUSABLE.id) for problem in error.problems)
+    return Report(found, file=found[0].place.partition(":")[0] if found else "")
 
 
 def audit(

@@ -35,6 +35,15 @@ class Traffic:
         configured = self.observed.configured
         return max(0.0, self.now - configured) if configured else 0.0
 
+    @property
+    def youth(self) -> str:
+        """Why it is too young to say that something did not happen; "" if it is not."""
+        if self.age >= self.least.age:
+            return ""
+        if not self.observed.configured:
+            return "it is not known since when the configuration is in force"
+        return f"the configuration is in force for {self.age:.0f} of {self.least.age:.0f} seconds"
+
     def of_service(self, name: str) -> int:
         """Return how many requests the routes of a service had."""
         return sum(

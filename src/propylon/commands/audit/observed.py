@@ -49,8 +49,7 @@ def _too_young(traffic: Traffic, rule: Rule) -> Seen | None:
     least = traffic.least
     if traffic.total < least.requests:
         return Seen(unseen=(Unseen(rule.id, f"{traffic.total} of {least.requests} requests"),))
-    if traffic.age < least.age:
-        why = f"the configuration is in force for {traffic.age:.0f} of {least.age:.0f} seconds"
+    if why := traffic.youth:
         return Seen(unseen=(Unseen(rule.id, why),))
     return None
 
@@ -104,9 +103,9 @@ def _limits(traffic: Traffic) -> Iterator[tuple[Path, str]]:
 
 
 def _cannot_open(traffic: Traffic) -> Seen:
-    if traffic.age < traffic.least.age or not traffic.age:
-        why = f"the configuration is in force for {traffic.age:.0f} of {traffic.least.age:.0f} seconds"
+    if why := traffic.youth:
         return Seen(unseen=(Unseen(BREAKER_WITHOUT_TRAFFIC.id, why),))
+    age = max(1.0, traffic.age)
     found: list[Doubt] = []
     none = 0
     guarded = {route.service for route in traffic.config.routes if route.circuit}
@@ -115,7 +114,7 @@ def _cannot_open(traffic: Traffic) -> Seen:
         requests = traffic.of_service(name)
         none += not requests
         # Counted since the start, which was before the reload: the true average is lower still.
-        within = requests / traffic.age * circuit.failure_window
+        within = requests / age * circuit.failure_window
         needed = max(circuit.failure_threshold, circuit.min_throughput)
         if requests and within * _BURST < needed:
             msg = f"needs {needed} requests within {circuit.failure_window:g}s, and the service gets {within:.2g} on average"

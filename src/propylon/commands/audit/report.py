@@ -23,7 +23,10 @@ def as_text(report: Report) -> str:
                 lines.append(f"{level} {rule.id}: {printable(str(problem))}")
                 lines.append(f"  why: {rule.why}")
                 lines.append(f"  mend: {rule.mend}")
-    lines += [f"not observed {one.rule}: {printable(one.why)}" for one in report.unseen]
+    rules: dict[str, list[str]] = {}
+    for one in report.unseen:
+        rules.setdefault(one.why, []).append(one.rule)
+    lines += [f"not observed {', '.join(ids)}: {printable(why)}" for why, ids in rules.items()]
     return "".join(f"{line}\n" for line in (*lines, _summary(report)))
 
 

@@ -6,11 +6,12 @@ The text may be a saved file of anybody's: what does not fit is refused, and no 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -86,9 +87,9 @@ def read(text: str) -> Observed:
 
 
 def _samples(text: str) -> Iterator[tuple[str, Sample]]:
-    # OpenMetrics ends with it; the parser of Prometheus' own format takes the rest of it, too, but for exemplars.
-    lines = (line.partition(" # {")[0] for line in text.splitlines() if line != "# EOF")
-    families: Iterator[Metric] = text_string_to_metric_families("\n".join(lines) + "\n")
+    # Only OpenMetrics ends so, and has to.
+    parse = openmetrics if text.rstrip().endswith("# EOF") else text_string_to_metric_families
+    families: Iterable[Metric] = parse(text)
     for family in families:
         for sample in family.samples:
             if not 0 <= sample.value < inf:

@@ -149,8 +149,8 @@ def _listeners(config: GatewayConfig) -> Iterator[Wanted]:
     yield from (one for one in wanted(config) if one.edge != PUBLIC and one.address == address)
 
 
-async def _within(one: Wanted, trust: Trust, token: str, timeout: float) -> str:
-    async with asyncio.timeout(timeout):
+async def _within(one: Wanted, trust: Trust, token: str, seconds: float) -> str:
+    async with asyncio.timeout(seconds):
         return await _asked(one, trust, token)
 
 

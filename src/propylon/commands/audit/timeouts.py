@@ -64,9 +64,11 @@ def timeout_findings(traffic: Traffic) -> Iterator[Seen]:
     short: list[Doubt] = [
         (one.path, _cuts(one), SHORT_TIMEOUT.id) for one in enough if _is_short(one)
     ]
-    for one in whole:
-        if one.count >= traffic.least.requests and one.p99 > _FULL * one.seconds:
-            short.append((one.path, _is_full(one), SHORT_TIMEOUT.id))
+    short += [
+        (one.path, _is_full(one), SHORT_TIMEOUT.id)
+        for one in whole
+        if one.count >= traffic.least.requests and one.p99 > _FULL * one.seconds
+    ]
     few = sum(one.count < traffic.least.requests for one in (*heads, *whole))
     yield Seen.of(SHORT_TIMEOUT, short, few, len(heads) + len(whole), what)
 

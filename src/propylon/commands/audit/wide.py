@@ -14,8 +14,8 @@ from propylon.commands.audit.catalogue import (
     READ_SCOPE_WRITES,
 )
 from propylon.config.models.schema import GatewayConfig, RouteConfig
-from propylon.config.models.syntax import split_ports
 from propylon.config.reading.problems import Doubt, Path
+from propylon.services.admission import split_ports
 
 __all__ = ["wide_findings"]
 

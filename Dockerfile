@@ -12,9 +12,11 @@ ARG PIP_TRUSTED_HOST
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 
+# The compiler is for the one file of Propylon that is C (docs/operations/native.md), and stays in this stage. Without the headers of
+# Python in BASE the image is pure Python.
 # `strip` takes the debugging symbols out of the extension modules: a third of what the packages weigh.
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 
 # What changes rarely comes first: this layer is built anew only when a lock file changes.
 COPY requirements.txt requirements-build.lock ./
@@ -24,7 +26,7 @@ RUN python3 -m venv --without-pip /opt/propylon \
  && /opt/build/bin/pip --python /opt/propylon/bin/python install --require-hashes --only-binary :all: -r requirements.txt \
  && find /opt/propylon -name '*.so' -exec strip --strip-unneeded {} +
 
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src ./src
 # No file may be changed by whoever runs the gateway, and the modules are compiled: a read-only root cannot be written to later.
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \

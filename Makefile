@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EXAMPLES := examples/tracklore examples/guide examples/game-library examples/isaas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test timed lint format bench docs lock site check-deploy image dist sbom clean
+.PHONY: help demo example test timed lint format bench budget docs lock site check-deploy image dist sbom clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/'
@@ -44,11 +44,14 @@ format: $(STAMP) ## put the style right where a program can
 bench: $(STAMP) ## Propylon beside the gateways that this machine has; prints a table of ratios
 	@$(BIN)/python bench/run.py $(ARGS)
 
+budget: $(STAMP) ## instructions of a request under valgrind, against bench/instructions.json: more than 3 % above fails
+	@$(BIN)/python bench/instructions.py --check
+
 docs: $(STAMP) ## write docs/reference and propylon.schema.json anew from the code
 	@$(BIN)/python docs/generate.py
 
 # The stamp is as new as the last complete install; an install that failed leaves none, and the next `make` starts over.
-$(STAMP): requirements-dev.lock pyproject.toml
+$(STAMP): requirements-dev.lock pyproject.toml hatch_build.py src/propylon/wire/_heads.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Propylon needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || true). Say which to use: make PYTHON=python3.11" >&2; exit 1; }
 	@echo "Installing into $(VENV), once: about a minute ..."
@@ -88,8 +91,9 @@ check-deploy: $(TOOLS)/deploy/.installed ## lint the Dockerfile; hold compose, m
 image: ## build the image with buildah and try it: read-only, not root, SIGTERM (needs root)
 	@deploy/check-image
 
+# The wheel is for any platform; a release has those with the compiled part beside it, from cibuildwheel.
 dist: $(TOOLS)/release/.installed ## sdist and wheel, into dist/
-	@rm -rf dist && $(TOOLS)/release/bin/python -m build --no-isolation --outdir dist . >/dev/null && ls dist
+	@rm -rf dist && PROPYLON_PURE=1 $(TOOLS)/release/bin/python -m build --no-isolation --outdir dist . >/dev/null && ls dist
 
 # Of what a deployment installs, not of this machine: an environment of requirements.txt alone is looked at.
 sbom: dist ## the SBOM of the run-time dependencies, into dist/propylon.cdx.json
@@ -103,4 +107,5 @@ sbom: dist ## the SBOM of the run-time dependencies, into dist/propylon.cdx.json
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) $(TOOLS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov .coverage .coverage.*
+	find src -name '_*.abi3.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

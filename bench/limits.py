@@ -1,6 +1,6 @@
 """What a rate limit costs: CPU time per request with a limit, against the same gateway without one, in interleaved rounds.
 
-One worker counts in memory, four workers count together in their file (LMDB). `--haproxy` compares two workers with HAProxy's
+One worker counts in memory, four workers count together in the files that they share. `--haproxy` compares two workers with HAProxy's
 two threads instead: both check tokens, both limit each subject. CPU time, because a busy machine changes
 how many requests there are in a second, and hardly what each of them costs. `--callers` measures the memory store alone:
 what a million distinct callers take, and whether a decision gets dearer.
@@ -85,12 +85,12 @@ class Case:
     limited: bool
 
 
-def started(case: Case, folder: Path, upstream: int) -> Running:
+def started(case: Case, folder: Path, upstream: int, limit: str) -> Running:
     """The gateway, as soon as it listens."""
     folder.mkdir()
     (port,) = free_ports(1)
     file = folder / "propylon.yaml"
-    limit = LIMIT if case.limited else "rate_limit: none"
+    limit = limit if case.limited else "rate_limit: none"
     file.write_text(
         CONFIG.format(
             port=port,
@@ -135,14 +135,14 @@ def cost(running: Running, options: argparse.Namespace, token: str) -> float:
 
 
 @contextlib.contextmanager
-def gateways(folder: Path, upstream: int) -> Iterator[dict[Case, Running]]:
+def gateways(folder: Path, upstream: int, limit: str) -> Iterator[dict[Case, Running]]:
     """All of them: two of a kind are asked by turns."""
     running: dict[Case, Running] = {}
     try:
         for workers in (1, 4):
             for limited in (False, True):
                 case = Case(workers, limited)
-                running[case] = started(case, folder / f"{workers}{limited}", upstream)
+                running[case] = started(case, folder / f"{workers}{limited}", upstream, limit)
         yield running
     finally:
         for each in running.values():
@@ -161,7 +161,7 @@ def compare(options: argparse.Namespace) -> None:
             if options.haproxy:
                 against_haproxy(options, token, folder, upstream.port)
                 return
-            with gateways(folder, upstream.port) as running:
+            with gateways(folder, upstream.port, options.limit) as running:
                 print_ratios(running, options, token)
         finally:
             upstream.stop()
@@ -197,7 +197,7 @@ def start_haproxy(folder: Path, upstream: int) -> Running:
 
 def against_haproxy(options: argparse.Namespace, token: str, folder: Path, upstream: int) -> None:
     """Print the ratio of requests per CPU second, in interleaved rounds."""
-    ours = started(Case(2, limited=True), folder / "ours", upstream)
+    ours = started(Case(2, limited=True), folder / "ours", upstream, options.limit)
     theirs = start_haproxy(folder / "theirs", upstream)
     try:
         costs = [
@@ -247,6 +247,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--limit", default=LIMIT, help="what the limited route has")
     parser.add_argument("--callers", type=int, help="so many callers in memory instead")
     parser.add_argument(
         "--haproxy", action="store_true", help="two workers beside HAProxy's two threads"

@@ -112,6 +112,8 @@ class GatewayError(Exception):
         self.details: Details = details or {}
         self.headers = headers
         self.reason = reason
+        # What the type and the title of a problem are (RFC 9457), where there is more to say than the status does.
+        self.problem: tuple[str, str] | None = None
 
 
 class InvalidRequest(GatewayError):

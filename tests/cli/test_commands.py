@@ -17,6 +17,7 @@ from propylon.config.models.auth import AuthConfig
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.json_schema import json_schema
 from propylon.config.models.routes import RouteConfig
+from propylon.wire import native
 from tests.support.gateway import free_port
 from tests.support.zygote import ROOT, ZYGOTE, environment
 
@@ -376,8 +377,9 @@ def test_strict_is_for_warnings() -> None:
 
 
 def test_the_version_is_shown() -> None:
-    """By the command, and by the package."""
-    assert call("--version").stdout == f"propylon {propylon.__version__}\n"
+    """By the command, with the implementation that runs, and by the package."""
+    shown = f"propylon {propylon.__version__} ({native.implementation})\n"
+    assert call("--version").stdout == shown
     assert set(propylon.__all__) == set(dir(propylon))
 
 

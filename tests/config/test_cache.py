@@ -30,10 +30,22 @@ def test_wrong_caches_are_refused(written: str, directory: object) -> None:
     assert problem.startswith(f"propylon.yaml:3 routes[0].{WRONG[written]}"), problem
 
 
-def test_what_is_not_built_is_refused(directory: object) -> None:
-    """Idempotency-Key: no key of it is ignored."""
-    [problem] = problems(route("path: /a, idempotency: {ttl: 24h}"))
-    assert "idempotency: unknown key" in problem
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("{ttl: 0}", "idempotency.ttl: must be a duration longer than zero"),
+        (
+            "{on_store_failure: open}",
+            "idempotency.on_store_failure: must be one of refuse, forward",
+        ),
+        ("{methods: [GET]}", "idempotency.methods[0]: must be one of POST, PATCH, PUT, DELETE"),
+        ("{store: redis}", "idempotency.store: unknown key"),
+    ],
+)
+def test_wrong_idempotency_is_refused(directory: object, written: str, problem: str) -> None:
+    """Each mistake is named once."""
+    [said] = problems(route(f"path: /a, idempotency: {written}"))
+    assert problem in said
 
 
 @pytest.mark.parametrize(

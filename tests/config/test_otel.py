@@ -111,6 +111,13 @@ def test_what_is_passed_over_is_said(tmp_path: Path, name: str, value: str) -> N
     assert read(tmp_path, {name: value}).notes == ()
 
 
+def test_another_exporter_is_said(tmp_path: Path) -> None:
+    """There is none here; that none is wanted needs no word."""
+    (note,) = read(tmp_path, {**ON, "OTEL_TRACES_EXPORTER": "zipkin"}).notes
+    assert note.startswith("OTEL_TRACES_EXPORTER names no otlp")
+    assert read(tmp_path, {**ON, "OTEL_TRACES_EXPORTER": "none"}).notes == ()
+
+
 def test_a_ratio_that_is_none_is_said(tmp_path: Path) -> None:
     """The sampler needs it."""
     environ = {**ON, "OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "a lot"}

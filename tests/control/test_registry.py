@@ -123,6 +123,7 @@ def test_an_instance_registers(api: RegistryApi) -> None:
         "latency_ms": None,
         "ejected_until": None,
         "failures": 0,
+        "drained": False,
         "weight": 1,
         "source": "registered",
         "metadata": {"zone": "b"},
@@ -312,10 +313,10 @@ def test_unknown_instances(api: RegistryApi, path: str) -> None:
 
 
 def test_the_configurations_instances_stay(api: RegistryApi, world: World) -> None:
-    """400 that says why; registering one is no mistake, and changes nothing."""
+    """409 that says why; registering one is no mistake, and changes nothing."""
     written = Instance(ID, b"a", b"", Asked(), weight=3)
     world.registry.apply([world.service("orders", written)], world.admission(*ALLOW), 10.0)
-    refusal = error(api.ask("DELETE", f"/orders/{ID}"), 400, "INVALID_REQUEST")
+    refusal = error(api.ask("DELETE", f"/orders/{ID}"), 409, "INVALID_REQUEST")
     assert "did not register" in refusal["message"]
     assert api.register(metadata={"a": 1}).status_code == 200
     assert api.ask("PUT", f"/orders/{ID}/heartbeat").json()["lease"] is None
@@ -430,10 +431,10 @@ def test_the_document(api: RegistryApi) -> None:
         ("get", ""): ["200", "304", "default"],
         ("get", "/{service}"): ["200", "304", "404", "default"],
         ("get", "/{service}/{instance_id}"): ["200", "304", "404", "default"],
-        ("put", "/{service}/{instance_id}"): ["200", "400", "404", "412", "default"],
+        ("put", "/{service}/{instance_id}"): ["200", "404", "409", "412", "default"],
         ("post", ""): ["200", "201", "400", "default"],
         ("put", "/{service}/{instance_id}/heartbeat"): ["200", "404", "default"],
-        ("delete", "/{service}/{instance_id}"): ["204", "400", "404", "412", "default"],
+        ("delete", "/{service}/{instance_id}"): ["204", "404", "409", "412", "default"],
     }
     for operation in operations.values():
         assert operation["security"] == [{"bearer": ["admin"]}]

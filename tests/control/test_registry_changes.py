@@ -69,7 +69,7 @@ def test_one_that_did_not_register(world: World) -> None:
         None,
         None,
     )
-    said = error(put(api, "/orders/10.0.0.5:80"), 400, "INVALID_REQUEST")
+    said = error(put(api, "/orders/10.0.0.5:80"), 409, "INVALID_REQUEST")
     assert "configured" in said["message"]
 
 

@@ -126,11 +126,13 @@ def mirror(*headers: str) -> Script:
     return script
 
 
-def together(gateway: Gateway, number: int, target: str, headers: Any = ()) -> list[Answer]:
+def together(
+    gateway: Gateway, number: int, target: str, headers: Any = (), method: str = "GET"
+) -> list[Answer]:
     """The answers to as many requests, all under way at the same time."""
     with ThreadPoolExecutor(number) as pool:
         asked = [
-            pool.submit(ask, gateway.port, target=target, headers=headers) for _ in range(number)
+            pool.submit(ask, gateway.port, method, target, headers=headers) for _ in range(number)
         ]
         return [one.result() for one in asked]
 

@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.test_cache import ADMIN, FRESH, PURGE, configuration, numbered, said, together
+from tests.gateway.test_cache import (
+    ADMIN,
+    FRESH,
+    PURGE,
+    cached,
+    configuration,
+    numbered,
+    said,
+    together,
+)
 from tests.support import answers
 from tests.support.client import RawClient, ask, request
 from tests.support.gateway import Gateway
@@ -25,6 +34,10 @@ from tests.support.waiting import wait
 WORKERS = 3
 # However busy the machine is: nobody may give up waiting for another worker, nor for Redis.
 PATIENT: dict[str, Any] = {"defaults": {"cache": {"wait": "30s"}}}
+KEYED = [
+    cached("pay", None, idempotency={}),
+    cached("anyhow", None, idempotency={"on_store_failure": "forward"}),
+]
 _fresh = count()
 
 
@@ -35,6 +48,7 @@ def workers(
     """A gateway with several workers; what they share is not written: it is what there is without a word."""
     config = {**configuration(guarded_upstreams.main.port), **PATIENT}
     config["server"] = {"workers": WORKERS}
+    config["routes"] += KEYED
     gateway = Gateway("fast", config, tmp_path_factory.mktemp("shared"))
     try:
         gateway.wait_ready()
@@ -193,6 +207,20 @@ def test_what_is_deleted_is_deleted_in_all_workers(
         client.sock.close()
 
 
+def test_workers_share_idempotency_keys(
+    workers: Gateway, up: Upstream, path: Callable[[str], str]
+) -> None:
+    """Whichever worker the request comes to the second time."""
+    target = up.on(path("pay"), numbered())
+    again = request("POST", target, headers=[("Idempotency-Key", "a")], body=b"x")
+    first, pid = accepted(workers)
+    second, _ = accepted(workers, other_than=pid)
+    assert [one.send(again).read().body for one in (first, second)] == [b"answer 1"] * 2
+    assert len(up.requests) == 1
+    for client in (first, second):
+        client.sock.close()
+
+
 # Machines
 
 
@@ -214,6 +242,7 @@ def machines(
         "redis": {"url": server.url, "timeout": "5s"},
         "cache": {"store": "redis"},
     }
+    config["routes"] += KEYED
     with ExitStack() as stack:
         made = []
         for name in ("one", "two"):
@@ -221,7 +250,7 @@ def machines(
             stack.callback(made[-1].kill)
         for one in made:
             one.wait_ready()
-            wait(lambda one=one: one.said().count("is in use") >= 2)  # type: ignore[misc]
+            wait(lambda one=one: one.said().count("is in use") >= 3)  # type: ignore[misc]
         yield made[0], made[1]
 
 
@@ -272,8 +301,13 @@ def test_without_redis_each_machine_goes_on(
     up: Upstream,
     path: Callable[[str], str],
 ) -> None:
-    """Killed in the middle: misses, no error; a purge says that others have not heard of it, and they do when it is back."""
+    """Killed in the middle: misses, no error; a purge says that others have not heard of it, and they do when it is back.
+
+    Idempotency keys cannot be kept meanwhile, and the route says what that means.
+    """
     target, other = up.on(path("open"), numbered(FRESH)), up.on(path("open"), numbered(FRESH))
+    paid, anyhow = up.on(path("pay"), numbered()), up.on(path("anyhow"), numbered())
+    key = [("Idempotency-Key", "a")]
     here, there = (one.port for one in machines)
     ask(here, target=target)
     wait(lambda: "hit" in said(ask(there, target=target)))
@@ -284,6 +318,23 @@ def test_without_redis_each_machine_goes_on(
         refused = ask(here, "DELETE", f"{PURGE}?path={target}", headers=ADMIN)
         assert refused.status == 503
         assert ask(here, target=target).body == b"answer 2"
+        assert ask(here, "POST", paid, headers=key, body=b"x").status == 503
+        assert ask(here, "POST", anyhow, headers=key, body=b"x").body == b"answer 1"
     finally:
         server.start()
     wait(lambda: ask(there, target=target).body != b"answer 1")
+
+
+def test_machines_share_idempotency_keys(
+    machines: tuple[Gateway, Gateway], up: Upstream, path: Callable[[str], str]
+) -> None:
+    """Sent to one, and again to the other."""
+    target = up.on(path("pay"), numbered())
+    ports = [machines[0].port, *[one.port for one in machines]]
+    key = [("Idempotency-Key", "a")]
+    # The case before has taken Redis away from both for a while.
+    for port in ports:
+        wait(lambda port=port: ask(port, "POST", target, headers=key, body=b"x").status == 200)  # type: ignore[misc]
+    got = [ask(port, "POST", target, headers=key, body=b"x") for port in ports]
+    assert {one.body for one in got} == {b"answer 1"}
+    assert len(up.requests) == 1

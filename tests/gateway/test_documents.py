@@ -345,6 +345,12 @@ def test_pages_load_nothing_from_elsewhere(world: World, page: str) -> None:
         assert plainly.get("content-encoding") is None
 
 
+def test_the_page_logs_in_with_a_code_challenge(world: World) -> None:
+    """A provider may refuse a public client that sends none (RFC 9700, 2.1.1); Swagger UI must be told to."""
+    started = world.ask("/docs/assets/swagger-start.js").body
+    assert b"ui.initOAuth({ usePkceWithAuthorizationCodeGrant: true });" in started
+
+
 def test_only_assets_are_served(world: World) -> None:
     """No other file of the package, and none outside."""
     for name in ("nothing.js", "__init__.py", "swagger-ui-bundle.js.gz", "..%2fapp.py"):

@@ -456,7 +456,7 @@ def test_an_instance_of_the_configuration(lasting: Lasting) -> None:
     """Is listed with the others, and cannot be taken away."""
     gateway, up = lasting
     path = f"{PATH}/plain/127.0.0.1:{up.port}"
-    refusal = error(ask(gateway.port, "DELETE", path, ADMIN), 400, "INVALID_REQUEST")
+    refusal = error(ask(gateway.port, "DELETE", path, ADMIN), 409, "INVALID_REQUEST")
     assert "did not register" in refusal["message"]
     assert register(gateway, "plain", up.port).status == 200
     (entry,) = listed(gateway, "plain")

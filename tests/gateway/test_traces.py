@@ -98,6 +98,7 @@ class System:
                 {"path": "/limited", "service": "up", "rate_limit": {"rate": "1/d", "burst": 1, "key": "header:X-Key"}},
                 {"path": "/frail", "service": "frail"},
                 {"path": "/ws", "service": "up"},
+                {"path": "/stale", "service": "up", "cache": {"respect": True}},
             ],
             "traces": {
                 "endpoint": self.collector.url, "interval": "50ms", "queue": 40_000, "traceresponse": True, "server_timing": True,
@@ -278,7 +279,7 @@ def test_policies_are_spans(gateway: Gateway, collector: Collector, up: Upstream
     assert all(is_within(span, own) for span in inner)
     assert len({span.span_id for span in (own, *inner)}) == 4
     told = ask(gateway.port, target="/team/seen").json()
-    assert told == up.last.get("traceparent")
+    assert told == f"00-{trace_of(passed)}-{own.span_id.hex()}-01"
     barred = ask(gateway.port, target="/guarded/x?barred")
     own, _, last = collector.wait(trace_of(barred), names[:-1])
     assert (barred.status, facts(last)["error.type"]) == (403, "Forbidden")
@@ -323,6 +324,24 @@ def test_limits_the_cache_and_the_breaker_are_events(
     (own,) = collector.wait(trace_of(refused), ["GET /frail"])
     (event,) = own.events
     assert (refused.status, event.name, own.status.code) == (503, "propylon.circuit", ERROR)
+
+
+def test_what_the_cache_asks_in_the_background(
+    gateway: Gateway, collector: Collector, up: Upstream
+) -> None:
+    """It belongs to the trace of the request that has found the answer stale."""
+    said = ["Cache-Control: max-age=0, stale-while-revalidate=60", 'ETag: "1"']
+    up.fallback = answers.plain(headers=said)
+    target = f"/stale/{gateway.edge}"
+    assert ask(gateway.port, target=target).status == 200
+    answer = ask(gateway.port, target=target)
+    own, call, attempt = collector.wait(trace_of(answer), ["GET /stale", "call up", "GET"])
+    assert (call.parent_span_id, attempt.parent_span_id) == (own.span_id, call.span_id)
+    assert "stale-while-revalidate" in facts(own.events[0])["propylon.cache.status"]
+    assert (up.last.get("traceparent") or "").split("-")[1:3] == [
+        trace_of(answer),
+        attempt.span_id.hex(),
+    ]
 
 
 def test_calls_of_an_endpoint_belong_to_it(

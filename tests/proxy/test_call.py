@@ -71,7 +71,7 @@ class Desk:
         forward = Forward(self.clock, self.clock, self.clock)
         timeouts = Timeouts(total=LONG)
         self.callee = Callee(route(of=of, forward=forward, timeouts=timeouts), lambda _: {})
-        self.caller = Caller(self.clock, lambda _: ENTROPY, self.records.append)
+        self.caller = Caller(self.clock, lambda _: ENTROPY, (self.records.append,))
         self.client = Client()
         self.parent = Exchange(request(b"/page"), self.client, b"%080x" % ENTROPY, 0.0)
         self.parent.principal = Principal("ann")

@@ -90,6 +90,10 @@ class Collector:
         ]
         return [span for span in found if not trace_id or span.trace_id.hex() == trace_id]
 
+    def wait_for(self, count: int) -> None:
+        """Until so many spans have come."""
+        assert soon(lambda: len(self.spans()) >= count)
+
     def wait(self, trace_id: str, names: list[str]) -> list[Span]:
         """The spans of a trace, as soon as there are as many as these names; they must be these."""
         soon(lambda: len(self.spans(trace_id)) >= len(names))

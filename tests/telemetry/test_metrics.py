@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.samples import Sample
 
+from propylon.config.models.admin import MetricsConfig
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
 from propylon.services.balance import round_robin
@@ -18,7 +20,7 @@ from propylon.services.instance import HealthRules
 from propylon.services.service import Service
 from propylon.stores.sums import LocalSums
 from propylon.stores.tally import SharedSums
-from propylon.telemetry.families import FAMILIES
+from propylon.telemetry.families import FAMILIES, KEY_SET_AGE
 from propylon.telemetry.metrics import Metrics
 from tests.proxy.doubles import (
     ENTROPY,
@@ -240,3 +242,46 @@ def test_routes_of_one_name_are_one_series() -> None:
     metrics(exchange(twin))
     assert value(metrics, "propylon_requests_total", route="orders") == 2
     assert value(metrics, "propylon_request_duration_seconds_count", route="orders") == 2
+
+
+def test_a_label_that_is_left_out_is_added_up() -> None:
+    """Sums stay sums, histograms keep their buckets; of what is no sum the largest is told."""
+    metrics = Metrics(LocalSums())
+    for status in (200, 404):
+        for method in (b"GET", b"PUT"):
+            metrics(exchange(ORDERS, method=method, status=status, seconds=0.002))
+    before = value(metrics, "propylon_requests_total")
+    metrics.measured = lambda: iter([(KEY_SET_AGE, ("a",), 1.0), (KEY_SET_AGE, ("b",), 7.0)])
+    metrics.without = frozenset({"method", "status", "route", "source"})
+    read = samples(metrics)
+    (one,) = [sample for sample in read if sample.name == "propylon_requests_total"]
+    assert one.labels == {"service": "orders"}
+    assert one.value == before == 4
+    assert total(read, "propylon_request_duration_seconds_bucket", le="0.0025") == 4
+    assert total(read, "propylon_key_set_age_seconds") == 7.0
+
+
+def test_each_label_has_a_switch() -> None:
+    """What a family has may be left out, and nothing else may be named."""
+    labels = {label for family in FAMILIES for label in family.labels}
+    assert MetricsConfig(drop_labels=tuple(labels)).drop_labels
+    (kind,) = get_args(MetricsConfig.model_fields["drop_labels"].annotation)[:1]
+    assert set(get_args(kind)) == labels
+
+
+def test_calls_of_endpoints_and_uses_of_the_database() -> None:
+    """By their service and status; by what was done."""
+    metrics = Metrics(LocalSums())
+    for status in (200, 200, 0):
+        metrics.note_call(exchange(ORDERS, status=status, seconds=0.2))
+    metrics.note_call(exchange(None))
+    metrics.database("read", 0.0004)
+    metrics.database("write", 20.0)
+    read = samples(metrics)
+    assert total(read, "propylon_calls_total", service="orders", status="200") == 2
+    assert total(read, "propylon_calls_total") == 3
+    assert total(read, "propylon_call_duration_seconds_sum") == pytest.approx(0.6)
+    assert total(read, "propylon_requests_total") == 0
+    assert total(read, "propylon_database_seconds_bucket", operation="read", le="0.0005") == 1
+    assert total(read, "propylon_database_seconds_bucket", operation="write", le="10.0") == 0
+    assert total(read, "propylon_database_seconds_count") == 2

@@ -73,6 +73,7 @@ class TokenServices:
         self._pruning = Pruning(self._database, self.revocations, time.time, elapsed)
         self._facts: Facts | None = None
         self._known = False
+        self._caught_up: float | None = None  # when the list of revoked tokens was last read
         self._open = auth.revocation.on_failure == "open"
         self._following: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
@@ -116,6 +117,15 @@ class TokenServices:
                 own_issuer=lambda: self._journal.own_issuer,
             ),
         )
+
+    @property
+    def lag(self) -> float | None:
+        """The seconds for which the database was not asked what was revoked; None: it was not read yet."""
+        return None if self._caught_up is None else time.monotonic() - self._caught_up
+
+    def observe_database(self, observe: Callable[[str, float], None]) -> None:
+        """Tell how long each use of the database takes: `read` or `write`, and seconds."""
+        self._database.observe = observe
 
     def apply(self, auth: AuthConfig) -> None:
         """Sign with another secret from now on, or for another time, or not any more."""
@@ -205,6 +215,7 @@ class TokenServices:
                 if away:
                     log.warning("revoked tokens can be read again")
                 away = False
+                self._caught_up = time.monotonic()
                 if not self._known:
                     self._set_known(known=True)
             await asyncio.sleep(_BREATH)

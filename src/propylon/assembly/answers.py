@@ -15,7 +15,6 @@ from collections.abc import Callable
 from propylon.assembly.components import Components
 from propylon.compile.cache import CacheCompiler
 from propylon.config.models.cache import CacheMemoryConfig
-from propylon.config.models.schema import GatewayConfig
 from propylon.errors import ServiceUnavailable
 from propylon.proxy.cache.behind import Behind
 from propylon.proxy.cache.deletion import Deletion
@@ -43,7 +42,7 @@ _PATIENCE = 1.0
 
 
 def caching(
-    config: GatewayConfig,
+    config: CacheMemoryConfig,
     components: Components,
     redis: Redis | None,
     forward: Forwards,
@@ -51,8 +50,8 @@ def caching(
     chance: random.Random,
 ) -> CacheCompiler[SharedAnswers]:
     """Return what makes the caches of routes, over one store for all of them."""
-    store = SharedAnswers(config.cache.memory, components.shared.facts)
-    opener = _Opener(config.cache, components.shared, redis, store, loop, chance)
+    store = SharedAnswers(config.memory, components.shared.facts)
+    opener = _Opener(config, components.shared, redis, store, loop, chance)
     return CacheCompiler(
         store, components.metrics, forward, loop, chance.getrandbits, behind=opener
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from io import BytesIO
 
 from propylon.documents.document import BrokenDocument, Document
 from propylon.documents.parts import from_lines
@@ -37,7 +38,7 @@ class DocumentReader:
                 return await in_slices(_guarded(read(source, body)))
             return await in_slices(from_lines(await self._lines(source, body)))
 
-    async def _lines(self, source: Source, body: bytes) -> list[bytes]:
+    async def _lines(self, source: Source, body: bytes) -> Iterable[bytes]:
         # A thread waits for the process, because it gives way: to hand over 5 MB, and to take back 10, holds a loop.
         reading = _Child(source)
         try:
@@ -54,7 +55,7 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._killed = False
 
-    def lines(self, body: bytes) -> list[bytes]:
+    def lines(self, body: bytes) -> Iterable[bytes]:
         """Return what the process says of the document. Raises BrokenDocument."""
         try:
             # `-P`: nothing is imported from the directory that the gateway was started in.
@@ -76,7 +77,9 @@ class _Child:
                 process.kill()
                 msg = f"took more than {_PATIENCE:g} s to read"
                 raise BrokenDocument(msg) from error
-        return out.splitlines()
+        return BytesIO(
+            out
+        )  # ten megabytes, whose lines are cut off one by one: all at once takes as many milliseconds
 
     def kill(self) -> None:
         """End it, if it has not ended."""

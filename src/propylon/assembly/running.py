@@ -8,21 +8,24 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, get_args
 
-from propylon.assembly.answers import SharedAnswers, caching
+from propylon.assembly.ages import ages_of
+from propylon.assembly.answering import open_census
+from propylon.assembly.answers import SharedAnswers
 from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
+from propylon.assembly.idempotency import answering
 from propylon.assembly.membership import Membership
-from propylon.assembly.offers import open_census
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces
-from propylon.assembly.verification import Verification
+from propylon.assembly.verification import Verification, verifies_otherwise
+from propylon.assembly.watch.watching import Watching, watch
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
@@ -79,9 +82,7 @@ class Change:
 
     loaded: Loaded
     authentication: Authentication | None
-    verifying: (
-        Authentication | None
-    )  # what is in force until the keys of `authentication` are there
+    verifying: Authentication | None  # in force until `authentication` has its keys
     services: ServiceSet
     compiled: Compiled
 
@@ -153,7 +154,9 @@ class Running:
         redis = redis_of(loaded)
         self.counting = Counting(redis, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
-        self._caches = caching(self.config, components, redis, self._forward, loop, self._random)
+        self._caches, self._idempotency = answering(
+            self.config.cache, components, redis, self._forward, loop, self._random
+        )
         self._stages: tuple[object, Mapping[str, Authenticate]] | None = None
         self._composed: dict[tuple[Policy, ...], Callable[[float], Before]] = {}
 
@@ -201,6 +204,8 @@ class Running:
         self.switch(at_once(self.prepare(self.loaded)))
         self.counting.start()
         self._gauges.start()
+        self._components.metrics.measured = ages_of(self._components, self._verification)
+        self.watching.start()
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         if not self._components.owns_process:
@@ -216,7 +221,7 @@ class Running:
         """
         services = yield from self._services.plan(loaded.config.services, self._dependencies)
         authentication = self._verification.latest
-        if authentication is None or _verifies_otherwise(loaded.config, self.config):
+        if authentication is None or verifies_otherwise(loaded.config, self.config):
             authentication = self._verification.compile(
                 loaded, self._components, self._pools.connect, self._key_sets.of
             )
@@ -290,6 +295,7 @@ class Running:
             override=self._components.override,
             limits=self.limits,
             caches=self._caches,
+            idempotency=self._idempotency,
             costs=self._components.costs,
             seats=self._components.seats,
             documents=self.description.in_force,
@@ -306,9 +312,8 @@ class Running:
     ) -> Mapping[str, Authenticate]:
         made_of = carriers if authentication is None else authentication
         if self._stages is None or self._stages[0] != made_of:
-            made = (
-                stages_without_keys(carriers) if authentication is None else authentication.stages
-            )
+            keys = authentication
+            made = stages_without_keys(carriers) if keys is None else keys.stages
             self._stages = (made_of, made)
         return self._stages[1]
 
@@ -334,11 +339,11 @@ class Running:
         tracer = self._traces.apply(config.traces)
         for edge in self.edges.values():
             edge.pipeline.tracing = tracer
-        areas: tuple[Area, ...] = get_args(Area)
-        self._components.gate.apply(
-            {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
-        )
+        rules = {area: admin_rule(config, area) for area in get_args(Area)}
+        self._components.gate.apply(rules, config.admin.listen or PUBLIC)
         self.output.apply(config)
+        self._gauges.watchdog.apply(config.policies.budget)
+        self._components.metrics.without = frozenset(config.metrics.drop_labels)
 
     # Parts
 
@@ -351,6 +356,11 @@ class Running:
             explain=Explaining(lambda: self.loaded, self._verifies_asker),
         )
 
+    @cached_property
+    def watching(self) -> Watching:
+        """What is shown of all workers, and what operators do there."""
+        return watch(self, self._components, self._outages, self._loop)
+
     def _verifies_asker(self) -> Authenticate:
         """Return what verifies the token of a client that asks why: a bad one counts as none."""
         if self._components.override is not None:
@@ -359,12 +369,13 @@ class Running:
 
     def _calls(self) -> Calls:
         """Return what makes the calls of endpoints, which name their services."""
-        note = self.output.access_log.note_call
-        return Calls(Caller(time.perf_counter, self._random.getrandbits, note), self._callees.of)
+        notes = (self.output.access_log.note_call, self._components.metrics.note_call)
+        return Calls(Caller(time.perf_counter, self._random.getrandbits, notes), self._callees.of)
 
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
         self._gauges.stop()
+        self.watching.close()
         await self._traces.stop()
         try:
             async with asyncio.timeout(_LET_GO):
@@ -387,8 +398,3 @@ class Running:
         self._prober.close()
         self._pools.close()
         self.output.close()
-
-
-def _verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
-    """Tell whether tokens are verified otherwise: CORS decides which pages may send one in a cookie."""
-    return (new.auth, new.debug, new.cors) != (old.auth, old.debug, old.cors)

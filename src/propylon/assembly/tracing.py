@@ -118,7 +118,8 @@ class Traces:
 
 async def _post(site: Site, config: TracesConfig, message: bytes) -> Fetched:
     if config.compression == "gzip":
-        message = gzip.compress(message, 1, mtime=0)
+        # In a thread: of a whole batch it takes milliseconds, and zlib lets the loop go on.
+        message = await asyncio.to_thread(gzip.compress, message, 1, mtime=0)
     return await site.post(
         message, _MEDIA_TYPE, collector_lines(config), within=config.timeout, limit=_LARGEST
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from propylon.assembly.components import Components
 from propylon.compile.cors import allows_credentials
 from propylon.compile.services import Connect
+from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import ConfigError
 from propylon.upstream.ports import Upstream
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from propylon.compile.authentication import Authentication
     from propylon.proxy.authenticate.jwks import Kept, PublishedKeys
 
-__all__ = ["Verification"]
+__all__ = ["Verification", "verifies_otherwise"]
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Verification:
                 pending=self.pending,
                 kept=kept,
                 trusted_origin=allows_credentials(config.cors),
+                counts=components.metrics.tokens(),
             )
         except UnusableKeys as error:
             msg = f"with these, no published key could verify a token: {error.reason}"
@@ -86,10 +88,10 @@ class Verification:
 
     def apply(self, made: Authentication | None) -> None:
         """Put a verifier in force, or let it wait for its keys."""
-        old = [*self._published()]
+        old = [*self.published]
         self.in_force = self.after(made)
         self.pending = None if self.in_force is made else made
-        current = [*self._published()]
+        current = [*self.published]
         for published in old:
             if published not in current:
                 published.close()
@@ -115,7 +117,9 @@ class Verification:
         log.warning("reload: the new keys are in force")
         self._swapped()
 
-    def _published(self) -> Iterator[PublishedKeys]:
+    @property
+    def published(self) -> Iterator[PublishedKeys]:
+        """The key sets that are followed, those of a configuration that waits for its keys included."""
         for one in (self.in_force, self.pending):
             if one is not None:
                 yield from one.key_sets
@@ -129,3 +133,8 @@ class Verification:
         for one in (self.in_force, self.pending):
             if one is not None:
                 yield from one.upstreams
+
+
+def verifies_otherwise(new: GatewayConfig, old: GatewayConfig) -> bool:
+    """Tell whether tokens are verified otherwise: CORS decides which pages may send one in a cookie."""
+    return (new.auth, new.debug, new.cors) != (old.auth, old.debug, old.cors)

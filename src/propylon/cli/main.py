@@ -29,6 +29,7 @@ from propylon.cli.options import (
 )
 from propylon.cli.users import token, user
 from propylon.version import __version__
+from propylon.wire import native
 
 if TYPE_CHECKING:
     from propylon.config.reading.load import Loaded
@@ -70,7 +71,7 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite existing f
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 — typer calls it
     if asked:
-        typer.echo(f"propylon {__version__}")
+        typer.echo(f"propylon {__version__} ({native.implementation})")
         raise typer.Exit
 
 

@@ -70,6 +70,9 @@ log:
     file:                      # such as /var/log/propylon/audit.log; empty: with the rest of the log
     key:                       # of the hash that hides users who ask for privacy, such as ${AUDIT_KEY}
 
+policies:
+  budget: 50ms                 # longer, and policies and endpoints that hold the event loop are named in the log; off
+
 traces:                        # for a collector that speaks OTLP over HTTP
   endpoint:                    # such as http://collector:4318; it switches recording on (pip install 'propylon[otel]')
   enabled: true                # false: nothing is recorded
@@ -111,9 +114,12 @@ admin:                         # who may use the endpoints that run the gateway
 metrics:
   allow:                       # networks that read /metrics without a token, besides this machine
   listen:                      # such as 0.0.0.0:9100
+  drop_labels: []              # labels that are left out of all metrics, such as [method]
 docs:
   access: public               # public, admin or off: who may read /docs and /openapi.json
   filter: none                 # caller: each sees what it may call
+dashboard:
+  path: /dashboard             # the page that shows what the gateway does; off: none
 documents: {interval: 30s}     # how often services are asked for theirs, see openapi
 
 auth:                          # how callers are authenticated
@@ -241,6 +247,8 @@ routes:
                                # statuses, ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
     sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
+    idempotency:               # such as {required: false, ttl: 24h, on_store_failure: refuse, methods: [POST, PATCH]}: a request with
+                               # Idempotency-Key that is sent again gets the first one's answer; on_store_failure: forward, too
     headers:
       request: {set: {}, remove: [], remove_cookies: []}
       response: {set: {}, remove: [], remove_cookies: []}

@@ -24,6 +24,7 @@ from propylon.proxy.authenticate.discovery import Discovery
 from propylon.proxy.authenticate.introspection import Introspection
 from propylon.proxy.authenticate.jwks import Kept, PublishedKeys
 from propylon.proxy.authenticate.keys import UnusableKeys, from_pem, from_secrets
+from propylon.proxy.authenticate.outcomes import Counts
 from propylon.proxy.authenticate.revocation import Revocations
 from propylon.proxy.authenticate.shares import SLOTS
 from propylon.proxy.authenticate.sockets import SOCKET, SocketTokens
@@ -100,13 +101,15 @@ def compile_authentication(
     pending: Authentication | None = None,
     kept: Callable[[str], Kept] | None = None,
     trusted_origin: Callable[[bytes], bool] = _no_origin,
+    counts: Counts | None = None,
 ) -> Authentication | None:
     """Return the verifier that `config` describes; None if neither keys nor introspection are configured.
 
     A published key set is fetched after it is started, not here. `before` is the verifier of the configuration before
     a reload, and `pending` the one that was configured last, if its keys are not there yet. Each of their key sets is
     kept if its address and `algorithms` are unchanged. `kept` returns what other workers have fetched from a URL.
-    `trusted_origin` tells whether pages of an origin may send requests with the cookie that holds the token.
+    `trusted_origin` tells whether pages of an origin may send requests with the cookie that holds the token. `counts` is where
+    verifications are counted.
 
     Raises UnusableKeys if only the `algorithms` of an entry have changed, and no key of its set fits the new ones.
     """
@@ -123,7 +126,7 @@ def compile_authentication(
         opaque = _introspection(config.introspection, site, trusts, clock)
     if opaque is None and all(trust.source is None for trust in trusts):
         return None
-    verifier = Verifier(trusts, opaque, revocations, clock)
+    verifier = Verifier(trusts, opaque, revocations, clock, counts)
     key_sets = tuple(_key_sets(trusts))
     for keys in key_sets:
         # One that is kept calls the verifier in force when its keys change, until the new one is in force.

@@ -25,6 +25,7 @@ from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
+from propylon.compile.idempotency import IdempotencyCompiler
 from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.preflight import passing_preflights
 from propylon.compile.public import compile_public, compile_rewrite
@@ -87,6 +88,7 @@ class Parts:
     - `override`: in a test, the principal of every request; no token is verified then.
     - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
     - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
+    - `idempotency`: makes the stages for Idempotency-Key; None: in a dry run, no key is kept.
     - `costs`: by the names of routes, what a team's functions say of their costs.
     - `seats`: counts the open sockets of callers.
     - `documents`: what the documents of services say, for routes that take their security from them or check requests.
@@ -102,6 +104,7 @@ class Parts:
     override: Principal | None = None
     limits: LimitCompiler | None = None
     caches: CacheCompiler[Any] | None = None
+    idempotency: IdempotencyCompiler | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
     documents: InForce = field(default_factory=InForce)
@@ -160,6 +163,7 @@ class RouteCompiler:
             parts.endpoints,
             parts.limits,
             parts.caches,
+            parts.idempotency,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -276,12 +280,12 @@ class RouteCompiler:
         return SampleAnswers(then, written.responses.sample, samples, self._parts.chance)
 
     def _sends(self, written: RouteConfig) -> Forwards:
-        """Return what sends requests on, or answers them from the cache."""
-        caches = self._parts.caches
-        if caches is None:
-            return self._parts.forward
-        forward: Forwards = caches.forward_of(self._config, written, self._vouched)
-        return forward
+        """Return what sends requests on, or answers them from the cache or as they were answered before."""
+        caches, idempotency = self._parts.caches, self._parts.idempotency
+        forward: Forwards = self._parts.forward
+        if caches is not None:
+            forward = caches.forward_of(self._config, written, self._vouched)
+        return forward if idempotency is None else idempotency.before(written, forward)
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
         policies = self._parts.policies.get(written.name or written.path)

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from propylon.control.admin import exchange_of
 from propylon.proxy.exchange import CURRENT
-from propylon.proxy.trace import Trace
+from propylon.proxy.trace import Trace, own_span, span_id
 
 __all__ = ["TRACE_ID", "Traced", "current_trace"]
 
@@ -23,9 +23,12 @@ def current_trace() -> Trace | None:
     exchange = CURRENT.get(None)
     if exchange is None:
         return None
+    # An endpoint is an attempt of the exchange; a policy runs before there is one.
+    entropy = exchange.entropy
+    span = span_id(entropy, 0) if exchange.attempts else own_span(entropy)
     return Trace(
         exchange.trace_id.decode("ascii"),
-        exchange.entropy[64:].decode("ascii"),
+        span.decode("ascii"),
         bool(int(exchange.trace_flags, 16) & 1),
     )
 

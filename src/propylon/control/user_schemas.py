@@ -41,6 +41,12 @@ def _name(name: str) -> str:
     return name
 
 
+# For readers of the document. The store takes any text that can be printed, an address without spaces, which no pattern
+# can say.
+_EMAIL = r"^[!-~\u00c0-\u024f]*$"
+_FULL_NAME = r"^[ -~\u00c0-\u024f]*$"
+
+
 class UserRecord(Me):
     """A user, as an admin sees it."""
 
@@ -86,12 +92,14 @@ class NewUser(BaseModel):
         max_length=254,
         description="The email address; empty: none.",
         examples=["ann@example.com"],
+        json_schema_extra={"pattern": _EMAIL},
     )
     full_name: str = Field(
         default="",
         max_length=256,
         description="The full name; empty: none.",
         examples=["Ann Smith"],
+        json_schema_extra={"pattern": _FULL_NAME},
     )
     disabled: bool = Field(
         default=False, description="Whether the user gets no tokens.", examples=[False]

@@ -7,7 +7,7 @@ object of it is searched for garbage, and the merged document is made by joining
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 
 from propylon.proxy.check.answer import AnswerCheck
@@ -73,16 +73,26 @@ class Operation:
     responses: Mapping[str, str] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     returned: frozenset[str] = frozenset()
+    # The method and the path, without the names of its parameters: what clients cannot tell apart is the same.
+    key: tuple[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    # The parameters that are a whole segment each, with their places in the path.
+    whole: tuple[tuple[int, str], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Derive what each request asks for."""
+        key = self.method, tuple(_PARAMETERS.sub("{}", one) for one in self.segments)
+        whole = tuple(
+            (at, one[1:-1])
+            for at, one in enumerate(self.segments)
+            if one[:1] == "{" and one[-1:] == "}" and "}" not in one[:-1]
+        )
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "whole", whole)
 
     @property
     def path(self) -> str:
         """The path as the service wrote it."""
         return "/" + "/".join(self.segments)
-
-    @property
-    def key(self) -> tuple[str, tuple[str, ...]]:
-        """The method and the path, without the names of its parameters: what clients cannot tell apart is the same."""
-        return self.method, tuple(_PARAMETERS.sub("{}", one) for one in self.segments)
 
 
 class _Node:
@@ -109,6 +119,15 @@ class _Node:
         if self.any is None:
             self.any = _Node()
         return self.any
+
+    def step(self, segment: str, found: list[_Node]) -> None:
+        """Append the places that a segment of a request may lead to, the most specific first."""
+        if self.literal is not None and (literal := self.literal.get(segment)) is not None:
+            found.append(literal)
+        if self.mixed is not None:
+            found += [one for around, one in self.mixed.items() if _surround(around, segment)]
+        if self.any is not None and segment:
+            found.append(self.any)
 
 
 class Document:
@@ -180,8 +199,8 @@ class Document:
             yield
         return held
 
-    def find(self, method: str, path: str) -> Iterator[Operation]:
-        """Yield the operations that a request may reach, the most specific first.
+    def find(self, method: str, path: str) -> list[Operation]:
+        """Return the operations that a request may reach, the most specific first.
 
         `path` is what the instance gets, decoded, without its base path. More than one is found where literals and
         parameters overlap: FastAPI takes the one that was declared first, and a document does not say which that is.
@@ -190,22 +209,15 @@ class Document:
         # Express and ASP.NET Core read `/users/ME` as `/users/me`, whose scopes a request must not go round.
         path = _folded(path.strip("/"))
         for segment in path.split("/") if path else ():
-            nodes = [below for node in nodes for below in _steps(node, segment)]
-        found = [one for node in nodes for one in node.operations]
-        yield from (one for one in found if one.method == method)
-        if method == "HEAD" and not any(one.method == "HEAD" for one in found):
-            yield from (one for one in found if one.method == "GET")  # RFC 9110, 9.3.2
-
-
-def _steps(node: _Node, segment: str) -> Iterator[_Node]:
-    literal = None if node.literal is None else node.literal.get(segment)
-    if literal is not None:
-        yield literal
-    for around, mixed in () if node.mixed is None else node.mixed.items():
-        if _surround(around, segment):
-            yield mixed
-    if node.any is not None and segment:
-        yield node.any
+            below: list[_Node] = []
+            for node in nodes:
+                node.step(segment, below)
+            nodes = below
+        operations = [one for node in nodes for one in node.operations]
+        found = [one for one in operations if one.method == method]
+        if method == "HEAD" and not found:
+            found = [one for one in operations if one.method == "GET"]  # RFC 9110, 9.3.2
+        return found
 
 
 def _folded(text: str) -> str:

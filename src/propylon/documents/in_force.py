@@ -86,14 +86,10 @@ class InForce:
 
 def _values(operation: Operation, path: str) -> dict[str, str]:
     """Return the values of the parameters that are a whole segment each."""
-    if not operation.path_parameters:
+    if not operation.whole:
         return {}
     sent = path.strip("/").split("/")
-    return {
-        written[1:-1]: value
-        for written, value in zip(operation.segments, sent, strict=True)
-        if written[:1] == "{" and written[-1:] == "}" and "}" not in written[:-1]
-    }
+    return {name: sent[at] for at, name in operation.whole}
 
 
 def _found(document: Document, method: str, path: bytes) -> Iterator[Operation]:

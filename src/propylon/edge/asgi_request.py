@@ -10,7 +10,7 @@ from propylon.edge.state import EdgeState
 from propylon.errors import InvalidRequest
 from propylon.proxy.exchange import Origin
 from propylon.wire.message import CHUNKED, Request
-from propylon.wire.request import too_large
+from propylon.wire.probe import too_large
 
 __all__ = ["head_of", "origin_of", "read_request"]
 

@@ -41,6 +41,7 @@ class Body:
         "limit",
         "received",
         "started",
+        "watcher",
     )
 
     def __init__(self, length: int, flow: Flow, send_continue: Callable[[], None] | None) -> None:
@@ -56,6 +57,7 @@ class Body:
         self._sink: BodySink | None = None
         self._sink_paused = False
         self._gathering: Signal[None] | None = None  # set when the wait of `gathered` is over
+        self.watcher: Callable[[bytes], None] | None = None
 
     # What the edge calls
 
@@ -70,8 +72,16 @@ class Body:
             raise InvalidRequest(msg)
         if self._replay_buffer is not None:
             self._keep(data, has_sink=sink is not None)
+        if self.watcher is not None:
+            self.watcher(data)
         if sink is not None:
             sink.body_data(data)
+
+    def watch(self, watcher: Callable[[bytes], None]) -> None:
+        """Call back with each piece, from the first one on; to be called before `pipe`."""
+        for data in self._replay_buffer or ():
+            watcher(data)
+        self.watcher = watcher
 
     def end(self, trailers: bytes = b"") -> None:
         """Mark the body as complete, with the trailers behind it. Raises InvalidRequest if bytes are missing.

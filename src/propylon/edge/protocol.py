@@ -283,14 +283,16 @@ class GatewayProtocol(asyncio.Protocol):
         elif self._lingering is not None:
             self._lingering.discard(data)
         elif self._turn is None and not self.congested and not self._pipelined:
-            # The fast path: one whole head with the same header lines as the last one.
+            # The fast path: a whole head with the same header lines as the last one.
+            reader = self._head_reader
             begins = not self._head_buffer.pending
-            alone = begins and len(data) <= self._edge.max_header
-            request = self._head_reader.again(data) if alone else None
-            if request is None:
-                self._receive_head(data, begins=begins)
-            else:
+            limit = self._edge.max_header if begins else 0
+            if (request := reader.again(data, limit)) is not None:
+                self._begin_exchange(request, data[reader.size :])
+            elif (request := reader.at_once(data, limit)) is not None:
                 self._begin_exchange(request, b"")
+            else:
+                self._receive_head(data, begins=begins)
         else:
             self._pipelined += data
             if len(self._pipelined) > _MAX_PIPELINED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from propylon.process.sockets import CannotListen, Listening, open_listeners
 from propylon.process.supervisor import supervise
 from propylon.process.watch import fingerprint
 from propylon.stores.shared import Shared
+from propylon.wire import native
 
 __all__ = ["start", "start_app"]
 
@@ -88,6 +90,8 @@ def _start(loaded: Loaded, build: Build, *, watch: bool) -> int:
     exit_quietly()
     console = console_of(loaded.config)
     console.take_tracebacks()
+    if native.problem:
+        console.warn(f"the compiled part is not used, pure Python is: {native.problem}")
     try:
         redis_of(loaded)
         certificates = _certificates(loaded.config.tls)
@@ -147,6 +151,9 @@ def _run(
         return work(shared, _alone)
 
     _import_for_workers(opened.config)
+    # The workers share these pages as long as nobody writes into them, and a collection writes into every object that it looks at.
+    gc.collect()
+    gc.freeze()
 
     def be(place: int, others_go_on: Callable[[], bool]) -> int:
         shared.become(place)

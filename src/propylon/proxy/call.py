@@ -217,13 +217,15 @@ class Call:
 class Caller:
     """Makes calls: the pipeline of exchanges whose client is an endpoint."""
 
-    __slots__ = ("_chance", "_clock", "_observer")
+    __slots__ = ("_chance", "_clock", "_observers")
 
-    def __init__(self, clock: Clock, chance: Callable[[int], int], observer: Observer) -> None:
-        """`clock` counts seconds for durations, `chance(bits)` returns random bits; `observer` is told of each call's end."""
+    def __init__(
+        self, clock: Clock, chance: Callable[[int], int], observers: tuple[Observer, ...]
+    ) -> None:
+        """`clock` counts seconds for durations, `chance(bits)` returns random bits; `observers` are told of each call's end."""
         self._clock = clock
         self._chance = chance
-        self._observer = observer
+        self._observers = observers
 
     def begin(self, parent: Exchange, callee: Callee, asked: Asked, left: float) -> Call:
         """Send the request. `left` are the seconds until the endpoint's own answer is due.
@@ -265,7 +267,8 @@ class Caller:
         finally:
             exchange.ended = self._clock()
             settle(exchange)
-            self._observer(exchange)
+            for observer in self._observers:
+                observer(exchange)
             if exchange.notes is not None:
                 exchange.notes.tracing.end(exchange)
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 
 from propylon.errors import AuthError, Forbidden
 
-__all__ = ["insufficient", "invalid", "missing", "unlike"]
+__all__ = ["EXPIRED", "insufficient", "invalid", "missing", "unlike"]
 
 # RFC 9110, 11.6.1: a 401 must have this header. Clients such as browsers and OAuth libraries act on it: they ask for
 # a login without `error`, refresh the token at `invalid_token`, and ask the user for more at `insufficient_scope`.
 _NAME = b"WWW-Authenticate"
+EXPIRED = "Token has expired"
 # Characters of a claim that the log shows: enough for an issuer's URL, too few to fill a disk.
 _LONGEST = 160
 
@@ -28,7 +29,7 @@ def invalid(reason: str, *, expired: bool = False) -> AuthError:
     which cannot repair it, but helps a forger.
     """
     # A fixed text: nothing of the token is reflected into a header.
-    message = "Token has expired" if expired else "The token is not valid"
+    message = EXPIRED if expired else "The token is not valid"
     challenge = f'Bearer error="invalid_token", error_description="{message}"'
     return AuthError(message, headers=((_NAME, challenge.encode("ascii")),), reason=reason)
 

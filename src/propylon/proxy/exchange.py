@@ -78,6 +78,9 @@ class IncomingBody(RequestBody, Protocol):
     async def gathered(self) -> bytes | None:
         """Wait for the whole body; None if it is larger than what is kept for a retry. To be called before `pipe`."""
 
+    def watch(self, watcher: Callable[[bytes], None]) -> None:
+        """Call back with each piece of the body, from the first one on; to be called before `pipe`."""
+
 
 class Downstream(Protocol):
     """The client's side of an exchange: all that an edge has to provide.

@@ -35,6 +35,8 @@ def refusal(
         kind, form = PROBLEM, problem
     details = {**error.details, **more} if more else error.details
     told = form(error.status, error.code, error.message, details, identity)
+    if form is problem and error.problem is not None:
+        told |= dict(zip(("type", "title"), error.problem, strict=True))
     if form is problem and isinstance(error, RateLimited) and error.violated:
         told |= quota_exceeded(error)
     body = orjson.dumps(told)

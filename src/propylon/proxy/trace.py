@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from propylon.wire.grammar import OWS
 from propylon.wire.message import Request
 
-__all__ = ["SAMPLED", "Trace", "continued", "is_state", "span_id"]
+__all__ = ["SAMPLED", "Trace", "continued", "is_state", "own_span", "span_id"]
 
 SAMPLED = b"01"
 """The trace flags of a trace that begins here: whether it is recorded is up to what exports it."""
@@ -69,6 +69,12 @@ def is_state(lines: Sequence[bytes]) -> bool:
     members = [part for line in lines for one in line.split(b",") if (part := one.strip(OWS))]
     keys = {found[1] for part in members if (found := _MEMBER.fullmatch(part)) is not None}
     return 0 < len(members) <= _MOST_MEMBERS and len(keys) == len(members)
+
+
+def own_span(entropy: bytes) -> bytes:
+    """Return the span of the exchange itself; that of its first attempt is the last part of its digits."""
+    # The digits of the request id: drawn at random like the rest, and no secret.
+    return entropy[:16]
 
 
 def span_id(entropy: bytes, attempt: int) -> bytes:

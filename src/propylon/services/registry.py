@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from propylon.errors import InvalidRequest, NotFound
+from propylon.errors import Conflict, NotFound
 from propylon.services.admission import Admission, refused
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
@@ -197,7 +197,7 @@ class Registry:
     def deregister(self, service: str, instance_id: str) -> None:
         """Remove an instance; it finishes the requests that it has.
 
-        Raises NotFound, and InvalidRequest for an instance that did not register.
+        Raises NotFound, and Conflict for an instance that did not register.
         """
         self._entry(service, instance_id)
         self._remove(service, instance_id)
@@ -217,7 +217,7 @@ class Registry:
         entry = self._entries.get((service, instance_id))
         if entry is None:
             msg = f"This instance did not register itself: it is {registered.instance.source}"
-            raise InvalidRequest(msg, details={"service": service, "instance_id": instance_id})
+            raise Conflict(msg, details={"service": service, "instance_id": instance_id})
         return entry
 
     def extend(self, seconds: float) -> None:

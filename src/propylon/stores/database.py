@@ -14,7 +14,8 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -56,6 +57,8 @@ class Database:
         self._seen: tuple[int, int] | None = None  # device and inode of the file
         self._known = False  # True once the schema was seen in it
         self._ready = False  # True as long as it is known, and the file is the same
+        # Hears how long each use took: `read` or `write`, and seconds, from the connection to the end of the transaction.
+        self.observe: Callable[[str, float], None] = _unobserved
         # Counts how often the file was replaced by another one: what was read of the old one says nothing of it.
         self.generation = 0
 
@@ -70,7 +73,7 @@ class Database:
 
         Brings a database of an earlier release up to date.
         """
-        async with self._translating_errors():
+        async with self._timing("read"), self._translating_errors():
             if not await self._look():
                 yield None  # SQLite would create the file on connecting
                 return
@@ -86,7 +89,7 @@ class Database:
 
         An exception inside the block rolls the transaction back. Raises ServiceUnavailable.
         """
-        async with self._translating_errors():
+        async with self._timing("write"), self._translating_errors():
             await self._look()
             if not self._ready and await self._inspect() is Held.NOTHING:
                 await self._create()
@@ -198,6 +201,15 @@ class Database:
                     return
 
     @asynccontextmanager
+    async def _timing(self, operation: str) -> AsyncIterator[None]:
+        """Tell how long the block took, also of one that has failed."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.observe(operation, time.perf_counter() - began)
+
+    @asynccontextmanager
     async def _translating_errors(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT):
@@ -207,6 +219,10 @@ class Database:
         except self._errors as error:
             original = error.orig if isinstance(error, DBAPIError) else error
             raise _unavailable(reason=f"{type(original).__name__}: {original}") from error
+
+
+def _unobserved(operation: str, seconds: float) -> None:
+    """Stand in for `observe` until there is a listener."""
 
 
 def _unavailable(reason: str) -> ServiceUnavailable:

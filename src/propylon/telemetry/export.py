@@ -112,10 +112,9 @@ class Exporter:
     async def close(self, within: float) -> None:
         """Send what is left, for so many seconds at most; the rest is lost, and counted."""
         self._hurry.set()
-        if self._task is None and self._queue:
-            self._begin()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=within)
+        end = self._loop.time() + within
+        while self.waiting and (left := end - self._loop.time()) > 0:
+            await asyncio.wait({self._task or self._begin()}, timeout=left)
         self.abandon()
 
     def abandon(self) -> None:
@@ -133,12 +132,13 @@ class Exporter:
             self._count("left", left)
             log.warning("traces: %d spans were not sent before the stop", left)
 
-    def _begin(self) -> None:
+    def _begin(self) -> asyncio.Task[None]:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._task = spawn(self._run(), self._loop)
         self._task.add_done_callback(self._ended)
+        return self._task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None

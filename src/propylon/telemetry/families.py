@@ -5,10 +5,11 @@ failure. docs/reference/metrics.md is made from this table.
 
 Rules.
 
-1. Labels come from the configuration, from the registry and from llhttp's list of methods. No client can create a time
+1. Labels come from the configuration, from the registry, from the names of a team's functions and from llhttp's list of methods. No client can create a time
    series with a path, a method or a header that it invents.
 2. A name, a label and their meaning stay: dashboards and alerts rest on them.
-3. Seconds and bytes, as Prometheus asks for; nothing in milliseconds or percent.
+3. Each label can be left out, by `metrics.drop_labels`: what it told apart is added up.
+4. Seconds and bytes, as Prometheus asks for; nothing in milliseconds or percent.
 """
 
 from __future__ import annotations
@@ -20,20 +21,25 @@ __all__ = [
     "ANSWER_CHECKS",
     "CACHE",
     "CACHE_BYTES",
+    "CALLS",
+    "CALL_DURATION",
     "CIRCUIT_STATE",
     "CIRCUIT_TRANSITIONS",
     "CONFIG_RELOADS",
     "CONFIG_SUCCESS",
     "CONNECTIONS",
     "CPU",
+    "DATABASE",
     "DURATION",
     "EJECTIONS",
     "FAMILIES",
     "FAULTS",
     "FILES",
     "INSTANCE_UP",
+    "KEY_SET_AGE",
     "LIMIT_DECISIONS",
     "LOG_LOST",
+    "LOOP_BLOCKS",
     "LOOP_LAG",
     "MEMORY",
     "OVERHEAD",
@@ -41,9 +47,11 @@ __all__ = [
     "REQUESTS",
     "REQUEST_CHECKS",
     "RETRIES",
+    "REVOCATION_LAG",
     "SENT",
     "SOCKETS",
     "SPANS",
+    "TOKEN_VERIFICATIONS",
     "UPSTREAM_CONNECTIONS",
     "UPSTREAM_WAITING",
     "WORKERS",
@@ -86,6 +94,7 @@ _ROUTE = ("route", "service")
 # Seconds. The gateway itself adds less than a millisecond, so the buckets start there; a slow report may take 30 s.
 _REQUEST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+_DATABASE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 REQUESTS = Family(
@@ -177,6 +186,46 @@ ANSWER_CHECKS = Family(
 CACHE_BYTES = Family(
     "propylon_cache_bytes", Kind.GAUGE, "Memory that stored answers take in all workers."
 )
+TOKEN_VERIFICATIONS = Family(
+    "propylon_token_verifications",
+    Kind.COUNTER,
+    "Verifications of tokens: cached (known to be good), verified, expired, revoked, invalid, or unavailable (no key, or no answer "
+    "of the issuer).",
+    ("outcome",),
+)
+KEY_SET_AGE = Family(
+    "propylon_key_set_age_seconds",
+    Kind.GAUGE,
+    "How long ago the worker that is asked has last had the key set from its source.",
+    ("source",),
+    summed=False,
+)
+REVOCATION_LAG = Family(
+    "propylon_revocation_lag_seconds",
+    Kind.GAUGE,
+    "How long ago the worker that is asked has last read which tokens were revoked.",
+    summed=False,
+)
+DATABASE = Family(
+    "propylon_database_seconds",
+    Kind.HISTOGRAM,
+    "How long a use of the database took, from the connection to the end of the transaction: read or write. Failed ones count, too.",
+    ("operation",),
+    _DATABASE,
+)
+CALLS = Family(
+    "propylon_calls",
+    Kind.COUNTER,
+    "Calls of services by endpoints on the gateway's app, by the status of the answer; 0: there was none.",
+    ("service", "status"),
+)
+CALL_DURATION = Family(
+    "propylon_call_duration_seconds",
+    Kind.HISTOGRAM,
+    "How long such a call took, from its beginning to the end of the answer.",
+    ("service",),
+    _REQUEST,
+)
 CONNECTIONS = Family(
     "propylon_open_connections",
     Kind.GAUGE,
@@ -220,6 +269,13 @@ LOOP_LAG = Family(
     "How late the event loop of a worker was, measured once a second: what each request waits at that moment.",
     buckets=_LAG,
 )
+LOOP_BLOCKS = Family(
+    "propylon_loop_blocks",
+    Kind.COUNTER,
+    "How often code held the event loop for longer than policies.budget: a policy, an endpoint or other code of a team, by its "
+    "name, or the gateway.",
+    ("where",),
+)
 LOG_LOST = Family(
     "propylon_log_lost_lines",
     Kind.COUNTER,
@@ -255,6 +311,12 @@ FAMILIES = (
     CACHE,
     CACHE_BYTES,
     REQUEST_CHECKS,
+    CALLS,
+    CALL_DURATION,
+    TOKEN_VERIFICATIONS,
+    KEY_SET_AGE,
+    REVOCATION_LAG,
+    DATABASE,
     ANSWER_CHECKS,
     CONNECTIONS,
     SOCKETS,
@@ -264,6 +326,7 @@ FAMILIES = (
     CONFIG_SUCCESS,
     SPANS,
     LOOP_LAG,
+    LOOP_BLOCKS,
     LOG_LOST,
     WORKERS,
     CPU,

@@ -27,6 +27,7 @@ from propylon.telemetry.families import (
     Family,
 )
 from propylon.telemetry.metrics import Metrics
+from propylon.telemetry.watchdog import Watchdog
 from propylon.upstream.pool import Pool
 
 __all__ = ["Gauges"]
@@ -51,6 +52,7 @@ class Gauges:
         cached: Callable[[], int] = lambda: 0,
     ) -> None:
         """Write into `metrics`. `connections` returns how many connections clients have open, `cached` bytes of answers."""
+        self.watchdog = Watchdog(loop, metrics)
         self._cached = cached
         self._metrics = metrics
         self._loop = loop
@@ -70,6 +72,7 @@ class Gauges:
 
     def stop(self) -> None:
         """Measure no longer: this worker has nothing open any more."""
+        self.watchdog.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -11,7 +11,8 @@ looking up five would cost more than all the rest: its key begins with `_EXCHANG
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
@@ -25,6 +26,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from propylon.errors import LocalFault
+from propylon.proxy.authenticate.outcomes import OUTCOMES
 from propylon.proxy.cache.status import COUNTED
 from propylon.proxy.check import ANSWER_RESULTS, RESULTS
 from propylon.proxy.exchange import Exchange
@@ -36,8 +38,11 @@ from propylon.telemetry.exemplars import EXEMPLARS, Exemplars, Traces
 from propylon.telemetry.families import (
     ANSWER_CHECKS,
     CACHE,
+    CALL_DURATION,
+    CALLS,
     CIRCUIT_STATE,
     CONFIG_SUCCESS,
+    DATABASE,
     DURATION,
     FAMILIES,
     FAULTS,
@@ -50,11 +55,12 @@ from propylon.telemetry.families import (
     RETRIES,
     SENT,
     SOCKETS,
+    TOKEN_VERIFICATIONS,
     Family,
     Kind,
 )
 
-__all__ = ["Metrics", "Row", "Sums"]
+__all__ = ["BUILTIN", "Measured", "Metrics", "Row", "Sums"]
 
 _EXCHANGES = "exchanges"
 _DURATIONS, _OVERHEADS = DURATION.buckets, OVERHEAD.buckets
@@ -62,19 +68,35 @@ _COUNTS = len(_DURATIONS) + 1
 # The counts of the buckets and of slower exchanges, the seconds, and the bytes of request and response bodies.
 _WIDTH = _COUNTS + 3
 _NO_ROUTE = ("", "")
+_SERVER_ERROR, _CLIENT_ERROR = 500, 400
 _DECISIONS = ("allowed", "refused", "shadow")
 _STATES = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 _Labels = tuple[str, ...]
 _Samples = dict[_Labels, Sequence[float]]  # of one family, by the values of its labels
+Totals = dict[tuple[str, str], list[float]]
+"""Of each route and its service: the counts of the durations' buckets, the 4xx and the 5xx."""
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
+BUILTIN = "propylon"  # the service of the gateway's own endpoints
+# Rows that are read before the loop gets a turn: a fifth of a millisecond.
+_SLICE = 64
 # Families of which a row has a number for each value of the last label.
 _SPREAD = {
     LIMIT_DECISIONS.name: _DECISIONS,
     CACHE.name: COUNTED,
     REQUEST_CHECKS.name: RESULTS,
+    TOKEN_VERIFICATIONS.name: OUTCOMES,
     ANSWER_CHECKS.name: ANSWER_RESULTS,
 }
+_GAUGES = {family.name for family in FAMILIES if family.kind is Kind.GAUGE and not family.labels}
 _FAMILY = {family.name: family for family in FAMILIES}
+
+
+Measured = tuple[Family, _Labels, float]
+"""A gauge with the values of its labels, and what it is at this moment in this worker."""
+
+
+def _ignore(exchange: Exchange) -> None:
+    """Do nothing: nobody wants to know."""
 
 
 class Row(Protocol):
@@ -96,6 +118,9 @@ class Sums(Protocol):
     def rows(self) -> Iterable[tuple[tuple[str, ...], Sequence[float]]]:
         """Return all rows with their labels."""
 
+    def each(self) -> Iterable[tuple[tuple[str, ...], Sequence[float]]]:
+        """Return the rows of all workers one after the other, not added up: whoever reads may pause between two."""
+
     def own(self) -> Iterable[tuple[tuple[str, ...], Row]]:
         """Return the rows of this worker, those that it took over from a dead one included."""
 
@@ -107,6 +132,11 @@ class Metrics(Collector):
         # The services that there are now, and when the configuration was put into force: set by what knows it.
         self.services: Callable[[], Iterable[Service]] = tuple
         self.configured = 0.0
+        # What only this worker can tell at the moment of a look, and the labels that are left out.
+        self.measured: Callable[[], Iterable[Measured]] = tuple
+        self.without: frozenset[str] = frozenset()
+        # Called with each exchange that has an error, a 5xx, or a limit that it reached.
+        self.on_trouble: Callable[[Exchange], None] = _ignore
         self._sums = sums
         # Rows that were looked up already. Routes may share a name (one for each host), and each reload makes new
         # Route objects: they share a row.
@@ -158,7 +188,12 @@ class Metrics(Collector):
         overhead = self._overhead
         overhead[bisect_left(_OVERHEADS, seconds)] += 1
         overhead[-1] += seconds
-        if exchange.error is not None or exchange.retried:
+        if (
+            exchange.error is not None
+            or exchange.retried
+            or exchange.limited
+            or exchange.status >= _SERVER_ERROR
+        ):
             self._count_trouble(exchange)
 
     def note_trace(self, exchange: Exchange) -> None:
@@ -174,6 +209,7 @@ class Metrics(Collector):
         if exchange.route is not None:
             for reason in exchange.retried:
                 self.row(RETRIES, exchange.route.service.name, reason)[0] += 1
+        self.on_trouble(exchange)
 
     def _row(self, route: Route | None, method: str, status: int) -> Row:
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
@@ -195,6 +231,26 @@ class Metrics(Collector):
         """Return what the checks of a route's requests found, as `RESULTS` has it: the same row each time."""
         return self._sums.row((REQUEST_CHECKS.name, route), len(RESULTS))
 
+    def tokens(self) -> Row:
+        """Return how verifications of tokens ended, as `OUTCOMES` has it: the same row each time."""
+        return self._sums.row((TOKEN_VERIFICATIONS.name,), len(OUTCOMES))
+
+    def database(self, operation: str, seconds: float) -> None:
+        """Count a use of the database: `read` or `write`."""
+        self._observe(DATABASE, seconds, operation)
+
+    def note_call(self, exchange: Exchange) -> None:
+        """Count a call that an endpoint has made."""
+        if exchange.route is not None:
+            service = exchange.route.service.name
+            self.row(CALLS, service, str(exchange.status))[0] += 1
+            self._observe(CALL_DURATION, exchange.ended - exchange.began, service)
+
+    def _observe(self, family: Family, seconds: float, *labels: str) -> None:
+        row = self.row(family, *labels)
+        row[bisect_left(family.buckets, seconds)] += 1
+        row[-1] += seconds
+
     def answers(self, route: str) -> Row:
         """Return what samples of a route's answers were, as `ANSWER_RESULTS` has it: the same row each time."""
         return self._sums.row((ANSWER_CHECKS.name, route), len(ANSWER_RESULTS))
@@ -208,6 +264,23 @@ class Metrics(Collector):
         self._rows = {key: row for key, row in self._rows.items() if key[0] in present}
 
     # What is read
+
+    def totals(self) -> Generator[None, None, Totals]:
+        """Add up, in slices, what each route has answered. Without the gateway's own endpoints."""
+        return (yield from self.totals_and_gauges())[0]
+
+    def totals_and_gauges(self) -> Generator[None, None, tuple[Totals, dict[str, float]]]:
+        """Return the same, and what the gauges without labels say, by their names; all summed over the workers."""
+        found: Totals = {}
+        gauges: dict[str, float] = {}
+        for at, (labels, numbers) in enumerate(self._sums.each()):
+            if at % _SLICE == 0:
+                yield
+            if labels[0] == _EXCHANGES and labels[2] != BUILTIN:
+                _add_to(found, labels, numbers)
+            elif len(labels) == 1 and labels[0] in _GAUGES:
+                gauges[labels[0]] = gauges.get(labels[0], 0.0) + numbers[0]
+        return found, gauges
 
     def collect(self) -> Iterable[Metric]:
         """Return all metrics, summed over the workers."""
@@ -223,17 +296,37 @@ class Metrics(Collector):
                     found[labels[0]][*labels[1:], decision] = (count,)
             elif labels[0] in found:
                 found[labels[0]][labels[1:]] = numbers
+        self._add_present(found)
+        for family in FAMILIES:
+            least, samples = _less(family, found[family.name], self.without)
+            whole = family is DURATION and samples is found[family.name]
+            yield _metric(least, samples, traces if whole else None)
+
+    def _add_present(self, found: dict[str, _Samples]) -> None:
+        """Add what this worker knows at the moment."""
         for service in self.services():
             _add_state(found, service)
         if self.configured:
             found[CONFIG_SUCCESS.name][()] = (self.configured,)
-        for family in FAMILIES:
-            yield _metric(family, found[family.name], traces if family is DURATION else None)
+        for family, labels, value in self.measured():
+            found[family.name][labels] = (value,)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return all metrics and their media type: OpenMetrics where `accept` asks for it, else Prometheus' text."""
         encode, media_type = choose_encoder(accept)
         return encode(self.registry), media_type
+
+
+def _add_to(found: Totals, labels: _Labels, numbers: Sequence[float]) -> None:
+    total = found.get((labels[1], labels[2]))
+    if total is None:
+        total = found[labels[1], labels[2]] = [0.0] * (_COUNTS + 2)
+    for bucket, count in enumerate(numbers[:_COUNTS]):
+        if count:
+            total[bucket] += count
+    status = int(labels[4])
+    if status >= _CLIENT_ERROR:
+        total[_COUNTS + (status >= _SERVER_ERROR)] += sum(numbers[:_COUNTS])
 
 
 def _add_exchanges(found: dict[str, _Samples], labels: _Labels, numbers: Sequence[float]) -> None:
@@ -258,6 +351,24 @@ def _add_state(found: dict[str, _Samples], service: Service) -> None:
     asked = {instance.id for instance in service.fleet.candidates()}
     for instance in service.instances:
         found[INSTANCE_UP.name][service.name, instance.id] = (float(instance.id in asked),)
+
+
+def _less(family: Family, samples: _Samples, without: frozenset[str]) -> tuple[Family, _Samples]:
+    """Return a family without these labels: what they told apart is added up, or of what is no sum the largest is told."""
+    kept = [at for at, label in enumerate(family.labels) if label not in without]
+    if len(kept) == len(family.labels):
+        return family, samples
+    merged: _Samples = {}
+    join = sum if family.summed else max
+    for labels, numbers in samples.items():
+        fewer = tuple(labels[at] for at in kept)
+        before = merged.get(fewer)
+        merged[fewer] = (
+            numbers
+            if before is None
+            else [join(pair) for pair in zip(before, numbers, strict=True)]
+        )
+    return replace(family, labels=tuple(family.labels[at] for at in kept)), merged
 
 
 def _metric(family: Family, samples: _Samples, traces: Traces | None = None) -> Metric:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from propylon.proxy.exchange import Exchange
 
-__all__ = ["Keep", "Parent", "Sampling", "bound", "is_sampled", "with_flag"]
+__all__ = ["SAMPLED", "Keep", "Parent", "Sampling", "bound", "with_flag"]
 
 Parent = Literal["ignore", "trusted", "follow"]
 """Whose flag decides: nobody's, that of trusted proxies, or that of any client."""
@@ -20,6 +20,9 @@ Parent = Literal["ignore", "trusted", "follow"]
 _ALL = 1 << 64
 # Greater than any digits: everything is below it.
 _ABOVE = b"g"
+SAMPLED = frozenset({b"01", b"03"})
+"""The flags of a trace that is recorded."""
+
 _FLAGS = {
     (b"00", False): b"00",
     (b"00", True): b"01",
@@ -60,11 +63,6 @@ def bound(ratio: float) -> bytes:
     """Return the digits below which a trace is recorded."""
     below = round(ratio * _ALL)
     return _ABOVE if below >= _ALL else b"%016x" % below
-
-
-def is_sampled(flags: bytes) -> bool:
-    """Tell whether the flags say that the trace is recorded."""
-    return flags in {b"01", b"03"}
 
 
 def with_flag(flags: bytes, *, sampled: bool) -> bytes:

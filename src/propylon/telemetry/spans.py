@@ -17,13 +17,13 @@ from typing import Any
 
 from propylon.errors import CircuitOpen, ClientGone, GatewayError, RateLimited
 from propylon.proxy.exchange import Attempt, Exchange, Notes
-from propylon.proxy.trace import is_state, span_id
+from propylon.proxy.trace import is_state, own_span, span_id
 from propylon.services.service import Instance
 from propylon.telemetry.redaction import redacted
-from propylon.wire.headers import values
+from propylon.wire.grammar import OWS
 from propylon.wire.message import Request
 
-__all__ = ["CLIENT", "INTERNAL", "SERVER", "Event", "Span", "own_span", "spans_of"]
+__all__ = ["CLIENT", "INTERNAL", "SERVER", "Event", "Span", "spans_of"]
 
 # As OTLP numbers the kinds of spans.
 INTERNAL, SERVER, CLIENT = 1, 2, 3
@@ -33,6 +33,7 @@ _METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
 )
 _PORTS = {"http": 80, "https": 443}
+_AGENT = b"\r\nuser-agent:"
 _CACHE = b"\r\nCache-Status: propylon; "
 # Longer texts of clients are cut: a span is no place for 64 KiB of a header.
 _LONGEST = 1024
@@ -70,16 +71,10 @@ class Span:
     failed: bool = False
 
 
-def own_span(exchange: Exchange) -> bytes:
-    """Return the span of the exchange itself; that of its attempts is another."""
-    # The digits of the request id: drawn at random like the rest, and no secret.
-    return exchange.entropy[:16]
-
-
 def spans_of(exchange: Exchange, notes: Notes) -> Iterator[Span]:
     """Yield the spans, a parent before its children."""
     yield _own(exchange, notes)
-    above, trace, flags = own_span(exchange), exchange.trace_id, exchange.trace_flags
+    above, trace, flags = own_span(exchange.entropy), exchange.trace_id, exchange.trace_flags
     for at, run in enumerate(notes.policies):
         attributes: Attributes = {"propylon.policy": run.name}
         if run.failure:
@@ -114,7 +109,7 @@ def _own(exchange: Exchange, notes: Notes) -> Span:
         name,
         INTERNAL if is_call else SERVER,
         exchange.trace_id,
-        own_span(exchange),
+        own_span(exchange.entropy),
         notes.parent,
         exchange.began,
         exchange.ended,
@@ -146,9 +141,11 @@ def _of_request(exchange: Exchange, request: Request) -> Attributes:
     if not exchange.privacy.strict:
         if request.query:
             attributes["url.query"] = redacted(_text(request.query[1:]))
-        agents = values(request.block, b"user-agent")
-        if agents:
-            attributes["user_agent.original"] = _text(agents[0])
+        block = request.block
+        at = block.lower().find(_AGENT)
+        if at >= 0:
+            agent = block[at + len(_AGENT) :].partition(b"\r\n")[0]
+            attributes["user_agent.original"] = _text(agent.strip(OWS))
     return attributes
 
 
@@ -236,7 +233,7 @@ def _of_attempt(exchange: Exchange, attempt: Attempt, at: int) -> Span:
         kind,
         exchange.trace_id,
         own,
-        own_span(exchange),
+        own_span(exchange.entropy),
         attempt.began,
         attempt.ended,
         attributes,

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from propylon.proxy.exchange import Exchange, Notes
 from propylon.proxy.route import Route
+from propylon.proxy.trace import own_span
 from propylon.telemetry.export import Exporter
-from propylon.telemetry.sampling import Keep, Sampling, bound, is_sampled, with_flag
-from propylon.telemetry.spans import own_span, spans_of
+from propylon.telemetry.sampling import SAMPLED, Keep, Sampling, bound, with_flag
+from propylon.telemetry.spans import spans_of
 
 # An extra: what only says `Server-Timing` does without it.
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Tracer:
         if self._rules.traceresponse:
             said = b"\r\ntraceresponse: 00-%b-%b-%b" % (
                 exchange.trace_id,
-                own_span(exchange),
+                own_span(exchange.entropy),
                 exchange.trace_flags,
             )
         return said + self._timing(exchange) if self._rules.server_timing else said
@@ -143,7 +144,11 @@ class Tracer:
         if route is not None and route.sampling is not None:
             self.place(exchange, route)  # it may have been refused before that
         notes.over = True
-        if is_sampled(exchange.trace_flags) or self._keeps(exchange):
+        if exchange.trace_flags in SAMPLED or (
+            # What nearly all exchanges are not: most of them end here.
+            (exchange.status >= _ERROR or exchange.flags or self._keep.slower_than is not None)
+            and self._keeps(exchange)
+        ):
             recorder.record(exchange, notes, notes.calls)
         for call in notes.calls:
             if call.notes is not None:
@@ -161,7 +166,7 @@ class Tracer:
         self, exchange: Exchange, notes: Notes, caller: Exchange, recorder: Recorder
     ) -> None:
         above = caller.notes
-        if is_sampled(exchange.trace_flags):
+        if exchange.trace_flags in SAMPLED:
             recorder.record(exchange, notes, ())
         elif above is not None and not above.over and len(above.calls) < _MOST_CALLS:
             above.calls += (exchange,)

@@ -8,6 +8,7 @@ operator should see.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from propylon.errors import BadResponse, StaleConnection, UpstreamTimeout
@@ -143,6 +144,10 @@ class BytesBody:
     async def gathered(self) -> bytes | None:
         """Return it."""
         return self._data
+
+    def watch(self, watcher: Callable[[bytes], None]) -> None:
+        """Call back with the whole body."""
+        watcher(self._data)
 
     def pipe(self, sink: BodySink) -> None:
         """Push the whole body to `sink`."""

@@ -2,7 +2,9 @@ r"""Read and write HTTP/1.1 (RFC 9112) without I/O: bytes in, checked values out
 
 - `grammar`: each rule of the RFCs once, by its name. All other packages ask it.
 - `message`: the values `Request` and `Response`, heads that were checked.
-- `request`, `response`: from the bytes of a head to one of these. The only modules that know the parser.
+- `request`, `response`: from the bytes of a head to one of these. With `probe`, the only modules that know the parser.
+- `native`: the compiled part (`_heads.c`), which reads nearly all heads before the parser is asked, where there is one.
+- `probe`: judge a request head of which only the beginning has arrived.
 - `glimpse`: what the answer to a head needs that was refused as a whole.
 - `buffer`: from a stream of bytes to whole heads.
 - `headers`: find, remove and render lines of a header block.

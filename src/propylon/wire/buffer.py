@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from propylon.wire.framing import HEAD_END
-from propylon.wire.request import HeadProbe, too_large
+from propylon.wire.probe import HeadProbe, too_large
 
 __all__ = ["HeadBuffer"]
 
@@ -25,18 +25,15 @@ _LINE_ENDS = re.compile(rb"(?:\r\n)*")
 class HeadBuffer:
     """Collect the bytes of one request head until its empty line has arrived."""
 
-    __slots__ = ("_buffer", "_limit", "_probe")
+    __slots__ = ("_buffer", "_limit", "_probe", "pending")
 
     def __init__(self, limit: int) -> None:
         """Collect at most `limit` bytes (`server.max_header`)."""
         self._limit = limit
         self._buffer = bytearray()
         self._probe: HeadProbe | None = None
-
-    @property
-    def pending(self) -> bool:
-        """Whether a part of a head has arrived; the client then has `timeouts.header` to send the rest."""
-        return bool(self._buffer)
+        # Whether a part of a head has arrived; the client then has `timeouts.header` to send the rest.
+        self.pending = False
 
     @property
     def so_far(self) -> bytes:
@@ -61,6 +58,7 @@ class HeadBuffer:
         if blank := _empty_lines(buffer):
             del buffer[:blank]  # an empty line that arrived in two pieces
             searched, data = 0, bytes(buffer)
+        self.pending = bool(buffer)  # not where all that came was an empty line
         end = buffer.find(HEAD_END, searched)
         # The limit holds for a head that has no end yet, too: an endless head must not fill the
         # memory.
@@ -76,6 +74,7 @@ class HeadBuffer:
     def clear(self) -> None:
         """Drop the incomplete head, for the next request or because the connection ends."""
         self._buffer.clear()
+        self.pending = False
         self._probe = None
 
     def _check_partial(self, data: bytes) -> None:

@@ -225,6 +225,7 @@ class Response:
         "reason",
         "sets_cookies",
         "status",
+        "tells_limits",
     )
 
     def __init__(
@@ -239,6 +240,8 @@ class Response:
         # Whether a header in it may hold an address of the upstream, and whether it sets cookies.
         self.addressed = False
         self.sets_cookies = False
+        # Whether it tells of rate limits; None: nobody has asked. A head that an upstream repeats is one object.
+        self.tells_limits: bool | None = None
         # The block as pairs, made when an ASGI server first needs them.
         self.pairs: list[tuple[bytes, bytes]] | None = None
 

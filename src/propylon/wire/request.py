@@ -12,7 +12,8 @@ Rules.
 
 Strategy. llhttp gets no callback for each header, which saves a quarter of the gateway's time. The head that it accepted
 is searched for the few names that matter, with one pattern. Clients on kept-alive connections repeat their header
-lines; lines that equal the last ones are not read again.
+lines; lines that equal the last ones are not read again. The compiled part (`native`), where there is one, has read nearly all
+others before llhttp is asked.
 """
 
 from __future__ import annotations
@@ -28,20 +29,28 @@ from propylon.errors import (
     MethodNotAllowed,
     UnknownExpectation,
 )
-from propylon.wire import grammar
+from propylon.wire import grammar, native
 from propylon.wire.framing import HEAD_END, FramingError, content_length
 from propylon.wire.headers import MAX_FIELDS, take, tokens, without
 from propylon.wire.lookalikes import LOOKALIKE
 from propylon.wire.message import ASTERISK, CHUNKED, LOOKED_AT, NO_BODY, Fields, Request
 from propylon.wire.target import host_name
 
-__all__ = ["FieldsMemory", "HeadProbe", "HeadReader", "parse_request", "too_large"]
+__all__ = [
+    "MALFORMED",
+    "NO_CALLBACKS",
+    "NO_LINE",
+    "SPECIAL",
+    "FieldsMemory",
+    "HeadReader",
+    "parse_request",
+]
 
 # Every request header with a meaning for a gateway: hop-by-hop (RFC 9110, 7.6.1), about the client
 # (X-Forwarded-*, Forwarded, X-Client-Cert-*), about the user (X-User-*), and those that make a framework see another
 # URL or method. These lines are removed; the stage that decides about one puts it back. Those of
 # LOOKED_AT stay. What a reader could take for one of them is removed, and has no name here.
-_SPECIAL = re.compile(
+SPECIAL = re.compile(
     rb"\r\n(?:("
     rb"host|connection|content-length|transfer-encoding|te|trailer|upgrade|expect|keep-alive"
     rb"|proxy(?:-[^:]*)?|forwarded|max-forwards|trace(?:parent|state)|authorization"
@@ -51,10 +60,9 @@ _SPECIAL = re.compile(
     rb")|" + LOOKALIKE + rb"):[ \t]*([^\r]*)"
 )
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
-_MALFORMED = "The request is malformed"
-_NO_LINE = "The request line is not METHOD SP target SP HTTP/1.1"
-# A head that is shorter than so many of these has no more fields than that: nearly all need no
-# counting.
+MALFORMED = "The request is malformed"
+NO_LINE = "The request line is not METHOD SP target SP HTTP/1.1"
+# A head that is shorter than so many of these has no more fields than that: nearly all need no counting.
 _SHORTEST_FIELD = len(b"a:\r\n")
 _KEEP_ALIVE = [b"keep-alive"]
 # Sets of header lines that `FieldsMemory` keeps. A browser's lines are about 700 bytes, so that is
@@ -74,7 +82,7 @@ class _NoCallbacks:
     """The object that llhttp would report to. It has no methods: llhttp only accepts or refuses."""
 
 
-_NO_CALLBACKS = _NoCallbacks()
+NO_CALLBACKS = _NoCallbacks()
 
 
 class HeadReader:
@@ -83,24 +91,46 @@ class HeadReader:
     Only whole lines are compared, byte for byte, and they were checked together. The request line is read each time.
     """
 
-    __slots__ = ("_fields", "_tail")
+    __slots__ = ("_fields", "_tail", "size")
 
     def __init__(self) -> None:
         """Start with no lines kept."""
         self._tail = b""
         self._fields: Fields | None = None
+        self.size = 0  # bytes of the head that `again` has found
 
-    def again(self, data: bytes) -> Request | None:
-        """Return the request if `data` is exactly one head whose header lines repeat the last ones; else None."""
-        end = data.find(b"\r\n")
+    def again(self, data: bytes, limit: int) -> Request | None:
+        """Return the request if `data` begins with a head whose header lines repeat the last ones; else None.
+
+        A head of more than `limit` bytes is not looked at. What comes behind the head begins at `size`.
+        """
         fields = self._fields
-        if fields is None or data[end:] != self._tail:
+        end = data.find(b"\r\n", 0, limit)
+        # The lines end with an empty one and have no other: what begins with them is a whole head.
+        if fields is None or not data.startswith(self._tail, end):
             return None
-        common = _read_common(data, end)
+        size = end + len(self._tail)
+        common = _read_common(data, end) if size <= limit else None
         if common is None:
             return None
+        self.size = size
         method, path, query = common
         return Request(method, data[:end], path, query, fields)
+
+    def at_once(self, data: bytes, limit: int) -> Request | None:
+        """Return the request if `data` is exactly one head of at most `limit` bytes that the compiled part accepts.
+
+        None says nothing: the head is for `read`, which also tells why one is refused.
+        """
+        parts = native.request(data) if len(data) <= limit else None
+        if parts is None:
+            return None
+        try:
+            request = _accepted(parts)
+        except GatewayError:
+            return None
+        self._keep(data, len(request.line), request)
+        return request
 
     def read(self, head: bytes) -> Request:
         """Return the request of a whole head, which the caller has cut at its first empty line.
@@ -109,12 +139,16 @@ class HeadReader:
         """
         end = head.find(b"\r\n")
         request = _parse(head, end)
+        self._keep(head, end, request)
+        return request
+
+    def _keep(self, head: bytes, end: int, request: Request) -> None:
+        """Keep the header lines, which begin at `end`."""
         fields = request.fields
         # HTTP/1.0 keeps no connection alive unless it says so: there is seldom a next request.
         if request.version == 1 and fields.remembered and len(head) - end <= _REMEMBERED_SIZE:
             self._tail = head[end:]
             self._fields = fields
-        return request
 
 
 class FieldsMemory:
@@ -141,7 +175,7 @@ class FieldsMemory:
             return Request(method, line, path, query, fields)
         # A line end within the request line would make header lines that are not part of the key.
         if grammar.REQUEST_LINE.fullmatch(line) is None:
-            raise InvalidRequest(_NO_LINE)
+            raise InvalidRequest(NO_LINE)
         request = parse_request(line + lines + HEAD_END)
         small = len(lines) <= _REMEMBERED_SIZE
         if small and request.version == 1 and request.fields.remembered:
@@ -162,11 +196,14 @@ def parse_request(head: bytes) -> Request:
     if head.find(HEAD_END) != len(head) - len(HEAD_END):
         # Our own edge cuts heads there. An ASGI server that passes line ends in values is caught
         # here.
-        raise InvalidRequest(_MALFORMED, reason="more than one head")
+        raise InvalidRequest(MALFORMED, reason="more than one head")
     return _parse(head, head.find(b"\r\n"))
 
 
 def _parse(head: bytes, line_end: int) -> Request:
+    parts = native.request(head)
+    if parts is not None:
+        return _accepted(parts)
     _validate(head)
     common = _read_common(head, line_end)
     if common is not None:
@@ -174,6 +211,12 @@ def _parse(head: bytes, line_end: int) -> Request:
         fields = _fields(head[line_end:-4], 1, None)
         return Request(method, head[:line_end], path, query, fields)
     return _parse_uncommon(head, line_end)
+
+
+def _accepted(parts: native.RequestParts) -> Request:
+    """Return the request that the compiled part has read. Raises InvalidRequest, UnknownExpectation."""
+    method, line, path, query, block, special = parts
+    return Request(method, line, path, query, _checked(Fields(block, special, 1), None))
 
 
 def _read_common(head: bytes, line_end: int) -> tuple[str, bytes, bytes] | None:
@@ -192,7 +235,7 @@ def _parse_uncommon(head: bytes, line_end: int) -> Request:
     # one space; readers that split on any white space take `GET /a b HTTP/1.1` for two different
     # targets.
     if grammar.REQUEST_LINE.fullmatch(line) is None:
-        raise InvalidRequest(_NO_LINE)
+        raise InvalidRequest(NO_LINE)
     parts = line.split(b" ")
     version = _VERSIONS[parts[2]]
     method = parts[0].decode("ascii")
@@ -211,13 +254,13 @@ def _parse_uncommon(head: bytes, line_end: int) -> Request:
 
 def _validate(head: bytes) -> None:
     try:
-        httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(head)
+        httptools.HttpRequestParser(NO_CALLBACKS).feed_data(head)
     except httptools.HttpParserUpgrade:
         # Raised at the end of a sound head: llhttp stops where another protocol would begin.
         # Whether the client may change the protocol is for `_upgrade` and the route to decide.
         pass
     except httptools.HttpParserError as error:
-        raise InvalidRequest(_MALFORMED, reason=str(error)) from error
+        raise InvalidRequest(MALFORMED, reason=str(error)) from error
     if len(head) > MAX_FIELDS * _SHORTEST_FIELD and head.count(b"\n") > MAX_FIELDS:
         msg = f"More than {MAX_FIELDS} header fields"
         raise HeadersTooLarge(msg)
@@ -250,8 +293,13 @@ def _target(target: bytes, method: str) -> tuple[bytes, bytes, bytes | None]:
 
 def _fields(lines: bytes, version: int, authority: bytes | None) -> Fields:
     """Take the header lines apart and check them against each other. Raises InvalidRequest, UnknownExpectation."""
-    block, special = take(lines, _SPECIAL, LOOKED_AT)
-    fields = Fields(block, special, version)
+    block, special = take(lines, SPECIAL, LOOKED_AT)
+    return _checked(Fields(block, special, version), authority)
+
+
+def _checked(fields: Fields, authority: bytes | None) -> Fields:
+    """Check the special lines against each other, and fill in what they say. Raises InvalidRequest, UnknownExpectation."""
+    special = fields.special
     _host(fields, authority)
     if b"content-length" in special or b"transfer-encoding" in special:
         _body(fields)
@@ -350,50 +398,3 @@ def _expect(fields: Fields) -> None:
         msg = "The expectation is not known"
         raise UnknownExpectation(msg)
     fields.expects_continue = fields.length not in (NO_BODY, 0)
-
-
-# RFC 9112, 3: at least 8000 bytes for a request line; a method of more than a few dozen is none.
-_MAX_METHOD = 64
-_TLS_HANDSHAKE = (
-    b"\x16\x03"  # RFC 8446, 5.1: the type of the record, and the version that all of them claim
-)
-_SPEAKS_TLS = "the client speaks TLS, and this listener does not: it was asked by https://"
-
-
-def too_large(head: bytes | bytearray, limit: int) -> GatewayError:
-    """Return the error for a head of more than `limit` bytes: 431, or 400 if not even its method has an end."""
-    # RFC 9112, 3 has a long method answered as an unknown one. 431 would ask the client for smaller
-    # header fields, of which it has sent none.
-    if b" " not in head[:_MAX_METHOD]:
-        return InvalidRequest(_NO_LINE, reason="a method without an end")
-    msg = f"The head of a request may have {limit} bytes at the most"
-    return HeadersTooLarge(msg)
-
-
-class HeadProbe:
-    """Check a request head while it arrives in pieces, so that a malformed one is refused at its first wrong byte.
-
-    A client that never sends an empty line (bare LF, HTTP/0.9, a TLS handshake on a plain port) would otherwise hold
-    its connection until the header timeout. `parse_request` reads a head that passes once more, as a whole.
-    """
-
-    __slots__ = ("_line", "_parser")
-
-    def __init__(self) -> None:
-        """Expect the request line."""
-        self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
-        self._line: bytes | None = b""  # None once it is complete
-
-    def feed(self, data: bytes) -> None:
-        """Take the next piece of the head. Raises InvalidRequest as soon as no further bytes could make a head."""
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            tls = self._line == b"" and data.startswith(_TLS_HANDSHAKE)
-            raise InvalidRequest(_MALFORMED, reason=_SPEAKS_TLS if tls else str(error)) from error
-        if self._line is None:
-            return
-        line, mark, _ = (self._line + data).partition(b"\n")
-        self._line = None if mark else line
-        if mark and (line[-1:] != b"\r" or grammar.REQUEST_LINE.fullmatch(line[:-1]) is None):
-            raise InvalidRequest(_NO_LINE)

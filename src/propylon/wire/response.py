@@ -15,17 +15,25 @@ import re
 import httptools
 
 from propylon.errors import BadResponse
+from propylon.wire import native
 from propylon.wire.framing import FramingError, content_length
 from propylon.wire.grammar import STATUS_LINE
 from propylon.wire.headers import MAX_FIELDS, Special, take, tokens, without
 from propylon.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Response
 
-__all__ = ["AnswerProbe", "ResponseReader", "is_event_stream", "parse_response"]
+__all__ = [
+    "LOOKED_AT",
+    "SPECIAL",
+    "AnswerProbe",
+    "ResponseReader",
+    "is_event_stream",
+    "parse_response",
+]
 
 # Headers for this hop alone (RFC 9110, 7.6.1), and those that the gateway itself sends with every
 # answer. They do not pass. `Proxy-Authenticate` is for the gateway, and asking the client for a
 # proxy password is phishing.
-_SPECIAL = re.compile(
+SPECIAL = re.compile(
     rb"\r\n("
     rb"connection|content-length|transfer-encoding|te|trailer|upgrade|keep-alive"
     rb"|proxy-(?:authenticate|authentication-info|connection)|x-request-id|x-error-source"
@@ -35,13 +43,14 @@ _SPECIAL = re.compile(
 # These pass: a length may be needed where there is no body (HEAD, 304; RFC 9110, 8.6), and the others may hold an address
 # of the upstream, which `proxy.public` changes.
 _ADDRESSED = frozenset({b"location", b"content-location", b"refresh", b"link"})
-_LOOKED_AT = _ADDRESSED | {b"content-length", b"set-cookie"}
+LOOKED_AT = _ADDRESSED | {b"content-length", b"set-cookie"}
 # RFC 9110, 15: looked up, not computed, on the hot path.
 _STATUSES = {b"%d" % status: status for status in range(100, 1000)}
 _OK = 200
 _NO_CONTENT = 204
 _NOT_MODIFIED = 304
 _HTTP = b"HTTP/1."
+_LATEST = b"HTTP/1.1 "
 _VERSION_END = len(b"HTTP/1.1")
 _MALFORMED = "The upstream's answer is malformed"
 
@@ -125,6 +134,44 @@ def parse_response(head: bytes, method: str) -> Response:
 
     Raises BadResponse (502) for a head that is malformed or ambiguous.
     """
+    read = native.response(head)
+    status, told, block, special = read if read is not None else _judge(head)
+    # RFC 9112, 2.3: llhttp has seen to it that this is 1.0 or 1.1.
+    latest = read is not None or head.startswith(_LATEST)
+    # RFC 9112, 6.3, rule 1: interim answers, 204, 304 and answers to HEAD end with their head,
+    # whatever they say.
+    if status < _OK or status == _NO_CONTENT:
+        if (
+            b"content-length" in special
+        ):  # RFC 9110, 8.6: must not be sent; a client could wait for a body
+            block = without(block, [b"content-length"])
+        length = NO_BODY
+    else:
+        length = _length(special, latest=latest)
+    keep_alive = latest and length != UNTIL_CLOSE
+    # After `_length`: an ambiguous framing is a 502 even where there is no body, since the upstream
+    # is confused.
+    if method == "HEAD" or status == _NOT_MODIFIED:
+        length, keep_alive = NO_BODY, latest
+    connection = special.get(b"connection")
+    # RFC 9112, 9.3: when the connection persists. What `Connection` names is for this hop alone.
+    if connection is not None and (connection != [b"keep-alive"] or not latest):
+        named = tokens(connection)
+        framed = length != UNTIL_CLOSE
+        stays = latest or b"keep-alive" in named
+        keep_alive = framed and stays and b"close" not in named
+        rest = [name for name in named if name not in _NEVER_NAMED]
+        if rest:
+            block = without(block, rest)
+    response = Response(status, told, block, length, keep_alive=keep_alive)
+    if len(special) > 1 or length < 0:  # else Content-Length is the only one
+        response.addressed = not _ADDRESSED.isdisjoint(special)
+        response.sets_cookies = b"set-cookie" in special
+    return response
+
+
+def _judge(head: bytes) -> tuple[int, bytes, bytes, Special]:
+    """Return status, reason, block and special lines of a head that llhttp accepts. Raises BadResponse."""
     try:
         httptools.HttpResponseParser(_NO_CALLBACKS).feed_data(head)
     except httptools.HttpParserUpgrade:
@@ -135,41 +182,11 @@ def parse_response(head: bytes, method: str) -> Response:
     line = STATUS_LINE.fullmatch(head, 0, line_end)
     if line is None or (len(head) > MAX_FIELDS and head.count(b"\n") > MAX_FIELDS):
         raise BadResponse(_MALFORMED, reason="status line or number of fields")
-    version, digits, reason = line.groups()
-    status = _STATUSES[digits]
-    block, special = take(head[line_end:-4], _SPECIAL, kept=_LOOKED_AT)
-    # RFC 9112, 6.3, rule 1: interim answers, 204, 304 and answers to HEAD end with their head,
-    # whatever they say.
-    if status < _OK or status == _NO_CONTENT:
-        if (
-            b"content-length" in special
-        ):  # RFC 9110, 8.6: must not be sent; a client could wait for a body
-            block = without(block, [b"content-length"])
-        length = NO_BODY
-    else:
-        length = _length(special, version)
-    keep_alive = version == b"1" and length != UNTIL_CLOSE
-    # After `_length`: an ambiguous framing is a 502 even where there is no body, since the upstream
-    # is confused.
-    if method == "HEAD" or status == _NOT_MODIFIED:
-        length, keep_alive = NO_BODY, version == b"1"
-    connection = special.get(b"connection")
-    # RFC 9112, 9.3: when the connection persists. What `Connection` names is for this hop alone.
-    if connection is not None and (connection != [b"keep-alive"] or version == b"0"):
-        named = tokens(connection)
-        framed = length != UNTIL_CLOSE
-        stays = b"keep-alive" in named if version == b"0" else True
-        keep_alive = framed and stays and b"close" not in named
-        rest = [name for name in named if name not in _NEVER_NAMED]
-        if rest:
-            block = without(block, rest)
+    _, digits, reason = line.groups()
+    block, special = take(head[line_end:-4], SPECIAL, kept=LOOKED_AT)
     # RFC 9112, 4: the space stands even where the reason is empty.
     told = head[_VERSION_END:line_end] if reason else b" %b " % digits
-    response = Response(status, told, block, length, keep_alive=keep_alive)
-    if len(special) > 1 or length < 0:  # else Content-Length is the only one
-        response.addressed = not _ADDRESSED.isdisjoint(special)
-        response.sets_cookies = b"set-cookie" in special
-    return response
+    return _STATUSES[digits], told, block, special
 
 
 # Options of the connection that are no headers; and Content-Length: without it the client could not
@@ -177,7 +194,7 @@ def parse_response(head: bytes, method: str) -> Response:
 _NEVER_NAMED = frozenset({b"keep-alive", b"close", b"content-length"})
 
 
-def _length(special: Special, version: bytes) -> int:
+def _length(special: Special, *, latest: bool) -> int:
     """Return the length of the body (RFC 9112, 6.3). Raises BadResponse for what is ambiguous or unknown."""
     lengths = special.get(b"content-length")
     codings = special.get(b"transfer-encoding")
@@ -185,7 +202,7 @@ def _length(special: Special, version: bytes) -> int:
     if codings is not None:
         # 6.3, rule 3: a proxy must remove Content-Length beside it; an upstream that sends both is
         # confused, or under attack. 6.1: HTTP/1.0 has no codings.
-        if lengths is not None or version == b"0" or [c.lower() for c in codings] != [b"chunked"]:
+        if lengths is not None or not latest or [c.lower() for c in codings] != [b"chunked"]:
             raise BadResponse(message, reason="Transfer-Encoding")
         return CHUNKED
     if lengths is None:

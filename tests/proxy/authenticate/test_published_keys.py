@@ -452,3 +452,22 @@ def test_nobody_has_fetched_them_yet() -> None:
     with pytest.raises(ServiceUnavailable) as missing:
         run(verifier(PublishedKeys(Source(DOWN).fetch, ALGORITHMS)).verify(OF_OLD))
     assert "not been fetched" in missing.value.reason
+
+
+def test_the_age_is_that_of_the_last_answer() -> None:
+    """Also of one that brought nothing new; while the source is away, it grows."""
+    now = [100.0]
+
+    async def main() -> None:
+        source = Source(published(OLD))
+        keys = PublishedKeys(source.fetch, ALGORITHMS, clock=lambda: now[0])
+        assert keys.age is None
+        for _ in range(2):
+            await keys.refresh()
+            assert keys.age == 0.0
+            now[0] += 7.0
+        source.says = DOWN
+        await keys.refresh()
+        assert keys.age == 7.0
+
+    run(main())

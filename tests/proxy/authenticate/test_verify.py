@@ -1,6 +1,7 @@
 """When a token counts: verified once, remembered until it ends, and asked about where it says nothing."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -322,3 +323,24 @@ def test_many_at_once(order: Callable[[list[bytes]], list[bytes]]) -> None:
     found = asyncio.run(main())
     subjects = [getattr(getattr(one, "principal", None), "subject", type(one)) for one in found]
     assert subjects == ["good-1", AuthError, "good-2", ServiceUnavailable]
+
+
+def test_each_verification_counts_by_its_outcome() -> None:
+    """Once, whether it went well or not; a token that was revoked meanwhile is no cached one."""
+    wall, taken = Wall(), Taken()
+    judge = verifier(opaque=Issuer(), taken=taken, clock=wall)
+    for sent, times in ((b"good", 2), (b"bad", 1), (b"down", 1)):
+        for _ in range(times):
+            with contextlib.suppress(AuthError, ServiceUnavailable):
+                run(judge.verify(sent))
+    assert list(judge.counts) == [0, 2, 0, 0, 1, 1]
+    judge = verifier(taken=taken, clock=wall)
+    sent = signed(jti="t-1", iat=NOW)
+    for _ in range(3):
+        run(judge.verify(sent))
+    refused(judge, signed(exp=NOW - 3600))
+    assert list(judge.counts) == [2, 1, 1, 0, 0, 0]
+    taken.subjects = {"42"}
+    refused(judge, sent)
+    refused(judge, signed(jti="t-2", iat=NOW))
+    assert list(judge.counts) == [2, 1, 1, 2, 0, 0]

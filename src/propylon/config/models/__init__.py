@@ -1,12 +1,14 @@
 """Define what an operator may write: pydantic models, from which the reference and the JSON schema are generated.
 
 - `schema`: the whole file; `json_schema`: the JSON schema for editors.
-- `server`, `log`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections; `limits`: rate limits; `cache`: caches.
+- `server`, `log`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections; `limits`: rate limits; `cache`: caches;
+  `idempotency`: keys of requests.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.
 - `listeners`: the entries of `server.listen`; `certificates`: the section `tls`.
+- `policies`: the section `policies`.
 - `traces`: the section `traces`.
 - `redis`: the section `redis`; `redis_url`: read its URL.
 - `inherit`: fill in what routes take from `defaults`.

@@ -5,12 +5,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from propylon.config.models.base import ConfigModel, Network, as_list
-from propylon.config.models.syntax import check_listen, check_registrable, check_role, check_scope
+from propylon.config.models.syntax import (
+    check_listen,
+    check_path,
+    check_registrable,
+    check_role,
+    check_scope,
+)
 from propylon.config.models.units import Duration
 
 __all__ = [
     "AdminConfig",
     "AdminScopesConfig",
+    "DashboardConfig",
     "DocsConfig",
     "DocumentsConfig",
     "MetricsConfig",
@@ -112,6 +119,40 @@ class DocsConfig(ConfigModel):
         return data
 
 
+def _page(written: object) -> object:
+    # YAML 1.1 reads `off` as false.
+    return None if written is False or written == "off" else written
+
+
+def _check_page(path: str | None) -> str | None:
+    if path is None:
+        return None
+    path = check_path(path, names=False)
+    if path == "/":
+        msg = 'is the root; write a path of its own, such as "/dashboard"'
+        raise ValueError(msg)
+    return path
+
+
+class DashboardConfig(ConfigModel):
+    """The page that shows what the gateway does: `/dashboard`. With `admin.listen` it is only there."""
+
+    path: Annotated[
+        str | None,
+        AfterValidator(_check_page),
+        BeforeValidator(_page, json_schema_input_type=str | Literal[False]),
+    ] = Field(
+        default="/dashboard",
+        description="The path of the page, which holds no data; its data wants admin. off: there is no page."
+        " `dashboard: off` for short. A route of yours on the same path takes its place.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, data: Any) -> Any:
+        return {"path": data} if isinstance(data, str | bool) else data
+
+
 class DocumentsConfig(ConfigModel):
     """The OpenAPI documents of services, `services.X.openapi`."""
 
@@ -133,6 +174,20 @@ class MetricsConfig(ConfigModel):
         description="A listener of its own for /metrics, such as 0.0.0.0:9100; the same rules hold there. When not"
         " set: that of admin.listen, or the public one.",
     )
+    drop_labels: Annotated[
+        tuple[
+            Literal[
+                "route", "service", "method", "status", "instance", "limit", "source", "where", "fault", "reason", "state",
+                "decision", "result", "outcome", "operation", "output", "to",
+            ],
+            ...,
+        ],
+        BeforeValidator(as_list, json_schema_input_type=str | list[str]),
+    ] = Field(
+        default=(),
+        description="Labels that are left out of all metrics, for a Prometheus with little memory: what they told apart is added"
+        " up. Alerts and dashboards that use them no longer work.",
+    )  # fmt: skip
 
 
 def _by_service(value: object) -> object:

@@ -24,6 +24,7 @@ from propylon.config.models.base import (
 )
 from propylon.config.models.cache import Cache, CacheConfig
 from propylon.config.models.cors import RouteCors
+from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.syntax import check_role, check_scope, is_host
 from propylon.config.models.units import Share, Size, Timeout, Whole
@@ -243,6 +244,12 @@ class RouteRules(ConfigModel):
         default=False,
         description="True, without a cache: while one GET is under way, others that want the same wait for its answer, if it is"
         " one that a cache might store.",
+    )
+
+    idempotency: IdempotencyConfig | None = Field(
+        default=None,
+        description="Requests with Idempotency-Key that are sent again get the first one's answer. When not set, the header reaches"
+        " the service, and the gateway does nothing about it.",
     )
 
     @field_validator("rewrite")

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from propylon.config.models.admin import (
     AdminConfig,
     AdminScopesConfig,
+    DashboardConfig,
     DocsConfig,
     DocumentsConfig,
     MetricsConfig,
@@ -26,6 +27,7 @@ from propylon.config.models.health import HealthConfig
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
 from propylon.config.models.log import AuditConfig, LogConfig
+from propylon.config.models.policies import PoliciesConfig
 from propylon.config.models.redis import Redis, RedisConfig
 from propylon.config.models.resilience import (
     CircuitConfig,
@@ -63,6 +65,7 @@ __all__ = [
     "CircuitConfig",
     "ConfigModel",
     "CorsConfig",
+    "DashboardConfig",
     "DefaultsConfig",
     "DocsConfig",
     "DocumentsConfig",
@@ -77,6 +80,7 @@ __all__ = [
     "JwtConfig",
     "LogConfig",
     "MetricsConfig",
+    "PoliciesConfig",
     "RedisConfig",
     "RegistryConfig",
     "RetryConfig",
@@ -130,6 +134,9 @@ class GatewayConfig(ConfigModel):
     documents: DocumentsConfig = Field(
         default=DocumentsConfig(), description="How services are asked for their OpenAPI documents."
     )
+    dashboard: DashboardConfig = Field(
+        default=DashboardConfig(), description="The page that shows what the gateway does."
+    )
     metrics: MetricsConfig = Field(default=MetricsConfig(), description="Who may read /metrics.")
     redis: Redis = Field(
         default=RedisConfig(),
@@ -154,6 +161,9 @@ class GatewayConfig(ConfigModel):
     )
     registry: RegistryConfig = Field(
         default=RegistryConfig(), description="Services that register themselves."
+    )
+    policies: PoliciesConfig = Field(
+        default=PoliciesConfig(), description="What the code of a team may take."
     )
     log: LogConfig = Field(default=LogConfig(), description="What is logged, and how.")
     traces: TracesConfig = Field(

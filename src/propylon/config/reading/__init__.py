@@ -10,7 +10,7 @@
   `keyfile`: read a public key from its file;
   `secretfile`: read secrets from theirs.
 - `check`: find conflicts between the parts; `credentials`: find weak and published secrets;
-  `issuers`: find entries of auth.jwt that contradict each other; `listeners`: find listeners that do.
+  `issuers`: find entries of auth.jwt that contradict each other; `listeners`: find listeners that do; `logged`: find tokens that would be logged.
 - `warnings`: find what is valid and probably not meant; `idle`: find what no request can reach;
   `shadows`: find services that the gateway's own endpoints hide parts of; `limits`: limits that a client can get past;
   `itself`: services whose URL is the gateway's own address.

@@ -65,20 +65,26 @@ def otel_unread(environ: Mapping[str, str]) -> Iterator[str]:
     said = _said(environ)
     if not any(name in said for name in (f"{_OTLP}ENDPOINT", f"{_OTLP}TRACES_ENDPOINT")):
         return
+    if said.get("OTEL_TRACES_EXPORTER", "otlp") != "none" and not _exports(said):
+        yield "OTEL_TRACES_EXPORTER names no otlp, and there is no other exporter here: nothing is recorded"
     for name in (*_SPANS, *_TIMES):
         if name in said and not _is_count(said[name]):
             yield f"{name} is not read: it is no whole number greater than zero"
-    sampler = said.get("OTEL_TRACES_SAMPLER", "")
-    if sampler and sampler not in _SAMPLERS:
-        yield f"OTEL_TRACES_SAMPLER is not read: there is no sampler {sampler:.40} here"
-    elif sampler.endswith("traceidratio") and not _RATIO.fullmatch(_ratio(said)):
-        yield "OTEL_TRACES_SAMPLER_ARG is not read: it is no number from 0 to 1"
+    yield from _sampler_unread(said)
     for name in (f"{_OTLP}COMPRESSION", f"{_OTLP}TRACES_COMPRESSION"):
         if said.get(name, "none") not in {"gzip", "none"}:
             yield f"{name} is not read: it is neither gzip nor none"
     for name in (f"{_OTLP}PROTOCOL", f"{_OTLP}TRACES_PROTOCOL"):
         if said.get(name, _PROTOCOL) != _PROTOCOL:
             yield f"{name} is not read: spans go by {_PROTOCOL}, whose port is 4318 as a rule"
+
+
+def _sampler_unread(said: Mapping[str, str]) -> Iterator[str]:
+    sampler = said.get("OTEL_TRACES_SAMPLER", "")
+    if sampler and sampler not in _SAMPLERS:
+        yield f"OTEL_TRACES_SAMPLER is not read: there is no sampler {sampler:.40} here"
+    elif sampler.endswith("traceidratio") and not _RATIO.fullmatch(_ratio(said)):
+        yield "OTEL_TRACES_SAMPLER_ARG is not read: it is no number from 0 to 1"
 
 
 def encoder_findings(written: object) -> Iterator[Finding]:
@@ -119,12 +125,16 @@ def _endpoint(said: Mapping[str, str]) -> Iterator[Setting]:
 
 
 def _switches(said: Mapping[str, str]) -> Iterator[Setting]:
-    exporters = said.get("OTEL_TRACES_EXPORTER", "otlp").replace(" ", "").split(",")
-    if "otlp" not in exporters:
+    if not _exports(said):
         yield Setting((_TRACES, "enabled"), False, "OTEL_TRACES_EXPORTER")
     # Only this very word switches off, in any case of its letters.
     if said.get("OTEL_SDK_DISABLED", "").lower() == "true":
         yield Setting((_TRACES, "enabled"), False, "OTEL_SDK_DISABLED")
+
+
+def _exports(said: Mapping[str, str]) -> bool:
+    names = said.get("OTEL_TRACES_EXPORTER", "otlp").split(",")
+    return "otlp" in {name.strip() for name in names}
 
 
 def _sampler(said: Mapping[str, str]) -> Iterator[Setting]:

@@ -10,6 +10,7 @@ from typing import Literal
 __all__ = [
     "ANONYMOUS_INTROSPECTION",
     "CERTIFICATE",
+    "COLLECTOR_PORT",
     "DOUBTS",
     "ENVFILE_LINE",
     "ESCAPABLE_LIMIT",
@@ -232,6 +233,13 @@ IN_USE = _doubt(
     "A second gateway cannot start here.",
     "Nothing, if the gateway runs: reload it. Else end the other program, or write another address.",
 )
+COLLECTOR_PORT = _doubt(
+    126,
+    "collector-port",
+    "Spans go to port 4317, which is for gRPC as a rule.",
+    "The gateway sends them by HTTP, and a collector does not understand that there: they are lost.",
+    "Write port 4318 in traces.endpoint.",
+)
 
 DOUBTS = (
     WEAK_SECRET,
@@ -259,5 +267,6 @@ DOUBTS = (
     NOTHING_HERE,
     CERTIFICATE,
     IN_USE,
+    COLLECTOR_PORT,
 )
 """All of them, in the order of their ids."""

@@ -22,6 +22,7 @@ __all__ = ["find_warnings"]
 _WELL_KNOWN = re.compile(r"/\.well-known/(?:openid-configuration|oauth-authorization-server)")
 # Failures a second. One worker does not get more, unless the service refuses connections at once.
 _MAX_FAILURE_RATE = 1000
+_GRPC = 4317  # OTLP over gRPC; over HTTP it is the next one
 
 
 def find_warnings(config: GatewayConfig) -> Iterator[Doubt]:
@@ -43,6 +44,13 @@ def _overlapping_probes(config: GatewayConfig) -> Iterator[Finding]:
         if service.health is not None and service.health.timeout > service.health.interval:
             msg = "is longer than interval, so a probe would start before the last one ends; write less"
             yield ("services", name, "health", "timeout"), msg
+
+
+def _grpc_port(config: GatewayConfig) -> Iterator[Finding]:
+    endpoint = config.traces.endpoint
+    if endpoint is not None and urlsplit(endpoint).port == _GRPC:
+        msg = "port 4317 of a collector is for gRPC as a rule; spans go by HTTP, to port 4318"
+        yield ("traces", "endpoint"), msg
 
 
 def _socket_urls(config: GatewayConfig) -> Iterator[Finding]:
@@ -175,7 +183,9 @@ _INSTEAD = {
 def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
     """Yield a warning for the first route in whose favour endpoints of the gateway are switched off, for each group."""
     said: set[str] = set()
-    for endpoint in builtin_endpoints(config.prefix, config.auth, users=False):
+    for endpoint in builtin_endpoints(
+        config.prefix, config.auth, users=False, dashboard=config.dashboard.path
+    ):
         if endpoint.yields is None or endpoint.yields in said:
             continue
         for at, route in enumerate(config.routes):
@@ -232,6 +242,7 @@ _FINDERS: tuple[tuple[Rule, Callable[[GatewayConfig], Iterator[Finding]]], ...] 
     (rules.SHADOWED_SERVICE, shadowed_services),
     (rules.OWN_ADDRESS, own_addresses),
     (rules.ESCAPABLE_LIMIT, limit_warnings),
+    (rules.COLLECTOR_PORT, _grpc_port),
     (rules.SOCKET_URL, _socket_urls),
     (rules.OLD_NAME, _old_names),
     (rules.UNREACHABLE_BREAKER, _never_opening_breakers),

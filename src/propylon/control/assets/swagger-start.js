@@ -38,6 +38,8 @@ const ui = SwaggerUIBundle({
     },
   ],
 });
+// RFC 9700, 2.1.1: a public client, which a page is, sends a code challenge (PKCE). Swagger UI does so only if told to.
+ui.initOAuth({ usePkceWithAuthorizationCodeGrant: true });
 function remember(scheme) {
   if (scheme && typeof scheme.value === "string") take(scheme.value);
 }

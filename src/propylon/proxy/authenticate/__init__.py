@@ -1,7 +1,7 @@
 """AUTHENTICATE: find out who sends a request, from its bearer token.
 
 - `bearer`: take the token from the request (RFC 6750).
-- `verify`: tell whether a token is good now; a cache of the tokens that were.
+- `verify`: tell whether a token is good now; a cache of the tokens that were; `outcomes`: how that may end.
 - `trust`: choose the keys and the rules for a token by its issuer.
 - `jws`: parse a signed token (RFC 7515); `claims`: check what it says (RFC 7519); `kinds`: refuse other kinds of tokens.
 - `claim_headers`: pass claims to a service; `accepted`: accept only the issuers that a route names.

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
@@ -90,11 +91,12 @@ class PublishedKeys:
         upstreams: tuple[Upstream, ...] = (),
         discovery: Discovery | None = None,
         kept: Kept | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`fetch` gets the document. `origin` is equal for two objects that follow the same set.
 
         `upstreams` are the upstreams that `fetch` asks, for the owner of their connections; a `discovery` has its own.
-        `kept` is what the workers of the gateway share of this source.
+        `kept` is what the workers of the gateway share of this source. `clock` measures the age of the keys.
         """
         self._upstreams = upstreams
         self.discovery = discovery
@@ -109,6 +111,8 @@ class PublishedKeys:
         self._cool_down = cool_down
         self._kept: Kept = kept or _NotKept()
         self.document = b""
+        self._clock = clock
+        self._confirmed: float | None = None  # when the source, or another worker, last had it
         self._failures = 0
         self._skipped: tuple[str, ...] = ()
         self._fetching: asyncio.Task[None] | None = None
@@ -197,6 +201,11 @@ class PublishedKeys:
         self._fetched.set()
 
     @property
+    def age(self) -> float | None:
+        """The seconds since the source was last heard of; None: not yet."""
+        return None if self._confirmed is None else self._clock() - self._confirmed
+
+    @property
     def missing(self) -> str | None:
         """What `/readyz` waits for while there are no keys; None when there are."""
         return None if self.keys is not None else "the key set that tokens are verified with"
@@ -233,9 +242,15 @@ class PublishedKeys:
         except (GatewayError, UnusableKeys) as error:
             self._note_failure(error)
             return
+        self._confirmed = self._clock()
         if self._failures:
             log.warning("the key set is available again")
         self._failures = 0
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt to fetch the set failed; the known keys stay in use."""
+        return self._failures > 0
 
     async def _get(self) -> bytes:
         fetched = await self._fetch()
@@ -246,6 +261,7 @@ class PublishedKeys:
 
     def _use(self, document: bytes) -> None:
         """Use what another worker has fetched from the same source."""
+        self._confirmed = self._clock()
         if document != self.document or self.keys is None:
             try:
                 self._install(document)

@@ -12,15 +12,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from propylon.errors import ServiceUnavailable
+from propylon.errors import AuthError, GatewayError, ServiceUnavailable
+from propylon.proxy.authenticate import outcomes
 from propylon.proxy.authenticate.cache import Cache
 from propylon.proxy.authenticate.claims import Verified, judge, read
 from propylon.proxy.authenticate.jws import MAX_TOKEN, BadToken, Jws, check_type, parse
 from propylon.proxy.authenticate.keys import KeySet, UnknownKey
 from propylon.proxy.authenticate.kinds import is_doubtful
+from propylon.proxy.authenticate.outcomes import Counts
 from propylon.proxy.authenticate.revocation import Revocations
 from propylon.proxy.authenticate.trust import Trust, chosen
-from propylon.proxy.challenge import invalid
+from propylon.proxy.challenge import EXPIRED, invalid
 
 __all__ = ["FixedKeys", "Introspector", "Verifier", "digest"]
 
@@ -36,6 +38,9 @@ _MAX_CACHED = 10_000
 # Seconds. With `cache: 0` the issuer is asked for each request, but not all the time for each open socket.
 _LEAST_RENEWAL = 1.0
 _MAX_CACHED_BYTES = 16 * 1024 * 1024
+
+
+_IS_REVOKED = "revoked"
 
 
 class Introspector(Protocol):
@@ -78,10 +83,17 @@ def digest(token: bytes) -> str:
     return "sha256:" + hashlib.sha256(named).hexdigest()
 
 
+def _outcome(error: AuthError) -> int:
+    """Return the place in `OUTCOMES` of an error."""
+    if error.reason == _IS_REVOKED:
+        return outcomes.REVOKED
+    return outcomes.EXPIRED if error.message == EXPIRED else outcomes.INVALID
+
+
 class Verifier:
     """Verifies tokens; caches the good ones until they expire."""
 
-    __slots__ = ("_cache", "_doubted", "_introspector", "_trusts", "clock", "revocations")
+    __slots__ = ("_cache", "_doubted", "_introspector", "_trusts", "clock", "counts", "revocations")
 
     def __init__(
         self,
@@ -89,8 +101,13 @@ class Verifier:
         introspector: Introspector | None,
         revocations: Revocations,
         clock: Callable[[], float],
+        counts: Counts | None = None,
     ) -> None:
-        """`trusts` have the keys of signed tokens, `introspector` knows opaque tokens; `clock` is the wall clock."""
+        """`trusts` have the keys of signed tokens, `introspector` knows opaque tokens; `clock` is the wall clock.
+
+        `counts` is where verifications are counted, as `OUTCOMES` has it.
+        """
+        self.counts: Counts = [0.0] * len(outcomes.OUTCOMES) if counts is None else counts
         self._trusts = [trust for trust in trusts if trust.source is not None]
         self._introspector = introspector
         self._doubted = False
@@ -110,7 +127,9 @@ class Verifier:
             self._cache.drop(token)
             return None  # `verify` then raises the error for an expired token
         if self.revocations.active and self.revocations.revoked(verified, lambda: digest(token)):
-            raise invalid(reason="revoked")
+            self.counts[outcomes.REVOKED] += 1
+            raise invalid(reason=_IS_REVOKED)
+        self.counts[outcomes.CACHED] += 1
         return verified
 
     async def verify(self, token: bytes, client: str = "") -> Verified:
@@ -120,17 +139,29 @@ class Verifier:
         """
         verified = self.cached(token)
         if verified is None:
-            if self._is_signed(token):
-                verified = await self._check_signed(token)
-                # Cached before the revocation check: a client that keeps sending a revoked token must not cost
-                # a signature check each time.
-                self._cache.put(token, verified)
-            else:
-                verified = await self._introspect(token, client)
-            if verified.issued is None:
-                self.revocations.note(verified, lambda: digest(token))
-            if self.revocations.revoked(verified, lambda: digest(token)):
-                raise invalid(reason="revoked")
+            try:
+                verified = await self._verify_anew(token, client)
+            except AuthError as error:
+                self.counts[_outcome(error)] += 1
+                raise
+            except GatewayError:
+                self.counts[outcomes.UNAVAILABLE] += 1
+                raise
+            self.counts[outcomes.VERIFIED] += 1
+        return verified
+
+    async def _verify_anew(self, token: bytes, client: str) -> Verified:
+        if self._is_signed(token):
+            verified = await self._check_signed(token)
+            # Cached before the revocation check: a client that keeps sending a revoked token must not cost
+            # a signature check each time.
+            self._cache.put(token, verified)
+        else:
+            verified = await self._introspect(token, client)
+        if verified.issued is None:
+            self.revocations.note(verified, lambda: digest(token))
+        if self.revocations.revoked(verified, lambda: digest(token)):
+            raise invalid(reason=_IS_REVOKED)
         return verified
 
     def renewed_every(self, token: bytes) -> float:

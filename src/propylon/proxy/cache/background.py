@@ -11,56 +11,13 @@ from propylon.errors import GatewayError
 from propylon.loop.tasks import spawn
 from propylon.proxy.cache.fetching import Asks, Visit
 from propylon.proxy.cache.flights import Landed, Outcome
-from propylon.proxy.exchange import Exchange, IncomingBody, Origin, entropy
-from propylon.upstream.ports import Answer, Flow
-from propylon.wire.message import Response
-from propylon.wire.proxy_header import Ends
+from propylon.proxy.exchange import Exchange, Notes, entropy
+from propylon.proxy.trace import own_span
+from propylon.proxy.unattended import unattended
 
 __all__ = ["Background"]
 
 log = logging.getLogger(__name__)
-
-
-class _NoClient:
-    """The `Downstream` of a request that no client waits for: what is sent to it is dropped."""
-
-    def __init__(self, origin: Origin, ends: Ends) -> None:
-        self.origin = origin
-        self.ends = ends
-        self.body: IncomingBody | None = None
-        self.started = False
-        self.closes = False
-        self.bytes_out = 0
-
-    def respond(self, head: Response, block: bytes, body: bytes) -> None:
-        """Drop it."""
-
-    def start(self, head: Response, block: bytes) -> None:
-        """Drop it."""
-
-    def attach(self, flow: Flow) -> None:
-        """Nobody reads slowly."""
-
-    def write(self, data: bytes) -> None:
-        """Drop it."""
-
-    def finish(self, trailers: bytes = b"") -> None:
-        """Drop it."""
-
-    def interim(self, head: Response) -> None:
-        """Drop it."""
-
-    async def upgrade(
-        self,
-        exchange: Exchange,  # noqa: ARG002 — the port's contract
-        answer: Answer,  # noqa: ARG002 — as above
-        block: bytes,  # noqa: ARG002 — as above
-    ) -> None:
-        """Refuse: nothing was offered. Raises RuntimeError."""
-        raise RuntimeError
-
-    def abort(self) -> None:
-        """There is no connection to cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +30,15 @@ class Background:
 
     def __call__(self, visit: Visit, asks: Asks) -> None:
         """Start; what comes is stored."""
-        theirs = visit.exchange
-        exchange = Exchange(
-            None,
-            _NoClient(theirs.downstream.origin, theirs.downstream.ends),
-            entropy(self.chance),
-            self.clock(),
-        )
-        request = copy.copy(visit.request)
-        exchange.request, exchange.route = request, visit.route
-        exchange.principal, exchange.privacy = theirs.principal, theirs.privacy
+        theirs, request = visit.exchange, copy.copy(visit.request)
+        exchange = unattended(theirs, request, entropy(self.chance), self.clock())
+        exchange.route = visit.route
+        # It is a part of what the client's request has caused, and recorded if that is.
+        exchange.trace_id, exchange.trace_flags = theirs.trace_id, theirs.trace_flags
+        exchange.trace_state = theirs.trace_state
+        if theirs.notes is not None:
+            exchange.notes = Notes(theirs.notes.tracing, own_span(theirs.entropy), False)
+            exchange.notes.caller = theirs
         spawn(self._run(replace(visit, exchange=exchange, request=request, quiet=True), asks))
 
     async def _run(self, visit: Visit, asks: Asks) -> None:
@@ -99,3 +55,5 @@ class Background:
             visit.land(Landed(Outcome.AGAIN))
             exchange.ended = self.clock()
             self.settle(exchange)
+            if exchange.notes is not None:
+                exchange.notes.tracing.end(exchange)

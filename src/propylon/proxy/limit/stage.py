@@ -14,7 +14,7 @@ from typing import Protocol
 
 from propylon.errors import RateLimited
 from propylon.proxy.exchange import Exchange, Settlement
-from propylon.proxy.limit.fields import OWN, Fields
+from propylon.proxy.limit.fields import OWN, Fields, OfOne
 from propylon.proxy.limit.in_flight import InFlight
 from propylon.proxy.limit.keys import KeyOf
 from propylon.proxy.limit.rule import Decision, LimitStore, Rule, Spend, Take, Taken
@@ -116,14 +116,16 @@ class LimitStage:
         """The names of the headers that it writes into each answer; in lower case."""
         return () if self._fields is None else OWN
 
-    def _hot_path(self) -> tuple[KeyOf, Take, bytes, Tally] | None:
+    def _hot_path(
+        self,
+    ) -> tuple[KeyOf, Take, OfOne, Tally] | None:
         """Return the parts of a stage with one enforced limit and no other business; None for any other stage."""
         limit = self.limits[0]
         plain = len(self.limits) == 1 and limit.cost is not None and not limit.owes
         if not plain or limit.cost is None or self._fields is None:
             return None
         take = self._store.taker(limit.rule, limit.cost)
-        return None if take is None else (limit.key_of, take, self._fields.format, limit.tally)
+        return None if take is None else (limit.key_of, take, self._fields.of_one, limit.tally)
 
     def __call__(
         self, exchange: Exchange, request: Request, principal: Principal
@@ -139,7 +141,7 @@ class LimitStage:
         if not isinstance(taken, tuple):
             return self._waited_hot(exchange, taken)
         left, reset, wait = taken
-        exchange.lines += fields % (left, reset, left, reset)
+        exchange.lines += fields((left, reset, left, reset))
         if wait:
             self._refuse_hot(exchange, wait)
         tally[ALLOWED] += 1
@@ -149,7 +151,7 @@ class LimitStage:
         left, reset, wait = await taken
         limit = self.limits[0]
         if self._fields is not None:
-            exchange.lines += self._fields.format % (left, reset, left, reset)
+            exchange.lines += self._fields.of_one((left, reset, left, reset))
         if wait:
             self._refuse_hot(exchange, wait)
         limit.tally[ALLOWED] += 1

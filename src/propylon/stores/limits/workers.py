@@ -1,10 +1,10 @@
 """Count limits together with the other workers of this machine: exactly, and without anything to set up.
 
-Strategy. Each request is decided at once, in a transaction of its own. To gather the requests of one turn of the loop in
-one transaction was tried first, and cost more: a transaction takes two microseconds, but a request that waits for the
-end of the turn takes six or more (bench/limits.py), for its signal, its coroutine and its second start.
+Strategy. Each request is decided at once, while this worker holds the files alone. To gather the requests of one turn of the
+loop was tried first, and cost more: to hold the files takes half a microsecond, but a request that waits for the end of the turn
+takes six or more (bench/limits.py), for its signal, its coroutine and its second start.
 
-A worker waits for the file only as long as another one is in its transaction: some microseconds. Should the file fail,
+A worker waits for the files only as long as another one holds them: a microsecond or two. Should they fail,
 this worker counts for itself, says so once, and tries again with the next decision.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from propylon.proxy.limit.arithmetic import Log
@@ -24,19 +25,18 @@ from propylon.proxy.limit.rule import (
     Spend,
     Taken,
 )
+from propylon.stores.limits.keys import BucketKeys, LogKeys
 from propylon.stores.limits.memory import MemoryLimits
-from propylon.stores.limits.segment import BUCKET, BucketKeys, LogKeys, Segment, Unusable
+from propylon.stores.limits.records import FULL, PLACE, TICKS
+from propylon.stores.limits.segment import Segment, Unusable
 from propylon.stores.limits.tables import Buckets, Table, Windows, settled
 
 __all__ = ["SharedLimits"]
 
 log = logging.getLogger(__name__)
 
+A = TypeVar("A")
 T = TypeVar("T")
-
-# Of a limit, the names in the file of so many keys are kept: to make one costs a quarter of a transaction. When there are
-# more, all of them leave at once: that is cheaper than to know which one was used last.
-_NAMES = 4096
 
 
 class SharedLimits(LocalLimitStore):
@@ -53,50 +53,25 @@ class SharedLimits(LocalLimitStore):
 
     def decide(self, spends: Sequence[Spend]) -> list[Decision]:
         """Decide at once: other workers are waited for, but not the loop."""
+        return self._holding(self._decide, self._spare.decide, spends)
 
-        def shared(now: int) -> list[Decision]:
-            return settled([self._table(spend.rule).look(spend, now) for spend in spends], now)
-
-        return self._in_transaction(shared, lambda: self._spare.decide(spends))
+    def _decide(self, spends: Sequence[Spend], now: int) -> list[Decision]:
+        return settled([self._table(spend.rule).look(spend, now) for spend in spends], now)
 
     def charge(self, spends: Sequence[Spend]) -> None:
         """Spend whatever is left."""
+        self._holding(self._charge, self._spare.charge, spends)
 
-        def shared(now: int) -> None:
-            for spend in spends:
-                self._table(spend.rule).look(spend, now).pay(now)
-
-        self._in_transaction(shared, lambda: self._spare.charge(spends))
+    def _charge(self, spends: Sequence[Spend], now: int) -> None:
+        for spend in spends:
+            self._table(spend.rule).look(spend, now).pay(now)
 
     def taker(self, rule: Rule, cost: int) -> LocalTake | None:
         """Return the hot path of a bucket."""
         spare = self._spare.taker(rule, cost)
         if spare is None:
             return None
-        way, clock, segment = _Taking(self._segment, rule, cost), self._clock, self._segment
-
-        def take(key: str) -> Taken:
-            # The same as `_in_transaction`, written out: this is on the path of each request.
-            if self._closed:
-                return spare(key)
-            try:
-                segment.enter()
-                now = clock() // 1000
-                taken = way.take(key, now)
-                due = segment.is_due(now) and segment.sweep(now)
-                segment.commit()
-            except Unusable as error:
-                self._note(error)
-                return spare(key)
-            finally:
-                segment.abort()
-            if due:
-                segment.reserve_ahead()
-            if self._failed:
-                self._note(None)
-            return taken
-
-        return take
+        return partial(self._holding, _taking(self._segment, rule, cost), spare)
 
     def close(self) -> None:
         """Use the file no longer; what is still asked is counted by this worker alone."""
@@ -114,25 +89,29 @@ class SharedLimits(LocalLimitStore):
             self._tables[rule.identity] = table
         return table
 
-    def _in_transaction(self, shared: Callable[[int], T], alone: Callable[[], T]) -> T:
-        """Answer from the file at a microsecond; without the file, where it fails."""
+    def _holding(self, work: Callable[[A, int], T], alone: Callable[[A], T], asked: A) -> T:
+        """Answer what is asked while the files are held, at a microsecond; without the files, where they fail."""
         if self._closed:
-            return alone()
+            return alone(asked)
         segment = self._segment
         try:
-            segment.enter()
-            # Read while the file is held: so the times in it never go back.
-            now = self._clock() // 1000
-            found = shared(now)
-            due = segment.is_due(now) and segment.sweep(now)
-            segment.commit()
+            segment.transaction = transaction = segment.hold()
         except Unusable as error:
             self._note(error)
-            return alone()
+            return alone(asked)
+        try:
+            # Read while the files are held: so the times in them never go back.
+            now = self._clock() // 1000
+            found = work(asked, now)
+            is_due = (segment.changed or now >= segment.sweep_at) and segment.conclude(now)
+        except Unusable as error:
+            segment.undo()
+            self._note(error)
+            return alone(asked)
         finally:
-            segment.abort()
-        if due:
-            segment.reserve_ahead()
+            transaction.abort()
+        if is_due:
+            segment.attend()
         if self._failed:
             self._note(None)
         return found
@@ -147,63 +126,46 @@ class SharedLimits(LocalLimitStore):
         self._failed = error is not None
 
 
-class _Taking:
-    """A single spend of a bucket for its key, in a transaction.
+def _taking(segment: Segment, rule: Rule, cost: int) -> Callable[[str, int], Taken]:
+    """Return what decides a single spend of a bucket for a key at a microsecond, while the files are held.
 
-    Inlined from `arithmetic`: `debt_at`, `is_ahead`, `lack`, `spent`, `decision`. From `BucketKeys`: `find_named`, and
-    `put_named` of a name that is there.
+    Inlined from `arithmetic`: `debt_at`, `is_ahead`, `lack`, `spent`, `decision`. From `BucketKeys`: `find`, and `put`, of
+    a key whose handle is remembered.
     """
+    keys = BucketKeys(segment, rule)
+    handles = keys.handles
+    scale, unit, capacity, deepest = rule.scale, rule.unit, rule.capacity, rule.deepest
+    needed, price, second = max(cost, 1) * unit, cost * unit, scale * MICROSECONDS
+    has_ticks = scale > 1  # else the second word is always 0
 
-    __slots__ = (
-        "_capacity",
-        "_deepest",
-        "_keys",
-        "_names",
-        "_needed",
-        "_price",
-        "_scale",
-        "_second",
-        "_segment",
-        "_unit",
-    )
-
-    def __init__(self, segment: Segment, rule: Rule, cost: int) -> None:
-        self._segment = segment
-        self._keys = BucketKeys(segment, rule)
-        self._names: dict[str, bytes] = {}
-        self._scale, self._unit = rule.scale, rule.unit
-        self._capacity, self._deepest = rule.capacity, rule.deepest
-        self._needed, self._price = max(cost, 1) * rule.unit, cost * rule.unit
-        self._second = rule.scale * MICROSECONDS
-
-    def take(self, key: str, now: int) -> Taken:
-        """Decide at a microsecond. Raises Unusable."""
-        scale, file = self._scale, self._segment.open
-        name = self._names.get(key) or self._name(key)
-        value = file.get(name)
-        if value is None:
-            debt = (self._keys.find_named(name) or 0) - now * scale
+    def take(key: str, now: int) -> Taken:
+        words = segment.records.words
+        handle = handles.get(key, 0)
+        at = handle & PLACE
+        if (words[at] == handle and at) or (at := keys.place(key)):
+            debt = words[at + FULL] - now
+            if has_ticks:
+                debt = debt * scale + words[at + TICKS]
         else:
-            moment, ticks = BUCKET.unpack(value)
-            debt = (moment - now) * scale + ticks
+            debt = 0
         if debt < 0:
             debt = 0
-        elif debt > self._deepest:
-            debt = self._deepest
-            self._keys.put_named(name, now * scale + debt)
-        lacking = debt + self._needed - self._capacity
+        elif debt > deepest:
+            debt = deepest
+            keys.put(key, now * scale + debt, now)
+        lacking = debt + needed - capacity
         if lacking > 0:
-            left = max(self._capacity - debt, 0) // self._unit
-            return left, -(-debt // self._second), -(-lacking // self._second)
-        debt += self._price
-        if value is None:
-            self._keys.put_named(name, now * scale + debt)
+            left = max(capacity - debt, 0) // unit
+            return left, -(-debt // second), -(-lacking // second)
+        debt += price
+        if not at:
+            keys.put(key, now * scale + debt, now)
+        elif has_ticks:
+            # In this order: see rule 2 of `records`.
+            words[at + TICKS] = debt % scale
+            words[at + FULL] = now + debt // scale
         else:
-            file.put(name, BUCKET.pack(now + debt // scale, debt % scale))
-        return (self._capacity - debt) // self._unit, -(-debt // self._second), 0
+            words[at + FULL] = now + debt
+        return (capacity - debt) // unit, -(-debt // second), 0
 
-    def _name(self, key: str) -> bytes:
-        if len(self._names) >= _NAMES:
-            self._names.clear()
-        name = self._names[key] = self._keys.name(key)
-        return name
+    return take

@@ -17,5 +17,5 @@
 - `alone`: decide while Redis is away; `ledger`: what was spent then, to be carried over.
 - `trial`: try once whether it can be used.
 - `limits`: the store of limits.
-- `answers`, `answers.lua`: stored answers.
+- `answers`, `answers.lua`: stored answers; `idempotency`, `idempotency.lua`: keys of requests; `commands`: one command that is awaited.
 """

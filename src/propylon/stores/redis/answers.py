@@ -27,8 +27,9 @@ from propylon.loop.signal import Signal
 from propylon.loop.tasks import spawn, spawn_forever
 from propylon.proxy.cache.deletion import EVERYTHING, Deletion
 from propylon.stores.answers.shelves import LONGEST, Entry, Look, Shelves
-from propylon.stores.redis.connection import ErrorReply, Reply, pack
-from propylon.stores.redis.node import Ask, Call, Node, User
+from propylon.stores.redis.commands import Command
+from propylon.stores.redis.connection import Reply, pack
+from propylon.stores.redis.node import Ask, Node, User
 from propylon.stores.redis.nodes import nodes_of, slot_of
 from propylon.stores.redis.script import Script
 from propylon.stores.redis.target import Target
@@ -47,30 +48,6 @@ _LOG = 1000  # lines
 _MOST_OWED = 1000
 # Seconds between two looks at the log. Others are to know within a second.
 _POLL = 0.4
-# What an error says of the command, and not of the server: memory that is used up, a value of another program.
-_REFUSALS = frozenset({"OOM", "WRONGTYPE"})
-
-
-class _Command(Call):
-    """One command, and who awaits its answer; None: there is none."""
-
-    __slots__ = ("answered", "data")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.answered: Signal[Reply] = Signal()
-
-    def answer(self, reply: Reply) -> None:
-        self.answered.set(reply)
-
-    def fall_back(self) -> None:
-        self.answered.set(None)
-
-    def refused(self, error: ErrorReply) -> bool:
-        if error.code not in _REFUSALS:
-            return False
-        self.answered.set(None)
-        return True
 
 
 class RedisShelves(Shelves, User):
@@ -135,7 +112,7 @@ class RedisShelves(Shelves, User):
         return node
 
     def _sent(self, key: bytes, data: bytes) -> Signal[Reply]:
-        command, node = _Command(data), self._node(key)
+        command, node = Command(data), self._node(key)
         if node is None:
             command.fall_back()
         else:

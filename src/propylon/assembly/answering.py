@@ -1,4 +1,4 @@
-"""Offer to the other workers what this one says of circuits, instances, documents and limits."""
+"""Say what this worker answers when another one is asked for what all of them know."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["open_census"]
 def open_census(
     components: Components, description: Description, routes: Callable[[], Iterable[Route]]
 ) -> Census:
-    """Return what answers for all workers, joined to the others, with what this one says."""
+    """Return what answers for all workers, with what this one says."""
     census = Census(components.shared.facts)
     census.offer(CIRCUITS, lambda: circuits.parts(components.health.services))
     census.offer(INSTANCES, lambda: registry.parts(components.health.services))

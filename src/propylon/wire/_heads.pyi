@@ -1,0 +1,6 @@
+INTERFACE: int
+
+def request(
+    head: bytes, /
+) -> tuple[str, bytes, bytes, bytes, bytes, dict[bytes, list[bytes]]] | None: ...
+def response(head: bytes, /) -> tuple[int, bytes, bytes, dict[bytes, list[bytes]]] | None: ...

@@ -18,6 +18,7 @@ COMMANDS = (
         "run",
         "check",
         "audit",
+        "top",
         "health",
         "routes",
         "explain",

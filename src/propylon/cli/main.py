@@ -27,6 +27,7 @@ from propylon.cli.options import (
     load_config,
     print_json,
 )
+from propylon.cli.top import top
 from propylon.cli.users import token, user
 from propylon.version import __version__
 from propylon.wire import native
@@ -277,6 +278,7 @@ app.add_typer(user, name="user")
 app.command()(token)
 app.command()(health)
 app.command()(audit)
+app.command()(top)
 
 
 def main() -> None:

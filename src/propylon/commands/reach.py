@@ -7,6 +7,7 @@ over TCP or a Unix socket, with TLS, and behind the PROXY protocol where a liste
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from propylon.config.models.listeners import Address, Tcp, UnixPath
 from propylon.edge.trust import Trust
 from propylon.process.sockets import Wanted, addresses
 
-__all__ = ["NotReached", "connect"]
+__all__ = ["NotReached", "connect", "in_words"]
 
 _UNKNOWN = "PROXY UNKNOWN\r\n"  # PROXY protocol, version 1: the peer itself is the client, as in a health check
 # Where a listener on all addresses is reached from the machine itself.
@@ -26,6 +27,18 @@ _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 class NotReached(Exception):
     """The listener cannot be asked; the message says why, for the operator."""
+
+
+def in_words(error: OSError) -> str:
+    """Return what went wrong with a connection, for operators."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or error}"
+    # asyncio words it for programmers.
+    return (
+        os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error).lower()
+    )
 
 
 async def connect(one: Wanted, trust: Trust) -> _Stream:

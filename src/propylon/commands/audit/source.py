@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import os
 import re
 import ssl
 import time
@@ -18,7 +17,7 @@ from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 from propylon.commands.audit.scrape import NoMetrics
-from propylon.commands.reach import NotReached, connect
+from propylon.commands.reach import NotReached, connect, in_words
 from propylon.config.models.endpoints import PUBLIC
 from propylon.config.models.listeners import Tcp
 from propylon.config.models.schema import GatewayConfig
@@ -105,12 +104,8 @@ def _headers(token: str) -> dict[str, str]:
 
 def _said(error: Exception) -> str:
     """Return what went wrong, in words for operators."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or error}"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
+    if isinstance(error, OSError):
+        return printable(in_words(error))
     return printable(str(error)) or type(error).__name__
 
 

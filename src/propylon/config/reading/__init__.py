@@ -14,6 +14,7 @@
 - `warnings`: find what is valid and probably not meant; `idle`: find what no request can reach;
   `shadows`: find services that the gateway's own endpoints hide parts of; `limits`: limits that a client can get past;
   `itself`: services whose URL is the gateway's own address.
+- `rules`: the rules by which it is doubted, with their ids.
 - `model_keys`: which keys there are, and where.
 - `messages`: put pydantic's errors into plain words; `problems`: a problem and its place.
 """

@@ -10,7 +10,16 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
+from propylon.config.models.answered import (
+    QUERY,
+    REST,
+    ClientsConfig,
+    RedirectConfig,
+    RespondConfig,
+    placeholders,
+)
 from propylon.config.models.base import (
     Claims,
     ConfigModel,
@@ -26,11 +35,13 @@ from propylon.config.models.cache import Cache, CacheConfig
 from propylon.config.models.cors import RouteCors
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
+from propylon.config.models.match import MatchConfig
 from propylon.config.models.syntax import check_role, check_scope, is_host
 from propylon.config.models.units import Share, Size, Timeout, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
+    "OF_SERVICES",
     "DefaultsConfig",
     "HeaderRulesConfig",
     "HeadersConfig",
@@ -122,6 +133,21 @@ class HeadersConfig(ConfigModel):
         return rules
 
 
+# Keys that say something of the way to a service, or of its answers.
+OF_SERVICES = (
+    "strip_prefix",
+    "rewrite",
+    "security",
+    "requests",
+    "cache",
+    "coalesce",
+    "idempotency",
+    "upgrade",
+    "preflight",
+)
+
+_UNSET = (None, False, "off", ())
+
 # What a request lacks without a token, where it is not what the key is called.
 _NEEDED = {"security": "the scopes that `security` asks for"}
 
@@ -140,6 +166,11 @@ class RouteRules(ConfigModel):
     hosts: tuple[Hostname, ...] = Field(
         default=(), min_length=1, description="Host names without a port. Any when not set."
     )
+    match: MatchConfig = Field(
+        default=MatchConfig(),
+        description="What a request must have besides. One that has it not goes to the next route: of this path, or of a less"
+        " specific one.",
+    )
     strip_prefix: bool = Field(
         default=False, description="True: the service gets the path without the part that matched."
     )
@@ -150,6 +181,10 @@ class RouteRules(ConfigModel):
     )
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = Field(
         default=0, description="If two routes match equally well, the higher priority wins."
+    )
+    clients: ClientsConfig = Field(
+        default=ClientsConfig(),
+        description="Whose requests are taken, by the address of the client. Others get 403, and no other route is tried.",
     )
     auth: Literal["required", "optional", "none"] = Field(
         default="required",
@@ -310,7 +345,17 @@ class RouteConfig(RouteRules):
     path: RoutePath = Field(
         description="Path that is matched with everything below it; {name} stands for one segment."
     )
-    service: str = Field(description="The service that gets the request.")
+    respond: RespondConfig | None = Field(
+        default=None, description="In place of a service: the gateway answers so by itself."
+    )
+    redirect: RedirectConfig | None = Field(
+        default=None, description="In place of a service: the gateway sends the client elsewhere."
+    )
+    service: str = Field(
+        default="",
+        validate_default=True,
+        description="The service that gets the request. Every route has one, or respond, or redirect.",
+    )
 
     cors: RouteCors = Field(
         default=None,
@@ -327,6 +372,33 @@ class RouteConfig(RouteRules):
                 msg = f"rewrite has {segment}, which the path has not; write one of its names, or name it in the path"
                 raise ValueError(msg)
         return path
+
+    @field_validator("redirect")
+    @classmethod
+    def _names_of_redirect(
+        cls, redirect: RedirectConfig | None, info: ValidationInfo
+    ) -> RedirectConfig | None:
+        known = info.data.get("path", "").split("/")
+        for name in placeholders(redirect.to) if redirect else ():
+            if name not in known and name not in (REST, QUERY):
+                msg = f"`to` has {name}, which the path has not; write one of its names, {REST} or {QUERY}"
+                raise ValueError(msg)
+        return redirect
+
+    @field_validator("service")
+    @classmethod
+    def _one_answer(cls, service: str, info: ValidationInfo) -> str:
+        own = [key for key in ("respond", "redirect") if info.data.get(key) is not None]
+        if len(own) + bool(service) > 1:
+            msg = f"a route has one of {', '.join((*own, 'service') if service else own)}; take the others out"
+            raise ValueError(msg)
+        if own and (vain := [key for key in OF_SERVICES if info.data.get(key) not in _UNSET]):
+            msg = f"{vain[0]} is for a route with a service, and this one has {own[0]}; take it out"
+            raise ValueError(msg)
+        if not own and not service and {"respond", "redirect"} <= info.data.keys():
+            kind: Literal["missing"] = "missing"
+            raise PydanticKnownError(kind)
+        return service
 
     @model_validator(mode="before")
     @classmethod

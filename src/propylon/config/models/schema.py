@@ -25,6 +25,7 @@ from propylon.config.models.cors import CorsConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
+from propylon.config.models.limits import Limits
 from propylon.config.models.log import AuditConfig, LogConfig
 from propylon.config.models.policies import PoliciesConfig
 from propylon.config.models.redis import Redis, RedisConfig
@@ -164,6 +165,10 @@ class GatewayConfig(ConfigModel):
     traces: TracesConfig = Field(
         default=TracesConfig(), description="Which traces are recorded, and where their spans go."
     )
+
+    def limits_of_service(self, route: RouteConfig) -> Limits | None:
+        """Return the limits of a route's service; None where there is none, of either."""
+        return self.services[route.service].rate_limit if route.service else None
 
     @property
     def size(self) -> str:

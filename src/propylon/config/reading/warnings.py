@@ -10,6 +10,7 @@ from propylon.config.models.schema import CircuitConfig, GatewayConfig, JwtConfi
 from propylon.config.models.syntax import is_socket_url
 from propylon.config.reading.credentials import suspicion, weakness
 from propylon.config.reading.itself import own_addresses
+from propylon.config.reading.laxer import laxer_routes
 from propylon.config.reading.limits import limit_warnings
 from propylon.config.reading.problems import Finding, Path
 from propylon.config.reading.shadows import shadowed_services
@@ -37,6 +38,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from shadowed_services(config)
     yield from own_addresses(config)
     yield from limit_warnings(config)
+    yield from laxer_routes(config)
     yield from _grpc_port(config)
     yield from _socket_urls(config)
     for name, service in config.services.items():

@@ -14,7 +14,7 @@ from propylon.wire.headers import render
 
 __all__ = ["NO_SERVICE", "compile_fixed"]
 
-NO_SERVICE = Service("", Fleet(()), balance.round_robin(), answers=True)
+NO_SERVICE = Service("", Fleet(()), balance.round_robin())
 """Stands for the service of routes that have none."""
 
 _TEXT = (b"Content-Type", b"text/plain; charset=utf-8")

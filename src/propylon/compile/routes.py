@@ -345,9 +345,7 @@ class RouteCompiler:
         instance = Instance(
             id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self._parts.builtin
         )
-        service = Service(
-            BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True, answers=True
-        )
+        service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
         paths = [written.path for written in self._config.routes]
         for written in self._parts.endpoints:
             # The file's routes are on the public listener only.

@@ -180,8 +180,8 @@ def _noted(stage: Authenticate, note: Note) -> Authenticate:
 def match_text(route: Route) -> str:
     """Say which route matched, and by what besides its path."""
     conditions = route.pattern.conditions
-    by = "" if conditions is None else f", by {conditions}"
-    return f'route "{route.name}"{by}'
+    by = "" if conditions is None else f"by {conditions}: "
+    return f'{by}route "{route.name}"'
 
 
 def limit_text(stage: Limited | None) -> str:

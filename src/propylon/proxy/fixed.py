@@ -1,4 +1,4 @@
-"""Answer without an upstream: a fixed answer, or a redirect. Pure.
+"""Answer without an upstream: a fixed answer, or a redirect.
 
 A client must not choose where a redirect leads. Scheme and host are the operator's; what the client has sent is put behind
 them, with every byte escaped that could end a path, begin another host, or begin a parameter.

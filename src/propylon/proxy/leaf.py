@@ -35,12 +35,12 @@ class Leaf:
         "_any",
         "_by_method",
         "_narrower",
-        "_reader",
         "allow",
         "folds",
         "is_open",
         "literal",
         "place",
+        "reader",
         "routes",
     )
 
@@ -59,8 +59,8 @@ class Leaf:
             if narrowed
             else [one for route in self.routes if (one := route.pattern.conditions) is not None]
         )
-        # None: no request has to be looked at.
-        self._reader = Reader(conditions) if conditions else None
+        # What reads the values by which the routes here are chosen; None: no request has to be looked at.
+        self.reader = Reader(conditions) if conditions else None
         self._narrower: dict[tuple[bool, ...], Leaf | None] = {}
         # Whether some requests go on to a less specific place.
         self.is_open = len(conditions) == len(self.routes)
@@ -103,16 +103,18 @@ class Leaf:
     def answers(self, method: str) -> list[tuple[Answers | None, Route, bytes]]:
         """Return what `asked` returns, and the same for each route that has other rules and may get the request instead."""
         first = self.asked(method)
-        if self._reader is None:
+        if self.reader is None:
             return [first]
         others = [route for route in self.routes if route.cors != first[0]]
         return [first, *((route.cors, route, self.allow) for route in others)]
 
     def agrees(self, others: Sequence[Leaf]) -> bool:
         """Return whether a request to one of these places would meet the rules of this one."""
-        return self in others or (
-            bool(others)
-            and all(other.is_unprotected or other.rules == self.rules for other in others)
+        # Whoever wrote two spellings means both; but a request that leaves this place is no longer spelled as it was meant.
+        if self in others and not self.is_open:
+            return True
+        return bool(others) and all(
+            other is self or other.is_unprotected or other.rules == self.rules for other in others
         )
 
     @property
@@ -120,19 +122,14 @@ class Leaf:
         """Whether only endpoints of the gateway stand here that need no token."""
         return all(route.rules is UNPROTECTED for route in self.routes)
 
-    @property
-    def is_conditional(self) -> bool:
-        """Whether the routes here are told apart by more than the method."""
-        return self._reader is not None
-
     def narrowed(self, request: Request) -> Leaf | None:
         """Return the place as it is for the request: with the routes whose conditions it meets; None if there are none.
 
         Raises InvalidRequest for a request that can be read in more than one way.
         """
-        if self._reader is None:
+        if self.reader is None:
             return self
-        sent = self._reader.read(request)
+        sent = self.reader.read(request)
         met = tuple([_meets(route, sent) for route in self.routes])
         if met not in self._narrower:
             if len(self._narrower) >= _NARROWER:
@@ -144,15 +141,15 @@ class Leaf:
     def unmet(self, route: Route, request: Request) -> str:
         """Say what the request lacks for a route of this place; empty if it lacks nothing. Raises as `narrowed`."""
         conditions = route.pattern.conditions
-        if self._reader is None or conditions is None:
+        if self.reader is None or conditions is None:
             return ""
-        missing = conditions.missing(self._reader.read(request))
+        missing = conditions.missing(self.reader.read(request))
         return "" if missing is None else str(missing)
 
     @property
     def rules(self) -> dict[str, object]:
         """The rules by method; "" stands for all methods that are not named."""
-        if self._reader is not None:  # whatever a request meets, in order
+        if self.reader is not None:  # whatever a request meets, in order
             return {"": [(route.pattern.methods, route.rules) for route in self.routes]}
         rules = {method: route and route.rules for method, route in self._by_method.items()}
         return {**rules, "": self._any and self._any.rules}
@@ -213,7 +210,7 @@ def same(some: Sequence[Route], others: Sequence[Route]) -> bool:
 def _rank(route: Route) -> tuple[int, ...]:
     pattern = route.pattern
     if pattern.conditions is None:
-        return (-pattern.priority,)
+        return (-pattern.priority, 0)
     return (-pattern.priority, *[-one for one in pattern.conditions.rank])
 
 

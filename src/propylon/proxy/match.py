@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TypeVar
 
 from propylon.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
 from propylon.proxy.leaf import Leaf, Place, place_of, same
@@ -26,8 +25,6 @@ from propylon.wire.message import Request
 from propylon.wire.spellings import begins_query, fold, is_plain, readings
 
 __all__ = ["Leaf", "Table"]
-
-K = TypeVar("K")
 
 # Routes that are planted before the loop gets a turn: a tenth of a millisecond.
 _SLICE = 32
@@ -205,7 +202,11 @@ class Table:
         It has none of the headers and cookies of the request that will follow. So where routes have conditions, the first
         place speaks that does not permit the page, if there is one.
         """
-        places = self._places(request)
+        key = request.path if self._hostless else (request.authority, request.path)
+        leaf = self._known.get(key) or self._look_up(request)
+        if leaf.reader is None:
+            return leaf.asked(method)
+        places = self.places(request.authority, request.path)
         answers = [answer for place in places for answer in place.answers(method)]
         if len(answers) > 1:
             for answer in answers:
@@ -219,11 +220,42 @@ class Table:
 
         Raises what `match` raises, but for MethodNotAllowed.
         """
-        # Asked here again, and not only in `_places`: tables with hosts come here for each request.
-        leaf = self._known.get(
-            request.path if self._hostless else (request.authority, request.path)
-        )
-        return self.chosen(self._places(request), request) if leaf is None else leaf
+        path = request.path
+        key = path if self._hostless else (request.authority, path)
+        leaf = self._known.get(key)
+        if leaf is not None:
+            return leaf
+        places = self._chains.get(key)
+        if places is None:
+            leaf = self._look_up(request)
+            if leaf.reader is None:
+                if len(path) <= _REMEMBERED_SIZE:
+                    if len(self._known) >= _REMEMBERED:
+                        self._known.clear()
+                    self._known[key] = leaf
+                return leaf
+            places = self.places(request.authority, path)
+            if len(path) <= _REMEMBERED_SIZE:
+                if len(self._chains) >= _REMEMBERED:
+                    self._chains.clear()
+                self._chains[key] = places
+        return self.chosen(places, request)
+
+    def _look_up(self, request: Request) -> Leaf:
+        """Return the most specific place that the path leads to. Raises NotFound and InvalidRequest."""
+        authority, path = request.authority, request.path
+        if self._hostless:  # inlined from `find`
+            found = self._anywhere.sent.walk(path.split(b"/"))
+            leaf = found[0] if found else None
+        else:
+            leaf = self.find(authority, path)
+        if not is_plain(path) and self.misreading(authority, path, leaf) is not None:
+            msg = "The path can be read as one of another route"
+            raise InvalidRequest(msg)
+        if leaf is None:
+            msg = "No route matches this path"
+            raise NotFound(msg)
+        return leaf
 
     def chosen(self, places: Iterable[Leaf], request: Request) -> Leaf:
         """Return the first of the places that has a route for the request. Raises NotFound and InvalidRequest."""
@@ -232,28 +264,6 @@ class Table:
                 return leaf
         msg = "No route matches this request"
         raise NotFound(msg)
-
-    def _places(self, request: Request) -> tuple[Leaf, ...]:
-        """Return the places that the request is to be tried on, in order, and remember them."""
-        path = request.path
-        key = path if self._hostless else (request.authority, path)
-        if (leaf := self._known.get(key)) is not None:
-            return (leaf,)
-        if (places := self._chains.get(key)) is not None:
-            return places
-        leaf = self.find(request.authority, path)
-        if not is_plain(path) and self.misreading(request.authority, path, leaf) is not None:
-            msg = "The path can be read as one of another route"
-            raise InvalidRequest(msg)
-        if leaf is None:
-            msg = "No route matches this path"
-            raise NotFound(msg)
-        if not leaf.is_conditional:
-            _remember(self._known, key, path, leaf)
-            return (leaf,)
-        places = self.places(request.authority, path)
-        _remember(self._chains, key, path, places)
-        return places
 
     def places(self, authority: bytes, path: bytes) -> tuple[Leaf, ...]:
         """Return the place that the path leads to, as sent, and those that follow while conditions may not be met."""
@@ -307,13 +317,6 @@ class Table:
             if (below := self._below.get(name)) is not None:
                 trees.append(below)
         return [*trees, self._anywhere]
-
-
-def _remember(known: dict[object, K], key: object, path: bytes, value: K) -> None:
-    if len(path) <= _REMEMBERED_SIZE:
-        if len(known) >= _REMEMBERED:
-            known.clear()
-        known[key] = value
 
 
 def _walk(trees: Sequence[Tree[Leaf]], read: bytes) -> list[Sequence[Leaf]]:

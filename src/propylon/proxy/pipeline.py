@@ -1,6 +1,6 @@
 """The life of a request, on one screen.
 
-listen → cors (preflight) → match → privacy → authenticate → authorize → policies → limit → forward → relay → observe
+listen → cors (preflight) → match → clients → privacy → authenticate → authorize → policies → limit → forward → relay → observe
 
 `handle` is the whole of it. A stage returns what the next one needs, or raises a GatewayError, which is the answer.
 The table is read once: the exchange sees one consistent set of routes, whatever a reload does meanwhile. The last

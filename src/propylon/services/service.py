@@ -47,8 +47,6 @@ class Service:
     host: bytes | None = None
     # True for the gateway's own endpoints. Their errors are marked `X-Error-Source: gateway`, not `upstream`.
     builtin: bool = False
-    # True where the gateway answers by itself: its own endpoints, and routes without a service.
-    answers: bool = False
 
     @property
     def instances(self) -> tuple[Instance, ...]:

@@ -1,13 +1,13 @@
 """Define `match`: what a request must have besides its path to get a route, and how two of these compare."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from propylon.config.models.base import ConfigModel
-from propylon.config.models.syntax import check_header_name, check_token
+from propylon.config.models.base import ConfigModel, CookieName
+from propylon.config.models.syntax import check_header_name
 
 __all__ = ["MatchConfig", "Values"]
 
@@ -18,7 +18,7 @@ _NOT_THE_CLIENTS = re.compile(
     r"|authorization|expect"
 )
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]+")
-_VISIBLE = re.compile(r"[!-~]*(?:[ ]+[!-~]+)*")
+_VISIBLE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 _LONGEST = 64  # values of one condition
 
 
@@ -34,10 +34,6 @@ def _header(name: str) -> str:
         msg = f"{name} has a _, and many frameworks take it for a -; write {name.replace('_', '-')}"
         raise ValueError(msg)
     return name
-
-
-def _cookie(name: str) -> str:
-    return check_token(name, "name of a cookie")
 
 
 def _parameter(name: str) -> str:
@@ -61,22 +57,23 @@ def _value(text: str) -> str:
 
 
 def _listed(value: Any) -> Any:
-    """Return a list for a single value, and numbers as texts: YAML reads `X-Version: 2` as one."""
+    """Return a list for a single value, an empty one for true, and numbers as texts: YAML reads `X-Version: 2` as one."""
     if value is True:
-        return value
-    if isinstance(value, bool):
+        return ()
+    if isinstance(value, bool) or value in ([], (), {}):
         msg = "must be a value, a list of values, or true for any value"
-        raise ValueError(msg)  # noqa: TRY004 — pydantic reads ValueError
+        raise ValueError(msg)
     many = value if isinstance(value, list | tuple) else [value]
     return [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in many]
 
 
 _Value = Annotated[str, AfterValidator(_value)]
 Wanted = Annotated[
-    Literal[True] | Annotated[tuple[_Value, ...], Field(min_length=1, max_length=_LONGEST)],
-    BeforeValidator(_listed, json_schema_input_type=bool | int | str | list[str | int]),
+    tuple[_Value, ...],
+    Field(max_length=_LONGEST),
+    BeforeValidator(_listed, json_schema_input_type=Literal[True] | int | str | list[str | int]),
 ]
-"""True: any value; else one of these. A `*` at the end stands for every value that begins so."""
+"""One of these; a `*` at the end stands for every value that begins so. None: any value."""
 
 
 class Values:
@@ -84,12 +81,11 @@ class Values:
 
     __slots__ = ("anything", "exact", "prefixes")
 
-    def __init__(self, wanted: Literal[True] | tuple[str, ...]) -> None:
+    def __init__(self, wanted: tuple[str, ...]) -> None:
         """Sort what was written into whole values and beginnings of them."""
-        texts = () if isinstance(wanted, bool) else wanted
-        self.anything = isinstance(wanted, bool)
-        self.exact = frozenset(text for text in texts if not text.endswith("*"))
-        self.prefixes = tuple(sorted({text[:-1] for text in texts if text.endswith("*")}))
+        self.anything = not wanted
+        self.exact = frozenset(text for text in wanted if not text.endswith("*"))
+        self.prefixes = tuple(sorted({text[:-1] for text in wanted if text.endswith("*")}))
 
     def includes(self, other: "Values") -> bool:
         """Whether every value that the other accepts is accepted here."""
@@ -124,20 +120,22 @@ class MatchConfig(ConfigModel):
     query: dict[Annotated[str, AfterValidator(_parameter)], Wanted] = Field(
         default_factory=dict, description="Parameters of the query, in the same way."
     )
-    cookies: dict[Annotated[str, AfterValidator(_cookie)], Wanted] = Field(
+    cookies: dict[CookieName, Wanted] = Field(
         default_factory=dict, description="Cookies, in the same way."
     )
 
-    def conditions(self) -> Iterator[tuple[str, str, Values]]:
-        """Yield each condition: its kind, the name, and the values."""
+    def conditions(self) -> list[tuple[str, str, Values]]:
+        """Return each condition: its kind, the name, and the values."""
         groups: tuple[tuple[str, Mapping[str, Any]], ...] = (
-            ("header", self.headers),
+            ("header", {name.lower(): wanted for name, wanted in self.headers.items()}),
             ("query", self.query),
             ("cookie", self.cookies),
         )
-        for kind, wanted in groups:
-            for name, values in wanted.items():
-                yield kind, name.lower() if kind == "header" else name, Values(values)
+        return [
+            (kind, name, Values(values))
+            for kind, wanted in groups
+            for name, values in wanted.items()
+        ]
 
     @property
     def rank(self) -> tuple[int, int, int, int]:

@@ -22,6 +22,7 @@ from propylon.config.models.base import ConfigModel
 from propylon.config.models.cache import CacheConfig, CacheMemoryConfig, CacheStore
 from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
+from propylon.config.models.headers import HeaderRulesConfig, HeadersConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
@@ -36,8 +37,6 @@ from propylon.config.models.resilience import (
 )
 from propylon.config.models.routes import (
     DefaultsConfig,
-    HeaderRulesConfig,
-    HeadersConfig,
     RouteConfig,
     RouteRules,
     RouteTimeoutsConfig,

@@ -137,7 +137,7 @@ def _by_conditions(
 
 
 def _undecided(one: Matcher, other: Matcher, name: str) -> str:
-    if one.match == other.match:
+    if one.match.includes(other.match) and other.match.includes(one.match):
         return f"duplicate: matches just what {name} matches"
     return (
         f"matches some of the requests that {name} matches, and neither is more specific;"

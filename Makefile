@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EXAMPLES := examples/tracklore examples/guide examples/game-library examples/isaas
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test timed lint format bench docs lock site check-deploy image dist sbom clean
+.PHONY: help demo example test timed lint format bench budget docs lock site check-deploy image dist sbom clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/'
@@ -43,6 +43,9 @@ format: $(STAMP) ## put the style right where a program can
 
 bench: $(STAMP) ## Propylon beside the gateways that this machine has; prints a table of ratios
 	@$(BIN)/python bench/run.py $(ARGS)
+
+budget: $(STAMP) ## instructions of a request under valgrind, against bench/instructions.json: more than 3 % above fails
+	@$(BIN)/python bench/instructions.py --check
 
 docs: $(STAMP) ## write docs/reference and propylon.schema.json anew from the code
 	@$(BIN)/python docs/generate.py

@@ -22,6 +22,7 @@ class Traffic:
     connections: int
     seconds: int
     vary: bool
+    post: bool = False
     # How many different tokens, and the file that has one a line.
     tokens: int = 0
     tokens_file: Path | None = None
@@ -34,6 +35,7 @@ class Traffic:
     def environment(self) -> dict[str, str]:
         """What requests.lua is told."""
         said = {"BENCH_VARY": "1"} if self.vary else {}
+        said |= {"BENCH_POST": "1"} if self.post else {}
         return said | ({"BENCH_TOKENS": str(self.tokens_file)} if self.tokens_file else {})
 
 

@@ -21,6 +21,8 @@ START_LIMIT = 15.0
 STOP_LIMIT = 5.0
 TICKS = os.sysconf("SC_CLK_TCK")
 BODY_SIZE = 1024
+# Longer answers come from a file: nginx takes no longer word in its configuration.
+_LONGEST_WORD = 4000
 
 
 class NotStarted(Exception):
@@ -117,8 +119,10 @@ def core_time(core: int) -> float:
     return 0.0
 
 
-def start_upstream(directory: Path) -> Running:
-    """The service behind all gateways, on the load side's core."""
+def start_upstream(
+    directory: Path, size: int = BODY_SIZE, *, different_answers: bool = False
+) -> Running:
+    """The service behind all gateways, on the load side's core; its answers have `size` bytes, or a header that differs."""
     program = shutil.which("nginx")
     if program is None:
         raise NotStarted("the service behind the gateways is an nginx: apt-get install nginx")
@@ -129,7 +133,7 @@ def start_upstream(directory: Path) -> Running:
         "DIRECTORY": str(directory),
         "PORT": str(port),
         "USER": user_directive(),
-        "BODY": body(),
+        "ANSWER": _answer(directory, size, different_answers=different_answers),
     }
     for name, value in values.items():
         template = template.replace(f"@{name}@", value)
@@ -147,10 +151,22 @@ def start_instance(directory: Path, name: str, port: int, *flags: str) -> Runnin
     return launch(name, pinned(LOAD_CORE, command), Site(directory, port, 0, port), {})
 
 
-def body() -> str:
-    """A JSON answer of exactly 1 KB."""
+def _answer(directory: Path, size: int, *, different_answers: bool) -> str:
+    """What nginx is told to answer."""
+    header = "add_header X-Answer $request_id; " if different_answers else ""
+    if size <= _LONGEST_WORD:
+        return f"{header}return 200 '{body(size)}';"
+    (directory / "answer.json").write_text(body(size))
+    # A file answers no POST.
+    return (
+        f"{header}root {directory}; try_files /answer.json =404; error_page 405 =200 /answer.json;"
+    )
+
+
+def body(size: int = BODY_SIZE) -> str:
+    """A JSON answer of exactly so many bytes."""
     start, end = '{"id": 1042, "status": "shipped", "currency": "EUR", "note": "', '"}'
-    return start + "x" * (BODY_SIZE - len(start) - len(end)) + end
+    return start + "x" * (size - len(start) - len(end)) + end
 
 
 def start_gateway(

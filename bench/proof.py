@@ -30,14 +30,14 @@ class _Answer:
     content: bytes
 
 
-def check(peer: Peer, site: Site, tokens: Tokens | None) -> None:
-    """One request for each thing that every gateway has to do."""
+def check(peer: Peer, site: Site, tokens: Tokens | None, size: int = BODY_SIZE) -> None:
+    """One request for each thing that every gateway has to do; answers have `size` bytes."""
     token = tokens.good[0] if tokens else None
     # Traefik listens before it has read its routes.
     until(lambda: _get(site.port, PATH, token).status == 200, ROUTES_LIMIT)
     if tokens and peer.checks_tokens:
         _check_tokens(peer, site, tokens)
-    _check_answer(_get(site.port, PATH, token))
+    _check_answer(_get(site.port, PATH, token), size)
     _check_request(peer, json.loads(_get(site.port, SEEN, token).content), token)
     if _get(site.port, "/nowhere", token).status == 200:
         raise WrongAnswer("a path without a route was forwarded")
@@ -61,10 +61,10 @@ def _expect(status: int, peer: Peer, site: Site, what: str, token: str | None) -
         raise NotProven(f"{peer.name} answers {got} instead of {status} to a {what}")
 
 
-def _check_answer(answer: _Answer) -> None:
-    if (answer.status, len(answer.content)) != (200, BODY_SIZE):
-        size = len(answer.content)
-        raise WrongAnswer(f"{answer.status} with {size} bytes instead of 200 with {BODY_SIZE}")
+def _check_answer(answer: _Answer, size: int) -> None:
+    got = len(answer.content)
+    if (answer.status, got) != (200, size):
+        raise WrongAnswer(f"{answer.status} with {got} bytes instead of 200 with {size}")
     json.loads(answer.content)
     if answer.headers.get("content-type") != "application/json":
         raise WrongAnswer(f"content-type {answer.headers.get('content-type')}")

@@ -125,6 +125,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def notes(rows: Sequence[Row], alone: Row | None) -> list[str]:
     """What has to be known to read the table rightly."""
     said = [_about_the_load_side(rows, alone)] if alone else []
+    said += [_about_latency(rows, alone)] if alone else []
     said += [_about_full_cores(rows), *_about_unchecked_tokens(rows)]
     foreign = max((row.foreign for row in rows), default=0.0)
     said.append(
@@ -167,6 +168,14 @@ def _about_the_load_side(rows: Sequence[Row], alone: Row) -> str:
     if busiest:
         text += f"; behind a gateway their core is at most {busiest.load_core:.0%} busy ({busiest.name})"
     return f"{text}."
+
+
+def _about_latency(rows: Sequence[Row], alone: Row) -> str:
+    added = ", ".join(
+        f"{row.name} {(row.p50_ms - alone.p50_ms) * 1000:,.0f}"
+        for row in sorted(rows, key=lambda row: row.p50_ms)
+    )
+    return f"µs that each adds to the p50 of a direct call ({alone.p50_ms * 1000:,.0f}): {added}."
 
 
 def as_json(

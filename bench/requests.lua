@@ -1,6 +1,7 @@
 -- What wrk sends: the same request again and again, or several in turn. Each connection keeps its token, as a client
 -- does: wrk has one thread for each token, since a script is not told which connection it writes for.
 -- BENCH_TOKENS: a file with a token a line. BENCH_VARY: 512 different requests over all ten routes.
+-- BENCH_POST: a form of 200 bytes in JSON with each of them.
 -- All are written out before the measurement; where there are several, one table look-up a request chooses.
 dofile("headers.lua")
 
@@ -42,18 +43,25 @@ local function different(i)
   return string.format("/api/v1/%s/%d?expand=lines&page=%d", service, 1000 + i, i)
 end
 
+local METHOD, BODY = "GET", nil
+if os.getenv("BENCH_POST") then
+  METHOD, BODY = "POST", '{"lines": [' .. string.rep('{"product": 7, "count": 12}, ', 6) .. '{"product": 8}]}'
+  wrk.method, wrk.body = METHOD, BODY
+  wrk.headers["Content-Type"] = "application/json"
+end
+
 local function write_out(tokens, step)
   local requests = {}
   if os.getenv("BENCH_VARY") then
     for turn, i in ipairs(mine(number, step, DIFFERENT)) do
       local path = different(i)
       authorize(tokens[(turn - 1) % math.max(#tokens, 1) + 1])
-      requests[turn] = wrk.format("GET", path)
+      requests[turn] = wrk.format(METHOD, path, nil, BODY)
     end
   else
     for turn, token in ipairs(tokens) do
       authorize(token)
-      requests[turn] = wrk.format("GET")
+      requests[turn] = wrk.format(METHOD, nil, nil, BODY)
     end
   end
   return requests

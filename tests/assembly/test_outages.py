@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from propylon.assembly.outages import SharedOutages
+from propylon.errors import NotFound
 from propylon.services.balance import round_robin
 from propylon.services.breaker import Breaker, Circuit, Outcome, State
 from propylon.services.fleet import Ejection, Fleet
@@ -182,3 +183,68 @@ def test_news_of_what_is_not_here_are_passed_over(world: World) -> None:
     hear({"op": "ejected", "service": "gone", "id": "a", "until": world.now + 9})
     hear({"op": "open", "service": "orders", "at": world.now - 60.0, "why": ""})
     assert states(world) == {State.CLOSED}
+
+
+# What an operator says
+
+
+def test_a_breaker_that_is_opened_by_hand_stays_open_everywhere() -> None:
+    """Until it is closed by hand, also in a worker that comes later, and whatever the time."""
+    world = World()
+    first, second = world.worker(), world.worker()
+    first.outages.force("orders", "ann opened it by hand")
+    late = world.worker()
+    world.now += 3600.0
+    for worker in (first, second, late):
+        snapshot = worker.service.breaker.snapshot() if worker.service.breaker else None
+        assert snapshot is not None
+        assert (snapshot.state, snapshot.held) == (State.OPEN, True)
+        assert (snapshot.reason, snapshot.retry_after) == ("ann opened it by hand", None)
+    second.outages.reset("orders")
+    for worker in (first, second, late):
+        assert worker.service.breaker is not None
+        assert worker.service.breaker.state is State.CLOSED
+        assert worker.service.breaker.trip is None
+
+
+def test_a_probe_elsewhere_does_not_close_what_an_operator_opened() -> None:
+    """The message of a probe that ended before the operator's may come after it."""
+    world = World()
+    worker = world.worker()
+    worker.outages.force("orders", "ann")
+    worker.heard({"op": "closed", "service": "orders"})
+    worker.heard({"op": "open", "service": "orders", "at": world.now, "why": "5 of 5 failed"})
+    assert worker.service.breaker is not None
+    assert worker.service.breaker.trip == (1000.0, "ann", True)
+
+
+def test_an_instance_is_drained_everywhere() -> None:
+    """It is no candidate in any worker, a late one included, until it is restored; its fleet tells of it once."""
+    world = World()
+    first, second = world.worker(), world.worker()
+    first.outages.drain("orders", "b", drained=True)
+    first.outages.drain("orders", "b", drained=True)
+    late = world.worker()
+    for worker in (first, second, late):
+        assert [one.id for one in worker.service.fleet.candidates()] == ["a", "c", "d"]
+    for name in "acd":
+        first.outages.drain("orders", name, drained=True)
+    assert second.service.fleet.candidates() == ()
+    for name in "abcd":
+        late.outages.drain("orders", name, drained=False)
+    assert all(len(worker.service.fleet.candidates()) == 4 for worker in world.workers)
+
+
+@pytest.mark.parametrize("service", ["orders", "nothing"])
+def test_what_is_not_there_cannot_be_drained_or_opened(service: str) -> None:
+    """The operator is told so, and no worker hears of it."""
+    world = World()
+    worker = world.worker()
+    world.worker()
+    told = len(world.told)
+    with pytest.raises(NotFound):
+        worker.outages.drain(service, "z", drained=True)
+    if service == "nothing":
+        with pytest.raises(NotFound):
+            worker.outages.force(service, "ann")
+    assert len(world.told) == told

@@ -123,6 +123,7 @@ def test_an_instance_registers(api: RegistryApi) -> None:
         "latency_ms": None,
         "ejected_until": None,
         "failures": 0,
+        "drained": False,
         "weight": 1,
         "source": "registered",
         "metadata": {"zone": "b"},

@@ -54,7 +54,7 @@ class World:
     stays in flight; `f`, `s`, `n`: the oldest of these ends; `z`: the youngest ends well. `!`: one
     that is refused. `+5`: five seconds pass. `F*4`: four times. `c`, `o`, `h`: the state is that.
     `u`: one sets out whose body is still coming in; `e`: the oldest such body has come in whole.
-    `O`, `C`: another worker's breaker has opened now, or closed.
+    `O`, `C`: another worker's breaker has opened now, or closed. `X`, `R`: an operator opens it, or resets it.
     """
 
     circuit: Circuit
@@ -104,6 +104,10 @@ class World:
             self.breaker.open_as(self.now, "of another worker")
         elif action == "C":
             self.breaker.close_as()
+        elif action == "X":
+            self.breaker.force_open("ann opened it by hand")
+        elif action == "R":
+            self.breaker.reset()
         elif action == "!":
             self.refused()
         else:
@@ -297,13 +301,15 @@ def test_every_state_has_a_way_in_and_a_way_out() -> None:
 
 def test_every_line_of_the_table_is_taken() -> None:
     """The listener hears of each move once, with the service's name and the reason."""
-    world = World(DEFAULT).play("F*5 +60 F +60 a +30 o +60 S c O C F*5 +60 h O +60 h C")
+    world = World(DEFAULT).play(
+        "F*5 +60 F +60 a +30 o +60 S c O C F*5 +60 h O +60 h C X R F*5 +60 h X R F*5 +60 h R"
+    )
     taken: dict[Any, dict[Any, Any]] = {}
     for service, old, new, event in world.moves:
         assert service == "orders"
         taken.setdefault(old, {})[event] = new
     assert taken == TRANSITIONS
-    assert len(world.moves) == 14
+    assert len(world.moves) == 23
 
 
 def test_what_was_due_is_reported_in_order() -> None:

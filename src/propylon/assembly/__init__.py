@@ -11,6 +11,7 @@
 - `membership`: the registry and DNS, joined to the services; `gossip`: the registries of all workers agree.
 - `outages`: the breakers and ejections of all workers agree; `census`: ask all workers for their part of an
   answer; `answering`: give this worker's part.
+- `watch`: show what the gateway does, in all workers.
 - `documents`: follow the OpenAPI documents of services; `document_reader`: read a large one in a process of its own.
 - `drift`: look at samples of answers, and tell where they are not what the document says.
 - `api_document`: make the document of `/openapi.json`; `description`: join the three to what is running.

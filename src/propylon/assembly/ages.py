@@ -10,7 +10,7 @@ from propylon.assembly.verification import Verification
 from propylon.telemetry.families import KEY_SET_AGE, REVOCATION_LAG
 from propylon.telemetry.metrics import Measured
 
-__all__ = ["ages_of"]
+__all__ = ["ages_of", "without_secrets"]
 
 
 def ages_of(components: Components, verification: Verification) -> Callable[[], Iterator[Measured]]:
@@ -19,7 +19,9 @@ def ages_of(components: Components, verification: Verification) -> Callable[[], 
     def measure() -> Iterator[Measured]:
         for keys in verification.published:
             if keys.age is not None and isinstance(keys.origin, tuple):
-                yield KEY_SET_AGE, (_source(keys.origin),), keys.age
+                yield KEY_SET_AGE, (
+                    without_secrets(str(keys.origin[0] or keys.origin[1])),
+                ), keys.age
         services = components.token_services
         if services is not None and services.lag is not None:
             yield REVOCATION_LAG, (), services.lag
@@ -27,7 +29,7 @@ def ages_of(components: Components, verification: Verification) -> Callable[[], 
     return measure
 
 
-def _source(origin: tuple[object, ...]) -> str:
-    """Return the URL that is asked, without a password or a query."""
-    url = urlsplit(str(origin[0] or origin[1]))
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+def without_secrets(url: str) -> str:
+    """Return a URL without what may be a secret: user, password, query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -31,6 +31,8 @@ from propylon.assembly.reload import Reloads, shadowed, uncalled
 from propylon.assembly.running import Running
 from propylon.assembly.sharing import shared_of
 from propylon.assembly.team import TeamApi
+from propylon.assembly.watch.endpoints import watch_routers
+from propylon.assembly.watch.watching import Watching
 from propylon.config.models.endpoints import Endpoint, builtin_endpoints
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.idle import without_called
@@ -126,6 +128,7 @@ class Gateway(TeamApi):
                 self._gate,
             ),
             cache.router(self.config.prefix, lambda: self._running, self._gate, trail),
+            *watch_routers(self.config, self._watching, self._issues_now, self._gate, trail),
         ]
         if self._token_services is not None:
             self._token_services.observe_database(metrics.database)
@@ -134,7 +137,7 @@ class Gateway(TeamApi):
         self._components = Components(
             api=self.api,
             routes=tuple(self.api.routes),
-            endpoints=builtin_endpoints(self.config.prefix, self.config.auth, users=False),
+            endpoints=self._endpoints(self.config, users=False),
             token_services=self._token_services,
             health=self._health,
             metrics=metrics,
@@ -159,12 +162,21 @@ class Gateway(TeamApi):
 
     def _route_tokens(self, begun: GatewayConfig, on: bool) -> None:  # noqa: FBT001 — a callback
         """Route the token endpoint while there are users; until then its path belongs to the services."""
-        self._components.endpoints = builtin_endpoints(begun.prefix, begun.auth, users=on)
+        self._components.endpoints = self._endpoints(begun, users=on)
         self._compile_again()
         what = "there are users" if on else "there are no users any more"
         log.info(
             "%s: the token endpoint %s/auth/token is %s", what, begun.prefix, "on" if on else "off"
         )
+
+    @staticmethod
+    def _endpoints(begun: GatewayConfig, *, users: bool) -> tuple[Endpoint, ...]:
+        return builtin_endpoints(
+            begun.prefix, begun.auth, users=users, dashboard=begun.dashboard.path
+        )
+
+    def _watching(self) -> Watching | None:
+        return None if self._running is None else self._running.watching
 
     def _issues_now(self) -> bool:
         return self._token_services is not None and self._token_services.on
@@ -269,6 +281,7 @@ class Gateway(TeamApi):
         """
         self._health.draining = True
         if self._running is not None:
+            self._running.watching.end_streams()
             for edge in self._running.edges.values():
                 edge.draining = True
                 edge.sockets.farewell = SERVICE_RESTART if replaced else GOING_AWAY

@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from propylon.compile.services import Listeners
-from propylon.services.breaker import Event
+from propylon.errors import NotFound
+from propylon.services.breaker import Breaker, Event
 from propylon.services.circuit import State
 from propylon.services.fleet import ELSEWHERE
 from propylon.services.instance import Condition, Instance
@@ -52,6 +53,7 @@ class SharedOutages:
             "open": self._open,
             "closed": self._close,
             "ejected": self._eject,
+            "drained": self._drain,
             "who": lambda message: self._introduce(message["from"]),
             MISSED["op"]: lambda _: self._ask(),
         }
@@ -71,7 +73,7 @@ class SharedOutages:
         if new is State.OPEN:
             self._tell_open(self._find(service))
         elif new is State.CLOSED:
-            self._tell({"op": "closed", "service": service})
+            self._tell({"op": "closed", "service": service, "reset": event is Event.RESET})
 
     def instance(
         self, service: str, instance: Instance, old: Condition, new: Condition, reason: str
@@ -82,6 +84,35 @@ class SharedOutages:
         if new == "ejected" and until is not None and reason != ELSEWHERE:
             self._tell(_ejected(service, instance.id, until))
 
+    # What an operator says
+
+    def force(self, service: str, why: str) -> None:
+        """Open a breaker in all workers, until `reset`. Raises NotFound."""
+        self._breaker(service).force_open(why)
+        self._tell_open(self._find(service))  # it may have been open: then there was no transition
+
+    def reset(self, service: str) -> None:
+        """Close a breaker in all workers. Raises NotFound."""
+        self._breaker(service).reset()
+        self._tell({"op": "closed", "service": service, "reset": True})
+
+    def drain(self, service: str, instance_id: str, *, drained: bool) -> None:
+        """Send no new requests to an instance, in all workers; or send them again. Raises NotFound."""
+        found = self._find(service)
+        instance = None if found is None else found.fleet.find(instance_id)
+        if found is None or instance is None:
+            msg = "There is no such instance"
+            raise NotFound(msg, details={"service": service, "instance_id": instance_id})
+        found.fleet.drain(instance, drained=drained)
+        self._tell(_drained(service, instance_id, drained=drained))
+
+    def _breaker(self, service: str) -> Breaker:
+        found = self._find(service)
+        if found is None or found.breaker is None:
+            msg = "There is no such service" if found is None else "The service has no breaker"
+            raise NotFound(msg, details={"service": service})
+        return found.breaker
+
     # What the others tell
 
     def hear(self, message: Message) -> None:
@@ -91,17 +122,23 @@ class SharedOutages:
     def _open(self, message: Message) -> None:
         service = self._find(message["service"])
         if service is not None and service.breaker is not None:
-            service.breaker.open_as(message["at"], message["why"])
+            service.breaker.open_as(message["at"], message["why"], held=message.get("held", False))
 
     def _close(self, message: Message) -> None:
         service = self._find(message["service"])
         if service is not None and service.breaker is not None:
-            service.breaker.close_as()
+            service.breaker.close_as(reset=message.get("reset", False))
 
     def _eject(self, message: Message) -> None:
         service = self._find(message["service"])
         if service is not None:
             service.fleet.eject_as(message["id"], message["until"])
+
+    def _drain(self, message: Message) -> None:
+        service = self._find(message["service"])
+        instance = None if service is None else service.fleet.find(message["id"])
+        if service is not None and instance is not None:
+            service.fleet.drain(instance, drained=message["drained"])
 
     # Messages
 
@@ -119,8 +156,9 @@ class SharedOutages:
             return
         trip = service.breaker.trip
         if trip is not None:
-            at, why = trip
-            self._tell({"op": "open", "service": service.name, "at": at, "why": why}, to)
+            at, why, held = trip
+            message = {"op": "open", "service": service.name, "at": at, "why": why, "held": held}
+            self._tell(message, to)
 
     def _introduce(self, name: str) -> None:
         """Tell a worker what is out, because it has just started or did not listen."""
@@ -128,7 +166,14 @@ class SharedOutages:
             self._tell_open(service, to=name)
             for instance_id, until in service.fleet.ejections():
                 self._tell(_ejected(service.name, instance_id, until), to=name)
+            for instance in service.instances:
+                if instance.state.drained:
+                    self._tell(_drained(service.name, instance.id, drained=True), to=name)
 
 
 def _ejected(service: str, instance_id: str, until: float) -> dict[str, Any]:
     return {"op": "ejected", "service": service, "id": instance_id, "until": until}
+
+
+def _drained(service: str, instance_id: str, *, drained: bool) -> dict[str, Any]:
+    return {"op": "drained", "service": service, "id": instance_id, "drained": drained}

@@ -76,6 +76,11 @@ class Output:
         if self._audit_file is not None:
             self._audit_file.reopen()
 
+    def set_level(self, level: str) -> None:
+        """Write what is at least of this level, until `apply`."""
+        self.access_log.set_level(level)
+        self._messages.set_level(LEVELS[level])
+
     def close(self) -> None:
         """Write what is left, and let go of the files."""
         self._messages.close()

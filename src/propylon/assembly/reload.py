@@ -145,8 +145,7 @@ class Reloads:
         `count` is how many had been put into force before this one was read.
         """
         if isinstance(found, tuple):
-            _say(found)
-            self._gateway.record_reload("; ".join(map(str, found)))
+            self._refuse(found)
             return False
         running = self._gateway.running
         if running is None:
@@ -158,24 +157,32 @@ class Reloads:
         try:
             change = yield from running.prepare(found)
         except ConfigError as error:
-            _say(error.problems)
-            self._gateway.record_reload("; ".join(map(str, error.problems)))
+            self._refuse(error.problems)
             return False
         old = yield from _parts(running, change)
         if self._count != count or self._gateway.running is not running:
             return False  # one that was read later is in force, or the gateway has stopped
         self._count += 1
+        before = running.config
         running.switch(change)
+        running.watching.reloaded(before, found.config)
         self._gateway.loaded = found
         self._gateway.record_reload()
         log.info("reload: %s", found.config.size)
-        del change, found
+        del change, found, before
         yield from _let_go(old)
         if freezes:
             # Otherwise the collector would go through the whole new configuration, twice and in vain, and stop all
             # requests meanwhile.
             gc.freeze()
         return True
+
+    def _refuse(self, problems: Collection[Problem]) -> None:
+        """Say why nothing changes, in the log, the audit log and the history."""
+        _say(problems)
+        self._gateway.record_reload("; ".join(map(str, problems)))
+        if self._gateway.running is not None:
+            self._gateway.running.watching.reloads.failed(problems)
 
 
 def _say(problems: Iterable[Problem]) -> None:
@@ -324,8 +331,8 @@ def needs_restart(before: GatewayConfig, after: GatewayConfig, *, verifying: boo
     `verifying`: there is what goes with tokens, since the start; it follows by itself.
     """
     for key in ("server.host", "server.port", "server.listen", "server.workers", "server.state_dir", "server.drain",
-                "server.drain_delay", "prefix", "log.format", "log.file", "log.syslog", "log.audit", "admin.listen",
-                "metrics.listen", "redis", "cache.store", "cache.size",
+                "server.drain_delay", "prefix", "dashboard.path", "log.format", "log.file", "log.syslog", "log.audit",
+                "admin.listen", "metrics.listen", "redis", "cache.store", "cache.size",
                 "cache.secret"):  # fmt: skip
         if attrgetter(key)(before) != attrgetter(key)(after):
             yield key

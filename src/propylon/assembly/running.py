@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, get_args
 
 from propylon.assembly.ages import ages_of
@@ -25,6 +25,7 @@ from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces
 from propylon.assembly.verification import Verification, verifies_otherwise
+from propylon.assembly.watch.watching import Watching, watch
 from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
@@ -81,9 +82,7 @@ class Change:
 
     loaded: Loaded
     authentication: Authentication | None
-    verifying: (
-        Authentication | None
-    )  # what is in force until the keys of `authentication` are there
+    verifying: Authentication | None  # in force until `authentication` has its keys
     services: ServiceSet
     compiled: Compiled
 
@@ -206,6 +205,7 @@ class Running:
         self.counting.start()
         self._gauges.start()
         self._components.metrics.measured = ages_of(self._components, self._verification)
+        self.watching.start()
         for warning in self.loaded.warnings:
             log.warning("%s", warning)
         if not self._components.owns_process:
@@ -312,9 +312,8 @@ class Running:
     ) -> Mapping[str, Authenticate]:
         made_of = carriers if authentication is None else authentication
         if self._stages is None or self._stages[0] != made_of:
-            made = (
-                stages_without_keys(carriers) if authentication is None else authentication.stages
-            )
+            keys = authentication
+            made = stages_without_keys(carriers) if keys is None else keys.stages
             self._stages = (made_of, made)
         return self._stages[1]
 
@@ -340,10 +339,8 @@ class Running:
         tracer = self._traces.apply(config.traces)
         for edge in self.edges.values():
             edge.pipeline.tracing = tracer
-        areas: tuple[Area, ...] = get_args(Area)
-        self._components.gate.apply(
-            {area: admin_rule(config, area) for area in areas}, config.admin.listen or PUBLIC
-        )
+        rules = {area: admin_rule(config, area) for area in get_args(Area)}
+        self._components.gate.apply(rules, config.admin.listen or PUBLIC)
         self.output.apply(config)
         self._gauges.watchdog.apply(config.policies.budget)
         self._components.metrics.without = frozenset(config.metrics.drop_labels)
@@ -359,6 +356,11 @@ class Running:
             explain=Explaining(lambda: self.loaded, self._verifies_asker),
         )
 
+    @cached_property
+    def watching(self) -> Watching:
+        """What is shown of all workers, and what operators do there."""
+        return watch(self, self._components, self._outages, self._loop)
+
     def _verifies_asker(self) -> Authenticate:
         """Return what verifies the token of a client that asks why: a bad one counts as none."""
         if self._components.override is not None:
@@ -373,6 +375,7 @@ class Running:
     async def stop(self) -> None:
         """Let go of everything; what is in flight is lost."""
         self._gauges.stop()
+        self.watching.close()
         await self._traces.stop()
         try:
             async with asyncio.timeout(_LET_GO):

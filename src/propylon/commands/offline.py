@@ -85,7 +85,12 @@ def entries(
     """Return all compiled routes, with `upstream` in the place of every instance."""
     config = loaded.config
     dependencies = Dependencies(lambda _address, _limit: upstream, chance)
-    endpoints = builtin_endpoints(config.prefix, config.auth, users=_has_users(loaded))
+    endpoints = builtin_endpoints(
+        config.prefix,
+        config.auth,
+        users=_has_users(loaded),
+        dashboard=config.dashboard.path,
+    )
     endpoints = (*endpoints, *loaded.endpoints)
     team = {endpoint.path for endpoint in loaded.endpoints}
     services = at_once(ServiceSet().plan(config.services, dependencies))

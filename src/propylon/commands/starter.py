@@ -118,6 +118,8 @@ metrics:
 docs:
   access: public               # public, admin or off: who may read /docs and /openapi.json
   filter: none                 # caller: each sees what it may call
+dashboard:
+  path: /dashboard             # the page that shows what the gateway does; off: none
 documents: {interval: 30s}     # how often services are asked for theirs, see openapi
 
 auth:                          # how callers are authenticated

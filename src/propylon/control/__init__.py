@@ -10,6 +10,8 @@
 - `registry`: `/services`, register and change; `instances`: list them; `registration`: their models; `circuits`: `/circuits`; `limits`: `/rate-limits`;
   `cache`: `/cache`.
 - `api_docs`: `/openapi.json` and the pages that show it; `documents`: `/documents`, the documents of services; `form_schema`: how forms are described.
+- `dashboard`: the page that shows what the gateway does; `live`: what it shows, `/gateway`; `operations`: what operators do
+  there: breakers, instances; `static`: the files that pages load; `same_site`: refuse what other sites' pages send.
 - `admin`: who may use the endpoints that want admin; `audit`: report what an endpoint does to the audit log.
 - `identity`: FastAPI dependencies that give an endpoint its caller; `custom_endpoints`: find a team's own endpoints;
   `service`: call a service from an endpoint; `call_target`: the path of such a call; `called`: its answer; `parts`: gather several.

@@ -6,10 +6,8 @@ elsewhere, and run no script that stands in the page: a service's document is sh
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import AsyncIterator, Callable, Iterable
 from html import escape
-from importlib.resources import files
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -20,20 +18,12 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.control.admin import AdminGate
 from propylon.control.identity import caller_of
 from propylon.control.schemas import Envelope
-from propylon.errors import NotFound
+from propylon.control.static import asset
 from propylon.proxy.principal import Principal
 
 __all__ = ["ApiTexts", "router"]
 
-_ASSETS = "assets"
-_TYPES = {
-    "js": "text/javascript; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "txt": "text/plain; charset=utf-8",
-}
 _JSON = "application/json"
-# A year: the name of a file changes with the version of the gateway (`?v=`).
-_FOR_EVER = "public, max-age=31536000, immutable"
 _MISSING: dict[int | str, dict[str, Any]] = {
     404: {"model": Envelope, "description": "There is no such file."}
 }
@@ -77,8 +67,8 @@ def router(
     _add_pages(routes, version, providers)
 
     @routes.get("/docs/assets/{name}", responses=_MISSING)
-    async def asset(name: str, request: Request) -> Response:
-        return _asset(name, packed="gzip" in request.headers.get("accept-encoding", ""))
+    async def file(name: str, request: Request) -> Response:
+        return asset(name, packed="gzip" in request.headers.get("accept-encoding", ""))
 
     return routes
 
@@ -147,27 +137,3 @@ def _policy(providers: Iterable[str]) -> str:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def _asset(name: str, *, packed: bool) -> Response:
-    """Return a file of the package. They are kept packed: the wheel has a third of the size."""
-    kind = _TYPES.get(name.rpartition(".")[2])
-    folder = files("propylon.control") / _ASSETS
-    known = kind is not None and name in {one.name.removesuffix(".gz") for one in folder.iterdir()}
-    if not known:
-        msg = "There is no such file"
-        raise NotFound(msg)
-    headers = {
-        "Cache-Control": _FOR_EVER,
-        "Vary": "Accept-Encoding",
-        "X-Content-Type-Options": "nosniff",
-    }
-    archive = folder / f"{name}.gz"
-    if not archive.is_file():
-        body = (folder / name).read_bytes()
-    elif packed:
-        headers["Content-Encoding"] = "gzip"
-        body = archive.read_bytes()
-    else:
-        body = gzip.decompress(archive.read_bytes())
-    return Response(body, media_type=kind, headers=headers)

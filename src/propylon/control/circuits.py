@@ -13,7 +13,7 @@ from propylon.control.admin import AdminGate
 from propylon.services.circuit import State
 from propylon.services.service import Service
 
-__all__ = ["CircuitState", "Everywhere", "parts", "router"]
+__all__ = ["CircuitState", "Everywhere", "by_service", "merged", "parts", "router"]
 
 Everywhere = Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
 """Returns what each worker says on one subject."""
@@ -49,6 +49,10 @@ class CircuitState(BaseModel):
     reason: str | None = Field(
         default=None, description="Why the breaker opened; not there while it is closed."
     )
+    held: bool = Field(
+        default=False,
+        description="An operator opened it: it stays open until it is reset. Not there otherwise.",
+    )
 
 
 def parts(services: Iterable[Service]) -> list[dict[str, Any]]:
@@ -70,12 +74,22 @@ def router(prefix: str, everywhere: Everywhere, gate: AdminGate | None = None) -
     )
     async def circuits(response: Response) -> dict[str, CircuitState]:
         response.headers["Cache-Control"] = "no-store"
-        found: dict[str, list[Mapping[str, Any]]] = {}
-        for part in await everywhere():
-            found.setdefault(part["service"], []).append(part)
-        return {service: _merged(some) for service, some in found.items()}
+        return by_service(await everywhere())
 
     return routes
+
+
+def by_service(known: Iterable[Mapping[str, Any]]) -> dict[str, CircuitState]:
+    """Return the breakers of all services, from the parts of all workers."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for part in known:
+        found.setdefault(part["service"], []).append(part)
+    return {service: _merged(some) for service, some in found.items()}
+
+
+def merged(known: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the same for JSON."""
+    return {service: state.model_dump(mode="json") for service, state in by_service(known).items()}
 
 
 def _merged(known: Sequence[Mapping[str, Any]]) -> CircuitState:
@@ -89,5 +103,5 @@ def _merged(known: Sequence[Mapping[str, Any]]) -> CircuitState:
         retry_after=worst["retry_after"],
         probes_in_flight=sum(part["probes_in_flight"] for part in known),
     )
-    reason = worst["reason"]
-    return state if reason is None else state.model_copy(update={"reason": reason})
+    more = {key: worst[key] for key in ("reason", "held") if worst.get(key)}
+    return state.model_copy(update=more) if more else state

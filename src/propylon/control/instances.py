@@ -238,6 +238,7 @@ def _merged(mine: InstanceSnapshot, known: Sequence[Mapping[str, Any]]) -> Insta
         latency_ms=newest["latency_ms"],
         ejected_until=max(ejected, default=None),
         failures=sum(part["failures"] for part in known),
+        drained=any(part.get("drained", False) for part in known),
     )
 
 
@@ -249,6 +250,7 @@ def _instance(snapshot: InstanceSnapshot, lease: float | None) -> InstanceEntry:
         latency_ms=snapshot.latency_ms,
         ejected_until=_moment(snapshot.ejected_until),
         failures=snapshot.failures,
+        drained=snapshot.drained,
         weight=snapshot.weight,
         source=snapshot.source,
         metadata=dict(snapshot.metadata),

@@ -14,7 +14,7 @@ from propylon.proxy.limit.rule import MICROSECONDS
 from propylon.proxy.limit.stage import ALLOWED, REFUSED, SHADOWED, Limit, LimitStage
 from propylon.proxy.route import Route
 
-__all__ = ["LimitState", "limits_of", "parts", "router"]
+__all__ = ["LimitState", "gathered", "limits_of", "parts", "router"]
 
 _Limits = Iterable[tuple[str, Limit]]
 _COUNTS = ("allowed", "refused", "shadowed", "requests_in_flight")
@@ -93,18 +93,27 @@ def router(
     )
     async def rate_limits(response: Response) -> dict[str, LimitState]:
         response.headers["Cache-Control"] = "no-store"
-        found: dict[str, LimitState] = {}
-        for route, limit in limits():
-            state = found.setdefault(limit.rule.id, _state(limit))
-            if route not in state.routes:
-                state.routes.append(route)
-        for part in await everywhere():
-            # While a reload goes from worker to worker, another one may have limits that this one has not.
-            if part["limit"] in found:
-                _add(found[part["limit"]], part)
-        return found
+        return _states(limits(), await everywhere())
 
     return routes
+
+
+def gathered(limits: _Limits, known: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the limits with what all workers have decided by them, for JSON."""
+    return {limit: state.model_dump(mode="json") for limit, state in _states(limits, known).items()}
+
+
+def _states(limits: _Limits, known: Iterable[Mapping[str, Any]]) -> dict[str, LimitState]:
+    found: dict[str, LimitState] = {}
+    for route, limit in limits:
+        state = found.setdefault(limit.rule.id, _state(limit))
+        if route not in state.routes:
+            state.routes.append(route)
+    for part in known:
+        # While a reload goes from worker to worker, another one may have limits that this one has not.
+        if part["limit"] in found:
+            _add(found[part["limit"]], part)
+    return found
 
 
 def _state(limit: Limit) -> LimitState:

@@ -51,6 +51,7 @@ _ENTRY: dict[str, Any] = {
     "latency_ms": 1.8,
     "ejected_until": None,
     "failures": 0,
+    "drained": False,
     "weight": 1,
     "source": "registered",
     "metadata": {"zone": "a"},
@@ -190,6 +191,9 @@ class InstanceEntry(Lease):
         examples=[None],
     )
     failures: int = Field(description="Failed requests in a row, of all workers.", examples=[0])
+    drained: bool = Field(
+        description="Whether an operator has it drained: it gets no new requests.", examples=[False]
+    )
     weight: int = Field(
         description="Its share of the requests, relative to the other instances.", examples=[1]
     )

@@ -101,6 +101,10 @@ def parts(services: Iterable[Service]) -> list[dict[str, Any]]:
             "latency_ms": snapshot.latency_ms,
             "ejected_until": snapshot.ejected_until,
             "failures": snapshot.failures,
+            "weight": snapshot.weight,
+            "source": snapshot.source,
+            "drained": snapshot.drained,
+            "since": snapshot.since,
         }
         for service in services
         for snapshot in service.fleet.snapshot()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -150,6 +151,9 @@ def _run(
         return work(shared, _alone)
 
     _import_for_workers(opened.config)
+    # The workers share these pages as long as nobody writes into them, and a collection writes into every object that it looks at.
+    gc.collect()
+    gc.freeze()
 
     def be(place: int, others_go_on: Callable[[], bool]) -> int:
         shared.become(place)

@@ -63,10 +63,14 @@ class Pipeline:
         """
         self.table = table
         self.tracing: Tracing | None = None  # a reload replaces it by assignment
-        self._observers = observers
+        self._base = self._observers = observers
         self._clock = clock
         self._chance = chance
         self._explain = explain
+
+    def watch_with(self, *more: Observer) -> None:
+        """Call these observers from now on, after those that it was made with; without any, only those."""
+        self._observers = (*self._base, *more)
 
     async def handle(self, request: Request, downstream: Downstream) -> None:
         """Carry one request from match to observe.

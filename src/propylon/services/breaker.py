@@ -1,19 +1,18 @@
 """BREAK: refuse requests to a service that keeps failing (circuit breaker). Pure: both clocks are arguments.
 
 A service that is down gets time to recover, and its clients get their 503 at once instead of after a timeout.
-Everything that changes a breaker's state is in this file. `TRANSITIONS` is the whole state machine; the
+Everything that changes a breaker's state is in this file. `circuit.TRANSITIONS` is the whole state machine; the
 picture in docs/topics/resilience.md is drawn from it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from enum import StrEnum
+from collections.abc import Callable
 from typing import Protocol
 
 from propylon.errors import CircuitOpen
-from propylon.services.circuit import Circuit, Snapshot, State
+from propylon.services.circuit import TRANSITIONS, Circuit, Event, Snapshot, State
 from propylon.services.outcome import Outcome, judge
 from propylon.services.window import Tally, Window
 from propylon.wire.grammar import date_time
@@ -34,46 +33,12 @@ __all__ = [
 Clock = Callable[[], float]
 
 
-class Event(StrEnum):
-    """What changes the state; the text is the reason that logs and the documentation give."""
-
-    TOO_MANY_FAILURES = "failure_threshold reached within failure_window"
-    RECOVERY_TIMEOUT = "recovery_timeout is over"
-    PROBES_SUCCEEDED = "all probes succeeded"
-    PROBE_FAILED = "a probe failed"
-    PROBE_EXPIRED = "a probe took longer than half_open_timeout"
-    OPENED_ELSEWHERE = "another worker's breaker opened"
-    CLOSED_ELSEWHERE = "another worker's breaker closed"
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether it happened in another worker of the machine, which has told it."""
-        return self in (Event.OPENED_ELSEWHERE, Event.CLOSED_ELSEWHERE)
-
-
 # Strategy: no timers. A state whose time is over is left when the breaker is asked next, as of the moment when
 # the time was over, so that `opened_at` is right. Ten thousand idle services cost nothing.
 # Rule: an exchange counts once, by its outcome after retries. Else the retry setting would move the threshold.
 # Rule: an event in a state that has no line for it is a bug of ours (KeyError). CLOSED is the first state.
 # Rule: the workers of one machine find out once that a service is down, and once that it is back. What happens
 # elsewhere moves a breaker only towards the state that the other one has.
-TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
-    State.CLOSED: {
-        Event.TOO_MANY_FAILURES: State.OPEN,
-        Event.OPENED_ELSEWHERE: State.OPEN,
-    },
-    State.OPEN: {
-        Event.RECOVERY_TIMEOUT: State.HALF_OPEN,
-        Event.CLOSED_ELSEWHERE: State.CLOSED,
-    },
-    State.HALF_OPEN: {
-        Event.PROBES_SUCCEEDED: State.CLOSED,
-        Event.PROBE_FAILED: State.OPEN,
-        Event.PROBE_EXPIRED: State.OPEN,
-        Event.OPENED_ELSEWHERE: State.OPEN,
-        Event.CLOSED_ELSEWHERE: State.CLOSED,
-    },
-}
 
 # Seconds during which a probe keeps its slot although the client is still sending the body. A client that sends
 # a byte now and then (slow POST) must not keep the service closed to all others. Most clients need less; zero
@@ -121,6 +86,7 @@ class Breaker:
         "_circuit",
         "_clock",
         "_failures",
+        "_held",
         "_listener",
         "_opened",
         "_probes",
@@ -147,6 +113,7 @@ class Breaker:
         self._tally = Tally(circuit.failure_window)
         self._opened = 0.0
         self._why = ""
+        self._held = False  # an operator has opened it: it stays open until an operator closes it
         # Probes in flight with their start times, the oldest first; and how many probes have succeeded.
         self._probes: dict[Permit, float] = {}
         self._succeeded = 0
@@ -267,7 +234,8 @@ class Breaker:
                 continue
             self._why = f"a probe was not answered within {circuit.half_open_timeout:g} s"
             self._transition(Event.PROBE_EXPIRED, expired)
-        if self._state is State.OPEN and self._opened + circuit.recovery_timeout <= now:
+        due = self._opened + circuit.recovery_timeout <= now
+        if self._state is State.OPEN and due and not self._held:
             self._transition(Event.RECOVERY_TIMEOUT, now)
 
     def _transition(self, event: Event, at: float) -> None:
@@ -283,6 +251,7 @@ class Breaker:
             self._tally = Tally(self._circuit.failure_window)
             self.permit = Permit(tally=self._tally)
             self._failures.clear()
+            self._held = False
         # Last, when the breaker is consistent again: a listener may read it.
         self._listener(self.service, old, new, event)
 
@@ -302,31 +271,57 @@ class Breaker:
         if self._state is State.HALF_OPEN:
             self._close_if_proven(now)
 
-    # Other workers
+    # Operators
 
-    def open_as(self, opened: float, why: str) -> None:
-        """Open, because the breaker of another worker did at `opened`, on the clock that all of them read."""
+    def force_open(self, why: str) -> None:
+        """Open, and stay open until `reset`: an operator says so."""
         now = self._clock()
         self._advance(now)
-        if opened + self._circuit.recovery_timeout <= now:
+        self._held, self._why = True, why
+        if self._state is not State.OPEN:
+            self._transition(Event.FORCED, now)
+
+    def reset(self) -> None:
+        """Close with clean counters, because an operator says so."""
+        now = self._clock()
+        self._advance(now)
+        if self._state is State.CLOSED:
+            self._failures.clear()
+            self._tally.forgive()
+        else:
+            self._transition(Event.RESET, now)
+
+    # Other workers
+
+    def open_as(self, opened: float, why: str, *, held: bool = False) -> None:
+        """Open, because the breaker of another worker did at `opened`, on the clock that all of them read.
+
+        `held`: an operator opened it.
+        """
+        now = self._clock()
+        self._advance(now)
+        if opened + self._circuit.recovery_timeout <= now and not held:
             return  # the news are old: by now the other one lets probes pass
-        self._why = why
+        if self._held and not held:
+            return
+        self._held, self._why = held, why
         if self._state is State.OPEN:
             self._opened = max(self._opened, opened)
         else:
             self._transition(Event.OPENED_ELSEWHERE, opened)
 
-    def close_as(self) -> None:
-        """Close, because the probes of another worker succeeded."""
+    def close_as(self, *, reset: bool = False) -> None:
+        """Close, because the probes of another worker succeeded, or an operator has `reset` it there."""
         now = self._clock()
         self._advance(now)
-        if self._state is not State.CLOSED:
+        # A probe that ended elsewhere while the operator opened it here does not close it.
+        if self._state is not State.CLOSED and (reset or not self._held):
             self._transition(Event.CLOSED_ELSEWHERE, now)
 
     @property
-    def trip(self) -> tuple[float, str] | None:
-        """When the breaker opened, on its clock, and why; None unless it is open."""
-        return (self._opened, self._why) if self.state is State.OPEN else None
+    def trip(self) -> tuple[float, str, bool] | None:
+        """When the breaker opened, on its clock, why, and whether an operator did it; None unless it is open."""
+        return (self._opened, self._why, self._held) if self.state is State.OPEN else None
 
     # For operators
 
@@ -353,10 +348,15 @@ class Breaker:
             state=state,
             failures=failures,
             opened_at=None if state is State.CLOSED else date_time(math.floor(self._wall() - ago)),
-            retry_after=self._moment_after(self._retry_after(now)) if state is State.OPEN else None,
+            retry_after=(
+                self._moment_after(self._retry_after(now))
+                if state is State.OPEN and not self._held
+                else None
+            ),
             probes_in_flight=len(self._probes),
             calls=calls,
             reason=None if state is State.CLOSED else self._why,
+            held=self._held,
         )
 
     def _retry_after(self, now: float) -> float:
@@ -366,6 +366,8 @@ class Breaker:
         """
         if self._state is State.HALF_OPEN:
             return 1.0
+        if self._held:  # until when, nobody knows
+            return self._circuit.recovery_timeout
         return self._opened + self._circuit.recovery_timeout - now
 
     def _moment_after(self, wait: float) -> str:

@@ -1,11 +1,12 @@
-"""Define the rules of a circuit breaker, its states, and how operators see it. Pure."""
+"""Define the rules of a circuit breaker, its states and what changes them, and how operators see it. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["Circuit", "Snapshot", "State"]
+__all__ = ["TRANSITIONS", "Circuit", "Event", "Snapshot", "State"]
 
 
 class State(StrEnum):
@@ -14,6 +15,48 @@ class State(StrEnum):
     CLOSED = "CLOSED"
     OPEN = "OPEN"
     HALF_OPEN = "HALF_OPEN"
+
+
+class Event(StrEnum):
+    """What changes the state; the text is the reason that logs and the documentation give."""
+
+    TOO_MANY_FAILURES = "failure_threshold reached within failure_window"
+    RECOVERY_TIMEOUT = "recovery_timeout is over"
+    PROBES_SUCCEEDED = "all probes succeeded"
+    PROBE_FAILED = "a probe failed"
+    PROBE_EXPIRED = "a probe took longer than half_open_timeout"
+    FORCED = "an operator opened it"
+    RESET = "an operator closed it"
+    OPENED_ELSEWHERE = "another worker's breaker opened"
+    CLOSED_ELSEWHERE = "another worker's breaker closed"
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it happened in another worker of the machine, which has told it."""
+        return self in (Event.OPENED_ELSEWHERE, Event.CLOSED_ELSEWHERE)
+
+
+TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
+    State.CLOSED: {
+        Event.TOO_MANY_FAILURES: State.OPEN,
+        Event.FORCED: State.OPEN,
+        Event.OPENED_ELSEWHERE: State.OPEN,
+    },
+    State.OPEN: {
+        Event.RECOVERY_TIMEOUT: State.HALF_OPEN,
+        Event.RESET: State.CLOSED,
+        Event.CLOSED_ELSEWHERE: State.CLOSED,
+    },
+    State.HALF_OPEN: {
+        Event.PROBES_SUCCEEDED: State.CLOSED,
+        Event.PROBE_FAILED: State.OPEN,
+        Event.PROBE_EXPIRED: State.OPEN,
+        Event.FORCED: State.OPEN,
+        Event.RESET: State.CLOSED,
+        Event.OPENED_ELSEWHERE: State.OPEN,
+        Event.CLOSED_ELSEWHERE: State.CLOSED,
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +89,4 @@ class Snapshot:
     # Two snapshots of one state are equal, whatever led there.
     calls: int = field(default=0, compare=False)  # within failure_window
     reason: str | None = field(default=None, compare=False)  # why it opened; None while closed
+    held: bool = field(default=False, compare=False)  # an operator opened it

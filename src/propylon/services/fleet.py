@@ -7,7 +7,6 @@ out and put it back. The proxy sees only the result: `candidates`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 from typing import Protocol
 
 from propylon.services.instance import (
@@ -19,6 +18,7 @@ from propylon.services.instance import (
     InstanceState,
     Source,
     Status,
+    with_known_state,
 )
 
 __all__ = [
@@ -29,8 +29,6 @@ __all__ = [
     "Fleet",
     "HealthRules",
     "Instance",
-    "InstanceSnapshot",
-    "InstanceState",
     "Listener",
     "Source",
     "Status",
@@ -199,7 +197,7 @@ class Fleet:
         if answered or new == "failed":
             state.latency = latency if answered else None
         if old != new:
-            state.status = new
+            state.status, state.since = new, at
             self._refresh()
             self._notify(member, old, new, reason)
 
@@ -265,7 +263,7 @@ class Fleet:
         added: list[Instance] = []
         for instance in instances:
             old = gone.pop(instance.id, None)
-            found.append(_with_known_state(instance, instance if instance in present else old))
+            found.append(with_known_state(instance, instance if instance in present else old))
             if old is None and instance not in present:
                 added.append(found[-1])
         self.instances = tuple(found)
@@ -288,6 +286,15 @@ class Fleet:
     def _forget(self, instance: Instance) -> None:
         if self._watcher is not None:
             self._watcher.forget(instance)
+
+    def drain(self, instance: Instance, *, drained: bool) -> None:
+        """Send an instance no new requests, or send them again: an operator says so. Those in flight, and probes, go on."""
+        state = instance.state
+        if state.drained != drained:
+            state.drained = drained
+            self._refresh()
+            ends: tuple[Condition, Condition] = (state.status, "drained")
+            self._notify(instance, *(ends if drained else ends[::-1]), "an operator says so")
 
     # Ejection (outlier detection)
 
@@ -384,17 +391,10 @@ class Fleet:
         self.due = min((until for _, until in self._ejected()), default=None)
 
     def _is_healthy(self, instance: Instance) -> bool:
-        return self.rules(instance) is None or instance.state.status in ("starting", "healthy")
+        state = instance.state
+        asked = self.rules(instance) is None or state.status in ("starting", "healthy")
+        return asked and not state.drained
 
     def _notify(self, instance: Instance, old: Condition, new: Condition, reason: str) -> None:
         if self._listener is not None:
             self._listener(self.name, instance, old, new, reason)
-
-
-def _with_known_state(instance: Instance, old: Instance | None) -> Instance:
-    """Return the instance with the state of `old`, the one with its id before; a new state if it had left."""
-    if old is not None and instance.state is not old.state:
-        return replace(instance, state=old.state)
-    if old is None and instance.state.status == "stopped":
-        return replace(instance, state=InstanceState())  # it was removed before, and starts afresh
-    return instance

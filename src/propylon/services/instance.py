@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from propylon.upstream.ports import Upstream
@@ -18,13 +18,14 @@ __all__ = [
     "InstanceState",
     "Source",
     "Status",
+    "with_known_state",
 ]
 
 # starting: no verdict yet; the instance is asked, or a deployment would have no instance until the first probe.
 # unhealthy: it answers probes badly. failed: it does not answer. stopped: it was removed.
 Status = Literal["starting", "healthy", "unhealthy", "failed", "stopped"]
-# What listeners are told. An ejection begins and ends without changing the status.
-Condition = Literal["starting", "healthy", "unhealthy", "failed", "stopped", "ejected"]
+# What listeners are told. An ejection begins and ends without changing the status, and so does a drain by an operator.
+Condition = Literal["starting", "healthy", "unhealthy", "failed", "stopped", "ejected", "drained"]
 Source = Literal["configured", "registered", "dns"]
 
 # The longest ejection, as a multiple of the first: 30 s and 300 s, Envoy's base_ejection_time and
@@ -37,11 +38,13 @@ class InstanceState:
 
     __slots__ = (
         "decayed_at",
+        "drained",
         "ejected_until",
         "ejections",
         "failures",
         "last_check",
         "latency",
+        "since",
         "status",
         "streak",
     )
@@ -50,9 +53,11 @@ class InstanceState:
         """Start as a new instance, which is asked before its first probe."""
         # From health checks
         self.status: Status = "starting"
+        self.since: float | None = None  # when a probe last changed it: seconds since 1970
         self.streak = 0  # successful probes in a row, or minus the failed ones in a row
         self.last_check: float | None = None  # seconds since 1970
         self.latency: float | None = None  # of the last answered probe, in seconds
+        self.drained = False  # by an operator: it gets no new requests
         # From requests
         self.failures = 0  # in a row
         self.ejections = 0  # grows with each ejection and decays while the instance works
@@ -159,6 +164,8 @@ class InstanceSnapshot:
     weight: int
     source: Source
     metadata: Mapping[str, object]
+    drained: bool = False
+    since: float | None = None  # when a probe last changed the status
 
     @classmethod
     def of(cls, instance: Instance, clock_offset: float) -> InstanceSnapshot:
@@ -175,4 +182,15 @@ class InstanceSnapshot:
             weight=instance.weight,
             source=instance.source,
             metadata=instance.metadata,
+            drained=state.drained,
+            since=state.since,
         )
+
+
+def with_known_state(instance: Instance, old: Instance | None) -> Instance:
+    """Return the instance with the state of `old`, the one with its id before; a new state if it had left."""
+    if old is not None and instance.state is not old.state:
+        return replace(instance, state=old.state)
+    if old is None and instance.state.status == "stopped":
+        return replace(instance, state=InstanceState())  # it was removed before, and starts afresh
+    return instance

@@ -18,5 +18,6 @@
 - `limits`: where limits are counted; `sums`: what metrics add up in, in this process.
 - `answers`: stored answers, in the memory of one worker, and where workers share them.
 - `idempotency`: keys of requests that are not asked twice.
+- `shelf`: pieces of bytes under names, for all workers.
 - `tally`: sums of all workers, in files that each maps into memory.
 """

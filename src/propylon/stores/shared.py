@@ -27,6 +27,7 @@ from propylon.stores.limits.segment import Segment, Unusable
 from propylon.stores.limits.workers import SharedLimits
 from propylon.stores.meeting import Meeting
 from propylon.stores.place import Place, lack_of_room
+from propylon.stores.shelf import FolderShelf, MemoryShelf
 from propylon.stores.siblings import Channel, Line, Lines, Message, Siblings
 from propylon.stores.slot import Slot
 from propylon.stores.sums import LocalSums
@@ -37,6 +38,7 @@ __all__ = ["Facts", "Shared"]
 log = logging.getLogger(__name__)
 
 _LIMITS = "limits"  # the file in the place
+_SHELF = "shelf"  # the directory in it
 
 
 class Facts(Protocol):
@@ -119,6 +121,16 @@ class Shared:
         if self._sums is None:
             return LocalSums()
         return self._sums
+
+    def shelf(self) -> FolderShelf | MemoryShelf:
+        """Return where the workers keep what they show of the past; after `start`."""
+        if self._sums is None or self.place is None:
+            return MemoryShelf()
+        try:
+            return FolderShelf(self.place / _SHELF)
+        except OSError as error:
+            log.warning("this worker shows its own history: %s/%s: %s", self.place, _SHELF, error)
+            return MemoryShelf()
 
     # The life of a worker
 

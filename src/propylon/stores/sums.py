@@ -25,6 +25,10 @@ class LocalSums:
         """Return all rows with their labels."""
         return list(self._rows.items())
 
+    def each(self) -> Iterable[tuple[tuple[str, ...], list[float]]]:
+        """Return the rows of all workers, one after the other: those of this one."""
+        return self.rows()
+
     def own(self) -> Iterable[tuple[tuple[str, ...], list[float]]]:
         """Return the rows of this worker: all."""
         return self.rows()

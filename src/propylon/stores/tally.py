@@ -81,7 +81,7 @@ class SharedSums:
     def rows(self) -> Iterable[tuple[Labels, list[float]]]:
         """Return all rows of all workers, those of the same labels added up."""
         total: dict[Labels, list[float]] = {}
-        for labels, numbers in self._all_rows():
+        for labels, numbers in self.each():
             known = total.get(labels)
             if known is None or len(known) != len(numbers):
                 total[labels] = numbers
@@ -99,9 +99,10 @@ class SharedSums:
             file.close()
         self._files.clear()
 
-    def _all_rows(self) -> Iterator[tuple[Labels, list[float]]]:
+    def each(self) -> Iterator[tuple[Labels, list[float]]]:
+        """Return the rows of all workers one after the other: not added up, so whoever reads may pause between two."""
         mine = {file.path for file in self._files}
-        for file in self._files:
+        for file in [*self._files]:
             for labels, row in file.rows():
                 yield labels, [*row]
         for path in _paths(self._folder):

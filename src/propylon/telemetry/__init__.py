@@ -9,6 +9,7 @@
 - `metrics`: count exchanges for Prometheus, and render all metrics.
 - `gauges`: measure once a second what nothing counts by itself.
 - `watchdog`: watch the loop from a thread; `blocks`: judge whether code has held it; `stacks`: name that code.
+- `history`: an hour of each route, in buckets; `recent`: the last refusals and failures.
 - `events`: log and count changes of breakers and instances.
 - `sampling`: which traces are recorded; `tracing`: follow exchanges for their traces; `spans`: describe one as spans;
   `redaction`: keep secrets out of them; `otlp`: encode spans; `export`: send them to a collector.

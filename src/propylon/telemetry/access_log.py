@@ -108,6 +108,10 @@ class AccessLog:
         self._passes = passes
         self._edit = edit
 
+    def set_level(self, level: str) -> None:
+        """Write records of this level and above, until `apply`."""
+        self._least = LEVELS[level]
+
     def __call__(self, exchange: Exchange) -> None:
         """Write the record of an exchange, unless its level is too low, its path is left out, or a filter says so."""
         # Inlined from `level_of`: what nearly all exchanges are.

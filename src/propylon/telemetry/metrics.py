@@ -11,7 +11,7 @@ looking up five would cost more than all the rest: its key begins with `_EXCHANG
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -60,7 +60,7 @@ from propylon.telemetry.families import (
     Kind,
 )
 
-__all__ = ["Measured", "Metrics", "Row", "Sums"]
+__all__ = ["BUILTIN", "Measured", "Metrics", "Row", "Sums"]
 
 _EXCHANGES = "exchanges"
 _DURATIONS, _OVERHEADS = DURATION.buckets, OVERHEAD.buckets
@@ -68,11 +68,17 @@ _COUNTS = len(_DURATIONS) + 1
 # The counts of the buckets and of slower exchanges, the seconds, and the bytes of request and response bodies.
 _WIDTH = _COUNTS + 3
 _NO_ROUTE = ("", "")
+_SERVER_ERROR, _CLIENT_ERROR = 500, 400
 _DECISIONS = ("allowed", "refused", "shadow")
 _STATES = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 _Labels = tuple[str, ...]
 _Samples = dict[_Labels, Sequence[float]]  # of one family, by the values of its labels
+Totals = dict[tuple[str, str], list[float]]
+"""Of each route and its service: the counts of the durations' buckets, the 4xx and the 5xx."""
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
+BUILTIN = "propylon"  # the service of the gateway's own endpoints
+# Rows that are read before the loop gets a turn: a fifth of a millisecond.
+_SLICE = 64
 # Families of which a row has a number for each value of the last label.
 _SPREAD = {
     LIMIT_DECISIONS.name: _DECISIONS,
@@ -81,11 +87,16 @@ _SPREAD = {
     TOKEN_VERIFICATIONS.name: OUTCOMES,
     ANSWER_CHECKS.name: ANSWER_RESULTS,
 }
+_GAUGES = {family.name for family in FAMILIES if family.kind is Kind.GAUGE and not family.labels}
 _FAMILY = {family.name: family for family in FAMILIES}
 
 
 Measured = tuple[Family, _Labels, float]
 """A gauge with the values of its labels, and what it is at this moment in this worker."""
+
+
+def _ignore(exchange: Exchange) -> None:
+    """Do nothing: nobody wants to know."""
 
 
 class Row(Protocol):
@@ -107,6 +118,9 @@ class Sums(Protocol):
     def rows(self) -> Iterable[tuple[tuple[str, ...], Sequence[float]]]:
         """Return all rows with their labels."""
 
+    def each(self) -> Iterable[tuple[tuple[str, ...], Sequence[float]]]:
+        """Return the rows of all workers one after the other, not added up: whoever reads may pause between two."""
+
     def own(self) -> Iterable[tuple[tuple[str, ...], Row]]:
         """Return the rows of this worker, those that it took over from a dead one included."""
 
@@ -121,6 +135,8 @@ class Metrics(Collector):
         # What only this worker can tell at the moment of a look, and the labels that are left out.
         self.measured: Callable[[], Iterable[Measured]] = tuple
         self.without: frozenset[str] = frozenset()
+        # Called with each exchange that has an error, a 5xx, or a limit that it reached.
+        self.on_trouble: Callable[[Exchange], None] = _ignore
         self._sums = sums
         # Rows that were looked up already. Routes may share a name (one for each host), and each reload makes new
         # Route objects: they share a row.
@@ -172,7 +188,12 @@ class Metrics(Collector):
         overhead = self._overhead
         overhead[bisect_left(_OVERHEADS, seconds)] += 1
         overhead[-1] += seconds
-        if exchange.error is not None or exchange.retried:
+        if (
+            exchange.error is not None
+            or exchange.retried
+            or exchange.limited
+            or exchange.status >= _SERVER_ERROR
+        ):
             self._count_trouble(exchange)
 
     def note_trace(self, exchange: Exchange) -> None:
@@ -188,6 +209,7 @@ class Metrics(Collector):
         if exchange.route is not None:
             for reason in exchange.retried:
                 self.row(RETRIES, exchange.route.service.name, reason)[0] += 1
+        self.on_trouble(exchange)
 
     def _row(self, route: Route | None, method: str, status: int) -> Row:
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
@@ -243,6 +265,23 @@ class Metrics(Collector):
 
     # What is read
 
+    def totals(self) -> Generator[None, None, Totals]:
+        """Add up, in slices, what each route has answered. Without the gateway's own endpoints."""
+        return (yield from self.totals_and_gauges())[0]
+
+    def totals_and_gauges(self) -> Generator[None, None, tuple[Totals, dict[str, float]]]:
+        """Return the same, and what the gauges without labels say, by their names; all summed over the workers."""
+        found: Totals = {}
+        gauges: dict[str, float] = {}
+        for at, (labels, numbers) in enumerate(self._sums.each()):
+            if at % _SLICE == 0:
+                yield
+            if labels[0] == _EXCHANGES and labels[2] != BUILTIN:
+                _add_to(found, labels, numbers)
+            elif len(labels) == 1 and labels[0] in _GAUGES:
+                gauges[labels[0]] = gauges.get(labels[0], 0.0) + numbers[0]
+        return found, gauges
+
     def collect(self) -> Iterable[Metric]:
         """Return all metrics, summed over the workers."""
         found: dict[str, _Samples] = {family.name: {} for family in FAMILIES}
@@ -276,6 +315,18 @@ class Metrics(Collector):
         """Return all metrics and their media type: OpenMetrics where `accept` asks for it, else Prometheus' text."""
         encode, media_type = choose_encoder(accept)
         return encode(self.registry), media_type
+
+
+def _add_to(found: Totals, labels: _Labels, numbers: Sequence[float]) -> None:
+    total = found.get((labels[1], labels[2]))
+    if total is None:
+        total = found[labels[1], labels[2]] = [0.0] * (_COUNTS + 2)
+    for bucket, count in enumerate(numbers[:_COUNTS]):
+        if count:
+            total[bucket] += count
+    status = int(labels[4])
+    if status >= _CLIENT_ERROR:
+        total[_COUNTS + (status >= _SERVER_ERROR)] += sum(numbers[:_COUNTS])
 
 
 def _add_exchanges(found: dict[str, _Samples], labels: _Labels, numbers: Sequence[float]) -> None:

@@ -5,12 +5,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from propylon.config.models.base import ConfigModel, Network, as_list
-from propylon.config.models.syntax import check_listen, check_registrable, check_role, check_scope
+from propylon.config.models.syntax import (
+    check_listen,
+    check_path,
+    check_registrable,
+    check_role,
+    check_scope,
+)
 from propylon.config.models.units import Duration
 
 __all__ = [
     "AdminConfig",
     "AdminScopesConfig",
+    "DashboardConfig",
     "DocsConfig",
     "DocumentsConfig",
     "MetricsConfig",
@@ -110,6 +117,40 @@ class DocsConfig(ConfigModel):
             # YAML 1.1 reads `off` as false: the operator may have written that from habit.
             data = {**data, "access": "public" if data["access"] else "off"}
         return data
+
+
+def _page(written: object) -> object:
+    # YAML 1.1 reads `off` as false.
+    return None if written is False or written == "off" else written
+
+
+def _check_page(path: str | None) -> str | None:
+    if path is None:
+        return None
+    path = check_path(path, names=False)
+    if path == "/":
+        msg = 'is the root; write a path of its own, such as "/dashboard"'
+        raise ValueError(msg)
+    return path
+
+
+class DashboardConfig(ConfigModel):
+    """The page that shows what the gateway does: `/dashboard`. With `admin.listen` it is only there."""
+
+    path: Annotated[
+        str | None,
+        AfterValidator(_check_page),
+        BeforeValidator(_page, json_schema_input_type=str | Literal[False]),
+    ] = Field(
+        default="/dashboard",
+        description="The path of the page, which holds no data; its data wants admin. off: there is no page."
+        " `dashboard: off` for short. A route of yours on the same path takes its place.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, data: Any) -> Any:
+        return {"path": data} if isinstance(data, str | bool) else data
 
 
 class DocumentsConfig(ConfigModel):

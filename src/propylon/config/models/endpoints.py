@@ -9,6 +9,7 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.syntax import shape
 
 __all__ = [
+    "DASHBOARD",
     "PUBLIC",
     "REDIRECT",
     "UNDER_PREFIX",
@@ -24,10 +25,14 @@ __all__ = [
 
 # public: without a token · checked: a token is verified if there is one, and the endpoint decides · known: any
 # good token · offered: as checked, and a bad token counts as none · read: a token with that scope · admin: as `admin` in
-# the file says · local: /metrics, from this machine, or as `metrics` and `admin` say · docs: as `docs` says.
-Access = Literal["public", "checked", "offered", "known", "local", "read", "admin", "docs"]
+# the file says · local: /metrics, from this machine, or as `metrics` and `admin` say · docs: as `docs` says ·
+# page: public, on the listener of `admin`.
+Access = Literal["public", "checked", "offered", "known", "local", "read", "admin", "docs", "page"]
 # What a narrower scope opens (`admin.scopes`): groups of endpoints, and `X-Propylon-Explain`; admin: only `admin.scope` does.
 Area = Literal["admin", "registry", "tokens", "introspect", "metrics", "cache", "explain"]
+
+DASHBOARD = "/dashboard"
+"""Where the page is that shows what the gateway does, unless the file says otherwise."""
 
 PUBLIC = ""
 """The listeners of `server`: host and port, or `listen`; the others are named by what the file has, `127.0.0.1:8001`."""
@@ -105,6 +110,7 @@ _VERIFYING = (
 )
 _UNDER_PREFIX = (
     Endpoint("/circuits", access="admin"),
+    Endpoint("/circuits/{service}", _PUT, "admin", max_body=_FORM),
     Endpoint("/documents", access="admin", yields=_DOCUMENTS),
     Endpoint("/rate-limits", access="admin"),
     Endpoint("/cache", _DELETE, "admin", area="cache", yields="/cache"),
@@ -124,6 +130,21 @@ _UNDER_PREFIX = (
         max_body=_FORM,
         area="registry",
     ),
+    Endpoint(
+        "/services/{service}/{instance_id}/drain",
+        _PUT | _DELETE,
+        "admin",
+        max_body=_FORM,
+        area="registry",
+    ),
+)
+# What the dashboard and `propylon top` show.
+_LIVE = (
+    Endpoint("/gateway/overview", access="admin", yields="/gateway"),
+    Endpoint("/gateway/live", access="admin", yields="/gateway"),
+    Endpoint("/gateway/tail", access="admin", yields="/gateway"),
+    Endpoint("/gateway/history", access="admin", yields="/gateway"),
+    Endpoint("/gateway/log-level", _GET | _PUT, "admin", max_body=_FORM, yields="/gateway"),
 )
 # Paths that no route may take, also those of endpoints that a later version adds; `{}` stands for one segment.
 UNDER_PREFIX = (
@@ -137,7 +158,9 @@ UNDER_PREFIX = (
     "/services/{}",
     "/services/{}/{}",
     "/services/{}/{}/heartbeat",
+    "/services/{}/{}/drain",
     "/circuits",
+    "/circuits/{}",
     "/rate-limits",
 )
 
@@ -148,10 +171,13 @@ def all_paths(prefix: str) -> set[str]:
     return {*own, *(prefix + path for path in UNDER_PREFIX)}
 
 
-def builtin_endpoints(prefix: str, auth: AuthConfig, *, users: bool = True) -> tuple[Endpoint, ...]:
+def builtin_endpoints(
+    prefix: str, auth: AuthConfig, *, users: bool = True, dashboard: str | None = DASHBOARD
+) -> tuple[Endpoint, ...]:
     """Return the gateway's endpoints; those about tokens only if the gateway issues or verifies tokens.
 
-    `users` tells whether there are users, for a gateway that issues tokens only while there are some.
+    `users` tells whether there are users, for a gateway that issues tokens only while there are some. `dashboard` is the
+    path of that page; None: there is none.
     """
     on = auth.issues and (users or not auth.issues_while_users)
     under = (
@@ -159,8 +185,17 @@ def builtin_endpoints(prefix: str, auth: AuthConfig, *, users: bool = True) -> t
         *(_MANAGING_USERS if auth.issues else ()),  # the first user may come this way, too
         *((_me(issuing=on), *_VERIFYING) if auth.verifies else ()),
         *_UNDER_PREFIX,
+        *_LIVE,
     )
-    return (*_OWN, *(endpoint.below(prefix) for endpoint in under))
+    page = () if dashboard is None else _page(dashboard)
+    return (*_OWN, *page, *(endpoint.below(prefix) for endpoint in under))
+
+
+def _page(path: str) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(path, access="page", yields=path),
+        Endpoint(f"{path}/assets/{{name}}", access="page", yields=path),
+    )
 
 
 def _issuing(auth: AuthConfig) -> Iterator[Endpoint]:
@@ -207,6 +242,8 @@ def served(endpoint: Endpoint, config: GatewayConfig) -> Iterator[tuple[str, End
         yield config.metrics.listen or admin, endpoint
     elif endpoint.access == "admin":
         yield admin, endpoint
+    elif endpoint.access == "page":
+        yield admin, replace(endpoint, access="public")
     else:
         yield PUBLIC, endpoint
         if endpoint.shared and admin != PUBLIC:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from propylon.config.models.admin import (
     AdminConfig,
     AdminScopesConfig,
+    DashboardConfig,
     DocsConfig,
     DocumentsConfig,
     MetricsConfig,
@@ -64,6 +65,7 @@ __all__ = [
     "CircuitConfig",
     "ConfigModel",
     "CorsConfig",
+    "DashboardConfig",
     "DefaultsConfig",
     "DocsConfig",
     "DocumentsConfig",
@@ -131,6 +133,9 @@ class GatewayConfig(ConfigModel):
     docs: DocsConfig = Field(default=DocsConfig(), description="Who may read the API documents.")
     documents: DocumentsConfig = Field(
         default=DocumentsConfig(), description="How services are asked for their OpenAPI documents."
+    )
+    dashboard: DashboardConfig = Field(
+        default=DashboardConfig(), description="The page that shows what the gateway does."
     )
     metrics: MetricsConfig = Field(default=MetricsConfig(), description="Who may read /metrics.")
     redis: Redis = Field(

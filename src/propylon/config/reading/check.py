@@ -11,6 +11,7 @@ from propylon.config.models.units import is_false, parse_share
 from propylon.config.reading.credentials import credential_findings
 from propylon.config.reading.issuers import issuer_findings
 from propylon.config.reading.listeners import listener_findings
+from propylon.config.reading.logged import logged_tokens
 from propylon.config.reading.otel import encoder_findings
 from propylon.config.reading.overlaps import Matcher, matcher_of, overlaps, said
 from propylon.config.reading.problems import Finding, Path
@@ -24,6 +25,7 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     yield from issuer_findings(written)
     yield from listener_findings(written)
     yield from encoder_findings(written)
+    yield from logged_tokens(written)
     whole = with_defaults(written)
     if not isinstance(whole, dict) or not isinstance(whole.get("routes"), list):
         return

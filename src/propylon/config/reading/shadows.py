@@ -16,7 +16,9 @@ __all__ = ["shadowed_services"]
 def shadowed_services(config: GatewayConfig) -> Iterator[Finding]:
     """Yield a warning for each route that reaches into a section of the gateway's own endpoints, such as {prefix}/auth."""
     # While there are no users, the token endpoint hides nothing; the first one is announced in the log.
-    endpoints = builtin_endpoints(config.prefix, config.auth, users=False)
+    endpoints = builtin_endpoints(
+        config.prefix, config.auth, users=False, dashboard=config.dashboard.path
+    )
     issuing = {endpoint for endpoint in endpoints if _is_for_issuing(config, endpoint)}
     for at, route in enumerate(config.routes):
         hidden = [one for one in endpoints if _hides(one, route, config.prefix)]

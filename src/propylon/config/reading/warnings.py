@@ -182,7 +182,9 @@ _INSTEAD = {
 def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
     """Yield a warning for the first route in whose favour endpoints of the gateway are switched off, for each group."""
     said: set[str] = set()
-    for endpoint in builtin_endpoints(config.prefix, config.auth, users=False):
+    for endpoint in builtin_endpoints(
+        config.prefix, config.auth, users=False, dashboard=config.dashboard.path
+    ):
         if endpoint.yields is None or endpoint.yields in said:
             continue
         for at, route in enumerate(config.routes):

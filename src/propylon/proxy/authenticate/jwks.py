@@ -247,6 +247,11 @@ class PublishedKeys:
             log.warning("the key set is available again")
         self._failures = 0
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt to fetch the set failed; the known keys stay in use."""
+        return self._failures > 0
+
     async def _get(self) -> bytes:
         fetched = await self._fetch()
         if fetched.status != _OK:
@@ -256,6 +261,7 @@ class PublishedKeys:
 
     def _use(self, document: bytes) -> None:
         """Use what another worker has fetched from the same source."""
+        self._confirmed = self._clock()
         if document != self.document or self.keys is None:
             try:
                 self._install(document)

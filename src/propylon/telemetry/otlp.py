@@ -13,7 +13,7 @@ in front, seven bits a byte, the lowest first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from struct import Struct
 
@@ -192,7 +192,10 @@ def _varied(key: str, value: Value) -> bytes:
 
 
 _chosen = lru_cache(maxsize=_MOST_CHOSEN)(_piece.__wrapped__)
-_ENCODED_BY = {**dict.fromkeys(_VARIED, _varied), **dict.fromkeys(_CHOSEN, _chosen)}
+_ENCODED_BY: dict[str, Callable[[str, Value], bytes]] = {
+    **dict.fromkeys(_VARIED, _varied),
+    **dict.fromkeys(_CHOSEN, _chosen),
+}
 
 
 def _attributes(values: Mapping[str, Value]) -> list[KeyValue]:

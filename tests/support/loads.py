@@ -8,7 +8,8 @@
 - `refused`: a token that is none.
 
 `varied` is `heads` and `answers` together. A load's name may be followed by what the route or the
-file has besides: `repeated+limit`, `repeated+traces`.
+file has besides: `repeated+limit`, `repeated+traces`; or by what it has not: `repeated+unlogged` has no log,
+`repeated+uncounted` no metrics, `repeated+unseen` neither.
 """
 
 import asyncio
@@ -16,12 +17,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import jwt
 
 from propylon import Gateway
 from propylon.edge.protocol import GatewayProtocol
+from propylon.edge.state import STATE_KEY, EdgeState
+from propylon.telemetry.access_log import AccessLog
+from propylon.telemetry.metrics import Metrics
 
 SECRET = "Zk8vQw3xN0pT6rJ2yHs9LmBdFgCeXaUi71oKqRtV"
 LOADS = ("repeated", "heads", "answers", "post", "big", "refused")
@@ -38,6 +42,12 @@ SECTIONS = {
     "traces": _TRACES.format("1%"),
     "unsampled": _TRACES.format(0),
     "traced": _TRACES.format(1),
+}
+# Who is not told of an exchange's end.
+WITHOUT: dict[str, tuple[type, ...]] = {
+    "unlogged": (AccessLog,),
+    "uncounted": (Metrics,),
+    "unseen": (AccessLog, Metrics),
 }
 _ANSWER = b'{"order": 1042, "lines": [%b]}' % b", ".join(b"%d" % n for n in range(1, 222))
 _PIECE = b"x" * 65536  # what one read of a socket gives
@@ -118,7 +128,8 @@ class World:
         self.load, _, rules = load.partition("+")
         self.file = folder / "propylon.yaml"
         more = SECTIONS.get(rules, "")
-        rules = "" if more else RULES[rules]
+        self.without = WITHOUT.get(rules, ())
+        rules = "" if more or self.without else RULES[rules]
         self.file.write_text(_CONFIG.format(secret=SECRET, folder=folder, rules=rules, more=more))
         self.count = 0
         claims = {"sub": "ann", "exp": int(time.time()) + 86_400, "scope": "read write"}
@@ -162,6 +173,9 @@ class World:
 
         loop.create_connection = connect  # type: ignore[assignment]
         async with gateway.lifespan() as state:
+            pipeline = cast("EdgeState", state[STATE_KEY]).pipeline
+            told = [one for one in pipeline._base if not isinstance(one, self.without)]
+            pipeline._base = pipeline._observers = tuple(told)
             server_state = SimpleNamespace(connections=set(), tasks=set(), total_requests=0)
             protocol = GatewayProtocol(None, server_state, dict(state), loop)
             answers: asyncio.Queue[bytes] = asyncio.Queue()

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from propylon.errors import GatewayError, InternalError, NotFound, UpstreamReset
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.principal import Principal
+from propylon.proxy.route import PrivacyPreference
 from propylon.telemetry.access_log import AccessLog, Stamp, as_json, as_text
+from propylon.telemetry.lines import usual_line
 from propylon.telemetry.logs import WriterHandler
 from propylon.telemetry.record import level_of, record
+from propylon.telemetry.selection import edit_of
 from propylon.wire.message import Request
 from tests.proxy.doubles import (
     ENTROPY,
@@ -307,3 +310,53 @@ def test_fields_that_are_added() -> None:
     assert "a=b" not in str(first)
     assert (unread["user_agent"], unread["referer"]) == (None, None)
     assert set(plain) == FIELDS
+
+
+NAMES = st.text(st.characters(codec="utf-8"), max_size=12)
+SECONDS = st.floats(0, 1e6)
+
+
+@given(st.data())
+def test_a_usual_line_is_the_record_as_json(data: st.DataObject) -> None:
+    """Byte by byte, whatever names and numbers there are: quotes, line ends, any script."""
+    path = data.draw(st.binary(max_size=12).map(lambda rest: b"/" + rest))
+    asked = request(b"/a")
+    asked.path, asked.host = path, data.draw(st.binary(max_size=9))
+    made = exchange(asked)
+    if data.draw(st.booleans()):
+        made.route = route(data.draw(NAMES), service(name=data.draw(NAMES)))
+        made.instance = instance(None, data.draw(NAMES)) if data.draw(st.booleans()) else None
+    made.principal = Principal(data.draw(st.none() | NAMES))
+    made.privacy = PrivacyPreference(data.draw(st.sampled_from((None, "strict"))), b"")
+    made.attempts = data.draw(st.integers(0, 3))
+    made.status, made.upstream_status = data.draw(st.integers(100, 499)), data.draw(st.integers(0, 499))  # fmt: skip
+    made.upstream_began = made.began + data.draw(SECONDS)
+    made.ended = made.upstream_began + data.draw(SECONDS)
+    made.downstream.bytes_out = data.draw(st.integers(0, 1 << 50))
+    if data.draw(st.booleans()):
+        made.downstream.body = Upload(b"x" * data.draw(st.integers(0, 9)))  # type: ignore[misc]
+    assert usual_line(made, TIME) == as_json(record(made, "info", TIME))
+
+
+def test_what_is_told_besides_is_not_left_out() -> None:
+    """A limit that was reached, faults of the request, the end of a socket: such records have more fields."""
+    lines: Any = Lines()
+    log = AccessLog(lines, level="info", render=as_json)
+    for name, value in (("limited", ("burst",)), ("faults", ("body.a",)), ("close_code", 1000)):
+        made = exchange(request())
+        setattr(made, name, value)
+        log(made)
+    told = [set(orjson.loads(line)) - FIELDS for line in lines.lines]
+    assert told == [{"rate_limit"}, {"faults"}, {"close_code"}]
+
+
+def test_a_changed_record_is_written_as_changed() -> None:
+    """Fields that are added, and those that are left out, are in the line of a usual exchange as well."""
+    lines: Any = Lines()
+    log = AccessLog(lines, level="info", render=as_json)
+    log.apply("info", edit=edit_of(None, ("host",), ()))
+    log(exchange(request()))
+    log.apply("info")
+    log(exchange(request()))
+    told = [set(orjson.loads(line)) for line in lines.lines]
+    assert told == [FIELDS - {"host"}, FIELDS]

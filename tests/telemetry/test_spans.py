@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -26,7 +27,7 @@ from propylon.proxy.principal import Principal
 from propylon.proxy.route import PrivacyPreference
 from propylon.telemetry.otlp import Encoder, rejected
 from propylon.telemetry.redaction import redacted
-from propylon.telemetry.spans import CLIENT, INTERNAL, SERVER, Span, spans_of
+from propylon.telemetry.spans import CLIENT, INTERNAL, SERVER, Attributes, Span, Value, spans_of
 from propylon.version import __version__
 from propylon.wire.request import parse_request
 from tests.proxy.doubles import ENTROPY, Asked, Client, instance, request, route, service
@@ -134,6 +135,41 @@ def test_spans_are_encoded_as_opentelemetry_does(made: Exchange) -> None:
             one.status.SetInParent()  # ours leaves out an empty status
             one.attributes.sort(key=lambda pair: pair.key)  # which have no order
         assert ours == theirs
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
+LONG = st.integers(0, 40_000).map("é".__mul__)
+KEYS = st.sampled_from(["url.path", "url.query", "user_agent.original", "client.address", "a"])
+VALUES = TEXTS | LONG | st.booleans() | st.integers(0, 1 << 40) | st.floats(0) | st.tuples(TEXTS)
+
+
+@given(TEXTS, st.dictionaries(KEYS, VALUES), st.floats(0, 1e9), st.booleans(), st.booleans())
+def test_any_span_is_what_the_library_makes_of_it(
+    name: str, attributes: Attributes, began: float, has_parent: bool, failed: bool
+) -> None:
+    """Lengths of one byte, two and three, texts of any script: the library reads what was meant."""
+    texts = {key: str(value) if "." in key else value for key, value in attributes.items()}
+    span = Span(name, SERVER, b"ab" * 16, b"cd" * 8, b"ef" * 8 * has_parent, began, began + 1, texts, failed=failed)  # fmt: skip
+    encoder = Encoder(RESOURCE, OFFSET)
+    message = ExportTraceServiceRequest.FromString(encoder.message([b"", encoder.span(span)]))
+    one = message.resource_spans[0].scope_spans[0].spans[1]
+    assert (one.name, one.kind, one.flags & 0xFF) == (name, SERVER, 0)
+    assert (one.trace_id, one.span_id) == (b"\xab" * 16, b"\xcd" * 8)
+    assert one.parent_span_id == b"\xef" * 8 * has_parent
+    assert one.start_time_unix_nano == int(began * 1e9) + OFFSET
+    assert one.end_time_unix_nano == int((began + 1) * 1e9) + OFFSET
+    assert one.status.code == 2 * failed
+    assert {pair.key: read(pair.value) for pair in one.attributes} == texts
+
+
+def read(value: AnyValue) -> Value:
+    """Return what an AnyValue holds."""
+    kind = value.WhichOneof("value")
+    assert kind is not None
+    if kind == "array_value":
+        return tuple(one.string_value for one in value.array_value.values)
+    held: Value = getattr(value, kind)
+    return held
 
 
 def test_many_spans_are_one_message() -> None:

@@ -1,6 +1,7 @@
 """Observe exchanges: write the access log and count for Prometheus.
 
 - `record`: describe one exchange as a mapping.
+- `lines`: write a usual exchange as a line of JSON in one go.
 - `access_log`: write records as JSON, or as text for a terminal.
 - `selection`: choose which records are written, and with which fields.
 - `audit`: write a record for each security event: logins, revocations, registrations, reloads.

@@ -12,6 +12,7 @@ import orjson
 
 from propylon.errors import ClientGone
 from propylon.proxy.exchange import Exchange
+from propylon.telemetry.lines import usual_line
 from propylon.telemetry.record import call_record, level_of, record
 from propylon.telemetry.selection import Edit, Passes, added, printable
 from propylon.telemetry.writer import STDOUT, LineWriter
@@ -107,6 +108,8 @@ class AccessLog:
         self._added = added(fields)
         self._passes = passes
         self._edit = edit
+        # Whether a record is written as it is.
+        self._plain = self._render is as_json and not self._added and edit is None
 
     def set_level(self, level: str) -> None:
         """Write records of this level and above, until `apply`."""
@@ -123,6 +126,9 @@ class AccessLog:
         ):
             return
         if self._passes is not None and not self._passes(exchange):
+            return
+        if usual and self._plain and (line := usual_line(exchange, self._stamp())) is not None:
+            self._writer.write(line)
             return
         fields = record(exchange, level, self._stamp())
         for name, read in self._added:

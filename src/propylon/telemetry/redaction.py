@@ -7,6 +7,7 @@ all services, so more names count, and anything that looks like a JSON web token
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 __all__ = ["redacted"]
@@ -32,6 +33,12 @@ def _piece(piece: str) -> str:
     if not equals:
         # A token may stand alone: `?eyJhbGciOi…`.
         return _REDACTED if unquote_plus(piece).startswith(_TOKEN) else piece
-    if _SECRET.search(unquote_plus(name).lower()) or unquote_plus(value).startswith(_TOKEN):
+    if _is_secret(name) or unquote_plus(value).startswith(_TOKEN):
         return f"{name}={_REDACTED}"
     return piece
+
+
+# A name is no secret, and a service has few. The bound is for clients that make names up.
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return _SECRET.search(unquote_plus(name).lower()) is not None

@@ -39,6 +39,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from own_addresses(config)
     yield from limit_warnings(config)
     yield from laxer_routes(config)
+    yield from _chosen_by_claims(config)
     yield from _grpc_port(config)
     yield from _socket_urls(config)
     for name, service in config.services.items():
@@ -50,6 +51,20 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
         if service.health is not None and service.health.timeout > service.health.interval:
             msg = "is longer than interval, so a probe would start before the last one ends; write less"
             yield ("services", name, "health", "timeout"), msg
+
+
+def _chosen_by_claims(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield a warning for each condition on a header that services get from the token."""
+    every = [one.claims for one in config.services.values()] + [one.claims for one in config.routes]
+    claims = {name.lower() for names in every for name in names}
+    for at, route in enumerate(config.routes):
+        for name in route.match.headers:
+            if name.lower() in claims:
+                msg = (
+                    "is a header that claims set: the route is chosen by what the client writes there, and the service"
+                    " sees what the token says; choose by another header"
+                )
+                yield ("routes", at, "match", "headers", name), msg
 
 
 def _grpc_port(config: GatewayConfig) -> Iterator[Finding]:

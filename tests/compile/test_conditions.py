@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from propylon.config.models.match import MatchConfig
 from propylon.errors import GatewayError
-from tests.compile.compiled import World
+from tests.compile.compiled import KEY, World
 from tests.proxy.doubles import request
+from tests.proxy.test_match_spellings import REACHED, _paths
 from tests.support.examples import examples
+from tests.support.readers import READERS, Reader
 
 VALUES = ("one", "two", "one*", "o*", "")
 
@@ -156,6 +158,63 @@ def test_a_preflight_meets_the_stricter_rules() -> None:
     asked = world({**BETA, "cors": other}, {**REST, "cors": other})
     _, block = asked.handle("/a", *lines, method="OPTIONS")
     assert b"Allow-Origin: https://b.example" in block
+
+
+@pytest.mark.parametrize("mark", ["&", ";"])
+def test_a_query_of_too_many_parts_is_refused(mark: str) -> None:
+    """Each costs a microsecond of the loop."""
+    asked = world({"name": "two", "path": "/a", "match": {"query": {"v": 2}}}, REST)
+    assert chosen(asked, "/a?" + mark * 501) == "InvalidRequest"
+    assert chosen(asked, "/a?" + mark * 500) == "rest"
+    assert chosen(world(REST), "/a?" + mark * 501) == "rest"
+
+
+def test_a_cookie_line_of_too_many_parts_is_refused() -> None:
+    """The same for cookies."""
+    asked = world({"name": "two", "path": "/a", "match": {"cookies": {"v": True}}}, REST)
+    assert chosen(asked, "/a", b"Cookie: " + b";" * 501) == "InvalidRequest"
+    assert chosen(asked, "/a", b"Cookie: " + b";" * 500) == "rest"
+
+
+def test_a_handshake_is_chosen_like_any_request() -> None:
+    """The route whose conditions it meets opens the socket."""
+    asked = world({**BETA, "methods": ["WEBSOCKET"]}, {**REST, "methods": ["GET"]})
+    lines = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13",
+             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")  # fmt: skip
+    assert chosen(asked, "/a", *lines, b"X-Channel: beta") == "beta"
+    assert chosen(asked, "/a", *lines) == "rest"
+
+
+GUARDED = World({
+    "routes": [
+        {"service": "orders", **one}
+        for one in (
+            {"path": "/", "name": "beta", "auth": "none", "match": {"headers": {"X-A": True}}},
+            {"path": "/", "name": "root", "auth": "none"},
+            {"path": "/{any}", "name": "any", "auth": "none", "match": {"headers": {"X-A": "one"}}},
+            {"path": "/Admin", "name": "other", "auth": "none", "match": {"headers": {"X-A": "one"}}},
+            {"path": "/teams/{id}", "name": "team", "auth": "none", "match": {"headers": {"X-A": "o*"}}},
+            {"path": "/admin", "name": "admin", "exact": True},
+            {"path": "/shop/admin", "name": "shop", "exact": True},
+            {"path": "/teams/{id}/keys", "name": "keys", "exact": True},
+        )
+    ],
+    **KEY,
+})  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+@given(path=_paths, sent=st.sampled_from([(), (b"X-A: one",), (b"X-A: ones",), (b"X-A: x",)]))
+@examples(60)
+def test_no_spelling_reaches_a_route_through_conditions(
+    reader: Reader, path: bytes, sent: tuple[bytes, ...]
+) -> None:
+    """What a server reads as a protected path is refused, or gets a protected route, whatever else the request has."""
+    if REACHED.fullmatch(reader(path)):
+        name = chosen(GUARDED, path.decode("latin-1"), *sent)
+        protected = {"admin", "shop", "keys", "InvalidRequest", "NotFound"}
+        # The operator wrote /Admin letter by letter: a request that meets its condition is meant for it.
+        assert name in protected or (name == "other" and path.startswith(b"/Admin"))
 
 
 # Against the words of the documentation

@@ -98,7 +98,9 @@ def test_the_other_stages_hold() -> None:
     assert not asked.up.got
 
 
-@pytest.mark.parametrize(("status", "length"), [(200, True), (204, False), (304, False)])
+@pytest.mark.parametrize(
+    ("status", "length"), [(200, True), (204, False), (205, True), (304, False)]
+)
 def test_lengths_of_fixed_answers(status: int, length: bool) -> None:
     """204 and 304 have no Content-Length (RFC 9110, 8.6)."""
     asked = world(auth="none", respond={"status": status})

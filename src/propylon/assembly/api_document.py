@@ -153,8 +153,9 @@ class ApiDocument:
 
     def _chosen(self, host: str, path: bytes, method: str) -> str | None:
         """Return the name of the route that a request gets: the same table decides it as for requests."""
-        leaf = self._tables[""].find(host.replace("*", "x", 1).encode("ascii"), path)
-        route = None if leaf is None else leaf.choose(method)
+        places = self._tables[""].places(host.replace("*", "x", 1).encode("ascii"), path)
+        # Of routes with conditions, those speak that a request without anything special gets.
+        route = places[-1].choose(method) if places else None
         return None if route is None or route.service.builtin else route.name
 
     def _wants_token(self, path: str, method: str) -> bool | None:

@@ -6,7 +6,7 @@ import re
 
 from propylon.config.models.answered import QUERY, REST, RedirectConfig, RespondConfig
 from propylon.config.models.routes import RouteConfig
-from propylon.proxy.fixed import BODILESS, Fixed, Piece, Redirected
+from propylon.proxy.fixed import Fixed, Piece, Redirected
 from propylon.proxy.route import Forwards
 from propylon.services import balance
 from propylon.services.service import Fleet, Service
@@ -32,7 +32,7 @@ def _fixed(written: RespondConfig) -> Fixed:
         (name.encode("ascii"), value.encode("ascii")) for name, value in written.headers.items()
     ]
     typed = any(name.lower() == b"content-type" for name, _ in pairs)
-    if not typed and written.status not in BODILESS and written.body:
+    if not typed and written.body:
         pairs.append(_TEXT)
     return Fixed(written.status, render(pairs), written.body.encode("utf-8"))
 

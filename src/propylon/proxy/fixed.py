@@ -18,9 +18,9 @@ from propylon.upstream.ports import Answer
 from propylon.upstream.reply import Reply
 from propylon.wire.message import NO_BODY, Request, Response
 
-__all__ = ["BODILESS", "Fixed", "Piece", "Redirected"]
+__all__ = ["Fixed", "Piece", "Redirected"]
 
-BODILESS = frozenset({204, 205, 304})
+_BODILESS = frozenset({204, 304})
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 # Of a path (RFC 3986, 3.3); its escapes were checked when it was read. Of a query, whole (3.4).
 _IN_PATH, _IN_QUERY = "/%!$&'()*+,;=:@~", "/?%!$&'()*+,;=:@~"
@@ -81,7 +81,7 @@ def _escaped(text: bytes, kind: Literal["path", "value"]) -> bytes:
 
 def _answer(status: int, block: bytes, body: bytes) -> Answer:
     reason = f" {status} {_PHRASES.get(status, '')}".encode("ascii")
-    length = NO_BODY if status in BODILESS else len(body)
+    length = NO_BODY if status in _BODILESS else len(body)
     if length >= 0:
         block += b"\r\nContent-Length: %d" % length
     return Reply(Response(status, reason, block, length, keep_alive=True), body, None)

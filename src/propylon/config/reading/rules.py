@@ -10,6 +10,7 @@ from typing import Literal
 __all__ = [
     "ANONYMOUS_INTROSPECTION",
     "CERTIFICATE",
+    "CHOSEN_BY_CLAIMS",
     "COLLECTOR_PORT",
     "DOUBTS",
     "ENVFILE_LINE",
@@ -250,6 +251,14 @@ LAXER_ROUTE = _doubt(
     "Let both routes ask for the same token, scopes and roles.",
 )
 
+CHOSEN_BY_CLAIMS = _doubt(
+    128,
+    "chosen-by-claims",
+    "A route is chosen by a header that services get from the token.",
+    "The client writes the header that chooses; the service then sees the value of the token in it.",
+    "Choose by another header.",
+)
+
 DOUBTS = (
     WEAK_SECRET,
     SECRET_WITH_BLANKS,
@@ -278,5 +287,6 @@ DOUBTS = (
     IN_USE,
     COLLECTOR_PORT,
     LAXER_ROUTE,
+    CHOSEN_BY_CLAIMS,
 )
 """All of them, in the order of their ids."""

@@ -47,6 +47,20 @@ def _overlapping_probes(config: GatewayConfig) -> Iterator[Finding]:
             yield ("services", name, "health", "timeout"), msg
 
 
+def _chosen_by_claims(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield a warning for each condition on a header that services get from the token."""
+    every = [one.claims for one in config.services.values()] + [one.claims for one in config.routes]
+    claims = {name.lower() for names in every for name in names}
+    for at, route in enumerate(config.routes):
+        for name in route.match.headers:
+            if name.lower() in claims:
+                msg = (
+                    "is a header that claims set: the route is chosen by what the client writes there, and the service"
+                    " sees what the token says; choose by another header"
+                )
+                yield ("routes", at, "match", "headers", name), msg
+
+
 def _grpc_port(config: GatewayConfig) -> Iterator[Finding]:
     endpoint = config.traces.endpoint
     if endpoint is not None and urlsplit(endpoint).port == _GRPC:
@@ -244,6 +258,7 @@ _FINDERS: tuple[tuple[Rule, Callable[[GatewayConfig], Iterator[Finding]]], ...] 
     (rules.OWN_ADDRESS, own_addresses),
     (rules.ESCAPABLE_LIMIT, limit_warnings),
     (rules.LAXER_ROUTE, laxer_routes),
+    (rules.CHOSEN_BY_CLAIMS, _chosen_by_claims),
     (rules.COLLECTOR_PORT, _grpc_port),
     (rules.SOCKET_URL, _socket_urls),
     (rules.OLD_NAME, _old_names),

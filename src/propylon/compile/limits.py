@@ -74,7 +74,7 @@ def names_of_limits(config: GatewayConfig, route: str) -> list[str]:
     for written in config.routes:
         if written.name == route:
             own = config.defaults.rate_limit if written.rate_limit is None else written.rate_limit
-            service = config.services[written.service].rate_limit
+            service = config.limits_of_service(written)
             found |= dict.fromkeys(limit.label for limit in (*(own or ()), *(service or ())))
     return list(found)
 
@@ -113,7 +113,7 @@ class LimitCompiler:
     ) -> LimitStage | None:
         """Return the stage of a route of the file; None: it has no limit."""
         own = config.defaults.rate_limit if route.rate_limit is None else route.rate_limit
-        service = config.services[route.service].rate_limit
+        service = config.limits_of_service(route)
         if not own and not service:
             return None  # said first, for the thousands of routes of which it is true
         place = _DEFAULTS if route.rate_limit is None else _place(config, route)

@@ -17,6 +17,7 @@ __all__ = [
     "IDLE",
     "IN_USE",
     "KEYS_WITHOUT_TLS",
+    "LAXER_ROUTE",
     "NOTHING_HERE",
     "NO_KEY",
     "OLD_NAME",
@@ -241,6 +242,14 @@ COLLECTOR_PORT = _doubt(
     "Write port 4318 in traces.endpoint.",
 )
 
+LAXER_ROUTE = _doubt(
+    127,
+    "laxer-route",
+    "A client can choose a route that asks for less than another one to the same service.",
+    "What a header, a query parameter or a cookie says is the client's to choose, so the stricter route protects nothing.",
+    "Let both routes ask for the same token, scopes and roles.",
+)
+
 DOUBTS = (
     WEAK_SECRET,
     SECRET_WITH_BLANKS,
@@ -268,5 +277,6 @@ DOUBTS = (
     CERTIFICATE,
     IN_USE,
     COLLECTOR_PORT,
+    LAXER_ROUTE,
 )
 """All of them, in the order of their ids."""

@@ -11,6 +11,7 @@ from propylon.config.models.syntax import is_socket_url
 from propylon.config.reading import rules
 from propylon.config.reading.credentials import suspicion, weakness
 from propylon.config.reading.itself import own_addresses
+from propylon.config.reading.laxer import laxer_routes
 from propylon.config.reading.limits import limit_warnings
 from propylon.config.reading.problems import Doubt, Finding, Path
 from propylon.config.reading.rules import Rule
@@ -242,6 +243,7 @@ _FINDERS: tuple[tuple[Rule, Callable[[GatewayConfig], Iterator[Finding]]], ...] 
     (rules.SHADOWED_SERVICE, shadowed_services),
     (rules.OWN_ADDRESS, own_addresses),
     (rules.ESCAPABLE_LIMIT, limit_warnings),
+    (rules.LAXER_ROUTE, laxer_routes),
     (rules.COLLECTOR_PORT, _grpc_port),
     (rules.SOCKET_URL, _socket_urls),
     (rules.OLD_NAME, _old_names),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,30 @@ def test_it_says_why_it_may_not(world: World, token: str, why: str) -> None:
         await until(pilot, lambda: why in said(top, "link"))
 
     drive(world.link(token), act)
+
+
+def test_the_stream_of_the_portable_edge(tmp_path: Path) -> None:
+    """An ASGI server sends chunks even to HTTP/1.0: a line is a line."""
+    config = {
+        "auth": {"jwt": {"secret": SECRET}, "tokens": {"enabled": False}},
+        "services": {"a": {"url": "http://127.0.0.1:1"}},
+        "routes": [{"path": "/a", "service": "a"}],
+    }
+    gateway = Gateway("portable", config, tmp_path)
+    gateway.wait_ready()
+    token = mint("ann", scope="admin", edge="portable")
+    place = of_url(f"http://127.0.0.1:{gateway.port}")
+
+    async def first() -> dict[str, Any]:
+        async with aclosing(Link(place, PREFIX, lambda: token).lines("", 0)) as lines:
+            return await anext(lines)
+
+    try:
+        line = asyncio.run(first())
+    finally:
+        gateway.stop()
+    assert line["full"]
+    assert list(line["set"]["services"]) == ["a"]
 
 
 # Without a terminal

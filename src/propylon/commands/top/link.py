@@ -26,9 +26,9 @@ from propylon.process.sockets import CannotListen, wanted
 
 __all__ = ["Link", "LinkLost", "Place", "of_this_machine", "of_url"]
 
-_Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 _LARGEST = 64 * 1024 * 1024  # a line about 5,000 routes has a megabyte
+_PIECE = 65536
 _PATIENCE = 10.0  # seconds until the gateway answers; the stream has a line each second, and more rarely under load
 _REFUSALS = {
     401: "the token is not accepted: it is missing, has expired or was revoked",
@@ -76,7 +76,7 @@ def of_url(url: str) -> Place:
     number = port or (443 if secure else 80)
 
     def opened() -> Any:
-        return asyncio.open_connection(host, number, ssl=secure, limit=_LARGEST)
+        return asyncio.open_connection(host, number, ssl=secure)
 
     return Place(shown(parts.netloc), parts.netloc, opened)
 
@@ -93,10 +93,10 @@ class Link:
     async def lines(self, generation: str, seq: int) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the lines of one stream, until the gateway ends it. Raises LinkLost."""
         query = urlencode({"generation": generation, "seq": seq})
-        async with self._asked("GET", f"/gateway/live?{query}", b"") as (status, reader):
-            if status != 200:
-                raise LinkLost(_refusal(status, b""))
-            while line := await _line(reader):
+        async with self._asked("GET", f"/gateway/live?{query}", b"") as answer:
+            if answer.status != 200:
+                raise LinkLost(_refusal(answer.status, b""))
+            async for line in answer.lines():
                 try:
                     yield json.loads(line)
                 except ValueError:
@@ -115,22 +115,20 @@ class Link:
         )
 
     async def _do(self, method: str, path: str, body: bytes) -> None:
-        async with self._asked(method, path, body) as (status, reader):
-            if status != 204:
-                raise LinkLost(_refusal(status, await reader.read(65536)))
+        async with self._asked(method, path, body) as answer:
+            if answer.status != 204:
+                raise LinkLost(_refusal(answer.status, await answer.start()))
 
     @asynccontextmanager
-    async def _asked(
-        self, method: str, path: str, body: bytes
-    ) -> AsyncIterator[tuple[int, asyncio.StreamReader]]:
+    async def _asked(self, method: str, path: str, body: bytes) -> AsyncIterator[_Answer]:
         """Send a request and read the head of its answer. Raises LinkLost, also for what happens inside."""
         writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(_PATIENCE):
                 reader, writer = await self.place.connect()
-                writer.write(self._head(method, path, body) + body)
-                status = await _status(reader)
-            yield status, reader
+                writer.write(self._request(method, path, body) + body)
+                answer = await _head(reader)
+            yield answer
         except TimeoutError:
             msg = "it does not answer"
             raise LinkLost(msg) from None
@@ -142,7 +140,7 @@ class Link:
             if writer is not None:
                 writer.transport.abort()
 
-    def _head(self, method: str, path: str, body: bytes) -> bytes:
+    def _request(self, method: str, path: str, body: bytes) -> bytes:
         token = self._token()
         lines = [
             f"{method} {self._prefix}{path} HTTP/1.0",
@@ -156,30 +154,58 @@ class Link:
         return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
-async def _status(reader: asyncio.StreamReader) -> int:
+class _Answer:
+    """An answer whose head has been read: some servers send chunks to HTTP/1.0, too."""
+
+    def __init__(self, reader: asyncio.StreamReader, status: int, *, chunked: bool) -> None:
+        self.status = status
+        self._reader = reader
+        self._chunked = chunked
+
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        """Yield whole lines. Raises TimeoutError where the stream is silent; what is cut off at the end is no line."""
+        waiting = bytearray()
+        while piece := await self._piece():
+            waiting += piece
+            if b"\n" in piece:
+                *whole, rest = waiting.split(b"\n")
+                waiting = rest
+                for line in whole:
+                    yield bytes(line)
+            if len(waiting) > _LARGEST:
+                msg = "a line is longer than 64 MiB"
+                raise NotReached(msg)
+
+    async def start(self) -> bytes:
+        """Return the first piece of the body, which a refusal fits into."""
+        return await self._piece()
+
+    async def _piece(self) -> bytes:
+        """Return the next piece of the body; nothing at its end, or where the connection was cut."""
+        async with asyncio.timeout(_PATIENCE):
+            if not self._chunked:
+                return await self._reader.read(_PIECE)
+            try:
+                size = int((await self._reader.readline()).partition(b";")[0] or b"0", 16)
+                if not 0 <= size <= _LARGEST:
+                    msg = "what listens there speaks no HTTP"
+                    raise NotReached(msg)
+                return (await self._reader.readexactly(size + 2))[:-2] if size else b""
+            except asyncio.IncompleteReadError:
+                return b""
+
+
+async def _head(reader: asyncio.StreamReader) -> _Answer:
+    """Read the head of an answer. Raises OSError, ValueError, NotReached."""
     found = _STATUS.match(await reader.readline())
     if found is None:
         msg = "what listens there speaks no HTTP, or closed the connection"
         raise NotReached(msg)
-    while (await reader.readline()).strip():
-        pass  # the headers
-    return int(found[1])
-
-
-async def _line(reader: asyncio.StreamReader) -> bytes:
-    """Return the next line; nothing at the end. Raises TimeoutError where the stream is silent."""
-    parts: list[bytes] = []
-    async with asyncio.timeout(_PATIENCE):
-        while True:
-            try:
-                return b"".join([*parts, await reader.readuntil(b"\n")])
-            except asyncio.IncompleteReadError:
-                return b""  # a part of a line, of a gateway that was ended
-            except asyncio.LimitOverrunError as error:
-                parts.append(await reader.readexactly(error.consumed))
-                if sum(map(len, parts)) > _LARGEST:
-                    msg = "a line is longer than 64 MiB"
-                    raise NotReached(msg) from None
+    chunked = False
+    while line := (await reader.readline()).strip().lower():
+        name, _, value = line.partition(b":")
+        chunked = chunked or (name == b"transfer-encoding" and value.strip() == b"chunked")
+    return _Answer(reader, int(found[1]), chunked=chunked)
 
 
 def _refusal(status: int, body: bytes) -> str:

@@ -1,5 +1,6 @@
 """The pytest plugin: a gateway with upstreams in memory, on a clock that the test moves."""
 
+import re
 import subprocess
 import sys
 import time
@@ -165,20 +166,13 @@ def test_the_entry_point_loads_nothing_of_the_gateway() -> None:
 
 
 def test_a_project_needs_no_more_than_its_file(pytester: pytest.Pytester) -> None:
-    """The fixtures come with the package, and two tests share nothing."""
+    """The fixtures come with the package: the how-to page is such a project, and its tests run twice, sharing nothing."""
+    page = (Path(__file__).parents[2] / "docs/howto/testing.md").read_text()
     pytester.makefile(
-        ".yaml",
-        propylon="services: {a: {url: 'http://a:1'}}\n"
-        "routes: [{path: /a, service: a, auth: none, rate_limit: {rate: 1/m, key: ip}}]",
+        ".yaml", propylon="\n".join(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
     )
-    pytester.makepyfile("""
-        import pytest
-
-        @pytest.mark.parametrize("n", [1, 2])
-        def test_limit(gateway, clock, n):
-            assert gateway.get("/a").status_code == 200
-            assert gateway.get("/a").status_code == 429
-            clock.tick(61)
-            assert gateway.get("/a").status_code == 200
-        """)
-    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
+    blocks = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    names = re.findall(r"^def (test_\w+)", blocks, re.MULTILINE)
+    pytester.makepyfile(test_one=blocks, test_two=blocks)
+    run = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    run.assert_outcomes(passed=2 * len(names))

@@ -4,6 +4,7 @@ From the command line down to the bytes, each package using only those below it:
 
 - `__main__`, `cli`, `commands`: start the program; parse its arguments; do what they ask.
 - `main`: the gateway as an ASGI app, for other servers.
+- `testing`: a gateway without sockets, for a team's tests.
 - `process`: sockets, signals, workers and the stop.
 - `assembly`: put the parts together, and hold what lives while a loop runs.
 - `explain`: say what becomes of a request, and why.

@@ -1,6 +1,7 @@
 """The gateway's own endpoints: health from real probes, and errors in the gateway's envelope."""
 
 import asyncio
+from collections.abc import Generator
 from datetime import datetime
 from typing import Any
 
@@ -50,10 +51,16 @@ class Asking:
         return self.request("GET", path, **options)
 
 
+def rendering(accept: str) -> Generator[None, None, tuple[bytes, str]]:
+    """Metrics that take a turn of the loop to write."""
+    yield
+    return b"# metrics\n", accept
+
+
 def app_of(*services: Service, **options: Any) -> tuple[FastAPI, HealthState]:
     """The app over these services."""
     state = HealthState("1.2.3", services, **options)
-    routers = [health.router(state), monitoring.router(lambda accept: (b"# metrics\n", accept))]
+    routers = [health.router(state), monitoring.router(rendering)]
     return create_app(state.version, routers), state
 
 

@@ -112,7 +112,7 @@ class Gateway(TeamApi):
             api_docs.router(__version__, described, self._gate, lambda: self._config_in_force),
             documents.router(self.config.prefix, described, self._gate),
             health.router(self._health),
-            monitoring.router(metrics.render),
+            monitoring.router(metrics.rendering),
             registry.router(
                 self.config.prefix,
                 self._registry,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from fastapi import APIRouter, Request, Response
+
+from propylon.loop.slices import in_slices
 
 __all__ = ["router"]
 
 
-def router(render: Callable[[str], tuple[bytes, str]]) -> APIRouter:
-    """Return the endpoint. `render` returns the text of all metrics, and its media type, for the value of Accept."""
+def router(rendering: Callable[[str], Generator[None, None, tuple[bytes, str]]]) -> APIRouter:
+    """Return the endpoint. `rendering` makes, in slices, the text of all metrics and its media type for the value of Accept."""
     routes = APIRouter(tags=["monitoring"])
 
     @routes.get("/metrics", summary="Counters for Prometheus", response_class=Response)
     async def metrics(request: Request) -> Response:
-        text, media_type = render(request.headers.get("accept", ""))
+        text, media_type = await in_slices(rendering(request.headers.get("accept", "")))
         return Response(text, media_type=media_type)
 
     return routes

@@ -7,7 +7,7 @@
 - `audit`: write a record for each security event: logins, revocations, registrations, reloads.
 - `families`: name every metric.
 - `exemplars`: the trace of a request beside the bucket that counts it.
-- `metrics`: count exchanges for Prometheus, and render all metrics.
+- `metrics`: count exchanges for Prometheus; `scrape`: render all metrics, a few series at a time.
 - `gauges`: measure once a second what nothing counts by itself.
 - `watchdog`: watch the loop from a thread; `blocks`: judge whether code has held it; `stacks`: name that code.
 - `history`: an hour of each route, in buckets; `recent`: the last refusals and failures.

@@ -1,31 +1,23 @@
-"""Count what happens, and render `/metrics`: the observer of exchanges, and the collector that Prometheus reads.
+"""Count what happens, and render `/metrics`: the observer of exchanges, and what Prometheus reads.
 
 Counting an exchange is one look-up in a dict and a few additions. prometheus-client's own counters take a lock for
-each increment; here its registry asks for the sums only when it is scraped.
+each increment; here it is told the sums only when they are scraped.
 
 Facts. A row is a few numbers under a key: the name of a family and the values of its labels. Each worker adds to rows of
 its own, and the rows of all workers are added up for the answer. An exchange has one row for five families, because
-looking up five would cost more than all the rest: its key begins with `_EXCHANGES`.
+looking up five would cost more than all the rest: its key begins with `EXCHANGES`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Protocol
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from propylon.errors import LocalFault
+from propylon.loop.slices import at_once
 from propylon.proxy.authenticate.outcomes import OUTCOMES
 from propylon.proxy.cache.status import COUNTED
 from propylon.proxy.check import ANSWER_RESULTS, RESULTS
@@ -34,7 +26,7 @@ from propylon.proxy.match import Table
 from propylon.proxy.route import Route
 from propylon.services.circuit import State
 from propylon.services.service import Service
-from propylon.telemetry.exemplars import EXEMPLARS, Exemplars, Traces
+from propylon.telemetry.exemplars import Exemplars
 from propylon.telemetry.families import (
     ANSWER_CHECKS,
     CACHE,
@@ -49,49 +41,35 @@ from propylon.telemetry.families import (
     INSTANCE_UP,
     LIMIT_DECISIONS,
     OVERHEAD,
-    RECEIVED,
     REQUEST_CHECKS,
-    REQUESTS,
     RETRIES,
-    SENT,
     SOCKETS,
     TOKEN_VERIFICATIONS,
     Family,
     Kind,
 )
+from propylon.telemetry.scrape import DECISIONS, EXCHANGES, Labels, Samples, gathered, written
 
 __all__ = ["BUILTIN", "Measured", "Metrics", "Row", "Sums"]
 
-_EXCHANGES = "exchanges"
 _DURATIONS, _OVERHEADS = DURATION.buckets, OVERHEAD.buckets
 _COUNTS = len(_DURATIONS) + 1
 # The counts of the buckets and of slower exchanges, the seconds, and the bytes of request and response bodies.
 _WIDTH = _COUNTS + 3
 _NO_ROUTE = ("", "")
 _SERVER_ERROR, _CLIENT_ERROR = 500, 400
-_DECISIONS = ("allowed", "refused", "shadow")
 _STATES = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
-_Labels = tuple[str, ...]
-_Samples = dict[_Labels, Sequence[float]]  # of one family, by the values of its labels
 Totals = dict[tuple[str, str], list[float]]
 """Of each route and its service: the counts of the durations' buckets, the 4xx and the 5xx."""
 _Key = tuple[Route | None, str, int]  # a route of the table in force, a method, a status
 BUILTIN = "propylon"  # the service of the gateway's own endpoints
 # Rows that are read before the loop gets a turn: a fifth of a millisecond.
 _SLICE = 64
-# Families of which a row has a number for each value of the last label.
-_SPREAD = {
-    LIMIT_DECISIONS.name: _DECISIONS,
-    CACHE.name: COUNTED,
-    REQUEST_CHECKS.name: RESULTS,
-    TOKEN_VERIFICATIONS.name: OUTCOMES,
-    ANSWER_CHECKS.name: ANSWER_RESULTS,
-}
 _GAUGES = {family.name for family in FAMILIES if family.kind is Kind.GAUGE and not family.labels}
 _FAMILY = {family.name: family for family in FAMILIES}
 
 
-Measured = tuple[Family, _Labels, float]
+Measured = tuple[Family, Labels, float]
 """A gauge with the values of its labels, and what it is at this moment in this worker."""
 
 
@@ -125,8 +103,8 @@ class Sums(Protocol):
         """Return the rows of this worker, those that it took over from a dead one included."""
 
 
-class Metrics(Collector):
-    """The observer that counts exchanges, and the collector that Prometheus reads."""
+class Metrics:
+    """The observer that counts exchanges, and what Prometheus reads."""
 
     def __init__(self, sums: Sums) -> None:
         # The services that there are now, and when the configuration was put into force: set by what knows it.
@@ -143,8 +121,6 @@ class Metrics(Collector):
         self._rows: dict[_Key, Row] = {}
         self._overhead = self.row(OVERHEAD)
         self._exemplars = Exemplars(sums)
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
 
     def count_in(self, sums: Sums) -> None:
         """Count in other sums from now on."""
@@ -213,7 +189,7 @@ class Metrics(Collector):
 
     def _row(self, route: Route | None, method: str, status: int) -> Row:
         labels = _NO_ROUTE if route is None else (route.name, route.service.name)
-        return self._sums.row((_EXCHANGES, *labels, method, str(status)), _WIDTH)
+        return self._sums.row((EXCHANGES, *labels, method, str(status)), _WIDTH)
 
     def count_socket(self, route: Route, change: int) -> None:
         """Count a socket of a route that was opened (1) or has ended (-1)."""
@@ -221,7 +197,7 @@ class Metrics(Collector):
 
     def limit(self, limit: str) -> Row:
         """Return how many requests a limit allowed, refused, and would have refused: the same row each time."""
-        return self._sums.row((LIMIT_DECISIONS.name, limit), len(_DECISIONS))
+        return self._sums.row((LIMIT_DECISIONS.name, limit), len(DECISIONS))
 
     def cache(self, route: str) -> Row:
         """Return what the cache of a route did, as `COUNTED` has it: the same row each time."""
@@ -276,33 +252,13 @@ class Metrics(Collector):
         for at, (labels, numbers) in enumerate(self._sums.each()):
             if at % _SLICE == 0:
                 yield
-            if labels[0] == _EXCHANGES and labels[2] != BUILTIN:
+            if labels[0] == EXCHANGES and labels[2] != BUILTIN:
                 _add_to(found, labels, numbers)
             elif len(labels) == 1 and labels[0] in _GAUGES:
                 gauges[labels[0]] = gauges.get(labels[0], 0.0) + numbers[0]
         return found, gauges
 
-    def collect(self) -> Iterable[Metric]:
-        """Return all metrics, summed over the workers."""
-        found: dict[str, _Samples] = {family.name: {} for family in FAMILIES}
-        traces = Traces()
-        for labels, numbers in self._sums.rows():
-            if labels[0] == _EXCHANGES:
-                _add_exchanges(found, labels[1:], numbers)
-            elif labels[0] == EXEMPLARS:
-                traces.add(labels[1:], numbers)
-            elif labels[0] in _SPREAD:
-                for decision, count in zip(_SPREAD[labels[0]], numbers, strict=True):
-                    found[labels[0]][*labels[1:], decision] = (count,)
-            elif labels[0] in found:
-                found[labels[0]][labels[1:]] = numbers
-        self._add_present(found)
-        for family in FAMILIES:
-            least, samples = _less(family, found[family.name], self.without)
-            whole = family is DURATION and samples is found[family.name]
-            yield _metric(least, samples, traces if whole else None)
-
-    def _add_present(self, found: dict[str, _Samples]) -> None:
+    def _add_present(self, found: dict[str, Samples]) -> None:
         """Add what this worker knows at the moment."""
         for service in self.services():
             _add_state(found, service)
@@ -311,13 +267,19 @@ class Metrics(Collector):
         for family, labels, value in self.measured():
             found[family.name][labels] = (value,)
 
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """Return all metrics and their media type: OpenMetrics where `accept` asks for it, else Prometheus' text."""
+    def rendering(self, accept: str = "") -> Generator[None, None, tuple[bytes, str]]:
+        """Return, in slices, all metrics and their media type: OpenMetrics where `accept` asks for it, else Prometheus' text."""
         encode, media_type = choose_encoder(accept)
-        return encode(self.registry), media_type
+        found, traces = yield from gathered(self._sums.each())
+        self._add_present(found)
+        return (yield from written(found, traces, self.without, encode)), media_type
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Return the same in one go."""
+        return at_once(self.rendering(accept))
 
 
-def _add_to(found: Totals, labels: _Labels, numbers: Sequence[float]) -> None:
+def _add_to(found: Totals, labels: Labels, numbers: Sequence[float]) -> None:
     total = found.get((labels[1], labels[2]))
     if total is None:
         total = found[labels[1], labels[2]] = [0.0] * (_COUNTS + 2)
@@ -329,21 +291,7 @@ def _add_to(found: Totals, labels: _Labels, numbers: Sequence[float]) -> None:
         total[_COUNTS + (status >= _SERVER_ERROR)] += sum(numbers[:_COUNTS])
 
 
-def _add_exchanges(found: dict[str, _Samples], labels: _Labels, numbers: Sequence[float]) -> None:
-    """Add a row of exchanges to the families that it counts for."""
-    route = labels[:2]
-    *counts, seconds, received, sent = numbers
-    found[REQUESTS.name][labels] = (sum(counts),)
-    for family, part in (
-        (DURATION, (*counts, seconds)),
-        (RECEIVED, (received,)),
-        (SENT, (sent,)),
-    ):
-        before = found[family.name].get(route, (0.0,) * len(part))
-        found[family.name][route] = [one + other for one, other in zip(before, part, strict=True)]
-
-
-def _add_state(found: dict[str, _Samples], service: Service) -> None:
+def _add_state(found: dict[str, Samples], service: Service) -> None:
     """Add the state of a service's breaker and instances: each worker knows it, so it is not summed."""
     if service.breaker is not None:
         state = service.breaker.snapshot().state
@@ -351,48 +299,3 @@ def _add_state(found: dict[str, _Samples], service: Service) -> None:
     asked = {instance.id for instance in service.fleet.candidates()}
     for instance in service.instances:
         found[INSTANCE_UP.name][service.name, instance.id] = (float(instance.id in asked),)
-
-
-def _less(family: Family, samples: _Samples, without: frozenset[str]) -> tuple[Family, _Samples]:
-    """Return a family without these labels: what they told apart is added up, or of what is no sum the largest is told."""
-    kept = [at for at, label in enumerate(family.labels) if label not in without]
-    if len(kept) == len(family.labels):
-        return family, samples
-    merged: _Samples = {}
-    join = sum if family.summed else max
-    for labels, numbers in samples.items():
-        fewer = tuple(labels[at] for at in kept)
-        before = merged.get(fewer)
-        merged[fewer] = (
-            numbers
-            if before is None
-            else [join(pair) for pair in zip(before, numbers, strict=True)]
-        )
-    return replace(family, labels=tuple(family.labels[at] for at in kept)), merged
-
-
-def _metric(family: Family, samples: _Samples, traces: Traces | None = None) -> Metric:
-    if family.kind is Kind.HISTOGRAM:
-        histogram = HistogramMetricFamily(family.name, family.about, labels=family.labels)
-        for labels, numbers in samples.items():
-            counts = [*_cumulative(family, numbers)]
-            # With their traces, where there are some: three parts then, which the library's types know only in part.
-            buckets: Any = counts if traces is None else traces.beside(labels, counts)
-            histogram.add_metric(labels, buckets, numbers[-1])
-        return histogram
-    metric: CounterMetricFamily | GaugeMetricFamily
-    if family.kind is Kind.COUNTER:
-        metric = CounterMetricFamily(family.name, family.about, labels=family.labels)
-    else:
-        metric = GaugeMetricFamily(family.name, family.about, labels=family.labels)
-    for labels, numbers in samples.items():
-        metric.add_metric(labels, numbers[0])
-    return metric
-
-
-def _cumulative(family: Family, numbers: Sequence[float]) -> Iterator[tuple[str, float]]:
-    total = 0.0
-    bounds = (*map(str, family.buckets), "+Inf")
-    for bound, count in zip(bounds, numbers, strict=False):
-        total += count
-        yield bound, total

@@ -77,7 +77,7 @@ def drive(link: Link, act: Callable[[Any, Top], Awaitable[None]]) -> None:
 
     async def within() -> None:
         top = Top(link, pause=0.05)
-        async with asyncio.timeout(60), top.run_test(size=(140, 40)) as pilot:
+        async with asyncio.timeout(180), top.run_test(size=(140, 40)) as pilot:
             await act(pilot, top)
 
     asyncio.run(within())

@@ -34,6 +34,7 @@ def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
     yield from _no_key_for_routes(config)
     yield from _taken_endpoints(config)
     yield from _shared_answers(config)
+    yield from _keys_of_strangers(config)
     yield from shadowed_services(config)
     yield from own_addresses(config)
     yield from limit_warnings(config)
@@ -207,6 +208,17 @@ def _shared_answers(config: GatewayConfig) -> Iterator[Finding]:
                 " write by: caller, or by: claim:NAME, unless the service answers all callers alike"
             )
             yield ("routes", at, "cache", "by"), msg
+
+
+def _keys_of_strangers(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield a warning for each route with idempotency keys whose callers nobody verifies."""
+    for at, route in enumerate(config.routes):
+        if route.idempotency is not None and route.auth == "none":
+            msg = (
+                "is on a route with auth: none: all callers that send neither Authorization nor Cookie share their keys, so"
+                " who guesses a key gets the answer of another; write auth: required, or see that clients send random UUIDs"
+            )
+            yield ("routes", at, "idempotency"), msg
 
 
 def _unverified(name: str, service: ServiceConfig) -> Iterator[Finding]:

@@ -104,6 +104,15 @@ def test_everyone_behind_a_token_is_doubted() -> None:
     assert warnings(head + route("path: /a, cache: {}")) == []
 
 
+def test_idempotency_keys_of_unverified_callers_are_doubted() -> None:
+    """They share their keys; where a token is read or may come, each caller has its own."""
+    head = f"auth: {{jwt: {{secret: '{SECRET}'}}}}\n"
+    [said] = warnings(head + route("path: /a, auth: none, idempotency: {}"))
+    assert "routes[0].idempotency: is on a route with auth: none: all callers that send" in said
+    assert warnings(head + route("path: /a, auth: optional, idempotency: {}")) == []
+    assert warnings(head + route("path: /a, idempotency: {}")) == []
+
+
 def test_a_route_in_the_place_of_the_purge_is_doubted() -> None:
     """The path is a usual one for a service."""
     head = f"auth: {{jwt: {{secret: '{SECRET}'}}}}\n"

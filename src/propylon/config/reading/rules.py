@@ -27,6 +27,7 @@ __all__ = [
     "SECRET_WITH_BLANKS",
     "SHADOWED_SERVICE",
     "SHARED_ANSWERS",
+    "SHARED_KEYS",
     "SOCKET_URL",
     "STRAY_VARIABLE",
     "TAKEN_ENDPOINTS",
@@ -259,6 +260,14 @@ CHOSEN_BY_CLAIMS = _doubt(
     "Choose by another header.",
 )
 
+SHARED_KEYS = _doubt(
+    129,
+    "shared-idempotency-keys",
+    "A route with idempotency keys asks nobody who they are.",
+    "Callers without credentials share their keys: who guesses a key gets the answer of another caller.",
+    "Write auth: required, or see that clients send random UUIDs.",
+)
+
 DOUBTS = (
     WEAK_SECRET,
     SECRET_WITH_BLANKS,
@@ -288,5 +297,6 @@ DOUBTS = (
     COLLECTOR_PORT,
     LAXER_ROUTE,
     CHOSEN_BY_CLAIMS,
+    SHARED_KEYS,
 )
 """All of them, in the order of their ids."""

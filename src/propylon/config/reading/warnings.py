@@ -227,6 +227,17 @@ def _shared_answers(config: GatewayConfig) -> Iterator[Finding]:
             yield ("routes", at, "cache", "by"), msg
 
 
+def _keys_of_strangers(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield a warning for each route with idempotency keys whose callers nobody verifies."""
+    for at, route in enumerate(config.routes):
+        if route.idempotency is not None and route.auth == "none":
+            msg = (
+                "is on a route with auth: none: all callers that send neither Authorization nor Cookie share their keys, so"
+                " who guesses a key gets the answer of another; write auth: required, or see that clients send random UUIDs"
+            )
+            yield ("routes", at, "idempotency"), msg
+
+
 def _unverified(config: GatewayConfig) -> Iterator[Finding]:
     for name, service in config.services.items():
         if service.tls is not None and not service.tls.verify:
@@ -254,6 +265,7 @@ _FINDERS: tuple[tuple[Rule, Callable[[GatewayConfig], Iterator[Finding]]], ...] 
     (rules.NO_KEY, _no_key_for_routes),
     (rules.TAKEN_ENDPOINTS, _taken_endpoints),
     (rules.SHARED_ANSWERS, _shared_answers),
+    (rules.SHARED_KEYS, _keys_of_strangers),
     (rules.SHADOWED_SERVICE, shadowed_services),
     (rules.OWN_ADDRESS, own_addresses),
     (rules.ESCAPABLE_LIMIT, limit_warnings),

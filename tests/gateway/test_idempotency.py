@@ -279,6 +279,39 @@ def test_a_key_is_its_callers(
     assert len({post(gateway, target, key, headers=one).body for one in sent}) == 4
 
 
+@pytest.mark.parametrize(
+    ("sent", "asked"),
+    [
+        ([("Api-Key", "a"), ("api-key", "b"), ("X-Tenant", "a")], 3),
+        ([("DPoP", "a"), ("X-CSRF-Token", "b"), ("Signature", "c"), ("X-Retry", "2")], 1),
+    ],
+    ids=["of the caller", "of each sending"],
+)
+def test_a_key_is_of_who_only_the_service_knows(
+    gateway: Gateway,
+    up: Upstream,
+    path: Callable[[str], str],
+    key: str,
+    sent: list[tuple[str, str]],
+    asked: int,
+) -> None:
+    """By headers of the service's own; what a client draws anew for each sending makes it no other caller."""
+    target = up.on(path("pay"), numbered())
+    got = [post(gateway, target, key, headers=[one]) for one in sent]
+    assert {one.status for one in got} == {200}
+    assert len({one.body for one in got}) == len(up.requests) == asked
+
+
+def test_a_key_is_its_hosts(
+    gateway: Gateway, up: Upstream, path: Callable[[str], str], key: str
+) -> None:
+    """A service may tell its tenants apart by the host; by which port the gateway was asked means nothing."""
+    target = up.on(path("pay"), numbered())
+    hosts = ["one.test", "two.test", "ONE.test:8080"]
+    bodies = [post(gateway, target, key, host=host).body for host in hosts]
+    assert bodies == [b"answer 1", b"answer 2", b"answer 1"]
+
+
 def test_many_at_once_are_one(
     gateway: Gateway, up: Upstream, path: Callable[[str], str], key: str
 ) -> None:

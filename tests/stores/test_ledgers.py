@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -172,6 +173,40 @@ def test_what_is_over_leaves_and_no_other(kind: str, tmp_path: Path, do: Do) -> 
         now[0] += 10_000
         for number in range(200):
             assert do(ledger.claim(b"later-%d" % number, b"R", 60)) is None
+
+
+@pytest.mark.parametrize("kind", LOCAL)
+def test_long_answers_of_many_claims_have_a_bound(kind: str, tmp_path: Path, do: Do) -> None:
+    """Where there is no room for an answer, it is kept that the request was processed."""
+    names, print_ = [b"%d" % number for number in range(50)], b"f" * 32
+    with ExitStack() as stack:
+        ledger = local(kind, tmp_path / "file", stack, lambda: 100.0)
+        for one in names:
+            assert do(ledger.claim(one, b"R" * 17, 60)) is None
+        for one in names:
+            do(ledger.settle(one, b"R" * 17, b"D" + print_ + b"x" * 30_000, 60))
+        held = [do(ledger.claim(one, b"R", 60)) for one in names]
+    assert sum(len(one) for one in held) <= CAPACITY
+    assert {one[:33] for one in held} == {b"D" + print_, b"N" + print_}
+
+
+def test_released_claims_leave_nothing_in_memory(do: Do) -> None:
+    """However many clients claim keys and leave before their time."""
+    ledger = MemoryLedger(CAPACITY, lambda: 100.0)
+
+    async def claim_and_release() -> None:
+        for number in range(10_000):
+            await ledger.claim(b"%d" % number, b"R", 60)
+            await ledger.release(b"%d" % number, b"R")
+
+    tracemalloc.start()
+    try:
+        do(claim_and_release())
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < 500_000
+    assert ledger.size == 0
 
 
 def test_redis_away(runner: asyncio.Runner, do: Do) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,22 @@ def test_it_is_checked_before_the_start(tmp_path: Path) -> None:
     assert (tmp_path / "audit.log").exists()
     with pytest.raises(OSError, match="directory"):
         check_file(str(tmp_path))
+
+
+def test_a_fifo_that_nobody_reads_is_an_error(tmp_path: Path) -> None:
+    """It does not hold the start; with a reader it is written to, and a batch waits until there is room for it."""
+    path, batch = tmp_path / "fifo", b"x" * 200_000 + b"\n"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="No such device"):
+        check_file(str(path))
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(reading, "rb") as fifo, ThreadPoolExecutor(1) as pool:
+        file = File(str(path), Failures())
+        os.set_blocking(reading, True)
+        reader = pool.submit(fifo.read)
+        file(batch)
+        file.close()
+        assert reader.result() == batch
 
 
 def test_through_the_writer(tmp_path: Path) -> None:

@@ -26,7 +26,11 @@ def check_file(path: str) -> None:
 
 
 def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+    # A FIFO that nobody reads would hold whoever opens it for ever: so it fails (ENXIO). Writing waits as ever.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(path, flags, _MODE)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 class File:

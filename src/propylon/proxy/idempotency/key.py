@@ -13,17 +13,24 @@ from propylon.errors import InvalidRequest
 from propylon.proxy.cache.asking import Asking
 from propylon.proxy.cache.key import Callers
 from propylon.proxy.exchange import Exchange
+from propylon.proxy.idempotency.ledger import FINGERPRINT
 from propylon.wire.headers import values
 from propylon.wire.message import Request
 
-__all__ = ["FINGERPRINT", "Fingerprint", "key_of", "malformed", "name_of"]
+__all__ = ["Fingerprint", "key_of", "malformed", "name_of"]
 
-FINGERPRINT = 32  # bytes
 _NAME = 32
 # RFC 9651, 3.3.3: a String. Many clients send it without the quotes (as to Stripe), which means the same here.
 _STRING = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"')
 _BARE = re.compile(rb"[\x21\x23-\x2b\x2d-\x3a\x3c-\x7e]{1,255}")
 _ESCAPED = re.compile(rb'\\(["\\])')
+# By these headers services know callers that the gateway does not know (`Api-Key`, `PRIVATE-TOKEN`, `X-Tenant`). What clients
+# draw anew each time that they send a request is left out: the service would be asked twice.
+_CALLER = re.compile(
+    rb"\r\n(?![^:\r]*(?:idempotency|csrf|xsrf|dpop|signature|nonce))"
+    rb"([^:\r]*(?:auth|credential|key|passw|secret|session|tenant|ticket|token)[^:\r]*):[ \t]*([^\r]*)",
+    re.IGNORECASE,
+)
 
 
 def key_of(request: Request) -> bytes | None:
@@ -49,9 +56,14 @@ def malformed(message: str) -> InvalidRequest:
 def name_of(
     exchange: Exchange, request: Request, route: bytes, key: bytes, callers: Callers
 ) -> bytes:
-    """Return the name of a caller's key on a route: nothing of the caller is to be read in it."""
+    """Return the name of a caller's key on a route: nothing of the caller is to be read in it.
+
+    The host belongs to it, because many services tell their tenants apart by it. Its port does not: a client may send the
+    request again to another gateway.
+    """
     asking, principal = Asking(request.block), exchange.principal
-    parts = [route, key, exchange.downstream.origin.certificate]
+    origin = exchange.downstream.origin
+    parts = [route, (origin.host or request.authority).lower(), key, origin.certificate]
     if principal.known:
         parts.append(callers.digest(principal))
         # A renewed token is the same caller's. Any other Authorization, and every cookie, is the service's.
@@ -59,6 +71,9 @@ def name_of(
         parts.append(asking.cookies if bearer else asking.credentials)
     else:
         parts.append(asking.credentials)
+        parts += [
+            b"%b:%b" % (name.lower(), value) for name, value in _CALLER.findall(request.block)
+        ]
     digest = blake2b(digest_size=_NAME, person=b"idempotency")
     for part in parts:
         digest.update(b"%d:%b" % (len(part), part))

@@ -13,9 +13,25 @@ from typing import Protocol
 from propylon.proxy.cache.behind import Held
 from propylon.proxy.cache.stored import Stored
 
-__all__ = ["KEPT", "RUNNING", "UNKEPT", "IdempotencyRules", "Ledger", "LedgerAway", "Records"]
+__all__ = [
+    "FINGERPRINT",
+    "KEPT",
+    "RUNNING",
+    "UNKEPT",
+    "IdempotencyRules",
+    "Ledger",
+    "LedgerAway",
+    "Records",
+    "without_answer",
+]
 
 RUNNING, KEPT, UNKEPT = b"R", b"D", b"N"
+FINGERPRINT = 32  # bytes
+
+
+def without_answer(value: bytes) -> bytes:
+    """Return what is kept of a settled request whose answer has no room: that it was processed, and which one it was."""
+    return UNKEPT + value[1 : 1 + FINGERPRINT]
 
 
 class LedgerAway(Exception):

@@ -25,8 +25,9 @@ from propylon.proxy.cache.judgement import Judgement
 from propylon.proxy.cache.key import Callers
 from propylon.proxy.cache.stored import Stored
 from propylon.proxy.exchange import Exchange
-from propylon.proxy.idempotency.key import FINGERPRINT, Fingerprint, key_of, malformed, name_of
+from propylon.proxy.idempotency.key import Fingerprint, key_of, malformed, name_of
 from propylon.proxy.idempotency.ledger import (
+    FINGERPRINT,
     KEPT,
     RUNNING,
     UNKEPT,

@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 
 import lmdb
 
-from propylon.proxy.idempotency.ledger import Ledger, LedgerAway
+from propylon.proxy.idempotency.ledger import Ledger, LedgerAway, without_answer
 from propylon.stores.answers.transaction import Environment, Transaction, number_of, packed
 
 __all__ = ["MachineLedger", "Unusable"]
@@ -104,6 +104,9 @@ class MachineLedger(Ledger):
                     return
                 self._remove(txn, name, held)
                 if value is not None:
+                    # Claims that were let in while there was room may all be settled with long answers.
+                    if self._size(txn) + len(value) + _BESIDE > self._capacity:
+                        value = without_answer(value)
                     self._put(txn, name, value, seconds)
         except Unusable as error:
             log.warning("idempotency keys cannot be kept: %s", error)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-from propylon.proxy.idempotency.ledger import Ledger, LedgerAway
+from propylon.proxy.idempotency.ledger import Ledger, LedgerAway, without_answer
 
 __all__ = ["MemoryLedger"]
 
 _BESIDE = 300  # bytes of Python's objects for an entry
+_FEW = 1024  # ends that are kept at least before those of removed entries are looked for
 
 
 class MemoryLedger(Ledger):
@@ -38,6 +39,9 @@ class MemoryLedger(Ledger):
         held = self._values.get(name)
         if held is None or held[1] == claim:
             self._remove(name)
+            # Claims that were let in while there was room may all be settled with long answers.
+            if self.size + len(name) + len(value) + _BESIDE > self.capacity:
+                value = without_answer(value)
             self._put(name, value, seconds)
 
     async def release(self, name: bytes, claim: bytes) -> None:
@@ -50,6 +54,8 @@ class MemoryLedger(Ledger):
         ends = self._clock() + seconds
         self._values[name] = ends, value
         heapq.heappush(self._ends, (ends, name))
+        if len(self._ends) > 2 * len(self._values) + _FEW:
+            self._forget_removed()
         self.size += len(name) + len(value) + _BESIDE
 
     def _remove(self, name: bytes) -> None:
@@ -65,3 +71,8 @@ class MemoryLedger(Ledger):
             held = self._values.get(name)
             if held is not None and held[0] == ends:
                 self._remove(name)
+
+    def _forget_removed(self) -> None:
+        """Let go of the ends of entries that are gone: claims that are released would pile up until their time."""
+        self._ends = [(ends, name) for name, (ends, _) in self._values.items()]
+        heapq.heapify(self._ends)

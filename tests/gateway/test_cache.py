@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
@@ -130,11 +130,11 @@ def together(
     gateway: Gateway, number: int, target: str, headers: Any = (), method: str = "GET"
 ) -> list[Answer]:
     """The answers to as many requests, all under way at the same time."""
-    with ThreadPoolExecutor(number) as pool:
-        asked = [
-            pool.submit(ask, gateway.port, method, target, headers=headers) for _ in range(number)
-        ]
-        return [one.result() for one in asked]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(number)]
+        for client in clients:  # all are connected before the first one asks
+            client.send(request(method, target, headers))
+        return [client.read(method) for client in clients]
 
 
 # Used again
@@ -407,7 +407,7 @@ def test_one_asks_and_the_others_wait(
     caching: Gateway, up: Upstream, path: Callable[[str], str], route: str
 ) -> None:
     """Thirty requests at once for one cold key are one for the service."""
-    target = up.on(path(route), answers.after(0.3, numbered(FRESH)))
+    target = up.on(path(route), answers.after(1.0, numbered(FRESH)))
     answered = together(caching, 30, target)
     assert {one.body for one in answered} == {b"answer 1"}
     assert len(up.requests) == 1

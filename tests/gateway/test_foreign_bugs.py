@@ -1,5 +1,6 @@
 """Whatever a team's own code ends by: its client is told, nobody else notices, and the log has it once."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -159,8 +160,9 @@ class Asked:
 
     @property
     def tracebacks(self) -> int:
-        """How many were logged."""
-        return sum('"traceback"' in line for line in self.said.splitlines())
+        """How many were logged; where the loop was held up, on a loaded machine, the watchdog logs one of its own."""
+        lines = [line for line in self.said.splitlines() if '"traceback"' in line]
+        return sum("watchdog" not in json.loads(line).get("logger", "") for line in lines)
 
     def check_secrets(self) -> None:
         """Nothing that came with a request is logged; nothing of the team's code is answered."""

@@ -18,7 +18,7 @@ ADMIN = {"scope": "admin"}
 BROKEN = plain("503 Service Unavailable")
 
 
-def soon(true: Callable[[], object], within: float = 10.0) -> bool:
+def soon(true: Callable[[], object], within: float = 60.0) -> bool:
     """Whether it becomes true in time."""
     deadline = time.monotonic() + within
     while not true():

@@ -16,6 +16,7 @@
   `shadows`: find services that the gateway's own endpoints hide parts of; `limits`: limits that a client can get past;
   `laxer`: routes that a client can choose in place of stricter ones;
   `itself`: services whose URL is the gateway's own address.
+- `rules`: the rules by which it is doubted, with their ids.
 - `model_keys`: which keys there are, and where.
 - `messages`: put pydantic's errors into plain words; `problems`: a problem and its place.
 """

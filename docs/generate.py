@@ -14,7 +14,20 @@ RESILIENCE = REFERENCE.parent / "topics" / "resilience.md"
 SCHEMA = REFERENCE.parents[1] / "propylon.schema.json"
 NOTE = "<!-- Written by `make docs` from the code. Change the code, not this page. -->"
 COMMANDS = (
-    *("run", "check", "health", "routes", "explain", "init", "schema", "demo", "token", "user"),
+    *(
+        "run",
+        "check",
+        "audit",
+        "top",
+        "health",
+        "routes",
+        "explain",
+        "init",
+        "schema",
+        "demo",
+        "token",
+        "user",
+    ),
     *(f"user {verb}" for verb in ("add", "list", "disable", "enable", "password", "remove")),
 )
 
@@ -24,7 +37,12 @@ Schema = dict[str, Any]
 def main() -> int:
     """Write the pages, the diagram in a third, and the schema; print their paths."""
     REFERENCE.mkdir(exist_ok=True)
-    pages = {"configuration": configuration(), "commands": commands(), "metrics": metrics()}
+    pages = {
+        "configuration": configuration(),
+        "commands": commands(),
+        "metrics": metrics(),
+        "audit": audit(),
+    }
     for name, text in pages.items():
         page = REFERENCE / f"{name}.md"
         page.write_text(text)
@@ -83,6 +101,23 @@ def metrics() -> str:
         name = family.name + ("_total" if family.kind == "counter" else "")
         labels = ", ".join(f"`{label}`" for label in family.labels)
         lines.append(f"| `{name}` | {family.kind} | {labels} | {escaped(family.about)} |")
+    return "\n".join(lines) + "\n"
+
+
+def audit() -> str:
+    """Return the page of the rules of `propylon audit`: for every one what it finds, why, and how to mend it."""
+    rules = importlib.import_module("propylon.commands.audit.catalogue").RULES
+    lines = [NOTE, "", "# The rules of `propylon audit`", ""]
+    lines += [
+        "Look up here every rule: what it finds, why that matters, and how to mend it. [Audit a configuration](../howto/audit.md) says how",
+        "to run it. An id stays what it is. `--ignore PRP301` silences a rule.",
+        "",
+        "`PRP1..` are the doubts of `propylon check`. `PRP2..` look at the file, and only an audit has them. `PRP3..` need traffic: the metrics of",
+        "a running gateway.",
+    ]
+    for rule in rules:
+        lines += ["", f"### {rule.id}", "", f"`{rule.name}`, {rule.level}. {rule.finds}", ""]
+        lines += [f"Why: {rule.why}", "", f"Mend: {rule.mend}"]
     return "\n".join(lines) + "\n"
 
 

@@ -49,9 +49,9 @@ def test_a_doubt_is_a_warning_and_no_failure() -> None:
 
 
 def test_doubts_for_programs() -> None:
-    """--format json: problems and warnings apart, each with place, where and message."""
+    """--format json: problems and warnings apart, each with place, where and message; of a warning also the rule."""
     done = check(DOUBTFUL, "--format", "json")
-    warning = {"place": "propylon.yaml:3", "where": "routes[0]", "message": DOUBT}
+    warning = {"place": "propylon.yaml:3", "where": "routes[0]", "message": DOUBT, "rule": "PRP107"}
     assert done.exit_code == 0
     assert json.loads(done.stdout) == {"problems": [], "warnings": [warning]}
     assert done.stderr == ""

@@ -23,10 +23,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from propylon.commands.check import listener_findings
 from propylon.config.reading.load import load
 from propylon.config.reading.problems import ConfigError
+from propylon.config.reading.rules import DOUBTS
 
 _KEY = generate_private_key(SECP256R1()).private_bytes(
     Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
 )
+_RULES = {rule.id for rule in DOUBTS}
 FOLDER = Path(__file__).parent / "golden"
 _MARK = "=== "
 _ENVIRONMENT, _COMMAND_LINE, _CONFIG, _CHECK = "environment", "command line", "config", "check"
@@ -85,6 +87,7 @@ class Golden:
         try:
             loaded = load(config, environ, self.overrides)
             said = [f"warning: {doubt}" for doubt in loaded.warnings]
+            assert {doubt.rule for doubt in loaded.warnings} <= _RULES, "each doubt has a rule"
             if listens:
                 said += map(str, listener_findings(loaded)[0])
         except ConfigError as error:

@@ -14,7 +14,7 @@ from propylon.config.models.syntax import (
     check_path,
     shape,
 )
-from propylon.config.reading.check import _Matcher, _matcher, _overlaps, _said
+from propylon.config.reading.overlaps import Matcher, matcher_of, overlaps, said
 from propylon.config.reading.problems import Finding, Path
 from tests.support.examples import examples
 
@@ -37,9 +37,9 @@ def line_of(path: Path) -> int | None:
     return path[1] * 10 if isinstance(path[1], int) else None
 
 
-def pairwise(matchers: list[_Matcher]) -> Iterator[Finding]:
+def pairwise(matchers: list[Matcher]) -> Iterator[Finding]:
     """The rule itself, pair by pair."""
-    alike: defaultdict[tuple[str, bool, str], list[_Matcher]] = defaultdict(list)
+    alike: defaultdict[tuple[str, bool, str], list[Matcher]] = defaultdict(list)
     for one in matchers:
         for host in one.hosts or {""}:
             alike[one.shape, one.exact, host].append(one)
@@ -48,13 +48,13 @@ def pairwise(matchers: list[_Matcher]) -> Iterator[Finding]:
             yield from against(one, group[:at], group[at + 1 :])
 
 
-def against(one: _Matcher, before: list[_Matcher], after: list[_Matcher]) -> Iterator[Finding]:
+def against(one: Matcher, before: list[Matcher], after: list[Matcher]) -> Iterator[Finding]:
     """Compare a route with those before and after it."""
     path: Path = ("routes", one.at, "path")
     for other in before:
         meets = not one.methods or not other.methods or one.methods & other.methods
         if other.priority == one.priority and meets:
-            yield path, f"duplicate: matches just what {_said(other, line_of)} matches"
+            yield path, f"duplicate: matches just what {said(other, line_of)} matches"
             return
     for other in (*before, *after):
         if (
@@ -62,7 +62,7 @@ def against(one: _Matcher, before: list[_Matcher], after: list[_Matcher]) -> Ite
             and other.covers(one)
             and (other.hosts == one.hosts or (one.hosts and other.hosts > one.hosts))
         ):
-            yield path, f"unreachable: {_said(other, line_of)} matches the same and goes first"
+            yield path, f"unreachable: {said(other, line_of)} matches the same and goes first"
             return
 
 
@@ -70,8 +70,8 @@ def against(one: _Matcher, before: list[_Matcher], after: list[_Matcher]) -> Ite
 @given(written=routes)
 def test_one_pass_finds_what_pairs_find(written: list[dict[str, Any]]) -> None:
     """The same findings, in the same order."""
-    matchers = [_matcher(at, route) for at, route in enumerate(written)]
-    assert list(_overlaps(matchers, line_of)) == list(pairwise(matchers))
+    matchers = [matcher_of(at, route) for at, route in enumerate(written)]
+    assert list(overlaps(matchers, line_of)) == list(pairwise(matchers))
 
 
 @examples(400)

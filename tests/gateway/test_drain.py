@@ -19,6 +19,7 @@ from tests.support.beside import side_by_side
 from tests.support.client import Ended, RawClient, ask, request
 from tests.support.gateway import Config, Gateway
 from tests.support.upstream import Arrived, Peer, Upstream
+from tests.support.waiting import wait
 
 STOPPING = "stopping: unready from now on"
 
@@ -108,10 +109,16 @@ def only(pid: int, of: list[int]) -> Iterator[None]:
     for other in others:
         os.kill(other, signal.SIGSTOP)
     try:
+        # The signal is not there at once: until then it could accept the connection that it does not answer.
+        wait(lambda: all(_stands_still(other) for other in others))
         yield
     finally:
         for other in others:
             os.kill(other, signal.SIGCONT)
+
+
+def _stands_still(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def is_refused(port: int) -> bool:

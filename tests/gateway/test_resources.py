@@ -91,4 +91,4 @@ def test_services_are_there(guarded: Gateway) -> None:
         answer = send(guarded, "GET", path)
         assert answer.json()["source"] == "configured"
         tag = str(answer.get("etag"))
-        assert send(guarded, "PUT", path, {}, if_match=tag).status == 400
+        assert send(guarded, "PUT", path, {}, if_match=tag).status == 409

@@ -26,7 +26,7 @@ from tests.upstream.peer import run, until
 
 GET = b"GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\n"
-STOPS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+STOPS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
 
 @pytest.fixture(autouse=True)

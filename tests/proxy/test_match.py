@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from propylon.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
-from propylon.proxy.match import Leaf, Table
+from propylon.proxy.leaf import Leaf
+from propylon.proxy.match import Table
 from propylon.proxy.rewrite import Rewrite
 from propylon.proxy.route import Pattern, Route
 from tests.proxy.doubles import request, route, service

@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from propylon.loop.slices import at_once
-from propylon.proxy.match import Leaf, Table
+from propylon.proxy.leaf import Leaf
+from propylon.proxy.match import Table
 from propylon.proxy.route import Route
 from propylon.proxy.tree import Node
 from tests.proxy.doubles import route, service

@@ -185,7 +185,7 @@ class SecureUpstream(Upstream):
             if self.proxied:
                 self.headers[peer.number] = _proxy_header(peer.sock)
             if self.tls is not None:
-                peer.sock = secured = self.tls.wrap_socket(peer.sock, server_side=True)
+                peer.sock = secured = _secured(self.tls, peer.sock)
                 shown = secured.getpeercert()
                 if shown:
                     self.shown[peer.number] = dict(part[0] for part in shown["subject"])["commonName"]  # type: ignore[arg-type, misc]
@@ -194,6 +194,20 @@ class SecureUpstream(Upstream):
             peer.sock.close()
             return
         super().serve(peer)
+
+
+def _secured(tls: ssl.SSLContext, sock: socket.socket) -> ssl.SSLSocket:
+    """Make the handshake. After one that fails, what the client has sent is read, or a reset would overtake the alert."""
+    with sock.dup() as same:
+        try:
+            return tls.wrap_socket(sock, server_side=True)
+        except OSError:
+            same.settimeout(5)
+            with contextlib.suppress(OSError):
+                same.shutdown(socket.SHUT_WR)
+                while same.recv(4096):
+                    pass
+            raise
 
 
 def _proxy_header(sock: socket.socket) -> bytes:

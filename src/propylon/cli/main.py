@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from propylon.cli.audit import audit
 from propylon.cli.health import health
 from propylon.cli.options import (
     UNUSABLE,
@@ -26,6 +27,7 @@ from propylon.cli.options import (
     load_config,
     print_json,
 )
+from propylon.cli.top import top
 from propylon.cli.users import token, user
 from propylon.version import __version__
 from propylon.wire import native
@@ -275,6 +277,8 @@ def demo(port: PortOption = None) -> None:
 app.add_typer(user, name="user")
 app.command()(token)
 app.command()(health)
+app.command()(audit)
+app.command()(top)
 
 
 def main() -> None:

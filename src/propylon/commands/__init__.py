@@ -5,6 +5,9 @@
 - `explain`: show what the data plane would do with a request.
 - `offline`: compile a configuration without starting it, for `routes` and `explain`.
 - `health`: ask the running gateway on its own listeners.
+- `audit`: hold a configuration against numbered rules, and against traffic.
+- `reach`: connect to the running gateway, for `health`, `audit` and `top`.
+- `top`: show in a terminal what the gateway does.
 - `init`: write the starter file; `starter`: its text.
 - `demo`: run the gateway in front of small real services.
 - `app`: import the gateway that `run --app` names.

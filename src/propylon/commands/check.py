@@ -27,8 +27,12 @@ def listener_findings(loaded: Loaded) -> tuple[list[Problem], list[Problem]]:
 
     found = [*rehearse(loaded.config)]
     places = loaded.places
-    problems = [places.problem(one.path, one.message) for one in found if not one.doubt]
-    return problems, [places.problem(one.path, one.message) for one in found if one.doubt]
+    problems = [places.problem(one.path, one.message) for one in found if one.doubt is None]
+    return problems, [
+        places.problem(one.path, one.message, one.doubt.id)
+        for one in found
+        if one.doubt is not None
+    ]
 
 
 def database_problems(loaded: Loaded, *, connect: bool) -> list[Problem]:
@@ -103,7 +107,11 @@ def warnings(loaded: Loaded) -> str:
 
 
 def as_data(result: Loaded | ConfigError) -> dict[str, list[dict[str, str]]]:
-    """Return every problem and every warning, for JSON."""
+    """Return every problem and every warning, for JSON; a warning has the id of its rule."""
     problems = result.problems if isinstance(result, ConfigError) else ()
     warned = result.warnings if isinstance(result, Loaded) else ()
-    return {"problems": [*map(asdict, problems)], "warnings": [*map(asdict, warned)]}
+    return {"problems": [*map(_without_rule, problems)], "warnings": [*map(asdict, warned)]}
+
+
+def _without_rule(problem: Problem) -> dict[str, str]:
+    return {"place": problem.place, "where": problem.where, "message": problem.message}

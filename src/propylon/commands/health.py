@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import ssl
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 
+from propylon.commands.reach import NotReached, connect
 from propylon.config.models.endpoints import PUBLIC
-from propylon.config.models.listeners import Address, Descriptor, Systemd, Tcp, UnixPath
+from propylon.config.models.listeners import Address, Descriptor, Systemd
 from propylon.config.models.schema import GatewayConfig
 from propylon.edge.trust import Trust
-from propylon.process.sockets import CannotListen, Wanted, addresses, wanted
+from propylon.process.sockets import CannotListen, Wanted, wanted
 
 __all__ = ["LIVE", "READY", "Verdict", "ask"]
 
@@ -28,12 +27,9 @@ LIVE, READY = "/livez", "/readyz"
 
 _OK = 200
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
-_UNKNOWN = "PROXY UNKNOWN\r\n"  # PROXY protocol, version 1: the peer itself is the client, as in a health check
-# Where a listener on all addresses is reached from the machine itself.
-_NEAREST = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}
 
 
-class _NoAnswer(Exception):
+class _NoAnswer(NotReached):
     """The gateway has not answered 200; the message says what it did instead."""
 
 
@@ -93,7 +89,7 @@ async def _verdict(
         return Verdict(where, f"no answer within {timeout:g} s")
     except ssl.SSLError as error:
         return Verdict(where, _tls_problem(error))
-    except (_NoAnswer, CannotListen) as error:
+    except (NotReached, CannotListen) as error:
         return Verdict(where, str(error))
     except OSError as error:
         reason = (
@@ -113,74 +109,18 @@ def _tls_problem(error: ssl.SSLError) -> str:
 
 
 async def _status(one: Wanted, trust: Trust, path: str) -> int:
-    """Return the status of the answer. Raises OSError, _NoAnswer, CannotListen."""
-    with closing(await _connected(one.address)) as sock:
-        if one.proxied and trust.trusts(_own_address(sock)):
-            # Without a header the gateway would close the connection.
-            await asyncio.get_running_loop().sock_sendall(sock, _UNKNOWN.encode())
-        reader, writer = await asyncio.open_connection(
-            sock=sock, ssl=_context() if one.tls else None, server_hostname="" if one.tls else None
+    """Return the status of the answer. Raises OSError, NotReached, CannotListen."""
+    reader, writer = await connect(one, trust)
+    try:
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: propylon-health\r\n"
+            "Connection: close\r\n\r\n".encode()
         )
-        try:
-            writer.write(
-                f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: propylon-health\r\n"
-                "Connection: close\r\n\r\n".encode()
-            )
-            line = await reader.readline()
-        finally:
-            writer.transport.abort()
+        line = await reader.readline()
+    finally:
+        writer.transport.abort()
     found = _STATUS.match(line)
     if found is None:
         msg = "what listens there speaks no HTTP" if line else "it closed the connection"
         raise _NoAnswer(msg)
     return int(found[1])
-
-
-def _own_address(sock: socket.socket) -> str:
-    """Return what the gateway sees as the peer's address; empty on a Unix socket."""
-    name = sock.getsockname()
-    return name[0] if isinstance(name, tuple) else ""
-
-
-def _context() -> ssl.SSLContext:
-    """Trust any certificate: the question is whether the gateway answers, and it goes no further than this machine."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-async def _connected(address: Address) -> socket.socket:
-    """Connect to the first place of an address that takes connections. Raises OSError, _NoAnswer, CannotListen."""
-    failure: OSError | None = None
-    for family, place in _places(address):
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        try:
-            await asyncio.get_running_loop().sock_connect(sock, place)
-        except BaseException as error:
-            sock.close()
-            if not isinstance(error, OSError):  # the time is over
-                raise
-            failure = error
-        else:
-            return sock
-    raise failure or _NoAnswer(_not_known(address))
-
-
-_Place = tuple[socket.AddressFamily, str | tuple[object, ...]]
-
-
-def _places(address: Address) -> Iterator[_Place]:
-    if isinstance(address, UnixPath):
-        yield socket.AF_UNIX, address.path
-    if isinstance(address, Tcp) and address.port:
-        for host in _NEAREST.get(address.host, (address.host,)):
-            for family, _, _, _, place in addresses(host, address.port):
-                yield family, place
-
-
-def _not_known(address: Address) -> str:
-    if isinstance(address, Tcp):
-        return "the gateway takes any free port; name the one that it took: --port 8000"
-    return "the gateway has inherited its socket; name its address: --address 127.0.0.1:8000"

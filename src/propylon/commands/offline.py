@@ -155,7 +155,8 @@ def preference(pattern: Pattern) -> tuple[object, ...]:
     # A deeper pattern comes first. Where two end at the same depth, exact comes before prefix.
     end = (2 if pattern.exact else 3, b"")
     methods = sorted(pattern.methods) if pattern.methods is not None else ["~"]
-    return (_host_rank(pattern.host), [*segments, end], -pattern.priority, methods)
+    rank = () if pattern.conditions is None else tuple(-one for one in pattern.conditions.rank)
+    return (_host_rank(pattern.host), [*segments, end], -pattern.priority, rank or (0,), methods)
 
 
 def _host_rank(host: bytes | None) -> tuple[int, int, bytes]:

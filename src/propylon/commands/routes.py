@@ -107,8 +107,18 @@ def _texts(entry: Entry) -> tuple[str, ...]:
     host = pattern.host.decode() if pattern.host is not None else ""
     path = entry.path if pattern.exact else entry.path.rstrip("/") + "[/...]"
     methods = " ".join(sorted(pattern.methods)) if pattern.methods is not None else "all"
+    return (host + path, methods, _target(entry), _access(entry))
+
+
+def _target(entry: Entry) -> str:
+    """Return where requests go, and how their paths are changed on the way."""
+    written = entry.written
+    if written is not None and written.respond is not None:
+        return f"answers {written.respond.status}"
+    if written is not None and written.redirect is not None:
+        return f"{written.redirect.status} to {written.redirect.to}"
     changed = "" if entry.target == "as sent" else f" ({entry.target})"
-    return (host + path, methods, f"{route.service.name}{changed}", _access(entry))
+    return f"{entry.route.service.name}{changed}"
 
 
 def _access(entry: Entry) -> str:
@@ -122,4 +132,8 @@ def _access(entry: Entry) -> str:
     needs += ["role " + " or ".join(written.roles)] if written.roles else []
     needs += ["scopes of the document"] if written.security else []
     needs += ["issuer " + " or ".join(written.issuers)] if written.issuers else []
+    clients, conditions = written.clients, entry.route.pattern.conditions
+    needs += ["from " + " or ".join(clients.allow)] if clients.allow else []
+    needs += ["not from " + " or ".join(clients.deny)] if clients.deny else []
+    needs += [f"if it has {conditions}"] if conditions is not None else []
     return ", ".join(needs)

@@ -239,6 +239,13 @@ routes:
     priority: 0                # the higher wins if two routes match equally well
     methods:                   # such as [GET, POST]; empty: all
     hosts:                     # such as [api.example.com]; empty: any
+    match:                     # what a request must have besides, or it goes to the next route
+      headers: {}              # such as {X-Channel: beta}, one of [beta, canary], a beginning "beta*", or true: any value
+      query: {}                # parameters, in the same way
+      cookies: {}
+    # respond: {status: 503, headers: {Retry-After: 120}, body: Back soon}   # in place of a service
+    # redirect: {to: "https://new.example/{rest}{query}", status: 308}       # in place of a service
+    clients: {allow: [], deny: []}   # networks of clients, such as [10.0.0.0/8]; others get 403
     timeouts: {}               # such as {total: 5s}, instead of the service's
     max_body:                  # such as 1MB, instead of the server's
     rate_limit:                # such as {rate: 10/s, burst: 20, key: caller}, instead of the default;

@@ -6,12 +6,21 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import cast
 
+from propylon.config.models.answered import ClientsConfig
 from propylon.config.models.endpoints import Access, Area, Endpoint
 from propylon.config.models.schema import GatewayConfig
-from propylon.proxy.authorize import AdminRule, Authorize, LocalRule, Network, anybody, permitted
+from propylon.proxy.authorize import (
+    AdminRule,
+    Authorize,
+    ClientsRule,
+    LocalRule,
+    Network,
+    anybody,
+    permitted,
+)
 from propylon.proxy.route import Route
 
-__all__ = ["AUTH", "access_of", "admin_rule", "authorize"]
+__all__ = ["AUTH", "access_of", "admin_rule", "authorize", "compile_clients"]
 
 # What the authenticate stage asks for.
 AUTH: dict[Access, str] = {
@@ -45,6 +54,13 @@ def authorize(config: GatewayConfig, endpoint: Endpoint) -> Authorize:
     if endpoint.access == "local":
         return LocalRule(_networks(config.metrics.allow or ()), admin_rule(config, endpoint.area))
     return _READ if endpoint.access == "read" else anybody
+
+
+def compile_clients(written: ClientsConfig) -> ClientsRule | None:
+    """Return whose requests a route takes, by their addresses; None: everybody's."""
+    if not written.allow and not written.deny:
+        return None
+    return ClientsRule(_networks(written.allow), _networks(written.deny))
 
 
 def _networks(written: Iterable[str]) -> tuple[Network, ...]:

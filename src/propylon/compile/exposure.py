@@ -14,6 +14,8 @@ __all__ = ["expose"]
 def expose(config: GatewayConfig) -> Iterator[Exposure]:
     """Yield an exposure for each route, in the order of the file."""
     for written in config.routes:
+        if not written.service:
+            continue  # what it answers is not an operation of anybody
         yield Exposure(
             name=written.name or written.path,
             service=written.service,
@@ -43,7 +45,7 @@ def _replaced(written: RouteConfig) -> tuple[str, ...] | None:
 def _limits(config: GatewayConfig, route: RouteConfig) -> Iterator[LimitConfig]:
     """Yield the limits that can refuse a request of the route: its own or the default, and its service's."""
     own = config.defaults.rate_limit if route.rate_limit is None else route.rate_limit
-    service = config.services[route.service].rate_limit
+    service = config.limits_of_service(route)
     for limit in (*(own or ()), *(service or ())):
         if limit.mode == "enforce":
             yield limit

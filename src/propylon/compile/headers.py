@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from propylon.config.models.routes import HeaderRulesConfig
+from propylon.config.models.headers import HeaderRulesConfig
 from propylon.config.models.schema import HeadersConfig
 from propylon.proxy.route import NO_OVERRIDES, HeaderOverrides
 from propylon.wire.cookies import without_cookies

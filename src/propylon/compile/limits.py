@@ -7,7 +7,7 @@ so the route itself. The counts are in the store, by the identity of each limit,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
@@ -31,7 +31,7 @@ from propylon.proxy.limit.rule import MICROSECONDS, LimitStore, Rule
 from propylon.proxy.limit.stage import Charge, Limit, LimitStage, Price, Tally
 from propylon.proxy.principal import Principal
 
-__all__ = ["LimitCompiler", "Tallies", "TeamCosts", "names_of_limits"]
+__all__ = ["LimitCompiler", "Tallies", "TeamCosts", "labels_of_limits", "names_of_limits"]
 
 _TOKENS = "tokens"
 _DEFAULTS = "defaults"
@@ -74,9 +74,28 @@ def names_of_limits(config: GatewayConfig, route: str) -> list[str]:
     for written in config.routes:
         if written.name == route:
             own = config.defaults.rate_limit if written.rate_limit is None else written.rate_limit
-            service = config.services[written.service].rate_limit
+            service = config.limits_of_service(written)
             found |= dict.fromkeys(limit.label for limit in (*(own or ()), *(service or ())))
     return list(found)
+
+
+def labels_of_limits(config: GatewayConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the path of each limit that routes have, and what metrics call it; some of them more than once."""
+    for at, route in enumerate(config.routes):
+        own: tuple[str | int, ...] = ("routes", at, "rate_limit")
+        place, limits = "", route.rate_limit
+        if limits is None:
+            own, place, limits = ("defaults", "rate_limit"), _DEFAULTS, config.defaults.rate_limit
+        elif limits:
+            place = _place(config, route)
+        service = ("services", route.service, "rate_limit")
+        shared = config.services[route.service].rate_limit
+        for path, where, some in (
+            (own, place, limits or ()),
+            (service, f"service:{route.service}", shared or ()),
+        ):
+            for number, limit in enumerate(some):
+                yield (*path, number) if len(some) > 1 else path, f"{where}/{limit.label}"
 
 
 @dataclass(slots=True)
@@ -94,7 +113,7 @@ class LimitCompiler:
     ) -> LimitStage | None:
         """Return the stage of a route of the file; None: it has no limit."""
         own = config.defaults.rate_limit if route.rate_limit is None else route.rate_limit
-        service = config.services[route.service].rate_limit
+        service = config.limits_of_service(route)
         if not own and not service:
             return None  # said first, for the thousands of routes of which it is true
         place = _DEFAULTS if route.rate_limit is None else _place(config, route)

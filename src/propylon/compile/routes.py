@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from propylon.compile.access import AUTH, authorize
+from propylon.compile.access import AUTH, authorize, compile_clients
 from propylon.compile.cache import CacheCompiler
 from propylon.compile.carriers import (
     about_caller,
@@ -21,8 +21,10 @@ from propylon.compile.carriers import (
     in_turn,
     trusting,
 )
+from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
+from propylon.compile.fixed import NO_SERVICE, compile_fixed
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.idempotency import IdempotencyCompiler
@@ -189,6 +191,7 @@ class RouteCompiler:
         passing = written.preflight == "pass"
         segments = _segments(written.path, exact=written.exact)
         methods = self._methods_of(written)
+        conditions = compile_conditions(written.match)
         for host in written.hosts or (None,):
             route = template(
                 pattern=Pattern(
@@ -199,6 +202,7 @@ class RouteCompiler:
                     priority=written.priority,
                     # Django's paths end so: the operator means both, since Django redirects one to the other.
                     slash=written.exact and written.path.endswith("/") and written.path != "/",
+                    conditions=conditions,
                 ),
                 rewrite=compile_rewrite(written, len(segments)),
             )
@@ -234,7 +238,8 @@ class RouteCompiler:
             forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
-            public=compile_public(self._config, written.service),
+            public=compile_public(self._config, written.service) if written.service else None,
+            clients=compile_clients(written.clients),
             vouched=self._vouched,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
             request_remove=headers.request_remove,
@@ -251,7 +256,7 @@ class RouteCompiler:
             limit=limit,
             limit_fields=() if limit is None else limit.fields,
             rules=Rules(written, self._parts.policies.get(written.name or written.path)),
-            sockets=self._sockets.rules(written),
+            sockets=self._sockets.rules(written) if written.service else None,
             template=written.path,
             sampling=written.sampling,
         )
@@ -260,7 +265,13 @@ class RouteCompiler:
         limits = self._parts.limits
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
 
+    def service_of(self, written: RouteConfig, services: Mapping[str, Service]) -> Service:
+        """Return the service of a route."""
+        return services[written.service] if written.service else NO_SERVICE
+
     def _forward(self, written: RouteConfig) -> Forwards:
+        if (fixed := compile_fixed(written)) is not None:
+            return fixed
         then = self._sampled(written)
         if written.requests == "off":
             return then

@@ -75,7 +75,7 @@ def compile_slowly(
         others = _other_tables(config, builtin)
     routes = own
     for at, written in enumerate(config.routes):
-        service = services[written.service]
+        service = compiler.service_of(written, services)
         known = made.get(id(written))
         if known and compiler.is_current(known, written, service):
             routes.extend(known)

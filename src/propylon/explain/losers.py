@@ -6,15 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from propylon.errors import InvalidRequest
-from propylon.proxy.match import Leaf, Table
+from propylon.errors import GatewayError, InvalidRequest
+from propylon.proxy.leaf import Leaf
+from propylon.proxy.match import Table
 from propylon.proxy.route import Pattern, Route
 from propylon.wire.message import Request
 from propylon.wire.spellings import is_plain
 
 __all__ = ["LostRoute", "lost_routes", "misreading", "near"]
 
-Why = Literal["host", "path", "less specific", "method", "priority", "refused"]
+Why = Literal["host", "path", "match", "less specific", "method", "priority", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def lost_routes(
     routes: Iterable[Route], table: Table, request: Request, winner: Route | None
 ) -> list[LostRoute]:
     """Return every route but the winner; those whose paths do not match come last."""
-    reached = table.find(request.authority, request.path)
+    reached = _reached(table, request)
     lost = [_lost(route, request, reached, winner) for route in routes if route is not winner]
     return sorted(lost, key=lambda one: one.why == "path")
 
@@ -61,6 +62,8 @@ def _lost(route: Route, request: Request, reached: Leaf | None, winner: Route | 
             host = (route.pattern.host or b"").decode()
             return LostRoute(route, "host", f"it is for {host}, not {request.authority.decode()}")
         return LostRoute(route, "path", "its path does not match")
+    if unmet := _unmet(route, request):
+        return LostRoute(route, "match", f"the request has not {unmet}")
     if reached is None or route not in reached.routes:
         better = f'"{reached.routes[0].name}"' if reached is not None else "another route"
         return LostRoute(route, "less specific", f"{better} matches more specifically")
@@ -69,8 +72,29 @@ def _lost(route: Route, request: Request, reached: Leaf | None, winner: Route | 
         return LostRoute(route, "method", f"it takes {taken}, not {request.method}")
     if winner is None:
         return LostRoute(route, "refused", "it matches, but the request is refused")
+    if route.pattern.priority == winner.pattern.priority:
+        return LostRoute(
+            route, "less specific", f'what "{winner.name}" matches by is more specific'
+        )
     priorities = f"priority {route.pattern.priority} against {winner.pattern.priority}"
     return LostRoute(route, "priority", priorities)
+
+
+def _reached(table: Table, request: Request) -> Leaf | None:
+    """Return the place that the request leads to, as it is for the request."""
+    places = table.places(request.authority, request.path)
+    try:
+        return table.chosen(places, request) if places else None
+    except GatewayError:
+        return places[0]
+
+
+def _unmet(route: Route, request: Request) -> str:
+    """Say what the request lacks; empty if it lacks nothing, or can be read in more than one way."""
+    try:
+        return Leaf((route,)).unmet(route, request)
+    except InvalidRequest:
+        return ""
 
 
 def _matches(route: Route, request: Request) -> bool:

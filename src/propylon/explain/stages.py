@@ -15,14 +15,33 @@ from propylon.errors import GatewayError
 from propylon.proxy.limit.rule import MICROSECONDS
 from propylon.proxy.limit.stage import Limit, LimitStage
 from propylon.proxy.principal import Principal
-from propylon.proxy.route import Authenticate, Authorize, Limited, PrivacyPreference, Route, Sender
+from propylon.proxy.route import (
+    Admits,
+    Authenticate,
+    Authorize,
+    Limited,
+    PrivacyPreference,
+    Route,
+    Sender,
+)
 from propylon.wire.message import Request
 
-__all__ = ["STAGES", "Note", "Stage", "Verdict", "limit_text", "recorded", "told", "verdict"]
+__all__ = [
+    "STAGES",
+    "Note",
+    "Stage",
+    "Verdict",
+    "limit_text",
+    "match_text",
+    "recorded",
+    "told",
+    "verdict",
+]
 
 Stage = Literal[
     "read",
     "match",
+    "clients",
     "privacy",
     "authenticate",
     "authorize",
@@ -62,7 +81,7 @@ def _error_text(error: GatewayError) -> str:
 
 
 # Stages that not every route has: they are told of only where they said something.
-_OF_SOME = frozenset({"policies", "requests", "cache"})
+_OF_SOME = frozenset({"clients", "policies", "requests", "cache"})
 
 
 def told(
@@ -118,6 +137,7 @@ def recorded(route: Route, note: Note, stage: Authorize, more: str = "") -> Rout
     beside = route.beside_certificate
     return replace(
         route,
+        clients=None if route.clients is None else _noted_clients(route.clients, note),
         privacy=privacy,
         privacy_applies=True,
         authenticate=_noted(route.authenticate, note),
@@ -125,6 +145,20 @@ def recorded(route: Route, note: Note, stage: Authorize, more: str = "") -> Rout
         authorize=authorize,
         sockets=sockets,
     )
+
+
+def _noted_clients(stage: Admits, note: Note) -> Admits:
+    """Return the stage that lets addresses pass, that also notes its verdict."""
+
+    def clients(request: Request, sender: Sender) -> None:
+        try:
+            stage(request, sender)
+        except GatewayError as error:
+            note("clients", error)
+            raise
+        note("clients", f"{sender.client} may ask")
+
+    return clients
 
 
 def _noted(stage: Authenticate, note: Note) -> Authenticate:
@@ -141,6 +175,13 @@ def _noted(stage: Authenticate, note: Note) -> Authenticate:
         return principal
 
     return authenticate
+
+
+def match_text(route: Route) -> str:
+    """Say which route matched, and by what besides its path."""
+    conditions = route.pattern.conditions
+    by = "" if conditions is None else f"by {conditions}: "
+    return f'{by}route "{route.name}"'
 
 
 def limit_text(stage: Limited | None) -> str:

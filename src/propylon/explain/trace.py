@@ -20,7 +20,16 @@ from propylon.errors import Details, GatewayError
 from propylon.explain.checked import noting
 from propylon.explain.header import as_header
 from propylon.explain.losers import LostRoute, lost_routes, misreading, near
-from propylon.explain.stages import Note, Stage, Verdict, limit_text, recorded, told, verdict
+from propylon.explain.stages import (
+    Note,
+    Stage,
+    Verdict,
+    limit_text,
+    match_text,
+    recorded,
+    told,
+    verdict,
+)
 from propylon.explain.values import Values, values_of
 from propylon.explain.words import circuit_text, cors_text, described, shown
 from propylon.proxy.exchange import Exchange, Explanation
@@ -87,7 +96,7 @@ class Trace(Explanation):
             return route
         self.route, self._table, self._written = found, table, self._at(found, table)
         self._note("read", "a well-formed request")
-        self._note("match", f'route "{route.name}"')
+        self._note("match", match_text(found))
         stages = noting(route, self._config_of_route, self._config, self._note)
         wrapped = recorded(route, self._note, route.authorize)
         overrides = route.response_overrides

@@ -26,13 +26,14 @@ DEFAULT = "default"
 _Path = tuple[str | int, ...]
 
 _KEYS: Mapping[Stage, tuple[str, ...]] = {
-    "match": ("path", "methods", "hosts", "exact", "priority"),
+    "match": ("path", "methods", "hosts", "match", "exact", "priority"),
+    "clients": ("clients",),
     "privacy": ("privacy", "default_privacy"),
     "authenticate": ("auth", "issuers"),
     "authorize": ("scopes", "roles", "security"),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
-    "forward": ("service", "strip_prefix", "rewrite", "circuit"),
+    "forward": ("service", "respond", "redirect", "strip_prefix", "rewrite", "circuit"),
 }
 _TIMEOUTS = ("connect", "first_byte", "idle", "total")
 
@@ -83,6 +84,11 @@ def values_of(
 
 
 def _matters(said: Mapping[str, Any]) -> bool:
+    value = said["value"]
+    if isinstance(value, dict) and not any(
+        value.values()
+    ):  # a section of which nothing was written
+        return False
     return said["from"] != DEFAULT or said["value"] not in (None, False, 0, "", [], {}, "off")
 
 

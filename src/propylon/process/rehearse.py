@@ -13,6 +13,7 @@ from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.endpoints import PUBLIC, REDIRECT
 from propylon.config.models.listeners import Tcp, UnixPath
 from propylon.config.models.schema import GatewayConfig
+from propylon.config.reading.rules import CERTIFICATE, IN_USE, Rule
 from propylon.process.certificates import certificate_doubts, tls_context
 from propylon.process.holder import holder
 from propylon.process.sockets import (
@@ -30,11 +31,11 @@ _PATH = tuple[str | int, ...]
 
 
 class Found(NamedTuple):
-    """What is wrong with the value at `path`; a doubt does not keep the gateway from starting."""
+    """What is wrong with the value at `path`; a doubt has a rule, and does not keep the gateway from starting."""
 
     path: _PATH
     message: str
-    doubt: bool = False
+    doubt: Rule | None = None
 
 
 def rehearse(config: GatewayConfig) -> Iterator[Found]:
@@ -54,7 +55,7 @@ def _certificates(config: GatewayConfig) -> Iterator[Found]:
     if problem := _unusable(tls):
         yield Found(("tls", "clients", "ca"), problem)
     for at, doubt in certificate_doubts(tls):
-        yield Found(_place_of_pair(tls, at), doubt, doubt=True)
+        yield Found(_place_of_pair(tls, at), doubt, CERTIFICATE)
 
 
 def _unusable(tls: TlsConfig) -> str | None:
@@ -101,7 +102,9 @@ def _tcp(path: _PATH, address: Tcp, *, ipv6_only: bool) -> Iterator[Found]:
         if in_use:
             advice = f", by {holder(address.port) or 'this gateway or by another program'}"
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        yield Found(path, f"cannot listen on {address}: {reason}{advice}", doubt=in_use)
+        yield Found(
+            path, f"cannot listen on {address}: {reason}{advice}", IN_USE if in_use else None
+        )
 
 
 def _unix(path: _PATH, file: Path) -> Iterator[Found]:
@@ -110,4 +113,5 @@ def _unix(path: _PATH, file: Path) -> Iterator[Found]:
     elif not os.access(file.parent, os.W_OK):
         yield Found(path, f"the directory {file.parent} cannot be written by this user")
     elif file.exists() and (reason := why_in_use(file)) is not None:
-        yield Found(path, f"cannot listen on unix:{file}: {reason}", doubt=file.is_socket())
+        doubt = IN_USE if file.is_socket() else None
+        yield Found(path, f"cannot listen on unix:{file}: {reason}", doubt)

@@ -1,15 +1,16 @@
 """The data plane: what a request means here, one module a stage, in order.
 
-    listen → cors (preflight) → match → privacy → authenticate → authorize → policies → limit → forward → relay → observe
+    listen → cors (preflight) → match → clients → privacy → authenticate → authorize → policies → limit → forward → relay → observe
 
 - `pipeline`: the whole life of a request, on one screen.
 - `exchange`: one request and its answer in flight; the port that every edge fills, and what observes exchanges.
 - `trace`: the trace that the request belongs to.
 - `cors`: which web pages may read an answer; preflights.
-- `match`: which route, and is everyone going to read its path alike; `tree`: routes by host and segment; `route`: one compiled route;
+- `match`: which route, and is everyone going to read its path alike; `tree`: routes by host and segment; `leaf`: the routes of one place;
+  `conditions`: what a request must have to get one; `route`: one compiled route;
   `rewrite`: the path that its service gets.
 - `privacy`: what the client wants kept of its request.
-- `authenticate`, `authorize`: who is asking, and may they; `principal`: who that is; `challenge`: what would let them in.
+- `authenticate`, `authorize`: who is asking, and may they, from there; `principal`: who that is; `challenge`: what would let them in.
 - `check`: does a request fit the OpenAPI document of its service.
 - `limit`: how often may they.
 - `cache`: answer from what upstreams have said before.
@@ -19,5 +20,6 @@
 - `call`: ask a service on behalf of an endpoint of the gateway's app, by the same `forward` and `relay`.
 - `relay`: pass the answer on; `public`: put the public address into it; `site`: where it came from; `redirect`: answer with the same URL with https, on
   listeners that do nothing else.
+- `fixed`: answer without a service: fixed answers, redirects.
 - `refuse`: an error as the client sees it.
 """

@@ -19,14 +19,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from propylon.errors import AuthError
+from propylon.errors import AuthError, Forbidden
 from propylon.proxy.challenge import insufficient, missing, unlike
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Authorize, Sender
 from propylon.wire.headers import values
 from propylon.wire.message import Request
 
-__all__ = ["AdminRule", "Authorize", "LocalRule", "Network", "anybody", "permitted"]
+__all__ = [
+    "AdminRule",
+    "Authorize",
+    "ClientsRule",
+    "LocalRule",
+    "Network",
+    "anybody",
+    "permitted",
+]
 
 Network = IPv4Network | IPv6Network
 
@@ -121,6 +129,34 @@ class LocalRule:
     def __str__(self) -> str:
         """Return the rule in words, for `propylon routes`."""
         return ", or ".join(["loopback", *map(str, self.networks), str(self.otherwise)])
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsRule:
+    """Whose requests a route takes, by the address of the client: those in `allow`, or all if it is empty; none in `deny`.
+
+    An address that cannot be told is in no network of `allow`. It is in `deny`, or nobody knows.
+    """
+
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+
+    def __call__(self, request: Request, sender: Sender) -> None:
+        """Let the request pass, or raise Forbidden."""
+        if self.deny:
+            # Not `_believed`: what an unknown proxy hides is no reason to let the proxy itself pass.
+            address = _parsed(sender.client)
+            if address is None or any(address in network for network in self.deny):
+                key = "deny"
+                raise self._refusal(key)
+        if self.allow and not _is_in(self.allow, request, sender):
+            key = "allow"
+            raise self._refusal(key)
+
+    @staticmethod
+    def _refusal(key: str) -> Forbidden:
+        msg = "Requests from this address are not permitted"
+        return Forbidden(msg, reason=f"by clients.{key}, or the client's address cannot be told")
 
 
 def _is_local(request: Request, sender: Sender) -> bool:

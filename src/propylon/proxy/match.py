@@ -4,154 +4,27 @@ The most specific route wins: by host; then segment by segment from the left, li
 exact over prefix; the longer. What stands on the very same place is told apart by method, and where
 methods overlap by `priority`. A method never falls through to a less specific route: that would
 let `DELETE /orders/7` reach what only `GET /orders` was written for.
+
+A route may have conditions besides. What stands on the very same place goes by `priority` first, then by how specific its
+conditions are. A route whose conditions a request does not meet is as if it were not there: the request goes to the next
+one of the place, and then to the next place. A place without such routes never asks.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import chain
 
 from propylon.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
-from propylon.proxy.route import UNPROTECTED, Answers, Pattern, Route
-from propylon.proxy.tree import Tree, folds
+from propylon.proxy.leaf import Leaf, Place, place_of, same
+from propylon.proxy.route import Answers, Pattern, Route
+from propylon.proxy.tree import Tree
 from propylon.services.service import Service
-from propylon.wire.handshake import is_handshake, offered, upgrade_required
+from propylon.wire.handshake import upgrade_required
 from propylon.wire.message import Request
-from propylon.wire.offer import WEBSOCKET
 from propylon.wire.spellings import begins_query, fold, is_plain, readings
 
 __all__ = ["Leaf", "Table"]
-
-_ORDINARY_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-# Host, segments, and whether nothing below is meant.
-Place = tuple[bytes | None, tuple[bytes | None, ...], bool]
-
-
-class Leaf:
-    """The routes that stand on one place of one host."""
-
-    __slots__ = ("_any", "_by_method", "allow", "folds", "literal", "place", "routes")
-
-    def __init__(self, routes: Sequence[Route]) -> None:
-        """Let the routes of higher priority win their methods."""
-        self.routes = tuple(sorted(routes, key=_rank))
-        self.place = _place(self.pattern)
-        # Whether some upstream reads it otherwise than it is written.
-        self.folds = folds(self.pattern)
-        self.literal = _literal(self.pattern)
-        # TRACE shows a client what others put into its requests: never, whatever is configured.
-        self._by_method: dict[str, Route | None] = {"TRACE": None}
-        self._any: Route | None = None
-        for route in self.routes:
-            if route.pattern.methods is None:
-                self._any = route
-                break  # nothing of lower priority is reached
-            for method in route.pattern.methods:
-                self._by_method.setdefault(method, route)
-        self.allow = _allow(frozenset(self._by_method), everything=self._any is not None)
-
-    @property
-    def pattern(self) -> Pattern:
-        """Return a pattern of this place."""
-        return self.routes[0].pattern
-
-    def choose(self, method: str) -> Route | None:
-        """Return the route for the method, if there is one."""
-        return self._by_method.get(method, self._any)
-
-    def asked(self, method: str) -> tuple[Answers | None, Route, bytes]:
-        """Return what a preflight for the method meets: the rules of CORS, their route, and the methods that they hold for.
-
-        Where no route has the method, the first route speaks: the page then reads the 405.
-        """
-        route = self.choose(method) or self.routes[0]
-        if all(other.cors == route.cors for other in self.routes):
-            return route.cors, route, self.allow
-        # A browser remembers the methods. One that has other rules must not be among them.
-        usual = _ORDINARY_METHODS if self._any is not None else frozenset()
-        methods = frozenset(
-            name
-            for name in usual.union(self._by_method)
-            if (found := self.choose(name)) is not None and found.cors == route.cors
-        )
-        return route.cors, route, _allow(methods, everything=False)
-
-    def agrees(self, others: Sequence[Leaf]) -> bool:
-        """Return whether a request to one of these places would meet the rules of this one."""
-        return self in others or (
-            bool(others)
-            and all(other.is_unprotected or other.rules == self.rules for other in others)
-        )
-
-    @property
-    def is_unprotected(self) -> bool:
-        """Whether only endpoints of the gateway stand here that need no token."""
-        return all(route.rules is UNPROTECTED for route in self.routes)
-
-    @property
-    def rules(self) -> dict[str, object]:
-        """The rules by method; "" stands for all methods that are not named."""
-        rules = {method: route and route.rules for method, route in self._by_method.items()}
-        return {**rules, "": self._any and self._any.rules}
-
-    def choose_upgraded(self, request: Request) -> Route | None:
-        """Return the route that takes up the client's offer of another protocol, else the one for the request without it.
-
-        `request.upgrade` becomes the protocol that is taken up, empty if none is. Any other offer is dropped, as RFC 9110, 7.8
-        allows. Raises InvalidRequest.
-        """
-        names, request.upgrade = offered(request), b""
-        if WEBSOCKET in names:
-            route = self.choose("WEBSOCKET")
-            if route is not None and route.sockets is not None and is_handshake(request):
-                request.upgrade = WEBSOCKET
-                return route
-        route = self.choose(request.method)
-        if route is not None and route.sockets is not None:
-            permitted = route.sockets.upgrades
-            request.upgrade = next((name for name in names if name in permitted), b"")
-        return route
-
-    @property
-    def has_sockets_only(self) -> bool:
-        """Whether a GET has to be the handshake of a WebSocket here."""
-        return "GET" not in self._by_method and self._by_method.get("WEBSOCKET") is not None
-
-    def holds(self, routes: Sequence[Route]) -> bool:
-        """Return whether this leaf holds these very routes."""
-        return _same(sorted(routes, key=_rank), self.routes)
-
-
-def _place(pattern: Pattern) -> Place:
-    return (pattern.host, pattern.segments, pattern.exact)
-
-
-def _literal(pattern: Pattern) -> bytes | None:
-    """Return the path that the operator wrote; None if any segment may stand in it."""
-    literal = [segment for segment in pattern.segments if segment is not None]
-    return b"/" + b"/".join(literal) if len(literal) == len(pattern.segments) else None
-
-
-def _same(some: Sequence[Route], others: Sequence[Route]) -> bool:
-    """Return whether these are the very same routes, in the same order."""
-    return len(some) == len(others) and all(map(operator.is_, some, others))
-
-
-def _rank(route: Route) -> int:
-    return -route.pattern.priority
-
-
-@lru_cache(maxsize=256)
-def _allow(methods: frozenset[str], *, everything: bool) -> bytes:
-    allowed = methods - {"TRACE"}
-    if "WEBSOCKET" in allowed:  # to HTTP, a handshake is a GET
-        allowed = allowed - {"WEBSOCKET"} | {"GET"}
-    return ", ".join(sorted(allowed | _ORDINARY_METHODS if everything else allowed)).encode()
-
 
 # Routes that are planted before the loop gets a turn: a tenth of a millisecond.
 _SLICE = 32
@@ -175,6 +48,8 @@ class Table:
         self.cors = cors
         self.has_own_cors = False  # whether a route has rules of its own
         self._known: dict[object, Leaf] = {}  # by path, or by host and path; bounded
+        # In the same way, where routes have conditions: the places to be tried.
+        self._chains: dict[object, tuple[Leaf, ...]] = {}
         self._leaves: dict[Place, Leaf] = {}
         for _ in self._plant(None):
             pass
@@ -190,7 +65,7 @@ class Table:
         """Make the same table in slices; share with `before` what has not changed."""
         table = cls((), services, cors)
         table.routes = tuple(routes)
-        if before is not None and _same(table.routes, before.routes):
+        if before is not None and same(table.routes, before.routes):
             table._reuse(before)
         else:
             yield from table._plant(before)
@@ -199,6 +74,7 @@ class Table:
     def _reuse(self, before: Table) -> None:
         """Take the trees of another table, and its remembered paths: all routes are the same."""
         self._known, self._leaves = before._known, before._leaves
+        self._chains = before._chains
         self.has_own_cors = before.has_own_cors
         self._stand(before.trees)
 
@@ -222,7 +98,7 @@ class Table:
     def _groups(self) -> Generator[None, None, dict[Place, list[Route]]]:
         groups: dict[Place, list[Route]] = {}
         for at, route in enumerate(self.routes):
-            groups.setdefault(_place(route.pattern), []).append(route)
+            groups.setdefault(place_of(route.pattern), []).append(route)
             self.has_own_cors = self.has_own_cors or route.cors is not None
             if at % _SLICE == 0:
                 yield
@@ -320,8 +196,27 @@ class Table:
                 cors = self.cors
         return b"" if cors is None else cors.block(request)
 
+    def asked(self, request: Request, method: str) -> tuple[Answers | None, Route, bytes]:
+        """Return what a preflight for the method meets; see `Leaf.asked`. Raises what `place` raises.
+
+        It has none of the headers and cookies of the request that will follow. So where routes have conditions, the first
+        place speaks that does not permit the page, if there is one.
+        """
+        key = request.path if self._hostless else (request.authority, request.path)
+        leaf = self._known.get(key) or self._look_up(request)
+        if leaf.reader is None:
+            return leaf.asked(method)
+        places = self.places(request.authority, request.path)
+        answers = [answer for place in places for answer in place.answers(method)]
+        if len(answers) > 1:
+            for answer in answers:
+                cors = answer[0] or self.cors
+                if cors is None or not cors.permits(request):
+                    return answer
+        return answers[0]
+
     def place(self, request: Request) -> Leaf:
-        """Return the place that the path leads to, and remember it.
+        """Return the place that the path leads to, and remember it; one with the routes whose conditions are met.
 
         Raises what `match` raises, but for MethodNotAllowed.
         """
@@ -330,18 +225,55 @@ class Table:
         leaf = self._known.get(key)
         if leaf is not None:
             return leaf
-        leaf = self.find(request.authority, path)
-        if not is_plain(path) and self.misreading(request.authority, path, leaf) is not None:
+        places = self._chains.get(key)
+        if places is None:
+            leaf = self._look_up(request)
+            if leaf.reader is None:
+                if len(path) <= _REMEMBERED_SIZE:
+                    if len(self._known) >= _REMEMBERED:
+                        self._known.clear()
+                    self._known[key] = leaf
+                return leaf
+            places = self.places(request.authority, path)
+            if len(path) <= _REMEMBERED_SIZE:
+                if len(self._chains) >= _REMEMBERED:
+                    self._chains.clear()
+                self._chains[key] = places
+        return self.chosen(places, request)
+
+    def _look_up(self, request: Request) -> Leaf:
+        """Return the most specific place that the path leads to. Raises NotFound and InvalidRequest."""
+        authority, path = request.authority, request.path
+        if self._hostless:  # inlined from `find`
+            found = self._anywhere.sent.walk(path.split(b"/"))
+            leaf = found[0] if found else None
+        else:
+            leaf = self.find(authority, path)
+        if not is_plain(path) and self.misreading(authority, path, leaf) is not None:
             msg = "The path can be read as one of another route"
             raise InvalidRequest(msg)
         if leaf is None:
             msg = "No route matches this path"
             raise NotFound(msg)
-        if len(path) <= _REMEMBERED_SIZE:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[key] = leaf
         return leaf
+
+    def chosen(self, places: Iterable[Leaf], request: Request) -> Leaf:
+        """Return the first of the places that has a route for the request. Raises NotFound and InvalidRequest."""
+        for place in places:
+            if (leaf := place.narrowed(request)) is not None:
+                return leaf
+        msg = "No route matches this request"
+        raise NotFound(msg)
+
+    def places(self, authority: bytes, path: bytes) -> tuple[Leaf, ...]:
+        """Return the place that the path leads to, as sent, and those that follow while conditions may not be met."""
+        segments, places = path.split(b"/"), []
+        for tree in self._trees(authority):
+            for found in tree.sent.every(segments):
+                places.append(found[0])
+                if not found[0].is_open:
+                    return tuple(places)
+        return tuple(places)
 
     def find(self, authority: bytes, path: bytes) -> Leaf | None:
         """Return the place that the path leads to, as sent."""
@@ -363,14 +295,15 @@ class Table:
         """
         found = readings(path, scripts=leaf is None or not _names_script(leaf.pattern))
         # A path that stands in the file letter by letter has the rules that the operator wrote for it.
-        if leaf is None or path == leaf.literal:
+        if leaf is None or (path == leaf.literal and not leaf.is_open):
             return None
         trees = self._trees(authority)
+        sent = self.places(authority, path) if leaf.is_open else (leaf,)
         for reading in found:
             for read in dict.fromkeys((reading, fold(reading))):
                 there = _walk(trees, read)
-                if not (leaf.agrees(there) or (not there and begins_query(path, reading))):
-                    return read, there[0] if there else None
+                if not (_agree(sent, there) or (not there[0] and begins_query(path, reading))):
+                    return read, there[0][0] if there[0] else None
         return None
 
     def _trees(self, authority: bytes) -> list[Tree[Leaf]]:
@@ -386,10 +319,23 @@ class Table:
         return [*trees, self._anywhere]
 
 
-def _walk(trees: Iterable[Tree[Leaf]], read: bytes) -> Sequence[Leaf]:
-    """Return the places that a reading leads to, on the most specific host that has any."""
+def _walk(trees: Sequence[Tree[Leaf]], read: bytes) -> list[Sequence[Leaf]]:
+    """Return the places that a reading leads to, on the most specific host that has any, and those that follow them."""
     segments = read.split(b"/")
-    return next((found for tree in trees if (found := tree.folded.walk(segments))), ())
+    found = next((found for tree in trees if (found := tree.folded.walk(segments))), ())
+    if not any(leaf.is_open for leaf in found):
+        return [found]
+    every: list[Sequence[Leaf]] = []
+    for found in chain.from_iterable(tree.folded.every(segments) for tree in trees):
+        every.append(found)
+        if not any(leaf.is_open for leaf in found):
+            break
+    return every
+
+
+def _agree(sent: Sequence[Leaf], read: Sequence[Sequence[Leaf]]) -> bool:
+    """Return whether a request would meet the same rules, whichever conditions it meets."""
+    return len(sent) == len(read) and all(map(Leaf.agrees, sent, read))
 
 
 def _names_script(pattern: Pattern) -> bool:

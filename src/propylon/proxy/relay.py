@@ -40,7 +40,10 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
     if route.edits:
         block = _edited(block, head, route)
     if status >= _FIRST_ERROR_STATUS:
-        block += b"\r\nX-Error-Source: " + (b"gateway" if route.service.builtin else b"upstream")
+        service = route.service
+        # A route without a service answers by itself.
+        own = service.builtin or not service.name
+        block += b"\r\nX-Error-Source: " + (b"gateway" if own else b"upstream")
     if exchange.notes is not None and exchange.notes.says:
         exchange.lines += exchange.notes.tracing.lines(exchange)
     # Joined, and not formatted with `%`, which takes twice as long.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Rewrite"]
+__all__ = ["Rewrite", "after"]
 
 _SLASHES = b"/\\"
 
@@ -30,7 +30,7 @@ class Rewrite:
     def prefix(self, path: bytes) -> bytes:
         """Return the part of the path that is replaced, as the client sent it, and safe to begin a reference with."""
         # Browsers read a backslash as a slash (WHATWG URL, 4.4): `/\evil.test` of a `/{name}` would be another host.
-        return path[: _offset(path, self.segments)].replace(b"\\", b"%5C")
+        return path[: after(path, self.segments)].replace(b"\\", b"%5C")
 
     def replacement(self, path: bytes) -> bytes:
         """Return what replaces it."""
@@ -41,7 +41,7 @@ class Rewrite:
 
     def apply(self, path: bytes, base: bytes) -> bytes:
         """Return the path that the upstream gets, behind the base path of its instance."""
-        rest = path[_offset(path, self.segments) :]
+        rest = path[after(path, self.segments) :]
         # The path of the route itself becomes the replacement itself: as the operator wrote it, with or without a slash.
         if rest == b"/" and (self.slash or not self.segments):
             rest = b""
@@ -55,7 +55,7 @@ class Rewrite:
         return changed or b"/"
 
 
-def _offset(path: bytes, segments: int) -> int:
+def after(path: bytes, segments: int) -> int:
     """Return where the path goes on after that many segments."""
     position = 0
     for _ in range(segments):

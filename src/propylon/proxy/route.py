@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from propylon.proxy.conditions import Conditions
 from propylon.proxy.principal import Principal
 from propylon.proxy.public import Public
 from propylon.proxy.rewrite import Rewrite
@@ -18,6 +19,7 @@ __all__ = [
     "NO_OVERRIDES",
     "NO_PREFERENCE",
     "UNPROTECTED",
+    "Admits",
     "Answers",
     "Authenticate",
     "Authorize",
@@ -69,6 +71,7 @@ class Pattern:
     methods: frozenset[str] | None = None
     priority: int = 0
     slash: bool = False
+    conditions: Conditions | None = None  # what it must have besides; None: nothing
 
 
 Authenticate = Callable[[Request, str], Awaitable[Principal]]
@@ -95,6 +98,7 @@ class Sender(Protocol):
 
 
 Authorize = Callable[[Principal, Request, Sender], None]
+Admits = Callable[[Request, Sender], None]
 Before = Callable[[Request, Principal], Awaitable[None]]
 # Sends the request on and returns the final answer's head: (exchange, request, route). `proxy.forward` is the usual
 # one; what answers without an upstream, or before one, is another. Its exchange is defined to the left of this module.
@@ -190,6 +194,7 @@ class Route:
     - `beside_certificate` is the authenticate stage for a client with a verified certificate; None: as for the others.
       It returns the anonymous principal where there is no token, and the certificate's is taken then.
     - `authorize` lets the principal and its address pass, or raises AuthError or Forbidden.
+    - `clients` lets the address of the client pass, before anything else is asked, or raises Forbidden.
     - `before` runs the team's policies, which may raise any GatewayError.
     - `limit` counts the request by its limits, and raises RateLimited.
     - `forward` sends the request on, and raises what the last attempt raised.
@@ -225,6 +230,7 @@ class Route:
         False  # `privacy` has something to say even where the client sent nothing
     )
     beside_certificate: Authenticate | None = None
+    clients: Admits | None = None  # None: from anywhere
     before: Before | None = None
     limit: Limited | None = None
     limit_fields: tuple[

@@ -70,6 +70,20 @@ class Node(Generic[L]):
             return found
         return self.prefix
 
+    def every(self, segments: list[bytes], depth: int = 1) -> Iterator[tuple[L, ...]]:
+        """Yield the leaves of all places for the segments, the most specific first: what `walk` returns, then the rest."""
+        if depth == len(segments):
+            if self.exact:
+                yield self.exact
+        else:
+            segment = segments[depth]
+            if (node := self.literal.get(segment)) is not None:
+                yield from node.every(segments, depth + 1)
+            if self.wildcard is not None and segment:
+                yield from self.wildcard.every(segments, depth + 1)
+        if self.prefix:
+            yield self.prefix
+
     # Growing
 
     @property

@@ -24,7 +24,7 @@ from propylon.edge.body import Body
 from propylon.edge.trust import Trust
 from propylon.errors import GatewayError
 from propylon.explain.checked import noting
-from propylon.explain.stages import Stage, Verdict, limit_text, recorded, verdict
+from propylon.explain.stages import Stage, Verdict, limit_text, match_text, recorded, verdict
 from propylon.explain.unread import without_document
 from propylon.loop.outbox import Outbox
 from propylon.loop.ticker import Ticker
@@ -214,7 +214,7 @@ def _judge_match(run: DryRun) -> None:
         return
     said: str | GatewayError | None = run.error
     if run.route is not None:
-        said = f'route "{run.route.name}"'
+        said = match_text(run.route)
     if said is not None:
         run.note("match", said)
         run.verdicts.insert(1, run.verdicts.pop())  # second, after `read`

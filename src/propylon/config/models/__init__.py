@@ -4,6 +4,8 @@
 - `server`, `log`, `auth`, `jwt`, `cors`, `services`, `resilience`, `routes`: its sections; `limits`: rate limits; `cache`: caches;
   `idempotency`: keys of requests.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
+- `match`: what a request must have besides its path; `answered`: what a route answers by itself, and whose requests it takes.
+- `headers`: what a route does to headers.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from propylon.config.models.routes import DefaultsConfig
+from propylon.config.models.routes import OF_SERVICES, DefaultsConfig
 
 __all__ = ["deep_merged", "with_defaults"]
 
@@ -31,6 +31,9 @@ def _with_rules(route: Any, defaults: dict[str, Any]) -> Any:
     # A route that is opened with `auth: none` looks at no token, so defaults about the caller cannot apply.
     if route.get("auth") == "none":
         for key in ("scopes", "roles", "issuers", "claims"):
+            rules.pop(key, None)
+    if route.get("respond") is not None or route.get("redirect") is not None:
+        for key in OF_SERVICES:
             rules.pop(key, None)
     return deep_merged(rules, route)
 

@@ -10,13 +10,19 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
+from propylon.config.models.answered import (
+    QUERY,
+    REST,
+    ClientsConfig,
+    RedirectConfig,
+    RespondConfig,
+    placeholders,
+)
 from propylon.config.models.base import (
     Claims,
     ConfigModel,
-    CookieName,
-    HeaderName,
-    HeaderValue,
     Hostname,
     Method,
     OneOrMany,
@@ -24,16 +30,17 @@ from propylon.config.models.base import (
 )
 from propylon.config.models.cache import Cache, CacheConfig
 from propylon.config.models.cors import RouteCors
+from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
-from propylon.config.models.syntax import check_role, check_scope, is_host
+from propylon.config.models.match import MatchConfig
+from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.units import Share, Size, Timeout, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
+    "OF_SERVICES",
     "DefaultsConfig",
-    "HeaderRulesConfig",
-    "HeadersConfig",
     "ResponsesConfig",
     "RouteConfig",
     "RouteRules",
@@ -81,46 +88,20 @@ class RouteTimeoutsConfig(ConfigModel):
     )
 
 
-class HeaderRulesConfig(ConfigModel):
-    """Changes to the headers of a message."""
+# Keys that say something of the way to a service, or of its answers.
+OF_SERVICES = (
+    "strip_prefix",
+    "rewrite",
+    "security",
+    "requests",
+    "cache",
+    "coalesce",
+    "idempotency",
+    "upgrade",
+    "preflight",
+)
 
-    set: dict[HeaderName, HeaderValue] = Field(
-        default_factory=dict, description="Headers to set; they replace headers of the same name."
-    )
-    remove: tuple[HeaderName, ...] = Field(
-        default=(),
-        description="Headers to remove, those that the gateway adds included; of a response also from 1xx answers.",
-    )
-    remove_cookies: tuple[CookieName, ...] = Field(
-        default=(),
-        description="Cookies to remove by name: of a request from Cookie, of a response the Set-Cookie lines.",
-    )
-
-
-class HeadersConfig(ConfigModel):
-    """Changes to headers, in both directions."""
-
-    request: HeaderRulesConfig = Field(
-        default=HeaderRulesConfig(), description="On the way to the service."
-    )
-    response: HeaderRulesConfig = Field(
-        default=HeaderRulesConfig(), description="On the way to the client."
-    )
-
-    @field_validator("request")
-    @classmethod
-    def _host_is_one(cls, rules: HeaderRulesConfig) -> HeaderRulesConfig:
-        # RFC 9112, 3.2: a request has exactly one Host, and an upstream answers 400 to any other.
-        for name in rules.remove:
-            if name.lower() == "host":
-                msg = "removes Host, which every request must have; set another one instead"
-                raise ValueError(msg)
-        for name, value in rules.set.items():
-            if name.lower() == "host" and not is_host(value):
-                msg = f'sets Host to "{value}", which is no host; write a name or an address, with a port if need be'
-                raise ValueError(msg)
-        return rules
-
+_UNSET = (None, False, "off", ())
 
 # What a request lacks without a token, where it is not what the key is called.
 _NEEDED = {"security": "the scopes that `security` asks for"}
@@ -140,6 +121,11 @@ class RouteRules(ConfigModel):
     hosts: tuple[Hostname, ...] = Field(
         default=(), min_length=1, description="Host names without a port. Any when not set."
     )
+    match: MatchConfig = Field(
+        default=MatchConfig(),
+        description="What a request must have besides. One that has it not goes to the next route: of this path, or of a less"
+        " specific one.",
+    )
     strip_prefix: bool = Field(
         default=False, description="True: the service gets the path without the part that matched."
     )
@@ -150,6 +136,10 @@ class RouteRules(ConfigModel):
     )
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = Field(
         default=0, description="If two routes match equally well, the higher priority wins."
+    )
+    clients: ClientsConfig = Field(
+        default=ClientsConfig(),
+        description="Whose requests are taken, by the address of the client. Others get 403, and no other route is tried.",
     )
     auth: Literal["required", "optional", "none"] = Field(
         default="required",
@@ -310,7 +300,17 @@ class RouteConfig(RouteRules):
     path: RoutePath = Field(
         description="Path that is matched with everything below it; {name} stands for one segment."
     )
-    service: str = Field(description="The service that gets the request.")
+    respond: RespondConfig | None = Field(
+        default=None, description="In place of a service: the gateway answers so by itself."
+    )
+    redirect: RedirectConfig | None = Field(
+        default=None, description="In place of a service: the gateway sends the client elsewhere."
+    )
+    service: str = Field(
+        default="",
+        validate_default=True,
+        description="The service that gets the request. Every route has one, or respond, or redirect.",
+    )
 
     cors: RouteCors = Field(
         default=None,
@@ -327,6 +327,33 @@ class RouteConfig(RouteRules):
                 msg = f"rewrite has {segment}, which the path has not; write one of its names, or name it in the path"
                 raise ValueError(msg)
         return path
+
+    @field_validator("redirect")
+    @classmethod
+    def _names_of_redirect(
+        cls, redirect: RedirectConfig | None, info: ValidationInfo
+    ) -> RedirectConfig | None:
+        known = info.data.get("path", "").split("/")
+        for name in placeholders(redirect.to) if redirect else ():
+            if name not in known and name not in (REST, QUERY):
+                msg = f"`to` has {name}, which the path has not; write one of its names, {REST} or {QUERY}"
+                raise ValueError(msg)
+        return redirect
+
+    @field_validator("service")
+    @classmethod
+    def _one_answer(cls, service: str, info: ValidationInfo) -> str:
+        own = [key for key in ("respond", "redirect") if info.data.get(key) is not None]
+        if len(own) + bool(service) > 1:
+            msg = f"a route has one of {', '.join((*own, 'service') if service else own)}; take the others out"
+            raise ValueError(msg)
+        if own and (vain := [key for key in OF_SERVICES if info.data.get(key) not in _UNSET]):
+            msg = f"{vain[0]} is for a route with a service, and this one has {own[0]}; take it out"
+            raise ValueError(msg)
+        if not own and not service and {"respond", "redirect"} <= info.data.keys():
+            kind: Literal["missing"] = "missing"
+            raise PydanticKnownError(kind)
+        return service
 
     @model_validator(mode="before")
     @classmethod

@@ -23,9 +23,11 @@ from propylon.config.models.base import ConfigModel
 from propylon.config.models.cache import CacheConfig, CacheMemoryConfig, CacheStore
 from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
+from propylon.config.models.headers import HeaderRulesConfig, HeadersConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
+from propylon.config.models.limits import Limits
 from propylon.config.models.log import AuditConfig, LogConfig
 from propylon.config.models.policies import PoliciesConfig
 from propylon.config.models.redis import Redis, RedisConfig
@@ -36,8 +38,6 @@ from propylon.config.models.resilience import (
 )
 from propylon.config.models.routes import (
     DefaultsConfig,
-    HeaderRulesConfig,
-    HeadersConfig,
     RouteConfig,
     RouteRules,
     RouteTimeoutsConfig,
@@ -169,6 +169,10 @@ class GatewayConfig(ConfigModel):
     traces: TracesConfig = Field(
         default=TracesConfig(), description="Which traces are recorded, and where their spans go."
     )
+
+    def limits_of_service(self, route: RouteConfig) -> Limits | None:
+        """Return the limits of a route's service; None where there is none, of either."""
+        return self.services[route.service].rate_limit if route.service else None
 
     @property
     def size(self) -> str:

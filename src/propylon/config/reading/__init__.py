@@ -9,11 +9,14 @@
   `typed_settings`: read those that a settings class has read;
   `keyfile`: read a public key from its file;
   `secretfile`: read secrets from theirs.
-- `check`: find conflicts between the parts; `credentials`: find weak and published secrets;
-  `issuers`: find entries of auth.jwt that contradict each other; `listeners`: find listeners that do; `logged`: find tokens that would be logged.
+- `check`: find conflicts between the parts; `overlaps`: find routes that match the same requests;
+  `credentials`: find weak and published secrets; `issuers`: find entries of auth.jwt that contradict each other;
+  `listeners`: find listeners that do; `logged`: find tokens that would be logged.
 - `warnings`: find what is valid and probably not meant; `idle`: find what no request can reach;
   `shadows`: find services that the gateway's own endpoints hide parts of; `limits`: limits that a client can get past;
+  `laxer`: routes that a client can choose in place of stricter ones;
   `itself`: services whose URL is the gateway's own address.
+- `rules`: the rules by which it is doubted, with their ids.
 - `model_keys`: which keys there are, and where.
 - `messages`: put pydantic's errors into plain words; `problems`: a problem and its place.
 """

@@ -1,44 +1,22 @@
 """Find conflicts between parts of a configuration: unknown services, duplicate names, colliding routes. Pure."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from propylon.config.models.auth import WHILE_USERS
 from propylon.config.models.endpoints import all_paths
 from propylon.config.models.schema import BUILTIN_SERVICE, with_defaults
 from propylon.config.models.spelling import did_you_mean
-from propylon.config.models.syntax import prefix_of, shape
-from propylon.config.models.units import is_false, is_true, parse_share, parse_whole
+from propylon.config.models.syntax import prefix_of
+from propylon.config.models.units import is_false, parse_share
 from propylon.config.reading.credentials import credential_findings
 from propylon.config.reading.issuers import issuer_findings
 from propylon.config.reading.listeners import listener_findings
 from propylon.config.reading.logged import logged_tokens
 from propylon.config.reading.otel import encoder_findings
+from propylon.config.reading.overlaps import Matcher, matcher_of, overlaps, said
 from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["cross_check"]
-
-# In the place of a method; neither can be written as one.
-_ALL = "all of them"
-_ANY = "any of them"
-
-
-class _Matcher(NamedTuple):
-    """The keys of a raw route that decide which requests it matches, without values of a wrong type."""
-
-    at: int
-    name: str
-    named: bool
-    path: str
-    shape: str
-    exact: bool
-    hosts: frozenset[str]
-    methods: frozenset[str]
-    priority: int
-
-    def covers(self, other: "_Matcher") -> bool:
-        return not self.methods or (bool(other.methods) and self.methods >= other.methods)
 
 
 def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
@@ -56,10 +34,10 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     yield from _reserved(whole.get("services"))
     yield from _answered_preflights(raw, whole)
     yield from _undocumented(raw, whole)
-    matchers = [_matcher(at, r) for at, r in raw.items() if isinstance(r.get("path"), str)]
+    matchers = [matcher_of(at, r) for at, r in raw.items() if isinstance(r.get("path"), str)]
     yield from _same_names(matchers, line_of)
     yield from _own_paths(matchers, whole)
-    yield from _overlaps(matchers, line_of)
+    yield from overlaps(matchers, line_of)
 
 
 def _dangling(routes: Mapping[int, dict[str, object]], services: object) -> Iterator[Finding]:
@@ -126,43 +104,21 @@ def _share(value: object) -> float:
         return 0.0
 
 
-def _matcher(at: int, route: Mapping[str, object]) -> _Matcher:
-    path, name = str(route["path"]), route.get("name")
-    return _Matcher(
-        at,
-        name if isinstance(name, str) else path,
-        isinstance(name, str),
-        path,
-        shape(path),
-        is_true(route.get("exact")),
-        frozenset(map(str.lower, _texts(route.get("hosts")))),
-        frozenset(_texts(route.get("methods"))),
-        _priority(route.get("priority")),
-    )
-
-
-def _priority(value: object) -> int:
-    try:
-        return parse_whole(value)
-    except ValueError:
-        return 0
-
-
-def _texts(value: object) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
-
-
 def _same_names(
-    matchers: list[_Matcher], line_of: Callable[[Path], int | None]
+    matchers: list[Matcher], line_of: Callable[[Path], int | None]
 ) -> Iterator[Finding]:
-    first: dict[str, _Matcher] = {}
+    first: dict[str, Matcher] = {}
     for one in matchers:
         other = first.setdefault(one.name, one)
+        if not (one.named or other.named) and one.match != other.match:
+            # Limits, metrics and the log tell routes apart by their names.
+            msg = f"{said(other, line_of)} has the same path, and they differ in `match`; give each a name"
+            yield ("routes", one.at, "path"), msg
         # Routes without a name of their own share the path's: one path, disjoint methods.
         if other is not one and (one.named or other.named):
             yield (
                 ("routes", one.at, "name"),
-                f'the name "{one.name}" is taken by {_said(other, line_of)}',
+                f'the name "{one.name}" is taken by {said(other, line_of)}',
             )
 
 
@@ -171,7 +127,7 @@ def _section(written: object, name: str) -> Mapping[str, object]:
     return section if isinstance(section, dict) else {}
 
 
-def _own_paths(matchers: list[_Matcher], whole: Mapping[str, object]) -> Iterator[Finding]:
+def _own_paths(matchers: list[Matcher], whole: Mapping[str, object]) -> Iterator[Finding]:
     prefix = prefix_of(whole.get("prefix"))
     own = all_paths(prefix)
     enabled = _section(_section(whole, "auth"), "tokens").get("enabled")
@@ -185,53 +141,3 @@ def _own_paths(matchers: list[_Matcher], whole: Mapping[str, object]) -> Iterato
                 ("routes", one.at, "path"),
                 f"{one.path} is the path of one of the gateway's own endpoints",
             )
-
-
-def _overlaps(matchers: list[_Matcher], line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
-    alike: defaultdict[tuple[str, bool, str], list[_Matcher]] = defaultdict(list)
-    for one in matchers:
-        for host in one.hosts or {""}:
-            alike[one.shape, one.exact, host].append(one)
-    for group in alike.values():
-        if len(group) > 1:
-            yield from _within(group, line_of)
-
-
-def _within(group: list[_Matcher], line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
-    """Look at routes that differ in nothing but methods, priority and other hosts."""
-    first: dict[tuple[int, str], int] = {}  # by priority and method, the place of the first
-    unlike = len({one.priority for one in group}) > 1
-    for at, one in enumerate(group):
-        path: Path = ("routes", one.at, "path")
-        same = [first[key] for key in _meeting(one) if key in first]
-        if same:
-            other = group[min(same)]
-            yield path, f"duplicate: matches just what {_said(other, line_of)} matches"
-        elif unlike and (above := _above(one, group)) is not None:
-            yield path, f"unreachable: {_said(above, line_of)} matches the same and goes first"
-        for method in (*(one.methods or {_ALL}), _ANY):
-            first.setdefault((one.priority, method), at)
-
-
-def _meeting(one: _Matcher) -> Iterator[tuple[int, str]]:
-    """Yield under what a route that matches some of the same requests has been noted."""
-    methods = (*one.methods, _ALL) if one.methods else (_ANY,)
-    return ((one.priority, method) for method in methods)
-
-
-def _above(one: _Matcher, group: list[_Matcher]) -> _Matcher | None:
-    """Return the first that takes all requests of a route before it."""
-    for other in group:
-        # Only where every host of the one is a host of the other is the one out of reach.
-        if (
-            other.priority > one.priority
-            and other.covers(one)
-            and (other.hosts == one.hosts or (one.hosts and other.hosts > one.hosts))
-        ):
-            return other
-    return None
-
-
-def _said(route: _Matcher, line_of: Callable[[Path], int | None]) -> str:
-    line = line_of(("routes", route.at))
-    return f'routes[{route.at}] "{route.name}"' + (f" (line {line})" if line else "")

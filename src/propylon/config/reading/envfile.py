@@ -10,6 +10,7 @@ from dotenv.parser import Binding, parse_stream
 from dotenv.variables import Variable, parse_variables
 
 from propylon.config.reading.problems import ConfigError, Problem
+from propylon.config.reading.rules import ENVFILE_LINE
 
 __all__ = ["NAME", "EnvFile", "read_envfile"]
 
@@ -61,7 +62,7 @@ def _not_assignments(statements: Iterable[Binding]) -> Iterator[Problem]:
     msg = "is no assignment and is ignored; write NAME=value"
     for one in statements:
         if one.error or (one.key is not None and one.value is None):
-            yield Problem(f"{NAME}:{_line(one)}", "", msg)
+            yield Problem(f"{NAME}:{_line(one)}", "", msg, ENVFILE_LINE.id)
 
 
 def _unknown(statements: Iterable[Binding], environ: Mapping[str, str]) -> Iterator[Problem]:
@@ -72,6 +73,8 @@ def _unknown(statements: Iterable[Binding], environ: Mapping[str, str]) -> Itera
             if isinstance(atom, Variable) and atom.default is None and atom.name not in known:
                 msg = f"{atom.name} is not set, so ${{{atom.name}}} is empty here"
                 advice = f"set it above this line, or write ${{{atom.name}:-default}}"
-                yield Problem(f"{NAME}:{_line(one)}", one.key or "", f"{msg}; {advice}")
+                yield Problem(
+                    f"{NAME}:{_line(one)}", one.key or "", f"{msg}; {advice}", ENVFILE_LINE.id
+                )
         if one.key is not None:
             known.add(one.key)

@@ -17,6 +17,9 @@ from propylon.config.reading.secretfile import SUFFIX, clash, read_lines
 PREFIX = "PROPYLON_"
 HOST = "HOST"
 FILE_VARIABLE = "PROPYLON_CONFIG"
+TOKEN_VARIABLE = (
+    "PROPYLON_TOKEN"  # noqa: S105 — its name; read by commands that ask the running gateway
+)
 IMAGE_HOST = "PROPYLON_HOST"
 SECRET_VARIABLES = ("SECRET_KEY", "JWT_SECRET_KEY")  # the later one wins
 MINUTES_VARIABLE = "ACCESS_TOKEN_EXPIRE_MINUTES"

@@ -3,15 +3,21 @@
 from collections.abc import Collection, Iterable, Iterator
 
 from propylon.config.models.schema import GatewayConfig
-from propylon.config.reading.problems import Finding, Problem, dotted
+from propylon.config.reading.problems import Doubt, Finding, Problem, dotted
+from propylon.config.reading.rules import IDLE
 
 __all__ = ["find_idle", "without_called"]
 
 _UNROUTED = "no route leads to it; write one, or take it out"
 
 
-def find_idle(config: GatewayConfig) -> Iterator[Finding]:
-    """Yield a warning for each part that no request can reach."""
+def find_idle(config: GatewayConfig) -> Iterator[Doubt]:
+    """Yield a doubt for each part that no request can reach."""
+    for path, message in _idle(config):
+        yield path, message, IDLE.id
+
+
+def _idle(config: GatewayConfig) -> Iterator[Finding]:
     if not config.routes:
         msg = "there are none, so every path but the gateway's own is 404"
         yield ("routes",), f"{msg}; write a route for each path that leads to a service"

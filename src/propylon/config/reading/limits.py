@@ -46,7 +46,10 @@ def _limits_of(
     limits = route.rate_limit
     if limits is None:
         own, limits = ("defaults", "rate_limit"), config.defaults.rate_limit
-    service: Path = ("services", route.service, "rate_limit")
-    for path, some in ((own, limits), (service, config.services[route.service].rate_limit)):
+    found = [(own, limits)]
+    if route.service:
+        path: Path = ("services", route.service, "rate_limit")
+        found.append((path, config.services[route.service].rate_limit))
+    for path, some in found:
         for number, limit in enumerate(some or ()):
             yield ((*path, number) if len(some or ()) > 1 else path), limit

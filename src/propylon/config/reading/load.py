@@ -42,6 +42,7 @@ from propylon.config.reading.model_keys import holds_list
 from propylon.config.reading.named_services import named_services, unused_variables
 from propylon.config.reading.otel import otel_settings, otel_unread
 from propylon.config.reading.problems import ConfigError, Finding, Path, Places, Problem, dotted
+from propylon.config.reading.rules import NOTHING_HERE, UNBRACED_VARIABLE
 from propylon.config.reading.secretfile import SUFFIX
 from propylon.config.reading.stray_variables import stray_variables
 from propylon.config.reading.warnings import find_warnings
@@ -100,9 +101,10 @@ def load(
     read_key_file(document, folder)
     read_tls_files(document, folder)
     config = _validated(document, sources.places)
-    found = (*document.doubts, *find_warnings(config))
+    unbraced = [(at, message, UNBRACED_VARIABLE.id) for at, message in document.doubts]
+    found = (*unbraced, *find_warnings(config))
     if path is None and not config.services:
-        elsewhere = [Problem("", "", _NOTHING_HERE.format(FilePath.cwd()))]
+        elsewhere = [Problem("", "", _NOTHING_HERE.format(FilePath.cwd()), NOTHING_HERE.id)]
     else:
         found, elsewhere = (*found, *find_idle(config)), []
     elsewhere += [*given.doubts, *sources.located(stray_variables(everything))]

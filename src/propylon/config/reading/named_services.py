@@ -7,6 +7,7 @@ from typing import NamedTuple
 from propylon.config.models.syntax import check_method, check_path
 from propylon.config.reading.environment import Setting
 from propylon.config.reading.problems import Finding, Problem
+from propylon.config.reading.rules import UNUSED_VARIABLE
 
 __all__ = ["NamedServices", "named_services", "unused_variables"]
 
@@ -65,7 +66,7 @@ def unused_variables(environ: Mapping[str, str], *, has_file: bool) -> Iterator[
         match = _PUBLIC.fullmatch(variable)
         if match is not None and not environ.get(f"{match[1]}_SERVICE_URL"):
             msg = f"opens nothing, because {match[1]}_SERVICE_URL is not set"
-            yield Problem(variable, "", msg)
+            yield Problem(variable, "", msg, UNUSED_VARIABLE.id)
 
 
 def _named(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -5,19 +5,25 @@ from dataclasses import dataclass, field
 
 from propylon.config.reading.lines import Lines, Path
 
-__all__ = ["ConfigError", "Finding", "Path", "Places", "Problem", "dotted"]
+__all__ = ["ConfigError", "Doubt", "Finding", "Path", "Places", "Problem", "dotted"]
 
 Finding = tuple[Path, str]
 """A path, and a sentence about the value there."""
+Doubt = tuple[Path, str, str]
+"""The same, and the id of the rule that says so, as in `rules`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem: its place, the key that it is about, and what to write instead."""
+    """One problem: its place, the key that it is about, and what to write instead.
+
+    `rule` is the id of the rule that says so. Only doubts have one: a configuration with a problem cannot be used at all.
+    """
 
     place: str
     where: str
     message: str
+    rule: str = ""
 
     def __str__(self) -> str:
         """Return e.g. `propylon.yaml:14 routes[2].service: no service "oders"; did you mean "orders"?`."""
@@ -62,17 +68,17 @@ class Places:
         line = self.lines.get(path)
         return None if line is None else f"{self.file}:{line}"
 
-    def problem(self, path: Path, message: str) -> Problem:
+    def problem(self, path: Path, message: str, rule: str = "") -> Problem:
         """Return the problem for a message about the value at a path."""
-        return Problem(self.of(path), dotted(path), message)
+        return Problem(self.of(path), dotted(path), message, rule)
 
-    def ordered(self, found: Iterable[Finding]) -> tuple[Problem, ...]:
+    def ordered(self, found: Iterable[Finding | Doubt]) -> tuple[Problem, ...]:
         """Return the findings as problems in the order of the file; those from elsewhere come last."""
         found = list(found)
-        lines = self.lines.near(path for path, _ in found)
+        lines = self.lines.near(path for path, *_ in found)
         ranks = {path: rank for rank, path in enumerate(lines)}
         ranked = sorted(found, key=lambda item: self._rank(item[0], ranks))
-        return tuple(dict.fromkeys(self.problem(path, message) for path, message in ranked))
+        return tuple(dict.fromkeys(self.problem(*one) for one in ranked))
 
     def _rank(self, path: Path, ranks: Mapping[Path, int]) -> tuple[int, int]:
         for end in range(len(path), -1, -1):

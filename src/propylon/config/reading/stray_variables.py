@@ -4,9 +4,10 @@ import re
 from collections.abc import Container, Iterator, Mapping
 
 from propylon.config.models.spelling import nearest
-from propylon.config.reading.environment import FILE_VARIABLE, PLAIN, PREFIX
+from propylon.config.reading.environment import FILE_VARIABLE, PLAIN, PREFIX, TOKEN_VARIABLE
 from propylon.config.reading.model_keys import all_paths
 from propylon.config.reading.problems import Problem
+from propylon.config.reading.rules import STRAY_VARIABLE
 
 __all__ = ["stray_variables"]
 
@@ -21,13 +22,14 @@ _ADDRESS = re.compile(r"[a-z]+://.*")
 
 def stray_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield a warning for each variable that looks like one of the gateway's and is none."""
-    known: Container[str] = {FILE_VARIABLE, *PLAIN}
+    known: Container[str] = {FILE_VARIABLE, TOKEN_VARIABLE, *PLAIN}
     for name in sorted(environ):
         # A name with `__` is a key: an unknown one is a problem already.
         if not name.startswith(PREFIX) or "__" in name or name in known:
             continue
         if not _is_of_kubernetes(name, environ[name]):
-            yield Problem(name, "", f"is no variable of Propylon, and sets nothing{_meant(name)}")
+            msg = f"is no variable of Propylon, and sets nothing{_meant(name)}"
+            yield Problem(name, "", msg, STRAY_VARIABLE.id)
 
 
 def _is_of_kubernetes(name: str, text: str) -> bool:

@@ -1,17 +1,20 @@
 """Find settings that are valid and probably not meant. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from propylon.config.models.endpoints import builtin_endpoints
-from propylon.config.models.schema import CircuitConfig, GatewayConfig, JwtConfig, ServiceConfig
+from propylon.config.models.schema import GatewayConfig, JwtConfig
 from propylon.config.models.syntax import is_socket_url
+from propylon.config.reading import rules
 from propylon.config.reading.credentials import suspicion, weakness
 from propylon.config.reading.itself import own_addresses
+from propylon.config.reading.laxer import laxer_routes
 from propylon.config.reading.limits import limit_warnings
-from propylon.config.reading.problems import Finding, Path
+from propylon.config.reading.problems import Doubt, Finding, Path
+from propylon.config.reading.rules import Rule
 from propylon.config.reading.shadows import shadowed_services
 
 __all__ = ["find_warnings"]
@@ -23,29 +26,22 @@ _MAX_FAILURE_RATE = 1000
 _GRPC = 4317  # OTLP over gRPC; over HTTP it is the next one
 
 
-def find_warnings(config: GatewayConfig) -> Iterator[Finding]:
-    """Yield a warning for each such setting of a valid configuration."""
-    yield from _weak_secrets(config)
-    yield from _other_secrets(config)
-    yield from _plaintext_sources(config)
-    yield from _unbound_keys(config)
-    yield from _undecided_issuers(config)
-    yield from _anonymous_introspection(config)
-    yield from _no_key_for_routes(config)
-    yield from _taken_endpoints(config)
-    yield from _shared_answers(config)
-    yield from _keys_of_strangers(config)
-    yield from shadowed_services(config)
-    yield from own_addresses(config)
-    yield from limit_warnings(config)
-    yield from _grpc_port(config)
-    yield from _socket_urls(config)
+def find_warnings(config: GatewayConfig) -> Iterator[Doubt]:
+    """Yield a doubt for each such setting of a valid configuration."""
+    for rule, doubts in _FINDERS:
+        for path, message in doubts(config):
+            yield path, message, rule.id
+
+
+def _old_names(config: GatewayConfig) -> Iterator[Finding]:
     for name, service in config.services.items():
         if service.preserve_host is not None:
             msg = f"is understood as `host: {service.sent_host}`; write that"
             yield ("services", name, "preserve_host"), msg
-        yield from _never_opening_breaker(name, service.circuit)
-        yield from _unverified(name, service)
+
+
+def _overlapping_probes(config: GatewayConfig) -> Iterator[Finding]:
+    for name, service in config.services.items():
         if service.health is not None and service.health.timeout > service.health.interval:
             msg = "is longer than interval, so a probe would start before the last one ends; write less"
             yield ("services", name, "health", "timeout"), msg
@@ -75,20 +71,27 @@ def _jwt_entries(config: GatewayConfig) -> Iterator[tuple[Path, JwtConfig]]:
         yield ("auth", "jwt", at) if config.auth.jwt.is_list else ("auth", "jwt"), entry
 
 
+def _secrets_of(entry: Path, jwt: JwtConfig) -> Iterator[tuple[Path, str]]:
+    secrets = jwt.secret or ()
+    for at, hidden in enumerate(secrets):
+        path = (*entry, "secret") if len(secrets) == 1 else (*entry, "secret", at)
+        secret = hidden.get_secret_value()
+        yield path, secret
+
+
 def _weak_secrets(config: GatewayConfig) -> Iterator[Finding]:
     for entry, jwt in _jwt_entries(config):
-        secrets = jwt.secret or ()
-        for at, hidden in enumerate(secrets):
-            path = (*entry, "secret") if len(secrets) == 1 else (*entry, "secret", at)
-            secret = hidden.get_secret_value()
+        for path, secret in _secrets_of(entry, jwt):
             if why := weakness(secret, jwt.algorithms):  # without `debug: true` it is a problem
                 yield path, f"is accepted only because of `debug: true`: it {why}"
             elif why := suspicion(secret):
                 yield path, why
+
+
+def _secrets_with_blanks(config: GatewayConfig) -> Iterator[Finding]:
+    for entry, jwt in _jwt_entries(config):
+        for path, secret in _secrets_of(entry, jwt):
             yield from _blanks_at_an_end(path, secret)
-
-
-def _other_secrets(config: GatewayConfig) -> Iterator[Finding]:
     auth = config.auth
     if auth.introspection.client_secret is not None:
         secret = auth.introspection.client_secret.get_secret_value()
@@ -221,16 +224,42 @@ def _keys_of_strangers(config: GatewayConfig) -> Iterator[Finding]:
             yield ("routes", at, "idempotency"), msg
 
 
-def _unverified(name: str, service: ServiceConfig) -> Iterator[Finding]:
-    if service.tls is not None and not service.tls.verify:
-        msg = "is false, so an attacker on the network can read and change what goes to the service"
-        advice = "write the certificates that you trust as ca, and the name that they have as server_name"
-        yield ("services", name, "tls", "verify"), f"{msg}; {advice}"
+def _unverified(config: GatewayConfig) -> Iterator[Finding]:
+    for name, service in config.services.items():
+        if service.tls is not None and not service.tls.verify:
+            msg = "is false, so an attacker on the network can read and change what goes to the service"
+            advice = "write the certificates that you trust as ca, and the name that they have as server_name"
+            yield ("services", name, "tls", "verify"), f"{msg}; {advice}"
 
 
-def _never_opening_breaker(name: str, circuit: CircuitConfig) -> Iterator[Finding]:
-    for key in ("failure_threshold", "min_throughput"):
-        needed = getattr(circuit, key)
-        if needed > circuit.failure_window * _MAX_FAILURE_RATE:
-            msg = f"is more than {_MAX_FAILURE_RATE} a second for all of failure_window: the breaker will"
-            yield ("services", name, "circuit", key), f"{msg} hardly ever open; write less"
+def _never_opening_breakers(config: GatewayConfig) -> Iterator[Finding]:
+    for name, service in config.services.items():
+        for key in ("failure_threshold", "min_throughput"):
+            needed = getattr(service.circuit, key)
+            if needed > service.circuit.failure_window * _MAX_FAILURE_RATE:
+                msg = f"is more than {_MAX_FAILURE_RATE} a second for all of failure_window: the breaker will"
+                yield ("services", name, "circuit", key), f"{msg} hardly ever open; write less"
+
+
+_FINDERS: tuple[tuple[Rule, Callable[[GatewayConfig], Iterator[Finding]]], ...] = (
+    (rules.WEAK_SECRET, _weak_secrets),
+    (rules.SECRET_WITH_BLANKS, _secrets_with_blanks),
+    (rules.KEYS_WITHOUT_TLS, _plaintext_sources),
+    (rules.UNBOUND_KEYS, _unbound_keys),
+    (rules.UNDECIDED_ISSUERS, _undecided_issuers),
+    (rules.ANONYMOUS_INTROSPECTION, _anonymous_introspection),
+    (rules.NO_KEY, _no_key_for_routes),
+    (rules.TAKEN_ENDPOINTS, _taken_endpoints),
+    (rules.SHARED_ANSWERS, _shared_answers),
+    (rules.SHARED_KEYS, _keys_of_strangers),
+    (rules.SHADOWED_SERVICE, shadowed_services),
+    (rules.OWN_ADDRESS, own_addresses),
+    (rules.ESCAPABLE_LIMIT, limit_warnings),
+    (rules.LAXER_ROUTE, laxer_routes),
+    (rules.COLLECTOR_PORT, _grpc_port),
+    (rules.SOCKET_URL, _socket_urls),
+    (rules.OLD_NAME, _old_names),
+    (rules.UNREACHABLE_BREAKER, _never_opening_breakers),
+    (rules.UNVERIFIED_SERVICE, _unverified),
+    (rules.OVERLAPPING_PROBES, _overlapping_probes),
+)

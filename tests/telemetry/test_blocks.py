@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from propylon.telemetry import stacks
-from propylon.telemetry.blocks import BEATS, LOOKS, STUCK, Beats, Block, Facts, Watch
+from propylon.telemetry.blocks import LOOKS, STUCK, Beats, Block, Facts, Watch
 from propylon.telemetry.stacks import Stack, stack_of
 from propylon.telemetry.watchdog import Watchdog
 
 BUDGET = 0.05
 LOOK = BUDGET / LOOKS
-BEAT = BUDGET / BEATS
+BEAT = BUDGET / LOOKS
 
 
 class Scene:

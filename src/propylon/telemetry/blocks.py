@@ -1,6 +1,6 @@
 """Judge whether code has held the event loop for too long. Pure: clocks, counters and stacks are arguments.
 
-Facts. The loop calls `beat` five times in a budget; while code holds it, no beat comes. Another thread looks at the beats now and then.
+Facts. A beat comes with each look of another thread, by itself where the loop waits for events; while code holds it, none comes.
 But beats also stay away when nobody is to blame: the machine slept, the process was stopped (SIGSTOP, a debugger, a frozen
 container), or the scheduler gave the processor to others.
 
@@ -22,10 +22,9 @@ from dataclasses import dataclass, field
 
 from propylon.telemetry.stacks import Stack
 
-__all__ = ["BEATS", "LOOKS", "Beats", "Block", "Facts", "Watch"]
+__all__ = ["LOOKS", "Beats", "Block", "Facts", "Watch"]
 
-# In a budget: a block is measured to a fifth of the budget, and met by two looks at least.
-BEATS = 5
+# In a budget: a block is met by two looks at least, and measured to the time between two of them, which is that between beats.
 LOOKS = 2.5
 # A look that comes so much later than planned, in looks: the whole process stood still. A thread that waits for a busy
 # interpreter is late by a few milliseconds.
@@ -129,7 +128,7 @@ class Watch:
         if self._stood_still:
             return min(seconds, facts.used - self._base.used)
         # A beat is due within a part of the interval: that much may have passed before anything held the loop.
-        return seconds - (facts.waited - self._base.waited) - self.budget / BEATS
+        return seconds - (facts.waited - self._base.waited) - self.budget / LOOKS
 
     def _usual(self) -> Stack:
         return Counter(self._stacks).most_common(1)[0][0]

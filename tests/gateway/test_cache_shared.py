@@ -311,18 +311,19 @@ def test_without_redis_each_machine_goes_on(
     here, there = (one.port for one in machines)
     ask(here, target=target)
     wait(lambda: "hit" in said(ask(there, target=target)))
+    known = ask(there, target=target).body  # its own, if it was faster than the store
     server.kill()
     try:
         got = [ask(port, target=other) for port in (here, there)]
         assert [one.status for one in got] == [200, 200]
         refused = ask(here, "DELETE", f"{PURGE}?path={target}", headers=ADMIN)
         assert refused.status == 503
-        assert ask(here, target=target).body == b"answer 2"
+        assert ask(here, target=target).body not in {b"answer 1", known}
         assert ask(here, "POST", paid, headers=key, body=b"x").status == 503
         assert ask(here, "POST", anyhow, headers=key, body=b"x").body == b"answer 1"
     finally:
         server.start()
-    wait(lambda: ask(there, target=target).body != b"answer 1")
+    wait(lambda: ask(there, target=target).body != known)
 
 
 def test_machines_share_idempotency_keys(

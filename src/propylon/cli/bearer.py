@@ -6,7 +6,6 @@ Arguments are in the list of processes, which every user of the machine can read
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -16,12 +15,12 @@ from typing import Annotated
 import typer
 
 from propylon.cli.options import UNUSABLE, give_up
+from propylon.wire.grammar import TOKEN68
 
 __all__ = ["VARIABLE", "TokenFileOption", "bearer", "token_source"]
 
 VARIABLE = "PROPYLON_TOKEN"
 _LARGEST = 65536
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750, 2.1
 
 TokenFileOption = Annotated[
     Path | None,
@@ -65,7 +64,7 @@ def _standard_input() -> str:
 def _checked(text: str, where: str) -> str:
     token = text.strip()
     # The text itself is not shown: it may be a secret of another kind.
-    if not _TOKEN.fullmatch(token):
+    if not TOKEN68.fullmatch(token):
         msg = f"{where} holds no bearer token"
         raise ValueError(msg)
     return token

@@ -54,8 +54,10 @@ __all__ = [
     "SERIALIZED_ORIGIN",
     "STATUS_LINE",
     "TOKEN",
+    "TOKEN68",
     "TOKEN_TEXT",
     "TRAILER_LINE",
+    "UNRESERVED",
     "VISIBLE_VALUE_TEXT",
     "WEBSOCKET_KEY",
     "date_time",
@@ -115,6 +117,10 @@ ENTITY_TAG = _bytes(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 # 11.4: credentials; the scheme in any case (11.1), then one token68 (11.2), which RFC 6750, 2.1
 # calls b64token.
 BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
+# RFC 3986, 2.3: unreserved, the characters that mean the same escaped and bare.
+UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")
 
 # Not of an RFC: what a client may choose as its X-Request-ID. It is safe in a header, a log line, a
 # URL and a shell; anything else would let the client write into the log of the gateway and of every

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from propylon.config.models.base import ConfigModel, CookieName
 from propylon.config.models.syntax import check_header_name
+from propylon.wire.grammar import UNRESERVED
 
 __all__ = ["MatchConfig", "Values"]
 
@@ -17,7 +18,6 @@ _NOT_THE_CLIENTS = re.compile(
     r"|x-http-method-override|x-request-id|x-propylon-.*|traceparent|tracestate|max-forwards|x-privacy-level|dnt|sec-gpc"
     r"|authorization|expect"
 )
-_PARAMETER = re.compile(r"[A-Za-z0-9._~-]+")
 _VISIBLE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 _LONGEST = 64  # values of one condition
 
@@ -37,7 +37,7 @@ def _header(name: str) -> str:
 
 
 def _parameter(name: str) -> str:
-    if not _PARAMETER.fullmatch(name):
+    if not UNRESERVED.fullmatch(name):
         msg = f'"{name}" is no name of a parameter that can be matched; write letters, digits, ".", "_", "~" and "-"'
         raise ValueError(msg)
     return name

@@ -16,10 +16,11 @@ _noted: list[int] = []
 def note_hangups() -> None:
     """Have SIGHUP do no more than be remembered, until a loop takes it over.
 
-    SIGUSR1 does nothing until then: no file of the log is open yet that could be opened anew.
+    SIGUSR1 does nothing until then: no file of the log is open yet that could be opened anew. It has a handler, because
+    programs that are started would inherit that it is ignored.
     """
     signal.signal(signal.SIGHUP, _note)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, _nothing)
 
 
 def early_hangup() -> bool:
@@ -31,3 +32,7 @@ def early_hangup() -> bool:
 
 def _note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 — signal's contract
     _noted.append(number)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Let the signal pass."""

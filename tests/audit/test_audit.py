@@ -160,6 +160,19 @@ def test_nothing_about_a_good_file_and_good_traffic() -> None:
     assert (found.found, found.unseen) == ((), ())
 
 
+def test_routes_without_a_service_are_judged_too() -> None:
+    """They have no timeouts, no breaker and no limit of a service; one that nobody asks is found."""
+    more = """\
+  - {name: closed, path: /closed, auth: none, respond: {status: 503}}
+  - {name: moved, path: /moved, auth: none, redirect: {to: "https://new.example.com/{rest}"}}
+"""
+    line = 'propylon_requests_total{route="moved",service="",method="GET",status="308"} 2000\n'
+    kind, rest = MEASURED.split("\n", 1)
+    found = report(GOOD + more, f"{kind}\n{line}{rest}")
+    assert [(one.where, one.rule) for one in found.found] == [("routes[3]", "PRP303")]
+    assert found.unseen == ()
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_nothing_about_the_starter(full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """`propylon init`, with --full too."""

@@ -89,7 +89,7 @@ def labels_of_limits(config: GatewayConfig) -> Iterator[tuple[tuple[str | int, .
         elif limits:
             place = _place(config, route)
         service = ("services", route.service, "rate_limit")
-        shared = config.services[route.service].rate_limit
+        shared = config.limits_of_service(route)
         for path, where, some in (
             (own, place, limits or ()),
             (service, f"service:{route.service}", shared or ()),

@@ -108,7 +108,7 @@ def _cannot_open(traffic: Traffic) -> Seen:
     age = max(1.0, traffic.age)
     found: list[Doubt] = []
     none = 0
-    guarded = {route.service for route in traffic.config.routes if route.circuit}
+    guarded = {route.service for route in traffic.config.routes if route.service and route.circuit}
     for name in sorted(guarded):
         circuit = traffic.config.services[name].circuit
         requests = traffic.of_service(name)

@@ -85,7 +85,7 @@ def _groups(traffic: Traffic, key: str) -> Iterator[_Group]:
 
 def _in_force(traffic: Traffic, at: int, route: RouteConfig, key: str) -> tuple[Path, float | None]:
     own = getattr(route.timeouts, key)
-    if own is not None:
+    if own is not None or not route.service:
         return ("routes", at, "timeouts", key), own
     service = traffic.config.services[route.service]
     return ("services", route.service, "timeouts", key), getattr(service.timeouts, key)

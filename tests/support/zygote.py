@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # What `propylon run`, `propylon demo` and uvicorn with our app import until they serve. Neither
 # `propylon.__main__` nor `uvicorn.__main__` is here: `python -m` runs them anew in each child.
 _IMPORTED = (
+    "aiosqlite",
+    "encodings.ascii",
     "encodings.idna",
     "encodings.utf_8_sig",
     "propylon.assembly.accounts",
@@ -41,6 +43,7 @@ _IMPORTED = (
     "propylon.commands.demo.demo",
     "propylon.compile.authentication",
     "propylon.main",
+    "propylon.names.nameserver",
     "propylon.process.run",
     "propylon.proxy.authenticate.keys",
     "pydantic.v1",

@@ -245,6 +245,7 @@ routes:
       cookies: {}
     # respond: {status: 503, headers: {Retry-After: 120}, body: Back soon}   # in place of a service
     # redirect: {to: "https://new.example/{rest}{query}", status: 308}       # in place of a service
+    maintenance: false         # true: 503 for everybody; or {retry_after: 10m, status: 503, body: , content_type: , allow: []}
     clients: {allow: [], deny: []}   # networks of clients, such as [10.0.0.0/8]; others get 403
     timeouts: {}               # such as {total: 5s}, instead of the service's
     max_body:                  # such as 1MB, instead of the server's

@@ -239,7 +239,7 @@ class RouteCompiler:
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
             public=compile_public(self._config, written.service) if written.service else None,
-            clients=compile_clients(written.clients),
+            clients=compile_clients(written.clients, written.maintenance),
             vouched=self._vouched,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
             request_remove=headers.request_remove,

@@ -28,6 +28,7 @@ _Path = tuple[str | int, ...]
 _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "match": ("path", "methods", "hosts", "match", "exact", "priority"),
     "clients": ("clients",),
+    "maintenance": ("maintenance",),
     "privacy": ("privacy", "default_privacy"),
     "authenticate": ("auth", "issuers"),
     "authorize": ("scopes", "roles", "security"),

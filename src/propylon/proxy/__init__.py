@@ -21,5 +21,6 @@
 - `relay`: pass the answer on; `public`: put the public address into it; `site`: where it came from; `redirect`: answer with the same URL with https, on
   listeners that do nothing else.
 - `fixed`: answer without a service: fixed answers, redirects.
+- `maintenance`: answer in place of a service that is under maintenance.
 - `refuse`: an error as the client sees it.
 """

@@ -33,6 +33,7 @@ from propylon.config.models.cors import RouteCors
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
+from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
 from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.units import Share, Size, Timeout, Whole
@@ -141,6 +142,7 @@ class RouteRules(ConfigModel):
         default=ClientsConfig(),
         description="Whose requests are taken, by the address of the client. Others get 403, and no other route is tried.",
     )
+    maintenance: Maintenance = None
     auth: Literal["required", "optional", "none"] = Field(
         default="required",
         description="required: 401 without a good token; optional: a bad token is refused, none is accepted; none:"

@@ -227,19 +227,7 @@ class RateLimited(GatewayError):
     status = 429
     code = "RATE_LIMIT"
     source = "client"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        details: Details | None = None,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
-        reason: str = "",
-        violated: tuple[str, ...] = (),
-    ) -> None:
-        """Take what all errors have, and the names of the limits that refuse the request."""
-        super().__init__(message, details=details, headers=headers, reason=reason)
-        self.violated = violated
+    violated: tuple[str, ...] = ()
 
 
 class Refused(GatewayError):

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from propylon.compile.access import AUTH, authorize, compile_clients
+from propylon.compile.access import compile_clients
+from propylon.compile.builtin import BuiltinRoutes, segments_of
 from propylon.compile.cache import CacheCompiler
 from propylon.compile.carriers import (
     about_caller,
@@ -32,15 +33,11 @@ from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.preflight import passing_preflights
 from propylon.compile.public import compile_public, compile_rewrite
 from propylon.compile.requests import CheckRequests, Counts
-from propylon.compile.rules import Rules, builtin_rules
+from propylon.compile.rules import Rules
 from propylon.compile.samples import SampleAnswers, Samples
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
-from propylon.config.models.endpoints import (
-    PUBLIC,
-    Endpoint,
-    served,
-)
+from propylon.config.models.endpoints import Endpoint
 from propylon.config.models.schema import (
     BUILTIN_SERVICE,
     GatewayConfig,
@@ -61,14 +58,12 @@ from propylon.proxy.route import (
     Pattern,
     Route,
 )
-from propylon.services import balance
-from propylon.services.service import Fleet, Instance, Service
+from propylon.services.service import Service
 from propylon.stores.seats import Seats
 from propylon.upstream.ports import Timeouts, Upstream
 
 __all__ = ["BUILTIN_SERVICE", "NOTHING_TO_VERIFY_WITH", "Parts", "RouteCompiler"]
 
-_OPTIONAL = Privacy("optional")
 # The authenticate stages where there is nothing to verify tokens with.
 NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
     "none": anonymous,
@@ -189,7 +184,7 @@ class RouteCompiler:
         """Yield a route for each host."""
         template = self._template(written, service)
         passing = written.preflight == "pass"
-        segments = _segments(written.path, exact=written.exact)
+        segments = segments_of(written.path, exact=written.exact)
         methods = self._methods_of(written)
         conditions = compile_conditions(written.match)
         for host in written.hosts or (None,):
@@ -342,52 +337,13 @@ class RouteCompiler:
 
     def builtin_routes(self) -> Iterable[Route]:
         """Yield a route for each endpoint that the app in this process answers, on each of its listeners."""
-        instance = Instance(
-            id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self._parts.builtin
-        )
-        service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
-        paths = [written.path for written in self._config.routes]
-        for written in self._parts.endpoints:
-            # The file's routes are on the public listener only.
-            yields = any(map(written.yields_to, paths))
-            for listener, endpoint in served(written, self._config):
-                if not (yields and listener == PUBLIC):
-                    yield self._builtin(endpoint, service, listener)
-
-    def _builtin(self, endpoint: Endpoint, service: Service, listener: str) -> Route:
-        largest, limits = endpoint.max_body, self._parts.limits
-        limit = None
-        if limits is not None and endpoint.limited:
-            limit = limits.of_tokens(self._config.auth.tokens.rate_limit)
-        return Route(
-            name=endpoint.path,
-            pattern=Pattern(
-                _segments(endpoint.path, exact=endpoint.exact),
-                endpoint.exact,
-                methods=endpoint.methods,
-            ),
-            service=service,
-            authenticate=self._authenticate[AUTH[endpoint.access]],
-            authorize=authorize(self._config, endpoint),
-            forward=self._parts.forward,
-            vouched=self._vouched,
-            timeouts=service.timeouts,
-            max_body=self._max_body if largest is None else largest,
-            response_remove=self._replaced,
-            privacy=_OPTIONAL,
-            limit=limit,
-            limit_fields=() if limit is None else limit.fields,
-            rules=builtin_rules(endpoint),
-            listener=listener,
-            access=endpoint.access,
-            template=endpoint.path,
-        )
-
-
-def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
-    """Split a route's path into segments; None is a `{name}`.
-
-    A final slash adds no segment. Only an exact route for `/` itself has one, empty segment.
-    """
-    parts = path.strip("/").split("/") if exact or path.strip("/") else []
-    return tuple(None if part.startswith("{") else part.encode("ascii") for part in parts)
+        parts = self._parts
+        return BuiltinRoutes(
+            self._config,
+            parts.builtin,
+            parts.forward,
+            parts.limits,
+            self._authenticate,
+            self._vouched,
+            self._replaced,
+        ).of(parts.endpoints)

@@ -243,6 +243,7 @@ routes:
       headers: {}              # such as {X-Channel: beta}, one of [beta, canary], a beginning "beta*", or true: any value
       query: {}                # parameters, in the same way
       cookies: {}
+    # split: [{service: orders, weight: 95}, {service: orders-next, weight: 5}]   # in place of a service: shares
     # respond: {status: 503, headers: {Retry-After: 120}, body: Back soon}   # in place of a service
     # redirect: {to: "https://new.example/{rest}{query}", status: 308}       # in place of a service
     clients: {allow: [], deny: []}   # networks of clients, such as [10.0.0.0/8]; others get 403

@@ -1,6 +1,7 @@
 """Compile the configuration (`*Config`) into the immutable values that the data plane runs on.
 
 - `table`: the routing tables of all listeners; `routes`: the file's routes, the built-in endpoints.
+- `split`: a route to several services.
 - `conditions`: what a request must have to get a route; `fixed`: what routes answer by themselves.
 - `redirect`: the table of the listeners that only redirect to https.
 - `access`: who may use the built-in endpoints.

@@ -255,7 +255,7 @@ class RouteCompiler:
             before=self._policy(written, timeouts),
             limit=limit,
             limit_fields=() if limit is None else limit.fields,
-            rules=Rules(written, self._parts.policies.get(written.name or written.path)),
+            rules=self.rules_of(written),
             sockets=self._sockets.rules(written) if written.service else None,
             template=written.path,
             sampling=written.sampling,
@@ -264,6 +264,10 @@ class RouteCompiler:
     def _limit(self, written: RouteConfig) -> LimitStage | None:
         limits = self._parts.limits
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
+
+    def rules_of(self, written: RouteConfig) -> Rules:
+        """Return what a client meets on a route, for the matcher."""
+        return Rules(written, self._parts.policies.get(written.name or written.path))
 
     def service_of(self, written: RouteConfig, services: Mapping[str, Service]) -> Service:
         """Return the service of a route."""

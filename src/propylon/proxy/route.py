@@ -35,6 +35,7 @@ __all__ = [
     "Seats",
     "Sender",
     "SocketRules",
+    "Split",
     "ignore_privacy",
 ]
 
@@ -171,6 +172,22 @@ class HeaderOverrides:
 
 NO_OVERRIDES = HeaderOverrides()
 
+
+class Split(Protocol):
+    """Chooses one of several services for each request (see `split`)."""
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes to the services."""
+
+    @property
+    def choose(self) -> Callable[..., Route]:
+        """Return the route to the service of a request: (exchange, request)."""
+
+    def changed(self, change: Callable[[Route], Route]) -> Split:
+        """Return the same choice among changed routes."""
+
+
 # The rules of a gateway's own endpoint that needs no token. No upstream serves it, so a path that an upstream reads as
 # one (`/docs/`, `/health.html`) walks round nothing.
 UNPROTECTED = object()
@@ -208,6 +225,10 @@ class Route:
     timeouts: Timeouts
     max_body: int
     forward: Forwards
+    # What chooses the route to one of several services, which takes this one's place; None: there is one service. `share` says
+    # on such a route what its service gets.
+    split: Split | None = None
+    share: str = ""
     circuit: bool = True  # whether the service's breaker is asked, and told
     rewrite: Rewrite | None = None  # None: the path goes out as it came
     public: Public | None = None  # None: the answer's addresses and cookies go out as they came
@@ -259,6 +280,11 @@ class Route:
         put = object.__setattr__
         put(self, "adapts", strips or chosen or bool(self.response_remove))
         put(self, "edits", bool(self.limit_fields or self.response_remove or self.response_cookies))
+
+    @property
+    def parts(self) -> tuple[Route, ...]:
+        """The routes to its services; itself, if it has one service."""
+        return (self,) if self.split is None else self.split.routes
 
     def line(self, request: Request, base: bytes) -> bytes:
         """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it."""

@@ -1,11 +1,14 @@
-"""`split`: over real sockets, on both edges."""
+"""`split` and `balance: {hash: …}`: over real sockets, on both edges."""
 
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from propylon.services.hashing import Rendezvous
+from propylon.services.service import Instance
 from tests.support import answers
 from tests.support.client import Headers, RawClient, ask
 from tests.support.gateway import EDGES, Config, Gateway
@@ -28,6 +31,7 @@ def configuration(services: Services) -> Config:
         "services": {
             **urls,
             "ill": {**urls["two"], "circuit": broken, "retry": {"attempts": 1}},
+            "hashed": {"instances": [one["url"] for one in urls.values()], "balance": {"hash": "header:X-Tenant"}},
             "strict": {**urls["two"], "rate_limit": {"rate": "1/h", "burst": 2, "key": "ip"}},
         },
         "defaults": {"auth": "none"},
@@ -38,6 +42,7 @@ def configuration(services: Services) -> Config:
             {"name": "cached", "path": "/cached", "split": evenly, "cache": {"ttl": "1h"}},
             {"name": "ill", "path": "/ill", "split": [{"service": "one"}, {"service": "ill"}]},
             {"name": "strict", "path": "/strict", "split": [{"service": "one"}, {"service": "strict"}]},
+            {"name": "hashed", "path": "/hashed", "service": "hashed"},
             {"name": "none", "path": "/none", "split": [{"service": "one"}, {"service": "two", "weight": 0}]},
         ],
     }  # fmt: skip
@@ -137,3 +142,16 @@ def test_explain_names_the_choice(gateway: Gateway) -> None:
     assert stages["limit"]["passed"] is False
     assert explained["route"]["service"] == "strict"
     assert [one["name"] for one in explained["lost"]] == []
+
+
+def test_one_instance_for_one_key(gateway: Gateway, services: Services) -> None:
+    """As the hash says, on every edge and in every worker; a retry goes to the next instance of the key."""
+    two: list[Any] = [Instance(f"127.0.0.1:{one.port}", b"", b"", None) for one in services.values()]  # type: ignore[arg-type]
+    names = {f"127.0.0.1:{one.port}": name for name, one in services.items()}
+    expected = {key: names[Rendezvous().choose(f"={key}", two).id] for key in "abcdefgh"}
+    for key, name in expected.items():
+        assert bodies(gateway, "/hashed", 2, [("X-Tenant", key)]) == [name, name]
+    one = next((key for key, name in expected.items() if name == "one"), None)
+    if one is not None:
+        services["one"].on("/hashed/cut", answers.plain("503 Away"))
+        assert bodies(gateway, "/hashed/cut", 1, [("X-Tenant", one)]) == ["two"]

@@ -12,6 +12,7 @@
 - `requests`: check requests against a document; `samples`: take samples of answers, to be held against it.
 - `headers`: what a route does to headers.
 - `sockets`: the rules of a route's WebSockets and other tunnels.
+- `selection`: what chooses an instance by what the request is.
 - `services`: a service, its instances, and the rules for when they fail.
 - `callees`: services as the endpoints of a team call them.
 - `addresses`: how instances are connected to; `health`: how they are probed.

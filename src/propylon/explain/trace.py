@@ -195,7 +195,7 @@ class Trace(Explanation):
 
     def _balance(self, service: Service) -> str:
         written = self._config.services.get(service.name)
-        return "round_robin" if written is None else written.balance
+        return "round_robin" if written is None else str(written.balance)
 
     # The trace
 

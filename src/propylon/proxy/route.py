@@ -10,7 +10,7 @@ from propylon.proxy.conditions import Conditions
 from propylon.proxy.principal import Principal
 from propylon.proxy.public import Public
 from propylon.proxy.rewrite import Rewrite
-from propylon.services.service import Service
+from propylon.services.service import Instance, Service
 from propylon.upstream.ports import NEVER, Answer, Timeouts
 from propylon.wire.headers import without
 from propylon.wire.message import Request, Response
@@ -33,6 +33,7 @@ __all__ = [
     "ReadPrivacy",
     "Route",
     "Seats",
+    "Selects",
     "Sender",
     "SocketRules",
     "Split",
@@ -173,6 +174,21 @@ class HeaderOverrides:
 NO_OVERRIDES = HeaderOverrides()
 
 
+class Selects(Protocol):
+    """Chooses an instance by what the request is (see `select`). The exchange is defined to the left of this module."""
+
+    @property
+    def choose(self) -> Callable[..., Instance]:
+        """Return the instance for the next attempt: (exchange, request, candidates), of which there is at least one.
+
+        May raise ServiceUnavailable, and add lines to the exchange.
+        """
+
+    @property
+    def left(self) -> Callable[..., tuple[Instance, ...]]:
+        """Return those among the untried instances that a further attempt may go to: (exchange, request, untried)."""
+
+
 class Split(Protocol):
     """Chooses one of several services for each request (see `split`)."""
 
@@ -228,6 +244,7 @@ class Route:
     # What chooses the route to one of several services, which takes this one's place; None: there is one service. `share` says
     # on such a route what its service gets.
     split: Split | None = None
+    select: Selects | None = None  # what chooses the instance; None: the service's `balance`
     share: str = ""
     circuit: bool = True  # whether the service's breaker is asked, and told
     rewrite: Rewrite | None = None  # None: the path goes out as it came

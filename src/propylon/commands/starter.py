@@ -173,7 +173,7 @@ cors:                          # which web pages of other origins may read answe
 services:
   orders:
     url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", {url: "http://b:8000", weight: 3}]
-    balance: round_robin       # or random, least_connections
+    balance: round_robin       # or random, least_connections; or {hash: caller, bound: 1.25}: the same instance for the same caller
     max_connections: 1024      # to one instance, in each worker
     forward_token: true        # pass Authorization on
     claims: {}                 # claims that the service gets as headers, such as {X-Tenant: tenant.id}
@@ -243,6 +243,7 @@ routes:
       headers: {}              # such as {X-Channel: beta}, one of [beta, canary], a beginning "beta*", or true: any value
       query: {}                # parameters, in the same way
       cookies: {}
+    # split: [{service: orders, weight: 95}, {service: orders-next, weight: 5}]   # in place of a service: shares
     # respond: {status: 503, headers: {Retry-After: 120}, body: Back soon}   # in place of a service
     # redirect: {to: "https://new.example/{rest}{query}", status: 308}       # in place of a service
     maintenance: false         # true: 503 for everybody; or {retry_after: 10m, status: 503, body: , content_type: , allow: []}

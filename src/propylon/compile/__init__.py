@@ -1,6 +1,7 @@
 """Compile the configuration (`*Config`) into the immutable values that the data plane runs on.
 
 - `table`: the routing tables of all listeners; `routes`: the file's routes; `builtin`: the built-in endpoints.
+- `split`: a route to several services.
 - `conditions`: what a request must have to get a route; `fixed`: what routes answer by themselves.
 - `redirect`: the table of the listeners that only redirect to https.
 - `access`: who may use the built-in endpoints.
@@ -11,6 +12,7 @@
 - `requests`: check requests against a document; `samples`: take samples of answers, to be held against it.
 - `headers`: what a route does to headers.
 - `sockets`: the rules of a route's WebSockets and other tunnels.
+- `selection`: what chooses an instance by what the request is.
 - `services`: a service, its instances, and the rules for when they fail.
 - `callees`: services as the endpoints of a team call them.
 - `addresses`: how instances are connected to; `health`: how they are probed.

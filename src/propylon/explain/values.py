@@ -104,6 +104,6 @@ def _forward(source: _Source) -> Iterator[tuple[str, dict[str, Any]]]:
     service = source.service
     if service is not None:
         name = source.written.service
-        yield "balance", source.said(service.balance, [("services", name, "balance")])
+        yield "balance", source.said(str(service.balance), [("services", name, "balance")])
         attempts = [("services", name, "retry", "attempts")]
         yield "retry.attempts", source.said(source.route.service.retry.attempts, attempts)

@@ -36,6 +36,7 @@ from propylon.config.models.limits import Limits
 from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
 from propylon.config.models.syntax import check_role, check_scope
+from propylon.config.models.traffic import Split
 from propylon.config.models.units import Share, Size, Timeout, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
@@ -308,10 +309,15 @@ class RouteConfig(RouteRules):
     redirect: RedirectConfig | None = Field(
         default=None, description="In place of a service: the gateway sends the client elsewhere."
     )
+    split: Split = Field(
+        default=(),
+        description="In place of a service: several, and what share of the requests each gets, [{service: stable, weight: 95},"
+        " {service: canary, weight: 5}].",
+    )
     service: str = Field(
         default="",
         validate_default=True,
-        description="The service that gets the request. Every route has one, or respond, or redirect.",
+        description="The service that gets the request. Every route has one, or split, respond or redirect.",
     )
 
     cors: RouteCors = Field(
@@ -346,16 +352,36 @@ class RouteConfig(RouteRules):
     @classmethod
     def _one_answer(cls, service: str, info: ValidationInfo) -> str:
         own = [key for key in ("respond", "redirect") if info.data.get(key) is not None]
-        if len(own) + bool(service) > 1:
-            msg = f"a route has one of {', '.join((*own, 'service') if service else own)}; take the others out"
+        split = ["split"] if info.data.get("split") else []
+        named = [*own, *split, *(["service"] if service else [])]
+        if len(named) > 1:
+            msg = f"a route has one of {', '.join(named)}; take the others out"
             raise ValueError(msg)
         if own and (vain := [key for key in OF_SERVICES if info.data.get(key) not in _UNSET]):
             msg = f"{vain[0]} is for a route with a service, and this one has {own[0]}; take it out"
             raise ValueError(msg)
-        if not own and not service and {"respond", "redirect"} <= info.data.keys():
+        if not named and {"respond", "redirect", "split"} <= info.data.keys():
             kind: Literal["missing"] = "missing"
             raise PydanticKnownError(kind)
         return service
+
+    @property
+    def targets(self) -> tuple["RouteConfig", ...]:
+        """The route for each service that gets requests of it: itself, or with `split` a route to each of its services."""
+        if not self.split:
+            return (self,)
+        return tuple(
+            self.model_copy(update={"service": part.service, "split": ()}) for part in self.split
+        )
+
+    def target(self, service: str) -> "RouteConfig":
+        """Return the route to one of its services."""
+        return next((one for one in self.targets if one.service == service), self)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that get requests of this route; none where it answers by itself."""
+        return tuple(one.service for one in self.split) or ((self.service,) if self.service else ())
 
     @model_validator(mode="before")
     @classmethod

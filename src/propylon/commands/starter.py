@@ -235,7 +235,8 @@ routes:
     default_privacy:           # strict, standard or permissive, if the client sends none
     exact: false               # true: match nothing below the path
     strip_prefix: false        # true: /api/v1/orders/7 reaches the service as /7
-    rewrite:                   # or replace the route's path by this, such as /v2/orders
+    rewrite:                   # or replace the route's path by this, such as /v2/orders or /v2/{claim.tenant}
+    query: {set: {}, add: {}, remove: []}   # of the query, such as set: {tenant: "{claim.tenant}"}
     priority: 0                # the higher wins if two routes match equally well
     methods:                   # such as [GET, POST]; empty: all
     hosts:                     # such as [api.example.com]; empty: any
@@ -259,8 +260,8 @@ routes:
     idempotency:               # such as {required: false, ttl: 24h, on_store_failure: refuse, methods: [POST, PATCH]}: a request with
                                # Idempotency-Key that is sent again gets the first one's answer; on_store_failure: forward, too
     headers:
-      request: {set: {}, remove: [], remove_cookies: []}
-      response: {set: {}, remove: [], remove_cookies: []}
+      request: {set: {}, add: {}, remove: [], remove_cookies: []}   # such as set: {X-Tenant: "{claim.tenant}"}
+      response: {set: {}, add: {}, remove: [], remove_cookies: []}
     cors:                      # such as {origins: ["https://partner.example"]}, instead of the section; none: no CORS
     preflight:                 # pass: a preflight reaches the service without a token
     upgrade: []                # other protocols that a client may change to

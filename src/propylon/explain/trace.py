@@ -35,7 +35,7 @@ from propylon.explain.words import circuit_text, cors_text, described, shown
 from propylon.proxy.exchange import Exchange, Explanation
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
-from propylon.proxy.route import Before, HeaderOverrides, Limited, Route
+from propylon.proxy.route import Before, Limited, Route
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Answer, Outgoing
 from propylon.wire.message import Request
@@ -108,8 +108,10 @@ class Trace(Explanation):
             limit=None if route.limit is None else _noted_limit(route.limit, chosen, self._note),
             forward=self._forwarding(stages, route),
             response_remove=(*route.response_remove, *_OURS),
-            response_overrides=HeaderOverrides(
-                (*overrides.names, *_CACHING), overrides.block + _NO_STORE
+            response_overrides=replace(
+                overrides,
+                names=(*overrides.names, *_CACHING),
+                block=overrides.block + _NO_STORE,
             ),
         )
 

@@ -8,7 +8,8 @@
 - `maintenance`: what clients get while a route is under maintenance.
 - `balance`: how an instance of a service is chosen.
 - `traffic`: how requests are shared out among services.
-- `headers`: what a route does to headers.
+- `headers`: what a route does to headers; `templates`: names in values, and what it does to the query; `route_names`: whether a route
+  has what they name.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.

@@ -35,7 +35,9 @@ from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
+from propylon.config.models.route_names import check_rewrite, check_values
 from propylon.config.models.syntax import check_role, check_scope
+from propylon.config.models.templates import QueryConfig, RewritePath
 from propylon.config.models.traffic import Split
 from propylon.config.models.units import Share, Size, Timeout, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
@@ -94,6 +96,7 @@ class RouteTimeoutsConfig(ConfigModel):
 OF_SERVICES = (
     "strip_prefix",
     "rewrite",
+    "query",
     "security",
     "requests",
     "cache",
@@ -103,7 +106,7 @@ OF_SERVICES = (
     "preflight",
 )
 
-_UNSET = (None, False, "off", ())
+_UNSET = (None, False, "off", (), QueryConfig())
 
 # What a request lacks without a token, where it is not what the key is called.
 _NEEDED = {"security": "the scopes that `security` asks for"}
@@ -131,10 +134,14 @@ class RouteRules(ConfigModel):
     strip_prefix: bool = Field(
         default=False, description="True: the service gets the path without the part that matched."
     )
-    rewrite: RoutePath | None = Field(
+    rewrite: RewritePath | None = Field(
         default=None,
         description="Instead: a path that replaces the part that matched. {name} stands for the segment of that name; a final"
-        " slash is kept.",
+        " slash is kept. {claim.tenant} and the other names of `headers` may stand there too: a request without a value for one"
+        " is 403 where the token lacks it, else 400.",
+    )
+    query: QueryConfig = Field(
+        default=QueryConfig(), description="Parameters of the query to set, to add and to remove."
     )
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = Field(
         default=0, description="If two routes match equally well, the higher priority wins."
@@ -328,12 +335,12 @@ class RouteConfig(RouteRules):
 
     @field_validator("path")
     @classmethod
-    def _names_of_rewrite(cls, path: str, info: ValidationInfo) -> str:
-        known = path.split("/")
-        for segment in (info.data.get("rewrite") or "").split("/"):
-            if segment.startswith("{") and segment not in known:
-                msg = f"rewrite has {segment}, which the path has not; write one of its names, or name it in the path"
-                raise ValueError(msg)
+    def _names_of_values(cls, path: str, info: ValidationInfo) -> str:
+        judged = [key for key in ("security", "requests") if info.data.get(key) not in _UNSET]
+        if (responses := info.data.get("responses")) and responses.sample:
+            judged.append("responses")
+        check_rewrite(path, info.data, judged)
+        check_values(path, info.data)
         return path
 
     @field_validator("redirect")

@@ -25,6 +25,7 @@ _FULL = """\
 # ${VAR} and ${VAR:-default} come from the environment. Nearly all values here are the defaults:
 # delete what you do not need. A key without a value counts as not written.
 
+include: []                    # files that are read with this one, such as [conf.d/*.yaml]
 server:
   host: 127.0.0.1              # 0.0.0.0 listens on every address
   port: ${PORT:-8000}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 from typing import Any
 
 from propylon.config.models.routes import RouteConfig
@@ -223,8 +222,7 @@ class Trace(Explanation):
     @property
     def _places(self) -> Places:
         """The places of values, without the directory of the file: that is nobody's business, and long."""
-        places = self.loaded.places
-        return replace(places, file=PurePath(places.file).name)
+        return self.loaded.places.without_directory()
 
     def _data(
         self, exchange: Exchange, error: GatewayError | None, status: int = 0

@@ -17,6 +17,7 @@
 - `policies`: the section `policies`.
 - `traces`: the section `traces`.
 - `redis`: the section `redis`; `redis_url`: read its URL.
+- `include`: the patterns of files that are read with the first.
 - `inherit`: fill in what routes take from `defaults`.
 - `endpoints`: the gateway's own endpoints: paths, methods, who may call them.
 - `base`: what all models share; `syntax`, `token_syntax`, `unix_socket`, `origins`, `units`, `keys`: check and convert single values;

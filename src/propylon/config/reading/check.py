@@ -14,7 +14,7 @@ from propylon.config.reading.listeners import listener_findings
 from propylon.config.reading.logged import logged_tokens
 from propylon.config.reading.otel import encoder_findings
 from propylon.config.reading.overlaps import Matcher, Named, matcher_of, overlaps, said
-from propylon.config.reading.problems import Finding
+from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["cross_check"]
 

@@ -127,7 +127,7 @@ def _access(entry: Entry) -> str:
     if written is None:
         where = f", on {entry.route.listener}" if entry.route.listener else ""
         return entry.auth + where
-    needs = [_AUTH[written.auth]]
+    needs = [written.guard if written.guard and written.auth == "none" else _AUTH[written.auth]]
     needs += [f"scope {scope}" for scope in written.scopes]
     needs += ["role " + " or ".join(written.roles)] if written.roles else []
     needs += ["scopes of the document"] if written.security else []

@@ -1,6 +1,7 @@
 """Compile the configuration (`*Config`) into the immutable values that the data plane runs on.
 
 - `table`: the routing tables of all listeners; `routes`: the file's routes, the built-in endpoints.
+- `parts`: what a table is made of besides the configuration.
 - `conditions`: what a request must have to get a route; `fixed`: what routes answer by themselves.
 - `redirect`: the table of the listeners that only redirect to https.
 - `access`: who may use the built-in endpoints.
@@ -16,6 +17,7 @@
 - `addresses`: how instances are connected to; `health`: how they are probed.
 - `authentication`: the verifier of tokens, with its keys and its introspection endpoint.
 - `carriers`: where tokens are looked for, and the claims that a service gets as headers.
+- `basic_auth`: the users of a route's file.
 - `limits`: rate limits; `cache`: caches; `idempotency`: keys of requests.
 - `redis`: where Redis is; `traces`: what is recorded for traces, and where it goes.
 """

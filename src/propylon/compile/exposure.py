@@ -16,6 +16,8 @@ def expose(config: GatewayConfig) -> Iterator[Exposure]:
     for written in config.routes:
         if not written.service:
             continue  # what it answers is not an operation of anybody
+        if written.guard:
+            continue  # who may call it, no token says; and the document is for whoever may read it
         yield Exposure(
             name=written.name or written.path,
             service=written.service,

@@ -6,15 +6,14 @@ and service are merged, a route gets only the stages that it uses. A request dec
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from propylon.compile.access import AUTH, authorize, compile_clients
-from propylon.compile.cache import CacheCompiler
+from propylon.compile.basic_auth import credentials_of, of_users
 from propylon.compile.carriers import (
+    Vouched,
     about_caller,
     beside_certificate,
     compile_hiding,
@@ -27,13 +26,12 @@ from propylon.compile.cors import allows_credentials, replaced_headers
 from propylon.compile.fixed import NO_SERVICE, compile_fixed
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
-from propylon.compile.idempotency import IdempotencyCompiler
-from propylon.compile.limits import LimitCompiler, TeamCosts
+from propylon.compile.parts import NOTHING_TO_VERIFY_WITH, Parts
 from propylon.compile.preflight import passing_preflights
 from propylon.compile.public import compile_public, compile_rewrite
-from propylon.compile.requests import CheckRequests, Counts
+from propylon.compile.requests import CheckRequests
 from propylon.compile.rules import Rules, builtin_rules
-from propylon.compile.samples import SampleAnswers, Samples
+from propylon.compile.samples import SampleAnswers
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
 from propylon.config.models.endpoints import (
@@ -47,12 +45,8 @@ from propylon.config.models.schema import (
     RouteConfig,
     RouteTimeoutsConfig,
 )
-from propylon.documents.in_force import InForce
-from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, permitted
-from propylon.proxy.check import RESULTS
 from propylon.proxy.limit.stage import LimitStage
-from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
 from propylon.proxy.route import (
     Authenticate,
@@ -63,75 +57,17 @@ from propylon.proxy.route import (
 )
 from propylon.services import balance
 from propylon.services.service import Fleet, Instance, Service
-from propylon.stores.seats import Seats
-from propylon.upstream.ports import Timeouts, Upstream
+from propylon.upstream.ports import Timeouts
 
 __all__ = ["BUILTIN_SERVICE", "NOTHING_TO_VERIFY_WITH", "Parts", "RouteCompiler"]
 
 _OPTIONAL = Privacy("optional")
-# The authenticate stages where there is nothing to verify tokens with.
-NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
-    "none": anonymous,
-    "optional": unverifiable_if_asked,
-    "required": unverifiable,
-    "offered": unverifiable_if_asked,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a table needs besides the configuration.
-
-    - `forward`: sends requests on; see `Route.forward`.
-    - `builtin`: the FastAPI app in this process, as an upstream. It answers the `endpoints`.
-    - `endpoints`: the gateway's own endpoints, and those of a team.
-    - `stages`: the authenticate stage for each value of a route's `auth`.
-    - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
-    - `override`: in a test, the principal of every request; no token is verified then.
-    - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
-    - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
-    - `idempotency`: makes the stages for Idempotency-Key; None: in a dry run, no key is kept.
-    - `costs`: by the names of routes, what a team's functions say of their costs.
-    - `seats`: counts the open sockets of callers.
-    - `documents`: what the documents of services say, for routes that take their security from them or check requests.
-    - `checks`: where the checks of a route's requests are counted, by the route's name.
-    - `samples`: takes samples of answers; None: in a dry run, none are taken. `chance` draws from 0 to 1.
-    """
-
-    builtin: Upstream
-    forward: Forwards
-    stages: Mapping[str, Authenticate] = field(default_factory=lambda: NOTHING_TO_VERIFY_WITH)
-    endpoints: tuple[Endpoint, ...] = ()
-    policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
-    override: Principal | None = None
-    limits: LimitCompiler | None = None
-    caches: CacheCompiler[Any] | None = None
-    idempotency: IdempotencyCompiler | None = None
-    costs: Mapping[str, TeamCosts] = field(default_factory=dict)
-    seats: Seats = field(default_factory=Seats)
-    documents: InForce = field(default_factory=InForce)
-    checks: Callable[[str], Counts] = lambda _: [0.0] * len(RESULTS)
-    samples: Samples | None = None
-    chance: Callable[[], float] = random.random
-
-    @property
-    def authenticate(self) -> Mapping[str, Authenticate]:
-        """The authenticate stage for each value of a route's `auth`; with `override`, a fixed principal."""
-        if self.override is not None:
-            fixed = always(self.override)
-            return {
-                "none": anonymous,
-                "optional": fixed,
-                "required": fixed,
-                "offered": fixed,
-            }
-        return self.stages
 
 
 class RouteCompiler:
     """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
-    def __init__(self, config: GatewayConfig, parts: Parts, vouched: frozenset[bytes]) -> None:
+    def __init__(self, config: GatewayConfig, parts: Parts, vouched: Vouched) -> None:
         self._config = config
         self._vouched = vouched
         self._of_traces = (b"traceresponse",) if config.traces.traceresponse else ()
@@ -147,7 +83,8 @@ class RouteCompiler:
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
         self._hiding: dict[str, Callable[[bytes], bytes] | None] = {}
         self._methods: dict[tuple[str, ...], frozenset[str]] = {}
-        self._sockets = Sockets(config, self._authenticate, parts.seats)
+        self._users = parts.users
+        self._sockets = Sockets(config, self._authenticate, parts.seats, self._users)
 
     @property
     def basis(self) -> tuple[object, ...]:
@@ -166,6 +103,7 @@ class RouteCompiler:
             parts.limits,
             parts.caches,
             parts.idempotency,
+            parts.basic,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -231,7 +169,11 @@ class RouteCompiler:
             Route,
             name=written.name or written.path,
             service=service,
-            authenticate=about_caller(stages[written.auth], written, self._config),
+            authenticate=of_users(
+                about_caller(stages[written.auth], written, self._config),
+                written,
+                self._users,
+            ),
             beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
@@ -240,9 +182,9 @@ class RouteCompiler:
             max_body=self._max_body if written.max_body is None else written.max_body,
             public=compile_public(self._config, written.service) if written.service else None,
             clients=compile_clients(written.clients),
-            vouched=self._vouched,
+            vouched=self._vouched.every,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
-            request_remove=headers.request_remove,
+            request_remove=headers.request_remove + credentials_of(written),
             request_set=headers.request_set,
             request_overrides=headers.request_overrides,
             response_remove=headers.response_remove,
@@ -295,7 +237,7 @@ class RouteCompiler:
         caches, idempotency = self._parts.caches, self._parts.idempotency
         forward: Forwards = self._parts.forward
         if caches is not None:
-            forward = caches.forward_of(self._config, written, self._vouched)
+            forward = caches.forward_of(self._config, written, self._vouched.claims)
         return forward if idempotency is None else idempotency.before(written, forward)
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
@@ -370,7 +312,7 @@ class RouteCompiler:
             authenticate=self._authenticate[AUTH[endpoint.access]],
             authorize=authorize(self._config, endpoint),
             forward=self._parts.forward,
-            vouched=self._vouched,
+            vouched=self._vouched.every,
             timeouts=service.timeouts,
             max_body=self._max_body if largest is None else largest,
             response_remove=self._replaced,

@@ -29,7 +29,7 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "match": ("path", "methods", "hosts", "match", "exact", "priority"),
     "clients": ("clients",),
     "privacy": ("privacy", "default_privacy"),
-    "authenticate": ("auth", "issuers"),
+    "authenticate": ("auth", "issuers", "basic_auth"),
     "authorize": ("scopes", "roles", "security"),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),

@@ -28,6 +28,7 @@ from propylon.config.models.base import (
     OneOrMany,
     RoutePath,
 )
+from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
 from propylon.config.models.cors import RouteCors
 from propylon.config.models.headers import HeadersConfig
@@ -180,6 +181,11 @@ class RouteRules(ConfigModel):
         description="Claims of the token that the service gets as headers: {X-Tenant: tenant.id}. A client's headers of these"
         " names are removed. Together with the service's.",
     )
+    basic_auth: BasicAuth | None = Field(
+        default=None,
+        description="A name and a password from a file, for internal pages; others get 401. Needs `auth: none`: both would read"
+        " the header Authorization. none: no basic authentication, whatever `defaults` say.",
+    )
     preflight: Literal["pass"] | None = Field(
         default=None,
         description="pass: CORS preflights reach the service without a token, for a service that does CORS itself. Not together"
@@ -250,15 +256,29 @@ class RouteRules(ConfigModel):
             raise ValueError(msg)
         return rewrite
 
+    @field_validator("basic_auth")
+    @classmethod
+    def _one_reads_authorization(
+        cls, basic: BasicAuthConfig | None, info: ValidationInfo
+    ) -> BasicAuthConfig | None:
+        if basic and info.data.get("auth") in {"required", "optional"}:
+            msg = f"reads the header Authorization, and so does `auth: {info.data['auth']}`; write `auth: none` beside it"
+            raise ValueError(msg)
+        return basic
+
     @field_validator("headers")
     @classmethod
     def _claims_are_not_set(cls, headers: HeadersConfig, info: ValidationInfo) -> HeadersConfig:
-        claims = {name.lower() for name in info.data.get("claims", ())}
+        writers = dict.fromkeys(
+            (name.lower() for name in info.data.get("claims", ())), "claims set"
+        )
+        if (basic := info.data.get("basic_auth")) and basic.user_header:
+            writers[basic.user_header.lower()] = "basic_auth sets"
         rules = headers.request
         for verb, names in (("sets", rules.set), ("removes", rules.remove)):
             for name in names:
-                if name.lower() in claims:
-                    msg = f"{verb} {name}, which claims set, too; take it out of one of them"
+                if writer := writers.get(name.lower()):
+                    msg = f"{verb} {name}, which {writer}, too; take it out of one of them"
                     raise ValueError(msg)
         return headers
 
@@ -317,6 +337,11 @@ class RouteConfig(RouteRules):
         description="Which pages may read the answers of this route, in place of the whole section cors; none: there is no"
         " CORS here, and the service's own headers pass.",
     )
+
+    @property
+    def guard(self) -> str:
+        """The key that keeps strangers away without a token of the gateway's; empty if there is none."""
+        return "basic_auth" if self.basic_auth else ""
 
     @field_validator("path")
     @classmethod

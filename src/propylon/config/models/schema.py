@@ -185,7 +185,7 @@ class GatewayConfig(ConfigModel):
         opened = [
             f"{' '.join(route.methods) or 'any method'} {route.path}"
             for route in self.routes
-            if route.auth == "none"
+            if route.auth == "none" and not route.guard
         ]
         return f"open without a token: {', '.join(opened)}" if opened else ""
 

@@ -5,7 +5,8 @@
   `idempotency`: keys of requests.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
 - `match`: what a request must have besides its path; `answered`: what a route answers by itself, and whose requests it takes.
-- `balance`: how an instance of a service is chosen.
+- `sticky`: how a caller stays with one of them;
+  `balance`: how an instance of a service is chosen.
 - `traffic`: how requests are shared out among services.
 - `headers`: what a route does to headers.
 - `websocket`: the rules of a route's sockets.

@@ -34,6 +34,7 @@ from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.match import MatchConfig
+from propylon.config.models.sticky import RouteSticky
 from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.traffic import Split
 from propylon.config.models.units import Share, Size, Timeout, Whole
@@ -311,6 +312,9 @@ class RouteConfig(RouteRules):
         default=(),
         description="In place of a service: several, and what share of the requests each gets, [{service: stable, weight: 95},"
         " {service: canary, weight: 5}].",
+    )
+    sticky: RouteSticky = Field(
+        default=None, description="With split: one caller stays with its service, by a cookie."
     )
     service: str = Field(
         default="",

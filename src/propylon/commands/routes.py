@@ -137,5 +137,6 @@ def _access(entry: Entry) -> str:
     clients, conditions = written.clients, entry.route.pattern.conditions
     needs += ["from " + " or ".join(clients.allow)] if clients.allow else []
     needs += ["not from " + " or ".join(clients.deny)] if clients.deny else []
+    needs += ["under maintenance"] if written.maintenance is not None else []
     needs += [f"if it has {conditions}"] if conditions is not None else []
     return ", ".join(needs)

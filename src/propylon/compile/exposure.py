@@ -40,7 +40,11 @@ def _split(path: str) -> tuple[str, ...]:
 
 def _replaced(written: RouteConfig) -> tuple[str, ...] | None:
     if written.rewrite is not None:
-        return _split(written.rewrite)
+        # What is filled in is one segment; which one, no document tells.
+        return tuple(
+            "{value}" if "{" in part and part not in _split(written.path) else part
+            for part in _split(written.rewrite)
+        )
     return () if written.strip_prefix else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
 from propylon.compile.carriers import vouched_names
+from propylon.compile.changes import templated_names
 from propylon.compile.cors import compile_cors
 from propylon.compile.routes import Parts, RouteCompiler
 from propylon.compile.split import SplitCompiler
@@ -64,7 +65,8 @@ def compile_slowly(
 
     These are the routes whose configuration is the very same object, over the same service and with the same policy.
     """
-    compiler = RouteCompiler(config, parts, (yield from vouched_names(config)))
+    claims = yield from vouched_names(config)
+    compiler = RouteCompiler(config, parts, claims, (yield from templated_names(config)))
     # The secret signs the cookies of `sticky`, too.
     basis = (*compiler.basis, config.auth.jwt.secret)
     if before is not None and before.basis != basis:

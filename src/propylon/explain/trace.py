@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 from typing import Any
 
 from propylon.config.models.routes import RouteConfig
@@ -35,7 +34,7 @@ from propylon.explain.words import circuit_text, cors_text, described, shown
 from propylon.proxy.exchange import Exchange, Explanation
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
-from propylon.proxy.route import Before, HeaderOverrides, Limited, Route
+from propylon.proxy.route import Before, Limited, Route
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Answer, Outgoing
 from propylon.wire.message import Request
@@ -108,8 +107,10 @@ class Trace(Explanation):
             limit=None if route.limit is None else _noted_limit(route.limit, chosen, self._note),
             forward=self._forwarding(stages, route),
             response_remove=(*route.response_remove, *_OURS),
-            response_overrides=HeaderOverrides(
-                (*overrides.names, *_CACHING), overrides.block + _NO_STORE
+            response_overrides=replace(
+                overrides,
+                names=(*overrides.names, *_CACHING),
+                block=overrides.block + _NO_STORE,
             ),
         )
 
@@ -225,8 +226,7 @@ class Trace(Explanation):
     @property
     def _places(self) -> Places:
         """The places of values, without the directory of the file: that is nobody's business, and long."""
-        places = self.loaded.places
-        return replace(places, file=PurePath(places.file).name)
+        return self.loaded.places.without_directory()
 
     def _data(
         self, exchange: Exchange, error: GatewayError | None, status: int = 0

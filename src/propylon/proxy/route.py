@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from propylon.proxy.changes import Changes, Lines, Target, filled
 from propylon.proxy.conditions import Conditions
 from propylon.proxy.principal import Principal
 from propylon.proxy.public import Public
 from propylon.proxy.rewrite import Rewrite
+from propylon.proxy.template import Values
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import NEVER, Answer, Timeouts
 from propylon.wire.headers import without
@@ -161,14 +163,19 @@ class SocketRules:
 
 @dataclass(frozen=True, slots=True)
 class HeaderOverrides:
-    """Headers that the operator sets in place of the gateway's: their lower-case names, and their lines as a block."""
+    """Headers that the operator sets in place of the gateway's: their lower-case names, and their lines as a block.
+
+    `templates` are lines whose values each exchange has for itself.
+    """
 
     names: tuple[bytes, ...] = ()
     block: bytes = b""
+    templates: Lines = ()
 
-    def put(self, block: bytes) -> bytes:
+    def put(self, block: bytes, values: Values | None = None) -> bytes:
         """Return the finished block with these lines in place of the gateway's."""
-        return without(block, self.names) + self.block
+        changed = without(block, self.names) + self.block
+        return changed if values is None else changed + filled(self.templates, values)
 
 
 NO_OVERRIDES = HeaderOverrides()
@@ -248,6 +255,7 @@ class Route:
     share: str = ""
     circuit: bool = True  # whether the service's breaker is asked, and told
     rewrite: Rewrite | None = None  # None: the path goes out as it came
+    changes: Changes | None = None  # what changes by the request's values; None: nothing
     public: Public | None = None  # None: the answer's addresses and cookies go out as they came
     # Headers that carry claims, `reduced`: the client's are removed, in any spelling. `Request.vouched` has the lines.
     vouched: frozenset[bytes] = frozenset()
@@ -295,7 +303,8 @@ class Route:
         strips = self.rewrite is not None and self.rewrite.strips
         chosen = service.host is not None or service.proxy_protocol is not None
         put = object.__setattr__
-        put(self, "adapts", strips or chosen or bool(self.response_remove))
+        changes = self.changes is not None
+        put(self, "adapts", strips or chosen or changes or bool(self.response_remove))
         put(self, "edits", bool(self.limit_fields or self.response_remove or self.response_cookies))
 
     @property
@@ -303,14 +312,13 @@ class Route:
         """The routes to its services; itself, if it has one service."""
         return (self,) if self.split is None else self.split.routes
 
-    def line(self, request: Request, base: bytes) -> bytes:
-        """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it."""
-        if self.rewrite is None and not base and request.version == 1:
-            return request.line
-        return b"%b %b HTTP/1.1" % (request.method.encode(), self._target(request, base))
+    def line(self, request: Request, base: bytes, target: Target | None = None) -> bytes:
+        """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it.
 
-    def _target(self, request: Request, base: bytes) -> bytes:
-        """Return what was sent, changed, behind a base."""
-        if self.rewrite is None:
-            return base + request.path + request.query
-        return self.rewrite.apply(request.path, base) + request.query
+        `target` is how path and query change by the request's values, if they do.
+        """
+        rewrite, query = (self.rewrite, request.query) if target is None else target
+        if rewrite is None and not base and request.version == 1 and query == request.query:
+            return request.line
+        path = base + request.path if rewrite is None else rewrite.apply(request.path, base)
+        return b"%b %b%b HTTP/1.1" % (request.method.encode(), path, query)

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationInfo,
     field_validator,
@@ -29,13 +28,17 @@ from propylon.config.models.base import (
     RoutePath,
 )
 from propylon.config.models.cache import Cache, CacheConfig
+from propylon.config.models.checked import Requests, ResponsesConfig
 from propylon.config.models.cors import RouteCors
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
+from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
+from propylon.config.models.route_names import check_rewrite, check_values
 from propylon.config.models.sticky import RouteSticky
 from propylon.config.models.syntax import check_role, check_scope
+from propylon.config.models.templates import QueryConfig, RewritePath
 from propylon.config.models.traffic import Split
 from propylon.config.models.units import Share, Size, Timeout, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
@@ -51,27 +54,6 @@ __all__ = [
 
 Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
-
-
-def _off(value: Any) -> Any:
-    # YAML 1.1 reads `off` as false.
-    return "off" if value is False else value
-
-
-Requests = Annotated[
-    Literal["off", "shadow", "validate"],
-    BeforeValidator(_off, json_schema_input_type=Literal["off", "shadow", "validate"]),
-]
-
-
-class ResponsesConfig(ConfigModel):
-    """How answers are held against the service's document."""
-
-    sample: Share = Field(
-        default=0.0,
-        description="Share of the answers that are looked at, after the client has got them. What is not in the document is"
-        " counted and logged; nothing happens to the answer. Needs services.X.openapi.",
-    )
 
 
 class RouteTimeoutsConfig(ConfigModel):
@@ -94,6 +76,7 @@ class RouteTimeoutsConfig(ConfigModel):
 OF_SERVICES = (
     "strip_prefix",
     "rewrite",
+    "query",
     "security",
     "requests",
     "cache",
@@ -103,7 +86,7 @@ OF_SERVICES = (
     "preflight",
 )
 
-_UNSET = (None, False, "off", ())
+_UNSET = (None, False, "off", (), QueryConfig())
 
 # What a request lacks without a token, where it is not what the key is called.
 _NEEDED = {"security": "the scopes that `security` asks for"}
@@ -131,10 +114,14 @@ class RouteRules(ConfigModel):
     strip_prefix: bool = Field(
         default=False, description="True: the service gets the path without the part that matched."
     )
-    rewrite: RoutePath | None = Field(
+    rewrite: RewritePath | None = Field(
         default=None,
         description="Instead: a path that replaces the part that matched. {name} stands for the segment of that name; a final"
-        " slash is kept.",
+        " slash is kept. {claim.tenant} and the other names of `headers` may stand there too: a request without a value for one"
+        " is 403 where the token lacks it, else 400.",
+    )
+    query: QueryConfig = Field(
+        default=QueryConfig(), description="Parameters of the query to set, to add and to remove."
     )
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = Field(
         default=0, description="If two routes match equally well, the higher priority wins."
@@ -143,6 +130,7 @@ class RouteRules(ConfigModel):
         default=ClientsConfig(),
         description="Whose requests are taken, by the address of the client. Others get 403, and no other route is tried.",
     )
+    maintenance: Maintenance = None
     auth: Literal["required", "optional", "none"] = Field(
         default="required",
         description="required: 401 without a good token; optional: a bad token is refused, none is accepted; none:"
@@ -330,12 +318,12 @@ class RouteConfig(RouteRules):
 
     @field_validator("path")
     @classmethod
-    def _names_of_rewrite(cls, path: str, info: ValidationInfo) -> str:
-        known = path.split("/")
-        for segment in (info.data.get("rewrite") or "").split("/"):
-            if segment.startswith("{") and segment not in known:
-                msg = f"rewrite has {segment}, which the path has not; write one of its names, or name it in the path"
-                raise ValueError(msg)
+    def _names_of_values(cls, path: str, info: ValidationInfo) -> str:
+        judged = [key for key in ("security", "requests") if info.data.get(key) not in _UNSET]
+        if (responses := info.data.get("responses")) and responses.sample:
+            judged.append("responses")
+        check_rewrite(path, info.data, judged)
+        check_values(path, info.data)
         return path
 
     @field_validator("redirect")

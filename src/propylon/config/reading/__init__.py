@@ -1,6 +1,6 @@
 """Read the configuration from file, environment and command line, and report every problem with its place.
 
-- `load`: read all of it, in order.
+- `load`: read all of it, in order; `file`: read one file; `include`: merge the files that it names.
 - `document`: read YAML with the line of every key; `expand`: replace `${VAR}` in values.
 - `plain`: read routes that are written plainly without the YAML parser; `as_json`: read JSON without it.
 - `lines`: know the line of each value; they are counted when a problem asks for them.

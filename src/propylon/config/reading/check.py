@@ -1,6 +1,6 @@
 """Find conflicts between parts of a configuration: unknown services, duplicate names, colliding routes. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from propylon.config.models.auth import WHILE_USERS
 from propylon.config.models.endpoints import all_paths
@@ -13,14 +13,14 @@ from propylon.config.reading.issuers import issuer_findings
 from propylon.config.reading.listeners import listener_findings
 from propylon.config.reading.logged import logged_tokens
 from propylon.config.reading.otel import encoder_findings
-from propylon.config.reading.overlaps import Matcher, matcher_of, overlaps, said
+from propylon.config.reading.overlaps import Matcher, Named, matcher_of, overlaps, said
 from propylon.config.reading.problems import Finding, Path
 from propylon.config.reading.stickies import sticky_findings
 
 __all__ = ["cross_check"]
 
 
-def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
+def cross_check(written: object, named: Named) -> Iterator[Finding]:
     """Yield every conflict in a raw configuration, whether it is valid otherwise or not."""
     yield from credential_findings(written)
     yield from issuer_findings(written)
@@ -37,9 +37,9 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     yield from _undocumented(raw, whole)
     yield from sticky_findings(whole)
     matchers = [matcher_of(at, r) for at, r in raw.items() if isinstance(r.get("path"), str)]
-    yield from _same_names(matchers, line_of)
+    yield from _same_names(matchers, named)
     yield from _own_paths(matchers, whole)
-    yield from overlaps(matchers, line_of)
+    yield from overlaps(matchers, named)
 
 
 def _dangling(routes: Mapping[int, dict[str, object]], services: object) -> Iterator[Finding]:
@@ -117,21 +117,19 @@ def _share(value: object) -> float:
         return 0.0
 
 
-def _same_names(
-    matchers: list[Matcher], line_of: Callable[[Path], int | None]
-) -> Iterator[Finding]:
+def _same_names(matchers: list[Matcher], named: Named) -> Iterator[Finding]:
     first: dict[str, Matcher] = {}
     for one in matchers:
         other = first.setdefault(one.name, one)
         if not (one.named or other.named) and one.match != other.match:
             # Limits, metrics and the log tell routes apart by their names.
-            msg = f"{said(other, line_of)} has the same path, and they differ in `match`; give each a name"
+            msg = f"{said(other, named)} has the same path, and they differ in `match`; give each a name"
             yield ("routes", one.at, "path"), msg
         # Routes without a name of their own share the path's: one path, disjoint methods.
         if other is not one and (one.named or other.named):
             yield (
                 ("routes", one.at, "name"),
-                f'the name "{one.name}" is taken by {said(other, line_of)}',
+                f'the name "{one.name}" is taken by {said(other, named)}',
             )
 
 

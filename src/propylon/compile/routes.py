@@ -34,7 +34,6 @@ from propylon.compile.public import compile_public, compile_rewrite
 from propylon.compile.requests import CheckRequests
 from propylon.compile.rules import Rules
 from propylon.compile.samples import SampleAnswers
-from propylon.compile.selection import compile_selection
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
 from propylon.config.models.schema import (
@@ -174,7 +173,6 @@ class RouteCompiler:
             beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
-            select=compile_selection(written.path, self._config.services.get(written.service)),
             forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,

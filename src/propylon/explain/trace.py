@@ -196,7 +196,11 @@ class Trace(Explanation):
 
     def _balance(self, service: Service) -> str:
         written = self._config.services.get(service.name)
-        return "round_robin" if written is None else str(written.balance)
+        if written is None:
+            return "round_robin"
+        if written.sticky is None:
+            return str(written.balance)
+        return f"the cookie {written.sticky.cookie}, else {written.balance}"
 
     # The trace
 

@@ -16,6 +16,7 @@ from propylon.config.models.base import RoutePath
 from propylon.config.models.cors import RouteCors
 from propylon.config.models.route_names import check_rewrite, check_values
 from propylon.config.models.routes import OF_SERVICES, UNSET, RouteRules
+from propylon.config.models.sticky import RouteSticky
 from propylon.config.models.traffic import Split
 
 __all__ = ["RouteConfig"]
@@ -42,6 +43,9 @@ class RouteConfig(RouteRules):
         default=(),
         description="In place of a service: several, and what share of the requests each gets, [{service: stable, weight: 95},"
         " {service: canary, weight: 5}].",
+    )
+    sticky: RouteSticky = Field(
+        default=None, description="With split: one caller stays with its service, by a cookie."
     )
     service: str = Field(
         default="",

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationInfo,
     field_validator,
@@ -22,6 +21,7 @@ from propylon.config.models.base import (
 )
 from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
+from propylon.config.models.checked import Requests, ResponsesConfig
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
@@ -43,27 +43,6 @@ __all__ = [
 
 Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
-
-
-def _off(value: Any) -> Any:
-    # YAML 1.1 reads `off` as false.
-    return "off" if value is False else value
-
-
-Requests = Annotated[
-    Literal["off", "shadow", "validate"],
-    BeforeValidator(_off, json_schema_input_type=Literal["off", "shadow", "validate"]),
-]
-
-
-class ResponsesConfig(ConfigModel):
-    """How answers are held against the service's document."""
-
-    sample: Share = Field(
-        default=0.0,
-        description="Share of the answers that are looked at, after the client has got them. What is not in the document is"
-        " counted and logged; nothing happens to the answer. Needs services.X.openapi.",
-    )
 
 
 class RouteTimeoutsConfig(ConfigModel):

@@ -25,6 +25,7 @@ from propylon.compile.carriers import (
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
+from propylon.compile.detours import DetourCompiler, Way
 from propylon.compile.fixed import NO_SERVICE, compile_fixed
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
@@ -48,6 +49,7 @@ from propylon.documents.in_force import InForce
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, permitted
 from propylon.proxy.check import RESULTS
+from propylon.proxy.fallback import FALLBACK_HEADER
 from propylon.proxy.limit.stage import LimitStage
 from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
@@ -90,6 +92,7 @@ class Parts:
     - `seats`: counts the open sockets of callers.
     - `documents`: what the documents of services say, for routes that take their security from them or check requests.
     - `checks`: where the checks of a route's requests are counted, by the route's name.
+    - `detours`: makes the stages for mirrors and fallbacks; None: in a dry run, there are none.
     - `samples`: takes samples of answers; None: in a dry run, none are taken. `chance` draws from 0 to 1.
     """
 
@@ -106,6 +109,7 @@ class Parts:
     seats: Seats = field(default_factory=Seats)
     documents: InForce = field(default_factory=InForce)
     checks: Callable[[str], Counts] = lambda _: [0.0] * len(RESULTS)
+    detours: DetourCompiler | None = None
     samples: Samples | None = None
     chance: Callable[[], float] = random.random
 
@@ -126,8 +130,15 @@ class Parts:
 class RouteCompiler:
     """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
-    def __init__(self, config: GatewayConfig, parts: Parts, vouched: frozenset[bytes]) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        parts: Parts,
+        vouched: frozenset[bytes],
+        services: Mapping[str, Service],
+    ) -> None:
         self._config = config
+        self._services = services
         self._vouched = vouched
         self._of_traces = (b"traceresponse",) if config.traces.traceresponse else ()
         self._max_body = config.server.max_body
@@ -240,7 +251,11 @@ class RouteCompiler:
             request_remove=headers.request_remove,
             request_set=headers.request_set,
             request_overrides=headers.request_overrides,
-            response_remove=headers.response_remove,
+            response_remove=(
+                headers.response_remove
+                if written.fallback is None
+                else (*headers.response_remove, FALLBACK_HEADER)
+            ),
             response_set=headers.response_set,
             response_overrides=headers.response_overrides,
             response_cookies=headers.response_cookies,
@@ -267,6 +282,37 @@ class RouteCompiler:
     def _forward(self, written: RouteConfig) -> Forwards:
         if (fixed := compile_fixed(written)) is not None:
             return fixed
+        then, detours = self._checked(written), self._parts.detours
+        if detours is None:
+            return then
+        if written.mirror is not None:
+            then = detours.mirror(written.mirror, then, self._way(written, written.mirror.service))
+        if written.fallback is None:
+            return then
+        name, caches = written.fallback.service, self._parts.caches
+        way = self._way(written, name) if name else None
+        cache = None
+        if caches is not None:
+            cache = caches.forward_of(self._config, written, self._vouched)
+        return detours.fallback(written.fallback, then, way, cache)
+
+    def _way(self, written: RouteConfig, name: str) -> Way:
+        """Return the way of a route's requests to another service, without the stages before it."""
+        service, forward = self._services[name], self._parts.forward
+
+        def become(route: Route) -> Route:
+            return replace(
+                route,
+                service=service,
+                timeouts=self._timeouts_of(written.timeouts, service.timeouts),
+                public=compile_public(self._config, name),
+                hide=in_turn(self._hiding_of(name), self._headers_of(written).hide_cookies),
+                forward=forward,
+            )
+
+        return Way(service, become, forward)
+
+    def _checked(self, written: RouteConfig) -> Forwards:
         then = self._sampled(written)
         if written.requests == "off":
             return then

@@ -63,7 +63,7 @@ def compile_slowly(
 
     These are the routes whose configuration is the very same object, over the same service and with the same policy.
     """
-    compiler = RouteCompiler(config, parts, (yield from vouched_names(config)))
+    compiler = RouteCompiler(config, parts, (yield from vouched_names(config)), services)
     basis = compiler.basis
     if before is not None and before.basis != basis:
         before = None

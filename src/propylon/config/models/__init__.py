@@ -5,7 +5,9 @@
   `idempotency`: keys of requests.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
 - `match`: what a request must have besides its path; `answered`: what a route answers by itself, and whose requests it takes.
+- `documented`: how requests and answers are held against a document; `timeouts`: the timeouts of a route.
 - `maintenance`: what clients get while a route is under maintenance.
+- `fallback`: what answers while the service of a route fails; `mirror`: who gets copies of its requests.
 - `headers`: what a route does to headers.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.

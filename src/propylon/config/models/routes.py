@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationInfo,
     field_validator,
@@ -30,13 +29,17 @@ from propylon.config.models.base import (
 )
 from propylon.config.models.cache import Cache, CacheConfig
 from propylon.config.models.cors import RouteCors
+from propylon.config.models.documented import Requests, ResponsesConfig
+from propylon.config.models.fallback import Fallback, FallbackConfig
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
+from propylon.config.models.mirror import Mirror, MirrorConfig
 from propylon.config.models.syntax import check_role, check_scope
-from propylon.config.models.units import Share, Size, Timeout, Whole
+from propylon.config.models.timeouts import RouteTimeoutsConfig
+from propylon.config.models.units import Share, Size, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
@@ -52,43 +55,6 @@ Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
 
 
-def _off(value: Any) -> Any:
-    # YAML 1.1 reads `off` as false.
-    return "off" if value is False else value
-
-
-Requests = Annotated[
-    Literal["off", "shadow", "validate"],
-    BeforeValidator(_off, json_schema_input_type=Literal["off", "shadow", "validate"]),
-]
-
-
-class ResponsesConfig(ConfigModel):
-    """How answers are held against the service's document."""
-
-    sample: Share = Field(
-        default=0.0,
-        description="Share of the answers that are looked at, after the client has got them. What is not in the document is"
-        " counted and logged; nothing happens to the answer. Needs services.X.openapi.",
-    )
-
-
-class RouteTimeoutsConfig(ConfigModel):
-    """Timeouts of a route; those that are not set are the service's."""
-
-    connect: Timeout | None = Field(default=None, description="For connecting.")
-    first_byte: Timeout | None = Field(default=None, description="For the head of the response.")
-    idle: Timeout | None = Field(
-        default=None, description="Longest silence within a body, event streams included."
-    )
-    total: Timeout | None = Field(
-        default=None, description="Until the head of the final response, retries included."
-    )
-    max_duration: Timeout | None = Field(
-        default=None, description="For the whole exchange, body included."
-    )
-
-
 # Keys that say something of the way to a service, or of its answers.
 OF_SERVICES = (
     "strip_prefix",
@@ -100,6 +66,8 @@ OF_SERVICES = (
     "idempotency",
     "upgrade",
     "preflight",
+    "fallback",
+    "mirror",
 )
 
 _UNSET = (None, False, "off", ())
@@ -244,6 +212,9 @@ class RouteRules(ConfigModel):
         " the service, and the gateway does nothing about it.",
     )
 
+    fallback: Fallback = None
+    mirror: Mirror = None
+
     @field_validator("rewrite")
     @classmethod
     def _strip_or_rewrite(cls, rewrite: str | None, info: ValidationInfo) -> str | None:
@@ -341,6 +312,38 @@ class RouteConfig(RouteRules):
                 msg = f"`to` has {name}, which the path has not; write one of its names, {REST} or {QUERY}"
                 raise ValueError(msg)
         return redirect
+
+    @field_validator("fallback")
+    @classmethod
+    def _can_stand_in(
+        cls, fallback: FallbackConfig | None, info: ValidationInfo
+    ) -> FallbackConfig | None:
+        if fallback is None:
+            return None
+        if fallback.stored and not info.data.get("cache", True):
+            msg = "has stored: true, and this route has no cache; write cache: {ttl: 30s}, or take `stored` out"
+            raise ValueError(msg)
+        return fallback
+
+    @field_validator("fallback", "mirror")
+    @classmethod
+    def _for_requests(
+        cls, detour: FallbackConfig | MirrorConfig | None, info: ValidationInfo
+    ) -> FallbackConfig | MirrorConfig | None:
+        if detour is not None and info.data.get("methods") == ("WEBSOCKET",):
+            msg = "is for requests, and this route takes only WebSockets; take it out"
+            raise ValueError(msg)
+        return detour
+
+    @field_validator("service")
+    @classmethod
+    def _another_service(cls, service: str, info: ValidationInfo) -> str:
+        for key in ("fallback", "mirror"):
+            other = info.data.get(key)
+            if service and other is not None and other.service == service:
+                msg = f'is the service of its own {key}; write another one than "{service}" there, or {key}: none'
+                raise ValueError(msg)
+        return service
 
     @field_validator("service")
     @classmethod

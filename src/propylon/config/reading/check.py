@@ -18,6 +18,9 @@ from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["cross_check"]
 
+# Keys of a route that name another service.
+_OTHERS = ("fallback", "mirror")
+
 
 def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
     """Yield every conflict in a raw configuration, whether it is valid otherwise or not."""
@@ -43,10 +46,24 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
 def _dangling(routes: Mapping[int, dict[str, object]], services: object) -> Iterator[Finding]:
     known = services if isinstance(services, dict) else {}
     for at, route in routes.items():
-        service = route.get("service")
-        if isinstance(service, str) and service not in known:
-            hint = did_you_mean(service, known)
-            yield ("routes", at, "service"), f'no service "{service}"{hint}'
+        for path, service in (*_services_of(route), *_others_of(route)):
+            if service not in known:
+                hint = did_you_mean(service, known)
+                yield ("routes", at, *path), f'no service "{service}"{hint}'
+
+
+def _services_of(route: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+    """Yield the services that get requests of a route, each with its place in the route."""
+    if isinstance(service := route.get("service"), str):
+        yield ("service",), service
+
+
+def _others_of(route: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+    """Yield the services that a route names besides, each with its place in the route."""
+    for key in _OTHERS:
+        service = _section(route, key).get("service")
+        if isinstance(service, str) and service:
+            yield (key, "service"), service
 
 
 def _reserved(services: object) -> Iterator[Finding]:

@@ -187,7 +187,7 @@ class Running:
     @property
     def routes(self) -> Iterator[Route]:
         """All routes in force, on each listener."""
-        return (route for edge in self.edges.values() for route in edge.pipeline.table.routes)
+        return (route for edge in self.edges.values() for route in edge.pipeline.table.every_route)
 
     @property
     def verifies(self) -> bool:

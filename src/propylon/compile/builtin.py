@@ -1,48 +1,46 @@
-"""Compile the routes of the gateway's own endpoints, and of those of a team."""
+"""Compile the routes of the gateway's own endpoints, and those of a team: the app in this process answers them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from propylon.compile.access import AUTH, authorize
-from propylon.compile.limits import LimitCompiler
+from propylon.compile.parts import Parts
 from propylon.compile.rules import builtin_rules
 from propylon.config.models.endpoints import PUBLIC, Endpoint, served
 from propylon.config.models.schema import BUILTIN_SERVICE, GatewayConfig
 from propylon.proxy.privacy import Privacy
-from propylon.proxy.route import Authenticate, Forwards, Pattern, Route
+from propylon.proxy.route import Authenticate, Pattern, Route
 from propylon.services import balance
 from propylon.services.service import Fleet, Instance, Service
-from propylon.upstream.ports import Upstream
 
-__all__ = ["BuiltinRoutes", "segments_of"]
+__all__ = ["Builtin", "segments_of"]
 
 _OPTIONAL = Privacy("optional")
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltinRoutes:
-    """Makes them. `upstream` is the app in this process, and `forward` sends requests on.
+class Builtin:
+    """What the routes of all endpoints have in common.
 
-    `authenticate` are the stages by their names, `vouched` the headers that the gateway vouches for, `replaced` those of
-    answers that it writes itself. `limits` None: nothing is limited.
+    `replaced` are the headers of an answer that the gateway writes itself, `vouched` those of a request that it vouches for.
     """
 
     config: GatewayConfig
-    upstream: Upstream
-    forward: Forwards
-    limits: LimitCompiler | None
+    parts: Parts
     authenticate: Mapping[str, Authenticate]
     vouched: frozenset[bytes]
     replaced: tuple[bytes, ...]
 
-    def of(self, endpoints: Iterable[Endpoint]) -> Iterator[Route]:
+    def routes(self) -> Iterator[Route]:
         """Yield a route for each endpoint, on each of its listeners."""
-        instance = Instance(id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self.upstream)
+        instance = Instance(
+            id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self.parts.builtin
+        )
         service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
         paths = [written.path for written in self.config.routes]
-        for written in endpoints:
+        for written in self.parts.endpoints:
             # The file's routes are on the public listener only.
             yields = any(map(written.yields_to, paths))
             for listener, endpoint in served(written, self.config):
@@ -50,10 +48,10 @@ class BuiltinRoutes:
                     yield self._route(endpoint, service, listener)
 
     def _route(self, endpoint: Endpoint, service: Service, listener: str) -> Route:
-        largest = endpoint.max_body
+        largest, limits = endpoint.max_body, self.parts.limits
         limit = None
-        if self.limits is not None and endpoint.limited:
-            limit = self.limits.of_tokens(self.config.auth.tokens.rate_limit)
+        if limits is not None and endpoint.limited:
+            limit = limits.of_tokens(self.config.auth.tokens.rate_limit)
         return Route(
             name=endpoint.path,
             pattern=Pattern(
@@ -64,7 +62,7 @@ class BuiltinRoutes:
             service=service,
             authenticate=self.authenticate[AUTH[endpoint.access]],
             authorize=authorize(self.config, endpoint),
-            forward=self.forward,
+            forward=self.parts.forward,
             vouched=self.vouched,
             timeouts=service.timeouts,
             max_body=self.config.server.max_body if largest is None else largest,

@@ -196,7 +196,8 @@ def match_text(route: Route) -> str:
     """Say which route matched, and by what besides its path."""
     conditions = route.pattern.conditions
     by = "" if conditions is None else f"by {conditions}: "
-    return f'{by}route "{route.name}"'
+    share = f', whose split gives it to service "{route.service.name}" ({route.share})'
+    return f'{by}route "{route.name}"{share if route.share else ""}'
 
 
 def limit_text(stage: Limited | None) -> str:

@@ -67,7 +67,7 @@ def compile_slowly(
     """
     vouched = yield from vouched_names(config)
     templated = yield from templated_names(config)
-    compiler = RouteCompiler(config, parts, vouched.beside(templated))
+    compiler = RouteCompiler(config, parts, vouched.beside(templated), services)
     # The secret signs the cookies of `sticky`, too.
     basis = (*compiler.basis, config.auth.jwt.secret)
     if before is not None and before.basis != basis:

@@ -34,6 +34,8 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "authorize": ("scopes", "roles", "security"),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
+    "fallback": ("fallback",),
+    "mirror": ("mirror",),
     "forward": ("service", "respond", "redirect", "strip_prefix", "rewrite", "query", "circuit"),
 }
 _TIMEOUTS = ("connect", "first_byte", "idle", "total")

@@ -21,15 +21,18 @@ from propylon.config.models.base import (
 )
 from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
-from propylon.config.models.checked import Requests, ResponsesConfig
+from propylon.config.models.documented import Requests, ResponsesConfig
+from propylon.config.models.fallback import Fallback
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
+from propylon.config.models.mirror import Mirror
 from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.templates import QueryConfig, RewritePath
-from propylon.config.models.units import Share, Size, Timeout, Whole
+from propylon.config.models.timeouts import RouteTimeoutsConfig
+from propylon.config.models.units import Share, Size, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
@@ -45,22 +48,6 @@ Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
 
 
-class RouteTimeoutsConfig(ConfigModel):
-    """Timeouts of a route; those that are not set are the service's."""
-
-    connect: Timeout | None = Field(default=None, description="For connecting.")
-    first_byte: Timeout | None = Field(default=None, description="For the head of the response.")
-    idle: Timeout | None = Field(
-        default=None, description="Longest silence within a body, event streams included."
-    )
-    total: Timeout | None = Field(
-        default=None, description="Until the head of the final response, retries included."
-    )
-    max_duration: Timeout | None = Field(
-        default=None, description="For the whole exchange, body included."
-    )
-
-
 # Keys that say something of the way to a service, or of its answers.
 OF_SERVICES = (
     "strip_prefix",
@@ -73,6 +60,8 @@ OF_SERVICES = (
     "idempotency",
     "upgrade",
     "preflight",
+    "fallback",
+    "mirror",
 )
 
 UNSET = (None, False, "off", (), QueryConfig())
@@ -225,6 +214,9 @@ class RouteRules(ConfigModel):
         description="Requests with Idempotency-Key that are sent again get the first one's answer. When not set, the header reaches"
         " the service, and the gateway does nothing about it.",
     )
+
+    fallback: Fallback = None
+    mirror: Mirror = None
 
     @field_validator("rewrite")
     @classmethod

@@ -47,6 +47,7 @@ Stage = Literal[
     "authorize",
     "policies",
     "limit",
+    "forward_auth",
     "requests",
     "cache",
     "forward",
@@ -81,7 +82,7 @@ def _error_text(error: GatewayError) -> str:
 
 
 # Stages that not every route has: they are told of only where they said something.
-_OF_SOME = frozenset({"clients", "policies", "requests", "cache"})
+_OF_SOME = frozenset({"clients", "policies", "forward_auth", "requests", "cache"})
 
 
 def told(

@@ -31,6 +31,7 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "privacy": ("privacy", "default_privacy"),
     "authenticate": ("auth", "issuers", "basic_auth"),
     "authorize": ("scopes", "roles", "security"),
+    "forward_auth": ("forward_auth",),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
     "forward": ("service", "respond", "redirect", "strip_prefix", "rewrite", "circuit"),

@@ -5,7 +5,7 @@
   `idempotency`: keys of requests.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
 - `match`: what a request must have besides its path; `answered`: what a route answers by itself, and whose requests it takes.
-- `basic_auth`: the users of a route's file.
+- `basic_auth`: the users of a route's file; `forward_auth`: another service decides.
 - `headers`: what a route does to headers.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.

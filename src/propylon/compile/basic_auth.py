@@ -10,7 +10,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from propylon.config.models.basic_auth import BasicAuthConfig
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.proxy.authenticate import always, unverifiable
 from propylon.proxy.authenticate.basic import BasicAuth, Logins, Means
 from propylon.proxy.principal import Principal

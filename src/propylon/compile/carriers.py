@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from itertools import chain
 from typing import NamedTuple
 
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.authenticate import anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authenticate.accepted import AcceptedIssuers
@@ -108,6 +108,10 @@ class Vouched(NamedTuple):
 
     claims: frozenset[bytes]
     every: frozenset[bytes]
+
+    def beside(self, others: frozenset[bytes]) -> Vouched:
+        """Return these, with others that carry no claims."""
+        return self._replace(every=self.every | others)
 
 
 def vouched_names(config: GatewayConfig) -> Generator[None, None, Vouched]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from propylon.config.models.forward_auth import ForwardAuthConfig
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.proxy.forward_auth import LARGEST, Counts, Decider, ForwardAuth
 from propylon.proxy.route import Forwards
 from propylon.services.breaker import Breaker, Listener

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from propylon.compile.access import AUTH, authorize, compile_clients
+from propylon.compile.access import compile_clients
 from propylon.compile.basic_auth import credentials_of, of_users
+from propylon.compile.builtin import Builtin, segments_of
 from propylon.compile.carriers import (
     Vouched,
     about_caller,
@@ -20,6 +21,7 @@ from propylon.compile.carriers import (
     in_turn,
     trusting,
 )
+from propylon.compile.changes import compile_changes, compile_templates
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
@@ -31,15 +33,11 @@ from propylon.compile.parts import NOTHING_TO_VERIFY_WITH, Parts
 from propylon.compile.preflight import passing_preflights
 from propylon.compile.public import compile_public, compile_rewrite
 from propylon.compile.requests import CheckRequests
-from propylon.compile.rules import Rules, builtin_rules
+from propylon.compile.rules import Rules
 from propylon.compile.samples import SampleAnswers
+from propylon.compile.selection import compile_selection
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
-from propylon.config.models.endpoints import (
-    PUBLIC,
-    Endpoint,
-    served,
-)
 from propylon.config.models.schema import (
     BUILTIN_SERVICE,
     GatewayConfig,
@@ -56,8 +54,7 @@ from propylon.proxy.route import (
     Pattern,
     Route,
 )
-from propylon.services import balance
-from propylon.services.service import Fleet, Instance, Service
+from propylon.services.service import Service
 from propylon.upstream.ports import Timeouts
 
 __all__ = ["BUILTIN_SERVICE", "NOTHING_TO_VERIFY_WITH", "Parts", "RouteCompiler"]
@@ -129,7 +126,7 @@ class RouteCompiler:
         """Yield a route for each host."""
         template = self._template(written, service)
         passing = written.preflight == "pass"
-        segments = _segments(written.path, exact=written.exact)
+        segments = segments_of(written.path, exact=written.exact)
         methods = self._methods_of(written)
         conditions = compile_conditions(written.match)
         for host in written.hosts or (None,):
@@ -179,11 +176,13 @@ class RouteCompiler:
             beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
+            select=compile_selection(written.path, self._config.services.get(written.service)),
             forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
+            changes=compile_changes(written),
             public=compile_public(self._config, written.service) if written.service else None,
-            clients=compile_clients(written.clients),
+            clients=compile_clients(written.clients, written.maintenance),
             vouched=self._vouched.every,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
             request_remove=headers.request_remove
@@ -193,7 +192,7 @@ class RouteCompiler:
             request_overrides=headers.request_overrides,
             response_remove=headers.response_remove,
             response_set=headers.response_set,
-            response_overrides=headers.response_overrides,
+            response_overrides=compile_templates(written, headers.response_overrides),
             response_cookies=headers.response_cookies,
             cors=self._cors.of(written.cors),
             privacy=self._privacy_of(written),
@@ -201,7 +200,7 @@ class RouteCompiler:
             before=self._policy(written, timeouts),
             limit=limit,
             limit_fields=() if limit is None else limit.fields,
-            rules=Rules(written, self._parts.policies.get(written.name or written.path)),
+            rules=self.rules_of(written),
             sockets=self._sockets.rules(written) if written.service else None,
             template=written.path,
             sampling=written.sampling,
@@ -210,6 +209,10 @@ class RouteCompiler:
     def _limit(self, written: RouteConfig) -> LimitStage | None:
         limits = self._parts.limits
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
+
+    def rules_of(self, written: RouteConfig) -> Rules:
+        """Return what a client meets on a route, for the matcher."""
+        return Rules(written, self._parts.policies.get(written.name or written.path))
 
     def service_of(self, written: RouteConfig, services: Mapping[str, Service]) -> Service:
         """Return the service of a route."""
@@ -292,52 +295,7 @@ class RouteCompiler:
 
     def builtin_routes(self) -> Iterable[Route]:
         """Yield a route for each endpoint that the app in this process answers, on each of its listeners."""
-        instance = Instance(
-            id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self._parts.builtin
+        common = Builtin(
+            self._config, self._parts, self._authenticate, self._vouched.every, self._replaced
         )
-        service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
-        paths = [written.path for written in self._config.routes]
-        for written in self._parts.endpoints:
-            # The file's routes are on the public listener only.
-            yields = any(map(written.yields_to, paths))
-            for listener, endpoint in served(written, self._config):
-                if not (yields and listener == PUBLIC):
-                    yield self._builtin(endpoint, service, listener)
-
-    def _builtin(self, endpoint: Endpoint, service: Service, listener: str) -> Route:
-        largest, limits = endpoint.max_body, self._parts.limits
-        limit = None
-        if limits is not None and endpoint.limited:
-            limit = limits.of_tokens(self._config.auth.tokens.rate_limit)
-        return Route(
-            name=endpoint.path,
-            pattern=Pattern(
-                _segments(endpoint.path, exact=endpoint.exact),
-                endpoint.exact,
-                methods=endpoint.methods,
-            ),
-            service=service,
-            authenticate=self._authenticate[AUTH[endpoint.access]],
-            authorize=authorize(self._config, endpoint),
-            forward=self._parts.forward,
-            vouched=self._vouched.every,
-            timeouts=service.timeouts,
-            max_body=self._max_body if largest is None else largest,
-            response_remove=self._replaced,
-            privacy=_OPTIONAL,
-            limit=limit,
-            limit_fields=() if limit is None else limit.fields,
-            rules=builtin_rules(endpoint),
-            listener=listener,
-            access=endpoint.access,
-            template=endpoint.path,
-        )
-
-
-def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
-    """Split a route's path into segments; None is a `{name}`.
-
-    A final slash adds no segment. Only an exact route for `/` itself has one, empty segment.
-    """
-    parts = path.strip("/").split("/") if exact or path.strip("/") else []
-    return tuple(None if part.startswith("{") else part.encode("ascii") for part in parts)
+        return common.routes()

@@ -8,7 +8,7 @@ from propylon.compile.basic_auth import Users, of_users
 from propylon.compile.carriers import about_caller
 from propylon.compile.cors import allows_origins
 from propylon.config.models.cors import CorsConfig
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.loop.ticker import NEVER
 from propylon.proxy.authenticate.sockets import SOCKET

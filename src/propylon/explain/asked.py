@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.errors import GatewayError, Refused
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.forward_auth import FLAG_OPEN, FLAG_REFUSED, ForwardAuth

@@ -1,4 +1,4 @@
-"""Define routes, and `defaults`, which may set the same rules for all routes."""
+"""Define the rules of routes, and `defaults`, which may set them for all routes."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,17 +8,10 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
-from pydantic_core import PydanticKnownError
 
 from propylon.config.models.answered import (
-    QUERY,
-    REST,
     ClientsConfig,
-    RedirectConfig,
-    RespondConfig,
-    placeholders,
 )
 from propylon.config.models.base import (
     Claims,
@@ -26,25 +19,25 @@ from propylon.config.models.base import (
     Hostname,
     Method,
     OneOrMany,
-    RoutePath,
 )
 from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
-from propylon.config.models.cors import RouteCors
 from propylon.config.models.forward_auth import ForwardAuth, ForwardAuthConfig, check_names
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
+from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
 from propylon.config.models.syntax import check_role, check_scope
+from propylon.config.models.templates import QueryConfig, RewritePath
 from propylon.config.models.units import Share, Size, Timeout, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
     "OF_SERVICES",
+    "UNSET",
     "DefaultsConfig",
     "ResponsesConfig",
-    "RouteConfig",
     "RouteRules",
     "RouteTimeoutsConfig",
 ]
@@ -94,6 +87,7 @@ class RouteTimeoutsConfig(ConfigModel):
 OF_SERVICES = (
     "strip_prefix",
     "rewrite",
+    "query",
     "security",
     "requests",
     "cache",
@@ -103,7 +97,7 @@ OF_SERVICES = (
     "preflight",
 )
 
-_UNSET = (None, False, "off", ())
+UNSET = (None, False, "off", (), QueryConfig())
 
 # What a request lacks without a token, where it is not what the key is called.
 _NEEDED = {"security": "the scopes that `security` asks for"}
@@ -131,10 +125,14 @@ class RouteRules(ConfigModel):
     strip_prefix: bool = Field(
         default=False, description="True: the service gets the path without the part that matched."
     )
-    rewrite: RoutePath | None = Field(
+    rewrite: RewritePath | None = Field(
         default=None,
         description="Instead: a path that replaces the part that matched. {name} stands for the segment of that name; a final"
-        " slash is kept.",
+        " slash is kept. {claim.tenant} and the other names of `headers` may stand there too: a request without a value for one"
+        " is 403 where the token lacks it, else 400.",
+    )
+    query: QueryConfig = Field(
+        default=QueryConfig(), description="Parameters of the query to set, to add and to remove."
     )
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = Field(
         default=0, description="If two routes match equally well, the higher priority wins."
@@ -143,6 +141,7 @@ class RouteRules(ConfigModel):
         default=ClientsConfig(),
         description="Whose requests are taken, by the address of the client. Others get 403, and no other route is tried.",
     )
+    maintenance: Maintenance = None
     auth: Literal["required", "optional", "none"] = Field(
         default="required",
         description="required: 401 without a good token; optional: a bad token is refused, none is accepted; none:"
@@ -326,84 +325,3 @@ class RouteRules(ConfigModel):
 
 class DefaultsConfig(RouteRules):
     """Values for all routes that do not set the key themselves."""
-
-
-class RouteConfig(RouteRules):
-    """A route: which requests it matches, which service gets them, under which rules."""
-
-    name: str = Field(
-        default="",
-        min_length=1,
-        description="Name for policies, logs and metrics; the path when not set.",
-    )
-    path: RoutePath = Field(
-        description="Path that is matched with everything below it; {name} stands for one segment."
-    )
-    respond: RespondConfig | None = Field(
-        default=None, description="In place of a service: the gateway answers so by itself."
-    )
-    redirect: RedirectConfig | None = Field(
-        default=None, description="In place of a service: the gateway sends the client elsewhere."
-    )
-    service: str = Field(
-        default="",
-        validate_default=True,
-        description="The service that gets the request. Every route has one, or respond, or redirect.",
-    )
-
-    cors: RouteCors = Field(
-        default=None,
-        description="Which pages may read the answers of this route, in place of the whole section cors; none: there is no"
-        " CORS here, and the service's own headers pass.",
-    )
-
-    @property
-    def guard(self) -> str:
-        """The key that keeps strangers away without a token of the gateway's; empty if there is none."""
-        if self.basic_auth:
-            return "basic_auth"
-        return "forward_auth" if self.forward_auth else ""
-
-    @field_validator("path")
-    @classmethod
-    def _names_of_rewrite(cls, path: str, info: ValidationInfo) -> str:
-        known = path.split("/")
-        for segment in (info.data.get("rewrite") or "").split("/"):
-            if segment.startswith("{") and segment not in known:
-                msg = f"rewrite has {segment}, which the path has not; write one of its names, or name it in the path"
-                raise ValueError(msg)
-        return path
-
-    @field_validator("redirect")
-    @classmethod
-    def _names_of_redirect(
-        cls, redirect: RedirectConfig | None, info: ValidationInfo
-    ) -> RedirectConfig | None:
-        known = info.data.get("path", "").split("/")
-        for name in placeholders(redirect.to) if redirect else ():
-            if name not in known and name not in (REST, QUERY):
-                msg = f"`to` has {name}, which the path has not; write one of its names, {REST} or {QUERY}"
-                raise ValueError(msg)
-        return redirect
-
-    @field_validator("service")
-    @classmethod
-    def _one_answer(cls, service: str, info: ValidationInfo) -> str:
-        own = [key for key in ("respond", "redirect") if info.data.get(key) is not None]
-        if len(own) + bool(service) > 1:
-            msg = f"a route has one of {', '.join((*own, 'service') if service else own)}; take the others out"
-            raise ValueError(msg)
-        if own and (vain := [key for key in OF_SERVICES if info.data.get(key) not in _UNSET]):
-            msg = f"{vain[0]} is for a route with a service, and this one has {own[0]}; take it out"
-            raise ValueError(msg)
-        if not own and not service and {"respond", "redirect"} <= info.data.keys():
-            kind: Literal["missing"] = "missing"
-            raise PydanticKnownError(kind)
-        return service
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_by_path(cls, data: Any) -> Any:
-        path = data.get("path") if isinstance(data, dict) else None
-        named = path is None or data.get("name") is not None
-        return data if named or not isinstance(path, str) else {**data, "name": path}

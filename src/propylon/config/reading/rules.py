@@ -12,6 +12,7 @@ __all__ = [
     "CERTIFICATE",
     "CHEAP_HASHES",
     "CHOSEN_BY_CLAIMS",
+    "CHOSEN_INSTANCE",
     "COLLECTOR_PORT",
     "DOUBTS",
     "ENVFILE_LINE",
@@ -20,6 +21,7 @@ __all__ = [
     "IN_USE",
     "KEYS_WITHOUT_TLS",
     "LAXER_ROUTE",
+    "MISSING_SEGMENT",
     "NOTHING_HERE",
     "NO_KEY",
     "OLD_NAME",
@@ -295,6 +297,22 @@ OPEN_ON_FAILURE = _doubt(
     "Write on_failure: closed, or take the key out.",
 )
 
+CHOSEN_INSTANCE = _doubt(
+    140,
+    "chosen-instance",
+    "A client without a token chooses the instance that gets its requests.",
+    "The instance is chosen by a hash of what the client sends. With one value it can send all its load to one instance.",
+    "Write a bound beside the hash, such as bound: 1.25, or ask for a token.",
+)
+
+MISSING_SEGMENT = _doubt(
+    141,
+    "missing-segment",
+    "An instance is chosen by a segment that the path of a route does not have.",
+    "Requests of that route are sent out by the address of the client, and not by what was meant.",
+    "Name the segment in the path of the route.",
+)
+
 DOUBTS = (
     WEAK_SECRET,
     SECRET_WITH_BLANKS,
@@ -328,5 +346,7 @@ DOUBTS = (
     PASSWORDS_IN_THE_CLEAR,
     CHEAP_HASHES,
     OPEN_ON_FAILURE,
+    CHOSEN_INSTANCE,
+    MISSING_SEGMENT,
 )
 """All of them, in the order of their ids."""

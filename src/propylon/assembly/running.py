@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,12 @@ from propylon.assembly.ages import ages_of
 from propylon.assembly.answering import open_census
 from propylon.assembly.answers import SharedAnswers
 from propylon.assembly.carry import ServiceSet
+from propylon.assembly.change import Change
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, adjust_gate, open_edges
+from propylon.assembly.guards import open_asks
 from propylon.assembly.idempotency import answering
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
@@ -76,19 +77,10 @@ _EXCHANGE_TICK = 0.025
 _LET_GO = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A configuration with everything that was built from it, not yet in force."""
-
-    loaded: Loaded
-    authentication: Authentication | None
-    verifying: Authentication | None  # in force until `authentication` has its keys
-    services: ServiceSet
-    compiled: Compiled
-
-
 class Running:
     """The data plane, its pools, clocks and log, for as long as an event loop runs."""
+
+    _said = 0  # how often a team has added a policy or set an override
 
     def __init__(
         self, components: Components, loaded: Loaded, loop: asyncio.AbstractEventLoop
@@ -105,6 +97,7 @@ class Running:
         self._outbox = Outbox(loop)
         self._resolver = Resolver(Lookup(), loop.time)
         self._pools = Pools(loop, Ticker(loop, _EXCHANGE_TICK), self._outbox, self._resolver)
+        self._asks = open_asks(self._pools, components.metrics, loop)
         self._prober = Prober(clock=time.perf_counter, wall=time.time, chance=self._random.random)
         self._checks = Checks(self._prober)
         self._outages = SharedOutages(
@@ -150,7 +143,6 @@ class Running:
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
-        self._said = 0  # how often a team has added a policy or set an override
         redis = redis_of(loaded)
         self.counting = Counting(redis, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
@@ -256,7 +248,8 @@ class Running:
         self._keep_pools()
 
     def _keep_pools(self) -> None:
-        self._pools.keep((*self._services.upstreams(), *self._verification.upstreams()))
+        users = (self._services, self._verification, self._asks)
+        self._pools.keep(one for some in users for one in some.upstreams())
 
     def _verify_anew(self) -> None:
         """Put the verifier into force whose keys were fetched after a reload."""
@@ -295,6 +288,7 @@ class Running:
             caches=self._caches,
             idempotency=self._idempotency,
             basic=self._components.basic,
+            asks=self._asks,
             costs=self._components.costs,
             seats=self._components.seats,
             documents=self.description.in_force,

@@ -32,6 +32,7 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "privacy": ("privacy", "default_privacy"),
     "authenticate": ("auth", "issuers", "basic_auth"),
     "authorize": ("scopes", "roles", "security"),
+    "forward_auth": ("forward_auth",),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
     "fallback": ("fallback",),

@@ -14,6 +14,7 @@
 - `authenticate`, `authorize`: who is asking, and may they, from there; `principal`: who that is; `challenge`: what would let them in.
 - `check`: does a request fit the OpenAPI document of its service.
 - `limit`: how often may they.
+- `forward_auth`: have another service decide about a request.
 - `cache`: answer from what upstreams have said before.
 - `idempotency`: answer a request that was sent again with the first one's answer; `unattended`: exchanges without a client.
 - `upgrade`: take up the offer of another protocol: check the handshake and its Origin.

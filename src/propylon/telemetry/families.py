@@ -36,6 +36,7 @@ __all__ = [
     "FAMILIES",
     "FAULTS",
     "FILES",
+    "FORWARD_AUTH",
     "INSTANCE_UP",
     "KEY_SET_AGE",
     "LIMIT_DECISIONS",
@@ -192,6 +193,13 @@ REQUEST_CHECKS = Family(
     "no_document (none has been read yet).",
     ("route", "result"),
 )
+FORWARD_AUTH = Family(
+    "propylon_forward_auth",
+    Kind.COUNTER,
+    "Questions of routes with `forward_auth`: allowed, refused (the answer went to the client), failed (no answer: 503), or open "
+    "(no answer, and the request passed: `on_failure: open`).",
+    ("route", "result"),
+)
 ANSWER_CHECKS = Family(
     "propylon_answer_checks",
     Kind.COUNTER,
@@ -330,6 +338,7 @@ FAMILIES = (
     CACHE,
     CACHE_BYTES,
     REQUEST_CHECKS,
+    FORWARD_AUTH,
     CALLS,
     CALL_DURATION,
     TOKEN_VERIFICATIONS,

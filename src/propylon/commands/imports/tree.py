@@ -69,6 +69,10 @@ class Item:
             self._items[key] = Item(self.source, values.get(key), (*self.path, key), self._lines)
         return self._items[key]
 
+    def keys(self) -> set[str]:
+        """Return the keys of a mapping, without taking them; there are none in anything else."""
+        return set(self.value) if isinstance(self.value, dict) else set()
+
     def items(self) -> Iterator[tuple[str, Item]]:
         """Go through the pairs of a mapping; there are none in anything else."""
         for key in self.value if isinstance(self.value, dict) else ():
@@ -170,7 +174,21 @@ def _document(source: Source, text: str) -> Item:
     if document.problems:
         path, message = document.problems[0]
         raise source.refuse(_line(document.lines, path), f"{dotted(path)}: {message}")
-    return Item(source, document.value, (), document.lines)
+    if "$" not in text:
+        return Item(source, document.value, (), document.lines)
+    lines = {_single(path): line for path, line in document.lines.items()}
+    return Item(source, _undoubled(document.value), (), lines)
+
+
+def _single(path: Path) -> Path:
+    return tuple(part.replace("$$", "$") if isinstance(part, str) else part for part in path)
+
+
+def _undoubled(value: object) -> object:
+    """Return a value with its keys as they were written: only values are expanded."""
+    if isinstance(value, dict):
+        return {str(key).replace("$$", "$"): _undoubled(inner) for key, inner in value.items()}
+    return [_undoubled(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _line(lines: Mapping[Path, int], path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from propylon.commands.imports.apisix import security, traffic
 from propylon.commands.imports.apisix.rewriting import Rewriting
@@ -13,7 +14,7 @@ from propylon.commands.imports.tree import Item
 
 __all__ = ["Plugins"]
 
-_Handler = Callable[[Route, Item, Draft], None]
+_Handler = Callable[[Route, Item], None]
 
 _OWN = dict.fromkeys(
     (
@@ -42,8 +43,7 @@ class Plugins:
 
     def __init__(self, draft: Draft, upstreams: Upstreams) -> None:
         """Make the table."""
-        rewriting = Rewriting(upstreams)
-        self._draft = draft
+        rewriting = Rewriting(draft, upstreams)
         self._handlers: Mapping[str, _Handler] = {
             "proxy-rewrite": rewriting.proxy_rewrite,
             "response-rewrite": rewriting.response_rewrite,
@@ -52,7 +52,7 @@ class Plugins:
             "proxy-mirror": rewriting.mirror,
             "ip-restriction": security.ip_restriction,
             "forward-auth": security.forward_auth,
-            "openid-connect": security.openid,
+            "openid-connect": partial(security.openid, draft),
             "limit-count": traffic.limit_count,
             "limit-req": traffic.limit_req,
             "limit-conn": traffic.limit_conn,
@@ -76,7 +76,7 @@ class Plugins:
             if name in _OWN:
                 route.report_only(config.at, _OWN[name])
             elif handler := self._handlers.get(name):
-                handler(route, config, self._draft)
+                handler(route, config)
                 for left in config.untaken():
                     route.close(
                         left.at, "the importer does not know this key", "write what it means"

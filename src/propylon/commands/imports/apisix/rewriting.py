@@ -30,13 +30,11 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 class Rewriting:
     """The plugins that need to know of the route's upstream."""
 
-    def __init__(self, upstreams: Upstreams) -> None:
+    def __init__(self, draft: Draft, upstreams: Upstreams) -> None:
         """Keep the upstreams of the file."""
-        self._upstreams = upstreams
+        self._draft, self._upstreams = draft, upstreams
 
-    def proxy_rewrite(
-        self, route: Route, config: Item, draft: Draft
-    ) -> None:  # noqa: ARG002 — as the other plugins
+    def proxy_rewrite(self, route: Route, config: Item) -> None:
         """Translate proxy-rewrite."""
         if config.get("uri"):
             _fixed(route, config.get("uri"))
@@ -51,9 +49,7 @@ class Rewriting:
                 route.close(config.get(key).at, f"another {key} for the service: propylon keeps it")
         config.ignore("use_real_request_uri_unsafe")
 
-    def response_rewrite(
-        self, route: Route, config: Item, draft: Draft
-    ) -> None:  # noqa: ARG002 — as the other plugins
+    def response_rewrite(self, route: Route, config: Item) -> None:
         """Translate response-rewrite: headers only."""
         _headers(route, config.get("headers"), "response")
         for key in ("status_code", "body", "body_base64", "vars", "filters"):
@@ -64,9 +60,7 @@ class Rewriting:
                     "a policy in Python can do it",
                 )
 
-    def redirect(
-        self, route: Route, config: Item, draft: Draft
-    ) -> None:  # noqa: ARG002 — as the other plugins
+    def redirect(self, route: Route, config: Item) -> None:
         """Translate redirect."""
         if config.get("http_to_https").flag():
             route.lost(
@@ -94,7 +88,7 @@ class Rewriting:
         route.set("redirect", {"to": to, "status": status}, config.at, protects=True)
         config.ignore("encode_uri")
 
-    def split(self, route: Route, config: Item, draft: Draft) -> None:
+    def split(self, route: Route, config: Item) -> None:
         """Translate traffic-split: shares of the requests go to other upstreams."""
         rules = config.get("rules").each()
         if len(rules) != 1 or rules[0].get("match"):
@@ -124,9 +118,9 @@ class Rewriting:
             return self._upstreams.service(upstream, "split").name if upstream else ""
         return str(route.keys.get("service", ""))
 
-    def mirror(self, route: Route, config: Item, draft: Draft) -> None:
+    def mirror(self, route: Route, config: Item) -> None:
         """Translate proxy-mirror: copies go to another service."""
-        part = draft.service(f"{route.name}-mirror".strip("/"), config.at)
+        part = self._draft.service(f"{route.name}-mirror".strip("/"), config.at)
         part.set("url", config.get("host").text().rstrip("/"), config.get("host").at)
         share = f"{config.get('sample_ratio').number(1) * 100:g}%"
         route.set("mirror", {"service": part.name, "share": share}, config.at)
@@ -170,8 +164,8 @@ def _headers(route: Route, headers: Item, side: str) -> None:
         if isinstance(headers.get(key).value, dict | list)
     }
     if verbs or isinstance(headers.get("remove").value, list):
-        for verb, pairs in verbs.items():
-            _set(route, side, verb, _pairs(pairs), pairs)
+        for verb, item in verbs.items():
+            _set(route, side, verb, _pairs(item), item)
         if names := headers.get("remove").texts():
             route.set(
                 f"headers.{side}.remove",

@@ -24,9 +24,7 @@ _LOGIN = (
 )
 
 
-def ip_restriction(
-    route: Route, config: Item, draft: Draft
-) -> None:  # noqa: ARG001 — as the other plugins
+def ip_restriction(route: Route, config: Item) -> None:
     """Translate ip-restriction."""
     keys = {"allow": config.get("whitelist").texts(), "deny": config.get("blacklist").texts()}
     difference = (
@@ -43,9 +41,7 @@ def ip_restriction(
     )
 
 
-def forward_auth(
-    route: Route, config: Item, draft: Draft
-) -> None:  # noqa: ARG001 — as the other plugins
+def forward_auth(route: Route, config: Item) -> None:
     """Translate forward-auth: another service is asked first."""
     keys: dict[str, Any] = {"url": config.get("uri").text()}
     if config.get("upstream_headers"):
@@ -78,7 +74,7 @@ def forward_auth(
     )
 
 
-def openid(route: Route, config: Item, draft: Draft) -> None:
+def openid(draft: Draft, route: Route, config: Item) -> None:
     """Translate openid-connect where it checks tokens only: it does no login here."""
     if not config.get("bearer_only").flag() or not config.get("discovery"):
         route.close(

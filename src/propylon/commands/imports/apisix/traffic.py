@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from propylon.commands.imports.draft import Draft
 from propylon.commands.imports.parts import Route
 from propylon.commands.imports.rates import rate
 from propylon.commands.imports.tree import Item
@@ -51,9 +50,7 @@ def _add(route: Route, limit: dict[str, Any], config: Item, difference: str) -> 
     route.set("rate_limit", limits, config.at, difference, protects=True)
 
 
-def limit_count(
-    route: Route, config: Item, draft: Draft
-) -> None:  # noqa: ARG001 — as the other plugins
+def limit_count(route: Route, config: Item) -> None:
     """Translate limit-count: so many in a fixed window."""
     count, window = config.get("count").number(), config.get("time_window").number()
     text, exact = rate(count, window)
@@ -77,9 +74,7 @@ def limit_count(
     )
 
 
-def limit_req(
-    route: Route, config: Item, draft: Draft
-) -> None:  # noqa: ARG001 — as the other plugins
+def limit_req(route: Route, config: Item) -> None:
     """Translate limit-req: a leaky bucket."""
     text, exact = rate(config.get("rate").number(), 1)
     key = _key(route, config)
@@ -102,9 +97,7 @@ def limit_req(
     )
 
 
-def limit_conn(
-    route: Route, config: Item, draft: Draft
-) -> None:  # noqa: ARG001 — as the other plugins
+def limit_conn(route: Route, config: Item) -> None:
     """Translate limit-conn: so many at once."""
     most = int(config.get("conn").number()) + int(config.get("burst").number())
     if key := _key(route, config):
@@ -113,7 +106,7 @@ def limit_conn(
     config.ignore(*_SHOWN, "default_conn_delay", "only_use_default_delay", "conn", "burst")
 
 
-def cors(route: Route, config: Item, draft: Draft) -> None:  # noqa: ARG001 — as the other plugins
+def cors(route: Route, config: Item) -> None:
     """Translate cors. What is lost of it lets fewer pages in."""
     keys: dict[str, Any] = {"origins": _listed(config.get("allow_origins").text("*"))}
     for theirs, ours in (
@@ -142,17 +135,13 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.replace("**", "*").split(",") if part.strip()]
 
 
-def max_body(
-    route: Route, config: Item, draft: Draft
-) -> None:  # noqa: ARG001 — as the other plugins
+def max_body(route: Route, config: Item) -> None:
     """Translate client-control."""
     if size := int(config.get("max_body_size").number()):
         route.set("max_body", size, config.at, protects=True)
 
 
-def compress(
-    route: Route, config: Item, draft: Draft
-) -> None:  # noqa: ARG001 — as the other plugins
+def compress(route: Route, config: Item) -> None:
     """Translate gzip and brotli."""
     coding = "br" if "brotli" in config.at.what else "gzip"
     codings = [*route.keys.get("compress", {}).get("encodings", []), coding]
@@ -165,9 +154,7 @@ def compress(
     config.ignore(*(key for key, _ in config.items()))
 
 
-def proxy_cache(
-    route: Route, config: Item, draft: Draft
-) -> None:  # noqa: ARG001 — as the other plugins
+def proxy_cache(route: Route, config: Item) -> None:
     """Translate proxy-cache. Our cache is stricter: what the service forbids is never stored."""
     ttl = int(config.get("cache_ttl").number(300))
     route.set(
@@ -179,7 +166,7 @@ def proxy_cache(
     config.ignore(*(key for key, _ in config.items()))
 
 
-def fault(route: Route, config: Item, draft: Draft) -> None:  # noqa: ARG001 — as the other plugins
+def fault(route: Route, config: Item) -> None:
     """Translate fault-injection: an abort of all requests is a fixed answer."""
     abort = config.get("abort")
     if config.get("delay") or abort.get("vars") or abort.get("percentage").number(100) != 100:

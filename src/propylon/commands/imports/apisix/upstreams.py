@@ -8,6 +8,7 @@ from typing import Any
 
 from propylon.commands.imports.checks import Defaults, read_checks
 from propylon.commands.imports.draft import Draft
+from propylon.commands.imports.known import refusal
 from propylon.commands.imports.parts import Part
 from propylon.commands.imports.rates import duration
 from propylon.commands.imports.tree import Item
@@ -105,11 +106,23 @@ class Upstreams:
         divisor = reduce(gcd, (one["weight"] for one in used))
         for one in used:
             one["weight"] //= divisor
+        used = self._first_only(used, nodes, part)
         plain = all(one["weight"] == 1 and "priority" not in one for one in used)
         if plain and len(used) == 1:
             part.set("url", used[0]["url"], nodes.at)
         else:
             part.set("instances", [one["url"] for one in used] if plain else used, nodes.at)
+
+    @staticmethod
+    def _first_only(used: list[dict[str, Any]], nodes: Item, part: Part) -> list[dict[str, Any]]:
+        """Return the nodes without those of a lower priority, if this version knows no priorities."""
+        why = refusal("service", "instances", used)
+        if not why or not any("priority" in one for one in used):
+            return used
+        part.lost(nodes.at, f"{why}; the nodes that wait for others to fail are left out")
+        top = max(one.get("priority", 0) for one in used)
+        first = [one for one in used if one.get("priority", 0) == top]
+        return [{key: value for key, value in one.items() if key != "priority"} for one in first]
 
 
 def _url(scheme: str, address: str, port: int = 0) -> str:

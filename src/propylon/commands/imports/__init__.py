@@ -27,6 +27,7 @@ The modules:
 - `known`: which keys and values this version takes.
 - `draft`: the neutral model: services, routes, sections. `parts`: a service, and a route.
 - `patterns`: paths out of regular expressions. `rates`: rates and durations in our units.
+- `target`: what is done to a path, as one rewrite. `networks`: networks as propylon takes them.
 - `checks`: checks of instances as Kong and APISIX write them.
 - `overlap`: where our table decides otherwise than the original's, and protects less. A reader of a format whose first
   route wins calls `first_wins(draft)` at its end; `review(draft)` is called for all.

@@ -41,5 +41,6 @@ def translate(form: str, sources: list[Source]) -> Imported:
         msg = f"{sources[0].name}: more than ten thousand routes"
         raise Unreadable(msg)
     review(draft)
+    draft.prune()
     names = [source.name for source in sources]
     return Imported(settle(draft, lambda: written(draft, form, names)), draft.report)

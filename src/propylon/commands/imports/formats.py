@@ -10,6 +10,7 @@ from propylon.commands.imports.draft import Draft
 from propylon.commands.imports.kong import reader as kong
 from propylon.commands.imports.krakend import reader as krakend
 from propylon.commands.imports.source import Source
+from propylon.commands.imports.spring import reader as spring
 
 __all__ = ["FORMATS", "Format"]
 
@@ -26,4 +27,5 @@ FORMATS: Mapping[str, Format] = {
     "kong": Format("kong.yml of decK or of DB-less Kong", kong.read),
     "krakend": Format("krakend.json", krakend.read),
     "apisix": Format("apisix.yaml of the standalone mode", apisix.read),
+    "spring": Format("application.yml of Spring Cloud Gateway", spring.read),
 }

@@ -15,7 +15,7 @@ from propylon.config.reading.document import read
 from propylon.config.reading.lines import Path
 from propylon.config.reading.problems import dotted
 
-__all__ = ["Item", "parse", "parse_all"]
+__all__ = ["Item", "named", "parse", "parse_all", "plain"]
 
 _BETWEEN: Final = re.compile(r"(?m)^---(?:[ \t].*)?$")
 _MOST_DOCUMENTS: Final = 100
@@ -69,7 +69,7 @@ class Item:
             self._items[key] = Item(self.source, values.get(key), (*self.path, key), self._lines)
         return self._items[key]
 
-    def keys(self) -> set[str]:
+    def names(self) -> set[str]:
         """Return the keys of a mapping, without taking them; there are none in anything else."""
         return set(self.value) if isinstance(self.value, dict) else set()
 
@@ -131,6 +131,20 @@ class Item:
     def untaken_within(self) -> list[Item]:
         """Return the same, if anybody looked inside; what is taken as a whole has nothing left."""
         return self.untaken() if self._items else []
+
+
+def named(item: Item, *names: str) -> Item:
+    """Return the value of the first of these keys that is there, in kebab or camel case, or in another case of letters."""
+    wanted = {plain(name) for name in names}
+    for key in item.names():
+        if plain(key) in wanted:
+            return item.get(key)
+    return item.get(names[0])
+
+
+def plain(key: str) -> str:
+    """Return a key as it is compared: without hyphens, underscores and capitals."""
+    return key.replace("-", "").replace("_", "").lower()
 
 
 def parse(source: Source) -> Item:

@@ -102,7 +102,7 @@ class _Reader:
                 route.put("service", part.name)
                 _times(item, part, route)
                 return
-        if not {"redirect", "fault-injection", "traffic-split"} & item.get("plugins").keys():
+        if not {"redirect", "fault-injection", "traffic-split"} & item.get("plugins").names():
             route.close(item.at, "the route has no upstream")
 
     @staticmethod

@@ -11,6 +11,7 @@ from propylon.commands.imports.kong import reader as kong
 from propylon.commands.imports.krakend import reader as krakend
 from propylon.commands.imports.source import Source
 from propylon.commands.imports.spring import reader as spring
+from propylon.commands.imports.traefik import reader as traefik
 
 __all__ = ["FORMATS", "Format"]
 
@@ -28,4 +29,5 @@ FORMATS: Mapping[str, Format] = {
     "krakend": Format("krakend.json", krakend.read),
     "apisix": Format("apisix.yaml of the standalone mode", apisix.read),
     "spring": Format("application.yml of Spring Cloud Gateway", spring.read),
+    "traefik": Format("dynamic files in YAML or TOML, and compose files with labels", traefik.read),
 }

@@ -34,4 +34,6 @@ The modules:
 - `writing`: the YAML text with its comments; `scalars`: how single values are written.
 - `settle`: hold the text against our own check, and close what it refuses.
 - `formats`: the table of the readers; `command`: the whole command.
+
+The readers: `kong`, `krakend`, `apisix`, `spring`, `traefik`.
 """

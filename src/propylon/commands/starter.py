@@ -25,6 +25,7 @@ _FULL = """\
 # ${VAR} and ${VAR:-default} come from the environment. Nearly all values here are the defaults:
 # delete what you do not need. A key without a value counts as not written.
 
+include: []                    # files that are read with this one, such as [conf.d/*.yaml]
 server:
   host: 127.0.0.1              # 0.0.0.0 listens on every address
   port: ${PORT:-8000}
@@ -173,7 +174,7 @@ cors:                          # which web pages of other origins may read answe
 services:
   orders:
     url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", {url: "http://b:8000", weight: 3}]
-    balance: round_robin       # or random, least_connections
+    balance: round_robin       # or random, least_connections; or {hash: caller, bound: 1.25}: the same instance for the same caller
     max_connections: 1024      # to one instance, in each worker
     forward_token: true        # pass Authorization on
     claims: {}                 # claims that the service gets as headers, such as {X-Tenant: tenant.id}
@@ -181,6 +182,8 @@ services:
     redirects: rewrite         # of Location and the like, to the client's address; or pass
     cookies: {path: pass, domain: pass}
     tls:                       # to an https service: {ca: , server_name: , verify: true, certificate: , key: }
+    sticky:                    # such as {cookie: at}: one caller stays with its instance. Further keys: on_failure (reassign,
+                               # refuse), max_age, path, same_site, secure, http_only, secret
     proxy_protocol:            # v1 or v2: tell the service of the client's address in front of each connection
     bodies_on_get: close       # a body on a method that has none: close the connection, refuse or pass
     bodies:                    # close: do so for every method
@@ -222,6 +225,7 @@ routes:
     path: /api/v1/orders       # this path and all below it; {name} matches one segment
     service: orders
     auth: none                 # to try it without a token; delete this line
+    basic_auth:                # such as {file: users.htpasswd, realm: Reports, user_header: X-Remote-User, forward: false}; with auth: none
     issuers: []                # whose tokens are accepted here; empty: those of all
     claims: {}                 # as the service's, and together with them
     scopes: []                 # the token needs all of them, such as [read]
@@ -235,7 +239,8 @@ routes:
     default_privacy:           # strict, standard or permissive, if the client sends none
     exact: false               # true: match nothing below the path
     strip_prefix: false        # true: /api/v1/orders/7 reaches the service as /7
-    rewrite:                   # or replace the route's path by this, such as /v2/orders
+    rewrite:                   # or replace the route's path by this, such as /v2/orders or /v2/{claim.tenant}
+    query: {set: {}, add: {}, remove: []}   # of the query, such as set: {tenant: "{claim.tenant}"}
     priority: 0                # the higher wins if two routes match equally well
     methods:                   # such as [GET, POST]; empty: all
     hosts:                     # such as [api.example.com]; empty: any
@@ -243,8 +248,11 @@ routes:
       headers: {}              # such as {X-Channel: beta}, one of [beta, canary], a beginning "beta*", or true: any value
       query: {}                # parameters, in the same way
       cookies: {}
+    # split: [{service: orders, weight: 95}, {service: orders-next, weight: 5}]   # in place of a service: shares
+    # sticky: {cookie: at}     # with split: one caller stays with its service; further keys as in the service
     # respond: {status: 503, headers: {Retry-After: 120}, body: Back soon}   # in place of a service
     # redirect: {to: "https://new.example/{rest}{query}", status: 308}       # in place of a service
+    maintenance: false         # true: 503 for everybody; or {retry_after: 10m, status: 503, body: , content_type: , allow: []}
     clients: {allow: [], deny: []}   # networks of clients, such as [10.0.0.0/8]; others get 403
     timeouts: {}               # such as {total: 5s}, instead of the service's
     max_body:                  # such as 1MB, instead of the server's
@@ -252,13 +260,17 @@ routes:
                                # or a list, each with a name; none: no limit
     cache:                     # such as {ttl: 30s}: keep answers; none: no cache. Further keys: respect, by, vary, methods,
                                # statuses, ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
+    fallback: none             # what answers while the service fails, such as {service: NAME}, {respond: {status: 503, body: Sorry}},
+                               # or {stored: true}; on: [open-circuit, unavailable, connect-failure, reset, bad-response, timeout, 503]
+    mirror: none               # copies of the requests go to another service, such as {service: NAME, share: 10%, max_body: 64KB,
+                               # max_in_flight: 100}
     sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
     idempotency:               # such as {required: false, ttl: 24h, on_store_failure: refuse, methods: [POST, PATCH]}: a request with
                                # Idempotency-Key that is sent again gets the first one's answer; on_store_failure: forward, too
     headers:
-      request: {set: {}, remove: [], remove_cookies: []}
-      response: {set: {}, remove: [], remove_cookies: []}
+      request: {set: {}, add: {}, remove: [], remove_cookies: []}   # such as set: {X-Tenant: "{claim.tenant}"}
+      response: {set: {}, add: {}, remove: [], remove_cookies: []}
     cors:                      # such as {origins: ["https://partner.example"]}, instead of the section; none: no CORS
     preflight:                 # pass: a preflight reaches the service without a token
     upgrade: []                # other protocols that a client may change to

@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
+from propylon.compile.changes import names_of_caller
 from propylon.config.models.cache import CacheConfig
 from propylon.config.models.schema import GatewayConfig, RouteConfig
 from propylon.proxy.authenticate.claims import MISSING, claim_at
@@ -45,7 +46,16 @@ _PLACE = 16  # bytes
 _UNDER_WAY = 64_000_000
 # What an answer does not depend on. Every other key does, also one that a later version adds.
 _OF_ROUTE = {"timeouts", "rate_limit", "circuit", "max_body", "websocket", "priority", "privacy"}
-_OF_SERVICE = {"timeouts", "retry", "circuit", "health", "ejection", "balance", "rate_limit"}
+_OF_SERVICE = {
+    "timeouts",
+    "retry",
+    "circuit",
+    "health",
+    "ejection",
+    "balance",
+    "sticky",
+    "rate_limit",
+}
 
 
 class CacheTallies(Protocol):
@@ -83,6 +93,7 @@ def cache_rules(
         ignored=_ignored(chosen.ignore_query),
         wait=chosen.wait,
         claims=claims,
+        depends=names_of_caller(route),
     )
 
 

@@ -6,53 +6,48 @@ and service are merged, a route gets only the stages that it uses. A request dec
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from types import MappingProxyType
 
-from propylon.compile.access import AUTH, authorize, compile_clients
-from propylon.compile.cache import CacheCompiler
+from propylon.compile.access import compile_clients
+from propylon.compile.basic_auth import credentials_of, of_users
+from propylon.compile.builtin import Builtin, segments_of
 from propylon.compile.carriers import (
+    Vouched,
     about_caller,
     beside_certificate,
     compile_hiding,
     in_turn,
     trusting,
 )
+from propylon.compile.changes import compile_changes, compile_templates
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
+from propylon.compile.detours import Way
 from propylon.compile.fixed import NO_SERVICE, compile_fixed
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
-from propylon.compile.idempotency import IdempotencyCompiler
-from propylon.compile.limits import LimitCompiler, TeamCosts
+from propylon.compile.parts import NOTHING_TO_VERIFY_WITH, Parts
 from propylon.compile.preflight import passing_preflights
 from propylon.compile.public import compile_public, compile_rewrite
-from propylon.compile.requests import CheckRequests, Counts
-from propylon.compile.rules import Rules, builtin_rules
-from propylon.compile.samples import SampleAnswers, Samples
+from propylon.compile.requests import CheckRequests
+from propylon.compile.rules import Rules
+from propylon.compile.samples import SampleAnswers
+from propylon.compile.selection import Selection
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
-from propylon.config.models.endpoints import (
-    PUBLIC,
-    Endpoint,
-    served,
-)
 from propylon.config.models.schema import (
     BUILTIN_SERVICE,
     GatewayConfig,
     RouteConfig,
     RouteTimeoutsConfig,
 )
-from propylon.documents.in_force import InForce
-from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, permitted
-from propylon.proxy.check import RESULTS
+from propylon.proxy.fallback import FALLBACK_HEADER
 from propylon.proxy.limit.stage import LimitStage
-from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
 from propylon.proxy.route import (
     Authenticate,
@@ -61,78 +56,26 @@ from propylon.proxy.route import (
     Pattern,
     Route,
 )
-from propylon.services import balance
-from propylon.services.service import Fleet, Instance, Service
-from propylon.stores.seats import Seats
-from propylon.upstream.ports import Timeouts, Upstream
+from propylon.services.service import Service
+from propylon.upstream.ports import Timeouts
 
 __all__ = ["BUILTIN_SERVICE", "NOTHING_TO_VERIFY_WITH", "Parts", "RouteCompiler"]
-
-_OPTIONAL = Privacy("optional")
-# The authenticate stages where there is nothing to verify tokens with.
-NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
-    "none": anonymous,
-    "optional": unverifiable_if_asked,
-    "required": unverifiable,
-    "offered": unverifiable_if_asked,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a table needs besides the configuration.
-
-    - `forward`: sends requests on; see `Route.forward`.
-    - `builtin`: the FastAPI app in this process, as an upstream. It answers the `endpoints`.
-    - `endpoints`: the gateway's own endpoints, and those of a team.
-    - `stages`: the authenticate stage for each value of a route's `auth`.
-    - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
-    - `override`: in a test, the principal of every request; no token is verified then.
-    - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
-    - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
-    - `idempotency`: makes the stages for Idempotency-Key; None: in a dry run, no key is kept.
-    - `costs`: by the names of routes, what a team's functions say of their costs.
-    - `seats`: counts the open sockets of callers.
-    - `documents`: what the documents of services say, for routes that take their security from them or check requests.
-    - `checks`: where the checks of a route's requests are counted, by the route's name.
-    - `samples`: takes samples of answers; None: in a dry run, none are taken. `chance` draws from 0 to 1.
-    """
-
-    builtin: Upstream
-    forward: Forwards
-    stages: Mapping[str, Authenticate] = field(default_factory=lambda: NOTHING_TO_VERIFY_WITH)
-    endpoints: tuple[Endpoint, ...] = ()
-    policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
-    override: Principal | None = None
-    limits: LimitCompiler | None = None
-    caches: CacheCompiler[Any] | None = None
-    idempotency: IdempotencyCompiler | None = None
-    costs: Mapping[str, TeamCosts] = field(default_factory=dict)
-    seats: Seats = field(default_factory=Seats)
-    documents: InForce = field(default_factory=InForce)
-    checks: Callable[[str], Counts] = lambda _: [0.0] * len(RESULTS)
-    samples: Samples | None = None
-    chance: Callable[[], float] = random.random
-
-    @property
-    def authenticate(self) -> Mapping[str, Authenticate]:
-        """The authenticate stage for each value of a route's `auth`; with `override`, a fixed principal."""
-        if self.override is not None:
-            fixed = always(self.override)
-            return {
-                "none": anonymous,
-                "optional": fixed,
-                "required": fixed,
-                "offered": fixed,
-            }
-        return self.stages
 
 
 class RouteCompiler:
     """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
-    def __init__(self, config: GatewayConfig, parts: Parts, vouched: frozenset[bytes]) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        parts: Parts,
+        vouched: Vouched,
+        services: Mapping[str, Service] = MappingProxyType({}),
+    ) -> None:
+        """Compile by a configuration. `services` are those that a route may name besides its own."""
         self._config = config
+        self._services = services
+        self._selection = Selection(config)
         self._vouched = vouched
         self._of_traces = (b"traceresponse",) if config.traces.traceresponse else ()
         self._max_body = config.server.max_body
@@ -147,7 +90,8 @@ class RouteCompiler:
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
         self._hiding: dict[str, Callable[[bytes], bytes] | None] = {}
         self._methods: dict[tuple[str, ...], frozenset[str]] = {}
-        self._sockets = Sockets(config, self._authenticate, parts.seats)
+        self._users = parts.users
+        self._sockets = Sockets(config, self._authenticate, parts.seats, self._users)
 
     @property
     def basis(self) -> tuple[object, ...]:
@@ -166,6 +110,7 @@ class RouteCompiler:
             parts.limits,
             parts.caches,
             parts.idempotency,
+            parts.basic,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -189,7 +134,7 @@ class RouteCompiler:
         """Yield a route for each host."""
         template = self._template(written, service)
         passing = written.preflight == "pass"
-        segments = _segments(written.path, exact=written.exact)
+        segments = segments_of(written.path, exact=written.exact)
         methods = self._methods_of(written)
         conditions = compile_conditions(written.match)
         for host in written.hosts or (None,):
@@ -231,23 +176,32 @@ class RouteCompiler:
             Route,
             name=written.name or written.path,
             service=service,
-            authenticate=about_caller(stages[written.auth], written, self._config),
+            authenticate=of_users(
+                about_caller(stages[written.auth], written, self._config),
+                written,
+                self._users,
+            ),
             beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
             forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
+            changes=compile_changes(written),
             public=compile_public(self._config, written.service) if written.service else None,
-            clients=compile_clients(written.clients),
-            vouched=self._vouched,
+            clients=compile_clients(written.clients, written.maintenance),
+            vouched=self._vouched.every,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
-            request_remove=headers.request_remove,
+            request_remove=headers.request_remove + credentials_of(written),
             request_set=headers.request_set,
             request_overrides=headers.request_overrides,
-            response_remove=headers.response_remove,
+            response_remove=(
+                headers.response_remove
+                if written.fallback is None
+                else (*headers.response_remove, FALLBACK_HEADER)
+            ),
             response_set=headers.response_set,
-            response_overrides=headers.response_overrides,
+            response_overrides=compile_templates(written, headers.response_overrides),
             response_cookies=headers.response_cookies,
             cors=self._cors.of(written.cors),
             privacy=self._privacy_of(written),
@@ -255,7 +209,7 @@ class RouteCompiler:
             before=self._policy(written, timeouts),
             limit=limit,
             limit_fields=() if limit is None else limit.fields,
-            rules=Rules(written, self._parts.policies.get(written.name or written.path)),
+            rules=self.rules_of(written),
             sockets=self._sockets.rules(written) if written.service else None,
             template=written.path,
             sampling=written.sampling,
@@ -265,6 +219,10 @@ class RouteCompiler:
         limits = self._parts.limits
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
 
+    def rules_of(self, written: RouteConfig) -> Rules:
+        """Return what a client meets on a route, for the matcher."""
+        return Rules(written, self._parts.policies.get(written.name or written.path))
+
     def service_of(self, written: RouteConfig, services: Mapping[str, Service]) -> Service:
         """Return the service of a route."""
         return services[written.service] if written.service else NO_SERVICE
@@ -272,6 +230,39 @@ class RouteCompiler:
     def _forward(self, written: RouteConfig) -> Forwards:
         if (fixed := compile_fixed(written)) is not None:
             return fixed
+        then, detours = self._checked(written), self._parts.detours
+        if detours is None:
+            return then
+        if written.mirror is not None:
+            then = detours.mirror(written.mirror, then, self._way(written, written.mirror.service))
+        if written.fallback is None:
+            return then
+        name, caches = written.fallback.service, self._parts.caches
+        way = self._way(written, name) if name else None
+        cache = None
+        if caches is not None:
+            cache = caches.forward_of(self._config, written, self._vouched.claims)
+        return detours.fallback(written.fallback, then, way, cache)
+
+    def _way(self, written: RouteConfig, name: str) -> Way:
+        """Return the way of a route's requests to another service, without the stages before it."""
+        service, forward = self._services[name], self._parts.forward
+
+        def become(route: Route) -> Route:
+            own = replace(
+                route,
+                service=service,
+                timeouts=self._timeouts_of(written.timeouts, service.timeouts),
+                public=compile_public(self._config, name),
+                select=None,
+                hide=in_turn(self._hiding_of(name), self._headers_of(written).hide_cookies),
+                forward=forward,
+            )
+            return self._selection.applied(own, written, written)
+
+        return Way(service, become, forward)
+
+    def _checked(self, written: RouteConfig) -> Forwards:
         then = self._sampled(written)
         if written.requests == "off":
             return then
@@ -295,7 +286,7 @@ class RouteCompiler:
         caches, idempotency = self._parts.caches, self._parts.idempotency
         forward: Forwards = self._parts.forward
         if caches is not None:
-            forward = caches.forward_of(self._config, written, self._vouched)
+            forward = caches.forward_of(self._config, written, self._vouched.claims)
         return forward if idempotency is None else idempotency.before(written, forward)
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
@@ -342,52 +333,7 @@ class RouteCompiler:
 
     def builtin_routes(self) -> Iterable[Route]:
         """Yield a route for each endpoint that the app in this process answers, on each of its listeners."""
-        instance = Instance(
-            id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self._parts.builtin
+        common = Builtin(
+            self._config, self._parts, self._authenticate, self._vouched.every, self._replaced
         )
-        service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
-        paths = [written.path for written in self._config.routes]
-        for written in self._parts.endpoints:
-            # The file's routes are on the public listener only.
-            yields = any(map(written.yields_to, paths))
-            for listener, endpoint in served(written, self._config):
-                if not (yields and listener == PUBLIC):
-                    yield self._builtin(endpoint, service, listener)
-
-    def _builtin(self, endpoint: Endpoint, service: Service, listener: str) -> Route:
-        largest, limits = endpoint.max_body, self._parts.limits
-        limit = None
-        if limits is not None and endpoint.limited:
-            limit = limits.of_tokens(self._config.auth.tokens.rate_limit)
-        return Route(
-            name=endpoint.path,
-            pattern=Pattern(
-                _segments(endpoint.path, exact=endpoint.exact),
-                endpoint.exact,
-                methods=endpoint.methods,
-            ),
-            service=service,
-            authenticate=self._authenticate[AUTH[endpoint.access]],
-            authorize=authorize(self._config, endpoint),
-            forward=self._parts.forward,
-            vouched=self._vouched,
-            timeouts=service.timeouts,
-            max_body=self._max_body if largest is None else largest,
-            response_remove=self._replaced,
-            privacy=_OPTIONAL,
-            limit=limit,
-            limit_fields=() if limit is None else limit.fields,
-            rules=builtin_rules(endpoint),
-            listener=listener,
-            access=endpoint.access,
-            template=endpoint.path,
-        )
-
-
-def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
-    """Split a route's path into segments; None is a `{name}`.
-
-    A final slash adds no segment. Only an exact route for `/` itself has one, empty segment.
-    """
-    parts = path.strip("/").split("/") if exact or path.strip("/") else []
-    return tuple(None if part.startswith("{") else part.encode("ascii") for part in parts)
+        return common.routes()

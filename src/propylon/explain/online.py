@@ -21,7 +21,7 @@ from typing import Any
 
 from propylon.compile.access import admin_rule
 from propylon.compile.carriers import compile_carriers
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded
 from propylon.errors import GatewayError
@@ -78,7 +78,7 @@ class Explaining:
         """Count the lines of the file, once for each configuration; in a thread, because a long file takes a second."""
         loaded = self._loaded()
         if self._counted is not loaded:
-            await asyncio.to_thread(len, loaded.places.lines)
+            await asyncio.to_thread(loaded.places.counted)
             self._counted = loaded
 
     def _place(self, route: Route, table: Table, written: Sequence[RouteConfig]) -> int | None:

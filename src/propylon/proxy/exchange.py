@@ -36,6 +36,7 @@ __all__ = [
     "Origin",
     "PolicyRun",
     "Settlement",
+    "StandIn",
     "Tracing",
     "entropy",
 ]
@@ -133,8 +134,8 @@ class Downstream(Protocol):
 class Explanation(Protocol):
     """What follows one request through the stages, for a client that has asked why it went as it did."""
 
-    def follow(self, exchange: Exchange, route: Route, table: object) -> Route:
-        """Return the route with stages that tell what they do. `table` is the one that the route was found in."""
+    def follow(self, exchange: Exchange, route: Route, table: object, found: Route) -> Route:
+        """Return the route with stages that tell what they do. `found` is the route of `table` that it is, or is a part of."""
 
     def asked(self, instance: Instance, sent: Outgoing) -> None:
         """Note an attempt: the request goes to this instance."""
@@ -192,6 +193,15 @@ class PolicyRun(NamedTuple):
     began: float
     ended: float
     failure: str
+
+
+class StandIn(NamedTuple):
+    """What answers in place of a service that has failed: `stored`, `fixed` or `service`; and what failed."""
+
+    by: str
+    reason: str
+    service: str
+    error: GatewayError | None  # None: the service has answered, with the status in `reason`
 
 
 class Notes:
@@ -264,6 +274,7 @@ class Exchange:
         "request_id",
         "retried",
         "route",
+        "stand_in",
         "status",
         "streams",
         "trace_flags",
@@ -317,6 +328,7 @@ class Exchange:
         self.close_code = 0  # of a WebSocket that has ended
         self.error: GatewayError | None = None
         self.flags: tuple[str, ...] = ()
+        self.stand_in: StandIn | None = None  # None: the route's service has answered, or nobody
         self.gathered = (
             0.0  # seconds that were waited for the client's body before anything else was done
         )

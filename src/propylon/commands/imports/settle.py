@@ -54,8 +54,9 @@ def problems_of(text: str) -> tuple[Problem, ...]:
         GatewayConfig.model_validate(document.value)
     except ValidationError as error:
         found += findings(error, document.value)
-    found += cross_check(document.value, document.lines.get)
-    return Places("propylon.yaml", document.lines).ordered(found)
+    places = Places("propylon.yaml", document.lines)
+    found += cross_check(document.value, places.named)
+    return places.ordered(found)
 
 
 def _mend(draft: Draft, problems: tuple[Problem, ...]) -> None:

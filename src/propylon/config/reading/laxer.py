@@ -24,8 +24,8 @@ def laxer_routes(config: GatewayConfig) -> Iterator[Finding]:
     if all(route.match == _ANYTHING for route in config.routes):
         return
     for at, route in enumerate(config.routes):
-        if route.service:
-            by_service[route.service].append((at, route))
+        for service in route.services:
+            by_service[service].append((at, route))
     for group in by_service.values():
         chosen = [(at, route) for at, route in group if route.match != _ANYTHING]
         for at, one in group:
@@ -70,6 +70,7 @@ def _asks_as_much(one: RouteConfig, other: RouteConfig) -> bool:
         and _within(one.roles, other.roles)
         and _within(one.issuers, other.issuers)
         and (other.security is None or one.security == other.security)
+        and (not other.basic_auth or one.basic_auth == other.basic_auth)
         and _within(one.clients.allow, other.clients.allow)
         and {*one.clients.deny} >= {*other.clients.deny}
     )

@@ -16,7 +16,7 @@ def limit_warnings(config: GatewayConfig) -> Iterator[Finding]:
     """Yield a warning, once, for each limit that a client escapes with another header."""
     warned: set[Path] = set()
     for at, route in enumerate(config.routes):
-        if route.auth == "required":
+        if route.auth == "required" or route.basic_auth:
             continue
         found = list(_limits_of(config, at, route))
         if any(_holds(limit) for _, limit in found):
@@ -47,9 +47,9 @@ def _limits_of(
     if limits is None:
         own, limits = ("defaults", "rate_limit"), config.defaults.rate_limit
     found = [(own, limits)]
-    if route.service:
-        path: Path = ("services", route.service, "rate_limit")
-        found.append((path, config.services[route.service].rate_limit))
+    for service in route.services:
+        path: Path = ("services", service, "rate_limit")
+        found.append((path, config.services[service].rate_limit))
     for path, some in found:
         for number, limit in enumerate(some or ()):
             yield ((*path, number) if len(some or ()) > 1 else path), limit

@@ -10,7 +10,9 @@ from typing import Literal
 __all__ = [
     "ANONYMOUS_INTROSPECTION",
     "CERTIFICATE",
+    "CHEAP_HASHES",
     "CHOSEN_BY_CLAIMS",
+    "CHOSEN_INSTANCE",
     "COLLECTOR_PORT",
     "DOUBTS",
     "ENVFILE_LINE",
@@ -19,11 +21,13 @@ __all__ = [
     "IN_USE",
     "KEYS_WITHOUT_TLS",
     "LAXER_ROUTE",
+    "MISSING_SEGMENT",
     "NOTHING_HERE",
     "NO_KEY",
     "OLD_NAME",
     "OVERLAPPING_PROBES",
     "OWN_ADDRESS",
+    "PASSWORDS_IN_THE_CLEAR",
     "SECRET_WITH_BLANKS",
     "SHADOWED_SERVICE",
     "SHARED_ANSWERS",
@@ -268,6 +272,38 @@ SHARED_KEYS = _doubt(
     "Write auth: required, or see that clients send random UUIDs.",
 )
 
+PASSWORDS_IN_THE_CLEAR = _doubt(
+    132,
+    "passwords-in-the-clear",
+    "A route asks for a password, and its connections are not encrypted.",
+    "Whoever sees the network has the password, with each request.",
+    "Set tls.certificate, or let a proxy speak TLS and name it in server.trusted_proxies.",
+)
+
+CHEAP_HASHES = _doubt(
+    133,
+    "cheap-hashes",
+    "A file of users has bcrypt hashes with a small cost.",
+    "Who gets hold of the file guesses the passwords in a short time.",
+    "Write the lines anew with: htpasswd -B -C 10 FILE NAME.",
+)
+
+CHOSEN_INSTANCE = _doubt(
+    140,
+    "chosen-instance",
+    "A client without a token chooses the instance that gets its requests.",
+    "The instance is chosen by a hash of what the client sends. With one value it can send all its load to one instance.",
+    "Write a bound beside the hash, such as bound: 1.25, or ask for a token.",
+)
+
+MISSING_SEGMENT = _doubt(
+    141,
+    "missing-segment",
+    "An instance is chosen by a segment that the path of a route does not have.",
+    "Requests of that route are sent out by the address of the client, and not by what was meant.",
+    "Name the segment in the path of the route.",
+)
+
 DOUBTS = (
     WEAK_SECRET,
     SECRET_WITH_BLANKS,
@@ -298,5 +334,9 @@ DOUBTS = (
     LAXER_ROUTE,
     CHOSEN_BY_CLAIMS,
     SHARED_KEYS,
+    PASSWORDS_IN_THE_CLEAR,
+    CHEAP_HASHES,
+    CHOSEN_INSTANCE,
+    MISSING_SEGMENT,
 )
 """All of them, in the order of their ids."""

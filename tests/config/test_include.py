@@ -142,7 +142,7 @@ def test_variables_win_over_included_files() -> None:
     write(a="services: {users: {url: 'http://${HOSTNAME}:80'}}\n", b="server: {port: 1}\n")
     environ = {"PROPYLON_SERVICES__USERS__BALANCE": "random", "PORT": "8123", "HOSTNAME": "u"}
     read = loaded(ALL, environ)
-    assert read.config.services["users"].balance == "random"
+    assert read.config.services["users"].balance.by == "random"
     assert read.config.services["users"].url == "http://u:80"
     assert load_listeners(None, environ).server.port == 8123
     assert load_listeners(None, {"HOSTNAME": "u"}).server.port == 1

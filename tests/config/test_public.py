@@ -94,7 +94,7 @@ def test_forwarded_is_one_of_three() -> None:
     [
         ("path: '/a/{id}', rewrite: '/b/{no}'", "rewrite has {no}, which the path has not"),
         ("path: /a, rewrite: '/b/{id}'", "rewrite has {id}, which the path has not"),
-        ("path: /a, rewrite: '/b/x{id}'", 'has "x{id}": write {name} for one whole segment'),
+        ("path: /a, rewrite: '/b/x{id}'", "rewrite has {id}, which the path has not"),
         ("path: /a, rewrite: '/b//c'", "has an empty segment (two slashes)"),
     ],
 )

@@ -174,7 +174,7 @@ cors:                          # which web pages of other origins may read answe
 services:
   orders:
     url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", {url: "http://b:8000", weight: 3}]
-    balance: round_robin       # or random, least_connections
+    balance: round_robin       # or random, least_connections; or {hash: caller, bound: 1.25}: the same instance for the same caller
     max_connections: 1024      # to one instance, in each worker
     forward_token: true        # pass Authorization on
     claims: {}                 # claims that the service gets as headers, such as {X-Tenant: tenant.id}
@@ -236,7 +236,8 @@ routes:
     default_privacy:           # strict, standard or permissive, if the client sends none
     exact: false               # true: match nothing below the path
     strip_prefix: false        # true: /api/v1/orders/7 reaches the service as /7
-    rewrite:                   # or replace the route's path by this, such as /v2/orders
+    rewrite:                   # or replace the route's path by this, such as /v2/orders or /v2/{claim.tenant}
+    query: {set: {}, add: {}, remove: []}   # of the query, such as set: {tenant: "{claim.tenant}"}
     priority: 0                # the higher wins if two routes match equally well
     methods:                   # such as [GET, POST]; empty: all
     hosts:                     # such as [api.example.com]; empty: any
@@ -244,8 +245,10 @@ routes:
       headers: {}              # such as {X-Channel: beta}, one of [beta, canary], a beginning "beta*", or true: any value
       query: {}                # parameters, in the same way
       cookies: {}
+    # split: [{service: orders, weight: 95}, {service: orders-next, weight: 5}]   # in place of a service: shares
     # respond: {status: 503, headers: {Retry-After: 120}, body: Back soon}   # in place of a service
     # redirect: {to: "https://new.example/{rest}{query}", status: 308}       # in place of a service
+    maintenance: false         # true: 503 for everybody; or {retry_after: 10m, status: 503, body: , content_type: , allow: []}
     clients: {allow: [], deny: []}   # networks of clients, such as [10.0.0.0/8]; others get 403
     timeouts: {}               # such as {total: 5s}, instead of the service's
     max_body:                  # such as 1MB, instead of the server's
@@ -258,8 +261,8 @@ routes:
     idempotency:               # such as {required: false, ttl: 24h, on_store_failure: refuse, methods: [POST, PATCH]}: a request with
                                # Idempotency-Key that is sent again gets the first one's answer; on_store_failure: forward, too
     headers:
-      request: {set: {}, remove: [], remove_cookies: []}
-      response: {set: {}, remove: [], remove_cookies: []}
+      request: {set: {}, add: {}, remove: [], remove_cookies: []}   # such as set: {X-Tenant: "{claim.tenant}"}
+      response: {set: {}, add: {}, remove: [], remove_cookies: []}
     cors:                      # such as {origins: ["https://partner.example"]}, instead of the section; none: no CORS
     preflight:                 # pass: a preflight reaches the service without a token
     upgrade: []                # other protocols that a client may change to

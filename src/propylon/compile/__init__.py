@@ -1,6 +1,8 @@
 """Compile the configuration (`*Config`) into the immutable values that the data plane runs on.
 
-- `table`: the routing tables of all listeners; `routes`: the file's routes, the built-in endpoints.
+- `table`: the routing tables of all listeners; `routes`: the file's routes; `builtin`: those of the gateway's own endpoints;
+  `parts`: what they are made of besides the configuration.
+- `split`: a route to several services.
 - `conditions`: what a request must have to get a route; `fixed`: what routes answer by themselves.
 - `redirect`: the table of the listeners that only redirect to https.
 - `access`: who may use the built-in endpoints.
@@ -9,8 +11,9 @@
 - `rules`: what a client meets on a route, to be compared with other routes.
 - `exposure`: what the API document tells of a route; `from_document`: ask for the scopes that a document names.
 - `requests`: check requests against a document; `samples`: take samples of answers, to be held against it.
-- `headers`: what a route does to headers.
+- `headers`: what a route does to headers; `changes`: what changes by the values of a request.
 - `sockets`: the rules of a route's WebSockets and other tunnels.
+- `selection`: what chooses an instance by what the request is.
 - `services`: a service, its instances, and the rules for when they fail.
 - `callees`: services as the endpoints of a team call them.
 - `cluster`: services in Kubernetes, and where its API is.

@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
+from propylon.compile.changes import names_of_caller
 from propylon.config.models.cache import CacheConfig
 from propylon.config.models.schema import GatewayConfig, RouteConfig
 from propylon.proxy.authenticate.claims import MISSING, claim_at
@@ -83,6 +84,7 @@ def cache_rules(
         ignored=_ignored(chosen.ignore_query),
         wait=chosen.wait,
         claims=claims,
+        depends=names_of_caller(route),
     )
 
 

@@ -13,9 +13,11 @@ __all__ = ["expose"]
 
 def expose(config: GatewayConfig) -> Iterator[Exposure]:
     """Yield an exposure for each route, in the order of the file."""
-    for written in config.routes:
-        if not written.service:
+    for route in config.routes:
+        if not route.services:
             continue  # what it answers is not an operation of anybody
+        # Of several services, the first one describes the route: the operations of two would stand there twice.
+        written = route.targets[0]
         yield Exposure(
             name=written.name or written.path,
             service=written.service,
@@ -38,7 +40,11 @@ def _split(path: str) -> tuple[str, ...]:
 
 def _replaced(written: RouteConfig) -> tuple[str, ...] | None:
     if written.rewrite is not None:
-        return _split(written.rewrite)
+        # What is filled in is one segment; which one, no document tells.
+        return tuple(
+            "{value}" if "{" in part and part not in _split(written.path) else part
+            for part in _split(written.rewrite)
+        )
     return () if written.strip_prefix else None
 
 

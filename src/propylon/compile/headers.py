@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from propylon.config.models.headers import HeaderRulesConfig
 from propylon.config.models.schema import HeadersConfig
 from propylon.proxy.route import NO_OVERRIDES, HeaderOverrides
+from propylon.proxy.template import parse
 from propylon.wire.cookies import without_cookies
 from propylon.wire.headers import render
 
@@ -34,11 +35,11 @@ def compile_headers(written: HeadersConfig, replaced: tuple[bytes, ...]) -> Head
     request, response = written.request, written.response
     return Headers(
         request_remove=_names(request.remove, request.set),
-        request_set=_lines(_split(request.set, protected=False)),
+        request_set=_lines(request, protected=False),
         request_overrides=_overrides(request),
         hide_cookies=_hiding(request.remove_cookies),
         response_remove=(*_names(response.remove, response.set), *replaced),
-        response_set=_lines(_split(response.set, protected=False)),
+        response_set=_lines(response, protected=False),
         response_overrides=_overrides(response),
         response_cookies=_cookies(response.remove_cookies),
     )
@@ -67,22 +68,25 @@ _GATEWAY_HEADERS = re.compile(
 )
 
 
-def _split(pairs: Mapping[str, str], *, protected: bool) -> dict[str, str]:
-    """Return the pairs whose names are the gateway's own headers, or those whose names are not."""
-    return {
-        name: value
-        for name, value in pairs.items()
-        if bool(_GATEWAY_HEADERS.fullmatch(name)) is protected
-    }
+def _is_own(name: str) -> bool:
+    return _GATEWAY_HEADERS.fullmatch(name) is not None
 
 
 def _overrides(rules: HeaderRulesConfig) -> HeaderOverrides:
-    own = _split(rules.set, protected=True)
-    removed = [name for name in rules.remove if _GATEWAY_HEADERS.fullmatch(name)]
-    if not own and not removed:
-        return NO_OVERRIDES
-    return HeaderOverrides(_names(removed, own), _lines(own))
+    block = _lines(rules, protected=True)
+    # Lines with names in them are put in their places elsewhere, and must not be taken out again.
+    filled = {name.lower() for name, text in rules.set.items() if parse(text).names}
+    own = [name for name in (*rules.remove, *rules.set) if _is_own(name)]
+    names = _names((name for name in own if name.lower() not in filled), ())
+    return HeaderOverrides(names, block) if names or block else NO_OVERRIDES
 
 
-def _lines(pairs: dict[str, str]) -> bytes:
-    return render((name.encode("ascii"), value.encode("latin-1")) for name, value in pairs.items())
+def _lines(rules: HeaderRulesConfig, *, protected: bool) -> bytes:
+    """Return the lines without names in their values: of the gateway's own headers, or of others."""
+    added = [(name, text) for name, texts in rules.add.items() for text in texts]
+    pairs = [(name, parse(text)) for name, text in (*rules.set.items(), *added)]
+    return render(
+        (name.encode("ascii"), template.text)
+        for name, template in pairs
+        if not template.names and _is_own(name) is protected
+    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from propylon.compile.changes import segment_places
 from propylon.config.models.routes import RouteConfig
 from propylon.config.models.schema import GatewayConfig
+from propylon.config.models.templates import names_of_rewrite
 from propylon.proxy.public import Public
 from propylon.proxy.rewrite import Rewrite
+from propylon.proxy.template import Name
 
 __all__ = ["compile_host", "compile_public", "compile_rewrite"]
 
@@ -19,10 +22,13 @@ def compile_rewrite(written: RouteConfig, segments: int) -> Rewrite | None:
     """Return what replaces the `segments` segments that the route matches; None if the path goes out as it came."""
     if written.rewrite is None:
         return Rewrite(segments) if written.strip_prefix and segments else None
-    names = {part: at for at, part in enumerate(written.path.strip("/").split("/"))}
-    pieces: list[bytes | int] = []
-    for part in written.rewrite.strip("/").split("/") if written.rewrite.strip("/") else ():
-        pieces += [b"/", names[part] if part.startswith("{") else part.encode("ascii")]
+    places = segment_places(written.path)
+    # The replacement ends without a slash.
+    found = names_of_rewrite(written.rewrite.rstrip("/"), written.path)
+    pieces = [
+        places[piece.of] if isinstance(piece, Name) and piece.kind == "path" else piece
+        for piece in found
+    ]
     return Rewrite(segments, tuple(pieces), written.rewrite.endswith("/"), written.rewrite)
 
 

@@ -24,6 +24,7 @@ from propylon.proxy.check import RESULTS
 from propylon.proxy.check.operation import Fault, OperationCheck
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Forwards, Route
+from propylon.proxy.values import ValuesOf
 from propylon.upstream.ports import Answer
 from propylon.wire.headers import values
 from propylon.wire.lookalikes import reduced
@@ -99,7 +100,7 @@ class CheckRequests:
         if len(checks) < len(found):
             self._count(exchange, UNCHECKED)  # the one that is not known may take anything
             return
-        left, faults = _heads(checks, request, route)
+        left, faults = _heads(checks, exchange, request, route)
         if not left:
             self._refuse(exchange, faults)
         elif any(not one.reads for one, _ in left):
@@ -169,14 +170,19 @@ class CheckRequests:
         raise InvalidFields(msg, details={"fields": fields}, reason=", ".join(fields))
 
 
-def _heads(checks: Candidates, request: Request, route: Route) -> tuple[Candidates, list[Fault]]:
+def _heads(
+    checks: Candidates, exchange: Exchange, request: Request, route: Route
+) -> tuple[Candidates, list[Fault]]:
     """Return the checks that the head fits, and if it fits none, what does not fit the first."""
 
     def sent(name: str) -> list[str] | None:
         return _sent(request, route, name.encode("latin-1", "replace"))
 
-    query = request.query[1:]
-    judged = [(one, path, one.head(path, query, sent)) for one, path in checks]
+    query = request.query
+    if route.changes is not None and route.changes.query is not None:
+        # What the service gets is what its document is about.
+        query = route.changes.query.apply(query, ValuesOf(exchange, request, route))
+    judged = [(one, path, one.head(path, query[1:], sent)) for one, path in checks]
     return [(one, path) for one, path, faults in judged if not faults], judged[0][2]
 
 
@@ -185,6 +191,8 @@ def _sent(request: Request, route: Route, name: bytes) -> list[str] | None:
     if name in _OURS or name.startswith(_OUR_FAMILIES) or reduced(name) in route.vouched:
         return None
     if values(route.request_set + route.request_overrides.block, name):
+        return None
+    if route.changes is not None and any(name == one.lower() for one, _ in route.changes.lines):
         return None
     found = values(request.block, name) or request.special.get(name, [])
     return [value.decode("latin-1") for value in found]

@@ -6,14 +6,12 @@ and service are merged, a route gets only the stages that it uses. A request dec
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from propylon.compile.access import AUTH, authorize, compile_clients
-from propylon.compile.cache import CacheCompiler
+from propylon.compile.access import compile_clients
+from propylon.compile.builtin import Builtin, segments_of
 from propylon.compile.carriers import (
     about_caller,
     beside_certificate,
@@ -21,38 +19,30 @@ from propylon.compile.carriers import (
     in_turn,
     trusting,
 )
+from propylon.compile.changes import compile_changes, compile_templates
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
 from propylon.compile.fixed import NO_SERVICE, compile_fixed
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
-from propylon.compile.idempotency import IdempotencyCompiler
-from propylon.compile.limits import LimitCompiler, TeamCosts
+from propylon.compile.parts import NOTHING_TO_VERIFY_WITH, Parts
 from propylon.compile.preflight import passing_preflights
 from propylon.compile.public import compile_public, compile_rewrite
-from propylon.compile.requests import CheckRequests, Counts
-from propylon.compile.rules import Rules, builtin_rules
-from propylon.compile.samples import SampleAnswers, Samples
+from propylon.compile.requests import CheckRequests
+from propylon.compile.rules import Rules
+from propylon.compile.samples import SampleAnswers
+from propylon.compile.selection import compile_selection
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
-from propylon.config.models.endpoints import (
-    PUBLIC,
-    Endpoint,
-    served,
-)
 from propylon.config.models.schema import (
     BUILTIN_SERVICE,
     GatewayConfig,
     RouteConfig,
     RouteTimeoutsConfig,
 )
-from propylon.documents.in_force import InForce
-from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authorize import Authorize, permitted
-from propylon.proxy.check import RESULTS
 from propylon.proxy.limit.stage import LimitStage
-from propylon.proxy.principal import Principal
 from propylon.proxy.privacy import Privacy
 from propylon.proxy.route import (
     Authenticate,
@@ -61,79 +51,28 @@ from propylon.proxy.route import (
     Pattern,
     Route,
 )
-from propylon.services import balance
-from propylon.services.service import Fleet, Instance, Service
-from propylon.stores.seats import Seats
-from propylon.upstream.ports import Timeouts, Upstream
+from propylon.services.service import Service
+from propylon.upstream.ports import Timeouts
 
 __all__ = ["BUILTIN_SERVICE", "NOTHING_TO_VERIFY_WITH", "Parts", "RouteCompiler"]
 
 _OPTIONAL = Privacy("optional")
-# The authenticate stages where there is nothing to verify tokens with.
-NOTHING_TO_VERIFY_WITH: Mapping[str, Authenticate] = {
-    "none": anonymous,
-    "optional": unverifiable_if_asked,
-    "required": unverifiable,
-    "offered": unverifiable_if_asked,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a table needs besides the configuration.
-
-    - `forward`: sends requests on; see `Route.forward`.
-    - `builtin`: the FastAPI app in this process, as an upstream. It answers the `endpoints`.
-    - `endpoints`: the gateway's own endpoints, and those of a team.
-    - `stages`: the authenticate stage for each value of a route's `auth`.
-    - `policies`: by the names of the routes that they guard, what makes the policy stage, given the route's total time.
-    - `override`: in a test, the principal of every request; no token is verified then.
-    - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
-    - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
-    - `idempotency`: makes the stages for Idempotency-Key; None: in a dry run, no key is kept.
-    - `costs`: by the names of routes, what a team's functions say of their costs.
-    - `seats`: counts the open sockets of callers.
-    - `documents`: what the documents of services say, for routes that take their security from them or check requests.
-    - `checks`: where the checks of a route's requests are counted, by the route's name.
-    - `samples`: takes samples of answers; None: in a dry run, none are taken. `chance` draws from 0 to 1.
-    """
-
-    builtin: Upstream
-    forward: Forwards
-    stages: Mapping[str, Authenticate] = field(default_factory=lambda: NOTHING_TO_VERIFY_WITH)
-    endpoints: tuple[Endpoint, ...] = ()
-    policies: Mapping[str, Callable[[float], Before]] = field(default_factory=dict)
-    override: Principal | None = None
-    limits: LimitCompiler | None = None
-    caches: CacheCompiler[Any] | None = None
-    idempotency: IdempotencyCompiler | None = None
-    costs: Mapping[str, TeamCosts] = field(default_factory=dict)
-    seats: Seats = field(default_factory=Seats)
-    documents: InForce = field(default_factory=InForce)
-    checks: Callable[[str], Counts] = lambda _: [0.0] * len(RESULTS)
-    samples: Samples | None = None
-    chance: Callable[[], float] = random.random
-
-    @property
-    def authenticate(self) -> Mapping[str, Authenticate]:
-        """The authenticate stage for each value of a route's `auth`; with `override`, a fixed principal."""
-        if self.override is not None:
-            fixed = always(self.override)
-            return {
-                "none": anonymous,
-                "optional": fixed,
-                "required": fixed,
-                "offered": fixed,
-            }
-        return self.stages
 
 
 class RouteCompiler:
     """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
-    def __init__(self, config: GatewayConfig, parts: Parts, vouched: frozenset[bytes]) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        parts: Parts,
+        claims: frozenset[bytes],
+        templated: frozenset[bytes] = frozenset(),
+    ) -> None:
+        """Compile by a configuration; `claims` and `templated` are the headers of claims and of templates on any route."""
         self._config = config
-        self._vouched = vouched
+        self._claims = claims
+        self._vouched = claims | templated
         self._of_traces = (b"traceresponse",) if config.traces.traceresponse else ()
         self._max_body = config.server.max_body
         self._authenticate = parts.authenticate
@@ -189,7 +128,7 @@ class RouteCompiler:
         """Yield a route for each host."""
         template = self._template(written, service)
         passing = written.preflight == "pass"
-        segments = _segments(written.path, exact=written.exact)
+        segments = segments_of(written.path, exact=written.exact)
         methods = self._methods_of(written)
         conditions = compile_conditions(written.match)
         for host in written.hosts or (None,):
@@ -235,11 +174,13 @@ class RouteCompiler:
             beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
+            select=compile_selection(written.path, self._config.services.get(written.service)),
             forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
+            changes=compile_changes(written),
             public=compile_public(self._config, written.service) if written.service else None,
-            clients=compile_clients(written.clients),
+            clients=compile_clients(written.clients, written.maintenance),
             vouched=self._vouched,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
             request_remove=headers.request_remove,
@@ -247,7 +188,7 @@ class RouteCompiler:
             request_overrides=headers.request_overrides,
             response_remove=headers.response_remove,
             response_set=headers.response_set,
-            response_overrides=headers.response_overrides,
+            response_overrides=compile_templates(written, headers.response_overrides),
             response_cookies=headers.response_cookies,
             cors=self._cors.of(written.cors),
             privacy=self._privacy_of(written),
@@ -255,7 +196,7 @@ class RouteCompiler:
             before=self._policy(written, timeouts),
             limit=limit,
             limit_fields=() if limit is None else limit.fields,
-            rules=Rules(written, self._parts.policies.get(written.name or written.path)),
+            rules=self.rules_of(written),
             sockets=self._sockets.rules(written) if written.service else None,
             template=written.path,
             sampling=written.sampling,
@@ -264,6 +205,10 @@ class RouteCompiler:
     def _limit(self, written: RouteConfig) -> LimitStage | None:
         limits = self._parts.limits
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
+
+    def rules_of(self, written: RouteConfig) -> Rules:
+        """Return what a client meets on a route, for the matcher."""
+        return Rules(written, self._parts.policies.get(written.name or written.path))
 
     def service_of(self, written: RouteConfig, services: Mapping[str, Service]) -> Service:
         """Return the service of a route."""
@@ -295,7 +240,7 @@ class RouteCompiler:
         caches, idempotency = self._parts.caches, self._parts.idempotency
         forward: Forwards = self._parts.forward
         if caches is not None:
-            forward = caches.forward_of(self._config, written, self._vouched)
+            forward = caches.forward_of(self._config, written, self._claims)
         return forward if idempotency is None else idempotency.before(written, forward)
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
@@ -342,52 +287,7 @@ class RouteCompiler:
 
     def builtin_routes(self) -> Iterable[Route]:
         """Yield a route for each endpoint that the app in this process answers, on each of its listeners."""
-        instance = Instance(
-            id=BUILTIN_SERVICE, host=b"propylon", base=b"", upstream=self._parts.builtin
+        common = Builtin(
+            self._config, self._parts, self._authenticate, self._vouched, self._replaced
         )
-        service = Service(BUILTIN_SERVICE, Fleet((instance,)), balance.round_robin(), builtin=True)
-        paths = [written.path for written in self._config.routes]
-        for written in self._parts.endpoints:
-            # The file's routes are on the public listener only.
-            yields = any(map(written.yields_to, paths))
-            for listener, endpoint in served(written, self._config):
-                if not (yields and listener == PUBLIC):
-                    yield self._builtin(endpoint, service, listener)
-
-    def _builtin(self, endpoint: Endpoint, service: Service, listener: str) -> Route:
-        largest, limits = endpoint.max_body, self._parts.limits
-        limit = None
-        if limits is not None and endpoint.limited:
-            limit = limits.of_tokens(self._config.auth.tokens.rate_limit)
-        return Route(
-            name=endpoint.path,
-            pattern=Pattern(
-                _segments(endpoint.path, exact=endpoint.exact),
-                endpoint.exact,
-                methods=endpoint.methods,
-            ),
-            service=service,
-            authenticate=self._authenticate[AUTH[endpoint.access]],
-            authorize=authorize(self._config, endpoint),
-            forward=self._parts.forward,
-            vouched=self._vouched,
-            timeouts=service.timeouts,
-            max_body=self._max_body if largest is None else largest,
-            response_remove=self._replaced,
-            privacy=_OPTIONAL,
-            limit=limit,
-            limit_fields=() if limit is None else limit.fields,
-            rules=builtin_rules(endpoint),
-            listener=listener,
-            access=endpoint.access,
-            template=endpoint.path,
-        )
-
-
-def _segments(path: str, *, exact: bool) -> tuple[bytes | None, ...]:
-    """Split a route's path into segments; None is a `{name}`.
-
-    A final slash adds no segment. Only an exact route for `/` itself has one, empty segment.
-    """
-    parts = path.strip("/").split("/") if exact or path.strip("/") else []
-    return tuple(None if part.startswith("{") else part.encode("ascii") for part in parts)
+        return common.routes()

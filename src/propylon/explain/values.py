@@ -28,12 +28,13 @@ _Path = tuple[str | int, ...]
 _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "match": ("path", "methods", "hosts", "match", "exact", "priority"),
     "clients": ("clients",),
+    "maintenance": ("maintenance",),
     "privacy": ("privacy", "default_privacy"),
     "authenticate": ("auth", "issuers"),
     "authorize": ("scopes", "roles", "security"),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
-    "forward": ("service", "respond", "redirect", "strip_prefix", "rewrite", "circuit"),
+    "forward": ("service", "respond", "redirect", "strip_prefix", "rewrite", "query", "circuit"),
 }
 _TIMEOUTS = ("connect", "first_byte", "idle", "total")
 
@@ -75,6 +76,9 @@ def values_of(
     found: dict[Stage, dict[str, dict[str, Any]]] = {}
     for stage, keys in _KEYS.items():
         dumped = written.model_dump(mode="json", include=set(keys))
+        if "query" in dumped:
+            # Their names alone: the values may be credentials of the gateway's own.
+            dumped["query"] = {verb: list(names) for verb, names in dumped["query"].items()}
         said = {key: source.said(dumped[key], source.of_route(key)) for key in keys}
         found[stage] = {key: one for key, one in said.items() if _matters(one)}
     if text := limit_text(route.limit):
@@ -103,6 +107,6 @@ def _forward(source: _Source) -> Iterator[tuple[str, dict[str, Any]]]:
     service = source.service
     if service is not None:
         name = source.written.service
-        yield "balance", source.said(service.balance, [("services", name, "balance")])
+        yield "balance", source.said(str(service.balance), [("services", name, "balance")])
         attempts = [("services", name, "retry", "attempts")]
         yield "retry.attempts", source.said(source.route.service.retry.attempts, attempts)

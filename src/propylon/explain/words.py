@@ -39,7 +39,7 @@ def described(route: Route, path: str, place: str) -> dict[str, Any]:
         "name": route.name,
         "path": path,
         "host": host.decode() if host is not None else None,
-        "service": route.service.name,
+        "service": ", ".join(part.service.name for part in route.parts),
         "place": place,
     }
 
@@ -52,14 +52,27 @@ def shown(sent: bytes, hide: Callable[[bytes], bytes] | None, private: Route | N
     line, mark, rest = (sent if hide is None else hide(sent)).decode("latin-1").partition("\r\n")
     rest = _SUBPROTOCOL_TOKEN.sub(rf"\1{_HIDDEN}", rest)
     rest = _CREDENTIALS.sub(rf"\1 {_HIDDEN}", rest)
-    return without_secrets(line) + mark + (rest if private is None else _without_set(rest, private))
+    if private is not None:
+        line, rest = _without_parameters(line, private), _without_set(rest, private)
+    return without_secrets(line) + mark + rest
 
 
 def _without_set(text: str, route: Route) -> str:
     """Hide the values that the operator sets: a variable may have brought a secret."""
     put = (route.request_set + route.request_overrides.block).decode("latin-1")
     hidden = {line: f"{line.partition(':')[0]}: {_HIDDEN}" for line in put.split("\r\n") if line}
-    return "\r\n".join(hidden.get(line, line) for line in text.split("\r\n"))
+    templated = {name.decode() for name, _ in route.changes.lines} if route.changes else ()
+    names = {line: line.partition(":")[0] for line in text.split("\r\n")}
+    hidden |= {line: f"{name}: {_HIDDEN}" for line, name in names.items() if name in templated}
+    return "\r\n".join(hidden.get(line, line) for line in names)
+
+
+def _without_parameters(line: str, route: Route) -> str:
+    query = None if route.changes is None else route.changes.query
+    names = {name.decode() for name, _ in query.added} if query is not None else ()
+    return _QUERY.sub(
+        lambda match: f"{match[1]}{match[2]}={_HIDDEN}" if match[2] in names else match[0], line
+    )
 
 
 def without_secrets(text: str) -> str:

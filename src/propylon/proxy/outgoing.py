@@ -14,6 +14,7 @@ from propylon.errors import InvalidRequest, PayloadTooLarge
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.proxy.trace import is_state, span_id
+from propylon.proxy.values import ValuesOf, target_of
 from propylon.services.service import Instance, Service
 from propylon.upstream.ports import Outgoing
 from propylon.wire.grammar import MAX_FORWARDS, OWS
@@ -31,7 +32,7 @@ _PREFIX = b"x-forwarded-prefix"
 def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> Outgoing:
     """Prepare what every instance gets; `address` adds what differs between them. `now` is the loop's time.
 
-    Raises PayloadTooLarge, InvalidRequest.
+    Raises PayloadTooLarge, InvalidRequest, Forbidden.
     """
     if exchange.notes is not None and route.sampling is not None:
         exchange.notes.tracing.place(exchange, route)
@@ -62,10 +63,18 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
 
 
 def _adapt(sent: Outgoing, exchange: Exchange, request: Request, route: Route) -> None:
-    """Add what few routes ask for: the prefix that was taken off, a chosen Host, hidden headers, a PROXY header."""
+    """Add what few routes ask for: the prefix that was taken off, a chosen Host, templates, hidden headers, a PROXY header.
+
+    Raises what `target_of` raises.
+    """
     root = exchange.downstream.origin.root
     if root or (route.rewrite is not None and route.rewrite.strips):
         sent.block = _prefixed(sent.block, exchange, request, root + _stripped(request, route))
+    if route.changes is not None:
+        target = target_of(exchange, request, route)
+        if target is not None:
+            sent.line_behind = lambda base: route.line(request, base, target)
+        sent.block = route.changes.block(sent.block, ValuesOf(exchange, request, route))
     if route.service.host is not None:
         sent.block = _chosen_host(exchange, request, route.service.host) + sent.block
     sent.hidden = route.response_remove
@@ -107,6 +116,8 @@ def address(
         outgoing.line = route.line(request, instance.base)
     else:
         outgoing.line = request.line
+    if outgoing.line_behind is not None:
+        outgoing.line = outgoing.line_behind(instance.base)
     # Where the service's `host` chooses one, `common` begins with it.
     if route.service.host is not None and common.startswith(_HOST):
         outgoing.block = common

@@ -14,8 +14,11 @@ from propylon.wire.grammar import SCOPE_TEXT
 
 __all__ = [
     "ANONYMOUS",
+    "MISSING",
     "Principal",
     "caller_key",
+    "claim_at",
+    "claim_text",
     "identify",
     "is_line",
     "is_listable",
@@ -25,6 +28,10 @@ __all__ = [
 # Whatever any reader takes for the end of a line: C0 and C1 controls (NEL among them) and Unicode's separators.
 # Lone surrogates cannot be encoded as UTF-8.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+MISSING = object()
+# Characters. A header that is longer would be refused by many frameworks, together with the request.
+_LONGEST_CLAIM = 1024
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -150,3 +157,34 @@ def _checked_list(values: Iterable[str], fits: Callable[[str], bool]) -> str:
         )
         raise ValueError(msg)
     return ",".join(sorted(values))
+
+
+def claim_at(claims: Mapping[str, object], name: str) -> object:
+    """Return the claim of this name, or at this dotted path; MISSING if there is none."""
+    if name in claims:
+        return claims[name]
+    if "." not in name:
+        return MISSING
+    value: object = claims
+    for step in name.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            return MISSING
+        value = value[step]
+    return value
+
+
+def claim_text(value: object) -> str:
+    """Return a claim as the value of a header: a list joined by commas; empty if it cannot be one."""
+    if isinstance(value, list):
+        items = [_scalar(item) for item in value]
+        # A list with one item that cannot stand in it is left out whole: half a list would mean something else.
+        text = ",".join(items) if all(map(is_listable, items)) else ""
+    else:
+        text = _scalar(value)
+    return text if len(text) <= _LONGEST_CLAIM and is_line(text) else ""
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int) else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from propylon.proxy.exchange import Downstream, Exchange
 from propylon.proxy.route import NO_OVERRIDES, Route
 from propylon.proxy.site import site_of
+from propylon.proxy.values import ValuesOf
 from propylon.upstream.ports import Answer
 from propylon.wire.cookies import without_set_cookies
 from propylon.wire.headers import without
@@ -57,7 +58,7 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
         )
     )
     if route.response_overrides is not NO_OVERRIDES:
-        block = route.response_overrides.put(block)
+        block = route.response_overrides.put(block, _values(exchange, route))
     body = answer.body
     if body is not None:
         exchange.downstream.respond(head, block, body)
@@ -67,6 +68,11 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
         await exchange.downstream.upgrade(exchange, answer, block)
     else:
         await _stream(exchange.downstream, answer, block)
+
+
+def _values(exchange: Exchange, route: Route) -> ValuesOf | None:
+    request = exchange.request
+    return None if request is None else ValuesOf(exchange, request, route)
 
 
 def _edited(block: bytes, head: Response, route: Route) -> bytes:

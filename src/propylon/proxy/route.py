@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from propylon.proxy.changes import Changes, Lines, Target, filled
 from propylon.proxy.conditions import Conditions
 from propylon.proxy.principal import Principal
 from propylon.proxy.public import Public
 from propylon.proxy.rewrite import Rewrite
-from propylon.services.service import Service
+from propylon.proxy.template import Values
+from propylon.services.service import Instance, Service
 from propylon.upstream.ports import NEVER, Answer, Timeouts
 from propylon.wire.headers import without
 from propylon.wire.message import Request, Response
@@ -33,8 +35,10 @@ __all__ = [
     "ReadPrivacy",
     "Route",
     "Seats",
+    "Selects",
     "Sender",
     "SocketRules",
+    "Split",
     "ignore_privacy",
 ]
 
@@ -159,17 +163,53 @@ class SocketRules:
 
 @dataclass(frozen=True, slots=True)
 class HeaderOverrides:
-    """Headers that the operator sets in place of the gateway's: their lower-case names, and their lines as a block."""
+    """Headers that the operator sets in place of the gateway's: their lower-case names, and their lines as a block.
+
+    `templates` are lines whose values each exchange has for itself.
+    """
 
     names: tuple[bytes, ...] = ()
     block: bytes = b""
+    templates: Lines = ()
 
-    def put(self, block: bytes) -> bytes:
+    def put(self, block: bytes, values: Values | None = None) -> bytes:
         """Return the finished block with these lines in place of the gateway's."""
-        return without(block, self.names) + self.block
+        changed = without(block, self.names) + self.block
+        return changed if values is None else changed + filled(self.templates, values)
 
 
 NO_OVERRIDES = HeaderOverrides()
+
+
+class Selects(Protocol):
+    """Chooses an instance by what the request is (see `select`). The exchange is defined to the left of this module."""
+
+    @property
+    def choose(self) -> Callable[..., Instance]:
+        """Return the instance for the next attempt: (exchange, request, candidates), of which there is at least one.
+
+        May raise ServiceUnavailable, and add lines to the exchange.
+        """
+
+    @property
+    def left(self) -> Callable[..., tuple[Instance, ...]]:
+        """Return those among the untried instances that a further attempt may go to: (exchange, request, untried)."""
+
+
+class Split(Protocol):
+    """Chooses one of several services for each request (see `split`)."""
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes to the services."""
+
+    @property
+    def choose(self) -> Callable[..., Route]:
+        """Return the route to the service of a request: (exchange, request)."""
+
+    def changed(self, change: Callable[[Route], Route]) -> Split:
+        """Return the same choice among changed routes."""
+
 
 # The rules of a gateway's own endpoint that needs no token. No upstream serves it, so a path that an upstream reads as
 # one (`/docs/`, `/health.html`) walks round nothing.
@@ -208,8 +248,14 @@ class Route:
     timeouts: Timeouts
     max_body: int
     forward: Forwards
+    # What chooses the route to one of several services, which takes this one's place; None: there is one service. `share` says
+    # on such a route what its service gets.
+    split: Split | None = None
+    select: Selects | None = None  # what chooses the instance; None: the service's `balance`
+    share: str = ""
     circuit: bool = True  # whether the service's breaker is asked, and told
     rewrite: Rewrite | None = None  # None: the path goes out as it came
+    changes: Changes | None = None  # what changes by the request's values; None: nothing
     public: Public | None = None  # None: the answer's addresses and cookies go out as they came
     # Headers that carry claims, `reduced`: the client's are removed, in any spelling. `Request.vouched` has the lines.
     vouched: frozenset[bytes] = frozenset()
@@ -257,17 +303,22 @@ class Route:
         strips = self.rewrite is not None and self.rewrite.strips
         chosen = service.host is not None or service.proxy_protocol is not None
         put = object.__setattr__
-        put(self, "adapts", strips or chosen or bool(self.response_remove))
+        changes = self.changes is not None
+        put(self, "adapts", strips or chosen or changes or bool(self.response_remove))
         put(self, "edits", bool(self.limit_fields or self.response_remove or self.response_cookies))
 
-    def line(self, request: Request, base: bytes) -> bytes:
-        """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it."""
-        if self.rewrite is None and not base and request.version == 1:
-            return request.line
-        return b"%b %b HTTP/1.1" % (request.method.encode(), self._target(request, base))
+    @property
+    def parts(self) -> tuple[Route, ...]:
+        """The routes to its services; itself, if it has one service."""
+        return (self,) if self.split is None else self.split.routes
 
-    def _target(self, request: Request, base: bytes) -> bytes:
-        """Return what was sent, changed, behind a base."""
-        if self.rewrite is None:
-            return base + request.path + request.query
-        return self.rewrite.apply(request.path, base) + request.query
+    def line(self, request: Request, base: bytes, target: Target | None = None) -> bytes:
+        """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it.
+
+        `target` is how path and query change by the request's values, if they do.
+        """
+        rewrite, query = (self.rewrite, request.query) if target is None else target
+        if rewrite is None and not base and request.version == 1 and query == request.query:
+            return request.line
+        path = base + request.path if rewrite is None else rewrite.apply(request.path, base)
+        return b"%b %b%b HTTP/1.1" % (request.method.encode(), path, query)

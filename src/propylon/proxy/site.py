@@ -5,6 +5,7 @@ from __future__ import annotations
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.public import Site
 from propylon.proxy.route import Route
+from propylon.proxy.values import target_of
 
 __all__ = ["site_of"]
 
@@ -16,9 +17,11 @@ def site_of(exchange: Exchange, route: Route) -> Site:
         return Site((), b"", b"")
     origin = exchange.downstream.origin
     base, prefix = instance.base, origin.root
-    if route.rewrite is not None:
-        base += route.rewrite.replacement(request.path)
-        prefix += route.rewrite.prefix(request.path)
+    target = target_of(exchange, request, route)
+    rewrite = route.rewrite if target is None else target[0]
+    if rewrite is not None:
+        base += rewrite.replacement(request.path)
+        prefix += rewrite.prefix(request.path)
     hosts: tuple[bytes, ...] = (instance.host, instance.id.encode())
     if route.service.host is not None:  # the upstream was asked by that name
         hosts += (route.service.host or origin.host or request.host,)

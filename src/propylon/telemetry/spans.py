@@ -18,6 +18,7 @@ from typing import Any
 from propylon.errors import CircuitOpen, ClientGone, GatewayError, RateLimited
 from propylon.proxy.exchange import Attempt, Exchange, Notes
 from propylon.proxy.trace import is_state, own_span, span_id
+from propylon.proxy.values import target_of
 from propylon.services.service import Instance
 from propylon.telemetry.redaction import redacted
 from propylon.wire.grammar import OWS
@@ -257,7 +258,10 @@ def _of_sending(exchange: Exchange, instance: Instance, request: Request) -> Att
     _add_server(attributes, host, port)
     if exchange.route is not None:
         attributes["propylon.service"] = exchange.route.service.name
-        target = _text(exchange.route.line(request, instance.base).split(b" ")[1])
+        aimed = target_of(exchange, request, exchange.route)
+        # The client's query: what the operator sets in it may be a secret.
+        aimed = None if aimed is None else (aimed[0], request.query)
+        target = _text(exchange.route.line(request, instance.base, aimed).split(b" ")[1])
         target, mark, query = target.partition("?")
         if mark and not exchange.privacy.strict:
             target = f"{target}?{redacted(query)}"

@@ -7,7 +7,7 @@ transports of asyncio do.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -124,7 +124,8 @@ class Outgoing:
     connection of its own, which says `Connection: close` and is not used again. `hidden`: the headers, in lower case, that
     are removed from 1xx answers. `header` is the header of the PROXY protocol with which the request's connection must have
     begun, where the instance asks for that; if empty, it is the gateway itself who asks. `handshake` is the offer
-    of another protocol, which an upstream may take up with a 101.
+    of another protocol, which an upstream may take up with a 101. `line_behind` makes the line for a base path, where
+    path or query change by the values of the request.
     """
 
     __slots__ = (
@@ -138,6 +139,7 @@ class Outgoing:
         "hidden",
         "length",
         "line",
+        "line_behind",
         "method",
         "timeouts",
     )
@@ -169,6 +171,7 @@ class Outgoing:
         self.closes = closes
         self.header = b""
         self.hidden: tuple[bytes, ...] = ()
+        self.line_behind: Callable[[bytes], bytes] | None = None
 
     def framing(self) -> bytes:
         """Return the header lines that the connection puts behind the block: of the body, and of the connection."""

@@ -5,7 +5,11 @@
   `idempotency`: keys of requests.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
 - `match`: what a request must have besides its path; `answered`: what a route answers by itself, and whose requests it takes.
-- `headers`: what a route does to headers.
+- `maintenance`: what clients get while a route is under maintenance.
+- `balance`: how an instance of a service is chosen.
+- `traffic`: how requests are shared out among services.
+- `headers`: what a route does to headers; `templates`: names in values, and what it does to the query; `route_names`: whether a route
+  has what they name.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.

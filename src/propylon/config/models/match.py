@@ -10,10 +10,10 @@ from propylon.config.models.base import ConfigModel, CookieName
 from propylon.config.models.syntax import check_header_name
 from propylon.wire.grammar import UNRESERVED
 
-__all__ = ["MatchConfig", "Values"]
+__all__ = ["NOT_THE_CLIENTS", "MatchConfig", "Values"]
 
 # Headers that the gateway removes, or writes itself: what a client sends there never reaches a service.
-_NOT_THE_CLIENTS = re.compile(
+NOT_THE_CLIENTS = re.compile(
     r"host|proxy.*|forwarded|x-forwarded.*|x-user-.*|x-client-cert-.*|x-real-ip|x-original-url|x-rewrite-url"
     r"|x-http-method-override|x-request-id|x-propylon-.*|traceparent|tracestate|max-forwards|x-privacy-level|dnt|sec-gpc"
     r"|authorization|expect"
@@ -27,7 +27,7 @@ def _header(name: str) -> str:
     if name.lower() == "cookie":
         msg = "Cookie holds all cookies in one line; write match.cookies"
         raise ValueError(msg)
-    if _NOT_THE_CLIENTS.fullmatch(name.lower().replace("_", "-")):
+    if NOT_THE_CLIENTS.fullmatch(name.lower().replace("_", "-")):
         msg = f"{name} is read, removed or written by the gateway itself, so no route can be chosen by it"
         raise ValueError(msg)
     if "_" in name:

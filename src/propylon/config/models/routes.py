@@ -33,8 +33,12 @@ from propylon.config.models.cors import RouteCors
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
+from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
+from propylon.config.models.route_names import check_rewrite, check_values
 from propylon.config.models.syntax import check_role, check_scope
+from propylon.config.models.templates import QueryConfig, RewritePath
+from propylon.config.models.traffic import Split
 from propylon.config.models.units import Share, Size, Timeout, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
@@ -92,6 +96,7 @@ class RouteTimeoutsConfig(ConfigModel):
 OF_SERVICES = (
     "strip_prefix",
     "rewrite",
+    "query",
     "security",
     "requests",
     "cache",
@@ -101,7 +106,7 @@ OF_SERVICES = (
     "preflight",
 )
 
-_UNSET = (None, False, "off", ())
+_UNSET = (None, False, "off", (), QueryConfig())
 
 # What a request lacks without a token, where it is not what the key is called.
 _NEEDED = {"security": "the scopes that `security` asks for"}
@@ -129,10 +134,14 @@ class RouteRules(ConfigModel):
     strip_prefix: bool = Field(
         default=False, description="True: the service gets the path without the part that matched."
     )
-    rewrite: RoutePath | None = Field(
+    rewrite: RewritePath | None = Field(
         default=None,
         description="Instead: a path that replaces the part that matched. {name} stands for the segment of that name; a final"
-        " slash is kept.",
+        " slash is kept. {claim.tenant} and the other names of `headers` may stand there too: a request without a value for one"
+        " is 403 where the token lacks it, else 400.",
+    )
+    query: QueryConfig = Field(
+        default=QueryConfig(), description="Parameters of the query to set, to add and to remove."
     )
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = Field(
         default=0, description="If two routes match equally well, the higher priority wins."
@@ -141,6 +150,7 @@ class RouteRules(ConfigModel):
         default=ClientsConfig(),
         description="Whose requests are taken, by the address of the client. Others get 403, and no other route is tried.",
     )
+    maintenance: Maintenance = None
     auth: Literal["required", "optional", "none"] = Field(
         default="required",
         description="required: 401 without a good token; optional: a bad token is refused, none is accepted; none:"
@@ -306,10 +316,15 @@ class RouteConfig(RouteRules):
     redirect: RedirectConfig | None = Field(
         default=None, description="In place of a service: the gateway sends the client elsewhere."
     )
+    split: Split = Field(
+        default=(),
+        description="In place of a service: several, and what share of the requests each gets, [{service: stable, weight: 95},"
+        " {service: canary, weight: 5}].",
+    )
     service: str = Field(
         default="",
         validate_default=True,
-        description="The service that gets the request. Every route has one, or respond, or redirect.",
+        description="The service that gets the request. Every route has one, or split, respond or redirect.",
     )
 
     cors: RouteCors = Field(
@@ -320,12 +335,12 @@ class RouteConfig(RouteRules):
 
     @field_validator("path")
     @classmethod
-    def _names_of_rewrite(cls, path: str, info: ValidationInfo) -> str:
-        known = path.split("/")
-        for segment in (info.data.get("rewrite") or "").split("/"):
-            if segment.startswith("{") and segment not in known:
-                msg = f"rewrite has {segment}, which the path has not; write one of its names, or name it in the path"
-                raise ValueError(msg)
+    def _names_of_values(cls, path: str, info: ValidationInfo) -> str:
+        judged = [key for key in ("security", "requests") if info.data.get(key) not in _UNSET]
+        if (responses := info.data.get("responses")) and responses.sample:
+            judged.append("responses")
+        check_rewrite(path, info.data, judged)
+        check_values(path, info.data)
         return path
 
     @field_validator("redirect")
@@ -344,16 +359,36 @@ class RouteConfig(RouteRules):
     @classmethod
     def _one_answer(cls, service: str, info: ValidationInfo) -> str:
         own = [key for key in ("respond", "redirect") if info.data.get(key) is not None]
-        if len(own) + bool(service) > 1:
-            msg = f"a route has one of {', '.join((*own, 'service') if service else own)}; take the others out"
+        split = ["split"] if info.data.get("split") else []
+        named = [*own, *split, *(["service"] if service else [])]
+        if len(named) > 1:
+            msg = f"a route has one of {', '.join(named)}; take the others out"
             raise ValueError(msg)
         if own and (vain := [key for key in OF_SERVICES if info.data.get(key) not in _UNSET]):
             msg = f"{vain[0]} is for a route with a service, and this one has {own[0]}; take it out"
             raise ValueError(msg)
-        if not own and not service and {"respond", "redirect"} <= info.data.keys():
+        if not named and {"respond", "redirect", "split"} <= info.data.keys():
             kind: Literal["missing"] = "missing"
             raise PydanticKnownError(kind)
         return service
+
+    @property
+    def targets(self) -> tuple["RouteConfig", ...]:
+        """The route for each service that gets requests of it: itself, or with `split` a route to each of its services."""
+        if not self.split:
+            return (self,)
+        return tuple(
+            self.model_copy(update={"service": part.service, "split": ()}) for part in self.split
+        )
+
+    def target(self, service: str) -> "RouteConfig":
+        """Return the route to one of its services."""
+        return next((one for one in self.targets if one.service == service), self)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that get requests of this route; none where it answers by itself."""
+        return tuple(one.service for one in self.split) or ((self.service,) if self.service else ())
 
     @model_validator(mode="before")
     @classmethod

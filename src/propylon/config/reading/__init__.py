@@ -14,6 +14,7 @@
   `listeners`: find listeners that do; `logged`: find tokens that would be logged.
 - `warnings`: find what is valid and probably not meant; `idle`: find what no request can reach;
   `shadows`: find services that the gateway's own endpoints hide parts of; `limits`: limits that a client can get past;
+  `hashes`: hashes by which a client chooses the instance;
   `laxer`: routes that a client can choose in place of stricter ones;
   `itself`: services whose URL is the gateway's own address.
 - `rules`: the rules by which it is doubted, with their ids.

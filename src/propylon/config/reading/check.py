@@ -14,7 +14,7 @@ from propylon.config.reading.listeners import listener_findings
 from propylon.config.reading.logged import logged_tokens
 from propylon.config.reading.otel import encoder_findings
 from propylon.config.reading.overlaps import Matcher, Named, matcher_of, overlaps, said
-from propylon.config.reading.problems import Finding
+from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["cross_check"]
 
@@ -43,10 +43,20 @@ def cross_check(written: object, named: Named) -> Iterator[Finding]:
 def _dangling(routes: Mapping[int, dict[str, object]], services: object) -> Iterator[Finding]:
     known = services if isinstance(services, dict) else {}
     for at, route in routes.items():
-        service = route.get("service")
-        if isinstance(service, str) and service not in known:
-            hint = did_you_mean(service, known)
-            yield ("routes", at, "service"), f'no service "{service}"{hint}'
+        for path, service in _services_of(route):
+            if service not in known:
+                hint = did_you_mean(service, known)
+                yield ("routes", at, *path), f'no service "{service}"{hint}'
+
+
+def _services_of(route: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+    """Yield the services that get requests of a route, each with its place in the route."""
+    if isinstance(service := route.get("service"), str):
+        yield ("service",), service
+    split = route.get("split")
+    for at, part in enumerate(split if isinstance(split, list | tuple) else ()):
+        if isinstance(part, dict) and isinstance(service := part.get("service"), str):
+            yield ("split", at, "service"), service
 
 
 def _reserved(services: object) -> Iterator[Finding]:
@@ -78,11 +88,12 @@ def _undocumented(
 ) -> Iterator[Finding]:
     services = _section(whole, "services")
     for at, route in routes.items():
-        name = route.get("service")
-        service = services.get(name) if isinstance(name, str) else None
-        documented = isinstance(service, dict) and service.get("openapi") not in (None, False)
-        if name in services and not documented:
-            yield from _missed(at, route, f"write `openapi: true` in services.{name}")
+        for _, name in _services_of(route):
+            service = services.get(name)
+            documented = isinstance(service, dict) and service.get("openapi") not in (None, False)
+            if name in services and not documented:
+                yield from _missed(at, route, f"write `openapi: true` in services.{name}")
+                break
 
 
 def _missed(at: int, route: Mapping[str, object], advice: str) -> Iterator[Finding]:

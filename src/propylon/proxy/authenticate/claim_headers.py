@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from propylon.proxy.authenticate.claims import claim_at
-from propylon.proxy.principal import Principal, is_line, is_listable
+from propylon.proxy.principal import Principal, claim_at, claim_text
 from propylon.proxy.route import Authenticate
 from propylon.wire.message import Request
 
 __all__ = ["ClaimHeaders"]
 
-# Characters. A header of the service's that is longer would be refused by many frameworks, together with the request.
-_MAX_VALUE = 1024
 # Principals whose lines are kept: as many as the verifier keeps tokens.
 _MAX_KEPT = 10_000
 
@@ -58,24 +55,7 @@ class ClaimHeaders:
         lines = {
             plain: (name, text.encode())
             for plain, name, path in self._claims
-            if (text := _text(claim_at(principal.claims, path)))
+            if (text := claim_text(claim_at(principal.claims, path)))
         }
         self._kept[id(principal)] = (principal, lines)
         return lines
-
-
-def _text(value: object) -> str:
-    """Return a claim as the value of a header; empty if it cannot be one."""
-    if isinstance(value, list):
-        items = [_scalar(item) for item in value]
-        # A list with one item that cannot stand in it is left out whole: half a list would mean something else.
-        text = ",".join(items) if all(map(is_listable, items)) else ""
-    else:
-        text = _scalar(value)
-    return text if len(text) <= _MAX_VALUE and is_line(text) else ""
-
-
-def _scalar(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, str | int) else ""

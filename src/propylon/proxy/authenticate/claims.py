@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from propylon.proxy.authenticate.jws import BadToken, read_json
 from propylon.proxy.authenticate.kinds import check_kind
 from propylon.proxy.challenge import unlike
-from propylon.proxy.principal import Principal, identify, is_line, is_listable, is_scope
+from propylon.proxy.principal import (
+    MISSING,
+    Principal,
+    claim_at,
+    identify,
+    is_line,
+    is_listable,
+    is_scope,
+)
 from propylon.wire.grammar import LATEST
 
 __all__ = [
@@ -42,7 +50,6 @@ _MAX_TEXT = 256
 _MAX_ISSUER = 1024
 # Characters: 64 before the @ and 255 after it (RFC 5321, 4.5.3.1).
 _MAX_EMAIL = 320
-MISSING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,20 +214,6 @@ def _line(value: object, name: str) -> str:
 
 def _is_email(value: str) -> bool:
     return len(value) <= _MAX_EMAIL and is_line(value) and not any(map(str.isspace, value))
-
-
-def claim_at(claims: _Claims, name: str) -> object:
-    """Return the claim of this name, or at this dotted path; MISSING if there is none."""
-    if name in claims:
-        return claims[name]
-    if "." not in name:
-        return MISSING
-    value: object = claims
-    for step in name.split("."):
-        if not isinstance(value, Mapping) or step not in value:
-            return MISSING
-        value = value[step]
-    return value
 
 
 def _union(

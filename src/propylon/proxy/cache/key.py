@@ -22,6 +22,8 @@ from propylon.proxy.cache.asking import Asking
 from propylon.proxy.cache.rules import EVERYONE, CacheRules
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.principal import Principal
+from propylon.proxy.template import Name
+from propylon.proxy.values import ValuesOf
 from propylon.wire.lookalikes import reduced
 from propylon.wire.message import Request
 
@@ -120,7 +122,7 @@ def _dependencies(
     origin = exchange.downstream.origin
     # A client's next request has the same lines, the same token and the same connection as a rule.
     basis = (exchange.principal, rules, origin, exchange.privacy)
-    usual = request.vouched is None and (request.plain or not origin.trusted)
+    usual = request.vouched is None and (request.plain or not origin.trusted) and not rules.depends
     if usual and asking.basis is not None and all(map(is_, asking.basis, basis)):
         return asking.dependencies
     digest = _digested(exchange, request, asking, rules, callers)
@@ -147,11 +149,19 @@ def _digested(
         ]
     if origin.trusted and not request.plain:
         parts += [b",".join(request.special.get(name, ())) for name in _TRUSTED]
+    if rules.depends:
+        parts += [_value(exchange, request, name) for name in rules.depends]
     if not any(parts):
         return b""
     return blake2b(
         b"".join([b"%d:%b" % (len(part), part) for part in parts]), digest_size=_DIGEST
     ).digest()
+
+
+def _value(exchange: Exchange, request: Request, name: Name) -> bytes:
+    """Return a value that the route puts into its requests; without a route, one that no other request has."""
+    route = exchange.route
+    return exchange.request_id if route is None else ValuesOf(exchange, request, route).plain(name)
 
 
 def _whose(principal: Principal, asking: Asking, rules: CacheRules, callers: Callers) -> bytes:

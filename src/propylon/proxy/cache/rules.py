@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from propylon.proxy.template import Name
+
 __all__ = ["EVERYONE", "CacheRules"]
 
 EVERYONE = "everyone"
@@ -21,6 +23,7 @@ class CacheRules:
     - `ttl` is for answers that say nothing of their freshness; None: the heuristic of RFC 9111, 4.2.2.
     - `by` is "caller", "everyone", or a dotted claim (without the prefix `claim:`), as `claim` says.
     - `claims` are the headers that carry claims, `reduced`: where the caller is left out of the key, they are, too.
+    - `depends` are names in templates whose values the service gets. They are in the key, whatever `by` says.
     """
 
     place: bytes
@@ -39,3 +42,4 @@ class CacheRules:
     ignored: re.Pattern[bytes] | None = None  # names of parameters in the query
     wait: float = 5.0
     claims: frozenset[bytes] = frozenset()
+    depends: tuple[Name, ...] = ()

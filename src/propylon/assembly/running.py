@@ -21,7 +21,7 @@ from propylon.assembly.description import Description
 from propylon.assembly.edges import SocketPorts, adjust_edges, adjust_gate, open_edges
 from propylon.assembly.idempotency import answering
 from propylon.assembly.membership import Membership
-from propylon.assembly.notices import notices
+from propylon.assembly.notices import log_notices
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces
@@ -209,8 +209,7 @@ class Running:
             self._components, self._verification, self.membership
         )
         self.watching.start()
-        for notice in notices(self.loaded, owns_process=self._components.owns_process):
-            log.warning("%s", notice)
+        log_notices(self.loaded, owns_process=self._components.owns_process)
 
     def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
         """Build another configuration beside the one in force, in slices; nothing changes yet.

@@ -91,11 +91,7 @@ def _number(one: Slice, port: str) -> int:
     if len(meant) == 1:
         return meant[0]
     has = ", ".join(f"{name or 'no name'} ({number})" for name, number in one.ports) or "none"
-    msg = (
-        f'the service has not one port "{port}"'
-        if port
-        else "write which port: the service has several, or none"
-    )
+    msg = f"it has not one port {port}" if port else "write which port is meant"
     msg += f"; it has {has}"
     raise PortUnclear(msg)
 

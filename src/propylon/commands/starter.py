@@ -224,6 +224,7 @@ routes:
     path: /api/v1/orders       # this path and all below it; {name} matches one segment
     service: orders
     auth: none                 # to try it without a token; delete this line
+    basic_auth:                # such as {file: users.htpasswd, realm: Reports, user_header: X-Remote-User, forward: false}; with auth: none
     issuers: []                # whose tokens are accepted here; empty: those of all
     claims: {}                 # as the service's, and together with them
     scopes: []                 # the token needs all of them, such as [read]

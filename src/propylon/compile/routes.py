@@ -11,8 +11,10 @@ from dataclasses import replace
 from functools import partial
 
 from propylon.compile.access import compile_clients
+from propylon.compile.basic_auth import credentials_of, of_users
 from propylon.compile.builtin import Builtin, segments_of
 from propylon.compile.carriers import (
+    Vouched,
     about_caller,
     beside_certificate,
     compile_hiding,
@@ -62,17 +64,9 @@ _OPTIONAL = Privacy("optional")
 class RouteCompiler:
     """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
-    def __init__(
-        self,
-        config: GatewayConfig,
-        parts: Parts,
-        claims: frozenset[bytes],
-        templated: frozenset[bytes] = frozenset(),
-    ) -> None:
-        """Compile by a configuration; `claims` and `templated` are the headers of claims and of templates on any route."""
+    def __init__(self, config: GatewayConfig, parts: Parts, vouched: Vouched) -> None:
         self._config = config
-        self._claims = claims
-        self._vouched = claims | templated
+        self._vouched = vouched
         self._of_traces = (b"traceresponse",) if config.traces.traceresponse else ()
         self._max_body = config.server.max_body
         self._authenticate = parts.authenticate
@@ -86,7 +80,8 @@ class RouteCompiler:
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
         self._hiding: dict[str, Callable[[bytes], bytes] | None] = {}
         self._methods: dict[tuple[str, ...], frozenset[str]] = {}
-        self._sockets = Sockets(config, self._authenticate, parts.seats)
+        self._users = parts.users
+        self._sockets = Sockets(config, self._authenticate, parts.seats, self._users)
 
     @property
     def basis(self) -> tuple[object, ...]:
@@ -105,6 +100,7 @@ class RouteCompiler:
             parts.limits,
             parts.caches,
             parts.idempotency,
+            parts.basic,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -170,7 +166,11 @@ class RouteCompiler:
             Route,
             name=written.name or written.path,
             service=service,
-            authenticate=about_caller(stages[written.auth], written, self._config),
+            authenticate=of_users(
+                about_caller(stages[written.auth], written, self._config),
+                written,
+                self._users,
+            ),
             beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
@@ -181,9 +181,9 @@ class RouteCompiler:
             changes=compile_changes(written),
             public=compile_public(self._config, written.service) if written.service else None,
             clients=compile_clients(written.clients, written.maintenance),
-            vouched=self._vouched,
+            vouched=self._vouched.every,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
-            request_remove=headers.request_remove,
+            request_remove=headers.request_remove + credentials_of(written),
             request_set=headers.request_set,
             request_overrides=headers.request_overrides,
             response_remove=headers.response_remove,
@@ -240,7 +240,7 @@ class RouteCompiler:
         caches, idempotency = self._parts.caches, self._parts.idempotency
         forward: Forwards = self._parts.forward
         if caches is not None:
-            forward = caches.forward_of(self._config, written, self._claims)
+            forward = caches.forward_of(self._config, written, self._vouched.claims)
         return forward if idempotency is None else idempotency.before(written, forward)
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
@@ -288,6 +288,6 @@ class RouteCompiler:
     def builtin_routes(self) -> Iterable[Route]:
         """Yield a route for each endpoint that the app in this process answers, on each of its listeners."""
         common = Builtin(
-            self._config, self._parts, self._authenticate, self._vouched, self._replaced
+            self._config, self._parts, self._authenticate, self._vouched.every, self._replaced
         )
         return common.routes()

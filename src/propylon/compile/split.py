@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from propylon.compile.routes import RouteCompiler
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.proxy.route import Route
 from propylon.proxy.split import Part, Shares
 from propylon.services.service import Service

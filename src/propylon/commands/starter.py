@@ -174,6 +174,7 @@ cors:                          # which web pages of other origins may read answe
 services:
   orders:
     url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", {url: "http://b:8000", weight: 3}]
+    kubernetes:                # in place of url: {service: orders, namespace: shop, port: http, scheme: http, path: /}
     balance: round_robin       # or random, least_connections; or {hash: caller, bound: 1.25}: the same instance for the same caller
     max_connections: 1024      # to one instance, in each worker
     forward_token: true        # pass Authorization on
@@ -285,6 +286,12 @@ routes:
       ping:                    # such as 30s
       max_open:                # of one caller, such as 10
       origins: []              # pages that may open a socket; empty: those of cors
+
+discovery:                     # instances that are not in the file
+  kubernetes:                  # the API, for services with `kubernetes`
+    api:                       # such as https://10.0.0.1:6443; empty: the one that a pod is told of
+    token_file: /var/run/secrets/kubernetes.io/serviceaccount/token
+    ca_file: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
 
 registry:                      # instances that register themselves
   enabled: true

@@ -30,6 +30,7 @@ __all__ = [
     "CONNECTIONS",
     "CPU",
     "DATABASE",
+    "DISCOVERY_UP",
     "DURATION",
     "EJECTIONS",
     "FALLBACKS",
@@ -164,6 +165,14 @@ INSTANCE_UP = Family(
     Kind.GAUGE,
     "Whether the instance may be asked: 1, or 0 while it is unhealthy or ejected.",
     ("service", "instance"),
+    summed=False,
+)
+DISCOVERY_UP = Family(
+    "propylon_discovery_up",
+    Kind.GAUGE,
+    "Whether what the worker that is asked knows of a source of instances is up to date: 1, or 0 while the source is away and the last "
+    "known instances stay.",
+    ("source",),
     summed=False,
 )
 EJECTIONS = Family(
@@ -334,6 +343,7 @@ FAMILIES = (
     CIRCUIT_TRANSITIONS,
     INSTANCE_UP,
     EJECTIONS,
+    DISCOVERY_UP,
     LIMIT_DECISIONS,
     CACHE,
     CACHE_BYTES,

@@ -21,6 +21,7 @@
 - `policies`: the section `policies`.
 - `traces`: the section `traces`.
 - `redis`: the section `redis`; `redis_url`: read its URL.
+- `discovery`: the section `discovery`, and services in Kubernetes.
 - `include`: the patterns of files that are read with the first.
 - `inherit`: fill in what routes take from `defaults`.
 - `endpoints`: the gateway's own endpoints: paths, methods, who may call them.

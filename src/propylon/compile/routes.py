@@ -20,6 +20,7 @@ from propylon.compile.carriers import (
     trusting,
 )
 from propylon.compile.changes import compile_changes, compile_templates
+from propylon.compile.coding import compressing
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
@@ -209,6 +210,10 @@ class RouteCompiler:
         return services[written.service] if written.service else NO_SERVICE
 
     def _forward(self, written: RouteConfig) -> Forwards:
+        return compressing(written, self._answers(written))
+
+    def _answers(self, written: RouteConfig) -> Forwards:
+        """Return what answers the requests of a route."""
         if (fixed := compile_fixed(written)) is not None:
             return fixed
         then = self._sampled(written)

@@ -33,7 +33,16 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "authorize": ("scopes", "roles", "security"),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
-    "forward": ("service", "respond", "redirect", "strip_prefix", "rewrite", "query", "circuit"),
+    "forward": (
+        "service",
+        "respond",
+        "redirect",
+        "strip_prefix",
+        "rewrite",
+        "query",
+        "compress",
+        "circuit",
+    ),
 }
 _TIMEOUTS = ("connect", "first_byte", "idle", "total")
 

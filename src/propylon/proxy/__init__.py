@@ -16,6 +16,7 @@
 - `limit`: how often may they.
 - `cache`: answer from what upstreams have said before.
 - `idempotency`: answer a request that was sent again with the first one's answer; `unattended`: exchanges without a client.
+- `coding`: compress answers.
 - `upgrade`: take up the offer of another protocol: check the handshake and its Origin.
 - `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent.
 - `call`: ask a service on behalf of an endpoint of the gateway's app, by the same `forward` and `relay`.

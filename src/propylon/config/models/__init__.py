@@ -7,6 +7,7 @@
 - `match`: what a request must have besides its path; `answered`: what a route answers by itself, and whose requests it takes.
 - `headers`: what a route does to headers; `templates`: names in values, and what it does to the query; `route_names`: whether a route
   has what they name.
+- `coding`: which answers are compressed.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.

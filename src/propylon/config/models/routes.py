@@ -29,6 +29,7 @@ from propylon.config.models.base import (
     RoutePath,
 )
 from propylon.config.models.cache import Cache, CacheConfig
+from propylon.config.models.coding import Compress
 from propylon.config.models.cors import RouteCors
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
@@ -232,6 +233,11 @@ class RouteRules(ConfigModel):
         default=None,
         description="Answers are stored and used again, by these rules. A route's own replace those of `defaults`; none:"
         " there is no cache.",
+    )
+    compress: Compress | None = Field(
+        default=None,
+        description="Answers are compressed for clients that want it: codings, the best first, or rules. A route's own replace those"
+        " of `defaults`; none: nothing is compressed. Mind BREACH: no secret beside what a client has sent in one answer.",
     )
     sampling: Share | None = Field(
         default=None,

@@ -128,9 +128,11 @@ def rows(path: str, part: Schema, definitions: Schema) -> Iterator[str]:
     if one := one_or_list(inner, definitions):
         yield f"| `{path}` | mapping, or list of mappings | | {escaped(text_of(part))} |"
         inner = one
-    if short := mapping_or_text(inner, definitions):
-        yield f"| `{path}` | mapping, or text | | {escaped(text_of(short))} |"
-        inner = short
+    if short := mapping_or_short(inner, definitions):
+        mapping, kind = short
+        told = text_of(mapping if kind == "text" else part)
+        yield f"| `{path}` | mapping, or {kind} | | {escaped(told)} |"
+        inner = mapping
     if inner.get("type") == "array" and "items" in inner:
         items = resolved(inner["items"], definitions)
         if mapping := text_or_mapping(items, definitions):
@@ -170,11 +172,15 @@ def one_or_list(part: Schema, definitions: Schema) -> Schema | None:
     return found if "properties" in found else None
 
 
-def mapping_or_text(part: Schema, definitions: Schema) -> Schema | None:
-    """Return the schema of a mapping that has a short form of one text; None for anything else."""
+SHORT = {"string": "text", "boolean": "true or false"}
+
+
+def mapping_or_short(part: Schema, definitions: Schema) -> tuple[Schema, str] | None:
+    """Return the schema of a mapping that has a short form, and what that is; None for anything else."""
     kinds = part.get("anyOf", ())
     found = [resolved(kind, definitions) for kind in kinds if "$ref" in kind]
-    return found[0] if len(found) == 1 and {"type": "string"} in kinds else None
+    short = [name for name in SHORT if {"type": name} in kinds]
+    return (found[0], SHORT[short[0]]) if len(found) == len(short) == 1 else None
 
 
 def values_of(part: Schema) -> Schema | None:

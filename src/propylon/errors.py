@@ -31,6 +31,7 @@ GatewayError
 ├── ServiceUnavailable    503
 │   ├── CircuitOpen       503
 │   ├── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
+│   ├── Maintenance       503  or another status, which the operator has chosen
 │   ├── LocalFault        503  the gateway has no descriptor, port or buffer left: nothing was sent
 │   └── TooManyConnections  503  the client's connection is one too many
 ├── NotStored             504  the request wants a stored answer or none (`only-if-cached`)
@@ -64,6 +65,7 @@ __all__ = [
     "InvalidFields",
     "InvalidRequest",
     "LocalFault",
+    "Maintenance",
     "MethodNotAllowed",
     "NotFound",
     "NotStored",
@@ -114,6 +116,8 @@ class GatewayError(Exception):
         self.reason = reason
         # What the type and the title of a problem are (RFC 9457), where there is more to say than the status does.
         self.problem: tuple[str, str] | None = None
+        # The Content-Type and the body of the answer, in place of the usual ones.
+        self.page: tuple[bytes, bytes] | None = None
 
 
 class InvalidRequest(GatewayError):
@@ -223,19 +227,7 @@ class RateLimited(GatewayError):
     status = 429
     code = "RATE_LIMIT"
     source = "client"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        details: Details | None = None,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
-        reason: str = "",
-        violated: tuple[str, ...] = (),
-    ) -> None:
-        """Take what all errors have, and the names of the limits that refuse the request."""
-        super().__init__(message, details=details, headers=headers, reason=reason)
-        self.violated = violated
+    violated: tuple[str, ...] = ()
 
 
 class Refused(GatewayError):
@@ -347,6 +339,13 @@ class LocalFault(ServiceUnavailable):
     It is no failure of the upstream. It is not sent elsewhere either: another connection would lack the same.
     """
 
+    source = "gateway"
+
+
+class Maintenance(ServiceUnavailable):
+    """503, or a status that the operator has chosen: the route is under maintenance."""
+
+    code = "MAINTENANCE"
     source = "gateway"
 
 

@@ -14,8 +14,9 @@ from propylon.config.models.syntax import (
     check_path,
     shape,
 )
+from propylon.config.reading.lines import Lines
 from propylon.config.reading.overlaps import Matcher, matcher_of, overlaps, said
-from propylon.config.reading.problems import Finding, Path
+from propylon.config.reading.problems import Finding, Path, Places
 from tests.support.examples import examples
 
 routes = st.lists(
@@ -32,9 +33,9 @@ routes = st.lists(
 )
 
 
-def line_of(path: Path) -> int | None:
-    """A line for each route but the first."""
-    return path[1] * 10 if isinstance(path[1], int) else None
+def named(path: Path, name: str) -> str:
+    """What a route is called, with a line for each but the first."""
+    return Places("", Lines({("routes", at): at * 10 for at in range(9)})).named(path, name)
 
 
 def pairwise(matchers: list[Matcher]) -> Iterator[Finding]:
@@ -54,7 +55,7 @@ def against(one: Matcher, before: list[Matcher], after: list[Matcher]) -> Iterat
     for other in before:
         meets = not one.methods or not other.methods or one.methods & other.methods
         if other.priority == one.priority and meets:
-            yield path, f"duplicate: matches just what {said(other, line_of)} matches"
+            yield path, f"duplicate: matches just what {said(other, named)} matches"
             return
     for other in (*before, *after):
         if (
@@ -62,7 +63,7 @@ def against(one: Matcher, before: list[Matcher], after: list[Matcher]) -> Iterat
             and other.covers(one)
             and (other.hosts == one.hosts or (one.hosts and other.hosts > one.hosts))
         ):
-            yield path, f"unreachable: {said(other, line_of)} matches the same and goes first"
+            yield path, f"unreachable: {said(other, named)} matches the same and goes first"
             return
 
 
@@ -71,7 +72,7 @@ def against(one: Matcher, before: list[Matcher], after: list[Matcher]) -> Iterat
 def test_one_pass_finds_what_pairs_find(written: list[dict[str, Any]]) -> None:
     """The same findings, in the same order."""
     matchers = [matcher_of(at, route) for at, route in enumerate(written)]
-    assert list(overlaps(matchers, line_of)) == list(pairwise(matchers))
+    assert list(overlaps(matchers, named)) == list(pairwise(matchers))
 
 
 @examples(400)

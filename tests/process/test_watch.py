@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from propylon.process import watch as module
 from propylon.process.watch import fingerprint, follow
 from tests.upstream.peer import run, until
 
@@ -45,10 +46,10 @@ class Seen:
 
 
 @asynccontextmanager
-async def following(path: Path) -> AsyncIterator[Seen]:
-    """Follow a file for as long as the block lasts."""
-    seen = Seen(path)
-    task = asyncio.create_task(follow(path, seen, fingerprint(path), every=EVERY))
+async def following(path: Path, *patterns: str) -> AsyncIterator[Seen]:
+    """Follow a file, and what it includes, for as long as the block lasts."""
+    seen, look = Seen(path), partial(fingerprint, path, patterns)
+    task = asyncio.create_task(follow(look, seen, look(), every=EVERY))
     await asyncio.sleep(0)  # it has looked once
     try:
         yield seen
@@ -219,31 +220,20 @@ def test_a_file_that_comes_late_is_told(tmp_path: Path) -> None:
 # What is still being written
 
 
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
-    """What is seen, fingerprint by look, instead of a file; after the last one, for ever that."""
-    scripted: list[object] = []
-
-    def scripted_look(path: Path) -> object:
-        return scripted.pop(0) if len(scripted) > 1 else scripted[0]
-
-    monkeypatch.setattr(module, "fingerprint", scripted_look)
-    yield scripted
-    assert len(scripted) == 1
-
-
-def told(looks: list[object]) -> int:
-    """How often something is told, in as many looks as are scripted and some more."""
-    count = 0
+def told(script: list[object]) -> int:
+    """How often something is told in these looks, and in some more that see the same as the last one."""
+    count, left = 0, list(script)
 
     def changed() -> None:
         nonlocal count
         count += 1
 
+    def look() -> Any:
+        return left.pop(0) if len(left) > 1 else left[0]
+
     async def main() -> None:
-        path = Path("no such file")
-        task = asyncio.create_task(follow(path, changed, module.fingerprint(path), every=0))
-        await until(lambda: len(looks) == 1)
+        task = asyncio.create_task(follow(look, changed, look(), every=0))
+        await until(lambda: len(left) == 1)
         for _ in range(LOOKS):
             await asyncio.sleep(0)
         task.cancel()
@@ -270,19 +260,14 @@ A, B, C = (1, 100, 10), (1, 200, 10), (1, 200, 20)
         ([A, B, B, None, None, B, B], 1),
     ],
 )
-def test_only_what_has_come_to_rest_is_told(
-    looks: list[object], script: list[object], expected: int
-) -> None:
+def test_only_what_has_come_to_rest_is_told(script: list[object], expected: int) -> None:
     """Whatever was the same at two looks is whole; what was told already is no news."""
-    looks.extend(script)
-    assert told(looks) == expected
+    assert told(script) == expected
 
 
-def test_a_file_that_never_rests_is_not_told(looks: list[object]) -> None:
+def test_a_file_that_never_rests_is_not_told() -> None:
     """It is another one at every look."""
-    looks.extend((1, number, number) for number in range(100))
-    looks.append(None)
-    assert told(looks) == 0
+    assert told([*((1, number, number) for number in range(100)), None]) == 0
 
 
 def test_a_change_before_it_begins_is_a_change(tmp_path: Path) -> None:
@@ -294,9 +279,35 @@ def test_a_change_before_it_begins_is_a_change(tmp_path: Path) -> None:
     seen: list[int] = []
 
     async def main() -> None:
-        task = asyncio.create_task(follow(path, lambda: seen.append(1), known, every=0.001))
+        task = asyncio.create_task(
+            follow(partial(fingerprint, path), lambda: seen.append(1), known, every=0.001)
+        )
         await until(lambda: seen)
         task.cancel()
 
     run(main())
     assert seen == [1]
+
+
+# What a file includes
+
+
+def test_every_change_of_what_is_included_is_told(file: Path) -> None:
+    """A file that is new, one that is written, and one that is gone; what no pattern matches is nobody's business."""
+    folder = file.with_name("conf.d")
+    folder.mkdir()
+    one = folder / "one.yaml"
+
+    async def main() -> None:
+        async with following(file, "conf.d/*.yaml") as seen:
+            (folder / ".one.yaml.swp").write_text("an editor's\n")
+            (folder / "one.yaml~").write_text("another's\n")
+            await seen.becomes()
+            one.write_text("new\n")
+            await seen.becomes("one\n")
+            one.write_text("longer\n")
+            await seen.becomes(*["one\n"] * 2)
+            one.unlink()
+            await seen.becomes(*["one\n"] * 3)
+
+    run(main())

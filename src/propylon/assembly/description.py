@@ -91,7 +91,9 @@ class Description:
             for name, service in config.services.items()
             if service.document_path is not None
         }
-        checked = frozenset(one.service for one in config.routes if one.requests != "off")
+        checked = frozenset(
+            name for one in config.routes if one.requests != "off" for name in one.services
+        )
         self.documents.apply(paths, config.documents.interval, checked)
 
     def show(self, config: GatewayConfig, tables: Mapping[str, Table]) -> None:

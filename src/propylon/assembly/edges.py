@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import get_args
 
+from propylon.compile.access import admin_rule
 from propylon.compile.redirect import redirecting_table
-from propylon.config.models.endpoints import PUBLIC, REDIRECT, listeners_of
+from propylon.config.models.endpoints import PUBLIC, REDIRECT, Area, listeners_of
 from propylon.config.models.schema import GatewayConfig
+from propylon.control.admin import AdminGate
 from propylon.edge.crowd import Crowd
 from propylon.edge.state import EdgeState
 from propylon.edge.trust import Trust
@@ -18,7 +21,7 @@ from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.route import Route
 from propylon.wire.request import FieldsMemory
 
-__all__ = ["SocketPorts", "adjust_edges", "open_edges"]
+__all__ = ["SocketPorts", "adjust_edges", "adjust_gate", "open_edges"]
 
 # Seconds. A connection's silence may last a little longer than its limit.
 _CONNECTION_TICK = 0.25
@@ -62,6 +65,12 @@ def adjust_edges(edges: Iterable[EdgeState], config: GatewayConfig) -> None:
         edge.body_timeout = server.timeouts.body
         edge.crowd.most = server.max_connections
         edge.crowd.most_per_client = server.max_connections_per_client
+
+
+def adjust_gate(gate: AdminGate, config: GatewayConfig) -> None:
+    """Put into force who may use the endpoints that want admin, and on which listener."""
+    rules = {area: admin_rule(config, area) for area in get_args(Area)}
+    gate.apply(rules, config.admin.listen or PUBLIC)
 
 
 def _edge(

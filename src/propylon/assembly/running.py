@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from propylon.assembly.ages import ages_of
 from propylon.assembly.answering import open_census
@@ -18,7 +18,7 @@ from propylon.assembly.carry import ServiceSet
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
-from propylon.assembly.edges import SocketPorts, adjust_edges, open_edges
+from propylon.assembly.edges import SocketPorts, adjust_edges, adjust_gate, open_edges
 from propylon.assembly.idempotency import answering
 from propylon.assembly.membership import Membership
 from propylon.assembly.outages import SharedOutages
@@ -26,14 +26,13 @@ from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces
 from propylon.assembly.verification import Verification, verifies_otherwise
 from propylon.assembly.watch.watching import Watching, watch
-from propylon.compile.access import admin_rule
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
 from propylon.compile.table import Compiled, compile_slowly
-from propylon.config.models.endpoints import PUBLIC, Area, listeners_of, only_run_obeys
+from propylon.config.models.endpoints import PUBLIC, listeners_of, only_run_obeys
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
@@ -187,7 +186,7 @@ class Running:
     @property
     def routes(self) -> Iterator[Route]:
         """All routes in force, on each listener."""
-        return (route for edge in self.edges.values() for route in edge.pipeline.table.routes)
+        return (route for edge in self.edges.values() for route in edge.pipeline.table.every_route)
 
     @property
     def verifies(self) -> bool:
@@ -339,8 +338,7 @@ class Running:
         tracer = self._traces.apply(config.traces)
         for edge in self.edges.values():
             edge.pipeline.tracing = tracer
-        rules = {area: admin_rule(config, area) for area in get_args(Area)}
-        self._components.gate.apply(rules, config.admin.listen or PUBLIC)
+        adjust_gate(self._components.gate, config)
         self.output.apply(config)
         self._gauges.watchdog.apply(config.policies.budget)
         self._components.metrics.without = frozenset(config.metrics.drop_labels)

@@ -16,6 +16,7 @@ import typer
 
 from propylon.cli.audit import audit
 from propylon.cli.health import health
+from propylon.cli.imports import import_
 from propylon.cli.options import (
     UNUSABLE,
     ConfigOption,
@@ -279,6 +280,7 @@ app.command()(token)
 app.command()(health)
 app.command()(audit)
 app.command()(top)
+app.command("import")(import_)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@
 - `audit`: hold a configuration against numbered rules, and against traffic.
 - `reach`: connect to the running gateway, for `health`, `audit` and `top`.
 - `top`: show in a terminal what the gateway does.
+- `imports`: translate the configuration of another gateway.
 - `init`: write the starter file; `starter`: its text.
 - `demo`: run the gateway in front of small real services.
 - `app`: import the gateway that `run --app` names.

@@ -91,8 +91,7 @@ def redis_problems(loaded: Loaded, *, connect: bool) -> list[Problem]:
 
 def summary(loaded: Loaded) -> str:
     """Return one line about a valid configuration: its source and its size."""
-    source = loaded.path or "the environment"
-    return f"{source}: valid, {loaded.config.size}{_open_paths(loaded)}"
+    return f"{loaded.source}: valid, {loaded.config.size}{_open_paths(loaded)}"
 
 
 def _open_paths(loaded: Loaded) -> str:
@@ -102,8 +101,9 @@ def _open_paths(loaded: Loaded) -> str:
 
 
 def warnings(loaded: Loaded) -> str:
-    """Return the warnings about a valid configuration, one on each line."""
-    return "".join(f"warning: {warning}\n" for warning in loaded.warnings)
+    """Return the warnings about a valid configuration, and what is no doubt but good to know, one on each line."""
+    warned = "".join(f"warning: {warning}\n" for warning in loaded.warnings)
+    return warned + "".join(f"note: {note}\n" for note in loaded.notes)
 
 
 def as_data(result: Loaded | ConfigError) -> dict[str, list[dict[str, str]]]:

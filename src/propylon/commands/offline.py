@@ -101,7 +101,7 @@ def entries(
     tables = compile_tables(config, parts, services.by_name)
     written = iter(
         [
-            (route, loaded.places.of(("routes", index)), passed_claims(route, config))
+            (route, loaded.places.of(("routes", index)), passed_claims(route.targets[0], config))
             for index, route in enumerate(config.routes)
             for _host in route.hosts or ("any",)  # a route is compiled once for each of its hosts
         ]

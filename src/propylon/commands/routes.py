@@ -70,8 +70,8 @@ def _fields(loaded: Loaded, entry: Entry) -> dict[str, Any]:
         "exact": pattern.exact,
         "methods": sorted(pattern.methods) if pattern.methods is not None else None,
         "priority": pattern.priority,
-        "service": route.service.name,
-        "instances": [instance.id for instance in route.service.instances],
+        "service": None if route.split is not None else route.service.name,
+        "instances": [instance.id for part in route.parts for instance in part.service.instances],
         "auth": entry.auth,
         "scopes": None if entry.written is None else list(entry.written.scopes),
         "roles": None if entry.written is None else list(entry.written.roles),
@@ -118,6 +118,8 @@ def _target(entry: Entry) -> str:
     if written is not None and written.redirect is not None:
         return f"{written.redirect.status} to {written.redirect.to}"
     changed = "" if entry.target == "as sent" else f" ({entry.target})"
+    if written is not None and written.split:
+        return ", ".join(f"{part.service} {part.weight}" for part in written.split) + changed
     return f"{entry.route.service.name}{changed}"
 
 
@@ -135,5 +137,6 @@ def _access(entry: Entry) -> str:
     clients, conditions = written.clients, entry.route.pattern.conditions
     needs += ["from " + " or ".join(clients.allow)] if clients.allow else []
     needs += ["not from " + " or ".join(clients.deny)] if clients.deny else []
+    needs += ["under maintenance"] if written.maintenance is not None else []
     needs += [f"if it has {conditions}"] if conditions is not None else []
     return ", ".join(needs)

@@ -25,6 +25,7 @@ _FULL = """\
 # ${VAR} and ${VAR:-default} come from the environment. Nearly all values here are the defaults:
 # delete what you do not need. A key without a value counts as not written.
 
+include: []                    # files that are read with this one, such as [conf.d/*.yaml]
 server:
   host: 127.0.0.1              # 0.0.0.0 listens on every address
   port: ${PORT:-8000}
@@ -173,7 +174,7 @@ cors:                          # which web pages of other origins may read answe
 services:
   orders:
     url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", {url: "http://b:8000", weight: 3}]
-    balance: round_robin       # or random, least_connections
+    balance: round_robin       # or random, least_connections; or {hash: caller, bound: 1.25}: the same instance for the same caller
     max_connections: 1024      # to one instance, in each worker
     forward_token: true        # pass Authorization on
     claims: {}                 # claims that the service gets as headers, such as {X-Tenant: tenant.id}
@@ -244,8 +245,10 @@ routes:
       headers: {}              # such as {X-Channel: beta}, one of [beta, canary], a beginning "beta*", or true: any value
       query: {}                # parameters, in the same way
       cookies: {}
+    # split: [{service: orders, weight: 95}, {service: orders-next, weight: 5}]   # in place of a service: shares
     # respond: {status: 503, headers: {Retry-After: 120}, body: Back soon}   # in place of a service
     # redirect: {to: "https://new.example/{rest}{query}", status: 308}       # in place of a service
+    maintenance: false         # true: 503 for everybody; or {retry_after: 10m, status: 503, body: , content_type: , allow: []}
     clients: {allow: [], deny: []}   # networks of clients, such as [10.0.0.0/8]; others get 403
     timeouts: {}               # such as {total: 5s}, instead of the service's
     max_body:                  # such as 1MB, instead of the server's

@@ -2,6 +2,7 @@
 
 - `table`: the routing tables of all listeners; `routes`: the file's routes; `builtin`: those of the gateway's own endpoints;
   `parts`: what they are made of besides the configuration.
+- `split`: a route to several services.
 - `conditions`: what a request must have to get a route; `fixed`: what routes answer by themselves.
 - `redirect`: the table of the listeners that only redirect to https.
 - `access`: who may use the built-in endpoints.
@@ -13,6 +14,7 @@
 - `headers`: what a route does to headers; `changes`: what changes by the values of a request.
 - `coding`: compress answers.
 - `sockets`: the rules of a route's WebSockets and other tunnels.
+- `selection`: what chooses an instance by what the request is.
 - `services`: a service, its instances, and the rules for when they fail.
 - `callees`: services as the endpoints of a team call them.
 - `addresses`: how instances are connected to; `health`: how they are probed.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import cast
 
 from propylon.config.models.answered import ClientsConfig
 from propylon.config.models.endpoints import Access, Area, Endpoint
+from propylon.config.models.maintenance import MaintenanceConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.authorize import (
     AdminRule,
@@ -18,7 +20,8 @@ from propylon.proxy.authorize import (
     anybody,
     permitted,
 )
-from propylon.proxy.route import Route
+from propylon.proxy.maintenance import Maintained
+from propylon.proxy.route import Admits, Route
 
 __all__ = ["AUTH", "access_of", "admin_rule", "authorize", "compile_clients"]
 
@@ -56,11 +59,23 @@ def authorize(config: GatewayConfig, endpoint: Endpoint) -> Authorize:
     return _READ if endpoint.access == "read" else anybody
 
 
-def compile_clients(written: ClientsConfig) -> ClientsRule | None:
+def compile_clients(
+    written: ClientsConfig, maintenance: MaintenanceConfig | None = None
+) -> Admits | None:
     """Return whose requests a route takes, by their addresses; None: everybody's."""
-    if not written.allow and not written.deny:
-        return None
-    return ClientsRule(_networks(written.allow), _networks(written.deny))
+    rule = None
+    if written.allow or written.deny:
+        rule = ClientsRule(_networks(written.allow), _networks(written.deny))
+    if maintenance is None:
+        return rule
+    body = maintenance.body.encode("utf-8")
+    return Maintained(
+        rule,
+        ClientsRule(_networks(maintenance.allow)) if maintenance.allow else None,
+        maintenance.status,
+        b"%d" % math.ceil(maintenance.retry_after),
+        (maintenance.content_type.encode("ascii"), body) if body else None,
+    )
 
 
 def _networks(written: Iterable[str]) -> tuple[Network, ...]:

@@ -13,9 +13,11 @@ __all__ = ["expose"]
 
 def expose(config: GatewayConfig) -> Iterator[Exposure]:
     """Yield an exposure for each route, in the order of the file."""
-    for written in config.routes:
-        if not written.service:
+    for route in config.routes:
+        if not route.services:
             continue  # what it answers is not an operation of anybody
+        # Of several services, the first one describes the route: the operations of two would stand there twice.
+        written = route.targets[0]
         yield Exposure(
             name=written.name or written.path,
             service=written.service,

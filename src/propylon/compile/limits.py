@@ -74,8 +74,9 @@ def names_of_limits(config: GatewayConfig, route: str) -> list[str]:
     for written in config.routes:
         if written.name == route:
             own = config.defaults.rate_limit if written.rate_limit is None else written.rate_limit
-            service = config.limits_of_service(written)
-            found |= dict.fromkeys(limit.label for limit in (*(own or ()), *(service or ())))
+            services = [config.limits_of_service(target) for target in written.targets]
+            for limits in (own, *services):
+                found |= dict.fromkeys(limit.label for limit in limits or ())
     return list(found)
 
 
@@ -88,12 +89,13 @@ def labels_of_limits(config: GatewayConfig) -> Iterator[tuple[tuple[str | int, .
             own, place, limits = ("defaults", "rate_limit"), _DEFAULTS, config.defaults.rate_limit
         elif limits:
             place = _place(config, route)
-        service = ("services", route.service, "rate_limit")
-        shared = config.limits_of_service(route)
-        for path, where, some in (
-            (own, place, limits or ()),
-            (service, f"service:{route.service}", shared or ()),
-        ):
+        every: list[tuple[tuple[str | int, ...], str, tuple[LimitConfig, ...]]]
+        every = [(own, place, limits or ())]
+        for target in route.targets:
+            service = ("services", target.service, "rate_limit")
+            shared = config.limits_of_service(target)
+            every.append((service, f"service:{target.service}", shared or ()))
+        for path, where, some in every:
             for number, limit in enumerate(some):
                 yield (*path, number) if len(some) > 1 else path, f"{where}/{limit.label}"
 

@@ -33,6 +33,7 @@ from propylon.compile.public import compile_public, compile_rewrite
 from propylon.compile.requests import CheckRequests
 from propylon.compile.rules import Rules
 from propylon.compile.samples import SampleAnswers
+from propylon.compile.selection import compile_selection
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
 from propylon.config.models.schema import (
@@ -174,12 +175,13 @@ class RouteCompiler:
             beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
+            select=compile_selection(written.path, self._config.services.get(written.service)),
             forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
             changes=compile_changes(written),
             public=compile_public(self._config, written.service) if written.service else None,
-            clients=compile_clients(written.clients),
+            clients=compile_clients(written.clients, written.maintenance),
             vouched=self._vouched,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
             request_remove=headers.request_remove,
@@ -195,7 +197,7 @@ class RouteCompiler:
             before=self._policy(written, timeouts),
             limit=limit,
             limit_fields=() if limit is None else limit.fields,
-            rules=Rules(written, self._parts.policies.get(written.name or written.path)),
+            rules=self.rules_of(written),
             sockets=self._sockets.rules(written) if written.service else None,
             template=written.path,
             sampling=written.sampling,
@@ -204,6 +206,10 @@ class RouteCompiler:
     def _limit(self, written: RouteConfig) -> LimitStage | None:
         limits = self._parts.limits
         return None if limits is None else limits.of_route(self._config, written, self._parts.costs)
+
+    def rules_of(self, written: RouteConfig) -> Rules:
+        """Return what a client meets on a route, for the matcher."""
+        return Rules(written, self._parts.policies.get(written.name or written.path))
 
     def service_of(self, written: RouteConfig, services: Mapping[str, Service]) -> Service:
         """Return the service of a route."""

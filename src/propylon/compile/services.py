@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from propylon.compile.addresses import configured_address, probe_address
 from propylon.compile.health import compile_health
 from propylon.compile.public import compile_host
+from propylon.config.models.balance import BalanceConfig
 from propylon.config.models.resilience import CircuitConfig, EjectionConfig, RetryConfig
 from propylon.config.models.routes import RouteTimeoutsConfig
 from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
@@ -197,10 +198,11 @@ class _Site:
         )
 
 
-def _balance(name: str, chance: Callable[[], float]) -> Balance:
-    if name == "random":
+def _balance(written: BalanceConfig, chance: Callable[[], float]) -> Balance:
+    """Return the balance by turns or by load; with a hash, routes select the instance before it is asked."""
+    if written.by == "random":
         return balance.random(chance)
-    return balance.least_connections() if name != "round_robin" else balance.round_robin()
+    return balance.least_connections() if written.by != "round_robin" else balance.round_robin()
 
 
 def _timeouts(written: ServiceTimeoutsConfig) -> Timeouts:

@@ -10,6 +10,7 @@ from propylon.compile.carriers import vouched_names
 from propylon.compile.changes import templated_names
 from propylon.compile.cors import compile_cors
 from propylon.compile.routes import Parts, RouteCompiler
+from propylon.compile.split import compile_route, is_current
 from propylon.config.models.endpoints import PUBLIC, listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.loop.slices import at_once
@@ -77,12 +78,11 @@ def compile_slowly(
         others = _other_tables(config, builtin)
     routes = own
     for at, written in enumerate(config.routes):
-        service = compiler.service_of(written, services)
         known = made.get(id(written))
-        if known and compiler.is_current(known, written, service):
+        if known and is_current(compiler, known, written, services):
             routes.extend(known)
         else:
-            routes.extend(compiler.routes(written, service))
+            routes.extend(compile_route(compiler, written, services))
         if at % _SLICE == 0:
             yield
     table = yield from Table.slowly(

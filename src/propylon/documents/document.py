@@ -189,15 +189,17 @@ class Document:
         for many in (self.operations, self.components.values(), (self.checks or {}).values()):
             held += many
             yield
-        nodes = [self._root]
-        while nodes:
-            node = nodes.pop()
-            held.append(node)
-            nodes += (node.literal or {}).values()
-            nodes += (node.mixed or {}).values()
-            nodes += () if node.any is None else (node.any,)
+        nodes, below = [self._root], [self._root]
+        while below:
+            node = below.pop()
+            found = [*(node.literal or {}).values(), *(node.mixed or {}).values()]
+            found += () if node.any is None else (node.any,)
+            nodes += found
+            below += found
             yield
-        return held
+        # The last one is let go of first. That has to be the root: a node that goes after those below it takes all of
+        # them with it at once.
+        return held + nodes[::-1]
 
     def find(self, method: str, path: str) -> list[Operation]:
         """Return the operations that a request may reach, the most specific first.

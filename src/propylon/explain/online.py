@@ -78,7 +78,7 @@ class Explaining:
         """Count the lines of the file, once for each configuration; in a thread, because a long file takes a second."""
         loaded = self._loaded()
         if self._counted is not loaded:
-            await asyncio.to_thread(len, loaded.places.lines)
+            await asyncio.to_thread(loaded.places.counted)
             self._counted = loaded
 
     def _place(self, route: Route, table: Table, written: Sequence[RouteConfig]) -> int | None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from propylon.config.models.units import Rate
-from propylon.errors import GatewayError
+from propylon.errors import Forbidden, GatewayError, Maintenance
 from propylon.proxy.limit.rule import MICROSECONDS
 from propylon.proxy.limit.stage import Limit, LimitStage
+from propylon.proxy.maintenance import Maintained
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import (
     Admits,
@@ -42,6 +43,7 @@ Stage = Literal[
     "read",
     "match",
     "clients",
+    "maintenance",
     "privacy",
     "authenticate",
     "authorize",
@@ -81,7 +83,7 @@ def _error_text(error: GatewayError) -> str:
 
 
 # Stages that not every route has: they are told of only where they said something.
-_OF_SOME = frozenset({"clients", "policies", "requests", "cache"})
+_OF_SOME = frozenset({"clients", "maintenance", "policies", "requests", "cache"})
 
 
 def told(
@@ -149,14 +151,23 @@ def recorded(route: Route, note: Note, stage: Authorize, more: str = "") -> Rout
 
 def _noted_clients(stage: Admits, note: Note) -> Admits:
     """Return the stage that lets addresses pass, that also notes its verdict."""
+    rule = stage.clients if isinstance(stage, Maintained) else stage
 
     def clients(request: Request, sender: Sender) -> None:
         try:
             stage(request, sender)
-        except GatewayError as error:
+        except Forbidden as error:
             note("clients", error)
             raise
-        note("clients", f"{sender.client} may ask")
+        except Maintenance as error:
+            if rule is not None:
+                note("clients", f"{sender.client} may ask")
+            note("maintenance", error)
+            raise
+        if rule is not None:
+            note("clients", f"{sender.client} may ask")
+        if rule is not stage:
+            note("maintenance", f"{sender.client} is in maintenance.allow")
 
     return clients
 
@@ -181,7 +192,8 @@ def match_text(route: Route) -> str:
     """Say which route matched, and by what besides its path."""
     conditions = route.pattern.conditions
     by = "" if conditions is None else f"by {conditions}: "
-    return f'{by}route "{route.name}"'
+    share = f', whose split gives it to service "{route.service.name}" ({route.share})'
+    return f'{by}route "{route.name}"{share if route.share else ""}'
 
 
 def limit_text(stage: Limited | None) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 from typing import Any
 
 from propylon.config.models.routes import RouteConfig
@@ -81,6 +80,7 @@ class Trace(Explanation):
     hide: Callable[[bytes], bytes] | None = None
     route: Route | None = None
     _table: Table | None = None
+    _found: Route | None = None  # the route of the table that `route` is, or is a part of
     _written: int | None = None
     _verdicts: list[Verdict] = field(default_factory=list)
     _attempts: list[_Attempt] = field(default_factory=list)
@@ -89,21 +89,22 @@ class Trace(Explanation):
 
     # What the data plane tells
 
-    def follow(self, exchange: Exchange, route: Route, table: object) -> Route:
+    def follow(self, exchange: Exchange, route: Route, table: object, found: Route) -> Route:
         """Return the route with stages that tell what they do."""
-        found = exchange.route
-        if found is None or not isinstance(table, Table):
+        chosen = exchange.route
+        if chosen is None or not isinstance(table, Table):
             return route
-        self.route, self._table, self._written = found, table, self._at(found, table)
+        self.route, self._table, self._found = chosen, table, found
+        self._written = self._at(found, table)
         self._note("read", "a well-formed request")
-        self._note("match", match_text(found))
+        self._note("match", match_text(chosen))
         stages = noting(route, self._config_of_route, self._config, self._note)
         wrapped = recorded(route, self._note, route.authorize)
         overrides = route.response_overrides
         return replace(
             wrapped,
             before=None if route.before is None else _noted_policies(route.before, self._note),
-            limit=None if route.limit is None else _noted_limit(route.limit, found, self._note),
+            limit=None if route.limit is None else _noted_limit(route.limit, chosen, self._note),
             forward=self._forwarding(stages, route),
             response_remove=(*route.response_remove, *_OURS),
             response_overrides=replace(
@@ -195,7 +196,7 @@ class Trace(Explanation):
 
     def _balance(self, service: Service) -> str:
         written = self._config.services.get(service.name)
-        return "round_robin" if written is None else written.balance
+        return "round_robin" if written is None else str(written.balance)
 
     # The trace
 
@@ -205,7 +206,9 @@ class Trace(Explanation):
 
     @property
     def _config_of_route(self) -> RouteConfig | None:
-        return None if self._written is None else self._config.routes[self._written]
+        if self._written is None or self.route is None:
+            return None
+        return self._config.routes[self._written].target(self.route.service.name)
 
     def _at(self, route: Route, table: Table) -> int | None:
         return self.index(route, table, self._config.routes)
@@ -219,8 +222,7 @@ class Trace(Explanation):
     @property
     def _places(self) -> Places:
         """The places of values, without the directory of the file: that is nobody's business, and long."""
-        places = self.loaded.places
-        return replace(places, file=PurePath(places.file).name)
+        return self.loaded.places.without_directory()
 
     def _data(
         self, exchange: Exchange, error: GatewayError | None, status: int = 0
@@ -244,8 +246,8 @@ class Trace(Explanation):
             ),
             "note": (misreading(table, request) or None) if route is None else None,
             "circuit": circuit or None,
-            "cors": cors_text(table, exchange.route, request) or None,
-            **self._losers(table, exchange.route),
+            "cors": cors_text(table, self._found or exchange.route, request) or None,
+            **self._losers(table, self._found or exchange.route),
         }
 
     def _losers(self, table: Table, winner: Route | None) -> dict[str, Any]:

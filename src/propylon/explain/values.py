@@ -28,6 +28,7 @@ _Path = tuple[str | int, ...]
 _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "match": ("path", "methods", "hosts", "match", "exact", "priority"),
     "clients": ("clients",),
+    "maintenance": ("maintenance",),
     "privacy": ("privacy", "default_privacy"),
     "authenticate": ("auth", "issuers"),
     "authorize": ("scopes", "roles", "security"),
@@ -115,6 +116,6 @@ def _forward(source: _Source) -> Iterator[tuple[str, dict[str, Any]]]:
     service = source.service
     if service is not None:
         name = source.written.service
-        yield "balance", source.said(service.balance, [("services", name, "balance")])
+        yield "balance", source.said(str(service.balance), [("services", name, "balance")])
         attempts = [("services", name, "retry", "attempts")]
         yield "retry.attempts", source.said(source.route.service.retry.attempts, attempts)

@@ -39,7 +39,7 @@ def described(route: Route, path: str, place: str) -> dict[str, Any]:
         "name": route.name,
         "path": path,
         "host": host.decode() if host is not None else None,
-        "service": route.service.name,
+        "service": ", ".join(part.service.name for part in route.parts),
         "place": place,
     }
 

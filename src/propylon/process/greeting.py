@@ -53,8 +53,7 @@ def _served_on(edge: str, config: GatewayConfig) -> str:
 
 def _found(loaded: Loaded, place: Path | None) -> str:
     config = loaded.config
-    source = "the environment" if loaded.path is None else loaded.path
-    facts = (f"{source}: {config.size}", _verifying(config.auth), _state(config, place))
+    facts = (f"{loaded.source}: {config.size}", _verifying(config.auth), _state(config, place))
     opened = "" if loaded.path is not None else config.open_paths
     return "".join(f"; {fact}" for fact in (*facts, opened) if fact)
 

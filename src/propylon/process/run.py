@@ -24,7 +24,7 @@ from propylon.process.server import Hooks, ServerOptions, exit_quietly, serve_so
 from propylon.process.shared import share
 from propylon.process.sockets import CannotListen, Listening, open_listeners
 from propylon.process.supervisor import supervise
-from propylon.process.watch import fingerprint
+from propylon.process.watch import Fingerprint, fingerprint
 from propylon.stores.shared import Shared
 from propylon.wire import native
 
@@ -190,7 +190,8 @@ def _patience(server: ServerConfig) -> float:
 
 def _work(build: Build, opened: _Opened, shared: Shared, others_go_on: Callable[[], bool]) -> int:
     watched = opened.watched
-    seen = None if watched is None else fingerprint(watched)  # before it is read
+    # Before they are read.
+    seen = None if watched is None else fingerprint(watched, opened.config.include)
     try:
         gateway = build(shared)
         gateway.validate()
@@ -212,9 +213,18 @@ def _work(build: Build, opened: _Opened, shared: Shared, others_go_on: Callable[
     def drain() -> None:
         gateway.drain(replaced=others_go_on())
 
+    def look() -> Fingerprint:
+        return None if watched is None else fingerprint(watched, gateway.config.include)
+
     server = gateway.config.server
     options = ServerOptions(server.drain, server.drain_delay, certificates)
-    hooks = Hooks(drain, reload, reopen=gateway.reopen_logs, watched=watched, seen=seen)
+    hooks = Hooks(
+        drain,
+        reload,
+        reopen=gateway.reopen_logs,
+        look=None if watched is None else look,
+        seen=seen,
+    )
     serve_sockets(gateway.asgi, opened.listeners, options, hooks)
     return 0
 

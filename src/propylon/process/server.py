@@ -15,7 +15,6 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn, cast
 
@@ -57,8 +56,9 @@ class Hooks:
     drain: Callable[[], None]
     reload: Callable[[], None]
     reopen: Callable[[], None] = lambda: None
-    watched: Path | None = None  # a file whose change is a reason to reload
-    seen: Fingerprint = None  # what it was when it was read
+    # Looks at the files whose change is a reason to reload.
+    look: Callable[[], Fingerprint] | None = None
+    seen: Fingerprint = None  # what they were when they were read
     beat: Callable[[], None] | None = (
         None  # called every second: another's supervisor wants to know that the loop runs
     )
@@ -142,8 +142,8 @@ class _Server(uvicorn.Server):
             loop.call_soon(self._hooks.reload)
         hooks = self._hooks
         tasks = []
-        if hooks.watched is not None:
-            tasks.append(spawn(follow(hooks.watched, hooks.reload, hooks.seen)))
+        if hooks.look is not None:
+            tasks.append(spawn(follow(hooks.look, hooks.reload, hooks.seen)))
         if hooks.beat is not None:
             tasks.append(spawn(_repeat(hooks.beat)))
         try:

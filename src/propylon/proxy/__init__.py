@@ -8,7 +8,7 @@
 - `cors`: which web pages may read an answer; preflights.
 - `match`: which route, and is everyone going to read its path alike; `tree`: routes by host and segment; `leaf`: the routes of one place;
   `conditions`: what a request must have to get one; `route`: one compiled route;
-  `rewrite`: the path that its service gets; `changes`: what else changes by a request's values; `template`: texts with names in them;
+  `rewrite`: the path that its service gets; `split`: which of several services gets the request; `changes`: what else changes by a request's values; `template`: texts with names in them;
   `values`: what the names stand for.
 - `privacy`: what the client wants kept of its request.
 - `authenticate`, `authorize`: who is asking, and may they, from there; `principal`: who that is; `challenge`: what would let them in.
@@ -19,9 +19,11 @@
 - `coding`: compress answers.
 - `upgrade`: take up the offer of another protocol: check the handshake and its Origin.
 - `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent.
+  `select`: by what the request is an instance is chosen, where that matters.
 - `call`: ask a service on behalf of an endpoint of the gateway's app, by the same `forward` and `relay`.
 - `relay`: pass the answer on; `public`: put the public address into it; `site`: where it came from; `redirect`: answer with the same URL with https, on
   listeners that do nothing else.
 - `fixed`: answer without a service: fixed answers, redirects.
+- `maintenance`: answer in place of a service that is under maintenance.
 - `refuse`: an error as the client sees it.
 """

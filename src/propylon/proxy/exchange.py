@@ -133,8 +133,8 @@ class Downstream(Protocol):
 class Explanation(Protocol):
     """What follows one request through the stages, for a client that has asked why it went as it did."""
 
-    def follow(self, exchange: Exchange, route: Route, table: object) -> Route:
-        """Return the route with stages that tell what they do. `table` is the one that the route was found in."""
+    def follow(self, exchange: Exchange, route: Route, table: object, found: Route) -> Route:
+        """Return the route with stages that tell what they do. `found` is the route of `table` that it is, or is a part of."""
 
     def asked(self, instance: Instance, sent: Outgoing) -> None:
         """Note an attempt: the request goes to this instance."""

@@ -80,7 +80,11 @@ class Forward:
         # Inlined from `Fleet.candidates`: `due` is None while no instance is ejected.
         candidates = fleet.present if fleet.due is None else fleet.candidates()
         # Inlined from `_chosen`: a single instance needs no balance.
-        instance = candidates[0] if len(candidates) == 1 else _chosen(service, candidates)
+        instance = (
+            candidates[0]
+            if len(candidates) == 1 and route.select is None
+            else _chosen(exchange, request, route, candidates)
+        )
         exchange.instance = instance
         exchange.attempts = 1
         address(sent, request, route, instance, common)
@@ -275,7 +279,8 @@ class _Attempts:
         """Choose another instance, if there is one, and send the request there."""
         service = self.route.service
         candidates = self.others() or service.fleet.candidates()
-        self.instance = self.exchange.instance = _chosen(service, candidates)
+        self.instance = _chosen(self.exchange, self.request, self.route, candidates)
+        self.exchange.instance = self.instance
         self.tried += (self.instance,)
         self.number += 1
         self.exchange.attempts += 1
@@ -299,7 +304,9 @@ class _Attempts:
     def others(self) -> tuple[Instance, ...]:
         """Return the instances that were not tried yet."""
         candidates = self.route.service.fleet.candidates()
-        return tuple(one for one in candidates if one not in self.tried)
+        untried = tuple(one for one in candidates if one not in self.tried)
+        select = self.route.select
+        return untried if select is None else select.left(self.exchange, self.request, untried)
 
     def come_free(self, error: GatewayError | None) -> bool:
         """Tell whether the next attempt is no retry, because the last one was no failure of an instance."""
@@ -336,8 +343,13 @@ class _Attempts:
         return body is None or body.replayable
 
 
-def _chosen(service: Service, candidates: tuple[Instance, ...]) -> Instance:
+def _chosen(
+    exchange: Exchange, request: Request, route: Route, candidates: tuple[Instance, ...]
+) -> Instance:
     """Return the instance to ask. Raises ServiceUnavailable if there is none."""
+    service = route.service
+    if candidates and route.select is not None:
+        return route.select.choose(exchange, request, candidates)
     if len(candidates) == 1:
         return candidates[0]
     if candidates:

@@ -54,6 +54,11 @@ class Table:
         for _ in self._plant(None):
             pass
 
+    @property
+    def every_route(self) -> Iterator[Route]:
+        """The routes that requests get: where one has several services, its route to each of them."""
+        return chain.from_iterable(route.parts for route in self.routes)
+
     @classmethod
     def slowly(
         cls,

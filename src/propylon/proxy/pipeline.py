@@ -84,6 +84,7 @@ class Pipeline:
             plain = request.plain
             # Expressions, and not calls, for the usual request: each call would cost it a hundredth of its time.
             route = self.table.match(request) if plain else await self._find(exchange, request)
+            route = route if route.split is None else route.split.choose(exchange, request)
             exchange.route = exchange.route or route
             cors = route.cors if plain else None
             exchange.lines = exchange.lines if cors is None else cors.block(request)
@@ -124,13 +125,16 @@ class Pipeline:
         if EXPLAIN in request.special and self._explain is not None:
             exchange.explanation = await self._explain(exchange, request)
         table = self.table
-        route = exchange.route = table.match(request)
+        found = route = table.match(request)
+        if found.split is not None:
+            route = found.split.choose(exchange, request)
+        exchange.route = route
         if route.cors is not None:
             exchange.lines = route.cors.block(request)
         if request.upgrade:
             route = take_up(exchange, request, route)
         explanation = exchange.explanation
-        return route if explanation is None else explanation.follow(exchange, route, table)
+        return route if explanation is None else explanation.follow(exchange, route, table, found)
 
     def reject(
         self, error: GatewayError, downstream: Downstream, request: Request | None = None

@@ -40,6 +40,8 @@ def refusal(
     if form is problem and isinstance(error, RateLimited) and error.violated:
         told |= quota_exceeded(error)
     body = orjson.dumps(told)
+    if error.page is not None:
+        kind, body = error.page
     block = render(
         [
             (b"Content-Type", kind),

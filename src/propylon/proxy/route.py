@@ -12,7 +12,7 @@ from propylon.proxy.principal import Principal
 from propylon.proxy.public import Public
 from propylon.proxy.rewrite import Rewrite
 from propylon.proxy.template import Values
-from propylon.services.service import Service
+from propylon.services.service import Instance, Service
 from propylon.upstream.ports import NEVER, Answer, Timeouts
 from propylon.wire.headers import without
 from propylon.wire.message import Request, Response
@@ -35,8 +35,10 @@ __all__ = [
     "ReadPrivacy",
     "Route",
     "Seats",
+    "Selects",
     "Sender",
     "SocketRules",
+    "Split",
     "ignore_privacy",
 ]
 
@@ -178,6 +180,37 @@ class HeaderOverrides:
 
 NO_OVERRIDES = HeaderOverrides()
 
+
+class Selects(Protocol):
+    """Chooses an instance by what the request is (see `select`). The exchange is defined to the left of this module."""
+
+    @property
+    def choose(self) -> Callable[..., Instance]:
+        """Return the instance for the next attempt: (exchange, request, candidates), of which there is at least one.
+
+        May raise ServiceUnavailable, and add lines to the exchange.
+        """
+
+    @property
+    def left(self) -> Callable[..., tuple[Instance, ...]]:
+        """Return those among the untried instances that a further attempt may go to: (exchange, request, untried)."""
+
+
+class Split(Protocol):
+    """Chooses one of several services for each request (see `split`)."""
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes to the services."""
+
+    @property
+    def choose(self) -> Callable[..., Route]:
+        """Return the route to the service of a request: (exchange, request)."""
+
+    def changed(self, change: Callable[[Route], Route]) -> Split:
+        """Return the same choice among changed routes."""
+
+
 # The rules of a gateway's own endpoint that needs no token. No upstream serves it, so a path that an upstream reads as
 # one (`/docs/`, `/health.html`) walks round nothing.
 UNPROTECTED = object()
@@ -215,6 +248,11 @@ class Route:
     timeouts: Timeouts
     max_body: int
     forward: Forwards
+    # What chooses the route to one of several services, which takes this one's place; None: there is one service. `share` says
+    # on such a route what its service gets.
+    split: Split | None = None
+    select: Selects | None = None  # what chooses the instance; None: the service's `balance`
+    share: str = ""
     circuit: bool = True  # whether the service's breaker is asked, and told
     rewrite: Rewrite | None = None  # None: the path goes out as it came
     changes: Changes | None = None  # what changes by the request's values; None: nothing
@@ -268,6 +306,11 @@ class Route:
         changes = self.changes is not None
         put(self, "adapts", strips or chosen or changes or bool(self.response_remove))
         put(self, "edits", bool(self.limit_fields or self.response_remove or self.response_cookies))
+
+    @property
+    def parts(self) -> tuple[Route, ...]:
+        """The routes to its services; itself, if it has one service."""
+        return (self,) if self.split is None else self.split.routes
 
     def line(self, request: Request, base: bytes, target: Target | None = None) -> bytes:
         """Return the request line that the upstream gets: byte for byte the client's, where nothing changes it.

@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from operator import add
+from typing import Generic, Protocol, TypeVar
 
 from propylon.services.service import Balance, Instance
 
-__all__ = ["least_connections", "random", "round_robin"]
+__all__ = ["Rotation", "Weighted", "least_connections", "random", "round_robin"]
 
 # Strategy (smooth weighted round robin, as in nginx since 1.3.1): every call grants each candidate its share
 # of one choice in credit. The candidate with most credit is chosen and pays for the whole choice. Weights of
@@ -27,21 +28,32 @@ _CREDIT_PER_CHOICE = 232_792_560
 _PRUNE_EVERY = 256
 
 
-class _Rotation:
+class Weighted(Protocol):
+    """What gets turns: an instance of a service, or a service of a `split`."""
+
+    @property
+    def weight(self) -> int:
+        """Its share of the turns, beside the weights of the others; 1 or more."""
+
+
+W = TypeVar("W", bound=Weighted)
+
+
+class Rotation(Generic[W]):
     """Smooth weighted round robin, with a fast path for candidates that do not change."""
 
     __slots__ = ("_credit", "_previous", "_steady", "_turns", "_until_prune")
 
     def __init__(self) -> None:
-        self._credit: dict[Instance, int] = {}
+        self._credit: dict[W, int] = {}
         self._until_prune = _PRUNE_EVERY
-        self._previous: Sequence[Instance] = ()
+        self._previous: Sequence[W] = ()
         # Fast path: the candidates for which the turns are computed in advance. The fleet returns the same
         # tuple as long as nothing changes, so comparing identities is enough.
-        self._steady: Sequence[Instance] | None = None
-        self._turns: Iterator[Instance] = iter(())
+        self._steady: Sequence[W] | None = None
+        self._turns: Iterator[W] = iter(())
 
-    def choose(self, instances: Sequence[Instance]) -> Instance:
+    def choose(self, instances: Sequence[W]) -> W:
         """Return the candidate whose turn it is."""
         if instances is self._steady:
             return next(self._turns)
@@ -53,9 +65,7 @@ class _Rotation:
         self._previous = instances
         return chosen
 
-    def choose_by_credit(
-        self, candidates: Sequence[Instance], known: Sequence[Instance]
-    ) -> Instance:
+    def choose_by_credit(self, candidates: Sequence[W], known: Sequence[W]) -> W:
         """Return the candidate with most credit, the first among equals.
 
         Credit is kept for the instances in `known` when the others' is pruned.
@@ -71,7 +81,7 @@ class _Rotation:
             self._prune(known)
         return chosen
 
-    def _enter_fast_path(self, instances: tuple[Instance, ...], chosen: Instance) -> None:
+    def _enter_fast_path(self, instances: tuple[W, ...], chosen: W) -> None:
         """Compute the turns of these candidates in advance, starting after `chosen`."""
         self._prune(instances)
         self._steady = instances
@@ -81,20 +91,20 @@ class _Rotation:
         else:
             self._turns = _smooth_turns(instances, [self._credit[one] for one in instances])
 
-    def _prune(self, known: Sequence[Instance]) -> None:
+    def _prune(self, known: Sequence[W]) -> None:
         """Drop the credit of instances that are not in `known`: one that returns starts at zero."""
         credit = self._credit
         self._credit = {instance: credit[instance] for instance in known if instance in credit}
         self._until_prune = _PRUNE_EVERY
 
 
-def _shares(instances: Sequence[Instance]) -> list[int]:
+def _shares(instances: Sequence[W]) -> list[int]:
     weights = [instance.weight for instance in instances]
     total = sum(weights)
     return [weight * _CREDIT_PER_CHOICE // total for weight in weights]
 
 
-def _smooth_turns(instances: Sequence[Instance], credit: list[int]) -> Iterator[Instance]:
+def _smooth_turns(instances: Sequence[W], credit: list[int]) -> Iterator[W]:
     """Yield the instances in smooth weighted order, forever; `credit` is where each of them starts."""
     shares = _shares(instances)
     granted = sum(shares)
@@ -107,7 +117,7 @@ def _smooth_turns(instances: Sequence[Instance], credit: list[int]) -> Iterator[
 
 def round_robin() -> Balance:
     """Take the instances in turn; an instance of weight 3 gets three turns where others get one."""
-    return _Rotation().choose
+    return Rotation[Instance]().choose
 
 
 def random(chance: Callable[[], float]) -> Balance:
@@ -144,7 +154,7 @@ def _weighted_draw(instances: Sequence[Instance], chance: float) -> Instance:
 
 def least_connections() -> Balance:
     """Take the instance with the fewest requests in flight for its weight; equals take turns."""
-    rotation = _Rotation()
+    rotation = Rotation[Instance]()
 
     def choose(instances: Sequence[Instance]) -> Instance:
         least = math.inf

@@ -236,7 +236,7 @@ class Metrics:
 
         A counter that disappears would read as a reset.
         """
-        present = {None, *(route for table in tables for route in table.routes)}
+        present = {None, *(route for table in tables for route in table.every_route)}
         self._rows = {key: row for key, row in self._rows.items() if key[0] in present}
 
     # What is read

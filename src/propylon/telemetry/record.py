@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from propylon.errors import GatewayError
+from propylon.errors import GatewayError, Maintenance
 from propylon.proxy.exchange import Exchange
 
 __all__ = ["call_record", "describe", "level_of", "record"]
@@ -17,10 +17,12 @@ _CLIENT_ERROR = 400
 def level_of(exchange: Exchange) -> str:
     """Return the log level of an exchange.
 
-    error: an operator has to look (5xx, or a response that was cut off). warning: the gateway refused the request.
+    error: an operator has to look (5xx, or a response that was cut off). warning: the gateway refused the request, or
+    an operator has taken the route out of service.
     info: the rest, also the 4xx of upstreams, which are part of normal traffic.
     """
-    if exchange.status >= _ERROR or "cut" in exchange.flags:
+    planned = isinstance(exchange.error, Maintenance)
+    if (exchange.status >= _ERROR and not planned) or "cut" in exchange.flags:
         return "error"
     if exchange.error is not None and exchange.status >= _CLIENT_ERROR:
         return "warning"

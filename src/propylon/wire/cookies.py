@@ -10,7 +10,21 @@ from collections.abc import Container
 
 from propylon.wire.grammar import OWS
 
-__all__ = ["without_cookies", "without_set_cookies"]
+__all__ = ["cookie", "without_cookies", "without_set_cookies"]
+
+
+def cookie(block: bytes, name: bytes) -> bytes | None:
+    """Return the value of a cookie in the block of a request, the first of that name; None: there is none."""
+    # Found at once where there is none, as for most requests.
+    if name not in block:
+        return None
+    for line in block.split(b"\r\n"):
+        header, _, value = line.partition(b":")
+        if header.lower() == b"cookie":
+            for pair in value.split(b";"):
+                if _name(pair) == name:
+                    return pair.partition(b"=")[2].strip(OWS)
+    return None
 
 
 def without_cookies(block: bytes, names: Container[bytes]) -> bytes:

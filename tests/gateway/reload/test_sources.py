@@ -68,8 +68,18 @@ def watch(live: Live, file: Path) -> None:
     live.gateway.file.write_text("routes:\n  - nothing\n")
     assert live.hears(since, f"nothing changes: {file}:2 routes[0]: ")
     assert live.is_in_force()
-    live.write(live.config())
+    live.write(live.config() | {"include": ["conf.d/*.yaml"]})
     assert soon(live.is_in_force)
+    # A file that is included, and was not there before.
+    (folder / "conf.d").mkdir()
+    team = {"path": "/team", "service": next(iter(live.config()["services"])), "auth": "none"}
+    (folder / "conf.d" / "team.yaml").write_text(yaml.safe_dump({"routes": [team]}))
+    assert soon(lambda: live.status("/team") == 200)
+    since = live.now
+    (folder / "conf.d" / "bad.yaml").write_text("routes: [{path: /team, service: none}]\n")
+    assert live.hears(
+        since, f"nothing changes: {folder / 'conf.d' / 'bad.yaml'}:1 routes[0].service"
+    )
 
 
 # Certificates

@@ -63,8 +63,9 @@ def _never_hit(traffic: Traffic) -> Seen:
             methods.setdefault((asked.route, asked.service), set()).add(asked.method)
     found: list[Doubt] = []
     for at, route in enumerate(traffic.config.routes):
-        key = route.name, route.service
-        if not _is_hit(route, methods.get(key, set())) and not traffic.observed.open[key]:
+        keys = [(route.name, name) for name in route.services or ("",)]
+        seen = set[str]().union(*(methods.get(key, ()) for key in keys))
+        if not _is_hit(route, seen) and not any(traffic.observed.open[key] for key in keys):
             msg = f'"{route.name}" had none of {traffic.total} requests'
             found.append((("routes", at), msg, ROUTE_NEVER_HIT.id))
     return Seen(tuple(found))
@@ -108,7 +109,7 @@ def _cannot_open(traffic: Traffic) -> Seen:
     age = max(1.0, traffic.age)
     found: list[Doubt] = []
     none = 0
-    guarded = {route.service for route in traffic.config.routes if route.service and route.circuit}
+    guarded = {name for route in traffic.config.routes if route.circuit for name in route.services}
     for name in sorted(guarded):
         circuit = traffic.config.services[name].circuit
         requests = traffic.of_service(name)
@@ -143,7 +144,9 @@ def _never_from_cache(traffic: Traffic) -> Seen:
 
 
 def _unknown_routes(traffic: Traffic) -> Seen:
-    known = {(route.name, route.service) for route in traffic.config.routes}
+    known = {
+        (route.name, name) for route in traffic.config.routes for name in route.services or ("",)
+    }
     others = sorted(
         {
             asked.route

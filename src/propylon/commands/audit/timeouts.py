@@ -75,7 +75,8 @@ def timeout_findings(traffic: Traffic) -> Iterator[Seen]:
 
 def _groups(traffic: Traffic, key: str) -> Iterator[_Group]:
     found: dict[Path, _Group] = {}
-    for at, route in enumerate(traffic.config.routes):
+    targets = [(at, one) for at, route in enumerate(traffic.config.routes) for one in route.targets]
+    for at, route in targets:
         path, seconds = _in_force(traffic, at, route, key)
         if seconds is not None:
             group = found.setdefault(path, _Group(path, seconds))

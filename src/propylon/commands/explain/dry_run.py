@@ -104,6 +104,12 @@ class DryRun:
         return self.exchange.route if self.exchange is not None else None
 
     @property
+    def entry(self) -> Entry | None:
+        """The entry of the route that matched, which may be a part of it."""
+        route = self.route
+        return next((one for one in self.entries if route in one.route.parts), None)
+
+    @property
     def error(self) -> GatewayError | None:
         """The error that the client would get; None if the request passed."""
         return self.exchange.error if self.exchange is not None else None
@@ -123,10 +129,7 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
     recorder = _Recorder(run)
     stages = await _stages(loaded)
     run.entries = [
-        replace(
-            entry,
-            route=noting(_recorded(entry.route, run), entry.written, loaded.config, run.note),
-        )
+        replace(entry, route=_noting(entry, loaded, run))
         for entry in entries(loaded, recorder, stages=stages)
     ]
     # The example is a request to the public listener.
@@ -141,6 +144,17 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
     _judge_match(run)
     _judge_forward(run)
     return run
+
+
+def _noting(entry: Entry, loaded: Loaded, run: DryRun) -> Route:
+    """Return the route of an entry with stages that note their verdicts; with `split`, those of each service."""
+
+    def noted(route: Route) -> Route:
+        written = None if entry.written is None else entry.written.target(route.service.name)
+        return noting(_recorded(route, run), written, loaded.config, run.note)
+
+    route = noted(entry.route)
+    return route if route.split is None else replace(route, split=route.split.changed(noted))
 
 
 async def _stages(loaded: Loaded) -> Mapping[str, Authenticate]:

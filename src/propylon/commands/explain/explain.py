@@ -15,6 +15,7 @@ from propylon.explain.stages import told
 from propylon.explain.values import Values, values_of
 from propylon.explain.words import circuit_text, cors_text, described, shown, without_secrets
 from propylon.proxy.authenticate.carriers import Header, hidden
+from propylon.proxy.route import Route
 
 __all__ = ["Explanation", "explain"]
 
@@ -44,10 +45,11 @@ class Explanation:
         self._note = ""
         prefix = loaded.config.prefix
         self._circuit = circuit_text(run.route, prefix) if run.route is not None else ""
-        self._cors = "" if run.request is None else cors_text(run.table, run.route, run.request)
+        winner = run.entry.route if run.entry is not None else run.route
+        self._cors = "" if run.request is None else cors_text(run.table, winner, run.request)
         if run.request is not None:
             entries = {entry.route: entry for entry in run.entries}
-            found = lost_routes(entries, run.table, run.request, run.route)
+            found = lost_routes(entries, run.table, run.request, winner)
             self._lost = [_Lost(entries[lost.route], lost) for lost in found]
         if run.request is not None and run.route is None:
             self._note = misreading(run.table, run.request)
@@ -68,7 +70,7 @@ class Explanation:
                 "url": without_secrets(self._sample.url),
                 "client": self._sample.client,
             },
-            "route": _described(winner) if winner is not None else None,
+            "route": None if winner is None else _described(winner, run.route),
             "lost": [
                 {**_described(lost.entry), "why": lost.found.why, "text": lost.found.text}
                 for lost in self._lost
@@ -112,8 +114,7 @@ class Explanation:
         return shown(self._run.sent, self._hide)
 
     def _winner(self) -> Entry | None:
-        route = self._run.route
-        return next((entry for entry in self._run.entries if entry.route is route), None)
+        return self._run.entry
 
     def _stages(self) -> list[dict[str, Any]]:
         limited = self._run.route is not None and self._run.route.limit is not None
@@ -121,11 +122,12 @@ class Explanation:
 
     def _values(self) -> Values:
         """Return the values that the stages of the winner go by; none for an endpoint of the gateway's own."""
-        winner, config = self._winner(), self._loaded.config
-        if winner is None or winner.written is None:
+        winner, config, route = self._winner(), self._loaded.config, self._run.route
+        if winner is None or winner.written is None or route is None:
             return {}
         index = next(at for at, one in enumerate(config.routes) if one is winner.written)
-        return values_of(index, winner.written, winner.route, config, self._loaded.places)
+        target = winner.written.target(route.service.name)
+        return values_of(index, target, route, config, self._loaded.places)
 
     def _stage_lines(self) -> list[str]:
         marks = {True: "ok", False: "refused", None: ""}
@@ -175,5 +177,5 @@ class _Lost:
         return f"  {self.entry.route.name:<24} {self.found.why}: {self.found.text}"
 
 
-def _described(entry: Entry) -> dict[str, Any]:
-    return described(entry.route, entry.path, entry.place)
+def _described(entry: Entry, chosen: Route | None = None) -> dict[str, Any]:
+    return described(chosen or entry.route, entry.path, entry.place)

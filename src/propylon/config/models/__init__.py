@@ -5,8 +5,11 @@
   `idempotency`: keys of requests.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
 - `match`: what a request must have besides its path; `answered`: what a route answers by itself, and whose requests it takes.
+- `maintenance`: what clients get while a route is under maintenance.
+- `balance`: how an instance of a service is chosen.
+- `traffic`: how requests are shared out among services.
 - `headers`: what a route does to headers; `templates`: names in values, and what it does to the query; `route_names`: whether a route
-  has what they name.
+  has what they name; `route_parts`: its small sections.
 - `coding`: which answers are compressed.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
@@ -15,6 +18,7 @@
 - `policies`: the section `policies`.
 - `traces`: the section `traces`.
 - `redis`: the section `redis`; `redis_url`: read its URL.
+- `include`: the patterns of files that are read with the first.
 - `inherit`: fill in what routes take from `defaults`.
 - `endpoints`: the gateway's own endpoints: paths, methods, who may call them.
 - `base`: what all models share; `syntax`, `token_syntax`, `unix_socket`, `origins`, `units`, `keys`: check and convert single values;

@@ -34,11 +34,14 @@ from propylon.config.models.cors import RouteCors
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
+from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
 from propylon.config.models.route_names import check_rewrite, check_values
+from propylon.config.models.route_parts import ResponsesConfig, RouteTimeoutsConfig
 from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.templates import QueryConfig, RewritePath
-from propylon.config.models.units import Share, Size, Timeout, Whole
+from propylon.config.models.traffic import Split
+from propylon.config.models.units import Share, Size, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
@@ -63,32 +66,6 @@ Requests = Annotated[
     Literal["off", "shadow", "validate"],
     BeforeValidator(_off, json_schema_input_type=Literal["off", "shadow", "validate"]),
 ]
-
-
-class ResponsesConfig(ConfigModel):
-    """How answers are held against the service's document."""
-
-    sample: Share = Field(
-        default=0.0,
-        description="Share of the answers that are looked at, after the client has got them. What is not in the document is"
-        " counted and logged; nothing happens to the answer. Needs services.X.openapi.",
-    )
-
-
-class RouteTimeoutsConfig(ConfigModel):
-    """Timeouts of a route; those that are not set are the service's."""
-
-    connect: Timeout | None = Field(default=None, description="For connecting.")
-    first_byte: Timeout | None = Field(default=None, description="For the head of the response.")
-    idle: Timeout | None = Field(
-        default=None, description="Longest silence within a body, event streams included."
-    )
-    total: Timeout | None = Field(
-        default=None, description="Until the head of the final response, retries included."
-    )
-    max_duration: Timeout | None = Field(
-        default=None, description="For the whole exchange, body included."
-    )
 
 
 # Keys that say something of the way to a service, or of its answers.
@@ -149,6 +126,7 @@ class RouteRules(ConfigModel):
         default=ClientsConfig(),
         description="Whose requests are taken, by the address of the client. Others get 403, and no other route is tried.",
     )
+    maintenance: Maintenance = None
     auth: Literal["required", "optional", "none"] = Field(
         default="required",
         description="required: 401 without a good token; optional: a bad token is refused, none is accepted; none:"
@@ -319,10 +297,15 @@ class RouteConfig(RouteRules):
     redirect: RedirectConfig | None = Field(
         default=None, description="In place of a service: the gateway sends the client elsewhere."
     )
+    split: Split = Field(
+        default=(),
+        description="In place of a service: several, and what share of the requests each gets, [{service: stable, weight: 95},"
+        " {service: canary, weight: 5}].",
+    )
     service: str = Field(
         default="",
         validate_default=True,
-        description="The service that gets the request. Every route has one, or respond, or redirect.",
+        description="The service that gets the request. Every route has one, or split, respond or redirect.",
     )
 
     cors: RouteCors = Field(
@@ -357,16 +340,36 @@ class RouteConfig(RouteRules):
     @classmethod
     def _one_answer(cls, service: str, info: ValidationInfo) -> str:
         own = [key for key in ("respond", "redirect") if info.data.get(key) is not None]
-        if len(own) + bool(service) > 1:
-            msg = f"a route has one of {', '.join((*own, 'service') if service else own)}; take the others out"
+        split = ["split"] if info.data.get("split") else []
+        named = [*own, *split, *(["service"] if service else [])]
+        if len(named) > 1:
+            msg = f"a route has one of {', '.join(named)}; take the others out"
             raise ValueError(msg)
         if own and (vain := [key for key in OF_SERVICES if info.data.get(key) not in _UNSET]):
             msg = f"{vain[0]} is for a route with a service, and this one has {own[0]}; take it out"
             raise ValueError(msg)
-        if not own and not service and {"respond", "redirect"} <= info.data.keys():
+        if not named and {"respond", "redirect", "split"} <= info.data.keys():
             kind: Literal["missing"] = "missing"
             raise PydanticKnownError(kind)
         return service
+
+    @property
+    def targets(self) -> tuple["RouteConfig", ...]:
+        """The route for each service that gets requests of it: itself, or with `split` a route to each of its services."""
+        if not self.split:
+            return (self,)
+        return tuple(
+            self.model_copy(update={"service": part.service, "split": ()}) for part in self.split
+        )
+
+    def target(self, service: str) -> "RouteConfig":
+        """Return the route to one of its services."""
+        return next((one for one in self.targets if one.service == service), self)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that get requests of this route; none where it answers by itself."""
+        return tuple(one.service for one in self.split) or ((self.service,) if self.service else ())
 
     @model_validator(mode="before")
     @classmethod

@@ -25,6 +25,7 @@ from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
 from propylon.config.models.headers import HeaderRulesConfig, HeadersConfig
 from propylon.config.models.health import HealthConfig
+from propylon.config.models.include import Include
 from propylon.config.models.inherit import with_defaults
 from propylon.config.models.jwt import JwtConfig
 from propylon.config.models.limits import Limits
@@ -118,6 +119,12 @@ def _count(number: int, noun: str) -> str:
 class GatewayConfig(ConfigModel):
     """The configuration of a Propylon gateway."""
 
+    include: Include = Field(
+        default=(),
+        description="Files that are read with this one, by their names or by patterns, from the directory of this file on:"
+        " conf.d/*.yaml. Their routes follow those of this file, in the order of the files' names. No service and no section"
+        " stands in two files.",
+    )
     server: ServerConfig = Field(default=ServerConfig(), description="Where the gateway listens.")
     prefix: Annotated[str, AfterValidator(check_prefix)] = Field(
         default=DEFAULT_PREFIX, description="Path in front of the gateway's own endpoints."

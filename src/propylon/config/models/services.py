@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from propylon.config.models.balance import Balance, BalanceConfig
 from propylon.config.models.base import Claims, ConfigModel, Url
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.limits import Limits
@@ -109,8 +110,9 @@ class ServiceConfig(ConfigModel):
         description="Begin each connection with a header of the PROXY protocol that names the client. A connection then"
         " carries the requests of one client only.",
     )
-    balance: Literal["round_robin", "random", "least_connections"] = Field(
-        default="round_robin", description="How an instance is chosen for each request."
+    balance: Balance = Field(
+        default=BalanceConfig(),
+        description="How an instance is chosen for each request: round_robin, random, least_connections, or by a hash, {hash: caller}.",
     )
     timeouts: ServiceTimeoutsConfig = Field(
         default=ServiceTimeoutsConfig(), description="How long the gateway waits for the service."

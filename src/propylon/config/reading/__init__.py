@@ -1,6 +1,6 @@
 """Read the configuration from file, environment and command line, and report every problem with its place.
 
-- `load`: read all of it, in order.
+- `load`: read all of it, in order; `file`: read one file; `include`: merge the files that it names.
 - `document`: read YAML with the line of every key; `expand`: replace `${VAR}` in values.
 - `plain`: read routes that are written plainly without the YAML parser; `as_json`: read JSON without it.
 - `lines`: know the line of each value; they are counted when a problem asks for them.
@@ -14,6 +14,7 @@
   `listeners`: find listeners that do; `logged`: find tokens that would be logged.
 - `warnings`: find what is valid and probably not meant; `idle`: find what no request can reach;
   `shadows`: find services that the gateway's own endpoints hide parts of; `limits`: limits that a client can get past;
+  `hashes`: hashes by which a client chooses the instance;
   `laxer`: routes that a client can choose in place of stricter ones;
   `itself`: services whose URL is the gateway's own address.
 - `rules`: the rules by which it is doubted, with their ids.

@@ -1,6 +1,6 @@
 """Find conflicts between parts of a configuration: unknown services, duplicate names, colliding routes. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from propylon.config.models.auth import WHILE_USERS
 from propylon.config.models.endpoints import all_paths
@@ -13,13 +13,13 @@ from propylon.config.reading.issuers import issuer_findings
 from propylon.config.reading.listeners import listener_findings
 from propylon.config.reading.logged import logged_tokens
 from propylon.config.reading.otel import encoder_findings
-from propylon.config.reading.overlaps import Matcher, matcher_of, overlaps, said
+from propylon.config.reading.overlaps import Matcher, Named, matcher_of, overlaps, said
 from propylon.config.reading.problems import Finding, Path
 
 __all__ = ["cross_check"]
 
 
-def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
+def cross_check(written: object, named: Named) -> Iterator[Finding]:
     """Yield every conflict in a raw configuration, whether it is valid otherwise or not."""
     yield from credential_findings(written)
     yield from issuer_findings(written)
@@ -35,18 +35,28 @@ def cross_check(written: object, line_of: Callable[[Path], int | None]) -> Itera
     yield from _answered_preflights(raw, whole)
     yield from _undocumented(raw, whole)
     matchers = [matcher_of(at, r) for at, r in raw.items() if isinstance(r.get("path"), str)]
-    yield from _same_names(matchers, line_of)
+    yield from _same_names(matchers, named)
     yield from _own_paths(matchers, whole)
-    yield from overlaps(matchers, line_of)
+    yield from overlaps(matchers, named)
 
 
 def _dangling(routes: Mapping[int, dict[str, object]], services: object) -> Iterator[Finding]:
     known = services if isinstance(services, dict) else {}
     for at, route in routes.items():
-        service = route.get("service")
-        if isinstance(service, str) and service not in known:
-            hint = did_you_mean(service, known)
-            yield ("routes", at, "service"), f'no service "{service}"{hint}'
+        for path, service in _services_of(route):
+            if service not in known:
+                hint = did_you_mean(service, known)
+                yield ("routes", at, *path), f'no service "{service}"{hint}'
+
+
+def _services_of(route: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+    """Yield the services that get requests of a route, each with its place in the route."""
+    if isinstance(service := route.get("service"), str):
+        yield ("service",), service
+    split = route.get("split")
+    for at, part in enumerate(split if isinstance(split, list | tuple) else ()):
+        if isinstance(part, dict) and isinstance(service := part.get("service"), str):
+            yield ("split", at, "service"), service
 
 
 def _reserved(services: object) -> Iterator[Finding]:
@@ -78,11 +88,12 @@ def _undocumented(
 ) -> Iterator[Finding]:
     services = _section(whole, "services")
     for at, route in routes.items():
-        name = route.get("service")
-        service = services.get(name) if isinstance(name, str) else None
-        documented = isinstance(service, dict) and service.get("openapi") not in (None, False)
-        if name in services and not documented:
-            yield from _missed(at, route, f"write `openapi: true` in services.{name}")
+        for _, name in _services_of(route):
+            service = services.get(name)
+            documented = isinstance(service, dict) and service.get("openapi") not in (None, False)
+            if name in services and not documented:
+                yield from _missed(at, route, f"write `openapi: true` in services.{name}")
+                break
 
 
 def _missed(at: int, route: Mapping[str, object], advice: str) -> Iterator[Finding]:
@@ -104,21 +115,19 @@ def _share(value: object) -> float:
         return 0.0
 
 
-def _same_names(
-    matchers: list[Matcher], line_of: Callable[[Path], int | None]
-) -> Iterator[Finding]:
+def _same_names(matchers: list[Matcher], named: Named) -> Iterator[Finding]:
     first: dict[str, Matcher] = {}
     for one in matchers:
         other = first.setdefault(one.name, one)
         if not (one.named or other.named) and one.match != other.match:
             # Limits, metrics and the log tell routes apart by their names.
-            msg = f"{said(other, line_of)} has the same path, and they differ in `match`; give each a name"
+            msg = f"{said(other, named)} has the same path, and they differ in `match`; give each a name"
             yield ("routes", one.at, "path"), msg
         # Routes without a name of their own share the path's: one path, disjoint methods.
         if other is not one and (one.named or other.named):
             yield (
                 ("routes", one.at, "name"),
-                f'the name "{one.name}" is taken by {said(other, line_of)}',
+                f'the name "{one.name}" is taken by {said(other, named)}',
             )
 
 

@@ -22,7 +22,7 @@ def _idle(config: GatewayConfig) -> Iterator[Finding]:
         msg = "there are none, so every path but the gateway's own is 404"
         yield ("routes",), f"{msg}; write a route for each path that leads to a service"
         return
-    used = {route.service for route in config.routes}
+    used = {name for route in config.routes for name in route.services}
     for name, service in config.services.items():
         if name not in used:
             yield ("services", name), _UNROUTED

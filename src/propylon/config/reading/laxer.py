@@ -24,8 +24,8 @@ def laxer_routes(config: GatewayConfig) -> Iterator[Finding]:
     if all(route.match == _ANYTHING for route in config.routes):
         return
     for at, route in enumerate(config.routes):
-        if route.service:
-            by_service[route.service].append((at, route))
+        for service in route.services:
+            by_service[service].append((at, route))
     for group in by_service.values():
         chosen = [(at, route) for at, route in group if route.match != _ANYTHING]
         for at, one in group:

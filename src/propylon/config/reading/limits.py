@@ -47,9 +47,9 @@ def _limits_of(
     if limits is None:
         own, limits = ("defaults", "rate_limit"), config.defaults.rate_limit
     found = [(own, limits)]
-    if route.service:
-        path: Path = ("services", route.service, "rate_limit")
-        found.append((path, config.services[route.service].rate_limit))
+    for service in route.services:
+        path: Path = ("services", service, "rate_limit")
+        found.append((path, config.services[service].rate_limit))
     for path, some in found:
         for number, limit in enumerate(some or ()):
             yield ((*path, number) if len(some or ()) > 1 else path), limit

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path as FilePath
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,7 +15,7 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.syntax import prefix_of
 from propylon.config.reading.check import cross_check
 from propylon.config.reading.credentials import SECRET
-from propylon.config.reading.document import Document, Unreadable, read
+from propylon.config.reading.document import Document
 from propylon.config.reading.envfile import NAME as ENVFILE
 from propylon.config.reading.envfile import read_envfile
 from propylon.config.reading.environment import (
@@ -35,7 +35,9 @@ from propylon.config.reading.environment import (
     unread,
     value_at,
 )
+from propylon.config.reading.file import read_file
 from propylon.config.reading.idle import find_idle
+from propylon.config.reading.include import Included, include
 from propylon.config.reading.keyfile import read_key_file, read_tls_files
 from propylon.config.reading.messages import findings
 from propylon.config.reading.model_keys import holds_list
@@ -52,8 +54,7 @@ COMMAND_LINE = "command line"
 # The sections that say where the gateway listens.
 LISTENING = ("server", "tls")
 _LISTENING = [(key,) for key in LISTENING]
-# Ten thousand routes fit; a log or a disk image named by mistake does not.
-LARGEST_FILE = 1024 * 1024
+_NO_FILE = "the environment"
 _NOTHING_HERE = (
     "there is no propylon.yaml in {}, and no NAME_SERVICE_URL is set, so the gateway has no routes; go to the"
     " directory of the file, name it with --config, or write one with `propylon init`"
@@ -78,6 +79,15 @@ class Loaded:
     def positions(self) -> Mapping[Path, int]:
         """The line of each value in the file, counted from 1."""
         return self.places.lines
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, in words: `propylon.yaml with 2 included files`."""
+        if self.path is None:
+            return _NO_FILE
+        count = len(self.places.parts)
+        included = f" with {count} included file{'' if count == 1 else 's'}"
+        return f"{self.path}{included if count else ''}"
 
 
 def load(
@@ -115,7 +125,7 @@ def load(
         path,
         sources.places,
         warnings,
-        notes=(*unread(everything), *otel_unread(everything)),
+        notes=(*given.notes, *unread(everything), *otel_unread(everything)),
     )
 
 
@@ -153,6 +163,7 @@ class _Gathered:
     environ: Mapping[str, str]
     passed_over: tuple[str, ...]
     doubts: list[Problem]
+    notes: tuple[str, ...] = ()
 
 
 def _gathered(
@@ -162,10 +173,14 @@ def _gathered(
     everything = {**dotenv, **environ}
     path = _chosen(path, everything)
     name = "" if path is None else str(path)
-    document = Document(value={}) if path is None else _document(path, everything)
+    document, included = Document(value={}), Included()
+    if path is not None:
+        document = read_file(path, everything)
+        included = include(document, path, everything)
     written = {variable: f"{ENVFILE}:{line} {variable}" for variable, line in lines.items()}
     written = {variable: place for variable, place in written.items() if variable not in environ}
-    sources = _Sources(document, Places(name, document.lines), written)
+    places = Places(name, document.lines, parts=included.parts)
+    sources = _Sources(document, places, written)
     passed_over = (
         *ignored_secrets(everything, document.value),
         *ignored_listener(everything, document.value),
@@ -175,7 +190,7 @@ def _gathered(
     sources.apply(settings(dotenv, passed_over))
     sources.apply(settings(environ, passed_over))
     sources.apply(_overridden(overrides))
-    return _Gathered(document, sources, path, everything, passed_over, list(doubts))
+    return _Gathered(document, sources, path, everything, passed_over, list(doubts), included.notes)
 
 
 def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:
@@ -184,44 +199,6 @@ def _chosen(path: FilePath | None, environ: Mapping[str, str]) -> FilePath | Non
     if path is None and FilePath(DEFAULT_FILE).exists():
         return FilePath(DEFAULT_FILE)
     return path
-
-
-def _document(path: FilePath, environ: Mapping[str, str]) -> Document:
-    text = _text(path)
-    try:
-        document = read(text, environ)
-    except Unreadable as error:
-        raise ConfigError([Problem(f"{path}:{error.line}", "", error.message)]) from error
-    if document.value is None:
-        document.value = {}
-    if not isinstance(document.value, dict):
-        msg = "must be a mapping of keys to values, such as `server:` and `routes:`"
-        raise ConfigError([Problem(f"{path}:1", "", msg)])
-    if isinstance(document.value.get("redis"), str):
-        # The long form: a variable may set another key of it.
-        document.value["redis"] = {"url": document.value["redis"]}
-    return document
-
-
-def _text(path: FilePath) -> str:
-    try:
-        if path.is_dir():
-            _refuse(path, "it is a directory")
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        _refuse(path, (error.strerror or "unknown reason").lower(), error)
-    if len(content) > LARGEST_FILE:
-        _refuse(path, "it is larger than 1 MiB")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        _refuse(path, f"line {line} is not UTF-8", error)
-
-
-def _refuse(path: FilePath, reason: str, cause: Exception | None = None) -> NoReturn:
-    raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from cause
 
 
 def _overridden(overrides: Mapping[str, object]) -> Iterator[Setting]:
@@ -238,7 +215,7 @@ class _Sources:
         self._document = document
         self._written = written
         self._others: dict[Path, str] = {}
-        self.places = Places(places.file, places.lines, self._others)
+        self.places = replace(places, others=self._others)
 
     def apply(self, layer: Iterator[Setting]) -> None:
         """Apply one source; it wins over those before it."""
@@ -330,7 +307,7 @@ def _validated(document: Document, places: Places) -> GatewayConfig:
         config = GatewayConfig.model_validate(document.value)
     except ValidationError as error:
         found += findings(error, document.value)
-    found += cross_check(document.value, places.lines.get)
+    found += cross_check(document.value, places.named)
     found = document.problems + [
         item for item in found[len(document.problems) :] if not _within(item[0], document.failed)
     ]

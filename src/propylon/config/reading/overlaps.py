@@ -11,8 +11,10 @@ from propylon.config.models.syntax import shape
 from propylon.config.models.units import is_true, parse_whole
 from propylon.config.reading.problems import Finding, Path
 
-__all__ = ["Matcher", "matcher_of", "overlaps", "said"]
+__all__ = ["Matcher", "Named", "matcher_of", "overlaps", "said"]
 
+# Says what a sentence calls the value at a path, which has this name, with its place.
+Named = Callable[[Path, str], str]
 # In the place of a method; neither can be written as one.
 _ALL = "all of them"
 _ANY = "any of them"
@@ -86,7 +88,7 @@ def _texts(value: object) -> list[str]:
     return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
-def overlaps(matchers: list[Matcher], line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
+def overlaps(matchers: list[Matcher], named: Named) -> Iterator[Finding]:
     """Yield a problem for each route that matches what another one does, and cannot go before or after it."""
     alike: defaultdict[tuple[str, bool, str], list[Matcher]] = defaultdict(list)
     for one in matchers:
@@ -94,12 +96,12 @@ def overlaps(matchers: list[Matcher], line_of: Callable[[Path], int | None]) -> 
             alike[one.shape, one.exact, host].append(one)
     for group in alike.values():
         if any(one.match is not _ANYTHING for one in group):
-            yield from _by_conditions(group, line_of)
+            yield from _by_conditions(group, named)
         elif len(group) > 1:
-            yield from _within(group, line_of)
+            yield from _within(group, named)
 
 
-def _within(group: list[Matcher], line_of: Callable[[Path], int | None]) -> Iterator[Finding]:
+def _within(group: list[Matcher], named: Named) -> Iterator[Finding]:
     """Look at routes that differ in nothing but methods, priority and other hosts."""
     first: dict[tuple[int, str], int] = {}  # by priority and method, the place of the first
     unlike = len({one.priority for one in group}) > 1
@@ -108,16 +110,14 @@ def _within(group: list[Matcher], line_of: Callable[[Path], int | None]) -> Iter
         same = [first[key] for key in _meeting(one) if key in first]
         if same:
             other = group[min(same)]
-            yield path, f"duplicate: matches just what {said(other, line_of)} matches"
+            yield path, f"duplicate: matches just what {said(other, named)} matches"
         elif unlike and (above := _above(one, group)) is not None:
-            yield path, f"unreachable: {said(above, line_of)} matches the same and goes first"
+            yield path, f"unreachable: {said(above, named)} matches the same and goes first"
         for method in (*(one.methods or {_ALL}), _ANY):
             first.setdefault((one.priority, method), at)
 
 
-def _by_conditions(
-    group: list[Matcher], line_of: Callable[[Path], int | None]
-) -> Iterator[Finding]:
+def _by_conditions(group: list[Matcher], named: Named) -> Iterator[Finding]:
     """Look at routes that differ in nothing but methods, priority, conditions and other hosts."""
     for at, one in enumerate(group):
         path: Path = ("routes", one.at, "path")
@@ -127,13 +127,13 @@ def _by_conditions(
                 and one.shares_methods(other)
                 and one.match.meets(other.match)
             ):
-                yield path, _undecided(one, other, said(other, line_of))
+                yield path, _undecided(one, other, said(other, named))
                 break
         else:
             above = next((other for other in group if _goes_before(other, one)), None)
             if above is not None:
                 msg = "matches all of the same requests and goes first"
-                yield path, f"unreachable: {said(above, line_of)} {msg}"
+                yield path, f"unreachable: {said(above, named)} {msg}"
 
 
 def _undecided(one: Matcher, other: Matcher, name: str) -> str:
@@ -174,7 +174,6 @@ def _above(one: Matcher, group: list[Matcher]) -> Matcher | None:
     return None
 
 
-def said(route: Matcher, line_of: Callable[[Path], int | None]) -> str:
+def said(route: Matcher, named: Named) -> str:
     """Say which route is meant."""
-    line = line_of(("routes", route.at))
-    return f'routes[{route.at}] "{route.name}"' + (f" (line {line})" if line else "")
+    return named(("routes", route.at), route.name)

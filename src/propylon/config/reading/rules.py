@@ -11,6 +11,7 @@ __all__ = [
     "ANONYMOUS_INTROSPECTION",
     "CERTIFICATE",
     "CHOSEN_BY_CLAIMS",
+    "CHOSEN_INSTANCE",
     "COLLECTOR_PORT",
     "DOUBTS",
     "ENVFILE_LINE",
@@ -19,6 +20,7 @@ __all__ = [
     "IN_USE",
     "KEYS_WITHOUT_TLS",
     "LAXER_ROUTE",
+    "MISSING_SEGMENT",
     "NOTHING_HERE",
     "NO_KEY",
     "OLD_NAME",
@@ -268,6 +270,22 @@ SHARED_KEYS = _doubt(
     "Write auth: required, or see that clients send random UUIDs.",
 )
 
+CHOSEN_INSTANCE = _doubt(
+    140,
+    "chosen-instance",
+    "A client without a token chooses the instance that gets its requests.",
+    "The instance is chosen by a hash of what the client sends. With one value it can send all its load to one instance.",
+    "Write a bound beside the hash, such as bound: 1.25, or ask for a token.",
+)
+
+MISSING_SEGMENT = _doubt(
+    141,
+    "missing-segment",
+    "An instance is chosen by a segment that the path of a route does not have.",
+    "Requests of that route are sent out by the address of the client, and not by what was meant.",
+    "Name the segment in the path of the route.",
+)
+
 DOUBTS = (
     WEAK_SECRET,
     SECRET_WITH_BLANKS,
@@ -298,5 +316,7 @@ DOUBTS = (
     LAXER_ROUTE,
     CHOSEN_BY_CLAIMS,
     SHARED_KEYS,
+    CHOSEN_INSTANCE,
+    MISSING_SEGMENT,
 )
 """All of them, in the order of their ids."""

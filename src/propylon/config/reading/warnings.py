@@ -10,6 +10,7 @@ from propylon.config.models.schema import GatewayConfig, JwtConfig
 from propylon.config.models.syntax import is_socket_url
 from propylon.config.reading import rules
 from propylon.config.reading.credentials import suspicion, weakness
+from propylon.config.reading.hashes import chosen_instances, missing_segments
 from propylon.config.reading.itself import own_addresses
 from propylon.config.reading.laxer import laxer_routes
 from propylon.config.reading.limits import limit_warnings
@@ -277,4 +278,6 @@ _FINDERS: tuple[tuple[Rule, Callable[[GatewayConfig], Iterator[Finding]]], ...] 
     (rules.UNREACHABLE_BREAKER, _never_opening_breakers),
     (rules.UNVERIFIED_SERVICE, _unverified),
     (rules.OVERLAPPING_PROBES, _overlapping_probes),
+    (rules.CHOSEN_INSTANCE, chosen_instances),
+    (rules.MISSING_SEGMENT, missing_segments),
 )

@@ -15,13 +15,26 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from urllib.parse import quote
 
 from propylon.names.addresses import IPV6_BITS, subnet
 from propylon.proxy.principal import Principal
+from propylon.wire.cookies import cookie
 from propylon.wire.grammar import OWS
 from propylon.wire.message import Request
 
-__all__ = ["KeyOf", "by_address", "by_caller", "by_claim", "by_header", "by_name", "joined"]
+__all__ = [
+    "KeyOf",
+    "by_address",
+    "by_caller",
+    "by_claim",
+    "by_cookie",
+    "by_header",
+    "by_name",
+    "by_query",
+    "by_segment",
+    "joined",
+]
 
 KeyOf = Callable[[Request, Principal, str], str]
 """The key of a request, made of the request, its principal and its client address."""
@@ -87,6 +100,40 @@ def by_claim(read: Callable[[Principal], object], address: KeyOf) -> KeyOf:
             return address(request, principal, client)
         # As JSON, so that the number 1 and the text "1" differ, and a list has one spelling.
         return _short(json.dumps(value, sort_keys=True, default=str))
+
+    return key_of
+
+
+def by_cookie(name: str, address: KeyOf) -> KeyOf:
+    """Return a key that is the value of a cookie, the first of that name."""
+    wanted = name.encode("ascii")
+
+    def key_of(request: Request, principal: Principal, client: str) -> str:
+        value = cookie(request.block, wanted)
+        return _short(value.decode("latin-1")) if value else address(request, principal, client)
+
+    return key_of
+
+
+def by_query(name: str, address: KeyOf) -> KeyOf:
+    """Return a key that is the value of a parameter as it was sent, the first of that name."""
+    start = quote(name, safe="").encode("ascii") + b"="
+
+    def key_of(request: Request, principal: Principal, client: str) -> str:
+        pairs = request.query[1:].split(b"&")
+        value = next((pair[len(start) :] for pair in pairs if pair.startswith(start)), b"")
+        return _short(value.decode("latin-1")) if value else address(request, principal, client)
+
+    return key_of
+
+
+def by_segment(at: int, address: KeyOf) -> KeyOf:
+    """Return a key that is a segment of the path as it was sent, counted from 0."""
+
+    def key_of(request: Request, principal: Principal, client: str) -> str:
+        segments = request.path.split(b"/", at + 2)
+        value = segments[at + 1] if len(segments) > at + 1 else b""
+        return _short(value.decode("latin-1")) if value else address(request, principal, client)
 
     return key_of
 

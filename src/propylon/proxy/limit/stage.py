@@ -250,13 +250,14 @@ def _noted(exchange: Exchange, limit: Limit, *, allowed: bool) -> bool:
 
 def _too_many(limits: Sequence[Limit], wait: int) -> RateLimited:
     names = [limit.name for limit in limits]
-    return RateLimited(
+    error = RateLimited(
         "Too many requests",
         details={"retry_after": wait, "limits": names},
         # Whole seconds (RFC 9110, 10.2.3), rounded up: otherwise the client comes too early.
         headers=((b"Retry-After", b"%d" % wait),),
-        violated=tuple(names),
     )
+    error.violated = tuple(names)
+    return error
 
 
 @dataclass(slots=True)

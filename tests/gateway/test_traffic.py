@@ -1,0 +1,157 @@
+"""`split` and `balance: {hash: …}`: over real sockets, on both edges."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from propylon.services.hashing import Rendezvous
+from propylon.services.service import Instance
+from tests.support import answers
+from tests.support.client import Headers, RawClient, ask
+from tests.support.gateway import EDGES, Config, Gateway
+from tests.support.guarded import Kept
+from tests.support.sockets import Socket, echo
+from tests.support.tokens import SECRET, bearer, mint
+from tests.support.upstream import Upstream
+
+Services = dict[str, Upstream]
+
+
+def configuration(services: Services) -> Config:
+    """Two services behind one route."""
+    urls = {name: {"url": f"http://127.0.0.1:{one.port}"} for name, one in services.items()}
+    broken = {"failure_threshold": 1, "min_throughput": 1, "recovery_timeout": 600}
+    evenly = [{"service": "one"}, {"service": "two"}]
+    return {
+        "auth": {"jwt": {"secret": SECRET}, "tokens": {"enabled": False}},
+        "admin": {"scopes": {"explain": "explain"}},
+        "services": {
+            **urls,
+            "ill": {**urls["two"], "circuit": broken, "retry": {"attempts": 1}},
+            "hashed": {"instances": [one["url"] for one in urls.values()], "balance": {"hash": "header:X-Tenant"}},
+            "strict": {**urls["two"], "rate_limit": {"rate": "1/h", "burst": 2, "key": "ip"}},
+        },
+        "defaults": {"auth": "none"},
+        "routes": [
+            {"name": "canary", "path": "/canary",
+             "split": [{"service": "one", "weight": 9}, {"service": "two", "weight": 1}]},
+            {"name": "even", "path": "/even", "split": evenly},
+            {"name": "cached", "path": "/cached", "split": evenly, "cache": {"ttl": "1h"}},
+            {"name": "ill", "path": "/ill", "split": [{"service": "one"}, {"service": "ill"}]},
+            {"name": "strict", "path": "/strict", "split": [{"service": "one"}, {"service": "strict"}]},
+            {"name": "hashed", "path": "/hashed", "service": "hashed"},
+            {"name": "none", "path": "/none", "split": [{"service": "one"}, {"service": "two", "weight": 0}]},
+        ],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[Services]:
+    """Each answers with its name."""
+    with (
+        Upstream(fallback=answers.plain(body=b"one"), upgrades=True) as one,
+        Upstream(fallback=answers.plain(body=b"two"), upgrades=True) as two,
+    ):
+        for each in (one, two):
+            each.on("/even/ws", echo)
+        two.on("/ill", answers.plain("500 Ill", body=b"two"))
+        yield {"one": one, "two": two}
+
+
+@pytest.fixture(scope="module")
+def kept(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    """A gateway on each edge."""
+    found = Kept(EDGES, tmp_path_factory.mktemp("traffic"), configuration(services))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def gateway(edge: str, kept: Kept) -> Gateway:
+    """The gateway on that edge."""
+    return kept.at(edge)
+
+
+def bodies(gateway: Gateway, target: str, times: int, headers: Headers = ()) -> list[str]:
+    """What a client gets that asks so many times."""
+    return [ask(gateway.port, target=target, headers=headers).body.decode() for _ in range(times)]
+
+
+def test_shares(gateway: Gateway) -> None:
+    """Two of twenty, exactly; and none for a service without a weight."""
+    assert Counter(bodies(gateway, "/canary", 20)) == {"one": 18, "two": 2}
+    assert Counter(bodies(gateway, "/none", 4)) == {"one": 4}
+
+
+def test_log_and_metrics_name_the_service(gateway: Gateway) -> None:
+    """Each request is counted for the service that was asked."""
+    asked = [ask(gateway.port, target="/even") for _ in range(2)]
+    told = {one.body.decode(): gateway.record(one)["service"] for one in asked}
+    assert told == {"one": "one", "two": "two"}
+    text = ask(gateway.port, target="/metrics").body.decode()
+    counted = re.findall(r'propylon_requests_total\{.*route="even".*service="(\w+)".*\}', text)
+    assert set(counted) == {"one", "two"}
+
+
+def test_a_cache_for_each_service(gateway: Gateway, services: Services) -> None:
+    """An answer of one service is never given out for the other."""
+    before = sum(len(one.requests) for one in services.values())
+    assert Counter(bodies(gateway, "/cached", 6)) == {"one": 3, "two": 3}
+    assert sum(len(one.requests) for one in services.values()) == before + 2
+
+
+def test_a_breaker_for_each_service(gateway: Gateway) -> None:
+    """That of one opens; the requests to the other go on."""
+    statuses = Counter(ask(gateway.port, target="/ill").status for _ in range(6))
+    assert statuses == {200: 3, 500: 1, 503: 2}
+
+
+def test_the_limit_of_the_service(gateway: Gateway) -> None:
+    """Only requests that it would get are counted by it."""
+    statuses = Counter(ask(gateway.port, target="/strict").status for _ in range(8))
+    assert statuses == {200: 6, 429: 2}
+    admin = bearer(mint("op", scope="admin", edge=gateway.edge))
+    told = ask(gateway.port, target="/api/v1/rate-limits", headers=admin).json()
+    assert told["service:strict/default"]["routes"] == ["strict"]
+
+
+def test_sockets_choose_too(gateway: Gateway, services: Services) -> None:
+    """Two sockets, one to each service."""
+    before = {name: len(one.requests) for name, one in services.items()}
+    for _ in range(2):
+        with RawClient(gateway.port) as client:
+            assert Socket(client).open("/even/ws").ask("hello") == "hello"
+    assert {name: len(one.requests) - before[name] for name, one in services.items()} == {
+        "one": 1,
+        "two": 1,
+    }
+
+
+def test_explain_names_the_choice(gateway: Gateway) -> None:
+    """The service, its share, and no route that has lost to itself."""
+    asking = [("X-Propylon-Explain", "1"), *bearer(mint("op", scope="explain", edge=gateway.edge))]
+    asked = [ask(gateway.port, target="/strict", headers=asking) for _ in range(8)]
+    answer = next(one for one in asked if one.status == 429)
+    explained = answer.json()["error"]["details"]["explain"]
+    stages = {one["stage"]: one for one in explained["stages"]}
+    said = 'route "strict", whose split gives it to service "strict" (1 of 2)'
+    assert stages["match"]["text"] == said
+    assert stages["limit"]["passed"] is False
+    assert explained["route"]["service"] == "strict"
+    assert [one["name"] for one in explained["lost"]] == []
+
+
+def test_one_instance_for_one_key(gateway: Gateway, services: Services) -> None:
+    """As the hash says, on every edge and in every worker; a retry goes to the next instance of the key."""
+    two: list[Any] = [Instance(f"127.0.0.1:{one.port}", b"", b"", None) for one in services.values()]  # type: ignore[arg-type]
+    names = {f"127.0.0.1:{one.port}": name for name, one in services.items()}
+    expected = {key: names[Rendezvous().choose(f"={key}", two).id] for key in "abcdefgh"}
+    for key, name in expected.items():
+        assert bodies(gateway, "/hashed", 2, [("X-Tenant", key)]) == [name, name]
+    one = next((key for key, name in expected.items() if name == "one"), None)
+    if one is not None:
+        services["one"].on("/hashed/cut", answers.plain("503 Away"))
+        assert bodies(gateway, "/hashed/cut", 1, [("X-Tenant", one)]) == ["two"]

@@ -37,7 +37,16 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "cache": ("cache", "coalesce"),
     "fallback": ("fallback",),
     "mirror": ("mirror",),
-    "forward": ("service", "respond", "redirect", "strip_prefix", "rewrite", "query", "circuit"),
+    "forward": (
+        "service",
+        "respond",
+        "redirect",
+        "strip_prefix",
+        "rewrite",
+        "query",
+        "compress",
+        "circuit",
+    ),
 }
 _TIMEOUTS = ("connect", "first_byte", "idle", "total")
 

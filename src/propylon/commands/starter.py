@@ -227,8 +227,8 @@ routes:
     service: orders
     auth: none                 # to try it without a token; delete this line
     basic_auth:                # such as {file: users.htpasswd, realm: Reports, user_header: X-Remote-User, forward: false}; with auth: none
-    forward_auth:              # such as {url: http://sso:9000/verify, headers: [X-Remote-User], request_headers: [], cookies: [],
-                               # timeout: 1s, on_failure: closed}: that service decides about each request
+    forward_auth:              # such as {url: "http://auth:9000/verify", headers: [X-User], request_headers: [], cookies: [], timeout: 1s,
+                               # on_failure: closed}: that service decides about each request
     issuers: []                # whose tokens are accepted here; empty: those of all
     claims: {}                 # as the service's, and together with them
     scopes: []                 # the token needs all of them, such as [read]

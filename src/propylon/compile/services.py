@@ -18,7 +18,11 @@ from propylon.compile.public import compile_host
 from propylon.config.models.balance import BalanceConfig
 from propylon.config.models.resilience import CircuitConfig, EjectionConfig, RetryConfig
 from propylon.config.models.routes import RouteTimeoutsConfig
-from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
+from propylon.config.models.services import (
+    InstanceConfig,
+    ServiceConfig,
+    ServiceTimeoutsConfig,
+)
 from propylon.config.models.syntax import parse_upstream
 from propylon.names.resolve import Resolver, SrvTarget
 from propylon.services import balance
@@ -101,9 +105,7 @@ class Compiled:
 def compile_service(name: str, written: ServiceConfig, dependencies: Dependencies) -> Compiled:
     """Return a new service: its breaker is closed and its instances are not probed yet."""
     host = compile_host(written.sent_host)
-    sites = [
-        _Site.of(url, weight, written, dependencies.connect) for url, weight in written.weighted
-    ]
+    sites = [_Site.of(member, written, dependencies.connect) for member in written.members]
     instances: list[Instance] = []
     members: list[Members] = []
     for site in sites:
@@ -154,20 +156,22 @@ class _Site:
     base: bytes
     srv: bool
     weight: int
+    priority: int
     written: ServiceConfig
     connect: Connect
 
     @classmethod
-    def of(cls, url: str, weight: int, written: ServiceConfig, connect: Connect) -> _Site:
-        """Parse the URL; `written` is its service."""
-        parts = parse_upstream(url)
-        netloc = parts.host if parts.socket else urlsplit(url).netloc
+    def of(cls, member: InstanceConfig, written: ServiceConfig, connect: Connect) -> _Site:
+        """Parse the URL of a member; `written` is its service."""
+        parts = parse_upstream(member.url)
+        netloc = parts.host if parts.socket else urlsplit(member.url).netloc
         return cls(
             address=configured_address(parts, written),
             header=netloc.encode("idna" if not netloc.isascii() else "ascii"),
             base=parts.base.encode("ascii"),
             srv=parts.srv,
-            weight=weight,
+            weight=member.weight,
+            priority=member.priority,
             written=written,
             connect=connect,
         )
@@ -194,6 +198,7 @@ class _Site:
             upstream=self.connect(address, self.written.max_connections),
             probe=self.connect(probe_address(address, self.written), _PROBE_CONNECTIONS),
             weight=weight,
+            priority=self.priority,
             source="configured" if key is None else "dns",
         )
 

@@ -141,6 +141,7 @@ class Instance:
     base: bytes
     upstream: Upstream
     weight: int = 1
+    priority: int = 0  # it is asked only while none of a higher one may be
     state: InstanceState = field(default_factory=InstanceState)
     source: Source = "configured"
     metadata: Mapping[str, object] = field(default_factory=dict)
@@ -165,6 +166,7 @@ class InstanceSnapshot:
     source: Source
     metadata: Mapping[str, object]
     drained: bool = False
+    priority: int = 0
     since: float | None = None  # when a probe last changed the status
 
     @classmethod
@@ -180,6 +182,7 @@ class InstanceSnapshot:
             ejected_until=None if until is None else until + clock_offset,
             failures=state.failures,
             weight=instance.weight,
+            priority=instance.priority,
             source=instance.source,
             metadata=instance.metadata,
             drained=state.drained,

@@ -68,6 +68,10 @@ class InstanceConfig(ConfigModel):
     weight: Annotated[Whole, Field(ge=1, le=1000)] = Field(
         default=1, description="Share of the requests: 3 gets three times as many as 1."
     )
+    priority: Annotated[Whole, Field(ge=-100, le=100)] = Field(
+        default=0,
+        description="It gets requests only while no instance of a higher priority may be asked: -1 stands by for those of 0.",
+    )
 
 
 def _instance(value: object) -> object:
@@ -249,14 +253,14 @@ class ServiceConfig(ConfigModel):
     @property
     def urls(self) -> tuple[str, ...]:
         """The URLs of the instances, from `url` or `instances`."""
-        return tuple(url for url, _ in self.weighted)
+        return tuple(instance.url for instance in self.members)
 
     @property
-    def weighted(self) -> tuple[tuple[str, int], ...]:
-        """URL and weight of each instance, from `url` or `instances`."""
+    def members(self) -> tuple[InstanceConfig, ...]:
+        """The instances, from `url` or `instances`."""
         if self.url is not None:
-            return ((self.url, 1),)
-        return tuple((instance.url, instance.weight) for instance in self.instances)
+            return (InstanceConfig.model_construct(url=self.url),)
+        return self.instances
 
 
 def _schemes(info: ValidationInfo) -> set[str]:

@@ -33,6 +33,7 @@ from propylon.services.fleet import Fleet
 from propylon.services.instance import Condition, Ejection, Instance
 from propylon.services.retry import Budget, Retry
 from propylon.services.service import Balance, Service
+from propylon.services.warmup import Warmup
 from propylon.upstream.dial import Address
 from propylon.upstream.ports import Timeouts, Upstream
 
@@ -115,6 +116,9 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         named = Members(site.address.host, site.instance, srv=site.srv)
         members.append(named)
         instances.extend(named.start(dependencies.resolver))
+    warmup = None
+    if written.slow_start is not None:
+        warmup = Warmup(written.slow_start, dependencies.clock)
     service = Service(
         name=name,
         fleet=Fleet(
@@ -127,7 +131,8 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
             listener=dependencies.listeners.instance,
             host=host,
         ),
-        balance=_balance(written.balance, dependencies.chance),
+        balance=_balance(written.balance, dependencies.chance, warmup),
+        warmup=warmup,
         timeouts=_timeouts(written.timeouts),
         forward_token=written.forward_token,
         bodies_on_get=written.bodies_on_get,
@@ -203,11 +208,12 @@ class _Site:
         )
 
 
-def _balance(written: BalanceConfig, chance: Callable[[], float]) -> Balance:
+def _balance(written: BalanceConfig, chance: Callable[[], float], warmup: Warmup | None) -> Balance:
     """Return the balance by turns or by load; with a hash, routes select the instance before it is asked."""
     if written.by == "random":
-        return balance.random(chance)
-    return balance.least_connections() if written.by != "round_robin" else balance.round_robin()
+        return balance.random(chance, warmup)
+    by_load = written.by == "least_connections"
+    return (balance.least_connections if by_load else balance.round_robin)(warmup)
 
 
 def _timeouts(written: ServiceTimeoutsConfig) -> Timeouts:

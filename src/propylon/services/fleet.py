@@ -247,6 +247,7 @@ class Fleet:
         # Both fleets share the state objects now. Only one may change them, or failures would count twice.
         old._members = {}
         old.due = None
+        self.usable = old.usable  # what could be asked before has not come now
         mine = {instance.id for instance in self.instances}
         kept = [one for one in old.instances if one.source in keep and one.id not in mine]
         self._set_instances((*self.instances, *kept), old.instances)
@@ -379,7 +380,11 @@ class Fleet:
     # Derived state
 
     def _refresh(self) -> None:
+        was = {one.state for one in self.usable}
         self.usable = usable(self.instances, self.rules)
+        for one in self.usable:
+            if one.state not in was:
+                one.state.began = self._clock()
         candidates = first(self.usable)
         # Only a real change makes a new tuple: round robin recognises its candidates by identity.
         if candidates != self.present:

@@ -37,6 +37,7 @@ class InstanceState:
     """What the gateway knows of an instance. Only the instance's fleet changes it."""
 
     __slots__ = (
+        "began",
         "decayed_at",
         "drained",
         "ejected_until",
@@ -58,6 +59,8 @@ class InstanceState:
         self.last_check: float | None = None  # seconds since 1970
         self.latency: float | None = None  # of the last answered probe, in seconds
         self.drained = False  # by an operator: it gets no new requests
+        # When it came, or came back, on the fleet's clock; None: it was there when the fleet began.
+        self.began: float | None = None
         # From requests
         self.failures = 0  # in a row
         self.ejections = 0  # grows with each ejection and decays while the instance works

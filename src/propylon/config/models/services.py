@@ -119,6 +119,10 @@ class ServiceConfig(ConfigModel):
         default=BalanceConfig(),
         description="How an instance is chosen for each request: round_robin, random, least_connections, or by a hash, {hash: caller}.",
     )
+    slow_start: Timeout | None = Field(
+        default=None,
+        description="How long the weight of an instance that came, or came back, grows from 10 % to the whole. At once when not set.",
+    )
     sticky: StickyConfig | None = Field(
         default=None,
         description="One caller stays with its instance, by a cookie; `balance` chooses for callers without one.",

@@ -226,6 +226,7 @@ routes:
     path: /api/v1/orders       # this path and all below it; {name} matches one segment
     service: orders
     auth: none                 # to try it without a token; delete this line
+    basic_auth:                # such as {file: users.htpasswd, realm: Reports, user_header: X-Remote-User, forward: false}; with auth: none
     issuers: []                # whose tokens are accepted here; empty: those of all
     claims: {}                 # as the service's, and together with them
     scopes: []                 # the token needs all of them, such as [read]
@@ -260,6 +261,10 @@ routes:
                                # or a list, each with a name; none: no limit
     cache:                     # such as {ttl: 30s}: keep answers; none: no cache. Further keys: respect, by, vary, methods,
                                # statuses, ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
+    fallback: none             # what answers while the service fails, such as {service: NAME}, {respond: {status: 503, body: Sorry}},
+                               # or {stored: true}; on: [open-circuit, unavailable, connect-failure, reset, bad-response, timeout, 503]
+    mirror: none               # copies of the requests go to another service, such as {service: NAME, share: 10%, max_body: 64KB,
+                               # max_in_flight: 100}
     sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
     idempotency:               # such as {required: false, ttl: 24h, on_store_failure: refuse, methods: [POST, PATCH]}: a request with

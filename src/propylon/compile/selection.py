@@ -8,7 +8,7 @@ from functools import partial
 from hashlib import blake2b
 
 from propylon.compile.carriers import in_turn
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.models.sticky import StickyConfig

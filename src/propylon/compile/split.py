@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from propylon.compile.routes import RouteCompiler
 from propylon.compile.selection import Selection
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.route import Route
 from propylon.proxy.split import Part, Shares

@@ -65,8 +65,9 @@ def compile_slowly(
 
     These are the routes whose configuration is the very same object, over the same service and with the same policy.
     """
-    claims = yield from vouched_names(config)
-    compiler = RouteCompiler(config, parts, claims, (yield from templated_names(config)))
+    vouched = yield from vouched_names(config)
+    templated = yield from templated_names(config)
+    compiler = RouteCompiler(config, parts, vouched.beside(templated), services)
     # The secret signs the cookies of `sticky`, too.
     basis = (*compiler.basis, config.auth.jwt.secret)
     if before is not None and before.basis != basis:

@@ -1,4 +1,4 @@
-"""Define how the requests and the answers of a route are held against the document of its service."""
+"""Define how a route holds requests and answers against the OpenAPI document of its service."""
 
 from typing import Annotated, Any, Literal
 

@@ -173,7 +173,7 @@ cors:                          # which web pages of other origins may read answe
 
 services:
   orders:
-    url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", {url: "http://b:8000", weight: 3}]
+    url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", {url: "http://b:8000", weight: 3, priority: 0}]
     kubernetes:                # in place of url: {service: orders, namespace: shop, port: http, scheme: http, path: /}
     balance: round_robin       # or random, least_connections; or {hash: caller, bound: 1.25}: the same instance for the same caller
     max_connections: 1024      # to one instance, in each worker
@@ -183,6 +183,7 @@ services:
     redirects: rewrite         # of Location and the like, to the client's address; or pass
     cookies: {path: pass, domain: pass}
     tls:                       # to an https service: {ca: , server_name: , verify: true, certificate: , key: }
+    slow_start:                # such as 30s: the share of an instance that came grows for so long
     sticky:                    # such as {cookie: at}: one caller stays with its instance. Further keys: on_failure (reassign,
                                # refuse), max_age, path, same_site, secure, http_only, secret
     proxy_protocol:            # v1 or v2: tell the service of the client's address in front of each connection

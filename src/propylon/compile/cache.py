@@ -63,6 +63,7 @@ _OF_SERVICE = {
     "ejection",
     "balance",
     "sticky",
+    "slow_start",
     "rate_limit",
 }
 

@@ -2,6 +2,8 @@
 
 - `service`, `instance`: the nouns.
 - `fleet`: the instances of one service, and which of them may be asked now (health, ejection).
+- `warmup`: the growing weight of an instance that came.
+- `usable`: the instances that may be asked, by priority.
 - `balance`: choose one of them: round robin, random, least connections; `hashing`: by a key.
 - `breaker`: the circuit breaker of a service; `circuit`: its rules and states; `window`: count the events of the last seconds; `outcome`: what the end of an
   exchange says about its service.

@@ -69,6 +69,10 @@ class InstanceConfig(ConfigModel):
     weight: Annotated[Whole, Field(ge=1, le=1000)] = Field(
         default=1, description="Share of the requests: 3 gets three times as many as 1."
     )
+    priority: Annotated[Whole, Field(ge=-100, le=100)] = Field(
+        default=0,
+        description="It gets requests only while no instance of a higher priority may be asked: -1 stands by for those of 0.",
+    )
 
 
 def _instance(value: object) -> object:
@@ -119,6 +123,10 @@ class ServiceConfig(ConfigModel):
     balance: Balance = Field(
         default=BalanceConfig(),
         description="How an instance is chosen for each request: round_robin, random, least_connections, or by a hash, {hash: caller}.",
+    )
+    slow_start: Timeout | None = Field(
+        default=None,
+        description="How long the weight of an instance that came, or came back, grows from 10 % to the whole. At once when not set.",
     )
     sticky: StickyConfig | None = Field(
         default=None,
@@ -264,14 +272,14 @@ class ServiceConfig(ConfigModel):
     @property
     def urls(self) -> tuple[str, ...]:
         """The URLs of the instances, from `url` or `instances`."""
-        return tuple(url for url, _ in self.weighted)
+        return tuple(instance.url for instance in self.members)
 
     @property
-    def weighted(self) -> tuple[tuple[str, int], ...]:
-        """URL and weight of each instance, from `url` or `instances`."""
+    def members(self) -> tuple[InstanceConfig, ...]:
+        """The instances, from `url` or `instances`."""
         if self.url is not None:
-            return ((self.url, 1),)
-        return tuple((instance.url, instance.weight) for instance in self.instances)
+            return (InstanceConfig.model_construct(url=self.url),)
+        return self.instances
 
 
 def _schemes(info: ValidationInfo) -> set[str]:

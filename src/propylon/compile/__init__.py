@@ -20,6 +20,7 @@
 - `addresses`: how instances are connected to; `health`: how they are probed.
 - `authentication`: the verifier of tokens, with its keys and its introspection endpoint.
 - `carriers`: where tokens are looked for, and the claims that a service gets as headers.
+- `basic_auth`: the users of a route's file.
 - `limits`: rate limits; `cache`: caches; `idempotency`: keys of requests.
 - `redis`: where Redis is; `traces`: what is recorded for traces, and where it goes.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from propylon.config.models.answered import QUERY, REST, RedirectConfig, RespondConfig
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.proxy.fixed import Fixed, Piece, Redirected
 from propylon.proxy.route import Forwards
 from propylon.services import balance

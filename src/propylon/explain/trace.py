@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import Places
@@ -203,7 +203,11 @@ class Trace(Explanation):
 
     def _balance(self, service: Service) -> str:
         written = self._config.services.get(service.name)
-        return "round_robin" if written is None else str(written.balance)
+        if written is None:
+            return "round_robin"
+        if written.sticky is None:
+            return str(written.balance)
+        return f"the cookie {written.sticky.cookie}, else {written.balance}"
 
     # The trace
 

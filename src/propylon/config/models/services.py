@@ -15,6 +15,7 @@ from propylon.config.models.resilience import (
     HedgeConfig,
     RetryConfig,
 )
+from propylon.config.models.sticky import StickyConfig
 from propylon.config.models.syntax import check_path, check_url, parse_upstream
 from propylon.config.models.units import Timeout, Whole
 from propylon.config.models.upstream_tls import UpstreamTlsConfig
@@ -115,6 +116,10 @@ class ServiceConfig(ConfigModel):
         default=BalanceConfig(),
         description="How an instance is chosen for each request: round_robin, random, least_connections, or by a hash, {hash: caller}.",
     )
+    sticky: StickyConfig | None = Field(
+        default=None,
+        description="One caller stays with its instance, by a cookie; `balance` chooses for callers without one.",
+    )
     timeouts: ServiceTimeoutsConfig = Field(
         default=ServiceTimeoutsConfig(), description="How long the gateway waits for the service."
     )
@@ -210,6 +215,9 @@ class ServiceConfig(ConfigModel):
     def _has_a_rival(cls, hedge: HedgeConfig | None, info: ValidationInfo) -> HedgeConfig | None:
         if hedge is None:
             return None
+        if info.data.get("sticky") is not None:
+            msg = "sends a request to another instance, and with sticky a caller stays with its own; take one of the two out"
+            raise ValueError(msg)
         if len(info.data.get("instances", ())) == 1:
             msg = "needs a second instance, to which a request could be sent; add one to instances, or take hedge out"
             raise ValueError(msg)

@@ -15,6 +15,7 @@ from propylon.config.reading.logged import logged_tokens
 from propylon.config.reading.otel import encoder_findings
 from propylon.config.reading.overlaps import Matcher, Named, matcher_of, overlaps, said
 from propylon.config.reading.problems import Finding, Path
+from propylon.config.reading.stickies import sticky_findings
 
 __all__ = ["cross_check"]
 
@@ -37,6 +38,7 @@ def cross_check(written: object, named: Named) -> Iterator[Finding]:
     yield from _reserved(whole.get("services"))
     yield from _answered_preflights(raw, whole)
     yield from _undocumented(raw, whole)
+    yield from sticky_findings(whole)
     matchers = [matcher_of(at, r) for at, r in raw.items() if isinstance(r.get("path"), str)]
     yield from _same_names(matchers, named)
     yield from _own_paths(matchers, whole)

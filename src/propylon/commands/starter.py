@@ -202,6 +202,7 @@ services:
       on: [connect-failure, reset, 502, 503, 504]   # and timeout, or any 5xx
       budget: 20%              # of the last ten seconds' requests may be retries
       non_idempotent: false    # true: POST and PATCH too
+    hedge:                     # such as {after: 200ms, budget: 10%}: a GET that takes longer is sent to another instance, too
     circuit:                   # the breaker: after so many failures, refuse at once
       failure_threshold: 5
       failure_rate: 50%        # and if they are at least this share of the requests

@@ -32,6 +32,7 @@ from propylon.services.circuit import Circuit, State
 from propylon.services.cluster import Cluster
 from propylon.services.discovery import ClusterMembers, MemberKey, Members
 from propylon.services.fleet import Fleet
+from propylon.services.hedge import Hedge
 from propylon.services.instance import Condition, Ejection, Instance
 from propylon.services.retry import Budget, Retry
 from propylon.services.service import Balance, Service
@@ -153,6 +154,11 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         ),
         retry=_retry(written.retry),
         budget=Budget(written.retry.budget),
+        hedge=(
+            None
+            if written.hedge is None
+            else Hedge(written.hedge.after, Budget(written.hedge.budget))
+        ),
         proxy_protocol=written.proxy_protocol,
     )
     return Compiled(service, tuple(members))

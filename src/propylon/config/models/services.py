@@ -13,6 +13,7 @@ from propylon.config.models.public import CookiesConfig, SentHost
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
+    HedgeConfig,
     RetryConfig,
 )
 from propylon.config.models.sticky import StickyConfig
@@ -179,6 +180,11 @@ class ServiceConfig(ConfigModel):
     retry: RetryConfig = Field(
         default=RetryConfig(), description="When a request is sent again; `attempts: 1`: never."
     )
+    hedge: HedgeConfig | None = Field(
+        default=None,
+        description="GETs and HEADs that take long are sent a second time, to another instance; the first good answer counts. When"
+        " not set: none are.",
+    )
     circuit: CircuitConfig = Field(
         default=CircuitConfig(),
         description="When requests are refused because those before them failed.",
@@ -226,6 +232,25 @@ class ServiceConfig(ConfigModel):
             msg = "a service has url, instances or kubernetes, and one of them only"
             raise ValueError(msg)
         return kubernetes
+
+    @field_validator("hedge")
+    @classmethod
+    def _has_a_rival(cls, hedge: HedgeConfig | None, info: ValidationInfo) -> HedgeConfig | None:
+        if hedge is None:
+            return None
+        if info.data.get("sticky") is not None:
+            msg = "sends a request to another instance, and with sticky a caller stays with its own; take one of the two out"
+            raise ValueError(msg)
+        if len(info.data.get("instances", ())) == 1:
+            msg = "needs a second instance, to which a request could be sent; add one to instances, or take hedge out"
+            raise ValueError(msg)
+        timeouts = info.data.get("timeouts")
+        for key in ("first_byte", "total") if timeouts is not None else ():
+            longest = getattr(timeouts, key)
+            if hedge.after >= longest:
+                msg = f"after is not shorter than timeouts.{key} ({longest:g}s), so no request would be sent a second time"
+                raise ValueError(msg)
+        return hedge
 
     @field_validator("tls")
     @classmethod

@@ -1,5 +1,6 @@
 """Fixtures of the cases that run over real sockets: both edges, their upstreams, gateways that many share."""
 
+import functools
 import gc
 import os
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import typer.main
+import typer.testing
 from hypothesis import HealthCheck, settings
 
 from tests.support import guarded as guarded_by
@@ -34,6 +37,9 @@ from tests.support.zygote import ZYGOTE
 # Where bytecode is not kept, every gateway that is started compiles the package anew: half its start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# For each call of a program typer reads the signatures of all its commands: a tenth of what tests of commands take.
+typer.main.get_command = typer.testing._get_command = functools.cache(typer.main.get_command)
 
 # A deadline for an example is a timing assertion, and so is one for drawing it: on a busy machine
 # either fails for no fault of the code.

@@ -236,6 +236,7 @@ def test_examples_are_valid_configuration(
     identity = Authority(tmp_path, "internal-ca").issue()  # the files that examples name
     identity.chain.rename("gateway.crt")
     identity.key.rename("gateway.key")
+    (tmp_path / "users.htpasswd").write_text(f"ann:$2y$10${'x' * 53}\n")
     file = tmp_path / "propylon.yaml"
     file.write_text(text)
     assert load(file, {}).path == file

@@ -16,7 +16,7 @@ from propylon.commands.tables import broken, flowing, print_table
 from propylon.config.models.auth import AuthConfig
 from propylon.config.models.endpoints import builtin_endpoints
 from propylon.config.models.json_schema import json_schema
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.wire import native
 from tests.support.gateway import free_port
 from tests.support.zygote import ROOT, ZYGOTE, environment

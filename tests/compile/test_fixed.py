@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon.compile.fixed import compile_fixed
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.errors import GatewayError
 from propylon.proxy.fixed import Redirected
 from tests.compile.compiled import KEY, TOKEN, World

@@ -2,9 +2,9 @@
 
 import pytest
 
-from propylon.control import guesses as module
-from propylon.control.guesses import Guesses
 from propylon.errors import RateLimited
+from propylon.proxy.authenticate import guesses as module
+from propylon.proxy.authenticate.guesses import Guesses
 from tests.control.token_api import TokenApi
 from tests.stores.kept import PASSWORD, Clock
 

@@ -20,11 +20,11 @@ from fastapi import FastAPI
 
 from propylon.control import tokens, users
 from propylon.control.app import create_app
-from propylon.control.guesses import Guesses
 from propylon.control.issuer import Issuer
 from propylon.control.sessions import Sessions
 from propylon.errors import AuthError
 from propylon.proxy.authenticate.claims import Rules
+from propylon.proxy.authenticate.guesses import Guesses
 from propylon.proxy.authenticate.keys import from_secret
 from propylon.proxy.authenticate.revocation import of_all
 from propylon.proxy.authenticate.trust import Trust

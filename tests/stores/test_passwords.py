@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 
+import bcrypt
 import pytest
 from pwdlib.hashers.argon2 import Argon2Hasher
 
@@ -197,3 +198,39 @@ def test_requests_go_first() -> None:
     assert asyncio.run(main()) > before
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
     passwords.close()
+
+
+# Of "correct horse" and of 72 letters x, made by htpasswd and by argon2 with little work.
+FOREIGN = {
+    "bcrypt": "$2y$04$mZ0ut5Ur1MlbUZnpd7m9Iun8uT5kOUPgAhSeJqcWq9CLer8ydss5K",
+    "argon2": "$argon2id$v=19$m=64,t=1,p=1$RHhsO8Y0onZf8v8hMMZpyA$b/YJkUv7luv/QYHXpBFmE2N2QVJrIsmq0qTkQlnc8/A",
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_hashes_of_other_programs(kind: str) -> None:
+    """A file of users: the password fits byte for byte; one of megabytes is only wrong."""
+
+    async def main() -> list[bool]:
+        passwords = Passwords()
+        found = [
+            await passwords.matches(one, FOREIGN[kind])
+            for one in (b"correct horse", b"correct horse ", b"", b"x" * 3000, b"correct\0horse")
+        ]
+        passwords.close()
+        return found
+
+    assert asyncio.run(main()) == [True, False, False, False, False]
+
+
+def test_bcrypt_reads_72_bytes() -> None:
+    """What htpasswd has made of a longer password fits the password."""
+    known = bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4)).decode()
+
+    async def main() -> list[bool]:
+        passwords = Passwords()
+        found = [await passwords.matches(b"x" * size, known) for size in (71, 72, 100)]
+        passwords.close()
+        return found
+
+    assert asyncio.run(main()) == [False, True, True]

@@ -1,15 +1,21 @@
 """Code that holds the loop is found, and a machine that stands still is not taken for it."""
 
+import asyncio
+import math
+import socket
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 import pytest
+import uvloop
 
-from propylon.telemetry import stacks
+from propylon.telemetry import stacks, watchdog
 from propylon.telemetry.blocks import LOOKS, STUCK, Beats, Block, Facts, Watch
 from propylon.telemetry.stacks import Stack, stack_of
-from propylon.telemetry.watchdog import Watchdog
+from propylon.telemetry.watchdog import Watchdog, _Sleep
 
 BUDGET = 0.05
 LOOK = BUDGET / LOOKS
@@ -241,3 +247,191 @@ def test_names_and_lines_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records[-1].fields["unsaid"] == 95  # type: ignore[attr-defined]
     assert caplog.records[-1].levelname == "INFO"
     assert caplog.records[0].levelname == "WARNING"
+
+
+@dataclass
+class Hold:
+    """Code that holds the loop; an event or a timer runs it, and `alone` it lets no other thread run."""
+
+    start: float
+    seconds: float
+    where: str
+    used: float = 0.0
+    event: bool = True
+    alone: bool = False
+
+    @property
+    def end(self) -> float:
+        """When it is over."""
+        return self.start + self.seconds
+
+
+class Night:
+    """A gateway with little to do, on a clock of its own: its loop, its thread, and the sleep of the thread that looks."""
+
+    identity, ended, hears_events, tells_use = 0, False, True, True
+
+    def __init__(self, *holds: Hold, until: float = 20.0) -> None:
+        self.now, self.used = 0.0, 0.0
+        self.looks: list[float] = []
+        self._holds = list(holds)
+        self._until = until
+        self._soon: list[Callable[[], object]] = []
+        self.counts = Counts()
+        self.dog = Watchdog(self, self.counts, lambda: self.now)  # type: ignore[arg-type]
+
+    def watch(self) -> dict[str, float]:
+        """Watch through the night, and return what was found, by its name."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(watchdog, "stack_of", lambda _: Stack(self._current().where))
+            self.dog._watch(Beats(BUDGET, 0.0), self, self)  # type: ignore[arg-type]
+        return {labels[0]: row[0] for labels, row in self.counts.rows.items()}
+
+    def _current(self) -> Hold:
+        held = [hold for hold in self._holds if hold.start <= self.now < hold.end]
+        return held[0] if held else Hold(math.inf, 0.0, "gateway")
+
+    def _pass(self, to: float) -> None:
+        """Let time pass; what the loop was asked for is done as soon as it is free."""
+        while self.now < to:
+            held = self._current()
+            ends = (
+                held.end
+                if held.seconds
+                else min([to, *(h.start for h in self._holds if h.start > self.now)])
+            )
+            step = min(to, ends) - self.now
+            self.used += held.used * step / held.seconds if held.seconds else 0.0
+            self.now += step
+            if not self._current().seconds:
+                soon, self._soon = self._soon, []
+                for call in soon:
+                    call()
+
+    # The loop
+
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: object) -> None:
+        """Call it when nothing holds the loop."""
+        if self._current().seconds:
+            self._soon.append(lambda: call(*args))
+        else:
+            call(*args)
+
+    # The loop's thread
+
+    def waits(self) -> bool:
+        """Whether the loop waits; this is what a look looks at."""
+        self.looks.append(self.now)
+        return not self._current().seconds
+
+    def times(self) -> tuple[float, float]:
+        """What the system says."""
+        return self.used, 0.0
+
+    def close(self) -> None:
+        """It is day."""
+
+    # The sleep
+
+    def for_seconds(self, seconds: float) -> None:
+        """Sleep; who was kept from running goes on when the other one has almost ended."""
+        self._pass(self.now + seconds)
+        held = self._current()
+        if held.alone:
+            self._pass(held.end - 0.001)
+        self.ended = self.now >= self._until
+
+    def until_an_event(self, seconds: float) -> bool:
+        """Sleep until an event runs something."""
+        events = [
+            h.start for h in self._holds if h.event and self.now < h.start <= self.now + seconds
+        ]
+        self.for_seconds((events[0] if events else self.now + seconds) - self.now)
+        return bool(events)
+
+
+def test_a_loop_that_only_waits_is_seldom_looked_at() -> None:
+    """Fifty times a second for a while, then four times."""
+    night = Night()
+    assert night.watch() == {}
+    assert 80 <= sum(look < 2.0 for look in night.looks) <= 101
+    assert sum(look >= 4.0 for look in night.looks) <= 65
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        Hold(10.1, 0.1, "policy slow"),
+        Hold(10.1, 0.1, "policy slow", used=0.1),
+        Hold(10.1, 0.4, "policy slow", used=0.4, alone=True),
+        Hold(10.1, 0.4, "policy slow", event=False),
+        Hold(10.1, 0.4, "policy slow", used=0.4, event=False),
+        Hold(10.1, 0.4, "policy slow", used=0.4, event=False, alone=True),
+    ],
+    ids=[
+        "event",
+        "event that computes",
+        "event alone",
+        "timer",
+        "timer that computes",
+        "timer alone",
+    ],
+)
+def test_code_that_holds_a_calm_loop_is_found(hold: Hold) -> None:
+    """By an event as always; by a timer if it takes longer than the thread sleeps."""
+    assert Night(hold).watch() == {"policy slow": 1.0}
+
+
+def test_a_timer_that_computes_wakes_the_thread() -> None:
+    """It is missed once: from then on the thread looks often for a while."""
+    first, second = (Hold(at, 0.1, "code job", used=0.1, event=False) for at in (10.02, 11.0))
+    assert Night(first).watch() == {}
+    assert Night(first, second).watch() == {"code job": 1.0}
+
+
+@pytest.mark.parametrize("event", [True, False])
+def test_what_is_within_the_budget_wakes_nobody_up_for_nothing(event: bool) -> None:
+    """Requests and timers on a calm loop are no blocks."""
+    holds = [Hold(3.0 + at * 0.9, 0.03, "policy quick", used=0.03, event=event) for at in range(15)]
+    assert Night(*holds).watch() == {}
+
+
+def test_a_calm_process_that_was_stopped_is_no_block() -> None:
+    """No time is anybody's while it stands still."""
+    night = Night()
+    sleep = night.until_an_event
+
+    def stopped(seconds: float) -> bool:
+        slept = sleep(seconds)
+        night.now += 3.0
+        return slept
+
+    night.until_an_event = stopped  # type: ignore[method-assign]
+    assert night.watch() == {}
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_event_of_the_loop_ends_the_sleep(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Bytes do, as long as the loop has not read them; and so does the end."""
+    loop = new_loop()
+    here, there = socket.socketpair()
+    with here, there:
+        there.setblocking(False)
+        loop.add_reader(there, lambda: there.recv(1))
+        loop.run_until_complete(asyncio.sleep(0.01))
+        sleep = _Sleep(loop)
+        assert sleep.hears_events
+        assert not sleep.until_an_event(0)
+        here.send(b".")
+        assert sleep.until_an_event(20)
+        sleep.for_seconds(0.01)  # it ends, too
+        loop.run_until_complete(asyncio.sleep(0.01))
+        assert not sleep.until_an_event(0)
+        sleep.end()
+        assert sleep.until_an_event(20)
+        assert sleep.ended
+        sleep.close()
+        loop.remove_reader(there)
+    loop.close()

@@ -21,6 +21,7 @@
 - `tracing`: which traces are recorded, and what sends their spans.
 - `counting`: where limits are counted.
 - `verification`: the verifier of tokens in force, and the one whose keys are still being fetched.
+- `guards`: what guards routes besides tokens.
 - `ages`: how old what this worker knows of keys and revoked tokens is.
 - `accounts`: users, refresh tokens and revocations, joined to the endpoints that work on them.
 """

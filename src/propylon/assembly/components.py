@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
+from propylon.assembly.guards import open_basic
 from propylon.assembly.stand_ins import StandIns
+from propylon.compile.basic_auth import BasicCompiler
 from propylon.compile.limits import TeamCosts
 from propylon.config.models.endpoints import Endpoint
 from propylon.control.admin import AdminGate
@@ -45,6 +47,7 @@ class Components:
     override: Principal | None = None
     stand_ins: StandIns = field(default_factory=StandIns)
     seats: Seats = field(default_factory=Seats)
+    basic: BasicCompiler = field(default_factory=open_basic)
     owns_process: bool = False  # `propylon run`: stdout and the logger are the gateway's own
     # The garbage collector and the turns of threads, too. Also where a server runs `propylon.main:app` and nothing else.
     owns_interpreter: bool = False

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from propylon.assembly.verification import Verification, verifies_otherwise
 from propylon.assembly.watch.watching import Watching, watch
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
+from propylon.compile.detours import DetourCompiler
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
@@ -288,17 +289,17 @@ class Running:
                 *self._components.endpoints,
                 *find_endpoints(self._components.api, self._components.routes),
             ),
-            policies={
-                name: self._policy(tuple(some)) for name, some in self._components.policies.items()
-            },
+            policies={name: self._policy(some) for name, some in self._components.policies.items()},
             override=self._components.override,
             limits=self.limits,
             caches=self._caches,
             idempotency=self._idempotency,
+            basic=self._components.basic,
             costs=self._components.costs,
             seats=self._components.seats,
             documents=self.description.in_force,
             checks=self._components.metrics.checks,
+            detours=DetourCompiler(self._components.metrics),
             samples=self.description.drift,
         )
         by_name = self._components.stand_ins.among(services.by_name, self._loop)
@@ -316,7 +317,8 @@ class Running:
             self._stages = (made_of, made)
         return self._stages[1]
 
-    def _policy(self, policies: tuple[Policy, ...]) -> Callable[[float], Before]:
+    def _policy(self, some: Iterable[Policy]) -> Callable[[float], Before]:
+        policies = tuple(some)
         if (known := self._composed.get(policies)) is None:
             # For the same total time it returns the same stage, by which a route knows that it is unchanged.
             known = self._composed[policies] = cache(partial(compose_policies, policies))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from propylon.assembly.carry import ServiceSet
 from propylon.compile.access import access_of
+from propylon.compile.basic_auth import Users
 from propylon.compile.carriers import passed_claims
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts
@@ -81,8 +82,12 @@ def entries(
     upstream: Upstream,
     chance: Callable[[], float] = lambda: 0.0,
     stages: Mapping[str, Authenticate] = NOTHING_TO_VERIFY_WITH,
+    users: Users | None = None,
 ) -> list[Entry]:
-    """Return all compiled routes, with `upstream` in the place of every instance."""
+    """Return all compiled routes, with `upstream` in the place of every instance.
+
+    `users` makes the authenticate stages of routes with `basic_auth`; without it, nobody can log in there.
+    """
     config = loaded.config
     dependencies = Dependencies(lambda _address, _limit: upstream, chance)
     endpoints = builtin_endpoints(
@@ -97,7 +102,7 @@ def entries(
     # Nothing becomes due here, nothing is measured and nothing is left to chance.
     forward = Forward(_still, _still, _still)
     limits = LimitCompiler(MemoryLimits(lambda: 0), _NoTallies())
-    parts = Parts(upstream, forward, stages, endpoints, limits=limits)
+    parts = Parts(upstream, forward, stages, endpoints, limits=limits, basic=users)
     tables = compile_tables(config, parts, services.by_name)
     written = iter(
         [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from propylon.commands.offline import Entry, entries, preference
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.reading.load import Loaded
 from propylon.upstream.ports import Answer, Outgoing, Sink
 
@@ -129,7 +129,7 @@ def _access(entry: Entry) -> str:
     if written is None:
         where = f", on {entry.route.listener}" if entry.route.listener else ""
         return entry.auth + where
-    needs = [_AUTH[written.auth]]
+    needs = [written.guard if written.guard and written.auth == "none" else _AUTH[written.auth]]
     needs += [f"scope {scope}" for scope in written.scopes]
     needs += ["role " + " or ".join(written.roles)] if written.roles else []
     needs += ["scopes of the document"] if written.security else []

@@ -182,6 +182,8 @@ services:
     redirects: rewrite         # of Location and the like, to the client's address; or pass
     cookies: {path: pass, domain: pass}
     tls:                       # to an https service: {ca: , server_name: , verify: true, certificate: , key: }
+    sticky:                    # such as {cookie: at}: one caller stays with its instance. Further keys: on_failure (reassign,
+                               # refuse), max_age, path, same_site, secure, http_only, secret
     proxy_protocol:            # v1 or v2: tell the service of the client's address in front of each connection
     bodies_on_get: close       # a body on a method that has none: close the connection, refuse or pass
     bodies:                    # close: do so for every method
@@ -223,6 +225,7 @@ routes:
     path: /api/v1/orders       # this path and all below it; {name} matches one segment
     service: orders
     auth: none                 # to try it without a token; delete this line
+    basic_auth:                # such as {file: users.htpasswd, realm: Reports, user_header: X-Remote-User, forward: false}; with auth: none
     issuers: []                # whose tokens are accepted here; empty: those of all
     claims: {}                 # as the service's, and together with them
     scopes: []                 # the token needs all of them, such as [read]
@@ -246,6 +249,7 @@ routes:
       query: {}                # parameters, in the same way
       cookies: {}
     # split: [{service: orders, weight: 95}, {service: orders-next, weight: 5}]   # in place of a service: shares
+    # sticky: {cookie: at}     # with split: one caller stays with its service; further keys as in the service
     # respond: {status: 503, headers: {Retry-After: 120}, body: Back soon}   # in place of a service
     # redirect: {to: "https://new.example/{rest}{query}", status: 308}       # in place of a service
     maintenance: false         # true: 503 for everybody; or {retry_after: 10m, status: 503, body: , content_type: , allow: []}
@@ -257,6 +261,10 @@ routes:
     cache:                     # such as {ttl: 30s}: keep answers; none: no cache. Further keys: respect, by, vary, methods,
                                # statuses, ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
     compress:                  # such as [br, zstd, gzip], or {encodings: [gzip], types: ["text/*"], min_size: 1KB, level: 5}; none
+    fallback: none             # what answers while the service fails, such as {service: NAME}, {respond: {status: 503, body: Sorry}},
+                               # or {stored: true}; on: [open-circuit, unavailable, connect-failure, reset, bad-response, timeout, 503]
+    mirror: none               # copies of the requests go to another service, such as {service: NAME, share: 10%, max_body: 64KB,
+                               # max_in_flight: 100}
     sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
     idempotency:               # such as {required: false, ttl: 24h, on_store_failure: refuse, methods: [POST, PATCH]}: a request with

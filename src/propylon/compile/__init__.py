@@ -4,6 +4,7 @@
   `parts`: what they are made of besides the configuration.
 - `split`: a route to several services.
 - `conditions`: what a request must have to get a route; `fixed`: what routes answer by themselves.
+- `detours`: what else becomes of requests: who answers where the service fails, and who gets copies.
 - `redirect`: the table of the listeners that only redirect to https.
 - `access`: who may use the built-in endpoints.
 - `cors`: which web pages may read an answer; `preflight`: let a service answer preflights itself.
@@ -20,6 +21,7 @@
 - `addresses`: how instances are connected to; `health`: how they are probed.
 - `authentication`: the verifier of tokens, with its keys and its introspection endpoint.
 - `carriers`: where tokens are looked for, and the claims that a service gets as headers.
+- `basic_auth`: the users of a route's file.
 - `limits`: rate limits; `cache`: caches; `idempotency`: keys of requests.
 - `redis`: where Redis is; `traces`: what is recorded for traces, and where it goes.
 """

@@ -54,8 +54,18 @@ _OF_ROUTE = {
     "priority",
     "privacy",
     "compress",
+    "decompress",
 }
-_OF_SERVICE = {"timeouts", "retry", "circuit", "health", "ejection", "balance", "rate_limit"}
+_OF_SERVICE = {
+    "timeouts",
+    "retry",
+    "circuit",
+    "health",
+    "ejection",
+    "balance",
+    "sticky",
+    "rate_limit",
+}
 
 
 class CacheTallies(Protocol):

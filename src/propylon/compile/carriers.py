@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from itertools import chain
+from typing import NamedTuple
 
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.authenticate import anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.authenticate.accepted import AcceptedIssuers
@@ -24,6 +25,7 @@ from propylon.proxy.route import Authenticate
 from propylon.wire.lookalikes import reduced
 
 __all__ = [
+    "Vouched",
     "about_caller",
     "beside_certificate",
     "compile_carriers",
@@ -99,20 +101,39 @@ def in_turn(
     return lambda block: second(first(block))
 
 
-def vouched_names(config: GatewayConfig) -> Generator[None, None, frozenset[bytes]]:
-    """Collect the headers that carry claims on any route, `reduced`, in slices.
+class Vouched(NamedTuple):
+    """Headers that say who is asking, `reduced`: those that carry claims, and those together with all others."""
+
+    claims: frozenset[bytes]
+    every: frozenset[bytes]
+
+    def beside(self, others: frozenset[bytes]) -> Vouched:
+        """Return these, with others that carry no claims."""
+        return self._replace(every=self.every | others)
+
+
+def vouched_names(config: GatewayConfig) -> Generator[None, None, Vouched]:
+    """Collect the headers that say who is asking on any route, in slices.
 
     What a client sends under these names is removed on every route: a service that trusts X-Tenant would otherwise
     believe the client wherever another route leads to it.
     """
-    names: set[bytes] = set()
-    services = (service.claims for service in config.services.values())
-    routes = (route.claims for route in config.routes)
-    for at, claims in enumerate(chain(services, routes)):
-        names.update(reduced(name.encode("ascii")) for name in claims)
+    claims: set[bytes] = set()
+    others: set[bytes] = set()
+    services = ((service.claims, ()) for service in config.services.values())
+    routes = ((route.claims, _told_of_user(route)) for route in config.routes)
+    for at, (carried, told) in enumerate(chain(services, routes)):
+        claims.update(reduced(name.encode("ascii")) for name in carried)
+        others.update(reduced(name.encode("ascii")) for name in told)
         if at % _SLICE == 0:
             yield
-    return frozenset(names)
+    return Vouched(frozenset(claims), frozenset(claims | others))
+
+
+def _told_of_user(route: RouteConfig) -> tuple[str, ...]:
+    """Return the header that carries the user of `basic_auth`."""
+    header = route.basic_auth.user_header if route.basic_auth else None
+    return () if header is None else (header,)
 
 
 def about_caller(stage: Authenticate, route: RouteConfig, config: GatewayConfig) -> Authenticate:

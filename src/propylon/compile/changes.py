@@ -7,7 +7,7 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from propylon.config.models.headers import HeaderRulesConfig
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.templates import QueryConfig, names_in, names_of_rewrite
 from propylon.proxy.changes import Changes, Lines, QueryChanges

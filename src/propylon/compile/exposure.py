@@ -16,6 +16,8 @@ def expose(config: GatewayConfig) -> Iterator[Exposure]:
     for route in config.routes:
         if not route.services:
             continue  # what it answers is not an operation of anybody
+        if route.guard:
+            continue  # who may call it, no token says; and the document is for whoever may read it
         # Of several services, the first one describes the route: the operations of two would stand there twice.
         written = route.targets[0]
         yield Exposure(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from propylon.config.models.answered import QUERY, REST, RedirectConfig, RespondConfig
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.proxy.fixed import Fixed, Piece, Redirected
 from propylon.proxy.route import Forwards
 from propylon.services import balance
 from propylon.services.service import Fleet, Service
 from propylon.wire.headers import render
 
-__all__ = ["NO_SERVICE", "compile_fixed"]
+__all__ = ["NO_SERVICE", "compile_fixed", "compile_respond"]
 
 NO_SERVICE = Service("", Fleet(()), balance.round_robin())
 """Stands for the service of routes that have none."""
@@ -23,11 +23,12 @@ _TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
 def compile_fixed(written: RouteConfig) -> Forwards | None:
     """Return what answers the requests of a route by itself; None if a service does."""
     if written.respond is not None:
-        return _fixed(written.respond)
+        return compile_respond(written.respond)
     return None if written.redirect is None else _redirected(written.redirect, written.path)
 
 
-def _fixed(written: RespondConfig) -> Fixed:
+def compile_respond(written: RespondConfig) -> Fixed:
+    """Return a fixed answer."""
     pairs = [
         (name.encode("ascii"), value.encode("ascii")) for name, value in written.headers.items()
     ]

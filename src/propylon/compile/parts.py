@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from propylon.compile.basic_auth import Overridden, Users
 from propylon.compile.cache import CacheCompiler
+from propylon.compile.detours import DetourCompiler
 from propylon.compile.idempotency import IdempotencyCompiler
 from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.requests import Counts
@@ -45,10 +47,12 @@ class Parts:
     - `limits`: makes the limit stages; None: in a dry run, nothing is limited.
     - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
     - `idempotency`: makes the stages for Idempotency-Key; None: in a dry run, no key is kept.
+    - `basic`: makes the authenticate stages of routes with `basic_auth`; None: in a dry run, nobody can log in there.
     - `costs`: by the names of routes, what a team's functions say of their costs.
     - `seats`: counts the open sockets of callers.
     - `documents`: what the documents of services say, for routes that take their security from them or check requests.
     - `checks`: where the checks of a route's requests are counted, by the route's name.
+    - `detours`: makes the stages for mirrors and fallbacks; None: in a dry run, there are none.
     - `samples`: takes samples of answers; None: in a dry run, none are taken. `chance` draws from 0 to 1.
     """
 
@@ -61,10 +65,12 @@ class Parts:
     limits: LimitCompiler | None = None
     caches: CacheCompiler[Any] | None = None
     idempotency: IdempotencyCompiler | None = None
+    basic: Users | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
     documents: InForce = field(default_factory=InForce)
     checks: Callable[[str], Counts] = lambda _: [0.0] * len(RESULTS)
+    detours: DetourCompiler | None = None
     samples: Samples | None = None
     chance: Callable[[], float] = random.random
 
@@ -80,3 +86,8 @@ class Parts:
                 "offered": fixed,
             }
         return self.stages
+
+    @property
+    def users(self) -> Users | None:
+        """What makes the authenticate stages of routes with `basic_auth`; with `override`, a fixed principal."""
+        return self.basic if self.override is None else Overridden(self.override)

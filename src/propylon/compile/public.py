@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from propylon.compile.changes import segment_places
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.templates import names_of_rewrite
 from propylon.proxy.public import Public

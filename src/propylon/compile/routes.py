@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 from propylon.compile.access import compile_clients
+from propylon.compile.basic_auth import credentials_of, of_users
 from propylon.compile.builtin import Builtin, segments_of
 from propylon.compile.carriers import (
+    Vouched,
     about_caller,
     beside_certificate,
     compile_hiding,
@@ -24,6 +27,7 @@ from propylon.compile.coding import compressing
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
+from propylon.compile.detours import Way
 from propylon.compile.fixed import NO_SERVICE, compile_fixed
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
@@ -33,7 +37,7 @@ from propylon.compile.public import compile_public, compile_rewrite
 from propylon.compile.requests import CheckRequests
 from propylon.compile.rules import Rules
 from propylon.compile.samples import SampleAnswers
-from propylon.compile.selection import compile_selection
+from propylon.compile.selection import Selection
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
 from propylon.config.models.schema import (
@@ -43,6 +47,7 @@ from propylon.config.models.schema import (
     RouteTimeoutsConfig,
 )
 from propylon.proxy.authorize import Authorize, permitted
+from propylon.proxy.fallback import FALLBACK_HEADER
 from propylon.proxy.limit.stage import LimitStage
 from propylon.proxy.privacy import Privacy
 from propylon.proxy.route import (
@@ -57,8 +62,6 @@ from propylon.upstream.ports import Timeouts
 
 __all__ = ["BUILTIN_SERVICE", "NOTHING_TO_VERIFY_WITH", "Parts", "RouteCompiler"]
 
-_OPTIONAL = Privacy("optional")
-
 
 class RouteCompiler:
     """Compiles routes. What several routes say alike is compiled once, and they share it."""
@@ -67,13 +70,14 @@ class RouteCompiler:
         self,
         config: GatewayConfig,
         parts: Parts,
-        claims: frozenset[bytes],
-        templated: frozenset[bytes] = frozenset(),
+        vouched: Vouched,
+        services: Mapping[str, Service] = MappingProxyType({}),
     ) -> None:
-        """Compile by a configuration; `claims` and `templated` are the headers of claims and of templates on any route."""
+        """Compile by a configuration. `services` are those that a route may name besides its own."""
         self._config = config
-        self._claims = claims
-        self._vouched = claims | templated
+        self._services = services
+        self._selection = Selection(config)
+        self._vouched = vouched
         self._of_traces = (b"traceresponse",) if config.traces.traceresponse else ()
         self._max_body = config.server.max_body
         self._authenticate = parts.authenticate
@@ -87,7 +91,8 @@ class RouteCompiler:
         self._privacy: dict[tuple[str, str | None], Privacy] = {}
         self._hiding: dict[str, Callable[[bytes], bytes] | None] = {}
         self._methods: dict[tuple[str, ...], frozenset[str]] = {}
-        self._sockets = Sockets(config, self._authenticate, parts.seats)
+        self._users = parts.users
+        self._sockets = Sockets(config, self._authenticate, parts.seats, self._users)
 
     @property
     def basis(self) -> tuple[object, ...]:
@@ -106,6 +111,7 @@ class RouteCompiler:
             parts.limits,
             parts.caches,
             parts.idempotency,
+            parts.basic,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -171,23 +177,30 @@ class RouteCompiler:
             Route,
             name=written.name or written.path,
             service=service,
-            authenticate=about_caller(stages[written.auth], written, self._config),
+            authenticate=of_users(
+                about_caller(stages[written.auth], written, self._config),
+                written,
+                self._users,
+            ),
             beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
-            select=compile_selection(written.path, self._config.services.get(written.service)),
             forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
             changes=compile_changes(written),
             public=compile_public(self._config, written.service) if written.service else None,
             clients=compile_clients(written.clients, written.maintenance),
-            vouched=self._vouched,
+            vouched=self._vouched.every,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
-            request_remove=headers.request_remove,
+            request_remove=headers.request_remove + credentials_of(written),
             request_set=headers.request_set,
             request_overrides=headers.request_overrides,
-            response_remove=headers.response_remove,
+            response_remove=(
+                headers.response_remove
+                if written.fallback is None
+                else (*headers.response_remove, FALLBACK_HEADER)
+            ),
             response_set=headers.response_set,
             response_overrides=compile_templates(written, headers.response_overrides),
             response_cookies=headers.response_cookies,
@@ -222,6 +235,39 @@ class RouteCompiler:
         """Return what answers the requests of a route."""
         if (fixed := compile_fixed(written)) is not None:
             return fixed
+        then, detours = self._checked(written), self._parts.detours
+        if detours is None:
+            return then
+        if written.mirror is not None:
+            then = detours.mirror(written.mirror, then, self._way(written, written.mirror.service))
+        if written.fallback is None:
+            return then
+        name, caches = written.fallback.service, self._parts.caches
+        way = self._way(written, name) if name else None
+        cache = None
+        if caches is not None:
+            cache = caches.forward_of(self._config, written, self._vouched.claims)
+        return detours.fallback(written.fallback, then, way, cache)
+
+    def _way(self, written: RouteConfig, name: str) -> Way:
+        """Return the way of a route's requests to another service, without the stages before it."""
+        service, forward = self._services[name], self._parts.forward
+
+        def become(route: Route) -> Route:
+            own = replace(
+                route,
+                service=service,
+                timeouts=self._timeouts_of(written.timeouts, service.timeouts),
+                public=compile_public(self._config, name),
+                select=None,
+                hide=in_turn(self._hiding_of(name), self._headers_of(written).hide_cookies),
+                forward=forward,
+            )
+            return self._selection.applied(own, written, written)
+
+        return Way(service, become, forward)
+
+    def _checked(self, written: RouteConfig) -> Forwards:
         then = self._sampled(written)
         if written.requests == "off":
             return then
@@ -245,7 +291,7 @@ class RouteCompiler:
         caches, idempotency = self._parts.caches, self._parts.idempotency
         forward: Forwards = self._parts.forward
         if caches is not None:
-            forward = caches.forward_of(self._config, written, self._claims)
+            forward = caches.forward_of(self._config, written, self._vouched.claims)
         return forward if idempotency is None else idempotency.before(written, forward)
 
     def _policy(self, written: RouteConfig, timeouts: Timeouts) -> Before | None:
@@ -293,6 +339,6 @@ class RouteCompiler:
     def builtin_routes(self) -> Iterable[Route]:
         """Yield a route for each endpoint that the app in this process answers, on each of its listeners."""
         common = Builtin(
-            self._config, self._parts, self._authenticate, self._vouched, self._replaced
+            self._config, self._parts, self._authenticate, self._vouched.every, self._replaced
         )
         return common.routes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from propylon.config.models.endpoints import Endpoint
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.proxy.route import UNPROTECTED
 
 __all__ = ["Rules", "builtin_rules"]

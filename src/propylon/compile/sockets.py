@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from propylon.compile.basic_auth import Users, of_users
 from propylon.compile.carriers import about_caller
 from propylon.compile.cors import allows_origins
 from propylon.config.models.cors import CorsConfig
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.loop.ticker import NEVER
 from propylon.proxy.authenticate.sockets import SOCKET
@@ -21,10 +22,15 @@ class Sockets:
     """Compiles the rules of sockets. Routes that say the same share one object."""
 
     def __init__(
-        self, config: GatewayConfig, stages: Mapping[str, Authenticate], seats: Seats
+        self,
+        config: GatewayConfig,
+        stages: Mapping[str, Authenticate],
+        seats: Seats,
+        basic: Users | None = None,
     ) -> None:
         """`stages` are the authenticate stages; `seats` counts the open sockets of callers."""
         self._config = config
+        self._basic = basic
         self._stages = stages
         self._seats = seats
         self._listed = allows_origins(config.cors)
@@ -33,7 +39,7 @@ class Sockets:
     def rules(self, written: RouteConfig) -> SocketRules:
         """Return the rules of a route."""
         usual = self._stages.get(SOCKET + written.auth, self._stages[written.auth])
-        stage = about_caller(usual, written, self._config)
+        stage = of_users(about_caller(usual, written, self._config), written, self._basic)
         key = (stage, written.websocket, written.upgrade, written.cors)
         if (known := self._known.get(key)) is None:
             known = self._known[key] = self._compile(written, stage)

@@ -4,7 +4,7 @@
   `mounted`: tell it where the gateway is mounted; `traced`: tell a team's code which trace it runs for.
 - `health`: `/health`, `/livez`, `/readyz`; `metrics`: `/metrics`; `schemas`: their request and response models.
 - `tokens`: `/auth/token`, `/auth/revoke`, `/auth/introspect`; `sessions`: logins and refreshes; `issuer`: sign access
-  tokens; `revoke`, `introspect`: the work of those two endpoints; `guesses`: slow down who guesses passwords.
+  tokens; `revoke`, `introspect`: the work of those two endpoints.
 - `users`: `/users/me` and sessions; `user_records`: list, add, change and remove users; `user_schemas`: their models;
   `etags`: ask only for what has changed, change only what was seen; `pages`: lead from one page of a list to the next; `token_schemas`: the models of the token and user endpoints; `ports`: the storage they need.
 - `registry`: `/services`, register and change; `instances`: list them; `registration`: their models; `circuits`: `/circuits`; `limits`: `/rate-limits`;

@@ -12,10 +12,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from propylon.control.guesses import Guesses
 from propylon.control.issuer import Issued, Issuer
 from propylon.control.ports import Account, Accounts, Grant, Grants, Revoker
 from propylon.errors import AuthError, NotFound
+from propylon.proxy.authenticate.guesses import Guesses
 
 __all__ = ["Session", "Sessions"]
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from propylon.config.models.schema import GatewayConfig, RouteConfig
 from propylon.explain.cached import noting_cache
+from propylon.explain.detours import noting_detours
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
 from propylon.upstream.ports import Answer
@@ -26,12 +27,13 @@ def noting(
     route: Route,
     written: RouteConfig | None,
     config: GatewayConfig,
-    note: Callable[[Literal["cache", "requests"], str], None],
+    note: Callable[[Literal["cache", "requests", "fallback", "mirror"], str], None],
 ) -> Route:
     """Return the route with a forward stage that first notes what is checked, and what its cache would do.
 
     Documents are known to the running gateway alone.
     """
+    route = noting_detours(route, written, note)
     route = noting_cache(route, written, config, partial(note, "cache"))
     if written is None or written.requests == "off":
         return route

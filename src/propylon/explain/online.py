@@ -21,7 +21,7 @@ from typing import Any
 
 from propylon.compile.access import admin_rule
 from propylon.compile.carriers import compile_carriers
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.load import Loaded
 from propylon.errors import GatewayError

@@ -52,6 +52,8 @@ Stage = Literal[
     "requests",
     "cache",
     "forward",
+    "fallback",
+    "mirror",
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -83,7 +85,9 @@ def _error_text(error: GatewayError) -> str:
 
 
 # Stages that not every route has: they are told of only where they said something.
-_OF_SOME = frozenset({"clients", "maintenance", "policies", "requests", "cache"})
+_OF_SOME = frozenset(
+    {"clients", "maintenance", "policies", "requests", "cache", "fallback", "mirror"}
+)
 
 
 def told(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from propylon.config.models.routes import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.problems import Places
@@ -30,10 +30,12 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "clients": ("clients",),
     "maintenance": ("maintenance",),
     "privacy": ("privacy", "default_privacy"),
-    "authenticate": ("auth", "issuers"),
+    "authenticate": ("auth", "issuers", "basic_auth"),
     "authorize": ("scopes", "roles", "security"),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
+    "fallback": ("fallback",),
+    "mirror": ("mirror",),
     "forward": (
         "service",
         "respond",

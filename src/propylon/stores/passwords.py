@@ -21,6 +21,7 @@ from typing import TypeVar
 from pwdlib import PasswordHash
 from pwdlib.exceptions import UnknownHashError
 from pwdlib.hashers.argon2 import Argon2Hasher
+from pwdlib.hashers.bcrypt import BcryptHasher
 
 from propylon.errors import ServiceUnavailable
 
@@ -33,6 +34,8 @@ _VERSION = 19  # of argon2: 1.3
 _SALT = 16  # bytes
 _DIGEST = 32  # bytes
 _NICE = 19
+# bcrypt reads no more of a password, and other programs cut off the rest without a word. So must who checks their hashes.
+_OF_BCRYPT = 72
 _RETRY_AFTER = ((b"Retry-After", b"2"),)
 
 
@@ -77,6 +80,13 @@ class Passwords:
         text = _normalised(password)
         return await self._run(lambda: self._verify(text, known))
 
+    async def matches(self, password: bytes, known: str) -> bool:
+        """Tell whether `known`, which another program may have made, is the hash of the password, byte for byte.
+
+        Raises ServiceUnavailable if too many are waiting.
+        """
+        return await self._run(lambda: _matches(password, known))
+
     def close(self) -> None:
         """Stop the threads without waiting for them."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -111,6 +121,13 @@ def _yield_to_requests() -> None:
     """
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
+def _matches(password: bytes, known: str) -> bool:
+    # What the hashers are made with is for new hashes: those that are compared name their own parameters.
+    if BcryptHasher.identify(known):
+        return BcryptHasher().verify(password[:_OF_BCRYPT], known)
+    return Argon2Hasher().verify(password, known)
 
 
 def _normalised(password: str) -> bytes:

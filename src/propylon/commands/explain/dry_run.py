@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
+from propylon.assembly.guards import open_basic
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
 from propylon.compile.carriers import stages_without_keys
@@ -130,7 +131,7 @@ async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
     stages = await _stages(loaded)
     run.entries = [
         replace(entry, route=_noting(entry, loaded, run))
-        for entry in entries(loaded, recorder, stages=stages)
+        for entry in entries(loaded, recorder, stages=stages, users=open_basic())
     ]
     # The example is a request to the public listener.
     run.table = Table(

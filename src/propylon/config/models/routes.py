@@ -1,24 +1,16 @@
-"""Define routes, and `defaults`, which may set the same rules for all routes."""
+"""Define the rules of routes, and `defaults`, which may set them for all routes."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
-from pydantic_core import PydanticKnownError
 
 from propylon.config.models.answered import (
-    QUERY,
-    REST,
     ClientsConfig,
-    RedirectConfig,
-    RespondConfig,
-    placeholders,
 )
 from propylon.config.models.base import (
     Claims,
@@ -26,46 +18,35 @@ from propylon.config.models.base import (
     Hostname,
     Method,
     OneOrMany,
-    RoutePath,
 )
+from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
 from propylon.config.models.coding import Compress
-from propylon.config.models.cors import RouteCors
+from propylon.config.models.documented import Requests, ResponsesConfig
+from propylon.config.models.fallback import Fallback
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
-from propylon.config.models.route_names import check_rewrite, check_values
-from propylon.config.models.route_parts import ResponsesConfig, RouteTimeoutsConfig
+from propylon.config.models.mirror import Mirror
 from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.templates import QueryConfig, RewritePath
-from propylon.config.models.traffic import Split
+from propylon.config.models.timeouts import RouteTimeoutsConfig
 from propylon.config.models.units import Share, Size, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
     "OF_SERVICES",
+    "UNSET",
     "DefaultsConfig",
     "ResponsesConfig",
-    "RouteConfig",
     "RouteRules",
     "RouteTimeoutsConfig",
 ]
 
 Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
-
-
-def _off(value: Any) -> Any:
-    # YAML 1.1 reads `off` as false.
-    return "off" if value is False else value
-
-
-Requests = Annotated[
-    Literal["off", "shadow", "validate"],
-    BeforeValidator(_off, json_schema_input_type=Literal["off", "shadow", "validate"]),
-]
 
 
 # Keys that say something of the way to a service, or of its answers.
@@ -80,9 +61,11 @@ OF_SERVICES = (
     "idempotency",
     "upgrade",
     "preflight",
+    "fallback",
+    "mirror",
 )
 
-_UNSET = (None, False, "off", (), QueryConfig())
+UNSET = (None, False, "off", (), QueryConfig())
 
 # What a request lacks without a token, where it is not what the key is called.
 _NEEDED = {"security": "the scopes that `security` asks for"}
@@ -166,6 +149,11 @@ class RouteRules(ConfigModel):
         description="Claims of the token that the service gets as headers: {X-Tenant: tenant.id}. A client's headers of these"
         " names are removed. Together with the service's.",
     )
+    basic_auth: BasicAuth | None = Field(
+        default=None,
+        description="A name and a password from a file, for internal pages; others get 401. Needs `auth: none`: both would read"
+        " the header Authorization. none: no basic authentication, whatever `defaults` say.",
+    )
     preflight: Literal["pass"] | None = Field(
         default=None,
         description="pass: CORS preflights reach the service without a token, for a service that does CORS itself. Not together"
@@ -233,6 +221,9 @@ class RouteRules(ConfigModel):
         " the service, and the gateway does nothing about it.",
     )
 
+    fallback: Fallback = None
+    mirror: Mirror = None
+
     @field_validator("rewrite")
     @classmethod
     def _strip_or_rewrite(cls, rewrite: str | None, info: ValidationInfo) -> str | None:
@@ -241,15 +232,29 @@ class RouteRules(ConfigModel):
             raise ValueError(msg)
         return rewrite
 
+    @field_validator("basic_auth")
+    @classmethod
+    def _one_reads_authorization(
+        cls, basic: BasicAuthConfig | None, info: ValidationInfo
+    ) -> BasicAuthConfig | None:
+        if basic and info.data.get("auth") in {"required", "optional"}:
+            msg = f"reads the header Authorization, and so does `auth: {info.data['auth']}`; write `auth: none` beside it"
+            raise ValueError(msg)
+        return basic
+
     @field_validator("headers")
     @classmethod
     def _claims_are_not_set(cls, headers: HeadersConfig, info: ValidationInfo) -> HeadersConfig:
-        claims = {name.lower() for name in info.data.get("claims", ())}
+        writers = dict.fromkeys(
+            (name.lower() for name in info.data.get("claims", ())), "claims set"
+        )
+        if (basic := info.data.get("basic_auth")) and basic.user_header:
+            writers[basic.user_header.lower()] = "basic_auth sets"
         rules = headers.request
         for verb, names in (("sets", rules.set), ("removes", rules.remove)):
             for name in names:
-                if name.lower() in claims:
-                    msg = f"{verb} {name}, which claims set, too; take it out of one of them"
+                if writer := writers.get(name.lower()):
+                    msg = f"{verb} {name}, which {writer}, too; take it out of one of them"
                     raise ValueError(msg)
         return headers
 
@@ -278,102 +283,3 @@ class RouteRules(ConfigModel):
 
 class DefaultsConfig(RouteRules):
     """Values for all routes that do not set the key themselves."""
-
-
-class RouteConfig(RouteRules):
-    """A route: which requests it matches, which service gets them, under which rules."""
-
-    name: str = Field(
-        default="",
-        min_length=1,
-        description="Name for policies, logs and metrics; the path when not set.",
-    )
-    path: RoutePath = Field(
-        description="Path that is matched with everything below it; {name} stands for one segment."
-    )
-    respond: RespondConfig | None = Field(
-        default=None, description="In place of a service: the gateway answers so by itself."
-    )
-    redirect: RedirectConfig | None = Field(
-        default=None, description="In place of a service: the gateway sends the client elsewhere."
-    )
-    split: Split = Field(
-        default=(),
-        description="In place of a service: several, and what share of the requests each gets, [{service: stable, weight: 95},"
-        " {service: canary, weight: 5}].",
-    )
-    service: str = Field(
-        default="",
-        validate_default=True,
-        description="The service that gets the request. Every route has one, or split, respond or redirect.",
-    )
-
-    cors: RouteCors = Field(
-        default=None,
-        description="Which pages may read the answers of this route, in place of the whole section cors; none: there is no"
-        " CORS here, and the service's own headers pass.",
-    )
-
-    @field_validator("path")
-    @classmethod
-    def _names_of_values(cls, path: str, info: ValidationInfo) -> str:
-        judged = [key for key in ("security", "requests") if info.data.get(key) not in _UNSET]
-        if (responses := info.data.get("responses")) and responses.sample:
-            judged.append("responses")
-        check_rewrite(path, info.data, judged)
-        check_values(path, info.data)
-        return path
-
-    @field_validator("redirect")
-    @classmethod
-    def _names_of_redirect(
-        cls, redirect: RedirectConfig | None, info: ValidationInfo
-    ) -> RedirectConfig | None:
-        known = info.data.get("path", "").split("/")
-        for name in placeholders(redirect.to) if redirect else ():
-            if name not in known and name not in (REST, QUERY):
-                msg = f"`to` has {name}, which the path has not; write one of its names, {REST} or {QUERY}"
-                raise ValueError(msg)
-        return redirect
-
-    @field_validator("service")
-    @classmethod
-    def _one_answer(cls, service: str, info: ValidationInfo) -> str:
-        own = [key for key in ("respond", "redirect") if info.data.get(key) is not None]
-        split = ["split"] if info.data.get("split") else []
-        named = [*own, *split, *(["service"] if service else [])]
-        if len(named) > 1:
-            msg = f"a route has one of {', '.join(named)}; take the others out"
-            raise ValueError(msg)
-        if own and (vain := [key for key in OF_SERVICES if info.data.get(key) not in _UNSET]):
-            msg = f"{vain[0]} is for a route with a service, and this one has {own[0]}; take it out"
-            raise ValueError(msg)
-        if not named and {"respond", "redirect", "split"} <= info.data.keys():
-            kind: Literal["missing"] = "missing"
-            raise PydanticKnownError(kind)
-        return service
-
-    @property
-    def targets(self) -> tuple["RouteConfig", ...]:
-        """The route for each service that gets requests of it: itself, or with `split` a route to each of its services."""
-        if not self.split:
-            return (self,)
-        return tuple(
-            self.model_copy(update={"service": part.service, "split": ()}) for part in self.split
-        )
-
-    def target(self, service: str) -> "RouteConfig":
-        """Return the route to one of its services."""
-        return next((one for one in self.targets if one.service == service), self)
-
-    @property
-    def services(self) -> tuple[str, ...]:
-        """The services that get requests of this route; none where it answers by itself."""
-        return tuple(one.service for one in self.split) or ((self.service,) if self.service else ())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_by_path(cls, data: Any) -> Any:
-        path = data.get("path") if isinstance(data, dict) else None
-        named = path is None or data.get("name") is not None
-        return data if named or not isinstance(path, str) else {**data, "name": path}

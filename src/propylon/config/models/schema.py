@@ -37,12 +37,8 @@ from propylon.config.models.resilience import (
     EjectionConfig,
     RetryConfig,
 )
-from propylon.config.models.routes import (
-    DefaultsConfig,
-    RouteConfig,
-    RouteRules,
-    RouteTimeoutsConfig,
-)
+from propylon.config.models.route import RouteConfig
+from propylon.config.models.routes import DefaultsConfig, RouteRules, RouteTimeoutsConfig
 from propylon.config.models.server import EdgeTimeoutsConfig, ServerConfig
 from propylon.config.models.services import (
     InstanceConfig,
@@ -192,7 +188,7 @@ class GatewayConfig(ConfigModel):
         opened = [
             f"{' '.join(route.methods) or 'any method'} {route.path}"
             for route in self.routes
-            if route.auth == "none"
+            if route.auth == "none" and not route.guard
         ]
         return f"open without a token: {', '.join(opened)}" if opened else ""
 

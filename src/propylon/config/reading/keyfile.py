@@ -1,4 +1,4 @@
-"""Replace the paths of keys and certificates in the configuration by the texts of the files.
+"""Replace the paths of keys, certificates and files of users in the configuration by the texts of the files.
 
 So a file that has changed is a configuration that has changed, and a reload finds it like any other change.
 """
@@ -11,7 +11,7 @@ from propylon.config.reading.credentials import jwt_entries
 from propylon.config.reading.document import Document
 from propylon.config.reading.problems import Path
 
-__all__ = ["read_key_file", "read_tls_files"]
+__all__ = ["read_key_file", "read_tls_files", "read_user_files"]
 
 # Bytes. A chain of certificates has a few kilobytes.
 _MAX_FILE = 64 * 1024
@@ -35,6 +35,30 @@ def read_tls_files(document: Document, folder: FilePath) -> None:
             written = tls.get(key)
             if isinstance(written, str) and written.strip() and not is_pem(written):
                 _read(document, (*place, key), tls, folder / written.strip(), _bundle)
+
+
+def read_user_files(document: Document, folder: FilePath) -> None:
+    """Read the files of `basic_auth`; relative paths start at `folder`."""
+    for place, section in _basic_sections(document.value):
+        written = section.get("file")
+        if isinstance(written, str) and written.strip():
+            try:
+                section["file"] = _text(folder / written.strip(), _MAX_BUNDLE, "utf-8")
+            except (OSError, ValueError) as error:
+                document.fail((*place, "file"), f"cannot be read: {_reason(error)}")
+
+
+def _basic_sections(value: object) -> Iterator[tuple[Path, dict[str, object]]]:
+    """Yield `basic_auth` of each route and of `defaults` as it was written, with its place."""
+    whole = value if isinstance(value, dict) else {}
+    routes = whole.get("routes")
+    listed = routes if isinstance(routes, list) else []
+    homes: list[tuple[Path, object]] = [(("defaults",), whole.get("defaults"))]
+    homes += [(("routes", at), route) for at, route in enumerate(listed)]
+    for place, home in homes:
+        section = home.get("basic_auth") if isinstance(home, dict) else None
+        if isinstance(section, dict):
+            yield (*place, "basic_auth"), section
 
 
 def _tls_sections(value: object) -> Iterator[tuple[Path, dict[str, object]]]:
@@ -75,7 +99,7 @@ def _bundle(path: FilePath) -> str:
     return _text(path, _MAX_BUNDLE)
 
 
-def _text(path: FilePath, limit: int) -> str:
+def _text(path: FilePath, limit: int, encoding: str = "ascii") -> str:
     # Reading a device or a pipe might never end.
     if path.exists() and not path.is_file():
         msg = "it is not a file"
@@ -85,7 +109,7 @@ def _text(path: FilePath, limit: int) -> str:
     if len(content) > limit:
         msg = f"the file is larger than {limit // 1024} KiB"
         raise ValueError(msg)
-    return content.decode("ascii", "replace")
+    return content.decode(encoding, "replace")
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -16,7 +16,7 @@ def limit_warnings(config: GatewayConfig) -> Iterator[Finding]:
     """Yield a warning, once, for each limit that a client escapes with another header."""
     warned: set[Path] = set()
     for at, route in enumerate(config.routes):
-        if route.auth == "required":
+        if route.auth == "required" or route.basic_auth:
             continue
         found = list(_limits_of(config, at, route))
         if any(_holds(limit) for _, limit in found):

@@ -38,7 +38,7 @@ from propylon.config.reading.environment import (
 from propylon.config.reading.file import read_file
 from propylon.config.reading.idle import find_idle
 from propylon.config.reading.include import Included, include
-from propylon.config.reading.keyfile import read_key_file, read_tls_files
+from propylon.config.reading.keyfile import read_key_file, read_tls_files, read_user_files
 from propylon.config.reading.messages import findings
 from propylon.config.reading.model_keys import holds_list
 from propylon.config.reading.named_services import named_services, unused_variables
@@ -110,6 +110,7 @@ def load(
     folder = FilePath() if path is None else path.parent
     read_key_file(document, folder)
     read_tls_files(document, folder)
+    read_user_files(document, folder)
     config = _validated(document, sources.places)
     unbraced = [(at, message, UNBRACED_VARIABLE.id) for at, message in document.doubts]
     found = (*unbraced, *find_warnings(config))

@@ -10,6 +10,7 @@ from typing import Literal
 __all__ = [
     "ANONYMOUS_INTROSPECTION",
     "CERTIFICATE",
+    "CHEAP_HASHES",
     "CHOSEN_BY_CLAIMS",
     "CHOSEN_INSTANCE",
     "COLLECTOR_PORT",
@@ -26,6 +27,7 @@ __all__ = [
     "OLD_NAME",
     "OVERLAPPING_PROBES",
     "OWN_ADDRESS",
+    "PASSWORDS_IN_THE_CLEAR",
     "SECRET_WITH_BLANKS",
     "SHADOWED_SERVICE",
     "SHARED_ANSWERS",
@@ -270,6 +272,22 @@ SHARED_KEYS = _doubt(
     "Write auth: required, or see that clients send random UUIDs.",
 )
 
+PASSWORDS_IN_THE_CLEAR = _doubt(
+    132,
+    "passwords-in-the-clear",
+    "A route asks for a password, and its connections are not encrypted.",
+    "Whoever sees the network has the password, with each request.",
+    "Set tls.certificate, or let a proxy speak TLS and name it in server.trusted_proxies.",
+)
+
+CHEAP_HASHES = _doubt(
+    133,
+    "cheap-hashes",
+    "A file of users has bcrypt hashes with a small cost.",
+    "Who gets hold of the file guesses the passwords in a short time.",
+    "Write the lines anew with: htpasswd -B -C 10 FILE NAME.",
+)
+
 CHOSEN_INSTANCE = _doubt(
     140,
     "chosen-instance",
@@ -316,6 +334,8 @@ DOUBTS = (
     LAXER_ROUTE,
     CHOSEN_BY_CLAIMS,
     SHARED_KEYS,
+    PASSWORDS_IN_THE_CLEAR,
+    CHEAP_HASHES,
     CHOSEN_INSTANCE,
     MISSING_SEGMENT,
 )

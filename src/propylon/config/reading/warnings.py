@@ -17,6 +17,7 @@ from propylon.config.reading.limits import limit_warnings
 from propylon.config.reading.problems import Doubt, Finding, Path
 from propylon.config.reading.rules import Rule
 from propylon.config.reading.shadows import shadowed_services
+from propylon.proxy.authenticate.htpasswd import CHEAP_ROUNDS
 
 __all__ = ["find_warnings"]
 
@@ -161,12 +162,15 @@ def _plaintext_sources(config: GatewayConfig) -> Iterator[Finding]:
 def _is_plaintext(url: str | None) -> bool:
     if url is None or urlsplit(url).scheme == "https":
         return False
-    host = urlsplit(url).hostname or ""
+    return not _is_local(urlsplit(url).hostname or "")
+
+
+def _is_local(host: str) -> bool:
     try:
-        return not ip_address(host).is_loopback
+        return ip_address(host).is_loopback
     except ValueError:
         # RFC 6761, 6.3: names under .localhost resolve to loopback.
-        return host != "localhost" and not host.endswith(".localhost")
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _anonymous_introspection(config: GatewayConfig) -> Iterator[Finding]:
@@ -220,9 +224,11 @@ def _taken_endpoints(config: GatewayConfig) -> Iterator[Finding]:
 def _shared_answers(config: GatewayConfig) -> Iterator[Finding]:
     """Yield a warning for each route whose callers get each other's answers, though they have to say who they are."""
     for at, route in enumerate(config.routes):
-        if route.cache and route.cache.by == "everyone" and route.auth == "required":
+        asks = "asks for a token" if route.auth == "required" else f"has {route.guard}"
+        shared = route.cache and route.cache.by == "everyone"
+        if shared and (route.auth == "required" or route.guard):
             msg = (
-                "is everyone on a route that asks for a token: each caller may get an answer that was made for another;"
+                f"is everyone on a route that {asks}: each caller may get an answer that was made for another;"
                 " write by: caller, or by: claim:NAME, unless the service answers all callers alike"
             )
             yield ("routes", at, "cache", "by"), msg
@@ -231,12 +237,44 @@ def _shared_answers(config: GatewayConfig) -> Iterator[Finding]:
 def _keys_of_strangers(config: GatewayConfig) -> Iterator[Finding]:
     """Yield a warning for each route with idempotency keys whose callers nobody verifies."""
     for at, route in enumerate(config.routes):
-        if route.idempotency is not None and route.auth == "none":
+        if route.idempotency is not None and route.auth == "none" and not route.basic_auth:
             msg = (
                 "is on a route with auth: none: all callers that send neither Authorization nor Cookie share their keys, so"
                 " who guesses a key gets the answer of another; write auth: required, or see that clients send random UUIDs"
             )
             yield ("routes", at, "idempotency"), msg
+
+
+def _passwords_in_the_clear(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield a warning, once, for passwords that any network between client and gateway can read."""
+    server = config.server
+    if config.tls.certificate is not None or server.trusted_proxies or _is_local(server.host):
+        return
+    for at, route in enumerate(config.routes):
+        if route.basic_auth:
+            msg = (
+                "sends a password with each request, and neither the gateway nor a trusted proxy before it speaks TLS;"
+                " set tls.certificate, or name the proxy in server.trusted_proxies"
+            )
+            yield ("routes", at, "basic_auth"), msg
+            return
+
+
+def _cheap_hashes(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield a warning for each file whose hashes cost too little, at the first route that has it."""
+    seen: set[str] = set()
+    for at, route in enumerate(config.routes):
+        basic = route.basic_auth
+        if not basic or basic.file.get_secret_value() in seen:
+            continue
+        seen.add(basic.file.get_secret_value())
+        if users := basic.cheap:
+            more = f" and {len(users) - 1} more" if len(users) > 1 else ""
+            msg = (
+                f'has bcrypt hashes with a cost under {CHEAP_ROUNDS} (user "{users[0]}"{more}), which are guessed fast if the'
+                f" file leaks; write them anew with: htpasswd -B -C {CHEAP_ROUNDS} FILE NAME"
+            )
+            yield ("routes", at, "basic_auth", "file"), msg
 
 
 def _unverified(config: GatewayConfig) -> Iterator[Finding]:
@@ -261,6 +299,8 @@ _FINDERS: tuple[tuple[Rule, Callable[[GatewayConfig], Iterator[Finding]]], ...] 
     (rules.SECRET_WITH_BLANKS, _secrets_with_blanks),
     (rules.KEYS_WITHOUT_TLS, _plaintext_sources),
     (rules.UNBOUND_KEYS, _unbound_keys),
+    (rules.PASSWORDS_IN_THE_CLEAR, _passwords_in_the_clear),
+    (rules.CHEAP_HASHES, _cheap_hashes),
     (rules.UNDECIDED_ISSUERS, _undecided_issuers),
     (rules.ANONYMOUS_INTROSPECTION, _anonymous_introspection),
     (rules.NO_KEY, _no_key_for_routes),

@@ -6,6 +6,7 @@
 - `jws`: parse a signed token (RFC 7515); `claims`: check what it says (RFC 7519); `kinds`: refuse other kinds of tokens.
 - `claim_headers`: pass claims to a service; `accepted`: accept only the issuers that a route names.
 - `certificate`: let a client with a verified certificate in without a token.
+- `basic`: look a name and a password up in a file of users; `htpasswd`: read it; `guesses`: slow down who guesses passwords.
 - `carriers`: take the token from a cookie or another header, and guard cookies against other sites.
 - `sockets`: take the token of a WebSocket handshake also from a subprotocol or the query.
 - `keys`: verify signatures; `jwk`: one published key; `algorithms`: what a key may be used for.

@@ -1,21 +1,11 @@
-"""Define the small sections of a route: how its answers are looked at, and its timeouts."""
+"""Define the timeouts of a route."""
 
 from pydantic import Field
 
 from propylon.config.models.base import ConfigModel
-from propylon.config.models.units import Share, Timeout
+from propylon.config.models.units import Timeout
 
-__all__ = ["ResponsesConfig", "RouteTimeoutsConfig"]
-
-
-class ResponsesConfig(ConfigModel):
-    """How answers are held against the service's document."""
-
-    sample: Share = Field(
-        default=0.0,
-        description="Share of the answers that are looked at, after the client has got them. What is not in the document is"
-        " counted and logged; nothing happens to the answer. Needs services.X.openapi.",
-    )
+__all__ = ["RouteTimeoutsConfig"]
 
 
 class RouteTimeoutsConfig(ConfigModel):

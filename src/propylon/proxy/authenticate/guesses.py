@@ -25,6 +25,8 @@ _FREE = 5
 _SHORTEST = 0.1
 _LONGEST = 2.0
 _NAME_WINDOW = 900.0
+# Of all names together, from one address: an office behind one address mistypes less, and a list of names has more.
+_MOST_OF_ADDRESS = 100
 # Keys of each count. An attacker with more names or addresses pushes the oldest out.
 _MAX_KEYS = 10_000
 
@@ -63,20 +65,17 @@ class Guesses:
         """Begin without guesses; `clock` is monotonic, in seconds."""
         self._pairs = _Counts(_WINDOW, clock)
         self._names = _Counts(_NAME_WINDOW, clock)
+        self._addresses = _Counts(_WINDOW, clock)
 
     def check(self, name: str, address: str) -> None:
         """Count an attempt, which `succeeded` takes back. Raises RateLimited after too many."""
         pair = _pair(name, address)
         count, left = self._pairs.of(pair)
         if count >= _MOST:
-            wait = max(1, math.ceil(left))
-            msg = "Too many failed logins"
-            raise RateLimited(
-                msg,
-                details={"retry_after": wait},
-                headers=((b"Retry-After", b"%d" % wait),),
-                reason="failed logins of this user from this address",
-            )
+            raise _too_many(left, "failed logins of this user from this address")
+        count, left = self._addresses.of(subnet(address))
+        if count >= _MOST_OF_ADDRESS:
+            raise _too_many(left, "failed logins from this address")
         # Counted before the password is verified: requests that come at once are counted, too.
         self._pairs.add(pair)
 
@@ -85,13 +84,28 @@ class Guesses:
         count, _ = self._names.of(_folded(name))
         return 0.0 if count < _FREE else min(_LONGEST, _SHORTEST * 2.0 ** min(count - _FREE, 10))
 
-    def failed(self, name: str) -> None:
-        """Count a failed login of this name, from whatever address."""
+    def failed(self, name: str, address: str | None = None) -> None:
+        """Count a failed login of this name, from whatever address; with an address, one more from there, too.
+
+        The token endpoint has a limit of requests for each address, and needs no count of failures.
+        """
         self._names.add(_folded(name))
+        if address is not None:
+            self._addresses.add(subnet(address))
 
     def succeeded(self, name: str, address: str) -> None:
         """Forget the failures of this pair. Those of the name stay: they may be an attacker's."""
         self._pairs.forget(_pair(name, address))
+
+
+def _too_many(left: float, reason: str) -> RateLimited:
+    wait = max(1, math.ceil(left))
+    return RateLimited(
+        "Too many failed logins",
+        details={"retry_after": wait},
+        headers=((b"Retry-After", b"%d" % wait),),
+        reason=reason,
+    )
 
 
 def _pair(name: str, address: str) -> str:

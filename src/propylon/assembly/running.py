@@ -29,6 +29,7 @@ from propylon.assembly.verification import Verification, verifies_otherwise
 from propylon.assembly.watch.watching import Watching, watch
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
+from propylon.compile.detours import DetourCompiler
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
@@ -292,6 +293,7 @@ class Running:
             seats=self._components.seats,
             documents=self.description.in_force,
             checks=self._components.metrics.checks,
+            detours=DetourCompiler(self._components.metrics),
             samples=self.description.drift,
         )
         by_name = self._components.stand_ins.among(services.by_name, self._loop)

@@ -182,6 +182,8 @@ services:
     redirects: rewrite         # of Location and the like, to the client's address; or pass
     cookies: {path: pass, domain: pass}
     tls:                       # to an https service: {ca: , server_name: , verify: true, certificate: , key: }
+    sticky:                    # such as {cookie: at}: one caller stays with its instance. Further keys: on_failure (reassign,
+                               # refuse), max_age, path, same_site, secure, http_only, secret
     proxy_protocol:            # v1 or v2: tell the service of the client's address in front of each connection
     bodies_on_get: close       # a body on a method that has none: close the connection, refuse or pass
     bodies:                    # close: do so for every method
@@ -249,6 +251,7 @@ routes:
       query: {}                # parameters, in the same way
       cookies: {}
     # split: [{service: orders, weight: 95}, {service: orders-next, weight: 5}]   # in place of a service: shares
+    # sticky: {cookie: at}     # with split: one caller stays with its service; further keys as in the service
     # respond: {status: 503, headers: {Retry-After: 120}, body: Back soon}   # in place of a service
     # redirect: {to: "https://new.example/{rest}{query}", status: 308}       # in place of a service
     maintenance: false         # true: 503 for everybody; or {retry_after: 10m, status: 503, body: , content_type: , allow: []}
@@ -259,6 +262,10 @@ routes:
                                # or a list, each with a name; none: no limit
     cache:                     # such as {ttl: 30s}: keep answers; none: no cache. Further keys: respect, by, vary, methods,
                                # statuses, ignore_query, max_object, stale_while_revalidate, stale_if_error, wait
+    fallback: none             # what answers while the service fails, such as {service: NAME}, {respond: {status: 503, body: Sorry}},
+                               # or {stored: true}; on: [open-circuit, unavailable, connect-failure, reset, bad-response, timeout, 503]
+    mirror: none               # copies of the requests go to another service, such as {service: NAME, share: 10%, max_body: 64KB,
+                               # max_in_flight: 100}
     sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
     idempotency:               # such as {required: false, ttl: 24h, on_store_failure: refuse, methods: [POST, PATCH]}: a request with

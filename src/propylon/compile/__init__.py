@@ -4,6 +4,7 @@
   `parts`: what they are made of besides the configuration.
 - `split`: a route to several services.
 - `conditions`: what a request must have to get a route; `fixed`: what routes answer by themselves.
+- `detours`: what else becomes of requests: who answers where the service fails, and who gets copies.
 - `redirect`: the table of the listeners that only redirect to https.
 - `access`: who may use the built-in endpoints.
 - `cors`: which web pages may read an answer; `preflight`: let a service answer preflights itself.

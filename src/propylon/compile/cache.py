@@ -46,7 +46,16 @@ _PLACE = 16  # bytes
 _UNDER_WAY = 64_000_000
 # What an answer does not depend on. Every other key does, also one that a later version adds.
 _OF_ROUTE = {"timeouts", "rate_limit", "circuit", "max_body", "websocket", "priority", "privacy"}
-_OF_SERVICE = {"timeouts", "retry", "circuit", "health", "ejection", "balance", "rate_limit"}
+_OF_SERVICE = {
+    "timeouts",
+    "retry",
+    "circuit",
+    "health",
+    "ejection",
+    "balance",
+    "sticky",
+    "rate_limit",
+}
 
 
 class CacheTallies(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 
 from propylon.compile.basic_auth import Overridden, Users
 from propylon.compile.cache import CacheCompiler
+from propylon.compile.detours import DetourCompiler
 from propylon.compile.forward_auth import Asks
 from propylon.compile.idempotency import IdempotencyCompiler
 from propylon.compile.limits import LimitCompiler, TeamCosts
@@ -53,6 +54,7 @@ class Parts:
     - `seats`: counts the open sockets of callers.
     - `documents`: what the documents of services say, for routes that take their security from them or check requests.
     - `checks`: where the checks of a route's requests are counted, by the route's name.
+    - `detours`: makes the stages for mirrors and fallbacks; None: in a dry run, there are none.
     - `samples`: takes samples of answers; None: in a dry run, none are taken. `chance` draws from 0 to 1.
     """
 
@@ -71,6 +73,7 @@ class Parts:
     seats: Seats = field(default_factory=Seats)
     documents: InForce = field(default_factory=InForce)
     checks: Callable[[str], Counts] = lambda _: [0.0] * len(RESULTS)
+    detours: DetourCompiler | None = None
     samples: Samples | None = None
     chance: Callable[[], float] = random.random
 

@@ -8,6 +8,7 @@ from functools import partial
 from propylon.config.models.schema import GatewayConfig, RouteConfig
 from propylon.explain.asked import noting_question
 from propylon.explain.cached import noting_cache
+from propylon.explain.detours import noting_detours
 from propylon.explain.stages import Note
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
@@ -43,6 +44,7 @@ def noting(
 def _noting_checks(
     route: Route, written: RouteConfig | None, config: GatewayConfig, note: Note
 ) -> Route:
+    route = noting_detours(route, written, note)
     route = noting_cache(route, written, config, partial(note, "cache"))
     if written is None or written.requests == "off":
         return route

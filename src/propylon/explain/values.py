@@ -35,6 +35,8 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "forward_auth": ("forward_auth",),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
+    "fallback": ("fallback",),
+    "mirror": ("mirror",),
     "forward": ("service", "respond", "redirect", "strip_prefix", "rewrite", "query", "circuit"),
 }
 _TIMEOUTS = ("connect", "first_byte", "idle", "total")

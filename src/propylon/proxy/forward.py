@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from propylon.errors import (
     GatewayError,
-    ServiceUnavailable,
+    NoInstance,
     StaleConnection,
     UpstreamBusy,
     UpstreamError,
@@ -58,7 +58,7 @@ class Forward:
     async def __call__(self, exchange: Exchange, request: Request, route: Route) -> Answer:
         """Send the request; return when the final answer's head is there.
 
-        Raises PayloadTooLarge, CircuitOpen, ServiceUnavailable, or what the last attempt raised.
+        Raises PayloadTooLarge, CircuitOpen, NoInstance, or what the last attempt raised.
         """
         if request.method == "OPTIONS" and hops(request) == 0:
             return _last_hop(route)
@@ -346,7 +346,7 @@ class _Attempts:
 def _chosen(
     exchange: Exchange, request: Request, route: Route, candidates: tuple[Instance, ...]
 ) -> Instance:
-    """Return the instance to ask. Raises ServiceUnavailable if there is none."""
+    """Return the instance to ask. Raises NoInstance if there is none."""
     service = route.service
     if candidates and route.select is not None:
         return route.select.choose(exchange, request, candidates)
@@ -358,7 +358,7 @@ def _chosen(
     last = None if checked is None else date_time(checked)
     what = "no healthy instance" if service.instances else "no instance"
     msg = f'The service "{service.name}" has {what}'
-    raise ServiceUnavailable(msg, details={"service": service.name, "last_check": last})
+    raise NoInstance(msg, details={"service": service.name, "last_check": last})
 
 
 def _outcome(service: Service, answer: Answer | None, error: GatewayError | None) -> Answer:

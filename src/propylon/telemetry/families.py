@@ -32,6 +32,7 @@ __all__ = [
     "DATABASE",
     "DURATION",
     "EJECTIONS",
+    "FALLBACKS",
     "FAMILIES",
     "FAULTS",
     "FILES",
@@ -43,6 +44,7 @@ __all__ = [
     "LOOP_BLOCKS",
     "LOOP_LAG",
     "MEMORY",
+    "MIRRORED",
     "OVERHEAD",
     "RECEIVED",
     "REQUESTS",
@@ -128,6 +130,21 @@ RETRIES = Family(
     Kind.COUNTER,
     "Requests that were sent again, by what the attempt before ended with: connect-failure, reset, timeout, or a status.",
     ("service", "reason"),
+)
+FALLBACKS = Family(
+    "propylon_fallbacks",
+    Kind.COUNTER,
+    "Requests of routes with `fallback` whose service failed, by what failed (a word or a status of `fallback.on`), and what answered "
+    "in its place: stored (the cache), fixed, or service (another one).",
+    ("route", "service", "reason", "by"),
+)
+MIRRORED = Family(
+    "propylon_mirrored_requests",
+    Kind.COUNTER,
+    "Requests of routes with `mirror` that were to be copied, by the mirror's service and by what became of the copy: answered, 5xx, a "
+    "failure (open-circuit, unavailable, connect-failure, reset, bad-response, timeout, failed); or there was no copy: dropped (too many "
+    "wait), too_large, or incomplete (the answer came before the whole body).",
+    ("route", "service", "result"),
 )
 CIRCUIT_STATE = Family(
     "propylon_circuit_state",
@@ -311,6 +328,8 @@ FAMILIES = (
     OVERHEAD,
     FAULTS,
     RETRIES,
+    FALLBACKS,
+    MIRRORED,
     CIRCUIT_STATE,
     CIRCUIT_TRANSITIONS,
     INSTANCE_UP,

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationInfo,
     field_validator,
@@ -22,15 +21,19 @@ from propylon.config.models.base import (
 )
 from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
+from propylon.config.models.documented import Requests, ResponsesConfig
+from propylon.config.models.fallback import Fallback
 from propylon.config.models.forward_auth import ForwardAuth, ForwardAuthConfig, check_names
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
+from propylon.config.models.mirror import Mirror
 from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.templates import QueryConfig, RewritePath
-from propylon.config.models.units import Share, Size, Timeout, Whole
+from propylon.config.models.timeouts import RouteTimeoutsConfig
+from propylon.config.models.units import Share, Size, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
@@ -46,43 +49,6 @@ Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
 
 
-def _off(value: Any) -> Any:
-    # YAML 1.1 reads `off` as false.
-    return "off" if value is False else value
-
-
-Requests = Annotated[
-    Literal["off", "shadow", "validate"],
-    BeforeValidator(_off, json_schema_input_type=Literal["off", "shadow", "validate"]),
-]
-
-
-class ResponsesConfig(ConfigModel):
-    """How answers are held against the service's document."""
-
-    sample: Share = Field(
-        default=0.0,
-        description="Share of the answers that are looked at, after the client has got them. What is not in the document is"
-        " counted and logged; nothing happens to the answer. Needs services.X.openapi.",
-    )
-
-
-class RouteTimeoutsConfig(ConfigModel):
-    """Timeouts of a route; those that are not set are the service's."""
-
-    connect: Timeout | None = Field(default=None, description="For connecting.")
-    first_byte: Timeout | None = Field(default=None, description="For the head of the response.")
-    idle: Timeout | None = Field(
-        default=None, description="Longest silence within a body, event streams included."
-    )
-    total: Timeout | None = Field(
-        default=None, description="Until the head of the final response, retries included."
-    )
-    max_duration: Timeout | None = Field(
-        default=None, description="For the whole exchange, body included."
-    )
-
-
 # Keys that say something of the way to a service, or of its answers.
 OF_SERVICES = (
     "strip_prefix",
@@ -95,6 +61,8 @@ OF_SERVICES = (
     "idempotency",
     "upgrade",
     "preflight",
+    "fallback",
+    "mirror",
 )
 
 UNSET = (None, False, "off", (), QueryConfig())
@@ -252,6 +220,9 @@ class RouteRules(ConfigModel):
         description="Requests with Idempotency-Key that are sent again get the first one's answer. When not set, the header reaches"
         " the service, and the gateway does nothing about it.",
     )
+
+    fallback: Fallback = None
+    mirror: Mirror = None
 
     @field_validator("rewrite")
     @classmethod

@@ -14,6 +14,7 @@ from propylon.config.models.resilience import (
     EjectionConfig,
     RetryConfig,
 )
+from propylon.config.models.sticky import StickyConfig
 from propylon.config.models.syntax import check_path, check_url, parse_upstream
 from propylon.config.models.units import Timeout, Whole
 from propylon.config.models.upstream_tls import UpstreamTlsConfig
@@ -113,6 +114,10 @@ class ServiceConfig(ConfigModel):
     balance: Balance = Field(
         default=BalanceConfig(),
         description="How an instance is chosen for each request: round_robin, random, least_connections, or by a hash, {hash: caller}.",
+    )
+    sticky: StickyConfig | None = Field(
+        default=None,
+        description="One caller stays with its instance, by a cookie; `balance` chooses for callers without one.",
     )
     timeouts: ServiceTimeoutsConfig = Field(
         default=ServiceTimeoutsConfig(), description="How long the gateway waits for the service."

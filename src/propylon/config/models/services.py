@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from propylon.config.models.balance import Balance, BalanceConfig
 from propylon.config.models.base import Claims, ConfigModel, Url
+from propylon.config.models.discovery import ClusterServiceConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.public import CookiesConfig, SentHost
@@ -100,6 +101,10 @@ class ServiceConfig(ConfigModel):
         default=(),
         description="Instead of url: the instances, [http://a:8000, http://b:8000], or with weights,"
         " [{url: http://a:8000, weight: 3}].",
+    )
+    kubernetes: ClusterServiceConfig | None = Field(
+        default=None,
+        description="Instead of url: a service in Kubernetes, whose ready pods are the instances: {service: orders, port: http}.",
     )
     tls: UpstreamTlsConfig | None = Field(
         default=None,
@@ -204,6 +209,16 @@ class ServiceConfig(ConfigModel):
             raise ValueError(msg)
         return instances
 
+    @field_validator("kubernetes")
+    @classmethod
+    def _one_source(
+        cls, kubernetes: ClusterServiceConfig | None, info: ValidationInfo
+    ) -> ClusterServiceConfig | None:
+        if kubernetes is not None and _schemes(info):
+            msg = "a service has url, instances or kubernetes, and one of them only"
+            raise ValueError(msg)
+        return kubernetes
+
     @field_validator("tls")
     @classmethod
     def _over_tls(
@@ -263,7 +278,9 @@ def _schemes(info: ValidationInfo) -> set[str]:
     """Return the schemes of the URLs of a service that is being validated."""
     instances: tuple[InstanceConfig, ...] = info.data.get("instances", ())
     urls = [info.data.get("url"), *(instance.url for instance in instances)]
-    return {parse_upstream(url).scheme for url in urls if url is not None}
+    within: ClusterServiceConfig | None = info.data.get("kubernetes")
+    named = set() if within is None else {within.scheme}
+    return named | {parse_upstream(url).scheme for url in urls if url is not None}
 
 
 Service = Annotated[ServiceConfig, BeforeValidator(_none_to_empty)]

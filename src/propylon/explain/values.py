@@ -32,11 +32,21 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "privacy": ("privacy", "default_privacy"),
     "authenticate": ("auth", "issuers", "basic_auth"),
     "authorize": ("scopes", "roles", "security"),
+    "forward_auth": ("forward_auth",),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
     "fallback": ("fallback",),
     "mirror": ("mirror",),
-    "forward": ("service", "respond", "redirect", "strip_prefix", "rewrite", "query", "circuit"),
+    "forward": (
+        "service",
+        "respond",
+        "redirect",
+        "strip_prefix",
+        "rewrite",
+        "query",
+        "compress",
+        "circuit",
+    ),
 }
 _TIMEOUTS = ("connect", "first_byte", "idle", "total")
 

@@ -88,8 +88,7 @@ class Attempts:
 
     def others(self) -> tuple[Instance, ...]:
         """Return the instances that were not tried yet."""
-        candidates = self.route.service.fleet.candidates()
-        untried = tuple(one for one in candidates if one not in self.tried)
+        untried = self.route.service.fleet.untried(self.tried)
         select = self.route.select
         return untried if select is None else select.left(self.exchange, self.request, untried)
 

@@ -22,6 +22,7 @@ from propylon.proxy.authenticate.outcomes import OUTCOMES
 from propylon.proxy.cache.status import COUNTED
 from propylon.proxy.check import ANSWER_RESULTS, RESULTS
 from propylon.proxy.exchange import Exchange
+from propylon.proxy.forward_auth import RESULTS as ASKED
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
 from propylon.services.circuit import State
@@ -39,6 +40,7 @@ from propylon.telemetry.families import (
     DURATION,
     FAMILIES,
     FAULTS,
+    FORWARD_AUTH,
     HEDGES,
     INSTANCE_UP,
     LIMIT_DECISIONS,
@@ -208,6 +210,10 @@ class Metrics:
     def checks(self, route: str) -> Row:
         """Return what the checks of a route's requests found, as `RESULTS` has it: the same row each time."""
         return self._sums.row((REQUEST_CHECKS.name, route), len(RESULTS))
+
+    def questions(self, route: str) -> Row:
+        """Return what the questions of a route with `forward_auth` ended in, as `ASKED` has it: the same row each time."""
+        return self._sums.row((FORWARD_AUTH.name, route), len(ASKED))
 
     def tokens(self) -> Row:
         """Return how verifications of tokens ended, as `OUTCOMES` has it: the same row each time."""

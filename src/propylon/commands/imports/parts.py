@@ -90,6 +90,10 @@ class Part:
         self.report.add(Finding(at, Verdict.DIFFERENT, how))
         self._remark(f"{at.what}: {how}")
 
+    def report_only(self, at: At, how: str) -> None:
+        """Report a difference without a remark beside the part: it is the same for all of them."""
+        self.report.add(Finding(at, Verdict.DIFFERENT, how))
+
     def lost(self, at: At, why: str, todo: str = "", *, protects: bool = False) -> None:
         """Report that something is not translated, and write it beside the part."""
         self.report.add(

@@ -54,6 +54,7 @@ _OF_ROUTE = {
     "priority",
     "privacy",
     "compress",
+    "decompress",
 }
 _OF_SERVICE = {
     "timeouts",

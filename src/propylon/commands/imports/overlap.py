@@ -46,21 +46,40 @@ def first_wins(draft: Draft, order: Callable[[Route], Any] | None = None) -> Non
     """
     kept: list[Route] = []
     for route in sorted(draft.routes, key=order) if order else draft.routes:
-        above = next((one for one in kept if _covers(one, route)), None)
-        if above is not None and _takes_all(above, route):
+        above = next((one for one in kept if _covers(one, route) and _takes_all(one, route)), None)
+        if above is not None:
             draft.differs(
                 route.at, f"left out: {_name(above)} stands before it and takes all of its requests"
             )
             continue
-        if above is not None and not _alike(above, route) and weaker(route, above):
-            route.close(
-                route.at,
-                f"{_name(above)} stands before it and protects some of its requests; here the more specific route decides",
-                "give both the same protection",
-            )
+        for one in kept:
+            if _overtakes(route, one) and weaker(route, one):
+                route.close(
+                    route.at,
+                    f"{_name(one)} stands before it and protects some of its requests; here the more specific route decides",
+                    "give both the same protection",
+                )
+                break
         kept.append(route)
     _rank_alike(kept)
     draft.routes[:] = [route for route in draft.routes if any(route is one for one in kept)]
+
+
+def _overtakes(route: Route, one: Route) -> bool:
+    """Tell whether a route gets requests here that were for one before it."""
+    return not _alike(one, route) and _meet(one, route) and _rank(route) > _rank(one)
+
+
+def _rank(route: Route) -> tuple[object, ...]:
+    """Return a sort key: what propylon takes first is the greatest.
+
+    A host before any host; segments from the left, a literal before {name}; then exact before a prefix, and the longer path.
+    """
+    segments = _segments(route)
+    literal = [part[:1] != "{" for part in segments]
+    hosts = [str(host) for host in route.keys.get("hosts", ())]
+    named = max((1 if "*" in host else 2 for host in hosts), default=0)
+    return (named, literal, bool(route.keys.get("exact")), len(segments))
 
 
 def _rank_alike(routes: list[Route]) -> None:

@@ -14,6 +14,8 @@ _PLAIN = re.compile(r"[A-Za-z/_](?:[A-Za-z0-9/_.*+@-]|:(?=[^\s,\]}]))*")
 # Quantities with a unit, which no reader of YAML takes for a number.
 _UNIT = re.compile(r"\d+(?:\.\d+)?(?:ms|s|m|h|d|%|[KMG]i?B)|\d+/[smhd]")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_SURROGATES = (0xD800, 0xDFFF)
 _WIDEST = 110
 
 
@@ -33,7 +35,19 @@ def _text(value: str) -> str:
     text = value if isinstance(value, Variable) else value.replace("$", "$$")
     if _UNIT.fullmatch(text) or (_PLAIN.fullmatch(text) and text.lower() not in _WORDS):
         return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(char: str) -> str:
+    """Return a character as it stands between double quotes."""
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isprintable():
+        return char
+    code = ord(char)
+    if _SURROGATES[0] <= code <= _SURROGATES[1]:
+        code = 0xFFFD  # half of a pair is no character
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def comment_lines(text: str, indent: str) -> list[str]:

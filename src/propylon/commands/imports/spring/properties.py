@@ -4,27 +4,55 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
-from propylon.commands.imports.parts import Variable
+from propylon.commands.imports.parts import Variable, merged, nested
 from propylon.commands.imports.report import At
-from propylon.commands.imports.tree import Item, plain
+from propylon.commands.imports.tree import Item, named, plain
 
-__all__ = ["Step", "below", "steps", "text_of"]
+__all__ = ["Step", "below", "steps", "text_of", "unfolded"]
 
+# A dot between keys; one within brackets, as in [/a.b/**], is a part of the key.
+_DOT = re.compile(r"\.(?![^\[]*\])")
 _PLACEHOLDER = re.compile(r"\$\{(?P<name>[A-Za-z_][\w.-]*)(?::(?P<default>[^{}]*))?\}")
 
 
+def unfolded(document: Item) -> Item:
+    """Return a document with its joined keys taken apart: `spring.cloud: …` is `spring: {cloud: …}`.
+
+    What is written below one key in two ways is put together, as Spring does it.
+    """
+    lines: dict[tuple[str | int, ...], int] = {}
+    value = _unfolded(document, (), lines)
+    return Item(document.source, value, (), lines)
+
+
+def _unfolded(
+    item: Item, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]
+) -> Any:
+    lines.setdefault(path, item.at.place.line)
+    if isinstance(item.value, dict):
+        made: dict[str, Any] = {}
+        for key, inner in item.items():
+            parts = _DOT.split(key)
+            for end in range(1, len(parts)):
+                lines.setdefault((*path, *parts[:end]), inner.at.place.line)
+            value = _unfolded(inner, (*path, *parts), lines)
+            made = merged(made, nested(parts, value))
+        return made
+    if isinstance(item.value, list):
+        return [
+            _unfolded(inner, (*path, number), lines) for number, inner in enumerate(item.each())
+        ]
+    return item.value
+
+
 def below(item: Item, *keys: str) -> Item:
-    """Return what stands below keys, however they are joined: `spring: {cloud.gateway: …}`."""
-    if not keys:
-        return item
-    for end in range(len(keys), 0, -1):
-        for name in item.names():
-            if plain(name) == plain(".".join(keys[:end])):
-                found = below(item.get(name), *keys[end:])
-                if found:
-                    return found
-    return Item(item.source, None, (*item.path, *keys), {item.path: item.at.place.line})
+    """Return what stands below keys, each in kebab or camel case."""
+    found = item
+    for key in keys:
+        found = named(found, key)
+    return found
 
 
 def text_of(text: str) -> str:

@@ -15,7 +15,7 @@ from propylon.commands.imports.source import Source
 from propylon.commands.imports.spring.filters import Filters
 from propylon.commands.imports.spring.paths import path_of
 from propylon.commands.imports.spring.predicates import weight_of, write_routes
-from propylon.commands.imports.spring.properties import Step, below, steps, text_of
+from propylon.commands.imports.spring.properties import Step, below, steps, text_of, unfolded
 from propylon.commands.imports.spring.security import protect
 from propylon.commands.imports.tree import Item, named, parse_all
 
@@ -43,7 +43,7 @@ def read(sources: list[Source], draft: Draft) -> None:
     """Read application.yml; a later file or document replaces the routes of an earlier one, as Spring does."""
     chosen: tuple[Item, Item] | None = None
     for source in sources:
-        for document in parse_all(source):
+        for document in map(unfolded, parse_all(source)):
             profile = below(document, "spring", "config", "activate", "on-profile") or below(
                 document, "spring", "profiles"
             )

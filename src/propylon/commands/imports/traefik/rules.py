@@ -87,9 +87,6 @@ class _Reader:
 
     def either(self, *, negated: bool, depth: int) -> _Alternatives:
         """Read alternatives."""
-        if depth > _DEEPEST:
-            msg = "nested too deeply"
-            raise BadRule(msg)
         parts = [self._both(negated=negated, depth=depth)]
         while self._take("||"):
             parts.append(self._both(negated=negated, depth=depth))
@@ -103,6 +100,9 @@ class _Reader:
         return _bounded([one for part in parts for one in part]) if negated else _all(parts)
 
     def _one(self, *, negated: bool, depth: int) -> _Alternatives:
+        if depth > _DEEPEST:
+            msg = "is nested too deeply"
+            raise BadRule(msg)
         if self._take("!"):
             return self._one(negated=not negated, depth=depth + 1)
         if self._take("("):

@@ -203,6 +203,7 @@ services:
       budget: 20%              # of the last ten seconds' requests may be retries
       non_idempotent: false    # true: POST and PATCH too
     hedge:                     # such as {after: 200ms, budget: 10%}: a GET that takes longer is sent to another instance, too
+    adaptive_concurrency: false  # true, or {min: 5, max: 1000}: find out how many requests it can work on, and refuse those beyond
     circuit:                   # the breaker: after so many failures, refuse at once
       failure_threshold: 5
       failure_rate: 50%        # and if they are at least this share of the requests

@@ -27,7 +27,9 @@ ROUTED = [
         host="users.internal:9000",
         headers={"Host": "api.example.com"},
     ),
-    Case("GET /users", service="users", path="/", headers={"Host": "shop.example.com"}),
+    Case("GET /users", service="users", path="/", headers={"Host": "eu.shop.example.com"}),
+    Case("GET /users", service="users", path="/", headers={"Host": "a.eu.shop.example.com"}),
+    Case("GET /users", 404, headers={"Host": "shop.example.com"}),
     Case(
         "GET /users/7/avatar",
         service="users",

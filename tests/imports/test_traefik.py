@@ -139,6 +139,7 @@ def test_rules_are_translated(rule: str, written: str) -> None:
         ("buffering: {maxRequestBodyBytes: 2000}", "max_body: 2000"),
         ("headers: {frameDeny: true, stsSeconds: 60}", "X-Frame-Options: DENY"),
         ("retry: {attempts: 3}", "attempts: 3"),
+        ("compress: {minResponseBodyBytes: 9}", "compress: {encodings: [gzip"),
     ],
 )
 def test_middlewares_are_translated(middleware: str, written: str) -> None:

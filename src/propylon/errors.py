@@ -81,6 +81,7 @@ __all__ = [
     "StaleConnection",
     "TooManyConnections",
     "UnknownExpectation",
+    "UnsupportedCoding",
     "UpgradeRequired",
     "UpstreamBusy",
     "UpstreamError",
@@ -204,6 +205,12 @@ class PayloadTooLarge(GatewayError):
     code = "PAYLOAD_TOO_LARGE"
     source = "client"
     closes = True
+
+
+class UnsupportedCoding(InvalidRequest):
+    """415: the request's body has a Content-Encoding that the gateway cannot read; `headers` has `Accept-Encoding`."""
+
+    status = 415
 
 
 class UpgradeRequired(GatewayError):

@@ -102,7 +102,7 @@ def entries(
     # Nothing becomes due here, nothing is measured and nothing is left to chance.
     forward = Forward(_still, _still, _still)
     limits = LimitCompiler(MemoryLimits(lambda: 0), _NoTallies())
-    parts = Parts(upstream, forward, stages, endpoints, limits=limits, basic=users)
+    parts = Parts(upstream, forward, stages, endpoints, limits=limits, bodies=None, basic=users)
     tables = compile_tables(config, parts, services.by_name)
     written = iter(
         [

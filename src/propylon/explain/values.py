@@ -44,6 +44,7 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
         "rewrite",
         "query",
         "compress",
+        "decompress",
         "circuit",
     ),
 }

@@ -16,7 +16,7 @@
 - `limit`: how often may they.
 - `cache`: answer from what upstreams have said before.
 - `idempotency`: answer a request that was sent again with the first one's answer; `unattended`: exchanges without a client.
-- `coding`: compress answers.
+- `coding`: compress answers, unpack requests.
 - `upgrade`: take up the offer of another protocol: check the handshake and its Origin.
 - `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent.
   `select`: by what the request is an instance is chosen, where that matters; `sticky`: a caller stays where it is.

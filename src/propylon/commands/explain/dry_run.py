@@ -316,6 +316,9 @@ class _DiscardingClient:
     async def upgrade(self, exchange: Exchange, answer: Answer, block: bytes) -> None:
         """Open no tunnel: the recorder never agrees to one."""
 
+    def throw(self, error: GatewayError) -> None:
+        """Do nothing: no body comes that could be wrong."""
+
     def abort(self) -> None:
         """Do nothing: no connection is open."""
 

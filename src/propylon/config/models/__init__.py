@@ -13,7 +13,7 @@
 - `traffic`: how requests are shared out among services.
 - `headers`: what a route does to headers; `templates`: names in values, and what it does to the query; `route_names`: whether a route
   has what they name.
-- `coding`: which answers are compressed.
+- `coding`: which answers are compressed, and which requests unpacked.
 - `basic_auth`: the users of a route's file.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.

@@ -22,6 +22,7 @@ from propylon.assembly.edges import SocketPorts, adjust_edges, adjust_gate, open
 from propylon.assembly.guards import open_asks
 from propylon.assembly.idempotency import answering
 from propylon.assembly.membership import Membership
+from propylon.assembly.notices import log_notices
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces
@@ -29,12 +30,12 @@ from propylon.assembly.verification import Verification, verifies_otherwise
 from propylon.assembly.watch.watching import Watching, watch
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
-from propylon.compile.detours import DetourCompiler
+from propylon.compile.detours import DetourCompiler, forwarding
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
 from propylon.compile.table import Compiled, compile_slowly
-from propylon.config.models.endpoints import PUBLIC, listeners_of, only_run_obeys
+from propylon.config.models.endpoints import PUBLIC
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
@@ -50,7 +51,6 @@ from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
 from propylon.proxy.authenticate import always
 from propylon.proxy.call import Caller
-from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.route import Authenticate, Before, Route
@@ -110,22 +110,23 @@ class Running:
             components.metrics.answers,
             owns_process=components.owns_process,
         )
+        self.membership = Membership(
+            self.config, self._pools, self._resolver, self._create, self._publish
+        )
         self._dependencies = Dependencies(
             self._pools.connect,
             self._random.random,
             clock=loop.time,
             listeners=self.description.hearing(self._outages),
             resolver=self._resolver,
-        )
-        self.membership = Membership(
-            self.config, self._pools, self._resolver, self._create, self._publish
+            cluster=self.membership.cluster,
         )
         components.shared.start(loop)
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
         self.census = open_census(components, self.description, lambda: self.routes)
-        self._forward = Forward(loop.time, time.perf_counter, self._random.random)
+        self._forward = forwarding(loop, self._random, components.metrics)
         self._callees = Callees(self._forward)
         self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
         sockets = SocketPorts(self._random.getrandbits, components.metrics.count_socket)
@@ -196,15 +197,11 @@ class Running:
         self.switch(at_once(self.prepare(self.loaded)))
         self.counting.start()
         self._gauges.start()
-        self._components.metrics.measured = ages_of(self._components, self._verification)
+        self._components.metrics.measured = ages_of(
+            self._components, self._verification, self.membership
+        )
         self.watching.start()
-        for warning in self.loaded.warnings:
-            log.warning("%s", warning)
-        if not self._components.owns_process:
-            for listener in listeners_of(self.config):
-                log.warning("nothing listens on %s: only `propylon run` opens it", listener)
-            for key in only_run_obeys(self.config):
-                log.warning("%s: only `propylon run` obeys it; this server has its own", key)
+        log_notices(self.loaded, owns_process=self._components.owns_process)
 
     def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
         """Build another configuration beside the one in force, in slices; nothing changes yet.

@@ -23,6 +23,7 @@ from propylon.compile.carriers import (
     trusting,
 )
 from propylon.compile.changes import compile_changes, compile_templates
+from propylon.compile.coding import compressing
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
@@ -233,9 +234,10 @@ class RouteCompiler:
 
     def _forward(self, written: RouteConfig) -> Forwards:
         # Before everything else that may answer: no stored answer is given without a question.
-        return asking(written, self._answers(written), self._parts.asks)
+        return asking(written, compressing(written, self._answers(written)), self._parts.asks)
 
     def _answers(self, written: RouteConfig) -> Forwards:
+        """Return what answers the requests of a route."""
         if (fixed := compile_fixed(written)) is not None:
             return fixed
         then, detours = self._checked(written), self._parts.detours

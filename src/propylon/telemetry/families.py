@@ -30,6 +30,7 @@ __all__ = [
     "CONNECTIONS",
     "CPU",
     "DATABASE",
+    "DISCOVERY_UP",
     "DURATION",
     "EJECTIONS",
     "FALLBACKS",
@@ -37,6 +38,7 @@ __all__ = [
     "FAULTS",
     "FILES",
     "FORWARD_AUTH",
+    "HEDGES",
     "INSTANCE_UP",
     "KEY_SET_AGE",
     "LIMIT_DECISIONS",
@@ -138,6 +140,12 @@ FALLBACKS = Family(
     "in its place: stored (the cache), fixed, or service (another one).",
     ("route", "service", "reason", "by"),
 )
+HEDGES = Family(
+    "propylon_hedges",
+    Kind.COUNTER,
+    "Requests of services with `hedge` that were sent a second time beside the first: won (the second one's answer went on) or lost.",
+    ("service", "result"),
+)
 MIRRORED = Family(
     "propylon_mirrored_requests",
     Kind.COUNTER,
@@ -164,6 +172,14 @@ INSTANCE_UP = Family(
     Kind.GAUGE,
     "Whether the instance may be asked: 1, or 0 while it is unhealthy or ejected.",
     ("service", "instance"),
+    summed=False,
+)
+DISCOVERY_UP = Family(
+    "propylon_discovery_up",
+    Kind.GAUGE,
+    "Whether what the worker that is asked knows of a source of instances is up to date: 1, or 0 while the source is away and the last "
+    "known instances stay.",
+    ("source",),
     summed=False,
 )
 EJECTIONS = Family(
@@ -328,12 +344,14 @@ FAMILIES = (
     OVERHEAD,
     FAULTS,
     RETRIES,
+    HEDGES,
     FALLBACKS,
     MIRRORED,
     CIRCUIT_STATE,
     CIRCUIT_TRANSITIONS,
     INSTANCE_UP,
     EJECTIONS,
+    DISCOVERY_UP,
     LIMIT_DECISIONS,
     CACHE,
     CACHE_BYTES,

@@ -21,6 +21,7 @@ from propylon.config.models.base import (
 )
 from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
+from propylon.config.models.coding import Compress
 from propylon.config.models.documented import Requests, ResponsesConfig
 from propylon.config.models.fallback import Fallback
 from propylon.config.models.forward_auth import ForwardAuth, ForwardAuthConfig, check_names
@@ -204,6 +205,11 @@ class RouteRules(ConfigModel):
         default=None,
         description="Answers are stored and used again, by these rules. A route's own replace those of `defaults`; none:"
         " there is no cache.",
+    )
+    compress: Compress | None = Field(
+        default=None,
+        description="Answers are compressed for clients that want it: codings, the best first, or rules. A route's own replace those"
+        " of `defaults`; none: nothing is compressed. Mind BREACH: no secret beside what a client has sent in one answer.",
     )
     sampling: Share | None = Field(
         default=None,

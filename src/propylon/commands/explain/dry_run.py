@@ -333,7 +333,7 @@ class _Client(NoClient):
         if request.length > 0 or request.length == CHUNKED:
             self.body = Body(request.length, self, None)
 
-    def respond(self, head: Response, block: bytes, body: bytes) -> None:  # noqa: ARG002
+    def respond(self, head: Response, block: bytes, _body: bytes) -> None:
         """Keep the head."""
         self.status, self.block = head.status, block
 

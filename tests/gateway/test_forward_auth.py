@@ -65,6 +65,8 @@ def configuration(service: int, decider: int, dead: int) -> Config:
             {"name": "asked", "path": "/asked", "forward_auth": usual, **asking},
             {"name": "exchange", "path": "/exchange", **asking,
              "forward_auth": {"url": f"{at}/verify", "headers": ["Authorization"], "cookies": ["session"]}},
+            {"name": "templated", "path": "/templated", "forward_auth": usual, **asking,
+             "headers": {"request": {"set": {"X-Seen": "{header.X-User}"}}}},
             {"name": "both", "path": "/both", "service": "pages", "scopes": ["read"],
              "forward_auth": {"url": f"{at}/verify", "headers": ["X-User"]}},
             {"name": "cached", "path": "/cached", "forward_auth": usual, **asking,
@@ -188,6 +190,13 @@ def test_what_is_not_said_is_not_believed(gateway: Gateway, behind: Upstream) ->
         answer = get(gateway, target, ("Cookie", cookie), *forged)
         assert answer.status == 200
         assert not {"x-user", "x-groups", "x-user-id"} & behind.of(answer).names
+
+
+def test_a_template_has_what_was_said(gateway: Gateway, behind: Upstream) -> None:
+    """`{header.X-User}` is the answer's, and nothing where the answer has none; never the client's."""
+    for cookie, seen in ((ANN, "ann"), (("Cookie", "session=mute"), None)):
+        answer = get(gateway, "/templated", cookie, ("X-User", "root"), ("X-Seen", "root"))
+        assert behind.of(answer).get("x-seen") == seen
 
 
 def test_credentials_are_exchanged(gateway: Gateway, behind: Upstream) -> None:

@@ -30,7 +30,7 @@ from propylon.assembly.verification import Verification, verifies_otherwise
 from propylon.assembly.watch.watching import Watching, watch
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
-from propylon.compile.detours import DetourCompiler
+from propylon.compile.detours import DetourCompiler, forwarding
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
@@ -51,7 +51,6 @@ from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
 from propylon.proxy.authenticate import always
 from propylon.proxy.call import Caller
-from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.route import Authenticate, Before, Route
@@ -127,7 +126,7 @@ class Running:
         self.membership.join(components.shared.facts)
         self._outages.join()
         self.census = open_census(components, self.description, lambda: self.routes)
-        self._forward = Forward(loop.time, time.perf_counter, self._random.random)
+        self._forward = forwarding(loop, self._random, components.metrics)
         self._callees = Callees(self._forward)
         self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
         sockets = SocketPorts(self._random.getrandbits, components.metrics.count_socket)

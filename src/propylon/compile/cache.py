@@ -54,6 +54,7 @@ _OF_ROUTE = {
     "priority",
     "privacy",
     "compress",
+    "decompress",
 }
 _OF_SERVICE = {
     "timeouts",
@@ -63,6 +64,7 @@ _OF_SERVICE = {
     "ejection",
     "balance",
     "sticky",
+    "slow_start",
     "rate_limit",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from propylon.compile.forward_auth import shown_url
 from propylon.config.models.route import RouteConfig
 from propylon.errors import GatewayError, Refused
 from propylon.proxy.exchange import Exchange
@@ -32,9 +33,7 @@ def noting_question(
     route = within(route)
     if written is None or not written.forward_auth:
         return route
-    text = (
-        f"{written.forward_auth.url} decides, and is not asked here; its 2xx lets the request pass"
-    )
+    text = f"{shown_url(written.forward_auth.url)} decides, and is not asked here; its 2xx lets the request pass"
     return replace(route, forward=_unasked(route.forward, text, note))
 
 

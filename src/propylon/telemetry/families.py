@@ -38,6 +38,7 @@ __all__ = [
     "FAULTS",
     "FILES",
     "FORWARD_AUTH",
+    "HEDGES",
     "INSTANCE_UP",
     "KEY_SET_AGE",
     "LIMIT_DECISIONS",
@@ -138,6 +139,12 @@ FALLBACKS = Family(
     "Requests of routes with `fallback` whose service failed, by what failed (a word or a status of `fallback.on`), and what answered "
     "in its place: stored (the cache), fixed, or service (another one).",
     ("route", "service", "reason", "by"),
+)
+HEDGES = Family(
+    "propylon_hedges",
+    Kind.COUNTER,
+    "Requests of services with `hedge` that were sent a second time beside the first: won (the second one's answer went on) or lost.",
+    ("service", "result"),
 )
 MIRRORED = Family(
     "propylon_mirrored_requests",
@@ -337,6 +344,7 @@ FAMILIES = (
     OVERHEAD,
     FAULTS,
     RETRIES,
+    HEDGES,
     FALLBACKS,
     MIRRORED,
     CIRCUIT_STATE,

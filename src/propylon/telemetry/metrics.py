@@ -40,6 +40,7 @@ from propylon.telemetry.families import (
     FAMILIES,
     FAULTS,
     FORWARD_AUTH,
+    HEDGES,
     INSTANCE_UP,
     LIMIT_DECISIONS,
     OVERHEAD,
@@ -227,6 +228,10 @@ class Metrics:
             service = exchange.route.service.name
             self.row(CALLS, service, str(exchange.status))[0] += 1
             self._observe(CALL_DURATION, exchange.ended - exchange.began, service)
+
+    def note_hedge(self, service: str, result: str) -> None:
+        """Count a race of two requests for one answer: the second one `won` or `lost`."""
+        self.row(HEDGES, service, result)[0] += 1
 
     def _observe(self, family: Family, seconds: float, *labels: str) -> None:
         row = self.row(family, *labels)

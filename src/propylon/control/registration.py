@@ -197,7 +197,7 @@ class InstanceEntry(Lease):
     weight: int = Field(
         description="Its share of the requests, relative to the other instances.", examples=[1]
     )
-    source: Literal["configured", "registered", "dns", "kubernetes"] = Field(
+    source: Literal["configured", "registered", "dns", "kubernetes", "docker"] = Field(
         description="configured: the file names it; registered: it registered itself; dns: DNS names it.",
         examples=["registered"],
     )

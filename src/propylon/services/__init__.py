@@ -7,7 +7,8 @@
   exchange says about its service.
 - `retry`: whether and when to try again; the retry budget.
 - `health`: active health checks.
-- `discovery`: instances that follow a DNS name, or a service in Kubernetes; `cluster`: list and watch it; `slices`: read its EndpointSlices.
+- `discovery`: instances that follow a DNS name, or a service in Kubernetes; `cluster`: list and watch it; `slices`: read its EndpointSlices;
+  `containers`: follow the containers of a Docker Engine.
 - `registry`: instances that register themselves; `registration`: what a registration says;
   `admission`: which hosts may register.
 """

@@ -6,6 +6,7 @@ file says is not read again for a label: an edit that nobody has asked to be put
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # A list beside the events, and one more for the moment in which a connection closes.
 _CONNECTIONS = 3
+# Seconds between two reloads for labels: a container that is started again and again must not keep the gateway busy.
+_BETWEEN = 1.0
 Told = Callable[[tuple[SrvTarget, ...]], None]
 Relabel = Callable[[Callable[[], None]], None]
 
@@ -61,6 +64,9 @@ class Docker:
         self._complaints: frozenset[Complaint] = frozenset()
         self._refused: tuple[Complaint, ...] = ()
         self._is_in_force = False  # what the first list said
+        self._timer: asyncio.TimerHandle | None = None  # of the next reload
+        self._is_pending = False  # a reload is planned, or under way
+        self._relabelled = -_BETWEEN
         # Has the routes of labels put in force, and calls back when that is done, or refused.
         self.relabel: Relabel = _at_once
 
@@ -98,6 +104,9 @@ class Docker:
 
     def close(self) -> None:
         """Follow the engine no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._containers is not None:
             self._containers.close()
             self._containers = None
@@ -138,13 +147,26 @@ class Docker:
         before, self._labelled = self._labelled, gather(containers, rules)
         for follower in list(self._followers):
             self._tell(follower)
-        if before.routes == self._labelled.routes:
+        if before.routes != self._labelled.routes:
+            self._plan()
+        elif not self._is_pending:
             self._in_force()
-        else:
-            self.relabel(self._in_force)
+
+    def _plan(self) -> None:
+        """Have the routes of labels put in force, a second after the last time at the earliest."""
+        self._is_pending = True
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._relabelled + _BETWEEN, self._relabel)
+
+    def _relabel(self) -> None:
+        self._timer = None
+        self._relabelled = asyncio.get_running_loop().time()
+        self.relabel(self._in_force)
 
     def _in_force(self) -> None:
         self._is_in_force = True
+        self._is_pending = self._timer is not None
         self._complain()
 
     def _tell(self, follower: _Follower) -> None:

@@ -172,14 +172,19 @@ def one_or_list(part: Schema, definitions: Schema) -> Schema | None:
     return found if "properties" in found else None
 
 
-SHORT = {"string": "text", "boolean": "true or false"}
+def is_word(name: str, kinds: list[Schema]) -> bool:
+    """Whether this word may be written in place of a mapping."""
+    return any(kind.get("const") == name for kind in kinds)
+
+
+SHORT = {"string": "text", "boolean": "true or false", "none": "none"}
 
 
 def mapping_or_short(part: Schema, definitions: Schema) -> tuple[Schema, str] | None:
     """Return the schema of a mapping that has a short form, and what that is; None for anything else."""
     kinds = part.get("anyOf", ())
     found = [resolved(kind, definitions) for kind in kinds if "$ref" in kind]
-    short = [name for name in SHORT if {"type": name} in kinds]
+    short = [name for name in SHORT if {"type": name} in kinds or is_word(name, kinds)]
     return (found[0], SHORT[short[0]]) if len(found) == len(short) == 1 else None
 
 

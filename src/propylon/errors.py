@@ -30,6 +30,7 @@ GatewayError
 │   └── UpstreamStatus         an endpoint's call was answered with an error status
 ├── ServiceUnavailable    503
 │   ├── CircuitOpen       503
+│   ├── NoInstance        503  the service has no instance that may be asked: nothing was sent
 │   ├── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
 │   ├── Maintenance       503  or another status, which the operator has chosen
 │   ├── LocalFault        503  the gateway has no descriptor, port or buffer left: nothing was sent
@@ -67,6 +68,7 @@ __all__ = [
     "LocalFault",
     "Maintenance",
     "MethodNotAllowed",
+    "NoInstance",
     "NotFound",
     "NotStored",
     "PayloadTooLarge",
@@ -325,6 +327,12 @@ class CircuitOpen(ServiceUnavailable):
     """503: the breaker of this service is open."""
 
     code = "CIRCUIT_OPEN"
+
+
+class NoInstance(ServiceUnavailable):
+    """503: the service has no instance, or none of them may be asked now; nothing was sent."""
+
+    unsent = True
 
 
 class UpstreamBusy(ServiceUnavailable):

@@ -1,4 +1,4 @@
-"""`split` and `balance: {hash: …}`: over real sockets, on both edges."""
+"""`split`, `balance: {hash: …}` and `sticky`: over real sockets, on both edges."""
 
 import re
 from collections import Counter
@@ -32,7 +32,19 @@ def configuration(services: Services) -> Config:
             **urls,
             "ill": {**urls["two"], "circuit": broken, "retry": {"attempts": 1}},
             "hashed": {"instances": [one["url"] for one in urls.values()], "balance": {"hash": "header:X-Tenant"}},
+            "kept": {"instances": [one["url"] for one in urls.values()], "sticky": {"cookie": "at"}},
+            "held": {
+                "instances": [one["url"] for one in urls.values()],
+                "sticky": {"cookie": "held", "on_failure": "refuse", "max_age": "1h"},
+                "ejection": {"failures": 1, "time": "1h"},
+                "retry": {"attempts": 1},
+            },
+            "backed": {
+                "instances": [urls["one"], {**urls["two"], "priority": -1}],
+                "ejection": {"failures": 1, "time": "1h"},
+            },
             "strict": {**urls["two"], "rate_limit": {"rate": "1/h", "burst": 2, "key": "ip"}},
+            "told": {**urls["two"], "rate_limit": {"rate": "1/h", "burst": 1, "key": "ip"}},
         },
         "defaults": {"auth": "none"},
         "routes": [
@@ -42,7 +54,12 @@ def configuration(services: Services) -> Config:
             {"name": "cached", "path": "/cached", "split": evenly, "cache": {"ttl": "1h"}},
             {"name": "ill", "path": "/ill", "split": [{"service": "one"}, {"service": "ill"}]},
             {"name": "strict", "path": "/strict", "split": [{"service": "one"}, {"service": "strict"}]},
+            {"name": "backed", "path": "/backed", "service": "backed"},
+            {"name": "kept", "path": "/kept", "service": "kept"},
+            {"name": "held", "path": "/held", "service": "held"},
+            {"name": "stays", "path": "/stays", "split": evenly, "sticky": {"cookie": "on"}},
             {"name": "hashed", "path": "/hashed", "service": "hashed"},
+            {"name": "told", "path": "/told", "split": [{"service": "one"}, {"service": "told"}]},
             {"name": "none", "path": "/none", "split": [{"service": "one"}, {"service": "two", "weight": 0}]},
         ],
     }  # fmt: skip
@@ -133,14 +150,14 @@ def test_sockets_choose_too(gateway: Gateway, services: Services) -> None:
 def test_explain_names_the_choice(gateway: Gateway) -> None:
     """The service, its share, and no route that has lost to itself."""
     asking = [("X-Propylon-Explain", "1"), *bearer(mint("op", scope="explain", edge=gateway.edge))]
-    asked = [ask(gateway.port, target="/strict", headers=asking) for _ in range(8)]
+    asked = [ask(gateway.port, target="/told", headers=asking) for _ in range(4)]
     answer = next(one for one in asked if one.status == 429)
     explained = answer.json()["error"]["details"]["explain"]
     stages = {one["stage"]: one for one in explained["stages"]}
-    said = 'route "strict", whose split gives it to service "strict" (1 of 2)'
+    said = 'route "told", whose split gives it to service "told" (1 of 2)'
     assert stages["match"]["text"] == said
     assert stages["limit"]["passed"] is False
-    assert explained["route"]["service"] == "strict"
+    assert explained["route"]["service"] == "told"
     assert [one["name"] for one in explained["lost"]] == []
 
 
@@ -155,3 +172,78 @@ def test_one_instance_for_one_key(gateway: Gateway, services: Services) -> None:
     if one is not None:
         services["one"].on("/hashed/cut", answers.plain("503 Away"))
         assert bodies(gateway, "/hashed/cut", 1, [("X-Tenant", one)]) == ["two"]
+
+
+@pytest.mark.parametrize(("target", "name"), [("/kept", "at"), ("/stays", "on")])
+def test_a_caller_stays(gateway: Gateway, services: Services, target: str, name: str) -> None:
+    """With the instance or the service that its first answer named; the cookie does not reach it."""
+    first = ask(gateway.port, target=target)
+    told = re.fullmatch(
+        rf"({name}=[\w-]{{32}}); Path=/; HttpOnly; SameSite=Lax", first.get("Set-Cookie") or ""
+    )
+    assert told
+    cookie = [("Cookie", f"a=1; {told[1]}")]
+    asked = [ask(gateway.port, target=target, headers=cookie) for _ in range(3)]
+    assert {one.body for one in asked} == {first.body}
+    assert [one.get("Set-Cookie") for one in asked] == [None] * 3
+    assert services[first.body.decode()].last.get("Cookie") == "a=1"
+    assert {ask(gateway.port, target=target).body for _ in range(2)} == {b"one", b"two"}
+
+
+def test_a_caller_whose_instance_has_failed(gateway: Gateway, services: Services) -> None:
+    """A retry goes to the other one, and the answer to that request names it."""
+    first = ask(gateway.port, target="/kept/cut")
+    cookie = (first.get("Set-Cookie") or "").partition(";")[0]
+    ill, well = first.body.decode(), {"one": "two", "two": "one"}[first.body.decode()]
+    services[ill].on("/kept/cut", answers.plain("503 Away"))
+    again = ask(gateway.port, target="/kept/cut", headers=[("Cookie", cookie)])
+    services[ill].on("/kept/cut", answers.plain(body=ill.encode()))
+    assert again.body.decode() == well
+    named = (again.get("Set-Cookie") or "").partition(";")[0]
+    assert bodies(gateway, "/kept/cut", 3, [("Cookie", named)]) == [well] * 3
+
+
+def test_a_caller_that_no_other_instance_may_have(gateway: Gateway, services: Services) -> None:
+    """Its instance is left out: 503, and the others are served."""
+    first = ask(gateway.port, target="/held")
+    cookie, _, attributes = (first.get("Set-Cookie") or "").partition(";")
+    assert attributes.endswith("; Max-Age=3600")
+    name = first.body.decode()
+    services[name].on("/held/ill", answers.plain("500 Ill"))
+    headers = [("Cookie", cookie)]
+    assert ask(gateway.port, target="/held/ill", headers=headers).status == 500
+    refused = ask(gateway.port, target="/held", headers=headers)
+    assert (refused.status, refused.get("Set-Cookie")) == (503, None)
+    assert refused.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
+    assert bodies(gateway, "/held", 2) == [{"one": "two", "two": "one"}[name]] * 2
+
+
+def test_a_socket_names_its_instance(gateway: Gateway, services: Services) -> None:
+    """In the answer to the handshake; the next one goes there."""
+    for each in services.values():
+        each.on("/kept/ws", echo)
+    with RawClient(gateway.port) as client:
+        opened = Socket(client).open("/kept/ws").answer
+    assert opened is not None
+    cookie = (opened.get("Set-Cookie") or "").partition(";")[0]
+    before = {name: len(one.requests) for name, one in services.items()}
+    for _ in range(2):
+        with RawClient(gateway.port) as client:
+            again = Socket(client).open("/kept/ws", [("Cookie", cookie)]).answer
+            assert again is not None
+            assert again.get("Set-Cookie") is None
+    asked = {name: len(one.requests) - before[name] for name, one in services.items()}
+    assert sorted(asked.values()) == [0, 2]
+
+
+def test_an_instance_that_stands_by(gateway: Gateway, services: Services) -> None:
+    """It gets a retry, and all requests while the other one is left out."""
+    assert bodies(gateway, "/backed", 3) == ["one"] * 3
+    services["one"].on("/backed/ill", answers.plain("503 Away"))
+    assert bodies(gateway, "/backed/ill", 1) == ["two"]
+    assert bodies(gateway, "/backed", 3) == ["two"] * 3
+    admin = bearer(mint("op", scope="admin", edge=gateway.edge))
+    told = ask(gateway.port, target="/api/v1/services", headers=admin).json()["services"]
+    (backed,) = [one["instances"] for one in told if one["name"] == "backed"]
+    assert [one["priority"] for one in backed] == [0, -1]
+    assert [one["ejected_until"] is None for one in backed] == [False, True]

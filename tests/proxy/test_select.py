@@ -2,7 +2,7 @@
 
 import pytest
 
-from propylon.compile.selection import compile_selection
+from propylon.compile.selection import compile_hash
 from propylon.config.models.services import ServiceConfig
 from propylon.proxy.principal import Principal
 from propylon.proxy.select import ByKey
@@ -16,7 +16,7 @@ CLIENT = "192.0.2.1"
 def key(of: str, target: bytes = b"/a", *lines: bytes, path: str = "/a/{id}/x/{name}") -> str:
     """The key of a request, as a service with that hash has it."""
     service = ServiceConfig.model_validate({"url": "http://a:1", "balance": {"hash": of}})
-    selection = compile_selection(path, service)
+    selection = compile_hash(path, service)
     assert isinstance(selection, ByKey)
     return selection.read(request(target, *lines), ANN, CLIENT)
 
@@ -57,8 +57,8 @@ def test_a_long_value_is_a_short_key() -> None:
 
 def test_a_service_without_a_hash_selects_nothing() -> None:
     """And costs no request anything."""
-    assert compile_selection("/a", ServiceConfig.model_validate({"url": "http://a:1"})) is None
-    assert compile_selection("/a", None) is None
+    assert compile_hash("/a", ServiceConfig.model_validate({"url": "http://a:1"})) is None
+    assert compile_hash("/a", None) is None
 
 
 def test_cookie() -> None:

@@ -4,7 +4,7 @@
 - `team`: what a team says in Python: policies, costs, stand-ins in tests.
 - `components`: what exists before a loop runs and outlives reloads.
 - `output`: where the logs go.
-- `running`: what exists only while a loop runs; puts configurations in force.
+- `running`: what exists only while a loop runs; puts configurations in force; `change`: one that is not in force yet.
 - `reload`: reload beside the requests; which configurations must not replace the one in force.
 - `edges`: make the edges of the listeners, and set their limits.
 - `docker`: routes and instances that labels of containers describe.

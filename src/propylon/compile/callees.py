@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from propylon.compile.carriers import compile_carriers
-from propylon.compile.selection import compile_selection
+from propylon.compile.selection import compile_hash
 from propylon.compile.table import Compiled
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.authenticate import anonymous
@@ -55,6 +55,6 @@ class Callees:
             timeouts=service.timeouts,
             max_body=sys.maxsize,  # the endpoint's own: it is in memory already
             forward=self._forward,
-            select=compile_selection("", written),
+            select=compile_hash("", written, service.warmup),
         )
         return Callee(route, claims.lines_of, compile_carriers(self._config.auth.carriers))

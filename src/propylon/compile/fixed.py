@@ -12,7 +12,7 @@ from propylon.services import balance
 from propylon.services.service import Fleet, Service
 from propylon.wire.headers import render
 
-__all__ = ["NO_SERVICE", "compile_fixed"]
+__all__ = ["NO_SERVICE", "compile_fixed", "compile_respond"]
 
 NO_SERVICE = Service("", Fleet(()), balance.round_robin())
 """Stands for the service of routes that have none."""
@@ -23,11 +23,12 @@ _TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
 def compile_fixed(written: RouteConfig) -> Forwards | None:
     """Return what answers the requests of a route by itself; None if a service does."""
     if written.respond is not None:
-        return _fixed(written.respond)
+        return compile_respond(written.respond)
     return None if written.redirect is None else _redirected(written.redirect, written.path)
 
 
-def _fixed(written: RespondConfig) -> Fixed:
+def compile_respond(written: RespondConfig) -> Fixed:
+    """Return a fixed answer."""
     pairs = [
         (name.encode("ascii"), value.encode("ascii")) for name, value in written.headers.items()
     ]

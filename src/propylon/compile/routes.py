@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 from propylon.compile.access import compile_clients
 from propylon.compile.basic_auth import credentials_of, of_users
@@ -22,10 +23,13 @@ from propylon.compile.carriers import (
     trusting,
 )
 from propylon.compile.changes import compile_changes, compile_templates
+from propylon.compile.coding import compressing
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
+from propylon.compile.detours import Way
 from propylon.compile.fixed import NO_SERVICE, compile_fixed
+from propylon.compile.forward_auth import asking, replaced_by_answer
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.parts import NOTHING_TO_VERIFY_WITH, Parts
@@ -34,7 +38,7 @@ from propylon.compile.public import compile_public, compile_rewrite
 from propylon.compile.requests import CheckRequests
 from propylon.compile.rules import Rules
 from propylon.compile.samples import SampleAnswers
-from propylon.compile.selection import compile_selection
+from propylon.compile.selection import Selection
 from propylon.compile.services import merged_timeouts
 from propylon.compile.sockets import Sockets
 from propylon.config.models.schema import (
@@ -44,6 +48,7 @@ from propylon.config.models.schema import (
     RouteTimeoutsConfig,
 )
 from propylon.proxy.authorize import Authorize, permitted
+from propylon.proxy.fallback import FALLBACK_HEADER
 from propylon.proxy.limit.stage import LimitStage
 from propylon.proxy.privacy import Privacy
 from propylon.proxy.route import (
@@ -58,14 +63,21 @@ from propylon.upstream.ports import Timeouts
 
 __all__ = ["BUILTIN_SERVICE", "NOTHING_TO_VERIFY_WITH", "Parts", "RouteCompiler"]
 
-_OPTIONAL = Privacy("optional")
-
 
 class RouteCompiler:
     """Compiles routes. What several routes say alike is compiled once, and they share it."""
 
-    def __init__(self, config: GatewayConfig, parts: Parts, vouched: Vouched) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        parts: Parts,
+        vouched: Vouched,
+        services: Mapping[str, Service] = MappingProxyType({}),
+    ) -> None:
+        """Compile by a configuration. `services` are those that a route may name besides its own."""
         self._config = config
+        self._services = services
+        self._selection = Selection(config)
         self._vouched = vouched
         self._of_traces = (b"traceresponse",) if config.traces.traceresponse else ()
         self._max_body = config.server.max_body
@@ -101,6 +113,7 @@ class RouteCompiler:
             parts.caches,
             parts.idempotency,
             parts.basic,
+            parts.asks,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -174,7 +187,6 @@ class RouteCompiler:
             beside_certificate=beside_certificate(stages, written, self._config),
             authorize=self._authorization(written),
             circuit=written.circuit,
-            select=compile_selection(written.path, self._config.services.get(written.service)),
             forward=self._forward(written),
             timeouts=timeouts,
             max_body=self._max_body if written.max_body is None else written.max_body,
@@ -183,10 +195,16 @@ class RouteCompiler:
             clients=compile_clients(written.clients, written.maintenance),
             vouched=self._vouched.every,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
-            request_remove=headers.request_remove + credentials_of(written),
+            request_remove=headers.request_remove
+            + credentials_of(written)
+            + replaced_by_answer(written),
             request_set=headers.request_set,
             request_overrides=headers.request_overrides,
-            response_remove=headers.response_remove,
+            response_remove=(
+                headers.response_remove
+                if written.fallback is None
+                else (*headers.response_remove, FALLBACK_HEADER)
+            ),
             response_set=headers.response_set,
             response_overrides=compile_templates(written, headers.response_overrides),
             response_cookies=headers.response_cookies,
@@ -215,8 +233,46 @@ class RouteCompiler:
         return services[written.service] if written.service else NO_SERVICE
 
     def _forward(self, written: RouteConfig) -> Forwards:
+        # Before everything else that may answer: no stored answer is given without a question.
+        return asking(written, compressing(written, self._answers(written)), self._parts.asks)
+
+    def _answers(self, written: RouteConfig) -> Forwards:
+        """Return what answers the requests of a route."""
         if (fixed := compile_fixed(written)) is not None:
             return fixed
+        then, detours = self._checked(written), self._parts.detours
+        if detours is None:
+            return then
+        if written.mirror is not None:
+            then = detours.mirror(written.mirror, then, self._way(written, written.mirror.service))
+        if written.fallback is None:
+            return then
+        name, caches = written.fallback.service, self._parts.caches
+        way = self._way(written, name) if name else None
+        cache = None
+        if caches is not None:
+            cache = caches.forward_of(self._config, written, self._vouched.claims)
+        return detours.fallback(written.fallback, then, way, cache)
+
+    def _way(self, written: RouteConfig, name: str) -> Way:
+        """Return the way of a route's requests to another service, without the stages before it."""
+        service, forward = self._services[name], self._parts.forward
+
+        def become(route: Route) -> Route:
+            own = replace(
+                route,
+                service=service,
+                timeouts=self._timeouts_of(written.timeouts, service.timeouts),
+                public=compile_public(self._config, name),
+                select=None,
+                hide=in_turn(self._hiding_of(name), self._headers_of(written).hide_cookies),
+                forward=forward,
+            )
+            return self._selection.applied(own, written, written)
+
+        return Way(service, become, forward)
+
+    def _checked(self, written: RouteConfig) -> Forwards:
         then = self._sampled(written)
         if written.requests == "off":
             return then

@@ -19,7 +19,11 @@ from propylon.compile.public import compile_host
 from propylon.config.models.balance import BalanceConfig
 from propylon.config.models.resilience import CircuitConfig, EjectionConfig, RetryConfig
 from propylon.config.models.routes import RouteTimeoutsConfig
-from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
+from propylon.config.models.services import (
+    InstanceConfig,
+    ServiceConfig,
+    ServiceTimeoutsConfig,
+)
 from propylon.config.models.syntax import parse_upstream
 from propylon.names.resolve import Resolver, SrvTarget
 from propylon.services import balance
@@ -28,9 +32,11 @@ from propylon.services.circuit import Circuit, State
 from propylon.services.cluster import Cluster
 from propylon.services.discovery import MemberKey, Members, TargetSource, ToldMembers
 from propylon.services.fleet import Fleet
+from propylon.services.hedge import Hedge
 from propylon.services.instance import Condition, Ejection, Instance
 from propylon.services.retry import Budget, Retry
 from propylon.services.service import Balance, Service
+from propylon.services.warmup import Warmup
 from propylon.upstream.dial import Address
 from propylon.upstream.ports import Timeouts, Upstream
 
@@ -105,9 +111,7 @@ class Compiled:
 def compile_service(name: str, written: ServiceConfig, dependencies: Dependencies) -> Compiled:
     """Return a new service: its breaker is closed and its instances are not probed yet."""
     host = compile_host(written.sent_host)
-    sites = [
-        _Site.of(url, weight, written, dependencies.connect) for url, weight in written.weighted
-    ]
+    sites = [_Site.of(member, written, dependencies.connect) for member in written.members]
     instances: list[Instance] = []
     members: list[Members] = []
     for site in sites:
@@ -120,6 +124,9 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
     for told in _told(name, written, dependencies):
         members.append(told)
         instances.extend(told.known())
+    warmup = None
+    if written.slow_start is not None:
+        warmup = Warmup(written.slow_start, dependencies.clock)
     service = Service(
         name=name,
         fleet=Fleet(
@@ -132,7 +139,8 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
             listener=dependencies.listeners.instance,
             host=host,
         ),
-        balance=_balance(written.balance, dependencies.chance),
+        balance=_balance(written.balance, dependencies.chance, warmup),
+        warmup=warmup,
         timeouts=_timeouts(written.timeouts),
         forward_token=written.forward_token,
         bodies_on_get=written.bodies_on_get,
@@ -147,6 +155,11 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         ),
         retry=_retry(written.retry),
         budget=Budget(written.retry.budget),
+        hedge=(
+            None
+            if written.hedge is None
+            else Hedge(written.hedge.after, Budget(written.hedge.budget))
+        ),
         proxy_protocol=written.proxy_protocol,
     )
     return Compiled(service, tuple(members))
@@ -172,20 +185,22 @@ class _Site:
     base: bytes
     srv: bool
     weight: int
+    priority: int
     written: ServiceConfig
     connect: Connect
 
     @classmethod
-    def of(cls, url: str, weight: int, written: ServiceConfig, connect: Connect) -> _Site:
-        """Parse the URL; `written` is its service."""
-        parts = parse_upstream(url)
-        netloc = parts.host if parts.socket else urlsplit(url).netloc
+    def of(cls, member: InstanceConfig, written: ServiceConfig, connect: Connect) -> _Site:
+        """Parse the URL of a member; `written` is its service."""
+        parts = parse_upstream(member.url)
+        netloc = parts.host if parts.socket else urlsplit(member.url).netloc
         return cls(
             address=configured_address(parts, written),
             header=netloc.encode("idna" if not netloc.isascii() else "ascii"),
             base=parts.base.encode("ascii"),
             srv=parts.srv,
-            weight=weight,
+            weight=member.weight,
+            priority=member.priority,
             written=written,
             connect=connect,
         )
@@ -212,15 +227,17 @@ class _Site:
             upstream=self.connect(address, self.written.max_connections),
             probe=self.connect(probe_address(address, self.written), _PROBE_CONNECTIONS),
             weight=weight,
+            priority=self.priority,
             source="configured" if key is None else "dns",
         )
 
 
-def _balance(written: BalanceConfig, chance: Callable[[], float]) -> Balance:
+def _balance(written: BalanceConfig, chance: Callable[[], float], warmup: Warmup | None) -> Balance:
     """Return the balance by turns or by load; with a hash, routes select the instance before it is asked."""
     if written.by == "random":
-        return balance.random(chance)
-    return balance.least_connections() if written.by != "round_robin" else balance.round_robin()
+        return balance.random(chance, warmup)
+    by_load = written.by == "least_connections"
+    return (balance.least_connections if by_load else balance.round_robin)(warmup)
 
 
 def _timeouts(written: ServiceTimeoutsConfig) -> Timeouts:

@@ -10,7 +10,7 @@ from propylon.compile.carriers import vouched_names
 from propylon.compile.changes import templated_names
 from propylon.compile.cors import compile_cors
 from propylon.compile.routes import Parts, RouteCompiler
-from propylon.compile.split import compile_route, is_current
+from propylon.compile.split import SplitCompiler
 from propylon.config.models.endpoints import PUBLIC, listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.loop.slices import at_once
@@ -67,8 +67,9 @@ def compile_slowly(
     """
     vouched = yield from vouched_names(config)
     templated = yield from templated_names(config)
-    compiler = RouteCompiler(config, parts, vouched.beside(templated))
-    basis = compiler.basis
+    compiler = RouteCompiler(config, parts, vouched.beside(templated), services)
+    # The secret signs the cookies of `sticky`, too.
+    basis = (*compiler.basis, config.auth.jwt.secret)
     if before is not None and before.basis != basis:
         before = None
     own, made = yield from _made(before)
@@ -77,13 +78,13 @@ def compile_slowly(
         builtin = list(compiler.builtin_routes())
         own = [route for route in builtin if route.listener == PUBLIC]
         others = _other_tables(config, builtin)
-    routes = own
+    routes, shares = own, SplitCompiler(compiler, config)
     for at, written in enumerate(config.routes):
         known = made.get(id(written))
-        if known and is_current(compiler, known, written, services):
+        if known and shares.is_current(known, written, services):
             routes.extend(known)
         else:
-            routes.extend(compile_route(compiler, written, services))
+            routes.extend(shares.routes(written, services))
         if at % _SLICE == 0:
             yield
     table = yield from Table.slowly(

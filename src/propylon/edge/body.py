@@ -81,7 +81,14 @@ class Body:
         """Call back with each piece, from the first one on; to be called before `pipe`."""
         for data in self._replay_buffer or ():
             watcher(data)
-        self.watcher = watcher
+        before = self.watcher
+
+        def both(data: bytes) -> None:
+            if before is not None:
+                before(data)
+            watcher(data)
+
+        self.watcher = watcher if before is None else both
 
     def end(self, trailers: bytes = b"") -> None:
         """Mark the body as complete, with the trailers behind it. Raises InvalidRequest if bytes are missing.

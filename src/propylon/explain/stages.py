@@ -49,9 +49,12 @@ Stage = Literal[
     "authorize",
     "policies",
     "limit",
+    "forward_auth",
     "requests",
     "cache",
     "forward",
+    "fallback",
+    "mirror",
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -83,7 +86,18 @@ def _error_text(error: GatewayError) -> str:
 
 
 # Stages that not every route has: they are told of only where they said something.
-_OF_SOME = frozenset({"clients", "maintenance", "policies", "requests", "cache"})
+_OF_SOME = frozenset(
+    {
+        "clients",
+        "maintenance",
+        "policies",
+        "forward_auth",
+        "requests",
+        "cache",
+        "fallback",
+        "mirror",
+    }
+)
 
 
 def told(

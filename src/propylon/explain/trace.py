@@ -17,6 +17,7 @@ from propylon.config.reading.load import Loaded
 from propylon.config.reading.problems import Places
 from propylon.errors import Details, GatewayError
 from propylon.explain.checked import noting
+from propylon.explain.detours import stand_in_text
 from propylon.explain.header import as_header
 from propylon.explain.losers import LostRoute, lost_routes, misreading, near
 from propylon.explain.stages import (
@@ -32,6 +33,7 @@ from propylon.explain.stages import (
 from propylon.explain.values import Values, values_of
 from propylon.explain.words import circuit_text, cors_text, described, shown
 from propylon.proxy.exchange import Exchange, Explanation
+from propylon.proxy.forward_auth import FLAG_REFUSED
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Before, Limited, Route
@@ -118,7 +120,9 @@ class Trace(Explanation):
         """Note an attempt: the request goes to this instance."""
         self._sent = b"%b%b%b\r\n\r\n" % (sent.line, sent.block, sent.framing())
         if self.route is not None:
-            why = self._why(self.route.service, instance)
+            service = self.route.service
+            own = instance in service.instances
+            why = self._why(service, instance) if own else "of the fallback's service"
             self._attempts.append(_Attempt(instance.id, why))
 
     def failed(self, answer: Answer | None, error: GatewayError | None) -> None:
@@ -165,6 +169,12 @@ class Trace(Explanation):
     def _judge_answer(self, exchange: Exchange, answer: Answer) -> None:
         if exchange.faults:
             self._note("requests", f"shadow: does not fit: {', '.join(exchange.faults)}")
+        if FLAG_REFUSED in exchange.flags:
+            return  # the answer is that of the service that was asked first
+        if (stand_in := exchange.stand_in) is not None:
+            self._note("forward", stand_in.error or f"status {stand_in.reason}")
+            self._note("fallback", stand_in_text(stand_in, answer.head.status))
+            return
         if not self._attempts:
             self._note("forward", f"answered by the gateway itself: {answer.head.status}")
             return
@@ -196,7 +206,11 @@ class Trace(Explanation):
 
     def _balance(self, service: Service) -> str:
         written = self._config.services.get(service.name)
-        return "round_robin" if written is None else str(written.balance)
+        if written is None:
+            return "round_robin"
+        if written.sticky is None:
+            return str(written.balance)
+        return f"the cookie {written.sticky.cookie}, else {written.balance}"
 
     # The trace
 

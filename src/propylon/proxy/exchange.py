@@ -36,6 +36,7 @@ __all__ = [
     "Origin",
     "PolicyRun",
     "Settlement",
+    "StandIn",
     "Tracing",
     "entropy",
 ]
@@ -194,6 +195,15 @@ class PolicyRun(NamedTuple):
     failure: str
 
 
+class StandIn(NamedTuple):
+    """What answers in place of a service that has failed: `stored`, `fixed` or `service`; and what failed."""
+
+    by: str
+    reason: str
+    service: str
+    error: GatewayError | None  # None: the service has answered, with the status in `reason`
+
+
 class Notes:
     """What a trace needs to know besides: only where traces are on.
 
@@ -264,6 +274,7 @@ class Exchange:
         "request_id",
         "retried",
         "route",
+        "stand_in",
         "status",
         "streams",
         "trace_flags",
@@ -317,6 +328,7 @@ class Exchange:
         self.close_code = 0  # of a WebSocket that has ended
         self.error: GatewayError | None = None
         self.flags: tuple[str, ...] = ()
+        self.stand_in: StandIn | None = None  # None: the route's service has answered, or nobody
         self.gathered = (
             0.0  # seconds that were waited for the client's body before anything else was done
         )

@@ -84,10 +84,10 @@ class Pipeline:
             plain = request.plain
             # Expressions, and not calls, for the usual request: each call would cost it a hundredth of its time.
             route = self.table.match(request) if plain else await self._find(exchange, request)
-            route = route if route.split is None else route.split.choose(exchange, request)
-            exchange.route = exchange.route or route
             cors = route.cors if plain else None
             exchange.lines = exchange.lines if cors is None else cors.block(request)
+            route = route if route.split is None else route.split.choose(exchange, request)
+            exchange.route = exchange.route or route
             origin = downstream.origin
             if route.clients is not None:
                 route.clients(request, origin)
@@ -125,12 +125,11 @@ class Pipeline:
         if EXPLAIN in request.special and self._explain is not None:
             exchange.explanation = await self._explain(exchange, request)
         table = self.table
-        found = route = table.match(request)
-        if found.split is not None:
-            route = found.split.choose(exchange, request)
-        exchange.route = route
+        found = route = exchange.route = table.match(request)
         if route.cors is not None:
             exchange.lines = route.cors.block(request)
+        if found.split is not None:
+            route = exchange.route = found.split.choose(exchange, request)
         if request.upgrade:
             route = take_up(exchange, request, route)
         explanation = exchange.explanation

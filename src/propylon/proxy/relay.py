@@ -42,8 +42,11 @@ async def relay(exchange: Exchange, answer: Answer, route: Route) -> None:
         block = _edited(block, head, route)
     if status >= _FIRST_ERROR_STATUS:
         service = route.service
-        # A route without a service answers by itself.
-        own = service.builtin or not service.name
+        # A route without a service answers by itself, and so does a fallback with a fixed answer.
+        stand_in = exchange.stand_in
+        own = (
+            service.builtin or not service.name or (stand_in is not None and stand_in.by == "fixed")
+        )
         block += b"\r\nX-Error-Source: " + (b"gateway" if own else b"upstream")
     if exchange.notes is not None and exchange.notes.says:
         exchange.lines += exchange.notes.tracing.lines(exchange)

@@ -33,9 +33,12 @@ __all__ = [
     "DISCOVERY_UP",
     "DURATION",
     "EJECTIONS",
+    "FALLBACKS",
     "FAMILIES",
     "FAULTS",
     "FILES",
+    "FORWARD_AUTH",
+    "HEDGES",
     "INSTANCE_UP",
     "KEY_SET_AGE",
     "LIMIT_DECISIONS",
@@ -43,6 +46,7 @@ __all__ = [
     "LOOP_BLOCKS",
     "LOOP_LAG",
     "MEMORY",
+    "MIRRORED",
     "OVERHEAD",
     "RECEIVED",
     "REQUESTS",
@@ -129,6 +133,27 @@ RETRIES = Family(
     "Requests that were sent again, by what the attempt before ended with: connect-failure, reset, timeout, or a status.",
     ("service", "reason"),
 )
+FALLBACKS = Family(
+    "propylon_fallbacks",
+    Kind.COUNTER,
+    "Requests of routes with `fallback` whose service failed, by what failed (a word or a status of `fallback.on`), and what answered "
+    "in its place: stored (the cache), fixed, or service (another one).",
+    ("route", "service", "reason", "by"),
+)
+HEDGES = Family(
+    "propylon_hedges",
+    Kind.COUNTER,
+    "Requests of services with `hedge` that were sent a second time beside the first: won (the second one's answer went on) or lost.",
+    ("service", "result"),
+)
+MIRRORED = Family(
+    "propylon_mirrored_requests",
+    Kind.COUNTER,
+    "Requests of routes with `mirror` that were to be copied, by the mirror's service and by what became of the copy: answered, 5xx, a "
+    "failure (open-circuit, unavailable, connect-failure, reset, bad-response, timeout, failed); or there was no copy: dropped (too many "
+    "wait), too_large, or incomplete (the answer came before the whole body).",
+    ("route", "service", "result"),
+)
 CIRCUIT_STATE = Family(
     "propylon_circuit_state",
     Kind.GAUGE,
@@ -182,6 +207,13 @@ REQUEST_CHECKS = Family(
     "Requests of routes with `requests`: passed, refused, shadow (it would have been refused), unchecked (the body is too "
     "large, or coded, or the schema cannot be checked), undocumented (the document does not have the operation), or "
     "no_document (none has been read yet).",
+    ("route", "result"),
+)
+FORWARD_AUTH = Family(
+    "propylon_forward_auth",
+    Kind.COUNTER,
+    "Questions of routes with `forward_auth`: allowed, refused (the answer went to the client), failed (no answer: 503), or open "
+    "(no answer, and the request passed: `on_failure: open`).",
     ("route", "result"),
 )
 ANSWER_CHECKS = Family(
@@ -312,6 +344,9 @@ FAMILIES = (
     OVERHEAD,
     FAULTS,
     RETRIES,
+    HEDGES,
+    FALLBACKS,
+    MIRRORED,
     CIRCUIT_STATE,
     CIRCUIT_TRANSITIONS,
     INSTANCE_UP,
@@ -321,6 +356,7 @@ FAMILIES = (
     CACHE,
     CACHE_BYTES,
     REQUEST_CHECKS,
+    FORWARD_AUTH,
     CALLS,
     CALL_DURATION,
     TOKEN_VERIFICATIONS,

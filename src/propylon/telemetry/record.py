@@ -6,7 +6,7 @@ import traceback
 from typing import Any
 
 from propylon.errors import GatewayError, Maintenance
-from propylon.proxy.exchange import Exchange
+from propylon.proxy.exchange import Exchange, StandIn
 
 __all__ = ["call_record", "describe", "level_of", "record"]
 
@@ -17,14 +17,14 @@ _CLIENT_ERROR = 400
 def level_of(exchange: Exchange) -> str:
     """Return the log level of an exchange.
 
-    error: an operator has to look (5xx, or a response that was cut off). warning: the gateway refused the request, or
-    an operator has taken the route out of service.
+    error: an operator has to look (5xx, or a response that was cut off). warning: the gateway refused the request, an
+    operator has taken the route out of service, or a fallback answered.
     info: the rest, also the 4xx of upstreams, which are part of normal traffic.
     """
     planned = isinstance(exchange.error, Maintenance)
     if (exchange.status >= _ERROR and not planned) or "cut" in exchange.flags:
         return "error"
-    if exchange.error is not None and exchange.status >= _CLIENT_ERROR:
+    if (exchange.error is not None and exchange.status >= _CLIENT_ERROR) or exchange.stand_in:
         return "warning"
     return "info"
 
@@ -73,6 +73,8 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
         "error": None,
         "flags": exchange.flags,
     }
+    if exchange.stand_in is not None:
+        fields["fallback"] = _stand_in(exchange.stand_in)
     if exchange.limited:
         fields["rate_limit"] = exchange.limited
     if exchange.faults:
@@ -82,6 +84,17 @@ def record(exchange: Exchange, level: str, time: str) -> dict[str, Any]:
     if exchange.error is not None:
         _add_error(fields, exchange.error)
     return fields
+
+
+def _stand_in(stand_in: StandIn) -> dict[str, str]:
+    """Say what answered in place of the service, and how that has failed."""
+    error = stand_in.error
+    return {
+        "by": stand_in.by,
+        "service": stand_in.service,
+        "reason": stand_in.reason,
+        "error": f"status {stand_in.reason}" if error is None else describe(error),
+    }
 
 
 # Of the endpoint's own client, whose request has a record by the same id; or no other than `upstream_ms`.

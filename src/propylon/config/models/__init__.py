@@ -5,12 +5,16 @@
   `idempotency`: keys of requests.
 - `upstream_tls`, `health`: the sections `tls` and `health` of a service.
 - `match`: what a request must have besides its path; `answered`: what a route answers by itself, and whose requests it takes.
+- `documented`: how requests and answers are held against a document; `timeouts`: the timeouts of a route.
 - `maintenance`: what clients get while a route is under maintenance.
-- `balance`: how an instance of a service is chosen.
+- `fallback`: what answers while the service of a route fails; `mirror`: who gets copies of its requests; `detours`: whether it can
+  have them.
+- `sticky`: how a caller stays where it was; `balance`: how an instance of a service is chosen.
 - `traffic`: how requests are shared out among services.
 - `headers`: what a route does to headers; `templates`: names in values, and what it does to the query; `route_names`: whether a route
   has what they name.
-- `basic_auth`: the users of a route's file.
+- `basic_auth`: the users of a route's file; `forward_auth`: another service decides.
+- `coding`: which answers are compressed.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.

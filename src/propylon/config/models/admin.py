@@ -178,7 +178,7 @@ class MetricsConfig(ConfigModel):
         tuple[
             Literal[
                 "route", "service", "method", "status", "instance", "limit", "source", "where", "fault", "reason", "state",
-                "decision", "result", "outcome", "operation", "output", "to",
+                "decision", "result", "outcome", "operation", "output", "to", "by",
             ],
             ...,
         ],

@@ -7,6 +7,10 @@ from propylon.config.models.routes import OF_SERVICES, DefaultsConfig
 __all__ = ["deep_merged", "with_defaults"]
 
 
+# Of a fallback, which has one of them.
+_ANSWERS = {"service", "respond"}
+
+
 def with_defaults(data: Any) -> Any:
     """Return the raw configuration with `defaults` filled in: each route gets the keys that it does not set."""
     if not isinstance(data, dict):
@@ -32,6 +36,9 @@ def _with_rules(route: Any, defaults: dict[str, Any]) -> Any:
     if route.get("auth") == "none":
         for key in ("scopes", "roles", "issuers", "claims"):
             rules.pop(key, None)
+    own, default = route.get("fallback"), rules.get("fallback")
+    if isinstance(own, dict) and isinstance(default, dict) and _ANSWERS & own.keys():
+        rules["fallback"] = {key: value for key, value in default.items() if key not in _ANSWERS}
     if route.get("respond") is not None or route.get("redirect") is not None:
         for key in OF_SERVICES:
             rules.pop(key, None)

@@ -14,8 +14,10 @@ from propylon.config.models.answered import (
 )
 from propylon.config.models.base import RoutePath
 from propylon.config.models.cors import RouteCors
+from propylon.config.models.detours import Detour, check_others, check_possible
 from propylon.config.models.route_names import check_rewrite, check_values
 from propylon.config.models.routes import OF_SERVICES, UNSET, RouteRules
+from propylon.config.models.sticky import RouteSticky
 from propylon.config.models.traffic import Split
 
 __all__ = ["RouteConfig"]
@@ -43,6 +45,9 @@ class RouteConfig(RouteRules):
         description="In place of a service: several, and what share of the requests each gets, [{service: stable, weight: 95},"
         " {service: canary, weight: 5}].",
     )
+    sticky: RouteSticky = Field(
+        default=None, description="With split: one caller stays with its service, by a cookie."
+    )
     service: str = Field(
         default="",
         validate_default=True,
@@ -58,7 +63,9 @@ class RouteConfig(RouteRules):
     @property
     def guard(self) -> str:
         """The key that keeps strangers away without a token of the gateway's; empty if there is none."""
-        return "basic_auth" if self.basic_auth else ""
+        if self.basic_auth:
+            return "basic_auth"
+        return "forward_auth" if self.forward_auth else ""
 
     @field_validator("path")
     @classmethod
@@ -81,6 +88,16 @@ class RouteConfig(RouteRules):
                 msg = f"`to` has {name}, which the path has not; write one of its names, {REST} or {QUERY}"
                 raise ValueError(msg)
         return redirect
+
+    @field_validator("fallback", "mirror")
+    @classmethod
+    def _possible(cls, detour: Detour, info: ValidationInfo) -> Detour:
+        return check_possible(detour, info.data)
+
+    @field_validator("service")
+    @classmethod
+    def _another_service(cls, service: str, info: ValidationInfo) -> str:
+        return check_others(service, info.data)
 
     @field_validator("service")
     @classmethod

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationInfo,
     field_validator,
@@ -22,14 +21,20 @@ from propylon.config.models.base import (
 )
 from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
+from propylon.config.models.coding import Compress
+from propylon.config.models.documented import Requests, ResponsesConfig
+from propylon.config.models.fallback import Fallback
+from propylon.config.models.forward_auth import ForwardAuth, ForwardAuthConfig, check_names
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.maintenance import Maintenance
 from propylon.config.models.match import MatchConfig
+from propylon.config.models.mirror import Mirror
 from propylon.config.models.syntax import check_role, check_scope
 from propylon.config.models.templates import QueryConfig, RewritePath
-from propylon.config.models.units import Share, Size, Timeout, Whole
+from propylon.config.models.timeouts import RouteTimeoutsConfig
+from propylon.config.models.units import Share, Size, Whole
 from propylon.config.models.websocket import UpgradeName, WebSocketConfig
 
 __all__ = [
@@ -45,43 +50,6 @@ Scope = Annotated[str, AfterValidator(check_scope)]
 Role = Annotated[str, AfterValidator(check_role)]
 
 
-def _off(value: Any) -> Any:
-    # YAML 1.1 reads `off` as false.
-    return "off" if value is False else value
-
-
-Requests = Annotated[
-    Literal["off", "shadow", "validate"],
-    BeforeValidator(_off, json_schema_input_type=Literal["off", "shadow", "validate"]),
-]
-
-
-class ResponsesConfig(ConfigModel):
-    """How answers are held against the service's document."""
-
-    sample: Share = Field(
-        default=0.0,
-        description="Share of the answers that are looked at, after the client has got them. What is not in the document is"
-        " counted and logged; nothing happens to the answer. Needs services.X.openapi.",
-    )
-
-
-class RouteTimeoutsConfig(ConfigModel):
-    """Timeouts of a route; those that are not set are the service's."""
-
-    connect: Timeout | None = Field(default=None, description="For connecting.")
-    first_byte: Timeout | None = Field(default=None, description="For the head of the response.")
-    idle: Timeout | None = Field(
-        default=None, description="Longest silence within a body, event streams included."
-    )
-    total: Timeout | None = Field(
-        default=None, description="Until the head of the final response, retries included."
-    )
-    max_duration: Timeout | None = Field(
-        default=None, description="For the whole exchange, body included."
-    )
-
-
 # Keys that say something of the way to a service, or of its answers.
 OF_SERVICES = (
     "strip_prefix",
@@ -94,6 +62,8 @@ OF_SERVICES = (
     "idempotency",
     "upgrade",
     "preflight",
+    "fallback",
+    "mirror",
 )
 
 UNSET = (None, False, "off", (), QueryConfig())
@@ -185,6 +155,11 @@ class RouteRules(ConfigModel):
         description="A name and a password from a file, for internal pages; others get 401. Needs `auth: none`: both would read"
         " the header Authorization. none: no basic authentication, whatever `defaults` say.",
     )
+    forward_auth: ForwardAuth | None = Field(
+        default=None,
+        description="Another service decides about each request, beside `auth`: write `auth: none` where it alone protects the"
+        " route. none: nobody is asked, whatever `defaults` say.",
+    )
     preflight: Literal["pass"] | None = Field(
         default=None,
         description="pass: CORS preflights reach the service without a token, for a service that does CORS itself. Not together"
@@ -231,6 +206,11 @@ class RouteRules(ConfigModel):
         description="Answers are stored and used again, by these rules. A route's own replace those of `defaults`; none:"
         " there is no cache.",
     )
+    compress: Compress | None = Field(
+        default=None,
+        description="Answers are compressed for clients that want it: codings, the best first, or rules. A route's own replace those"
+        " of `defaults`; none: nothing is compressed. Mind BREACH: no secret beside what a client has sent in one answer.",
+    )
     sampling: Share | None = Field(
         default=None,
         description="The share of the traces that is recorded here, in place of traces.sampling.ratio.",
@@ -246,6 +226,9 @@ class RouteRules(ConfigModel):
         description="Requests with Idempotency-Key that are sent again get the first one's answer. When not set, the header reaches"
         " the service, and the gateway does nothing about it.",
     )
+
+    fallback: Fallback = None
+    mirror: Mirror = None
 
     @field_validator("rewrite")
     @classmethod
@@ -265,6 +248,15 @@ class RouteRules(ConfigModel):
             raise ValueError(msg)
         return basic
 
+    @field_validator("forward_auth")
+    @classmethod
+    def _one_names_the_caller(
+        cls, forward: ForwardAuthConfig | None, info: ValidationInfo
+    ) -> ForwardAuthConfig | None:
+        if forward:
+            check_names(forward, info.data)
+        return forward
+
     @field_validator("headers")
     @classmethod
     def _claims_are_not_set(cls, headers: HeadersConfig, info: ValidationInfo) -> HeadersConfig:
@@ -273,6 +265,10 @@ class RouteRules(ConfigModel):
         )
         if (basic := info.data.get("basic_auth")) and basic.user_header:
             writers[basic.user_header.lower()] = "basic_auth sets"
+        if forward := info.data.get("forward_auth"):
+            writers |= dict.fromkeys(
+                (name.lower() for name in forward.headers), "forward_auth sets"
+            )
         rules = headers.request
         for verb, names in (("sets", rules.set), ("removes", rules.remove)):
             for name in names:

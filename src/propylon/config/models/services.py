@@ -13,8 +13,10 @@ from propylon.config.models.public import CookiesConfig, SentHost
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
+    HedgeConfig,
     RetryConfig,
 )
+from propylon.config.models.sticky import StickyConfig
 from propylon.config.models.syntax import check_path, check_url, parse_upstream
 from propylon.config.models.units import Timeout, Whole
 from propylon.config.models.upstream_tls import UpstreamTlsConfig
@@ -67,6 +69,10 @@ class InstanceConfig(ConfigModel):
     url: Url = Field(description="URL of the instance; its path is put in front of the request's.")
     weight: Annotated[Whole, Field(ge=1, le=1000)] = Field(
         default=1, description="Share of the requests: 3 gets three times as many as 1."
+    )
+    priority: Annotated[Whole, Field(ge=-100, le=100)] = Field(
+        default=0,
+        description="It gets requests only while no instance of a higher priority may be asked: -1 stands by for those of 0.",
     )
 
 
@@ -123,6 +129,14 @@ class ServiceConfig(ConfigModel):
         default=BalanceConfig(),
         description="How an instance is chosen for each request: round_robin, random, least_connections, or by a hash, {hash: caller}.",
     )
+    slow_start: Timeout | None = Field(
+        default=None,
+        description="How long the weight of an instance that came, or came back, grows from 10 % to the whole. At once when not set.",
+    )
+    sticky: StickyConfig | None = Field(
+        default=None,
+        description="One caller stays with its instance, by a cookie; `balance` chooses for callers without one.",
+    )
     timeouts: ServiceTimeoutsConfig = Field(
         default=ServiceTimeoutsConfig(), description="How long the gateway waits for the service."
     )
@@ -169,6 +183,11 @@ class ServiceConfig(ConfigModel):
 
     retry: RetryConfig = Field(
         default=RetryConfig(), description="When a request is sent again; `attempts: 1`: never."
+    )
+    hedge: HedgeConfig | None = Field(
+        default=None,
+        description="GETs and HEADs that take long are sent a second time, to another instance; the first good answer counts. When"
+        " not set: none are.",
     )
     circuit: CircuitConfig = Field(
         default=CircuitConfig(),
@@ -226,6 +245,25 @@ class ServiceConfig(ConfigModel):
             raise ValueError(msg)
         return docker
 
+    @field_validator("hedge")
+    @classmethod
+    def _has_a_rival(cls, hedge: HedgeConfig | None, info: ValidationInfo) -> HedgeConfig | None:
+        if hedge is None:
+            return None
+        if info.data.get("sticky") is not None:
+            msg = "sends a request to another instance, and with sticky a caller stays with its own; take one of the two out"
+            raise ValueError(msg)
+        if len(info.data.get("instances", ())) == 1:
+            msg = "needs a second instance, to which a request could be sent; add one to instances, or take hedge out"
+            raise ValueError(msg)
+        timeouts = info.data.get("timeouts")
+        for key in ("first_byte", "total") if timeouts is not None else ():
+            longest = getattr(timeouts, key)
+            if hedge.after >= longest:
+                msg = f"after is not shorter than timeouts.{key} ({longest:g}s), so no request would be sent a second time"
+                raise ValueError(msg)
+        return hedge
+
     @field_validator("tls")
     @classmethod
     def _over_tls(
@@ -271,14 +309,14 @@ class ServiceConfig(ConfigModel):
     @property
     def urls(self) -> tuple[str, ...]:
         """The URLs of the instances, from `url` or `instances`."""
-        return tuple(url for url, _ in self.weighted)
+        return tuple(instance.url for instance in self.members)
 
     @property
-    def weighted(self) -> tuple[tuple[str, int], ...]:
-        """URL and weight of each instance, from `url` or `instances`."""
+    def members(self) -> tuple[InstanceConfig, ...]:
+        """The instances, from `url` or `instances`."""
         if self.url is not None:
-            return ((self.url, 1),)
-        return tuple((instance.url, instance.weight) for instance in self.instances)
+            return (InstanceConfig.model_construct(url=self.url),)
+        return self.instances
 
 
 def _schemes(info: ValidationInfo) -> set[str]:

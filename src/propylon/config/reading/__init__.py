@@ -11,7 +11,7 @@
   `secretfile`: read secrets from theirs.
 - `check`: find conflicts between the parts; `overlaps`: find routes that match the same requests;
   `credentials`: find weak and published secrets; `issuers`: find entries of auth.jwt that contradict each other;
-  `listeners`: find listeners that do; `logged`: find tokens that would be logged.
+  `stickies`: find what keeps `sticky` from working; `listeners`: find listeners that contradict each other; `logged`: find tokens that would be logged.
 - `warnings`: find what is valid and probably not meant; `idle`: find what no request can reach;
   `shadows`: find services that the gateway's own endpoints hide parts of; `limits`: limits that a client can get past;
   `hashes`: hashes by which a client chooses the instance;

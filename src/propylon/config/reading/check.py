@@ -15,8 +15,12 @@ from propylon.config.reading.logged import logged_tokens
 from propylon.config.reading.otel import encoder_findings
 from propylon.config.reading.overlaps import Matcher, Named, matcher_of, overlaps, said
 from propylon.config.reading.problems import Finding, Path
+from propylon.config.reading.stickies import sticky_findings
 
 __all__ = ["cross_check"]
+
+# Keys of a route that name another service.
+_OTHERS = ("fallback", "mirror")
 
 
 def cross_check(written: object, named: Named) -> Iterator[Finding]:
@@ -34,6 +38,7 @@ def cross_check(written: object, named: Named) -> Iterator[Finding]:
     yield from _reserved(whole.get("services"))
     yield from _answered_preflights(raw, whole)
     yield from _undocumented(raw, whole)
+    yield from sticky_findings(whole)
     matchers = [matcher_of(at, r) for at, r in raw.items() if isinstance(r.get("path"), str)]
     yield from _same_names(matchers, named)
     yield from _own_paths(matchers, whole)
@@ -43,7 +48,7 @@ def cross_check(written: object, named: Named) -> Iterator[Finding]:
 def _dangling(routes: Mapping[int, dict[str, object]], services: object) -> Iterator[Finding]:
     known = services if isinstance(services, dict) else {}
     for at, route in routes.items():
-        for path, service in _services_of(route):
+        for path, service in (*_services_of(route), *_others_of(route)):
             if service not in known:
                 hint = did_you_mean(service, known)
                 yield ("routes", at, *path), f'no service "{service}"{hint}'
@@ -57,6 +62,14 @@ def _services_of(route: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
     for at, part in enumerate(split if isinstance(split, list | tuple) else ()):
         if isinstance(part, dict) and isinstance(service := part.get("service"), str):
             yield ("split", at, "service"), service
+
+
+def _others_of(route: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+    """Yield the services that a route names besides, each with its place in the route."""
+    for key in _OTHERS:
+        service = _section(route, key).get("service")
+        if isinstance(service, str) and service:
+            yield (key, "service"), service
 
 
 def _reserved(services: object) -> Iterator[Finding]:

@@ -26,6 +26,8 @@ def _idle(config: GatewayConfig) -> Iterator[Finding]:
         yield ("routes",), f"{msg}; write a route for each path that leads to a service"
         return
     used = {name for route in config.routes for name in route.services}
+    others = (other for route in config.routes for other in (route.fallback, route.mirror))
+    used |= {other.service for other in others if other is not None}
     for name, service in config.services.items():
         if name not in used and service.docker and docker:
             continue

@@ -28,12 +28,14 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
 from propylon.upstream.ports import Answer
 from propylon.upstream.reply import Reply
+from propylon.wire.headers import without
 from propylon.wire.message import NO_BODY, Request
 
 __all__ = ["CacheStage", "Refresh", "asking_of", "passes_by"]
 
 _ROUNDS = 2  # how often a request waits for others: once more for an answer that varies
 _EMPTY = (NO_BODY, 0)
+_SERVER_ERROR = 500
 
 Refresh = Callable[[Visit, Asks], None]
 """Asks the upstream again in the background, for a stored answer that has become stale."""
@@ -100,6 +102,31 @@ class CacheStage:
             if not looked:
                 visit.land(Landed(Outcome.AGAIN))
         return self._shared(visit) or await self.fetch(visit)
+
+    async def last(self, exchange: Exchange, request: Request, route: Route) -> Answer | None:
+        """Return the last answer to such a request, however old; None: there is none, or it may not be used stale.
+
+        RFC 9111, 4.2.4: a cache that is cut off from the origin may do so, unless a directive forbids it.
+        """
+        asking = asking_of(request)
+        if passes_by(exchange, request, asking, self.rules):
+            return None
+        key = key_of(exchange, request, asking, self.rules, self.callers)
+        visit = Visit(exchange, request, route, asking, key)
+        stored, now = self._chosen(visit, self.store.get(key)), self.clock()
+        if stored is None and self.sharing is not None:
+            await self.sharing(visit)
+            stored = visit.stored
+        if stored is None or stored.judged.strict or stored.status >= _SERVER_ERROR:
+            return None
+        if decide(stored, asking, now) is Use.ASKED or not self._may_be_read(stored):
+            return None
+        self.tally[STALE] += 1
+        exchange.flags += ("cache_stale",)
+        # In place of what is said of the request that has failed.
+        lines = without(exchange.lines, (b"cache-status",))
+        exchange.lines = lines + hit(stored.left(now), detail="fallback")
+        return serve(stored, asking, now, self.wall(), self.fetch.budget)
 
     def _shared(self, visit: Visit) -> Answer | None:
         """Return the answer that was found behind, if it serves the request. Raises NotStored."""

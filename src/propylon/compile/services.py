@@ -31,8 +31,12 @@ from propylon.services.breaker import Breaker, Event
 from propylon.services.circuit import Circuit, State
 from propylon.services.cluster import Cluster
 from propylon.services.concurrency import Bounds, Concurrency
-from propylon.services.discovery import ClusterMembers, MemberKey, Members
-from propylon.services.discovery import MemberKey, Members, TargetSource, ToldMembers
+from propylon.services.discovery import (
+    MemberKey,
+    Members,
+    TargetSource,
+    ToldMembers,
+)
 from propylon.services.fleet import Fleet
 from propylon.services.hedge import Hedge
 from propylon.services.instance import Condition, Ejection, Instance

@@ -24,6 +24,7 @@ from propylon.proxy.limit.keys import (
     by_segment,
 )
 from propylon.proxy.principal import Principal
+from propylon.proxy.queue import Queue
 from propylon.proxy.route import Route, Selects
 from propylon.proxy.select import ByKey
 from propylon.proxy.sticky import Cookie, StickyInstance
@@ -58,11 +59,15 @@ class Selection:
             sticky = service.sticky
             cookie = self.cookie(sticky, f"service {route.service.name}")
             select = StickyInstance(route.service, cookie, sticky.on_failure == "refuse", select)
+        queue = None
+        if route.service.room is not None:
+            select = waits = Queue(route.service, route.service.room, select)
+            queue = waits.enter
         if select is None and not hidden:
             return route
         names = frozenset(name.encode("ascii") for name in hidden)
         hide = partial(without_cookies, names=names) if names else None
-        return replace(route, select=select, hide=in_turn(route.hide, hide))
+        return replace(route, select=select, queue=queue, hide=in_turn(route.hide, hide))
 
     def cookie(self, written: StickyConfig, scope: str) -> Cookie:
         """Return the cookie, with keys of its own: a value for one service is none for another."""

@@ -60,8 +60,10 @@ class Forward:
 
         Raises PayloadTooLarge, CircuitOpen, NoInstance, or what the last attempt raised.
         """
-        if request.method == "OPTIONS" and hops(request) == 0:
-            return _last_hop(route)
+        if (request.method == "OPTIONS" or route.queue is not None) and (
+            own := await _before(exchange, request, route)
+        ) is not None:
+            return own
         now = exchange.upstream_began = self._clock()
         sent = outgoing(exchange, request, route, self._loop_time())
         service = route.service
@@ -178,10 +180,22 @@ class Forward:
         return pause
 
 
+async def _before(exchange: Exchange, request: Request, route: Route) -> Answer | None:
+    """Answer what may go no further, or wait until the service has room. Raises UpstreamBusy."""
+    if request.method == "OPTIONS" and hops(request) == 0:
+        return _last_hop(route)
+    if route.queue is not None:
+        await route.queue(exchange, request, route)
+    return None
+
+
 def settle(exchange: Exchange) -> None:
     """Tell fleet and breaker how the exchange ended: only its end shows whether the body was whole."""
     error, status, permit = exchange.error, exchange.upstream_status, exchange.permit
-    route, instance = exchange.route, exchange.instance
+    route, instance, seat = exchange.route, exchange.instance, exchange.seat
+    if seat is not None:
+        exchange.seat = None
+        seat.leave()
     if route is None:
         return
     if error is not None:

@@ -16,6 +16,7 @@ from propylon.config.models.resilience import (
 )
 from propylon.config.models.sticky import StickyConfig
 from propylon.config.models.syntax import check_path, check_url, parse_upstream
+from propylon.config.models.traffic import QueueConfig, ServiceQueue
 from propylon.config.models.units import Timeout, Whole
 from propylon.config.models.upstream_tls import UpstreamTlsConfig
 from propylon.wire.proxy_header import ProxyVersion
@@ -132,6 +133,15 @@ class ServiceConfig(ConfigModel):
     )
     max_connections: Annotated[Whole, Field(ge=1, le=65535)] = Field(
         default=1024, description="Most connections of one worker to one instance."
+    )
+    max_in_flight: Annotated[Whole, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Most requests that an instance has in hand at the same time, of each worker. Those beyond wait in `queue`. Any"
+        " number when not set.",
+    )
+    queue: ServiceQueue = Field(
+        default=QueueConfig(),
+        description="With max_in_flight: where requests wait until an instance has room, first come, first served.",
     )
     host: SentHost = Field(
         default="upstream",

@@ -7,12 +7,13 @@ pool for requests and another for probes, so that an instance that is merely bus
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from propylon.compile.addresses import configured_address, probe_address
+from propylon.compile.cluster import cluster_members
 from propylon.compile.health import compile_health
 from propylon.compile.public import compile_host
 from propylon.config.models.balance import BalanceConfig
@@ -28,8 +29,10 @@ from propylon.names.resolve import Resolver, SrvTarget
 from propylon.services import balance
 from propylon.services.breaker import Breaker, Event
 from propylon.services.circuit import Circuit, State
-from propylon.services.discovery import MemberKey, Members
+from propylon.services.cluster import Cluster
+from propylon.services.discovery import ClusterMembers, MemberKey, Members
 from propylon.services.fleet import Fleet, Listener
+from propylon.services.hedge import Hedge
 from propylon.services.instance import Condition, Ejection, Instance
 from propylon.services.retry import Budget, Retry
 from propylon.services.room import Room
@@ -94,6 +97,7 @@ class Dependencies:
     wall: Callable[[], float] = time.time
     listeners: Listeners = _NO_LISTENERS
     resolver: Resolver | None = None  # None: a name is resolved at each connect
+    cluster: Cluster | None = None  # None: services in Kubernetes have no instances
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,9 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         named = Members(site.address.host, site.instance, srv=site.srv)
         members.append(named)
         instances.extend(named.start(dependencies.resolver))
+    for pods in _pods(written, dependencies):
+        members.append(pods)
+        instances.extend(pods.known())
     warmup = None
     if written.slow_start is not None:
         warmup = Warmup(written.slow_start, dependencies.clock)
@@ -150,9 +157,20 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         ),
         retry=_retry(written.retry),
         budget=Budget(written.retry.budget),
+        hedge=(
+            None
+            if written.hedge is None
+            else Hedge(written.hedge.after, Budget(written.hedge.budget))
+        ),
         proxy_protocol=written.proxy_protocol,
     )
     return Compiled(service, tuple(members))
+
+
+def _pods(written: ServiceConfig, dependencies: Dependencies) -> Iterator[ClusterMembers]:
+    within, cluster = written.kubernetes, dependencies.cluster
+    if within is not None and cluster is not None:
+        yield cluster_members(written, within, cluster, dependencies.connect, _PROBE_CONNECTIONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ class InstanceEntry(Lease):
         description="It gets requests only while no instance of a higher priority may be asked.",
         examples=[0],
     )
-    source: Literal["configured", "registered", "dns"] = Field(
+    source: Literal["configured", "registered", "dns", "kubernetes"] = Field(
         description="configured: the file names it; registered: it registered itself; dns: DNS names it.",
         examples=["registered"],
     )

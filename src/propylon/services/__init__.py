@@ -8,9 +8,9 @@
 - `balance`: choose one of them: round robin, random, least connections; `hashing`: by a key.
 - `breaker`: the circuit breaker of a service; `circuit`: its rules and states; `window`: count the events of the last seconds; `outcome`: what the end of an
   exchange says about its service.
-- `retry`: whether and when to try again; the retry budget.
+- `retry`: whether and when to try again; the retry budget; `hedge`: whether to send a second request beside the first.
 - `health`: active health checks.
-- `discovery`: instances that follow a DNS name.
+- `discovery`: instances that follow a DNS name, or a service in Kubernetes; `cluster`: list and watch it; `slices`: read its EndpointSlices.
 - `registry`: instances that register themselves; `registration`: what a registration says;
   `admission`: which hosts may register.
 """

@@ -6,12 +6,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from propylon.config.models.balance import Balance, BalanceConfig
 from propylon.config.models.base import Claims, ConfigModel, Url
+from propylon.config.models.discovery import ClusterServiceConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.public import CookiesConfig, SentHost
 from propylon.config.models.resilience import (
     CircuitConfig,
     EjectionConfig,
+    HedgeConfig,
     RetryConfig,
 )
 from propylon.config.models.sticky import StickyConfig
@@ -106,6 +108,10 @@ class ServiceConfig(ConfigModel):
         description="Instead of url: the instances, [http://a:8000, http://b:8000], or with weights,"
         " [{url: http://a:8000, weight: 3}].",
     )
+    kubernetes: ClusterServiceConfig | None = Field(
+        default=None,
+        description="Instead of url: a service in Kubernetes, whose ready pods are the instances: {service: orders, port: http}.",
+    )
     tls: UpstreamTlsConfig | None = Field(
         default=None,
         description="TLS to the https instances: whom the gateway trusts, and what it shows of itself. When not set,"
@@ -184,6 +190,11 @@ class ServiceConfig(ConfigModel):
     retry: RetryConfig = Field(
         default=RetryConfig(), description="When a request is sent again; `attempts: 1`: never."
     )
+    hedge: HedgeConfig | None = Field(
+        default=None,
+        description="GETs and HEADs that take long are sent a second time, to another instance; the first good answer counts. When"
+        " not set: none are.",
+    )
     circuit: CircuitConfig = Field(
         default=CircuitConfig(),
         description="When requests are refused because those before them failed.",
@@ -221,6 +232,43 @@ class ServiceConfig(ConfigModel):
             msg = "the same instance is listed twice: each needs a host, a port or a socket of its own"
             raise ValueError(msg)
         return instances
+
+    @field_validator("kubernetes")
+    @classmethod
+    def _one_source(
+        cls, kubernetes: ClusterServiceConfig | None, info: ValidationInfo
+    ) -> ClusterServiceConfig | None:
+        if kubernetes is not None and _schemes(info):
+            msg = "a service has url, instances or kubernetes, and one of them only"
+            raise ValueError(msg)
+        return kubernetes
+
+    @field_validator("hedge")
+    @classmethod
+    def _has_a_rival(cls, hedge: HedgeConfig | None, info: ValidationInfo) -> HedgeConfig | None:
+        if hedge is None:
+            return None
+        if info.data.get("sticky") is not None:
+            msg = "sends a request to another instance, and with sticky a caller stays with its own; take one of the two out"
+            raise ValueError(msg)
+        if len(info.data.get("instances", ())) == 1:
+            msg = "needs a second instance, to which a request could be sent; add one to instances, or take hedge out"
+            raise ValueError(msg)
+        timeouts = info.data.get("timeouts")
+        for key in ("first_byte", "total") if timeouts is not None else ():
+            longest = getattr(timeouts, key)
+            if hedge.after >= longest:
+                msg = f"after is not shorter than timeouts.{key} ({longest:g}s), so no request would be sent a second time"
+                raise ValueError(msg)
+        return hedge
+
+    @field_validator("hedge")
+    @classmethod
+    def _has_one_place(cls, hedge: HedgeConfig | None, info: ValidationInfo) -> HedgeConfig | None:
+        if hedge is not None and info.data.get("max_in_flight") is not None:
+            msg = "sends a request to two instances, and with max_in_flight it has one place; take one of the two out"
+            raise ValueError(msg)
+        return hedge
 
     @field_validator("tls")
     @classmethod
@@ -281,7 +329,9 @@ def _schemes(info: ValidationInfo) -> set[str]:
     """Return the schemes of the URLs of a service that is being validated."""
     instances: tuple[InstanceConfig, ...] = info.data.get("instances", ())
     urls = [info.data.get("url"), *(instance.url for instance in instances)]
-    return {parse_upstream(url).scheme for url in urls if url is not None}
+    within: ClusterServiceConfig | None = info.data.get("kubernetes")
+    named = set() if within is None else {within.scheme}
+    return named | {parse_upstream(url).scheme for url in urls if url is not None}
 
 
 Service = Annotated[ServiceConfig, BeforeValidator(_none_to_empty)]

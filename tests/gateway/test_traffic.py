@@ -61,6 +61,7 @@ def configuration(services: Services) -> Config:
             {"name": "backed", "path": "/backed", "service": "backed"},
             {"name": "narrow", "path": "/narrow", "service": "narrow"},
             {"name": "kept", "path": "/kept", "service": "kept"},
+            {"name": "stored", "path": "/stored", "service": "kept", "cache": {"ttl": "1h"}},
             {"name": "held", "path": "/held", "service": "held"},
             {"name": "stays", "path": "/stays", "split": evenly, "sticky": {"cookie": "on"}},
             {"name": "hashed", "path": "/hashed", "service": "hashed"},
@@ -306,3 +307,20 @@ def test_a_queue(gateway: Gateway, services: Services) -> None:
     assert gateway.record(served)["flags"] == ["queued"]
     assert more("served") == 1
     assert ask(gateway.port, target="/narrow").body == b"one"
+
+
+def test_another_gateway_reads_the_cookie(kept: Kept) -> None:
+    """Nothing is stored: what one has signed, the other one understands, in whatever process."""
+    told = {edge: ask(kept.at(edge).port, target="/kept") for edge in EDGES}
+    for answer in told.values():
+        cookie = (answer.get("Set-Cookie") or "").partition(";")[0]
+        for edge in EDGES:
+            there = ask(kept.at(edge).port, target="/kept", headers=[("Cookie", cookie)])
+            assert (there.body, there.get("Set-Cookie")) == (answer.body, None)
+
+
+def test_a_cookie_is_not_stored_with_an_answer(gateway: Gateway) -> None:
+    """It is the caller's: who gets the stored answer has asked no instance, and gets no cookie of one."""
+    asked = [ask(gateway.port, target="/stored") for _ in range(2)]
+    assert [one.get("Set-Cookie") is None for one in asked] == [False, True]
+    assert asked[0].body == asked[1].body

@@ -32,7 +32,7 @@ from propylon.services.hashing import Rendezvous
 from propylon.services.warmup import Warmup
 from propylon.wire.cookies import without_cookies
 
-__all__ = ["Selection", "compile_hash"]
+__all__ = ["Selection", "compile_hash", "queued"]
 
 _ADDRESS = by_address()
 _SAME_SITE: Mapping[str, str] = {"lax": "Lax", "strict": "Strict", "none": "None"}
@@ -59,15 +59,11 @@ class Selection:
             sticky = service.sticky
             cookie = self.cookie(sticky, f"service {route.service.name}")
             select = StickyInstance(route.service, cookie, sticky.on_failure == "refuse", select)
-        queue = None
-        if route.service.room is not None:
-            select = waits = Queue(route.service, route.service.room, select)
-            queue = waits.enter
         if select is None and not hidden:
-            return route
+            return queued(route)
         names = frozenset(name.encode("ascii") for name in hidden)
         hide = partial(without_cookies, names=names) if names else None
-        return replace(route, select=select, queue=queue, hide=in_turn(route.hide, hide))
+        return queued(replace(route, select=select, hide=in_turn(route.hide, hide)))
 
     def cookie(self, written: StickyConfig, scope: str) -> Cookie:
         """Return the cookie, with keys of its own: a value for one service is none for another."""
@@ -81,6 +77,15 @@ class Selection:
             max_age=written.max_age,
             secure=written.secure,
         )
+
+
+def queued(route: Route) -> Route:
+    """Return the route with the queue of its service, if it has one."""
+    room = route.service.room
+    if room is None:
+        return route
+    queue = Queue(route.service, room, route.select)
+    return replace(route, select=queue, queue=queue.enter)
 
 
 def _key_of(secret: bytes, scope: str) -> bytes:

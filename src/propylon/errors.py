@@ -8,6 +8,7 @@ GatewayError
 │   ├── Conflict          409  what is asked for contradicts what there is
 │   ├── PreconditionFailed  412  what is to be changed is not what the client has seen
 │   ├── UnknownExpectation  417
+│   ├── UnsupportedCoding  415
 │   └── InvalidFields     422
 ├── AuthError             401
 │   └── Forbidden         403

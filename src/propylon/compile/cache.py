@@ -64,6 +64,7 @@ _OF_SERVICE = {
     "ejection",
     "balance",
     "sticky",
+    "slow_start",
     "rate_limit",
 }
 

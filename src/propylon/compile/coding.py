@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from propylon.config.models.schema import RouteConfig
+from propylon.config.models.route import RouteConfig
 from propylon.proxy.coding.codecs import encoder
 from propylon.proxy.coding.compress import Compress, CompressRules
 from propylon.proxy.coding.decoders import decoders

@@ -10,6 +10,7 @@ from typing import Any
 from propylon.compile.basic_auth import Overridden, Users
 from propylon.compile.cache import CacheCompiler
 from propylon.compile.detours import DetourCompiler
+from propylon.compile.forward_auth import Asks
 from propylon.compile.idempotency import IdempotencyCompiler
 from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.requests import Counts
@@ -50,6 +51,7 @@ class Parts:
     - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
     - `idempotency`: makes the stages for Idempotency-Key; None: in a dry run, no key is kept.
     - `basic`: makes the authenticate stages of routes with `basic_auth`; None: in a dry run, nobody can log in there.
+    - `asks`: makes the forward stages of routes with `forward_auth`.
     - `costs`: by the names of routes, what a team's functions say of their costs.
     - `seats`: counts the open sockets of callers.
     - `documents`: what the documents of services say, for routes that take their security from them or check requests.
@@ -69,6 +71,7 @@ class Parts:
     caches: CacheCompiler[Any] | None = None
     idempotency: IdempotencyCompiler | None = None
     basic: Users | None = None
+    asks: Asks | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
     documents: InForce = field(default_factory=InForce)

@@ -29,6 +29,7 @@ from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
 from propylon.compile.detours import Way
 from propylon.compile.fixed import NO_SERVICE, compile_fixed
+from propylon.compile.forward_auth import asking, replaced_by_answer
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.parts import NOTHING_TO_VERIFY_WITH, Parts
@@ -112,6 +113,7 @@ class RouteCompiler:
             parts.caches,
             parts.idempotency,
             parts.basic,
+            parts.asks,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -193,7 +195,9 @@ class RouteCompiler:
             clients=compile_clients(written.clients, written.maintenance),
             vouched=self._vouched.every,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
-            request_remove=headers.request_remove + credentials_of(written),
+            request_remove=headers.request_remove
+            + credentials_of(written)
+            + replaced_by_answer(written),
             request_set=headers.request_set,
             request_overrides=headers.request_overrides,
             response_remove=(
@@ -230,7 +234,8 @@ class RouteCompiler:
 
     def _forward(self, written: RouteConfig) -> Forwards:
         then = decompressing(written, self._answers(written), self._parts.bodies)
-        return compressing(written, then)
+        # Before everything else that may answer: no stored answer is given without a question.
+        return asking(written, compressing(written, then), self._parts.asks)
 
     def _answers(self, written: RouteConfig) -> Forwards:
         """Return what answers the requests of a route."""

@@ -32,6 +32,7 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "privacy": ("privacy", "default_privacy"),
     "authenticate": ("auth", "issuers", "basic_auth"),
     "authorize": ("scopes", "roles", "security"),
+    "forward_auth": ("forward_auth",),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
     "fallback": ("fallback",),
@@ -121,4 +122,7 @@ def _forward(source: _Source) -> Iterator[tuple[str, dict[str, Any]]]:
         name = source.written.service
         yield "balance", source.said(str(service.balance), [("services", name, "balance")])
         attempts = [("services", name, "retry", "attempts")]
+        if service.hedge is not None:
+            after = [("services", name, "hedge", "after")]
+            yield "hedge.after", source.said(service.hedge.after, after)
         yield "retry.attempts", source.said(source.route.service.retry.attempts, attempts)

@@ -109,9 +109,14 @@ def _ends(exchange: Exchange) -> Ends:
 
 
 def address(
-    outgoing: Outgoing, request: Request, route: Route, instance: Instance, common: bytes
+    exchange: Exchange,
+    outgoing: Outgoing,
+    request: Request,
+    route: Route,
+    instance: Instance,
+    common: bytes,
 ) -> None:
-    """Direct the request to one instance."""
+    """Direct the request to one instance, and tell who wants to know of it."""
     # Of nearly all requests the line goes out as it was sent: written out, to save the call.
     if route.rewrite is not None or instance.base or request.version != 1:
         outgoing.line = route.line(request, instance.base)
@@ -126,6 +131,8 @@ def address(
         outgoing.block = b"\r\nHost: " + instance.host + common
     if route.request_overrides is not NO_OVERRIDES:
         outgoing.block = route.request_overrides.put(outgoing.block)
+    if exchange.explanation is not None:
+        exchange.explanation.asked(instance, outgoing)
 
 
 def renumbered(common: bytes, exchange: Exchange) -> bytes:

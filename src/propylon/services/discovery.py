@@ -1,4 +1,4 @@
-"""Follow DNS: change the instances of a service whenever its name resolves to other addresses.
+"""Follow DNS and Kubernetes: change the instances of a service whenever its name resolves to other addresses, or its pods change.
 
 A name with one address is one instance. A name with several addresses is one instance for each, so that
 balancing, health checks and ejection treat them singly. An SRV record lists the instances and their ports.
@@ -6,19 +6,27 @@ balancing, health checks and ejection treat them singly. An SRV record lists the
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from propylon.names.resolve import Resolver, SrvTarget, split
+from propylon.services.cluster import Cluster, ClusterService
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
 
-__all__ = ["Discovery", "MemberKey", "Members"]
+__all__ = ["ClusterMembers", "Discovery", "Following", "MemberKey", "Members"]
 
 # What distinguishes the instances of one name: an address, an SRV target, or None for the name as a whole.
 # None stands for a name with a single address. Its pool resolves the name for each new connection, so the
 # instance stays the same when the address changes.
 MemberKey = str | SrvTarget | None
+
+
+class Following(Protocol):
+    """What goes on until it is cancelled: a task, or a place in a list."""
+
+    def cancel(self) -> object:
+        """Stop."""
 
 
 class Members:
@@ -35,14 +43,16 @@ class Members:
 
     def start(self, resolver: Resolver) -> tuple[Instance, ...]:
         """Return the instances of the last known answer, for a new fleet. Makes no DNS query."""
-        known = self._known(resolver)
+        return self._begin(self._known(resolver))
+
+    def _begin(self, known: Iterable[MemberKey]) -> tuple[Instance, ...]:
         self._members = {key: self._make(key) for key in known}
         return tuple(self._members.values())
 
     def follow(
         self, resolver: Resolver, fleet: Fleet, retire: Callable[[Instance], None]
-    ) -> asyncio.Task[None]:
-        """Follow the name and change the fleet with each new answer; cancel the task to stop.
+    ) -> Following:
+        """Follow the name and change the fleet with each new answer; cancel what is returned to stop.
 
         `retire` is called with each instance that leaves, to close its connections.
         """
@@ -81,6 +91,30 @@ class Members:
         fleet.replace((*others, *(one for one in self._members.values() if one.id not in taken)))
 
 
+class ClusterMembers(Members):
+    """The instances of a service in Kubernetes."""
+
+    def __init__(
+        self, cluster: Cluster, service: ClusterService, make: Callable[[MemberKey], Instance]
+    ) -> None:
+        """`make` returns the instance at an address and a port."""
+        super().__init__(str(service), make)
+        self._cluster = cluster
+        self._service = service
+
+    def follow(
+        self, resolver: Resolver, fleet: Fleet, retire: Callable[[Instance], None]  # noqa: ARG002
+    ) -> Following:
+        """Follow the service and change the fleet whenever its pods change, as a name is followed."""
+        return self._cluster.follow(
+            self._service, lambda targets: self._update(targets, fleet, retire)
+        )
+
+    def known(self) -> tuple[Instance, ...]:
+        """Return the instances that are known already, for a new fleet. Makes no request."""
+        return self._begin(self._cluster.known(self._service))
+
+
 def _member_keys(addresses: tuple[str, ...]) -> tuple[MemberKey, ...]:
     return split(addresses) or (None,)
 
@@ -96,7 +130,7 @@ class Discovery:
         """`retire` is called with each instance that leaves because of DNS."""
         self._resolver = resolver
         self._retire = retire
-        self._following: dict[Members, asyncio.Task[None]] = {}
+        self._following: dict[Members, Following] = {}
 
     def follow(self, named: Iterable[tuple[Fleet, Members]]) -> None:
         """Follow exactly these names, each for its fleet. Names that are followed already are not restarted."""

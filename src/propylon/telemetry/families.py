@@ -30,12 +30,15 @@ __all__ = [
     "CONNECTIONS",
     "CPU",
     "DATABASE",
+    "DISCOVERY_UP",
     "DURATION",
     "EJECTIONS",
     "FALLBACKS",
     "FAMILIES",
     "FAULTS",
     "FILES",
+    "FORWARD_AUTH",
+    "HEDGES",
     "INSTANCE_UP",
     "KEY_SET_AGE",
     "LIMIT_DECISIONS",
@@ -137,6 +140,12 @@ FALLBACKS = Family(
     "in its place: stored (the cache), fixed, or service (another one).",
     ("route", "service", "reason", "by"),
 )
+HEDGES = Family(
+    "propylon_hedges",
+    Kind.COUNTER,
+    "Requests of services with `hedge` that were sent a second time beside the first: won (the second one's answer went on) or lost.",
+    ("service", "result"),
+)
 MIRRORED = Family(
     "propylon_mirrored_requests",
     Kind.COUNTER,
@@ -165,6 +174,14 @@ INSTANCE_UP = Family(
     ("service", "instance"),
     summed=False,
 )
+DISCOVERY_UP = Family(
+    "propylon_discovery_up",
+    Kind.GAUGE,
+    "Whether what the worker that is asked knows of a source of instances is up to date: 1, or 0 while the source is away and the last "
+    "known instances stay.",
+    ("source",),
+    summed=False,
+)
 EJECTIONS = Family(
     "propylon_instance_ejections",
     Kind.COUNTER,
@@ -190,6 +207,13 @@ REQUEST_CHECKS = Family(
     "Requests of routes with `requests`: passed, refused, shadow (it would have been refused), unchecked (the body is too "
     "large, or coded, or the schema cannot be checked), undocumented (the document does not have the operation), or "
     "no_document (none has been read yet).",
+    ("route", "result"),
+)
+FORWARD_AUTH = Family(
+    "propylon_forward_auth",
+    Kind.COUNTER,
+    "Questions of routes with `forward_auth`: allowed, refused (the answer went to the client), failed (no answer: 503), or open "
+    "(no answer, and the request passed: `on_failure: open`).",
     ("route", "result"),
 )
 ANSWER_CHECKS = Family(
@@ -320,16 +344,19 @@ FAMILIES = (
     OVERHEAD,
     FAULTS,
     RETRIES,
+    HEDGES,
     FALLBACKS,
     MIRRORED,
     CIRCUIT_STATE,
     CIRCUIT_TRANSITIONS,
     INSTANCE_UP,
     EJECTIONS,
+    DISCOVERY_UP,
     LIMIT_DECISIONS,
     CACHE,
     CACHE_BYTES,
     REQUEST_CHECKS,
+    FORWARD_AUTH,
     CALLS,
     CALL_DURATION,
     TOKEN_VERIFICATIONS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from hashlib import sha256
 
 from pydantic import ValidationError
 
@@ -44,7 +45,7 @@ def settle(draft: Draft, write: Callable[[], str]) -> str:
 
 def problems_of(text: str) -> tuple[Problem, ...]:
     """Return what our own check has against a text. Variables count as set, and no file is read."""
-    environ = dict.fromkeys(_VARIABLE.findall(text), "http://variable.invalid")
+    environ = {name: _stand_in(name) for name in _VARIABLE.findall(text)}
     try:
         document = read(text, environ)
     except BadDocument as error:
@@ -57,6 +58,11 @@ def problems_of(text: str) -> tuple[Problem, ...]:
     places = Places("propylon.yaml", document.lines)
     found += cross_check(document.value, places.named)
     return places.ordered(found)
+
+
+def _stand_in(name: str) -> str:
+    """Return a value that can be a URL and a secret: nobody knows which of the two a variable is."""
+    return f"http://{sha256(name.encode()).hexdigest()[:40]}.invalid"
 
 
 def _mend(draft: Draft, problems: tuple[Problem, ...]) -> None:

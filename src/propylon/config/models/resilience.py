@@ -8,7 +8,14 @@ from propylon.config.models.base import ConfigModel
 from propylon.config.models.spelling import did_you_mean
 from propylon.config.models.units import Duration, Share, Timeout, Whole, parse_whole
 
-__all__ = ["TRIGGERS", "AtLeastOne", "CircuitConfig", "EjectionConfig", "RetryConfig"]
+__all__ = [
+    "TRIGGERS",
+    "AtLeastOne",
+    "CircuitConfig",
+    "EjectionConfig",
+    "HedgeConfig",
+    "RetryConfig",
+]
 
 # `timeout` is not among the defaults: a client that has waited 30 s seldom waits for 30 more.
 TRIGGERS = ("connect-failure", "reset", "timeout")
@@ -119,4 +126,16 @@ class EjectionConfig(ConfigModel):
     max: Share = Field(
         default=0.5,
         description="Share of the instances that may be ejected at once; 0% switches ejection off.",
+    )
+
+
+class HedgeConfig(ConfigModel):
+    """When a GET or HEAD that takes long is sent a second time, to another instance."""
+
+    after: Timeout = Field(
+        description="How long the first request has for the head of its answer. A good value is what 95 % of the answers need."
+    )
+    budget: Share = Field(
+        default=0.1,
+        description="Most second requests as a share of the GETs and HEADs of the last ten seconds, plus ten.",
     )

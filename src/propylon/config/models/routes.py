@@ -24,6 +24,7 @@ from propylon.config.models.cache import Cache, CacheConfig
 from propylon.config.models.coding import Compress, Decompress
 from propylon.config.models.documented import Requests, ResponsesConfig
 from propylon.config.models.fallback import Fallback
+from propylon.config.models.forward_auth import ForwardAuth, ForwardAuthConfig, check_names
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
@@ -155,6 +156,11 @@ class RouteRules(ConfigModel):
         description="A name and a password from a file, for internal pages; others get 401. Needs `auth: none`: both would read"
         " the header Authorization. none: no basic authentication, whatever `defaults` say.",
     )
+    forward_auth: ForwardAuth | None = Field(
+        default=None,
+        description="Another service decides about each request, beside `auth`: write `auth: none` where it alone protects the"
+        " route. none: nobody is asked, whatever `defaults` say.",
+    )
     preflight: Literal["pass"] | None = Field(
         default=None,
         description="pass: CORS preflights reach the service without a token, for a service that does CORS itself. Not together"
@@ -248,6 +254,15 @@ class RouteRules(ConfigModel):
             raise ValueError(msg)
         return basic
 
+    @field_validator("forward_auth")
+    @classmethod
+    def _one_names_the_caller(
+        cls, forward: ForwardAuthConfig | None, info: ValidationInfo
+    ) -> ForwardAuthConfig | None:
+        if forward:
+            check_names(forward, info.data)
+        return forward
+
     @field_validator("headers")
     @classmethod
     def _claims_are_not_set(cls, headers: HeadersConfig, info: ValidationInfo) -> HeadersConfig:
@@ -256,6 +271,10 @@ class RouteRules(ConfigModel):
         )
         if (basic := info.data.get("basic_auth")) and basic.user_header:
             writers[basic.user_header.lower()] = "basic_auth sets"
+        if forward := info.data.get("forward_auth"):
+            writers |= dict.fromkeys(
+                (name.lower() for name in forward.headers), "forward_auth sets"
+            )
         rules = headers.request
         for verb, names in (("sets", rules.set), ("removes", rules.remove)):
             for name in names:

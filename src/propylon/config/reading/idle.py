@@ -28,7 +28,7 @@ def _idle(config: GatewayConfig) -> Iterator[Finding]:
     for name, service in config.services.items():
         if name not in used:
             yield ("services", name), _UNROUTED
-        elif not service.urls and not _may_register(config, name):
+        elif not (service.urls or service.kubernetes) and not _may_register(config, name):
             msg = "has no instance, and registry.allow lets none register, so its routes answer 503"
             yield ("services", name), f"{msg}; write url or instances"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from propylon.errors import GatewayError
 from propylon.proxy.exchange import Exchange, IncomingBody, Origin
 from propylon.upstream.ports import Answer, Flow
 from propylon.wire.message import Request, Response
@@ -47,6 +48,9 @@ class NoClient:
     ) -> None:
         """Refuse: nothing was offered. Raises RuntimeError."""
         raise RuntimeError
+
+    def throw(self, error: GatewayError) -> None:
+        """Do nothing: whoever waits for this exchange is told by the client's own."""
 
     def abort(self) -> None:
         """There is no connection to cut."""

@@ -313,6 +313,10 @@ def test_several_paths_are_several_routes() -> None:
             ),
             "it strips another prefix",
         ),
+        (
+            traefik(http__routers__web__service="api@internal"),
+            "its service is of another provider (internal)",
+        ),
         (traefik("HostRegexp(`.*`)"), "its rule has more than Host"),
         (traefik("Host(`a`) || PathPrefix(`/x`)"), "its rule joins unlike parts"),
         (traefik("PathPrefix(`/x`) && Path(`/x/y`)"), "its rule asks for Path twice"),

@@ -204,6 +204,7 @@ services:
       budget: 20%              # of the last ten seconds' requests may be retries
       non_idempotent: false    # true: POST and PATCH too
     hedge:                     # such as {after: 200ms, budget: 10%}: a GET that takes longer is sent to another instance, too
+    adaptive_concurrency: false  # true, or {min: 5, max: 1000}: find out how many requests it can work on, and refuse those beyond
     circuit:                   # the breaker: after so many failures, refuse at once
       failure_threshold: 5
       failure_rate: 50%        # and if they are at least this share of the requests
@@ -271,6 +272,7 @@ routes:
     mirror: none               # copies of the requests go to another service, such as {service: NAME, share: 10%, max_body: 64KB,
                                # max_in_flight: 100}
     compress:                  # such as [br, zstd, gzip], or {encodings: [gzip], types: ["text/*"], min_size: 1KB, level: 5}; none
+    decompress:                # such as true, or {max_size: 10MB, max_ratio: 100}: unpack requests with Content-Encoding for the service
     sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
     idempotency:               # such as {required: false, ttl: 24h, on_store_failure: refuse, methods: [POST, PATCH]}: a request with

@@ -30,7 +30,13 @@ from propylon.services import balance
 from propylon.services.breaker import Breaker, Event
 from propylon.services.circuit import Circuit, State
 from propylon.services.cluster import Cluster
-from propylon.services.discovery import MemberKey, Members, TargetSource, ToldMembers
+from propylon.services.concurrency import Bounds, Concurrency
+from propylon.services.discovery import (
+    MemberKey,
+    Members,
+    TargetSource,
+    ToldMembers,
+)
 from propylon.services.fleet import Fleet
 from propylon.services.hedge import Hedge
 from propylon.services.instance import Condition, Ejection, Instance
@@ -155,11 +161,8 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         ),
         retry=_retry(written.retry),
         budget=Budget(written.retry.budget),
-        hedge=(
-            None
-            if written.hedge is None
-            else Hedge(written.hedge.after, Budget(written.hedge.budget))
-        ),
+        hedge=_hedge(written),
+        concurrency=_concurrency(written),
         proxy_protocol=written.proxy_protocol,
     )
     return Compiled(service, tuple(members))
@@ -273,6 +276,16 @@ def _retry(written: RetryConfig) -> Retry:
         kinds=written.kinds,
         non_idempotent=written.non_idempotent,
     )
+
+
+def _hedge(written: ServiceConfig) -> Hedge | None:
+    rules = written.hedge
+    return None if rules is None else Hedge(rules.after, Budget(rules.budget))
+
+
+def _concurrency(written: ServiceConfig) -> Concurrency | None:
+    bounds = written.adaptive_concurrency
+    return None if bounds is None else Concurrency(Bounds(bounds.min, bounds.max))
 
 
 def _ejection(written: EjectionConfig) -> Ejection:

@@ -11,6 +11,7 @@ from propylon.config.models.health import HealthConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.public import CookiesConfig, SentHost
 from propylon.config.models.resilience import (
+    AdaptiveConcurrency,
     CircuitConfig,
     EjectionConfig,
     HedgeConfig,
@@ -189,6 +190,7 @@ class ServiceConfig(ConfigModel):
         description="GETs and HEADs that take long are sent a second time, to another instance; the first good answer counts. When"
         " not set: none are.",
     )
+    adaptive_concurrency: AdaptiveConcurrency = None
     circuit: CircuitConfig = Field(
         default=CircuitConfig(),
         description="When requests are refused because those before them failed.",

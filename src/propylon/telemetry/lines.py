@@ -22,6 +22,9 @@ _NUMBERS = tuple(b"%d" % number for number in range(1000))
 _MANY = len(_NUMBERS)
 # Microseconds as milliseconds with up to three digits behind the point, as the shortest text of the number: `.5`, not `.500`.
 _FRACTIONS = tuple(b"." + ((b"%03d" % n).rstrip(b"0") or b"0") for n in range(1000))
+_STATUSES = tuple(b',"status":%d,"upstream_status":' % number for number in range(1000))
+# What comes behind `attempts`, of which `retries.attempts` allows ten for each of a few services.
+_ENDS = tuple(b',"attempts":%d,"error":null,"flags":[]}\n' % number for number in range(100))
 _NO_ROUTE = b',"route":null,"service":null,"instance":null,"principal":'
 _NOBODY = b'"anonymous"'
 _PRIVATE = b'"private"'
@@ -65,9 +68,7 @@ def usual_line(exchange: Exchange, time: bytes) -> bytes | None:
             dumps(path.decode() if path.isascii() else path.decode("latin-1")),
             where,
             _PRIVATE if private else dumps(subject) if subject else _NOBODY,
-            b',"status":',
-            _NUMBERS[exchange.status],
-            b',"upstream_status":',
+            _STATUSES[exchange.status],
             _NUMBERS[exchange.upstream_status] if exchange.upstream_status else b"null",
             b',"bytes_in":',
             _NUMBERS[received] if received < _MANY else b"%d" % received,
@@ -79,9 +80,7 @@ def usual_line(exchange: Exchange, time: bytes) -> bytes | None:
             b',"upstream_ms":',
             upstream_ms,
             rest,
-            b',"attempts":',
-            _NUMBERS[attempts],
-            b',"error":null,"flags":[]}\n',
+            _ENDS[attempts],
         )
     )
 

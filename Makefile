@@ -67,7 +67,7 @@ LOCK_GROUPS := uv pip compile --quiet --no-config --universal --python-version 3
 LOCK := $(LOCK_GROUPS) pyproject.toml
 
 lock: ## resolve the dependencies anew (UPGRADE=--upgrade takes the newest)
-	$(LOCK) $(UPGRADE) --extra postgres --extra otel --output-file requirements.txt
+	$(LOCK) $(UPGRADE) --extra postgres --extra otel --extra compression --output-file requirements.txt
 	$(LOCK) $(UPGRADE) --constraints requirements.txt --group dev --output-file requirements-dev.lock
 	for group in build docs deploy release; do \
 	  $(LOCK_GROUPS) $(UPGRADE) --constraints requirements-dev.lock --group $$group --output-file requirements-$$group.lock || exit; done

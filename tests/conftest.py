@@ -22,6 +22,7 @@ from tests.support.hanging import (  # noqa: F401 — for pytest
     pytest_runtest_protocol,
     pytest_unconfigure,
 )
+from tests.support.hashing import hash_cheaply
 from tests.support.issuer import Issuer
 from tests.support.secrecy import pytest_runtest_logreport, secrecy  # noqa: F401 — for pytest
 from tests.support.spread import (  # noqa: F401 — for pytest
@@ -40,6 +41,8 @@ sys.dont_write_bytecode = False
 
 # For each call of a program typer reads the signatures of all its commands: a tenth of what tests of commands take.
 typer.main.get_command = typer.testing._get_command = functools.cache(typer.main.get_command)
+
+hash_cheaply()
 
 # A deadline for an example is a timing assertion, and so is one for drawing it: on a busy machine
 # either fails for no fault of the code.

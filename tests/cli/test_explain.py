@@ -442,3 +442,20 @@ def test_the_scopes_of_a_document_are_not_known(file: Path) -> None:
         in said
     )
     assert "forward       ok" in said
+
+
+def test_guards_are_explained_offline(file: Path) -> None:
+    """A password is looked up in the file; a service that decides is named, and not asked."""
+    hashed = "$2y$04$mZ0ut5Ur1MlbUZnpd7m9Iun8uT5kOUPgAhSeJqcWq9CLer8ydss5K"  # of "correct horse"
+    (file.parent / "users").write_text(f"ann:{hashed}\n")
+    file.write_text(
+        FILE
+        + "  - {name: inner, path: /inner, service: users, basic_auth: {file: users, realm: Inner}}\n"
+        + '  - {name: asked, path: /asked, service: users, forward_auth: {url: "http://auth.test/verify?k=s"}}\n'
+    )
+    assert passed(explained("GET", "/inner"))["authenticate"] is False
+    found = explained("GET", "/inner", "-H", "Authorization: Basic YW5uOmNvcnJlY3QgaG9yc2U=")
+    assert "authorization" not in found["upstream"]["request"].lower()
+    assert "ann of basic_auth:Inner" in json.dumps(found["stages"])
+    found = explained("GET", "/asked")
+    assert "http://auth.test/verify decides, and is not asked here" in json.dumps(found["stages"])

@@ -57,13 +57,17 @@ def test_nothing_of_the_breaker_is_less_than_one(key: str, value: int) -> None:
     assert CircuitConfig.model_validate({key: 1}) is not None
 
 
-def test_instances_have_weights() -> None:
+def test_instances_have_weights_and_priorities() -> None:
     """A plain URL weighs 1, a mapping may say more, and `urls` are all of them."""
-    read = service("instances: ['http://a', {url: 'http://b/base', weight: 3}, {url: 'http://c'}]")
-    assert read.weighted == (("http://a", 1), ("http://b/base", 3), ("http://c", 1))
+    read = service(
+        "instances: ['http://a', {url: 'http://b/base', weight: 3}, {url: 'http://c', priority: -1}]"
+    )
+    members = [(one.url, one.weight, one.priority) for one in read.members]
+    assert members == [("http://a", 1, 0), ("http://b/base", 3, 0), ("http://c", 1, -1)]
     assert read.urls == ("http://a", "http://b/base", "http://c")
-    assert service("url: 'http://a'").weighted == (("http://a", 1),)
-    assert service("").weighted == ()
+    (only,) = service("url: 'http://a'").members
+    assert (only.url, only.weight, only.priority) == ("http://a", 1, 0)
+    assert service("").members == ()
 
 
 def test_probes_govern_where_they_are_written() -> None:

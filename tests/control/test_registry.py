@@ -125,6 +125,7 @@ def test_an_instance_registers(api: RegistryApi) -> None:
         "failures": 0,
         "drained": False,
         "weight": 1,
+        "priority": 0,
         "source": "registered",
         "metadata": {"zone": "b"},
         "lease": 10.0,

@@ -39,6 +39,10 @@ def configuration(services: Services) -> Config:
                 "ejection": {"failures": 1, "time": "1h"},
                 "retry": {"attempts": 1},
             },
+            "backed": {
+                "instances": [urls["one"], {**urls["two"], "priority": -1}],
+                "ejection": {"failures": 1, "time": "1h"},
+            },
             "strict": {**urls["two"], "rate_limit": {"rate": "1/h", "burst": 2, "key": "ip"}},
             "told": {**urls["two"], "rate_limit": {"rate": "1/h", "burst": 1, "key": "ip"}},
         },
@@ -50,6 +54,7 @@ def configuration(services: Services) -> Config:
             {"name": "cached", "path": "/cached", "split": evenly, "cache": {"ttl": "1h"}},
             {"name": "ill", "path": "/ill", "split": [{"service": "one"}, {"service": "ill"}]},
             {"name": "strict", "path": "/strict", "split": [{"service": "one"}, {"service": "strict"}]},
+            {"name": "backed", "path": "/backed", "service": "backed"},
             {"name": "kept", "path": "/kept", "service": "kept"},
             {"name": "held", "path": "/held", "service": "held"},
             {"name": "stays", "path": "/stays", "split": evenly, "sticky": {"cookie": "on"}},
@@ -229,3 +234,16 @@ def test_a_socket_names_its_instance(gateway: Gateway, services: Services) -> No
             assert again.get("Set-Cookie") is None
     asked = {name: len(one.requests) - before[name] for name, one in services.items()}
     assert sorted(asked.values()) == [0, 2]
+
+
+def test_an_instance_that_stands_by(gateway: Gateway, services: Services) -> None:
+    """It gets a retry, and all requests while the other one is left out."""
+    assert bodies(gateway, "/backed", 3) == ["one"] * 3
+    services["one"].on("/backed/ill", answers.plain("503 Away"))
+    assert bodies(gateway, "/backed/ill", 1) == ["two"]
+    assert bodies(gateway, "/backed", 3) == ["two"] * 3
+    admin = bearer(mint("op", scope="admin", edge=gateway.edge))
+    told = ask(gateway.port, target="/api/v1/services", headers=admin).json()["services"]
+    (backed,) = [one["instances"] for one in told if one["name"] == "backed"]
+    assert [one["priority"] for one in backed] == [0, -1]
+    assert [one["ejected_until"] is None for one in backed] == [False, True]

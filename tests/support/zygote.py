@@ -3,7 +3,7 @@
 A new interpreter spends half a second of CPU on imports. The zygote spends it once for a session. A
 child finds what a new interpreter would find: its arguments, environment, folder, output and limits,
 default signals, and no descriptor or variable of the zygote or of the tests. Only the seed of hashes is
-the same for all children of a zygote. A child that ends well leaves its memory to the system, after its
+the same for all children of a zygote, and passwords are hashed at a low cost. A child that ends well leaves its memory to the system, after its
 threads, its exit handlers and a collection: to take a thousand modules apart took as long as a start, for
 each page of them is the zygote's and has to be copied first. Linux and macOS.
 """
@@ -380,6 +380,8 @@ def _main() -> None:
     for name in _IMPORTED:
         importlib.import_module(name)
     _make_commands()
+    # A hash at its usual cost keeps four processors for a tenth of a second; `tests/stores` looks at that cost.
+    importlib.import_module("propylon.stores.passwords").Cost.__init__.__defaults__ = (1, 8, 1)
     if threading.active_count() > 1:
         raise RuntimeError(f"a fork loses threads: {threading.enumerate()}")
     gc.collect()

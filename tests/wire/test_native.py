@@ -117,12 +117,13 @@ def test_every_name_of_the_patterns_is_known(pattern: re.Pattern[bytes], request
 
 
 @compiled
-@given(st.randoms(use_true_random=False), st.booleans())
+@given(st.integers(0, 2**64 - 1), st.booleans())
 @examples(600)
-def test_what_is_accepted_is_read_alike(random: Random, request: bool) -> None:
+def test_what_is_accepted_is_read_alike(seed: int, request: bool) -> None:
     """All that a message says, and each refusal of Python's own checks, is the same on both ways."""
     reader = native.request if request else native.response
-    compare(random_head(random, request=request), request=request, compiled=reader)
+    # Of a generator that Hypothesis controls, each of hundreds of numbers for a head takes as long as the comparison.
+    compare(random_head(Random(seed), request=request), request=request, compiled=reader)
 
 
 @compiled

@@ -4,9 +4,11 @@
 - `team`: what a team says in Python: policies, costs, stand-ins in tests.
 - `components`: what exists before a loop runs and outlives reloads.
 - `output`: where the logs go.
-- `running`: what exists only while a loop runs; puts configurations in force.
+- `running`: what exists only while a loop runs; puts configurations in force; `change`: one that is not in force yet.
 - `reload`: reload beside the requests; which configurations must not replace the one in force.
 - `edges`: make the edges of the listeners, and set their limits.
+- `docker`: routes and instances that labels of containers describe.
+- `notices`: what is said at the start.
 - `carry`: build the services of a new configuration from those in force.
 - `membership`: the registry and DNS, joined to the services; `gossip`: the registries of all workers agree.
 - `outages`: the breakers and ejections of all workers agree; `census`: ask all workers for their part of an

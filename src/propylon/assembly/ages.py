@@ -1,4 +1,4 @@
-"""Tell how old what this worker knows is: the published keys, and the list of revoked tokens."""
+"""Tell how old what this worker knows is: the published keys, the list of revoked tokens, discovered instances."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from propylon.assembly.components import Components
+from propylon.assembly.membership import Membership
 from propylon.assembly.verification import Verification
-from propylon.telemetry.families import KEY_SET_AGE, REVOCATION_LAG
+from propylon.telemetry.families import DISCOVERY_UP, KEY_SET_AGE, REVOCATION_LAG
 from propylon.telemetry.metrics import Measured
 
 __all__ = ["ages_of", "without_secrets"]
 
 
-def ages_of(components: Components, verification: Verification) -> Callable[[], Iterator[Measured]]:
+def ages_of(
+    components: Components, verification: Verification, membership: Membership
+) -> Callable[[], Iterator[Measured]]:
     """Return what measures the ages at each look."""
 
     def measure() -> Iterator[Measured]:
@@ -25,6 +28,8 @@ def ages_of(components: Components, verification: Verification) -> Callable[[], 
         services = components.token_services
         if services is not None and services.lag is not None:
             yield REVOCATION_LAG, (), services.lag
+        for source, up in membership.sources:
+            yield DISCOVERY_UP, (source,), float(up)
 
     return measure
 

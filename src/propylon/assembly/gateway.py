@@ -102,7 +102,8 @@ class Gateway(TeamApi):
         self._token_services = self._open_token_services(trail)
         shared = shared or shared_of(loaded)
         metrics = Metrics(shared.sums())
-        self._health = HealthState(__version__, waiting=[self._awaited_keys, self._awaited_news])
+        waiting = [self._awaited_keys, self._awaited_news, self._awaited_pods]
+        self._health = HealthState(__version__, waiting=waiting)
         described = Described(
             lambda: self.api,
             lambda: None if self._running is None else self._running.description,
@@ -189,6 +190,9 @@ class Gateway(TeamApi):
         if self._running is None or self._token_services is None:
             return None
         return self._token_services.missing()
+
+    def _awaited_pods(self) -> str | None:
+        return None if self._running is None else self._running.membership.missing
 
     async def _everywhere(self, subject: str) -> Sequence[Part]:
         return [] if self._running is None else await self._running.census.gather(subject)
@@ -357,7 +361,7 @@ class Gateway(TeamApi):
             self.validate()
             self.loaded = self.settled
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
-            self._running.start()
+            self._running.start(self._reloads.labels_soon)
             if self._health.reasons() or self._running.counting.connects:
                 self._preparing = spawn(self._prepare())
         return self._running

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
+from propylon.assembly.docker import Docker
 from propylon.assembly.gossip import SharedRegistry
 from propylon.compile.addresses import probe_address, registered_address
+from propylon.compile.cluster import api_settings
 from propylon.config.models.endpoints import listeners_of
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
@@ -18,6 +22,7 @@ from propylon.names.addresses import AddressFilter
 from propylon.names.lookup import is_own_address
 from propylon.names.resolve import Resolver
 from propylon.services.admission import Admission, Allowed
+from propylon.services.cluster import Cluster
 from propylon.services.discovery import Discovery, Members
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
@@ -32,6 +37,8 @@ __all__ = ["Membership"]
 
 log = logging.getLogger(__name__)
 
+# Of one namespace of a cluster: the watch, and a list beside it.
+_TO_THE_API = 2
 # A probe needs one connection, and one more for the moment in which the last one closes.
 _PROBING = 2
 
@@ -54,7 +61,9 @@ class Membership:
         self._config = config
         self._pools = pools
         self._resolver = resolver
-        self._discovery = Discovery(resolver, self._retire)
+        self.docker = Docker(pools, random.random)
+        self.cluster = Cluster(lambda address: pools.fresh(address, _TO_THE_API), random.random)
+        self._discovery = Discovery(self._resolver, self._retire)
         self._sweeping: asyncio.Task[None] | None = None
         self.registry = SharedRegistry(
             self._admission(),
@@ -75,9 +84,28 @@ class Membership:
         """Go on with a configuration, the first or another, once its services have taken over."""
         self._config = config
         self.registry.apply(services, self._admission(), config.registry.ttl)
+        self._follow_cluster(config)
+        self.docker.apply(config.discovery.docker)
         self._discovery.follow(named)
         if self._sweeping is None:
             self._sweeping = spawn_forever(keep_sweeping(self.registry))
+
+    def _follow_cluster(self, config: GatewayConfig) -> None:
+        if any(service.kubernetes is not None for service in config.services.values()):
+            self.cluster.apply(api_settings(config.discovery.kubernetes, os.environ))
+
+    @property
+    def missing(self) -> str | None:
+        """What a start waits for: the first answer about instances in Kubernetes, or about containers."""
+        return self.cluster.missing or self.docker.missing
+
+    @property
+    def sources(self) -> Iterator[tuple[str, bool]]:
+        """Yield each source of instances that is followed, and whether it is up to date."""
+        if self.cluster.up is not None:
+            yield "kubernetes", self.cluster.up
+        if self.docker.up is not None:
+            yield "docker", self.docker.up
 
     def join(self, facts: Facts) -> None:
         """Share what registers with the other workers."""
@@ -88,6 +116,8 @@ class Membership:
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._discovery.close()
+        self.cluster.close()
+        self.docker.close()
         self._resolver.close()
         self.registry.close()
 

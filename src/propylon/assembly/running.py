@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,16 @@ from propylon.assembly.ages import ages_of
 from propylon.assembly.answering import open_census
 from propylon.assembly.answers import SharedAnswers
 from propylon.assembly.carry import ServiceSet
+from propylon.assembly.change import Change
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
+from propylon.assembly.docker import Relabel
 from propylon.assembly.edges import SocketPorts, adjust_edges, adjust_gate, open_edges
+from propylon.assembly.guards import open_asks
 from propylon.assembly.idempotency import answering
 from propylon.assembly.membership import Membership
+from propylon.assembly.notices import log_notices
 from propylon.assembly.outages import SharedOutages
 from propylon.assembly.output import Output
 from propylon.assembly.tracing import Traces
@@ -28,12 +31,12 @@ from propylon.assembly.verification import Verification, verifies_otherwise
 from propylon.assembly.watch.watching import Watching, watch
 from propylon.compile.callees import Callees
 from propylon.compile.carriers import stages_without_keys
-from propylon.compile.detours import DetourCompiler
+from propylon.compile.detours import DetourCompiler, forwarding
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import Parts
 from propylon.compile.services import Dependencies, compile_service
 from propylon.compile.table import Compiled, compile_slowly
-from propylon.config.models.endpoints import PUBLIC, listeners_of, only_run_obeys
+from propylon.config.models.endpoints import PUBLIC
 from propylon.config.models.schema import GatewayConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.reading.load import Loaded
@@ -49,7 +52,6 @@ from propylon.names.lookup import Lookup
 from propylon.names.resolve import Resolver
 from propylon.proxy.authenticate import always
 from propylon.proxy.call import Caller
-from propylon.proxy.forward import Forward
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.route import Authenticate, Before, Route
@@ -76,19 +78,10 @@ _EXCHANGE_TICK = 0.025
 _LET_GO = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A configuration with everything that was built from it, not yet in force."""
-
-    loaded: Loaded
-    authentication: Authentication | None
-    verifying: Authentication | None  # in force until `authentication` has its keys
-    services: ServiceSet
-    compiled: Compiled
-
-
 class Running:
     """The data plane, its pools, clocks and log, for as long as an event loop runs."""
+
+    _said = 0  # how often a team has added a policy or set an override
 
     def __init__(
         self, components: Components, loaded: Loaded, loop: asyncio.AbstractEventLoop
@@ -105,6 +98,7 @@ class Running:
         self._outbox = Outbox(loop)
         self._resolver = Resolver(Lookup(), loop.time)
         self._pools = Pools(loop, Ticker(loop, _EXCHANGE_TICK), self._outbox, self._resolver)
+        self._asks = open_asks(self._pools, components.metrics, loop)
         self._prober = Prober(clock=time.perf_counter, wall=time.time, chance=self._random.random)
         self._checks = Checks(self._prober)
         self._outages = SharedOutages(
@@ -117,22 +111,24 @@ class Running:
             components.metrics.answers,
             owns_process=components.owns_process,
         )
+        self.membership = Membership(
+            self.config, self._pools, self._resolver, self._create, self._publish
+        )
         self._dependencies = Dependencies(
             self._pools.connect,
             self._random.random,
             clock=loop.time,
             listeners=self.description.hearing(self._outages),
             resolver=self._resolver,
-        )
-        self.membership = Membership(
-            self.config, self._pools, self._resolver, self._create, self._publish
+            cluster=self.membership.cluster,
+            docker=self.membership.docker,
         )
         components.shared.start(loop)
         components.metrics.count_in(components.shared.sums())
         self.membership.join(components.shared.facts)
         self._outages.join()
         self.census = open_census(components, self.description, lambda: self.routes)
-        self._forward = Forward(loop.time, time.perf_counter, self._random.random)
+        self._forward = forwarding(loop, self._random, components.metrics)
         self._callees = Callees(self._forward)
         self._inprocess = InProcess(components.api, loop, {CALLS: self._calls()})
         sockets = SocketPorts(self._random.getrandbits, components.metrics.count_socket)
@@ -150,7 +146,6 @@ class Running:
         self._verification = Verification(self._verify_anew)
         self._services = ServiceSet()
         self._compiled: Compiled | None = None
-        self._said = 0  # how often a team has added a policy or set an override
         redis = redis_of(loaded)
         self.counting = Counting(redis, components.shared.limits(), loop, self._random.random)
         self.limits = LimitCompiler(self.counting.store, components.metrics)
@@ -199,20 +194,17 @@ class Running:
         """Whether the collector and the turns of threads are the gateway's to set, and not an application's."""
         return self._components.owns_interpreter
 
-    def start(self) -> None:
-        """Put the first configuration into force; log the warnings about it."""
+    def start(self, relabel: Relabel) -> None:
+        """Put the first configuration into force; log the warnings about it. `relabel` is as `Docker` has it."""
+        self.membership.docker.relabel = relabel
         self.switch(at_once(self.prepare(self.loaded)))
         self.counting.start()
         self._gauges.start()
-        self._components.metrics.measured = ages_of(self._components, self._verification)
+        self._components.metrics.measured = ages_of(
+            self._components, self._verification, self.membership
+        )
         self.watching.start()
-        for warning in self.loaded.warnings:
-            log.warning("%s", warning)
-        if not self._components.owns_process:
-            for listener in listeners_of(self.config):
-                log.warning("nothing listens on %s: only `propylon run` opens it", listener)
-            for key in only_run_obeys(self.config):
-                log.warning("%s: only `propylon run` obeys it; this server has its own", key)
+        log_notices(self.loaded, owns_process=self._components.owns_process)
 
     def prepare(self, loaded: Loaded) -> Generator[None, None, Change]:
         """Build another configuration beside the one in force, in slices; nothing changes yet.
@@ -256,7 +248,8 @@ class Running:
         self._keep_pools()
 
     def _keep_pools(self) -> None:
-        self._pools.keep((*self._services.upstreams(), *self._verification.upstreams()))
+        users = (self._services, self._verification, self._asks)
+        self._pools.keep(one for some in users for one in some.upstreams())
 
     def _verify_anew(self) -> None:
         """Put the verifier into force whose keys were fetched after a reload."""
@@ -295,6 +288,7 @@ class Running:
             caches=self._caches,
             idempotency=self._idempotency,
             basic=self._components.basic,
+            asks=self._asks,
             costs=self._components.costs,
             seats=self._components.seats,
             documents=self.description.in_force,

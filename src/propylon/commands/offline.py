@@ -13,6 +13,7 @@ from propylon.assembly.carry import ServiceSet
 from propylon.compile.access import access_of
 from propylon.compile.basic_auth import Users
 from propylon.compile.carriers import passed_claims
+from propylon.compile.forward_auth import Unasked
 from propylon.compile.limits import LimitCompiler
 from propylon.compile.routes import NOTHING_TO_VERIFY_WITH, Parts
 from propylon.compile.services import Dependencies
@@ -102,7 +103,16 @@ def entries(
     # Nothing becomes due here, nothing is measured and nothing is left to chance.
     forward = Forward(_still, _still, _still)
     limits = LimitCompiler(MemoryLimits(lambda: 0), _NoTallies())
-    parts = Parts(upstream, forward, stages, endpoints, limits=limits, basic=users)
+    parts = Parts(
+        upstream,
+        forward,
+        stages,
+        endpoints,
+        limits=limits,
+        bodies=None,
+        basic=users,
+        asks=Unasked(),
+    )
     tables = compile_tables(config, parts, services.by_name)
     written = iter(
         [

@@ -45,7 +45,17 @@ _PLACE = 16  # bytes
 # Bytes of all bodies that arrive at the same time and are kept: a client can ask for many, and read none.
 _UNDER_WAY = 64_000_000
 # What an answer does not depend on. Every other key does, also one that a later version adds.
-_OF_ROUTE = {"timeouts", "rate_limit", "circuit", "max_body", "websocket", "priority", "privacy"}
+_OF_ROUTE = {
+    "timeouts",
+    "rate_limit",
+    "circuit",
+    "max_body",
+    "websocket",
+    "priority",
+    "privacy",
+    "compress",
+    "decompress",
+}
 _OF_SERVICE = {
     "timeouts",
     "retry",
@@ -54,6 +64,7 @@ _OF_SERVICE = {
     "ejection",
     "balance",
     "sticky",
+    "slow_start",
     "rate_limit",
 }
 

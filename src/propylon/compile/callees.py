@@ -55,6 +55,6 @@ class Callees:
             timeouts=service.timeouts,
             max_body=sys.maxsize,  # the endpoint's own: it is in memory already
             forward=self._forward,
-            select=compile_hash("", written),
+            select=compile_hash("", written, service.warmup),
         )
         return Callee(route, claims.lines_of, compile_carriers(self._config.auth.carriers))

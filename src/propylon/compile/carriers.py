@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from itertools import chain
 from typing import NamedTuple
@@ -37,6 +38,7 @@ __all__ = [
     "vouched_names",
 ]
 
+_IS_APART = re.compile(r"x-user-(?:id|email|roles|scopes|issuer)|authorization")
 _ONLY_HEADER = ("header",)
 # Routes and services that are looked at before the loop gets a turn: a fifth of a millisecond.
 _SLICE = 512
@@ -131,9 +133,14 @@ def vouched_names(config: GatewayConfig) -> Generator[None, None, Vouched]:
 
 
 def _told_of_user(route: RouteConfig) -> tuple[str, ...]:
-    """Return the header that carries the user of `basic_auth`."""
+    """Return the headers that carry the user of `basic_auth`, and what the answer of `forward_auth` says.
+
+    Not those that no client can send in any case (X-User-Id), nor Authorization, which other routes need.
+    """
     header = route.basic_auth.user_header if route.basic_auth else None
-    return () if header is None else (header,)
+    taken = route.forward_auth.headers if route.forward_auth else ()
+    names = (*taken, *([header] if header else []))
+    return tuple(name for name in names if not _IS_APART.fullmatch(name.lower()))
 
 
 def about_caller(stage: Authenticate, route: RouteConfig, config: GatewayConfig) -> Authenticate:

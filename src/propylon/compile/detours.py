@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from propylon.config.models.fallback import FallbackConfig
 from propylon.config.models.mirror import MirrorConfig
 from propylon.proxy.cache.stage import CacheStage
 from propylon.proxy.fallback import Fallback, Other
-from propylon.proxy.forward import settle
+from propylon.proxy.forward import Forward, settle
 from propylon.proxy.mirror import Mirror, MirrorRules
 from propylon.proxy.route import Forwards, Route
 from propylon.services.retry import Retry
@@ -20,7 +21,12 @@ from propylon.services.service import Service
 from propylon.telemetry.families import FALLBACKS, MIRRORED
 from propylon.telemetry.metrics import Metrics
 
-__all__ = ["DetourCompiler", "Way"]
+__all__ = ["DetourCompiler", "Way", "forwarding"]
+
+
+def forwarding(loop: asyncio.AbstractEventLoop, chance: random.Random, metrics: Metrics) -> Forward:
+    """Return what sends requests on, and counts in `metrics`."""
+    return Forward(loop.time, time.perf_counter, chance.random, metrics.note_hedge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class DetourCompiler:
     def mirror(self, written: MirrorConfig, then: Forwards, way: Way) -> Forwards:
         """Return the stage that stands around `then`; `way` leads to the mirror."""
         # A copy is sent once: it may be lost, and must not become the load.
-        service = replace(way.service, retry=Retry(attempts=1))
+        service = replace(way.service, retry=Retry(attempts=1), hedge=None)
         return Mirror(
             MirrorRules(written.share, written.max_body, written.max_in_flight),
             then,

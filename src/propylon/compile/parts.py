@@ -10,14 +10,17 @@ from typing import Any
 from propylon.compile.basic_auth import Overridden, Users
 from propylon.compile.cache import CacheCompiler
 from propylon.compile.detours import DetourCompiler
+from propylon.compile.forward_auth import Asks
 from propylon.compile.idempotency import IdempotencyCompiler
 from propylon.compile.limits import LimitCompiler, TeamCosts
 from propylon.compile.requests import Counts
 from propylon.compile.samples import Samples
 from propylon.config.models.endpoints import Endpoint
 from propylon.documents.in_force import InForce
+from propylon.edge.body import Body
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.check import RESULTS
+from propylon.proxy.coding.decompress import MakeBody
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Authenticate, Before, Forwards
 from propylon.stores.seats import Seats
@@ -48,11 +51,13 @@ class Parts:
     - `caches`: makes the cache stages; None: in a dry run, nothing is cached.
     - `idempotency`: makes the stages for Idempotency-Key; None: in a dry run, no key is kept.
     - `basic`: makes the authenticate stages of routes with `basic_auth`; None: in a dry run, nobody can log in there.
+    - `asks`: makes the forward stages of routes with `forward_auth`.
     - `costs`: by the names of routes, what a team's functions say of their costs.
     - `seats`: counts the open sockets of callers.
     - `documents`: what the documents of services say, for routes that take their security from them or check requests.
     - `checks`: where the checks of a route's requests are counted, by the route's name.
     - `detours`: makes the stages for mirrors and fallbacks; None: in a dry run, there are none.
+    - `bodies`: makes the plain bodies of requests that are unpacked; None: in a dry run, no body comes.
     - `samples`: takes samples of answers; None: in a dry run, none are taken. `chance` draws from 0 to 1.
     """
 
@@ -66,11 +71,13 @@ class Parts:
     caches: CacheCompiler[Any] | None = None
     idempotency: IdempotencyCompiler | None = None
     basic: Users | None = None
+    asks: Asks | None = None
     costs: Mapping[str, TeamCosts] = field(default_factory=dict)
     seats: Seats = field(default_factory=Seats)
     documents: InForce = field(default_factory=InForce)
     checks: Callable[[str], Counts] = lambda _: [0.0] * len(RESULTS)
     detours: DetourCompiler | None = None
+    bodies: MakeBody | None = Body
     samples: Samples | None = None
     chance: Callable[[], float] = random.random
 

@@ -23,11 +23,13 @@ from propylon.compile.carriers import (
     trusting,
 )
 from propylon.compile.changes import compile_changes, compile_templates
+from propylon.compile.coding import compressing, decompressing
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
 from propylon.compile.detours import Way
 from propylon.compile.fixed import NO_SERVICE, compile_fixed
+from propylon.compile.forward_auth import asking, replaced_by_answer
 from propylon.compile.from_document import FromDocument
 from propylon.compile.headers import Headers, compile_headers
 from propylon.compile.parts import NOTHING_TO_VERIFY_WITH, Parts
@@ -111,6 +113,7 @@ class RouteCompiler:
             parts.caches,
             parts.idempotency,
             parts.basic,
+            parts.asks,
             self._config.defaults.rate_limit,
             self._config.auth.tokens.rate_limit,
             self._config.admin,
@@ -192,7 +195,9 @@ class RouteCompiler:
             clients=compile_clients(written.clients, written.maintenance),
             vouched=self._vouched.every,
             hide=in_turn(self._hiding_of(written.service), headers.hide_cookies),
-            request_remove=headers.request_remove + credentials_of(written),
+            request_remove=headers.request_remove
+            + credentials_of(written)
+            + replaced_by_answer(written),
             request_set=headers.request_set,
             request_overrides=headers.request_overrides,
             response_remove=(
@@ -228,6 +233,12 @@ class RouteCompiler:
         return services[written.service] if written.service else NO_SERVICE
 
     def _forward(self, written: RouteConfig) -> Forwards:
+        then = decompressing(written, self._answers(written), self._parts.bodies)
+        # Before everything else that may answer: no stored answer is given without a question.
+        return asking(written, compressing(written, then), self._parts.asks)
+
+    def _answers(self, written: RouteConfig) -> Forwards:
+        """Return what answers the requests of a route."""
         if (fixed := compile_fixed(written)) is not None:
             return fixed
         then, detours = self._checked(written), self._parts.detours

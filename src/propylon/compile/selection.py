@@ -28,6 +28,7 @@ from propylon.proxy.route import Route, Selects
 from propylon.proxy.select import ByKey
 from propylon.proxy.sticky import Cookie, StickyInstance
 from propylon.services.hashing import Rendezvous
+from propylon.services.warmup import Warmup
 from propylon.wire.cookies import without_cookies
 
 __all__ = ["Selection", "compile_hash"]
@@ -51,7 +52,7 @@ class Selection:
         service = self._services.get(route.service.name)
         if service is None:
             return route
-        select = compile_hash(written.path, service)
+        select = compile_hash(written.path, service, route.service.warmup)
         hidden = {one.cookie for one in (above.sticky, service.sticky) if one is not None}
         if service.sticky is not None:
             sticky = service.sticky
@@ -83,11 +84,13 @@ def _key_of(secret: bytes, scope: str) -> bytes:
     return blake2b(scope.encode(), digest_size=32, key=digest).digest()
 
 
-def compile_hash(path: str, service: ServiceConfig | None) -> Selects | None:
+def compile_hash(
+    path: str, service: ServiceConfig | None, warmup: Warmup | None = None
+) -> Selects | None:
     """Return what chooses the instances of a service on a route of this path; None: its `balance` does, by turns or by load."""
     if service is None or service.balance.hash is None:
         return None
-    return ByKey(_key(service.balance.hash, path), Rendezvous(service.balance.bound))
+    return ByKey(_key(service.balance.hash, path), Rendezvous(service.balance.bound), warmup)
 
 
 def _key(key: str, path: str) -> KeyOf:

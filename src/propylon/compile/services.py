@@ -7,28 +7,42 @@ pool for requests and another for probes, so that an instance that is merely bus
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from propylon.compile.addresses import configured_address, probe_address
+from propylon.compile.cluster import cluster_members, container_members
 from propylon.compile.health import compile_health
 from propylon.compile.public import compile_host
 from propylon.config.models.balance import BalanceConfig
 from propylon.config.models.resilience import CircuitConfig, EjectionConfig, RetryConfig
 from propylon.config.models.routes import RouteTimeoutsConfig
-from propylon.config.models.services import ServiceConfig, ServiceTimeoutsConfig
+from propylon.config.models.services import (
+    InstanceConfig,
+    ServiceConfig,
+    ServiceTimeoutsConfig,
+)
 from propylon.config.models.syntax import parse_upstream
 from propylon.names.resolve import Resolver, SrvTarget
 from propylon.services import balance
 from propylon.services.breaker import Breaker, Event
 from propylon.services.circuit import Circuit, State
-from propylon.services.discovery import MemberKey, Members
+from propylon.services.cluster import Cluster
+from propylon.services.concurrency import Bounds, Concurrency
+from propylon.services.discovery import (
+    MemberKey,
+    Members,
+    TargetSource,
+    ToldMembers,
+)
 from propylon.services.fleet import Fleet
+from propylon.services.hedge import Hedge
 from propylon.services.instance import Condition, Ejection, Instance
 from propylon.services.retry import Budget, Retry
 from propylon.services.service import Balance, Service
+from propylon.services.warmup import Warmup
 from propylon.upstream.dial import Address
 from propylon.upstream.ports import Timeouts, Upstream
 
@@ -88,6 +102,8 @@ class Dependencies:
     wall: Callable[[], float] = time.time
     listeners: Listeners = _NO_LISTENERS
     resolver: Resolver | None = None  # None: a name is resolved at each connect
+    cluster: Cluster | None = None  # None: services in Kubernetes have no instances
+    docker: TargetSource[str] | None = None  # the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +117,7 @@ class Compiled:
 def compile_service(name: str, written: ServiceConfig, dependencies: Dependencies) -> Compiled:
     """Return a new service: its breaker is closed and its instances are not probed yet."""
     host = compile_host(written.sent_host)
-    sites = [
-        _Site.of(url, weight, written, dependencies.connect) for url, weight in written.weighted
-    ]
+    sites = [_Site.of(member, written, dependencies.connect) for member in written.members]
     instances: list[Instance] = []
     members: list[Members] = []
     for site in sites:
@@ -113,6 +127,12 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         named = Members(site.address.host, site.instance, srv=site.srv)
         members.append(named)
         instances.extend(named.start(dependencies.resolver))
+    for told in _told(name, written, dependencies):
+        members.append(told)
+        instances.extend(told.known())
+    warmup = None
+    if written.slow_start is not None:
+        warmup = Warmup(written.slow_start, dependencies.clock)
     service = Service(
         name=name,
         fleet=Fleet(
@@ -125,7 +145,8 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
             listener=dependencies.listeners.instance,
             host=host,
         ),
-        balance=_balance(written.balance, dependencies.chance),
+        balance=_balance(written.balance, dependencies.chance, warmup),
+        warmup=warmup,
         timeouts=_timeouts(written.timeouts),
         forward_token=written.forward_token,
         bodies_on_get=written.bodies_on_get,
@@ -140,9 +161,22 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         ),
         retry=_retry(written.retry),
         budget=Budget(written.retry.budget),
+        hedge=_hedge(written),
+        concurrency=_concurrency(written),
         proxy_protocol=written.proxy_protocol,
     )
     return Compiled(service, tuple(members))
+
+
+def _told(
+    name: str, written: ServiceConfig, dependencies: Dependencies
+) -> Iterator[ToldMembers[Any]]:
+    """Yield what Kubernetes or Docker tells of a service."""
+    within, connect = written.kubernetes, dependencies.connect
+    if within is not None and dependencies.cluster is not None:
+        yield cluster_members(written, within, dependencies.cluster, connect, _PROBE_CONNECTIONS)
+    if written.docker and dependencies.docker is not None:
+        yield container_members(name, written, dependencies.docker, connect, _PROBE_CONNECTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,20 +188,22 @@ class _Site:
     base: bytes
     srv: bool
     weight: int
+    priority: int
     written: ServiceConfig
     connect: Connect
 
     @classmethod
-    def of(cls, url: str, weight: int, written: ServiceConfig, connect: Connect) -> _Site:
-        """Parse the URL; `written` is its service."""
-        parts = parse_upstream(url)
-        netloc = parts.host if parts.socket else urlsplit(url).netloc
+    def of(cls, member: InstanceConfig, written: ServiceConfig, connect: Connect) -> _Site:
+        """Parse the URL of a member; `written` is its service."""
+        parts = parse_upstream(member.url)
+        netloc = parts.host if parts.socket else urlsplit(member.url).netloc
         return cls(
             address=configured_address(parts, written),
             header=netloc.encode("idna" if not netloc.isascii() else "ascii"),
             base=parts.base.encode("ascii"),
             srv=parts.srv,
-            weight=weight,
+            weight=member.weight,
+            priority=member.priority,
             written=written,
             connect=connect,
         )
@@ -194,15 +230,17 @@ class _Site:
             upstream=self.connect(address, self.written.max_connections),
             probe=self.connect(probe_address(address, self.written), _PROBE_CONNECTIONS),
             weight=weight,
+            priority=self.priority,
             source="configured" if key is None else "dns",
         )
 
 
-def _balance(written: BalanceConfig, chance: Callable[[], float]) -> Balance:
+def _balance(written: BalanceConfig, chance: Callable[[], float], warmup: Warmup | None) -> Balance:
     """Return the balance by turns or by load; with a hash, routes select the instance before it is asked."""
     if written.by == "random":
-        return balance.random(chance)
-    return balance.least_connections() if written.by != "round_robin" else balance.round_robin()
+        return balance.random(chance, warmup)
+    by_load = written.by == "least_connections"
+    return (balance.least_connections if by_load else balance.round_robin)(warmup)
 
 
 def _timeouts(written: ServiceTimeoutsConfig) -> Timeouts:
@@ -238,6 +276,16 @@ def _retry(written: RetryConfig) -> Retry:
         kinds=written.kinds,
         non_idempotent=written.non_idempotent,
     )
+
+
+def _hedge(written: ServiceConfig) -> Hedge | None:
+    rules = written.hedge
+    return None if rules is None else Hedge(rules.after, Budget(rules.budget))
+
+
+def _concurrency(written: ServiceConfig) -> Concurrency | None:
+    bounds = written.adaptive_concurrency
+    return None if bounds is None else Concurrency(Bounds(bounds.min, bounds.max))
 
 
 def _ejection(written: EjectionConfig) -> Ejection:

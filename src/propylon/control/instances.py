@@ -252,6 +252,7 @@ def _instance(snapshot: InstanceSnapshot, lease: float | None) -> InstanceEntry:
         failures=snapshot.failures,
         drained=snapshot.drained,
         weight=snapshot.weight,
+        priority=snapshot.priority,
         source=snapshot.source,
         metadata=dict(snapshot.metadata),
         lease=seconds(lease),

@@ -53,6 +53,7 @@ _ENTRY: dict[str, Any] = {
     "failures": 0,
     "drained": False,
     "weight": 1,
+    "priority": 0,
     "source": "registered",
     "metadata": {"zone": "a"},
     "lease": 21.5,
@@ -197,8 +198,14 @@ class InstanceEntry(Lease):
     weight: int = Field(
         description="Its share of the requests, relative to the other instances.", examples=[1]
     )
-    source: Literal["configured", "registered", "dns"] = Field(
-        description="configured: the file names it; registered: it registered itself; dns: DNS names it.",
+    priority: int = Field(
+        default=0,
+        description="It gets requests only while no instance of a higher priority may be asked.",
+        examples=[0],
+    )
+    source: Literal["configured", "registered", "dns", "kubernetes", "docker"] = Field(
+        description="configured: the file names it; registered: it registered itself; dns: DNS names it; kubernetes, docker: it is"
+        " a pod or a container.",
         examples=["registered"],
     )
     metadata: dict[str, Any] = Field(

@@ -102,6 +102,7 @@ def parts(services: Iterable[Service]) -> list[dict[str, Any]]:
             "ejected_until": snapshot.ejected_until,
             "failures": snapshot.failures,
             "weight": snapshot.weight,
+            "priority": snapshot.priority,
             "source": snapshot.source,
             "drained": snapshot.drained,
             "since": snapshot.since,

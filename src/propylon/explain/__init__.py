@@ -11,6 +11,7 @@ their words from here.
 - `words`: say what stages and commands say alike, and hide what is secret.
 - `losers`: find out why each other route does not get the request.
 - `cached`: say by what the route's cache looks the answer up.
+- `asked`: say what the service has said that decides about requests.
 - `detours`: say what else becomes of a request: what would answer if the service failed.
 - `checked`: say against what its requests are checked.
 - `unread`: leave out the documents of services, which nobody has read outside of a running gateway.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 from propylon.config.models.schema import GatewayConfig, RouteConfig
+from propylon.explain.asked import noting_question
 from propylon.explain.cached import noting_cache
 from propylon.explain.detours import noting_detours
+from propylon.explain.stages import Note
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
 from propylon.upstream.ports import Answer
@@ -27,12 +27,23 @@ def noting(
     route: Route,
     written: RouteConfig | None,
     config: GatewayConfig,
-    note: Callable[[Literal["cache", "requests", "fallback", "mirror"], str], None],
+    note: Note,
 ) -> Route:
-    """Return the route with a forward stage that first notes what is checked, and what its cache would do.
+    """Return the route with a forward stage that notes who decides, what is checked, and what its cache would do.
 
     Documents are known to the running gateway alone.
     """
+    return noting_question(
+        route,
+        written,
+        partial(note, "forward_auth"),
+        lambda inner: _noting_checks(inner, written, config, note),
+    )
+
+
+def _noting_checks(
+    route: Route, written: RouteConfig | None, config: GatewayConfig, note: Note
+) -> Route:
     route = noting_detours(route, written, note)
     route = noting_cache(route, written, config, partial(note, "cache"))
     if written is None or written.requests == "off":

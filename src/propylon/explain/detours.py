@@ -55,7 +55,7 @@ def _fallback_text(written: FallbackConfig) -> str:
 
 def _mirror_text(written: MirrorConfig) -> str:
     return (
-        f'{written.share:.3%} of the requests go to service "{written.service}", too, with bodies up to {written.max_body} bytes;'
+        f'{written.share * 100:g} % of the requests go to service "{written.service}", too, with bodies up to {written.max_body} bytes;'
         f" {written.max_in_flight} at a time"
     )
 

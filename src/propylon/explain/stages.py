@@ -49,6 +49,7 @@ Stage = Literal[
     "authorize",
     "policies",
     "limit",
+    "forward_auth",
     "requests",
     "cache",
     "forward",
@@ -86,7 +87,16 @@ def _error_text(error: GatewayError) -> str:
 
 # Stages that not every route has: they are told of only where they said something.
 _OF_SOME = frozenset(
-    {"clients", "maintenance", "policies", "requests", "cache", "fallback", "mirror"}
+    {
+        "clients",
+        "maintenance",
+        "policies",
+        "forward_auth",
+        "requests",
+        "cache",
+        "fallback",
+        "mirror",
+    }
 )
 
 

@@ -33,6 +33,7 @@ from propylon.explain.stages import (
 from propylon.explain.values import Values, values_of
 from propylon.explain.words import circuit_text, cors_text, described, shown
 from propylon.proxy.exchange import Exchange, Explanation
+from propylon.proxy.forward_auth import FLAG_REFUSED
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Before, Limited, Route
@@ -168,6 +169,8 @@ class Trace(Explanation):
     def _judge_answer(self, exchange: Exchange, answer: Answer) -> None:
         if exchange.faults:
             self._note("requests", f"shadow: does not fit: {', '.join(exchange.faults)}")
+        if FLAG_REFUSED in exchange.flags:
+            return  # the answer is that of the service that was asked first
         if (stand_in := exchange.stand_in) is not None:
             self._note("forward", stand_in.error or f"status {stand_in.reason}")
             self._note("fallback", stand_in_text(stand_in, answer.head.status))

@@ -32,11 +32,22 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
     "privacy": ("privacy", "default_privacy"),
     "authenticate": ("auth", "issuers", "basic_auth"),
     "authorize": ("scopes", "roles", "security"),
+    "forward_auth": ("forward_auth",),
     "requests": ("requests", "undocumented"),
     "cache": ("cache", "coalesce"),
     "fallback": ("fallback",),
     "mirror": ("mirror",),
-    "forward": ("service", "respond", "redirect", "strip_prefix", "rewrite", "query", "circuit"),
+    "forward": (
+        "service",
+        "respond",
+        "redirect",
+        "strip_prefix",
+        "rewrite",
+        "query",
+        "compress",
+        "decompress",
+        "circuit",
+    ),
 }
 _TIMEOUTS = ("connect", "first_byte", "idle", "total")
 
@@ -111,4 +122,11 @@ def _forward(source: _Source) -> Iterator[tuple[str, dict[str, Any]]]:
         name = source.written.service
         yield "balance", source.said(str(service.balance), [("services", name, "balance")])
         attempts = [("services", name, "retry", "attempts")]
+        if service.adaptive_concurrency is not None:
+            bounds = service.adaptive_concurrency.model_dump(mode="json")
+            where = [("services", name, "adaptive_concurrency")]
+            yield "adaptive_concurrency", source.said(bounds, where)
+        if service.hedge is not None:
+            after = [("services", name, "hedge", "after")]
+            yield "hedge.after", source.said(service.hedge.after, after)
         yield "retry.attempts", source.said(source.route.service.retry.attempts, attempts)

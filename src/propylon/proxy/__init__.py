@@ -14,10 +14,13 @@
 - `authenticate`, `authorize`: who is asking, and may they, from there; `principal`: who that is; `challenge`: what would let them in.
 - `check`: does a request fit the OpenAPI document of its service.
 - `limit`: how often may they.
+- `forward_auth`: have another service decide about a request.
 - `cache`: answer from what upstreams have said before.
 - `idempotency`: answer a request that was sent again with the first one's answer; `unattended`: exchanges without a client.
+- `coding`: compress answers, unpack requests.
 - `upgrade`: take up the offer of another protocol: check the handshake and its Origin.
-- `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent.
+- `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent;
+  `attempts`: what was tried, and what could be; `hedge`: race two requests for one answer; `settling`: tell fleet and breaker how it went;
   `select`: by what the request is an instance is chosen, where that matters; `sticky`: a caller stays where it is.
 - `fallback`: answer in place of a service that has failed; `mirror`: send a copy to another one, whose answer nobody gets.
 - `call`: ask a service on behalf of an endpoint of the gateway's app, by the same `forward` and `relay`.

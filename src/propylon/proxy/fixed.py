@@ -18,7 +18,7 @@ from propylon.upstream.ports import Answer
 from propylon.upstream.reply import Reply
 from propylon.wire.message import NO_BODY, Request, Response
 
-__all__ = ["Fixed", "Piece", "Redirected"]
+__all__ = ["Fixed", "Piece", "Redirected", "answer_of"]
 
 _BODILESS = frozenset({204, 304})
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -40,7 +40,7 @@ class Fixed:
 
     async def __call__(self, *_: object) -> Answer:
         """Return the answer."""
-        return _answer(self.status, self.block, self.body)
+        return answer_of(self.status, self.block, self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Redirected:
     async def __call__(self, _: Exchange, request: Request, __: Route) -> Answer:
         """Return the answer."""
         target = self.target(request.path, request.query)
-        return _answer(self.status, b"\r\nLocation: " + target, b"")
+        return answer_of(self.status, b"\r\nLocation: " + target, b"")
 
     def target(self, path: bytes, query: bytes) -> bytes:
         """Return where a path and its query, which begins with `?` or is empty, are sent."""
@@ -79,7 +79,8 @@ def _escaped(text: bytes, kind: Literal["path", "value"]) -> bytes:
     return quote(unquote_to_bytes(text), safe="").encode("ascii")
 
 
-def _answer(status: int, block: bytes, body: bytes) -> Answer:
+def answer_of(status: int, block: bytes, body: bytes) -> Answer:
+    """Return an answer of the gateway's own. `block` are its header lines, without Content-Length."""
     reason = f" {status} {_PHRASES.get(status, '')}".encode("ascii")
     length = NO_BODY if status in _BODILESS else len(body)
     if length >= 0:

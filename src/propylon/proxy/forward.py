@@ -15,26 +15,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
 from propylon.errors import (
     GatewayError,
-    NoInstance,
-    StaleConnection,
     UpstreamBusy,
     UpstreamError,
     UpstreamTimeout,
 )
+from propylon.proxy.attempts import Attempts, chosen
 from propylon.proxy.exchange import Attempt, Exchange
-from propylon.proxy.outgoing import address, hops, outgoing, renumbered
+from propylon.proxy.hedge import Gate, Raced, race
+from propylon.proxy.outgoing import address, hops, outgoing
 from propylon.proxy.route import Route
-from propylon.services.breaker import Permit
+from propylon.proxy.settling import answered, failed, found_out, is_uploading, settle
+from propylon.services.hedge import Hedge
 from propylon.services.outcome import Outcome, excused, judge
 from propylon.services.retry import kind_of, retry_after_seconds
 from propylon.services.service import Instance, Service
-from propylon.upstream.ports import Answer, Outgoing
+from propylon.upstream.ports import Answer
 from propylon.upstream.reply import Reply
-from propylon.wire.grammar import date_time
 from propylon.wire.message import NO_BODY, Request, Response
 
 __all__ = ["Forward", "settle"]
@@ -47,13 +46,23 @@ _SERVER_ERROR = 500
 class Forward:
     """Sends requests on, by the breaker, the balance, the retry rules and the instances of their service."""
 
-    __slots__ = ("_chance", "_clock", "_loop_time")
+    __slots__ = ("_chance", "_clock", "_hedged", "_loop_time")
 
-    def __init__(self, loop_time: Clock, clock: Clock, chance: Callable[[], float]) -> None:
-        """Set deadlines on the loop's time, measure by `clock`, spread pauses by `chance`."""
+    def __init__(
+        self,
+        loop_time: Clock,
+        clock: Clock,
+        chance: Callable[[], float],
+        hedged: Callable[[str, str], None] = lambda _, __: None,
+    ) -> None:
+        """Set deadlines on the loop's time, measure by `clock`, spread pauses by `chance`.
+
+        `hedged` counts races of two requests, by the service and by who won.
+        """
         self._loop_time = loop_time
         self._clock = clock
         self._chance = chance
+        self._hedged = hedged
 
     async def __call__(self, exchange: Exchange, request: Request, route: Route) -> Answer:
         """Send the request; return when the final answer's head is there.
@@ -70,7 +79,7 @@ class Forward:
             # Inlined from `Breaker.admit`: while CLOSED, `permit` is one object that all exchanges share.
             exchange.permit = breaker.permit or breaker.admit()
             if exchange.permit.probe:
-                exchange.permit.body = exchange.downstream.body
+                exchange.permit.body = exchange.body
         # Inlined from `Budget.note_request`: within the second that is being counted it is one addition.
         if now < budget.end:
             budget.requests += 1
@@ -79,17 +88,17 @@ class Forward:
         common = sent.block
         # Inlined from `Fleet.candidates`: `due` is None while no instance is ejected.
         candidates = fleet.present if fleet.due is None else fleet.candidates()
-        # Inlined from `_chosen`: a single instance needs no balance.
+        # Inlined from `chosen`: a single instance needs no balance.
         instance = (
             candidates[0]
             if len(candidates) == 1 and route.select is None
-            else _chosen(exchange, request, route, candidates)
+            else chosen(exchange, request, route, candidates)
         )
         exchange.instance = instance
         exchange.attempts = 1
-        address(sent, request, route, instance, common)
-        if exchange.explanation is not None:
-            exchange.explanation.asked(instance, sent)
+        address(exchange, sent, request, route, instance, common)
+        if service.guarded:
+            return await self._guarded(Attempts(exchange, request, route, sent, common))
         error: GatewayError | None = None
         answer: Answer | None = None
         try:
@@ -104,12 +113,98 @@ class Forward:
                 if (body is not None and not body.complete) or (
                     permit is not None and (permit.probe or tunnels)
                 ):
-                    _answered(exchange, service, answer.head.status, tunnels=tunnels)
+                    answered(exchange, service, answer.head.status, tunnels=tunnels)
                 return answer
-        return await self._again(_Attempts(exchange, request, route, sent, common), answer, error)
+        return await self._again(Attempts(exchange, request, route, sent, common), answer, error)
+
+    async def _guarded(self, attempts: Attempts) -> Answer:
+        """Do the same by rules that few services have: hedging, and a limit of what waits for an answer.
+
+        Raises Overloaded, and what the last attempt raised.
+        """
+        concurrency = attempts.route.service.concurrency
+        if concurrency is None:
+            return await self._tried(attempts)
+        concurrency.enter(attempts.route.service.name)
+        # What the client delays, and what was sent twice, says nothing about the load.
+        plain = not is_uploading(attempts.exchange)
+        began, sampled = self._clock(), False
+        try:
+            answer = await self._tried(attempts)
+            sampled = answer.head.status < _SERVER_ERROR
+        except UpstreamTimeout:
+            sampled = True
+            raise
+        finally:
+            sampled = sampled and plain and attempts.number == 1
+            concurrency.leave(began, self._clock(), sampled=sampled)
+        return answer
+
+    async def _tried(self, attempts: Attempts) -> Answer:
+        exchange, service = attempts.exchange, attempts.route.service
+        error: GatewayError | None = None
+        answer: Answer | None = None
+        try:
+            if service.hedge is not None:
+                answer = await self._race(attempts, service.hedge)
+            else:
+                answer = await attempts.send()
+        except (UpstreamError, UpstreamTimeout, UpstreamBusy) as failure:
+            error = failure
+        else:
+            if answer.head.status < _SERVER_ERROR:
+                tunnels = attempts.request.handshake is not None
+                answered(exchange, service, answer.head.status, tunnels=tunnels)
+                return answer
+        return await self._again(attempts, answer, error)
+
+    async def _race(self, attempts: Attempts, hedge: Hedge) -> Answer:
+        """Send the first attempt, and another one beside it if there is no answer for a while.
+
+        The second one counts as an attempt, so that retries add to it and do not double it. Raises as `send` does.
+        """
+        exchange, first, began = attempts.exchange, attempts.instance, self._clock()
+        permit = exchange.permit
+        alone = attempts.sent.body is not None or (permit is not None and permit.probe)
+        if alone or not hedge.applies(attempts.request.method, began):
+            return await attempts.send()
+        gates = [Gate(exchange.downstream)]
+
+        def another() -> Awaitable[Answer] | None:
+            if not attempts.others() or not hedge.budget.take(self._clock()):
+                return None
+            gates.append(Gate(exchange.downstream))
+            return attempts.beside(gates[1])
+
+        try:
+            raced = await race(first.upstream.send(attempts.sent, gates[0]), hedge.after, another)
+        finally:
+            for gate in gates:
+                gate.close()
+        if len(gates) > 1:
+            self._judge(attempts, raced, first, began)
+        if raced.answer is None:
+            raise raced.error or RuntimeError("a race without an end")
+        return raced.answer
+
+    def _judge(self, attempts: Attempts, raced: Raced, first: Instance, began: float) -> None:
+        """Note who won. What lost by a failure has failed; what was cancelled says nothing about its instance."""
+        exchange, second = attempts.exchange, attempts.instance
+        service = attempts.route.service
+        winner, loser = (second, first) if raced.second else (first, second)
+        other = raced.other
+        if other is not None and not isinstance(other.error, UpstreamBusy):
+            failed(service, loser)
+        exchange.instance = attempts.instance = winner
+        exchange.flags += ("hedged",)
+        if raced.second and exchange.notes is not None:
+            status = 0 if other is None or other.answer is None else other.answer.head.status
+            error = None if other is None else other.error
+            exchange.notes.attempts += (Attempt(first, began, self._clock(), status, error),)
+        self._hedged(service.name, "won" if raced.second else "lost")
 
     async def _again(
-        self, attempts: _Attempts, answer: Answer | None, error: GatewayError | None
+        self, attempts: Attempts, answer: Answer | None, error: GatewayError | None
     ) -> Answer:
         """Go on after a failure; return the last answer or raise the last error, unchanged."""
         explanation = attempts.exchange.explanation
@@ -133,7 +228,7 @@ class Forward:
             else:
                 if answer.head.status < _SERVER_ERROR:
                     tunnels = attempts.request.handshake is not None
-                    _answered(
+                    answered(
                         attempts.exchange,
                         attempts.route.service,
                         answer.head.status,
@@ -142,19 +237,19 @@ class Forward:
                     return answer
 
     def _pause(
-        self, attempts: _Attempts, answer: Answer | None, error: GatewayError | None
+        self, attempts: Attempts, answer: Answer | None, error: GatewayError | None
     ) -> float | None:
         """Note the failure; return the seconds to wait before the next attempt, None where there is none."""
         service, exchange = attempts.route.service, attempts.exchange
         status = 0 if answer is None else answer.head.status
-        exchange.excused = excused(error, status, uploading=_is_uploading(exchange))
+        exchange.excused = excused(error, status, uploading=is_uploading(exchange))
         if not isinstance(error, UpstreamBusy) and not exchange.excused:
-            _failed(service, attempts.instance)
+            failed(service, attempts.instance)
         retry = service.retry
         permit = exchange.permit
         if permit is not None and permit.probe:
             if judge(None, status) is Outcome.FAILURE:
-                _found_out(exchange, service, permit, status)
+                found_out(exchange, service, permit, status)
             return None  # a probe of the breaker is one request: it finds out, it need not succeed
         if attempts.number >= retry.attempts or not attempts.repeatable(error):
             return None
@@ -176,189 +271,6 @@ class Forward:
             return None
         exchange.retried += (str(status) if error is None else kind_of(error),)
         return pause
-
-
-def settle(exchange: Exchange) -> None:
-    """Tell fleet and breaker how the exchange ended: only its end shows whether the body was whole."""
-    error, status, permit = exchange.error, exchange.upstream_status, exchange.permit
-    route, instance = exchange.route, exchange.instance
-    if route is None:
-        return
-    if error is not None:
-        exchange.excused = excused(error, status, uploading=_is_uploading(exchange))
-    if status and instance is not None and not exchange.excused:
-        _note(route.service, instance, error, status)
-    breaker = route.service.breaker
-    if permit is None or breaker is None:
-        return
-    outcome = Outcome.NEUTRAL if exchange.excused else judge(error, status)
-    breaker.settle(permit, outcome, _cause(error, status))
-    tally = permit.tally
-    if tally is not None:
-        tally.until = exchange.ended + tally.left
-
-
-def _cause(error: GatewayError | None, status: int) -> str:
-    """Say to operators what the failure was, without the addresses that `reason` may hold."""
-    return f"status {status}" if error is None else f"{error.code} {type(error).__name__}"
-
-
-def _is_uploading(exchange: Exchange) -> bool:
-    """Whether the client still sends the body of its request."""
-    body = exchange.downstream.body
-    return body is not None and not body.complete
-
-
-def _answered(exchange: Exchange, service: Service, status: int, *, tunnels: bool) -> None:
-    """Note a head under 500: it may be a slow client's fault, and it ends a probe or a handshake."""
-    exchange.excused = excused(None, status, uploading=_is_uploading(exchange))
-    permit = exchange.permit
-    if permit is not None and (permit.probe or tunnels):
-        _found_out(exchange, service, permit, status)
-        if tunnels:
-            exchange.permit = None  # how a tunnel ends says nothing about the service
-
-
-def _found_out(exchange: Exchange, service: Service, permit: Permit, status: int) -> None:
-    """End a probe of the breaker with the answer's head, unless the head says nothing about the service.
-
-    How long the body takes is up to the client, and a stream may never end.
-    """
-    if service.breaker is not None and not exchange.excused:
-        service.breaker.settle(permit, judge(None, status), _cause(None, status))
-
-
-def _note(service: Service, instance: Instance, error: GatewayError | None, status: int) -> None:
-    """Note how an answer that had begun has ended; a failure before that was noted when it happened."""
-    if status >= _SERVER_ERROR:
-        return  # noted with its head, and a failure counts once
-    if error is None:
-        state = instance.state
-        if state.failures or state.ejections:
-            service.fleet.succeeded(instance)
-    elif isinstance(error, UpstreamError | UpstreamTimeout):
-        _failed(service, instance)
-
-
-def _failed(service: Service, instance: Instance) -> None:
-    """Note a failure. Where it ejects the instance, the breaker forgets: the others did not fail."""
-    if service.fleet.failed(instance) and service.breaker is not None:
-        service.breaker.forgive()
-
-
-@dataclass(slots=True)
-class _Attempts:
-    """What was tried, and what could be tried next."""
-
-    exchange: Exchange
-    request: Request
-    route: Route
-    sent: Outgoing
-    common: bytes
-    reconnected: bool = False
-    number: int = 1
-    instance: Instance = field(init=False)
-    tried: tuple[Instance, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        if self.exchange.instance is None:
-            msg = "the first attempt comes first"
-            raise RuntimeError(msg)
-        self.instance = self.exchange.instance
-        self.tried = (self.instance,)
-
-    def note(self, answer: Answer | None, error: GatewayError | None, now: float) -> None:
-        """Keep for a trace how an attempt has ended."""
-        exchange, notes = self.exchange, self.exchange.notes
-        if notes is not None:
-            status = 0 if answer is None else answer.head.status
-            began = notes.began or exchange.upstream_began
-            notes.attempts += (Attempt(self.instance, began, now, status, error),)
-
-    def begin(self, now: float) -> Awaitable[Answer]:
-        """Choose another instance, if there is one, and send the request there."""
-        service = self.route.service
-        candidates = self.others() or service.fleet.candidates()
-        self.instance = _chosen(self.exchange, self.request, self.route, candidates)
-        self.exchange.instance = self.instance
-        self.tried += (self.instance,)
-        self.number += 1
-        self.exchange.attempts += 1
-        if self.exchange.notes is not None:
-            self.exchange.notes.began = now
-        common = renumbered(self.common, self.exchange)
-        address(self.sent, self.request, self.route, self.instance, common)
-        if self.exchange.explanation is not None:
-            self.exchange.explanation.asked(self.instance, self.sent)
-        return self.instance.upstream.send(self.sent, self.exchange.downstream)
-
-    def deadline(self, now: float) -> float:
-        """Return when the final answer's head is due; the first attempt may have suspended that."""
-        sent = self.sent
-        return (
-            sent.deadline
-            if sent.body is not None and not sent.body.complete
-            else sent.begin_waiting(now)
-        )
-
-    def others(self) -> tuple[Instance, ...]:
-        """Return the instances that were not tried yet."""
-        candidates = self.route.service.fleet.candidates()
-        untried = tuple(one for one in candidates if one not in self.tried)
-        select = self.route.select
-        return untried if select is None else select.left(self.exchange, self.request, untried)
-
-    def come_free(self, error: GatewayError | None) -> bool:
-        """Tell whether the next attempt is no retry, because the last one was no failure of an instance."""
-        if isinstance(error, UpstreamBusy):
-            return self._pass_over(error)
-        return isinstance(error, StaleConnection) and self._reconnect()
-
-    def _pass_over(self, error: UpstreamBusy) -> bool:
-        """Go on to an instance that may have a free connection: this one had none, and was not asked."""
-        if not self.others() or not self.repeatable(error):
-            return False
-        self.number -= 1
-        return True
-
-    def _reconnect(self) -> bool:
-        """Replace a kept-alive connection that the upstream had closed: nothing was received.
-
-        Once: the pool closes those that were idle for as long, so the next connection is new or proven.
-        """
-        if self.reconnected or not self.repeatable(None):
-            return False
-        self.reconnected = True
-        self.exchange.flags += ("stale_connection",)
-        self.number -= 1
-        self.tried = self.tried[:-1]
-        return True
-
-    def repeatable(self, error: GatewayError | None) -> bool:
-        """Tell whether the request can be sent again, and does no harm if it arrives twice."""
-        unsent = error is not None and error.unsent
-        if not self.route.service.retry.allows(self.request.method, unsent=unsent):
-            return False
-        body = self.sent.body
-        return body is None or body.replayable
-
-
-def _chosen(
-    exchange: Exchange, request: Request, route: Route, candidates: tuple[Instance, ...]
-) -> Instance:
-    """Return the instance to ask. Raises NoInstance if there is none."""
-    service = route.service
-    if candidates and route.select is not None:
-        return route.select.choose(exchange, request, candidates)
-    if len(candidates) == 1:
-        return candidates[0]
-    if candidates:
-        return service.balance(candidates)
-    checked = service.fleet.last_check
-    last = None if checked is None else date_time(checked)
-    what = "no healthy instance" if service.instances else "no instance"
-    msg = f'The service "{service.name}" has {what}'
-    raise NoInstance(msg, details={"service": service.name, "last_check": last})
 
 
 def _outcome(service: Service, answer: Answer | None, error: GatewayError | None) -> Answer:

@@ -36,7 +36,8 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
     """
     if exchange.notes is not None and route.sampling is not None:
         exchange.notes.tracing.place(exchange, route)
-    body = exchange.downstream.body
+    # Inlined from `Exchange.body`.
+    body = exchange.downstream.body if exchange.unpacked is None else exchange.unpacked
     timeouts = route.timeouts
     closes = False
     if body is not None:
@@ -108,9 +109,14 @@ def _ends(exchange: Exchange) -> Ends:
 
 
 def address(
-    outgoing: Outgoing, request: Request, route: Route, instance: Instance, common: bytes
+    exchange: Exchange,
+    outgoing: Outgoing,
+    request: Request,
+    route: Route,
+    instance: Instance,
+    common: bytes,
 ) -> None:
-    """Direct the request to one instance."""
+    """Direct the request to one instance, and tell who wants to know of it."""
     # Of nearly all requests the line goes out as it was sent: written out, to save the call.
     if route.rewrite is not None or instance.base or request.version != 1:
         outgoing.line = route.line(request, instance.base)
@@ -125,6 +131,8 @@ def address(
         outgoing.block = b"\r\nHost: " + instance.host + common
     if route.request_overrides is not NO_OVERRIDES:
         outgoing.block = route.request_overrides.put(outgoing.block)
+    if exchange.explanation is not None:
+        exchange.explanation.asked(instance, outgoing)
 
 
 def renumbered(common: bytes, exchange: Exchange) -> bytes:

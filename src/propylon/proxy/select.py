@@ -13,6 +13,7 @@ from propylon.proxy.exchange import Exchange
 from propylon.proxy.principal import Principal
 from propylon.services.hashing import Rendezvous
 from propylon.services.service import Instance
+from propylon.services.warmup import Warmup
 from propylon.wire.message import Request
 
 __all__ = ["ByKey", "Candidates"]
@@ -26,11 +27,13 @@ class ByKey:
 
     read: Callable[[Request, Principal, str], str]
     hashing: Rendezvous
+    warmup: Warmup | None = None
 
     def choose(self, exchange: Exchange, request: Request, candidates: Candidates) -> Instance:
         """Return the instance of the request's key, or of those that are left, the next one."""
         key = self.read(request, exchange.principal, exchange.downstream.origin.client)
-        return self.hashing.choose(key, candidates)
+        weigh = None if self.warmup is None else self.warmup.weigh
+        return self.hashing.choose(key, candidates, weigh)
 
     def left(
         self,

@@ -10,6 +10,7 @@ from propylon.proxy.principal import claim_at, claim_text
 from propylon.proxy.route import Route
 from propylon.proxy.template import Name
 from propylon.wire.headers import values
+from propylon.wire.lookalikes import reduced
 from propylon.wire.message import Request
 
 __all__ = ["ValuesOf", "target_of"]
@@ -54,9 +55,18 @@ class ValuesOf:
         if name.kind == "claim":
             return claim_text(claim_at(self._exchange.principal.claims, name.of)).encode()
         if name.kind == "header":
-            # RFC 9110, 5.3: lines of one name are one list.
-            return b", ".join(values(self._request.block, name.of.lower().encode("ascii")))
+            return self._header(name.of.lower().encode("ascii"))
         return self._bare(name.kind)
+
+    def _header(self, name: bytes) -> bytes:
+        """Return what the service gets in a header: where the gateway vouches for it, never what the client sent."""
+        vouched = self._request.vouched or {}
+        if name in vouched:
+            return vouched[name][1]
+        if reduced(name) in self._route.vouched:
+            return b""
+        # RFC 9110, 5.3: lines of one name are one list.
+        return b", ".join(values(self._request.block, name))
 
     def _bare(self, kind: str) -> bytes:
         exchange, request, route = self._exchange, self._request, self._route

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
-from operator import add
+from operator import add, attrgetter
 from typing import Generic, Protocol, TypeVar
 
 from propylon.services.service import Balance, Instance
+from propylon.services.warmup import Warmup
 
 __all__ = ["Rotation", "Weighted", "least_connections", "random", "round_robin"]
 
@@ -65,13 +66,18 @@ class Rotation(Generic[W]):
         self._previous = instances
         return chosen
 
-    def choose_by_credit(self, candidates: Sequence[W], known: Sequence[W]) -> W:
+    def choose_by_credit(
+        self,
+        candidates: Sequence[W],
+        known: Sequence[W],
+        weights: Sequence[float] | None = None,
+    ) -> W:
         """Return the candidate with most credit, the first among equals.
 
-        Credit is kept for the instances in `known` when the others' is pruned.
+        Credit is kept for the instances in `known` when the others' is pruned. `weights` replace those of the candidates.
         """
         credit = self._credit
-        shares = _shares(candidates)
+        shares = _shares(candidates) if weights is None else _parts(weights)
         for candidate, share in zip(candidates, shares, strict=True):
             credit[candidate] = credit.get(candidate, 0) + share
         chosen = max(candidates, key=credit.__getitem__)
@@ -104,6 +110,11 @@ def _shares(instances: Sequence[W]) -> list[int]:
     return [weight * _CREDIT_PER_CHOICE // total for weight in weights]
 
 
+def _parts(weights: Sequence[float]) -> list[int]:
+    total = sum(weights)
+    return [int(weight / total * _CREDIT_PER_CHOICE) for weight in weights]
+
+
 def _smooth_turns(instances: Sequence[W], credit: list[int]) -> Iterator[W]:
     """Yield the instances in smooth weighted order, forever; `credit` is where each of them starts."""
     shares = _shares(instances)
@@ -115,53 +126,72 @@ def _smooth_turns(instances: Sequence[W], credit: list[int]) -> Iterator[W]:
         yield instances[chosen]
 
 
-def round_robin() -> Balance:
+def round_robin(warmup: Warmup | None = None) -> Balance:
     """Take the instances in turn; an instance of weight 3 gets three turns where others get one."""
-    return Rotation[Instance]().choose
+    rotation = Rotation[Instance]()
+    if warmup is None:
+        return rotation.choose
+
+    def choose(instances: Sequence[Instance]) -> Instance:
+        if warmup.is_on(instances):
+            weights = [*map(warmup.weigh, instances)]
+            return rotation.choose_by_credit(instances, instances, weights)
+        return rotation.choose(instances)
+
+    return choose
 
 
-def random(chance: Callable[[], float]) -> Balance:
+def random(chance: Callable[[], float], warmup: Warmup | None = None) -> Balance:
     """Draw two instances at random, weighted, and take the less busy one for its weight.
 
     The power of two choices (Mitzenmacher, 1996) keeps the longest queue nearly as short as comparing all
     instances would, and does not send all workers to the one idle instance at once. Envoy's least_request
     and nginx's `random two` do the same. `chance` returns numbers in [0, 1).
     """
+    weigh = _weigh_of(warmup)
 
     def choose(instances: Sequence[Instance]) -> Instance:
-        first = _weighted_draw(instances, chance())
+        first = _weighted_draw(instances, weigh, chance())
         others = [instance for instance in instances if instance is not first]
         if not others:
             return first
-        second = _weighted_draw(others, chance())
+        second = _weighted_draw(others, weigh, chance())
         # On a tie the first draw counts: among idle instances, where all loads are zero, the weights of the draw
         # must still hold.
-        less = second.upstream.busy * first.weight < first.upstream.busy * second.weight
+        less = second.upstream.busy * weigh(first) < first.upstream.busy * weigh(second)
         return second if less else first
 
     return choose
 
 
-def _weighted_draw(instances: Sequence[Instance], chance: float) -> Instance:
+def _weigh_of(warmup: Warmup | None) -> Callable[[Instance], float]:
+    return attrgetter("weight") if warmup is None else warmup.weigh
+
+
+def _weighted_draw(
+    instances: Sequence[Instance], weigh: Callable[[Instance], float], chance: float
+) -> Instance:
     # A walk over the weights. random.choices would build a list of cumulative weights for every request.
-    point = chance * sum([instance.weight for instance in instances])
-    for instance in instances[:-1]:
-        point -= instance.weight
+    weights = [*map(weigh, instances)]
+    point = chance * sum(weights)
+    for instance, weight in zip(instances[:-1], weights, strict=False):
+        point -= weight
         if point < 0:
             return instance
     return instances[-1]
 
 
-def least_connections() -> Balance:
+def least_connections(warmup: Warmup | None = None) -> Balance:
     """Take the instance with the fewest requests in flight for its weight; equals take turns."""
     rotation = Rotation[Instance]()
+    weigh = _weigh_of(warmup)
 
     def choose(instances: Sequence[Instance]) -> Instance:
         least = math.inf
         tied: list[Instance] = []
         for instance in instances:
             # With this request counted in: else all idle instances are equal, whatever their weight.
-            load = (instance.upstream.busy + 1) / instance.weight
+            load = (instance.upstream.busy + 1) / weigh(instance)
             if load < least:
                 least = load
                 tied = [instance]

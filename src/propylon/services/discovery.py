@@ -1,4 +1,4 @@
-"""Follow DNS: change the instances of a service whenever its name resolves to other addresses.
+"""Follow DNS and Kubernetes: change the instances of a service whenever its name resolves to other addresses, or its pods change.
 
 A name with one address is one instance. A name with several addresses is one instance for each, so that
 balancing, health checks and ejection treat them singly. An SRV record lists the instances and their ports.
@@ -6,19 +6,39 @@ balancing, health checks and ejection treat them singly. An SRV record lists the
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
 
 from propylon.names.resolve import Resolver, SrvTarget, split
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
 
-__all__ = ["Discovery", "MemberKey", "Members"]
+__all__ = ["Discovery", "Following", "MemberKey", "Members", "TargetSource", "ToldMembers"]
 
 # What distinguishes the instances of one name: an address, an SRV target, or None for the name as a whole.
 # None stands for a name with a single address. Its pool resolves the name for each new connection, so the
 # instance stays the same when the address changes.
 MemberKey = str | SrvTarget | None
+
+
+class Following(Protocol):
+    """What goes on until it is cancelled: a task, or a place in a list."""
+
+    def cancel(self) -> object:
+        """Stop."""
+
+
+S_contra = TypeVar("S_contra", contravariant=True)
+
+
+class TargetSource(Protocol[S_contra]):
+    """What knows the instances of services, and tells when they change."""
+
+    def known(self, service: S_contra) -> tuple[SrvTarget, ...]:
+        """Return the instances that are known, without a request."""
+
+    def follow(self, service: S_contra, told: Callable[[tuple[SrvTarget, ...]], None]) -> Following:
+        """Call `told` with the instances of a service, now and whenever they change; cancel what is returned to stop."""
 
 
 class Members:
@@ -35,14 +55,16 @@ class Members:
 
     def start(self, resolver: Resolver) -> tuple[Instance, ...]:
         """Return the instances of the last known answer, for a new fleet. Makes no DNS query."""
-        known = self._known(resolver)
+        return self._begin(self._known(resolver))
+
+    def _begin(self, known: Iterable[MemberKey]) -> tuple[Instance, ...]:
         self._members = {key: self._make(key) for key in known}
         return tuple(self._members.values())
 
     def follow(
         self, resolver: Resolver, fleet: Fleet, retire: Callable[[Instance], None]
-    ) -> asyncio.Task[None]:
-        """Follow the name and change the fleet with each new answer; cancel the task to stop.
+    ) -> Following:
+        """Follow the name and change the fleet with each new answer; cancel what is returned to stop.
 
         `retire` is called with each instance that leaves, to close its connections.
         """
@@ -81,6 +103,33 @@ class Members:
         fleet.replace((*others, *(one for one in self._members.values() if one.id not in taken)))
 
 
+class ToldMembers(Members, Generic[S_contra]):
+    """The instances of a service of which a source tells: Kubernetes, Docker."""
+
+    def __init__(
+        self,
+        source: TargetSource[S_contra],
+        service: S_contra,
+        make: Callable[[MemberKey], Instance],
+    ) -> None:
+        """`make` returns the instance at an address and a port."""
+        super().__init__(str(service), make)
+        self._source = source
+        self._service = service
+
+    def follow(
+        self, resolver: Resolver, fleet: Fleet, retire: Callable[[Instance], None]  # noqa: ARG002
+    ) -> Following:
+        """Follow the service and change the fleet whenever the source tells so, as a name is followed."""
+        return self._source.follow(
+            self._service, lambda targets: self._update(targets, fleet, retire)
+        )
+
+    def known(self) -> tuple[Instance, ...]:
+        """Return the instances that are known already, for a new fleet. Makes no request."""
+        return self._begin(self._source.known(self._service))
+
+
 def _member_keys(addresses: tuple[str, ...]) -> tuple[MemberKey, ...]:
     return split(addresses) or (None,)
 
@@ -96,7 +145,7 @@ class Discovery:
         """`retire` is called with each instance that leaves because of DNS."""
         self._resolver = resolver
         self._retire = retire
-        self._following: dict[Members, asyncio.Task[None]] = {}
+        self._following: dict[Members, Following] = {}
 
     def follow(self, named: Iterable[tuple[Fleet, Members]]) -> None:
         """Follow exactly these names, each for its fleet. Names that are followed already are not restarted."""

@@ -20,6 +20,7 @@ from propylon.services.instance import (
     Status,
     with_known_state,
 )
+from propylon.services.usable import ejected, first, most_ejected, usable
 
 __all__ = [
     "ELSEWHERE",
@@ -84,6 +85,7 @@ class Fleet:
         "instances",
         "name",
         "present",
+        "usable",
     )
 
     def __init__(
@@ -116,7 +118,7 @@ class Fleet:
         self._listener = listener
         self._watcher: Watcher | None = None
         # The candidates, valid while `due` is None. The hot path reads both attributes to save a call.
-        self.present = self.instances
+        self.present = self.usable = self.instances  # `usable`: of all priorities
         # The current instance for each state. An exchange may report about an older Instance object with the
         # same state (a registration was renewed meanwhile), and means the current one.
         self._members: dict[InstanceState, Instance] = {}
@@ -130,6 +132,11 @@ class Fleet:
         if self.due is not None:
             self._readmit()
         return self.present
+
+    def untried(self, tried: Collection[Instance]) -> tuple[Instance, ...]:
+        """Return the instances for a further attempt: those that were not tried, or the next ones by priority."""
+        self._readmit()
+        return first(tuple(one for one in self.usable if one not in tried))
 
     def succeeded(self, instance: Instance) -> None:
         """Count a successful attempt: it ends the row of failures."""
@@ -240,6 +247,7 @@ class Fleet:
         # Both fleets share the state objects now. Only one may change them, or failures would count twice.
         old._members = {}
         old.due = None
+        self.usable = old.usable  # what could be asked before has not come now
         mine = {instance.id for instance in self.instances}
         kept = [one for one in old.instances if one.source in keep and one.id not in mine]
         self._set_instances((*self.instances, *kept), old.instances)
@@ -301,14 +309,15 @@ class Fleet:
     def _eject(self, instance: Instance, rules: Ejection, *, elsewhere: bool = False) -> bool:
         self._readmit()
         state = instance.state
-        asked = [one.state for one in self.present]
+        asked = [one.state for one in self.usable]
         # An unhealthy instance gets no requests already. And the last one that is asked is never ejected:
         # whether to refuse all requests is the breaker's decision.
         if state not in asked or len(asked) == 1:
             return False
         # When many instances fail at once, the cause is likely what they share (a database, the network). Ejecting
         # them all would move the load to the rest and bring those down, too.
-        if len(self._ejected()) >= rules.max_ejected(len(self.instances)):
+        others = [one for one in self.usable if one is not instance]
+        if len(ejected(self.instances)) >= most_ejected(rules, self.instances, others):
             return False
         reason = ELSEWHERE if elsewhere else f"{state.failures} failures in a row"
         rules.eject(state, self._clock())
@@ -328,7 +337,7 @@ class Fleet:
     def ejections(self) -> tuple[tuple[str, float], ...]:
         """Return the id of each ejected instance, and when its ejection ends on the clock."""
         self._readmit()
-        return tuple((instance.id, until) for instance, until in self._ejected())
+        return tuple((instance.id, until) for instance, until in ejected(self.instances))
 
     def _recover(self, instance: Instance) -> None:
         state = instance.state
@@ -345,7 +354,7 @@ class Fleet:
         now = self._clock()
         if self.due is None or now < self.due:
             return
-        for instance, until in self._ejected():
+        for instance, until in ejected(self.instances):
             if until <= now:
                 self._end_ejection(instance, until, "its time is over")
 
@@ -355,9 +364,9 @@ class Fleet:
         Instances that leave make the share smaller: three of six may be ejected, but only one of two.
         """
         self._refresh()
-        allowed = 0 if self._ejection is None else self._ejection.max_ejected(len(self.instances))
-        ejected = sorted(self._ejected(), key=lambda one: one[1])
-        for instance, _ in ejected[: max(0, len(ejected) - allowed)]:
+        allowed = most_ejected(self._ejection, self.instances, self.usable)
+        out = sorted(ejected(self.instances), key=lambda one: one[1])
+        for instance, _ in out[: max(0, len(out) - allowed)]:
             self._end_ejection(instance, self._clock(), "too few others are left")
 
     def _end_ejection(self, instance: Instance, since: float, reason: str) -> None:
@@ -368,32 +377,20 @@ class Fleet:
         self._refresh()
         self._notify(instance, "ejected", state.status, reason)
 
-    def _ejected(self) -> list[tuple[Instance, float]]:
-        """Return the ejected instances, each with the time when its ejection ends."""
-        return [
-            (instance, instance.state.ejected_until)
-            for instance in self.instances
-            if instance.state.ejected_until is not None
-        ]
-
     # Derived state
 
     def _refresh(self) -> None:
-        healthy = tuple(instance for instance in self.instances if self._is_healthy(instance))
-        asked = tuple(one for one in healthy if one.state.ejected_until is None)
-        # If all healthy instances are ejected, ask them all the same: an instance that fails some requests
-        # is better than none (Envoy's panic threshold, YARP's HealthyOrPanic).
-        candidates = asked or healthy
+        was = {one.state for one in self.usable}
+        self.usable = usable(self.instances, self.rules)
+        for one in self.usable:
+            if one.state not in was:
+                one.state.began = self._clock()
+        candidates = first(self.usable)
         # Only a real change makes a new tuple: round robin recognises its candidates by identity.
         if candidates != self.present:
             self.present = self.instances if candidates == self.instances else candidates
         self._members = {instance.state: instance for instance in self.instances}
-        self.due = min((until for _, until in self._ejected()), default=None)
-
-    def _is_healthy(self, instance: Instance) -> bool:
-        state = instance.state
-        asked = self.rules(instance) is None or state.status in ("starting", "healthy")
-        return asked and not state.drained
+        self.due = min((until for _, until in ejected(self.instances)), default=None)
 
     def _notify(self, instance: Instance, old: Condition, new: Condition, reason: str) -> None:
         if self._listener is not None:

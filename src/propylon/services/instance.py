@@ -26,7 +26,7 @@ __all__ = [
 Status = Literal["starting", "healthy", "unhealthy", "failed", "stopped"]
 # What listeners are told. An ejection begins and ends without changing the status, and so does a drain by an operator.
 Condition = Literal["starting", "healthy", "unhealthy", "failed", "stopped", "ejected", "drained"]
-Source = Literal["configured", "registered", "dns"]
+Source = Literal["configured", "registered", "dns", "kubernetes", "docker"]
 
 # The longest ejection, as a multiple of the first: 30 s and 300 s, Envoy's base_ejection_time and
 # max_ejection_time.
@@ -37,6 +37,7 @@ class InstanceState:
     """What the gateway knows of an instance. Only the instance's fleet changes it."""
 
     __slots__ = (
+        "began",
         "decayed_at",
         "drained",
         "ejected_until",
@@ -58,6 +59,8 @@ class InstanceState:
         self.last_check: float | None = None  # seconds since 1970
         self.latency: float | None = None  # of the last answered probe, in seconds
         self.drained = False  # by an operator: it gets no new requests
+        # When it came, or came back, on the fleet's clock; None: it was there when the fleet began.
+        self.began: float | None = None
         # From requests
         self.failures = 0  # in a row
         self.ejections = 0  # grows with each ejection and decays while the instance works
@@ -141,6 +144,7 @@ class Instance:
     base: bytes
     upstream: Upstream
     weight: int = 1
+    priority: int = 0  # it is asked only while none of a higher one may be
     state: InstanceState = field(default_factory=InstanceState)
     source: Source = "configured"
     metadata: Mapping[str, object] = field(default_factory=dict)
@@ -165,6 +169,7 @@ class InstanceSnapshot:
     source: Source
     metadata: Mapping[str, object]
     drained: bool = False
+    priority: int = 0
     since: float | None = None  # when a probe last changed the status
 
     @classmethod
@@ -180,6 +185,7 @@ class InstanceSnapshot:
             ejected_until=None if until is None else until + clock_offset,
             failures=state.failures,
             weight=instance.weight,
+            priority=instance.priority,
             source=instance.source,
             metadata=instance.metadata,
             drained=state.drained,

@@ -25,17 +25,21 @@ __all__ = [
     "CALL_DURATION",
     "CIRCUIT_STATE",
     "CIRCUIT_TRANSITIONS",
+    "CONCURRENCY_LIMIT",
     "CONFIG_RELOADS",
     "CONFIG_SUCCESS",
     "CONNECTIONS",
     "CPU",
     "DATABASE",
+    "DISCOVERY_UP",
     "DURATION",
     "EJECTIONS",
     "FALLBACKS",
     "FAMILIES",
     "FAULTS",
     "FILES",
+    "FORWARD_AUTH",
+    "HEDGES",
     "INSTANCE_UP",
     "KEY_SET_AGE",
     "LIMIT_DECISIONS",
@@ -137,6 +141,12 @@ FALLBACKS = Family(
     "in its place: stored (the cache), fixed, or service (another one).",
     ("route", "service", "reason", "by"),
 )
+HEDGES = Family(
+    "propylon_hedges",
+    Kind.COUNTER,
+    "Requests of services with `hedge` that were sent a second time beside the first: won (the second one's answer went on) or lost.",
+    ("service", "result"),
+)
 MIRRORED = Family(
     "propylon_mirrored_requests",
     Kind.COUNTER,
@@ -158,11 +168,26 @@ CIRCUIT_TRANSITIONS = Family(
     "Changes of the circuit breaker, by the new state; each counts once for the machine.",
     ("service", "to"),
 )
+CONCURRENCY_LIMIT = Family(
+    "propylon_concurrency_limit",
+    Kind.GAUGE,
+    "How many requests to a service with `adaptive_concurrency` may wait for their answers now, in the worker that is asked.",
+    ("service",),
+    summed=False,
+)
 INSTANCE_UP = Family(
     "propylon_instance_up",
     Kind.GAUGE,
     "Whether the instance may be asked: 1, or 0 while it is unhealthy or ejected.",
     ("service", "instance"),
+    summed=False,
+)
+DISCOVERY_UP = Family(
+    "propylon_discovery_up",
+    Kind.GAUGE,
+    "Whether what the worker that is asked knows of a source of instances is up to date: 1, or 0 while the source is away and the last "
+    "known instances stay.",
+    ("source",),
     summed=False,
 )
 EJECTIONS = Family(
@@ -190,6 +215,13 @@ REQUEST_CHECKS = Family(
     "Requests of routes with `requests`: passed, refused, shadow (it would have been refused), unchecked (the body is too "
     "large, or coded, or the schema cannot be checked), undocumented (the document does not have the operation), or "
     "no_document (none has been read yet).",
+    ("route", "result"),
+)
+FORWARD_AUTH = Family(
+    "propylon_forward_auth",
+    Kind.COUNTER,
+    "Questions of routes with `forward_auth`: allowed, refused (the answer went to the client), failed (no answer: 503), or open "
+    "(no answer, and the request passed: `on_failure: open`).",
     ("route", "result"),
 )
 ANSWER_CHECKS = Family(
@@ -320,16 +352,20 @@ FAMILIES = (
     OVERHEAD,
     FAULTS,
     RETRIES,
+    HEDGES,
     FALLBACKS,
     MIRRORED,
     CIRCUIT_STATE,
     CIRCUIT_TRANSITIONS,
+    CONCURRENCY_LIMIT,
     INSTANCE_UP,
     EJECTIONS,
+    DISCOVERY_UP,
     LIMIT_DECISIONS,
     CACHE,
     CACHE_BYTES,
     REQUEST_CHECKS,
+    FORWARD_AUTH,
     CALLS,
     CALL_DURATION,
     TOKEN_VERIFICATIONS,

@@ -22,6 +22,7 @@ from propylon.proxy.authenticate.outcomes import OUTCOMES
 from propylon.proxy.cache.status import COUNTED
 from propylon.proxy.check import ANSWER_RESULTS, RESULTS
 from propylon.proxy.exchange import Exchange
+from propylon.proxy.forward_auth import RESULTS as ASKED
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
 from propylon.services.circuit import State
@@ -33,11 +34,14 @@ from propylon.telemetry.families import (
     CALL_DURATION,
     CALLS,
     CIRCUIT_STATE,
+    CONCURRENCY_LIMIT,
     CONFIG_SUCCESS,
     DATABASE,
     DURATION,
     FAMILIES,
     FAULTS,
+    FORWARD_AUTH,
+    HEDGES,
     INSTANCE_UP,
     LIMIT_DECISIONS,
     OVERHEAD,
@@ -207,6 +211,10 @@ class Metrics:
         """Return what the checks of a route's requests found, as `RESULTS` has it: the same row each time."""
         return self._sums.row((REQUEST_CHECKS.name, route), len(RESULTS))
 
+    def questions(self, route: str) -> Row:
+        """Return what the questions of a route with `forward_auth` ended in, as `ASKED` has it: the same row each time."""
+        return self._sums.row((FORWARD_AUTH.name, route), len(ASKED))
+
     def tokens(self) -> Row:
         """Return how verifications of tokens ended, as `OUTCOMES` has it: the same row each time."""
         return self._sums.row((TOKEN_VERIFICATIONS.name,), len(OUTCOMES))
@@ -221,6 +229,10 @@ class Metrics:
             service = exchange.route.service.name
             self.row(CALLS, service, str(exchange.status))[0] += 1
             self._observe(CALL_DURATION, exchange.ended - exchange.began, service)
+
+    def note_hedge(self, service: str, result: str) -> None:
+        """Count a race of two requests for one answer: the second one `won` or `lost`."""
+        self.row(HEDGES, service, result)[0] += 1
 
     def _observe(self, family: Family, seconds: float, *labels: str) -> None:
         row = self.row(family, *labels)
@@ -296,6 +308,8 @@ def _add_state(found: dict[str, Samples], service: Service) -> None:
     if service.breaker is not None:
         state = service.breaker.snapshot().state
         found[CIRCUIT_STATE.name][service.name,] = (_STATES[state],)
+    if service.concurrency is not None:
+        found[CONCURRENCY_LIMIT.name][service.name,] = (float(service.concurrency.limit),)
     asked = {instance.id for instance in service.fleet.candidates()}
     for instance in service.instances:
         found[INSTANCE_UP.name][service.name, instance.id] = (float(instance.id in asked),)

@@ -18,12 +18,14 @@ from prometheus_client.registry import Collector
 from propylon.proxy.authenticate.outcomes import OUTCOMES
 from propylon.proxy.cache.status import COUNTED
 from propylon.proxy.check import ANSWER_RESULTS, RESULTS
+from propylon.proxy.forward_auth import RESULTS as ASKED
 from propylon.telemetry.exemplars import EXEMPLARS, Traces
 from propylon.telemetry.families import (
     ANSWER_CHECKS,
     CACHE,
     DURATION,
     FAMILIES,
+    FORWARD_AUTH,
     LIMIT_DECISIONS,
     RECEIVED,
     REQUEST_CHECKS,
@@ -49,6 +51,7 @@ _SPREAD = {
     LIMIT_DECISIONS.name: DECISIONS,
     CACHE.name: COUNTED,
     REQUEST_CHECKS.name: RESULTS,
+    FORWARD_AUTH.name: ASKED,
     TOKEN_VERIFICATIONS.name: OUTCOMES,
     ANSWER_CHECKS.name: ANSWER_RESULTS,
 }

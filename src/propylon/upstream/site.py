@@ -44,6 +44,11 @@ class Site:
             self.upstream, self._line("GET"), self._head(accept), within=within, limit=limit
         )
 
+    async def ask(self, lines: bytes, *, within: float, limit: int) -> Fetched:
+        """GET the URL with the block `lines` as the headers besides Host and User-Agent. Raises what `fetch` raises."""
+        head = render([(b"Host", self._host), (b"User-Agent", b"propylon")]) + lines
+        return await fetch(self.upstream, self._line("GET"), head, within=within, limit=limit)
+
     async def post_form(
         self, form: bytes, accept: bytes, lines: bytes = b"", *, within: float, limit: int
     ) -> Fetched:

@@ -10,7 +10,7 @@ from collections.abc import Container
 
 from propylon.wire.grammar import OWS
 
-__all__ = ["cookie", "without_cookies", "without_set_cookies"]
+__all__ = ["cookie", "only_set_cookies", "without_cookies", "without_set_cookies"]
 
 
 def cookie(block: bytes, name: bytes) -> bytes | None:
@@ -49,6 +49,11 @@ def without_set_cookies(block: bytes, names: Container[bytes]) -> bytes:
     """Return the block of an answer without the `Set-Cookie` lines of these cookies."""
     lines = block.split(b"\r\n")
     return b"\r\n".join([line for line in lines if not _sets(line, names)])
+
+
+def only_set_cookies(block: bytes, names: Container[bytes]) -> bytes:
+    """Return the `Set-Cookie` lines of these cookies, and nothing else of the block of an answer."""
+    return b"".join([b"\r\n" + line for line in block.split(b"\r\n") if _sets(line, names)])
 
 
 def _sets(line: bytes, names: Container[bytes]) -> bool:

@@ -14,6 +14,7 @@ __all__ = [
     "BREAKER_WITHOUT_TRAFFIC",
     "BY_ID",
     "CACHE_WITHOUT_HITS",
+    "COMPRESSED_BEHIND_COOKIES",
     "KEYS_WITHOUT_AUDIENCE",
     "LIMIT_NEVER_REACHED",
     "LONG_TIMEOUT",
@@ -74,6 +75,14 @@ ANYBODY_ALLOWED = _wide(
     "A list of networks that may run the gateway, read its metrics or register instances holds all addresses.",
     "The list is there to keep others out, and keeps nobody out.",
     "Write the networks that are meant, or take the key out.",
+)
+
+COMPRESSED_BEHIND_COOKIES = _wide(
+    206,
+    "compressed-behind-cookies",
+    "A route compresses answers to callers whom a cookie identifies.",
+    "Any page can make their browsers ask. If an answer has a secret beside what was asked with, its length tells the secret (BREACH).",
+    "Write compress: none where answers hold secrets, or make sure that none of them repeats what a client has sent.",
 )
 
 
@@ -156,6 +165,7 @@ RULES = (
     ADMIN_OF_ANY_ISSUER,
     READ_SCOPE_WRITES,
     ANYBODY_ALLOWED,
+    COMPRESSED_BEHIND_COOKIES,
     *OBSERVED,
 )
 """All rules, in the order of their ids."""

@@ -10,6 +10,7 @@ from propylon.commands.audit.catalogue import (
     ADMIN_OF_ANY_ISSUER,
     ADMIN_SCOPE_ON_ROUTE,
     ANYBODY_ALLOWED,
+    COMPRESSED_BEHIND_COOKIES,
     KEYS_WITHOUT_AUDIENCE,
     READ_SCOPE_WRITES,
 )
@@ -32,6 +33,7 @@ def wide_findings(config: GatewayConfig) -> Iterator[Doubt]:
         if _reads_only(route) and (writes := _written_by(route)):
             msg = f"asks for {route.scopes[0]} alone, and lets {writes} through"
             yield ("routes", at, "scopes"), msg, READ_SCOPE_WRITES.id
+    yield from _compressed(config)
     yield from _anybody(config)
 
 
@@ -62,6 +64,15 @@ def _admin_issuers(config: GatewayConfig) -> Iterator[Doubt]:
     if config.auth.several_issuers and config.admin.issuer is None:
         msg = f'takes "{config.admin.scope}" from each issuer in auth.jwt; set issuer'
         yield ("admin", "scope"), msg, ADMIN_OF_ANY_ISSUER.id
+
+
+def _compressed(config: GatewayConfig) -> Iterator[Doubt]:
+    """Yield the routes with BREACH in reach: a browser sends a cookie for whatever page asks, and a token for none."""
+    cookies = [name for name in config.auth.carriers if name.startswith("cookie:")]
+    for at, route in enumerate(config.routes):
+        if cookies and route.compress and route.auth != "none":
+            msg = f"compresses answers to callers whom {cookies[0]} identifies, and their length may tell a secret (BREACH)"
+            yield ("routes", at, "compress"), msg, COMPRESSED_BEHIND_COOKIES.id
 
 
 def _reads_only(route: RouteConfig) -> bool:

@@ -26,10 +26,14 @@ The modules:
 - `source`: the bounded reading of files; `tree`: YAML, JSON and TOML with the line of each value.
 - `known`: which keys and values this version takes.
 - `draft`: the neutral model: services, routes, sections. `parts`: a service, and a route.
-- `patterns`: paths out of regular expressions.
+- `patterns`: paths out of regular expressions. `rates`: rates and durations in our units.
+- `target`: what is done to a path, as one rewrite. `networks`: networks as propylon takes them.
+- `checks`: checks of instances as Kong and APISIX write them.
 - `overlap`: where our table decides otherwise than the original's, and protects less. A reader of a format whose first
   route wins calls `first_wins(draft)` at its end; `review(draft)` is called for all.
 - `writing`: the YAML text with its comments; `scalars`: how single values are written.
 - `settle`: hold the text against our own check, and close what it refuses.
 - `formats`: the table of the readers; `command`: the whole command.
+
+The readers: `kong`, `krakend`, `apisix`, `spring`, `traefik`.
 """

@@ -15,6 +15,12 @@ from propylon.commands.imports.writing import written
 
 __all__ = ["Imported", "import_files", "translate"]
 
+# What is propylon's way with every route, whatever gateway it comes from.
+_EVERYWHERE = (
+    "a path that fits with another method is 405; a path that services could read as another one is 400; the gateway's own"
+    " pages, such as /health, /docs and /metrics, come first; circuit and ejection are on"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Imported:
@@ -41,5 +47,7 @@ def translate(form: str, sources: list[Source]) -> Imported:
         msg = f"{sources[0].name}: more than ten thousand routes"
         raise Unreadable(msg)
     review(draft)
+    draft.prune()
+    draft.differs(sources[0].at(1, "all routes"), _EVERYWHERE)
     names = [source.name for source in sources]
     return Imported(settle(draft, lambda: written(draft, form, names)), draft.report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from propylon.commands.imports.parts import Part, Route
 from propylon.commands.imports.report import At, Finding, Place, Report, Verdict
@@ -77,7 +78,27 @@ class Draft:
             else:
                 route.close(left.at, why, "write what it means, and open the route")
 
+    def prune(self) -> None:
+        """Take services out that no route uses."""
+        used = {name for route in self.routes for name in _services_of(route.keys)}
+        for name in [name for name in self.services if name not in used]:
+            self.differs(self.services[name].at, f"left out: no route uses the service {name}")
+            del self.services[name]
+
     @property
     def too_large(self) -> bool:
         """Tell whether there is more than a gateway is written for."""
         return len(self.routes) > _MOST_PARTS or len(self.services) > _MOST_PARTS
+
+
+def _services_of(keys: object) -> Iterator[str]:
+    """Yield what stands under `service` anywhere in the keys of a route."""
+    if isinstance(keys, dict):
+        for key, value in keys.items():
+            if key == "service" and isinstance(value, str):
+                yield value
+            else:
+                yield from _services_of(value)
+    elif isinstance(keys, list | tuple):
+        for value in keys:
+            yield from _services_of(value)

@@ -7,6 +7,8 @@ takes the first route that fits, here the most specific one wins.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 from propylon.commands.imports.draft import Draft
@@ -36,24 +38,63 @@ def review(draft: Draft) -> None:
             _review_glued(draft, route)
 
 
-def first_wins(draft: Draft) -> None:
-    """For a format that takes the first route that fits: take out what was never reached, report what changes its owner."""
+def first_wins(draft: Draft, order: Callable[[Route], Any] | None = None) -> None:
+    """Keep the order in which the original tries routes, where ours would decide otherwise.
+
+    The original takes the first route that fits: in the order of the file, or by a sort key of its own. What is never
+    reached is taken out, routes alike get a priority, and a route that gets requests of a better protected one is closed.
+    """
     kept: list[Route] = []
-    for route in draft.routes:
-        above = next((one for one in kept if _covers(one, route)), None)
-        if above is not None and _takes_all(above, route):
+    for route in sorted(draft.routes, key=order) if order else draft.routes:
+        above = next((one for one in kept if _covers(one, route) and _takes_all(one, route)), None)
+        if above is not None:
             draft.differs(
                 route.at, f"left out: {_name(above)} stands before it and takes all of its requests"
             )
             continue
-        if above is not None and weaker(route, above):
-            route.close(
-                route.at,
-                f"{_name(above)} stands before it and protects some of its requests; here the more specific route decides",
-                "give both the same protection",
-            )
+        for one in kept:
+            if _overtakes(route, one) and weaker(route, one):
+                route.close(
+                    route.at,
+                    f"{_name(one)} stands before it and protects some of its requests; here the more specific route decides",
+                    "give both the same protection",
+                )
+                break
         kept.append(route)
-    draft.routes[:] = kept
+    _rank_alike(kept)
+    draft.routes[:] = [route for route in draft.routes if any(route is one for one in kept)]
+
+
+def _overtakes(route: Route, one: Route) -> bool:
+    """Tell whether a route gets requests here that were for one before it."""
+    return not _alike(one, route) and _meet(one, route) and _rank(route) > _rank(one)
+
+
+def _rank(route: Route) -> tuple[object, ...]:
+    """Return a sort key: what propylon takes first is the greatest.
+
+    A host before any host; segments from the left, a literal before {name}; then exact before a prefix, and the longer path.
+    """
+    segments = _segments(route)
+    literal = [part[:1] != "{" for part in segments]
+    hosts = [str(host) for host in route.keys.get("hosts", ())]
+    named = max((1 if "*" in host else 2 for host in hosts), default=0)
+    return (named, literal, bool(route.keys.get("exact")), len(segments))
+
+
+def _rank_alike(routes: list[Route]) -> None:
+    """Give routes that differ in methods and conditions alone a priority in their order."""
+    groups: list[list[Route]] = []
+    for route in routes:
+        group = next((one for one in groups if _alike(one[0], route)), None)
+        if group is None:
+            groups.append([route])
+        else:
+            group.append(route)
+    for group in groups:
+        if any(_shares(a, b, "methods") for a, b in combinations(group, 2)):
+            for place, route in enumerate(reversed(group)):
+                route.keys["priority"] = place
 
 
 def weaker(one: Route, other: Route) -> bool:
@@ -113,6 +154,18 @@ def _name(route: Route) -> str:
 def _fits(one: list[str], other: list[str]) -> bool:
     """Tell whether some path fits both lists as far as the shorter one goes."""
     return all(a == b or "{" in a[:1] or "{" in b[:1] for a, b in zip(one, other, strict=False))
+
+
+def _alike(one: Route, other: Route) -> bool:
+    """Tell whether two routes stand at the same place of the table, so that priority decides between them."""
+    mine, theirs = (
+        ["{}" if part[:1] == "{" else part for part in _segments(route)] for route in (one, other)
+    )
+    return (
+        mine == theirs
+        and bool(one.keys.get("exact")) == bool(other.keys.get("exact"))
+        and _shares(one, other, "hosts")
+    )
 
 
 def _shares(one: Route, other: Route, key: str) -> bool:

@@ -21,10 +21,10 @@ class Variable(str):
     __slots__ = ()
 
 
-def nested(key: str, value: object) -> dict[str, Any]:
-    """Return a mapping for a dotted key: `timeouts.connect` is `{timeouts: {connect: …}}`."""
-    first, dot, rest = key.partition(".")
-    return {first: nested(rest, value) if dot else value}
+def nested(keys: list[str], value: object) -> dict[str, Any]:
+    """Return a mapping for keys one inside the other: `timeouts`, `connect` is `{timeouts: {connect: …}}`."""
+    first, *rest = keys
+    return {first: nested(rest, value) if rest else value}
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Part:
         What was there under the same key is replaced; mappings are merged.
         """
         first = key.partition(".")[0]
-        keys = merged(self.keys, nested(key, value))
+        keys = merged(self.keys, nested(key.split("."), value))
         why = "" if _has_variables(keys[first]) else refusal(self.kind, first, keys[first])
         if why:
             self.lost(at, why, protects=protects)
@@ -79,7 +79,7 @@ class Part:
 
     def put(self, key: str, value: object) -> None:
         """Write a value without a line in the report: it follows from another one."""
-        self.keys = merged(self.keys, nested(key, value))
+        self.keys = merged(self.keys, nested(key.split("."), value))
 
     def same(self, at: At, into: str) -> None:
         """Report that something is translated."""
@@ -89,6 +89,10 @@ class Part:
         """Report a difference that makes nothing weaker, and write it beside the part."""
         self.report.add(Finding(at, Verdict.DIFFERENT, how))
         self._remark(f"{at.what}: {how}")
+
+    def report_only(self, at: At, how: str) -> None:
+        """Report a difference without a remark beside the part: it is the same for all of them."""
+        self.report.add(Finding(at, Verdict.DIFFERENT, how))
 
     def lost(self, at: At, why: str, todo: str = "", *, protects: bool = False) -> None:
         """Report that something is not translated, and write it beside the part."""

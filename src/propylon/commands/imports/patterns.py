@@ -21,10 +21,6 @@ _NARROW = re.compile(
 )
 _NAMED = re.compile(r"\(\?P?<(?P<name>[A-Za-z_]\w*)>(?P<inner>.*)\)")
 _GROUP = re.compile(r"\((?!\?)(?P<inner>.*)\)|\(\?:(?P<quiet>.*)\)")
-# Ends that mean "and all below".
-_REST = re.compile(
-    r"/?\.\*|/\(\.\*\)|\(/\.\*\)\??|\(\?:/\.\*\)\??|\(/\|\$\)\(\.\*\)|/\?\(\.\*\)|/\(\?P?<(\w+)>\.\*\)|/\?\(\?P?<\w+>\.\*\)"
-)
 _MOST = 4096
 
 
@@ -43,6 +39,7 @@ class Found:
     glued: bool = False
     groups: dict[str, str] = field(default_factory=dict)
     rest: str = ""
+    rest_has_slash: bool = False  # the group begins with the slash in front of what is below
 
 
 def from_regex(text: str) -> Found | None:
@@ -56,20 +53,24 @@ def from_regex(text: str) -> Found | None:
     if parts is None:
         return None
     rest, parts, exact = _without_rest(parts, exact=exact)
+    group, slash = rest if rest is not None else (None, False)
     reader = _Reader()
     segments = [reader.segment(part) for part in parts]
     if None in segments:
         return None
     path = "/" + "/".join(segment for segment in segments if segment is not None)
-    if rest:
-        reader.count += 1
     return Found(
         path,
         exact,
         "; ".join(reader.wide),
         glued=not exact and rest is None and bool(parts) and parts[-1] != "",
         groups=reader.groups,
-        rest=(rest if not rest or rest[0].isalpha() else str(reader.count)) if rest else "",
+        rest=(
+            group
+            if group and not group.isdigit()
+            else str(reader.count + int(group)) if group else ""
+        ),
+        rest_has_slash=slash,
     )
 
 
@@ -98,26 +99,31 @@ def _split(body: str) -> list[str] | None:
     return parts if depth == 0 and not inside else None
 
 
-def _without_rest(parts: list[str], *, exact: bool) -> tuple[str | None, list[str], bool]:
-    """Take an end that means "and all below" off. The first value is its group, "" without one, None: no such end."""
-    last = parts[-1]
-    before = parts[:-1]
-    if last in {".*", "(.*)"} or re.fullmatch(r"\(\?P?<\w+>\.\*\)", last):
-        named = re.match(r"\(\?P?<(\w+)>", last)
-        group = named[1] if named else ("1" if last.startswith("(") else "")
-        return group, before or [""], False
-    for end, group in (
-        (r"(/|$)(.*)", "1"),
-        (r"(/.*)?", "1"),
-        (r"(?:/.*)?", ""),
-        (r"(/.*)", "1"),
-    ):
-        if last.endswith(end) and last != end:
-            return group, [*before, last.removesuffix(end)], False
-    if last.endswith("?") and last == "?":
-        return None, parts, exact
+# Ends that mean "and all below", behind a slash of their own and within the last segment. A group holds what is below.
+_ALONE = re.compile(r"\.\*|(?P<plain>\(\.\*\))|\(\?P?<(?P<name>\w+)>\.\*\)")
+_WITHIN = re.compile(
+    r"(?P<second>\(/\|\$\)\(\.\*\))|(?P<first>\(/\??\.\*\)\??)|\(\?:/\.\*\)\?|\(\?P?<(?P<name>\w+)>/\??\.\*\)\??"
+)
+
+
+def _without_rest(
+    parts: list[str], *, exact: bool
+) -> tuple[tuple[str, bool] | None, list[str], bool]:
+    """Take an end that means "and all below" off.
+
+    The first value is None without such an end, else its group ("1": the next one, "2": the one after it, a name, or ""
+    for none) and whether the group begins with the slash.
+    """
+    last, before = parts[-1], parts[:-1]
+    if alone := _ALONE.fullmatch(last):
+        return (alone["name"] or ("1" if alone["plain"] else ""), False), before or [""], False
+    for match in _WITHIN.finditer(last):
+        if match.end() == len(last):
+            group = match["name"] or ("2" if match["second"] else "1" if match["first"] else "")
+            slash = match["second"] is None
+            return (group, slash and bool(group)), [*before, last[: match.start()]], False
     if last == "" and len(parts) > 1 and not exact:
-        return "", before, False
+        return ("", False), before, False
     return None, parts, exact
 
 
@@ -174,7 +180,12 @@ def replaced(found: Found, template: str) -> str | None:
     """
     path = template
     if found.rest:
-        for form in (f"/${found.rest}", f"/${{{found.rest}}}", f"/\\{found.rest}"):
+        before = "" if found.rest_has_slash else "/"
+        for form in (
+            f"{before}${found.rest}",
+            f"{before}${{{found.rest}}}",
+            f"{before}\\{found.rest}",
+        ):
             if path.endswith(form):
                 path = path.removesuffix(form) or "/"
                 break

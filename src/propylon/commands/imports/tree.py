@@ -15,7 +15,7 @@ from propylon.config.reading.document import read
 from propylon.config.reading.lines import Path
 from propylon.config.reading.problems import dotted
 
-__all__ = ["Item", "parse", "parse_all"]
+__all__ = ["Item", "named", "parse", "parse_all", "plain"]
 
 _BETWEEN: Final = re.compile(r"(?m)^---(?:[ \t].*)?$")
 _MOST_DOCUMENTS: Final = 100
@@ -68,6 +68,10 @@ class Item:
             values = self.value if isinstance(self.value, dict) else {}
             self._items[key] = Item(self.source, values.get(key), (*self.path, key), self._lines)
         return self._items[key]
+
+    def names(self) -> set[str]:
+        """Return the keys of a mapping, without taking them; there are none in anything else."""
+        return set(self.value) if isinstance(self.value, dict) else set()
 
     def items(self) -> Iterator[tuple[str, Item]]:
         """Go through the pairs of a mapping; there are none in anything else."""
@@ -129,6 +133,20 @@ class Item:
         return self.untaken() if self._items else []
 
 
+def named(item: Item, *names: str) -> Item:
+    """Return the value of the first of these keys that is there, in kebab or camel case, or in another case of letters."""
+    wanted = {plain(name) for name in names}
+    for key in item.names():
+        if plain(key) in wanted:
+            return item.get(key)
+    return item.get(names[0])
+
+
+def plain(key: str) -> str:
+    """Return a key as it is compared: without hyphens, underscores and capitals."""
+    return key.replace("-", "").replace("_", "").lower()
+
+
 def parse(source: Source) -> Item:
     """Parse a file with one document, by the end of its name: .toml, or YAML, which JSON is a part of.
 
@@ -170,7 +188,21 @@ def _document(source: Source, text: str) -> Item:
     if document.problems:
         path, message = document.problems[0]
         raise source.refuse(_line(document.lines, path), f"{dotted(path)}: {message}")
-    return Item(source, document.value, (), document.lines)
+    if "$" not in text:
+        return Item(source, document.value, (), document.lines)
+    lines = {_single(path): line for path, line in document.lines.items()}
+    return Item(source, _undoubled(document.value), (), lines)
+
+
+def _single(path: Path) -> Path:
+    return tuple(part.replace("$$", "$") if isinstance(part, str) else part for part in path)
+
+
+def _undoubled(value: object) -> object:
+    """Return a value with its keys as they were written: only values are expanded."""
+    if isinstance(value, dict):
+        return {str(key).replace("$$", "$"): _undoubled(inner) for key, inner in value.items()}
+    return [_undoubled(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _line(lines: Mapping[Path, int], path: Path) -> int:

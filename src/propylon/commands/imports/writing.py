@@ -14,7 +14,7 @@ __all__ = ["CLOSED", "written"]
 CLOSED: dict[str, Any] = {
     "respond": {
         "status": 503,
-        "body": "This route was imported, and what protected it is not translated yet.",
+        "body": "This route was imported, and a part of it is not translated yet.",
     }
 }
 _FIRST = ("name", "path")

@@ -13,7 +13,8 @@
 - `traffic`: how requests are shared out among services.
 - `headers`: what a route does to headers; `templates`: names in values, and what it does to the query; `route_names`: whether a route
   has what they name.
-- `basic_auth`: the users of a route's file.
+- `basic_auth`: the users of a route's file; `forward_auth`: another service decides.
+- `coding`: which answers are compressed.
 - `websocket`: the rules of a route's sockets.
 - `admin`: the sections about running the gateway: `admin`, `docs`, `metrics`, `registry`.
 - `public`: what services and their answers say of the public address.
@@ -21,6 +22,7 @@
 - `policies`: the section `policies`.
 - `traces`: the section `traces`.
 - `redis`: the section `redis`; `redis_url`: read its URL.
+- `discovery`: the section `discovery`, and services in Kubernetes.
 - `include`: the patterns of files that are read with the first.
 - `inherit`: fill in what routes take from `defaults`.
 - `endpoints`: the gateway's own endpoints: paths, methods, who may call them.

@@ -63,7 +63,9 @@ class RouteConfig(RouteRules):
     @property
     def guard(self) -> str:
         """The key that keeps strangers away without a token of the gateway's; empty if there is none."""
-        return "basic_auth" if self.basic_auth else ""
+        if self.basic_auth:
+            return "basic_auth"
+        return "forward_auth" if self.forward_auth else ""
 
     @field_validator("path")
     @classmethod

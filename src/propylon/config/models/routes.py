@@ -15,14 +15,16 @@ from propylon.config.models.answered import (
 from propylon.config.models.base import (
     Claims,
     ConfigModel,
-    Hostname,
     Method,
     OneOrMany,
+    RouteHost,
 )
 from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
+from propylon.config.models.coding import Compress, Decompress
 from propylon.config.models.documented import Requests, ResponsesConfig
 from propylon.config.models.fallback import Fallback
+from propylon.config.models.forward_auth import ForwardAuth, ForwardAuthConfig, check_names
 from propylon.config.models.headers import HeadersConfig
 from propylon.config.models.idempotency import IdempotencyConfig
 from propylon.config.models.limits import Limits
@@ -53,6 +55,7 @@ OF_SERVICES = (
     "strip_prefix",
     "rewrite",
     "query",
+    "decompress",
     "security",
     "requests",
     "cache",
@@ -81,8 +84,10 @@ class RouteRules(ConfigModel):
     methods: tuple[Method, ...] = Field(
         default=(), min_length=1, description="Methods; WEBSOCKET is one of them. All when not set."
     )
-    hosts: tuple[Hostname, ...] = Field(
-        default=(), min_length=1, description="Host names without a port. Any when not set."
+    hosts: tuple[RouteHost, ...] = Field(
+        default=(),
+        min_length=1,
+        description="Host names without a port; *.example.com: all names below it. Any when not set.",
     )
     match: MatchConfig = Field(
         default=MatchConfig(),
@@ -153,6 +158,11 @@ class RouteRules(ConfigModel):
         description="A name and a password from a file, for internal pages; others get 401. Needs `auth: none`: both would read"
         " the header Authorization. none: no basic authentication, whatever `defaults` say.",
     )
+    forward_auth: ForwardAuth | None = Field(
+        default=None,
+        description="Another service decides about each request, beside `auth`: write `auth: none` where it alone protects the"
+        " route. none: nobody is asked, whatever `defaults` say.",
+    )
     preflight: Literal["pass"] | None = Field(
         default=None,
         description="pass: CORS preflights reach the service without a token, for a service that does CORS itself. Not together"
@@ -199,6 +209,16 @@ class RouteRules(ConfigModel):
         description="Answers are stored and used again, by these rules. A route's own replace those of `defaults`; none:"
         " there is no cache.",
     )
+    compress: Compress | None = Field(
+        default=None,
+        description="Answers are compressed for clients that want it: codings, the best first, or rules. A route's own replace those"
+        " of `defaults`; none: nothing is compressed. Mind BREACH: no secret beside what a client has sent in one answer.",
+    )
+    decompress: Decompress | None = Field(
+        default=None,
+        description="True, or bounds: a body with Content-Encoding (gzip, deflate, br, zstd) is unpacked for the service. One that"
+        " becomes too long is 413, another coding 415. When not set, bodies pass as they are sent.",
+    )
     sampling: Share | None = Field(
         default=None,
         description="The share of the traces that is recorded here, in place of traces.sampling.ratio.",
@@ -236,6 +256,15 @@ class RouteRules(ConfigModel):
             raise ValueError(msg)
         return basic
 
+    @field_validator("forward_auth")
+    @classmethod
+    def _one_names_the_caller(
+        cls, forward: ForwardAuthConfig | None, info: ValidationInfo
+    ) -> ForwardAuthConfig | None:
+        if forward:
+            check_names(forward, info.data)
+        return forward
+
     @field_validator("headers")
     @classmethod
     def _claims_are_not_set(cls, headers: HeadersConfig, info: ValidationInfo) -> HeadersConfig:
@@ -244,6 +273,10 @@ class RouteRules(ConfigModel):
         )
         if (basic := info.data.get("basic_auth")) and basic.user_header:
             writers[basic.user_header.lower()] = "basic_auth sets"
+        if forward := info.data.get("forward_auth"):
+            writers |= dict.fromkeys(
+                (name.lower() for name in forward.headers), "forward_auth sets"
+            )
         rules = headers.request
         for verb, names in (("sets", rules.set), ("removes", rules.remove)):
             for name in names:

@@ -23,6 +23,7 @@ from propylon.config.models.base import ConfigModel
 from propylon.config.models.cache import CacheConfig, CacheMemoryConfig, CacheStore
 from propylon.config.models.certificates import TlsConfig
 from propylon.config.models.cors import CorsConfig
+from propylon.config.models.discovery import DiscoveryConfig
 from propylon.config.models.headers import HeaderRulesConfig, HeadersConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.include import Include
@@ -64,6 +65,7 @@ __all__ = [
     "CorsConfig",
     "DashboardConfig",
     "DefaultsConfig",
+    "DiscoveryConfig",
     "DocsConfig",
     "DocumentsConfig",
     "EdgeTimeoutsConfig",
@@ -164,6 +166,10 @@ class GatewayConfig(ConfigModel):
     )
     registry: RegistryConfig = Field(
         default=RegistryConfig(), description="Services that register themselves."
+    )
+    discovery: DiscoveryConfig = Field(
+        default=DiscoveryConfig(),
+        description="Where services and instances are found that are not in the file.",
     )
     policies: PoliciesConfig = Field(
         default=PoliciesConfig(), description="What the code of a team may take."

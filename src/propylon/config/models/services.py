@@ -6,12 +6,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from propylon.config.models.balance import Balance, BalanceConfig
 from propylon.config.models.base import Claims, ConfigModel, Url
+from propylon.config.models.discovery import ClusterServiceConfig
 from propylon.config.models.health import HealthConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.public import CookiesConfig, SentHost
 from propylon.config.models.resilience import (
+    AdaptiveConcurrency,
     CircuitConfig,
     EjectionConfig,
+    HedgeConfig,
     RetryConfig,
 )
 from propylon.config.models.sticky import StickyConfig
@@ -68,6 +71,10 @@ class InstanceConfig(ConfigModel):
     weight: Annotated[Whole, Field(ge=1, le=1000)] = Field(
         default=1, description="Share of the requests: 3 gets three times as many as 1."
     )
+    priority: Annotated[Whole, Field(ge=-100, le=100)] = Field(
+        default=0,
+        description="It gets requests only while no instance of a higher priority may be asked: -1 stands by for those of 0.",
+    )
 
 
 def _instance(value: object) -> object:
@@ -101,6 +108,14 @@ class ServiceConfig(ConfigModel):
         description="Instead of url: the instances, [http://a:8000, http://b:8000], or with weights,"
         " [{url: http://a:8000, weight: 3}].",
     )
+    kubernetes: ClusterServiceConfig | None = Field(
+        default=None,
+        description="Instead of url: a service in Kubernetes, whose ready pods are the instances: {service: orders, port: http}.",
+    )
+    docker: bool = Field(
+        default=False,
+        description="Instead of url: the instances are containers with labels propylon.services.NAME.",
+    )
     tls: UpstreamTlsConfig | None = Field(
         default=None,
         description="TLS to the https instances: whom the gateway trusts, and what it shows of itself. When not set,"
@@ -114,6 +129,10 @@ class ServiceConfig(ConfigModel):
     balance: Balance = Field(
         default=BalanceConfig(),
         description="How an instance is chosen for each request: round_robin, random, least_connections, or by a hash, {hash: caller}.",
+    )
+    slow_start: Timeout | None = Field(
+        default=None,
+        description="How long the weight of an instance that came, or came back, grows from 10 % to the whole. At once when not set.",
     )
     sticky: StickyConfig | None = Field(
         default=None,
@@ -166,6 +185,12 @@ class ServiceConfig(ConfigModel):
     retry: RetryConfig = Field(
         default=RetryConfig(), description="When a request is sent again; `attempts: 1`: never."
     )
+    hedge: HedgeConfig | None = Field(
+        default=None,
+        description="GETs and HEADs that take long are sent a second time, to another instance; the first good answer counts. When"
+        " not set: none are.",
+    )
+    adaptive_concurrency: AdaptiveConcurrency = None
     circuit: CircuitConfig = Field(
         default=CircuitConfig(),
         description="When requests are refused because those before them failed.",
@@ -203,6 +228,43 @@ class ServiceConfig(ConfigModel):
             msg = "the same instance is listed twice: each needs a host, a port or a socket of its own"
             raise ValueError(msg)
         return instances
+
+    @field_validator("kubernetes")
+    @classmethod
+    def _one_source(
+        cls, kubernetes: ClusterServiceConfig | None, info: ValidationInfo
+    ) -> ClusterServiceConfig | None:
+        if kubernetes is not None and _schemes(info):
+            msg = "a service has url, instances or kubernetes, and one of them only"
+            raise ValueError(msg)
+        return kubernetes
+
+    @field_validator("docker")
+    @classmethod
+    def _no_other_source(cls, docker: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 — a value
+        if docker and _schemes(info):
+            msg = "a service has url, instances, kubernetes or docker, and one of them only"
+            raise ValueError(msg)
+        return docker
+
+    @field_validator("hedge")
+    @classmethod
+    def _has_a_rival(cls, hedge: HedgeConfig | None, info: ValidationInfo) -> HedgeConfig | None:
+        if hedge is None:
+            return None
+        if info.data.get("sticky") is not None:
+            msg = "sends a request to another instance, and with sticky a caller stays with its own; take one of the two out"
+            raise ValueError(msg)
+        if len(info.data.get("instances", ())) == 1:
+            msg = "needs a second instance, to which a request could be sent; add one to instances, or take hedge out"
+            raise ValueError(msg)
+        timeouts = info.data.get("timeouts")
+        for key in ("first_byte", "total") if timeouts is not None else ():
+            longest = getattr(timeouts, key)
+            if hedge.after >= longest:
+                msg = f"after is not shorter than timeouts.{key} ({longest:g}s), so no request would be sent a second time"
+                raise ValueError(msg)
+        return hedge
 
     @field_validator("tls")
     @classmethod
@@ -249,21 +311,23 @@ class ServiceConfig(ConfigModel):
     @property
     def urls(self) -> tuple[str, ...]:
         """The URLs of the instances, from `url` or `instances`."""
-        return tuple(url for url, _ in self.weighted)
+        return tuple(instance.url for instance in self.members)
 
     @property
-    def weighted(self) -> tuple[tuple[str, int], ...]:
-        """URL and weight of each instance, from `url` or `instances`."""
+    def members(self) -> tuple[InstanceConfig, ...]:
+        """The instances, from `url` or `instances`."""
         if self.url is not None:
-            return ((self.url, 1),)
-        return tuple((instance.url, instance.weight) for instance in self.instances)
+            return (InstanceConfig.model_construct(url=self.url),)
+        return self.instances
 
 
 def _schemes(info: ValidationInfo) -> set[str]:
     """Return the schemes of the URLs of a service that is being validated."""
     instances: tuple[InstanceConfig, ...] = info.data.get("instances", ())
     urls = [info.data.get("url"), *(instance.url for instance in instances)]
-    return {parse_upstream(url).scheme for url in urls if url is not None}
+    within: ClusterServiceConfig | None = info.data.get("kubernetes")
+    named = set() if within is None else {within.scheme}
+    return named | {parse_upstream(url).scheme for url in urls if url is not None}
 
 
 Service = Annotated[ServiceConfig, BeforeValidator(_none_to_empty)]

@@ -51,13 +51,51 @@ _NO_CLAIMS = re.compile(
 )
 
 
+# Headers of a client that say nothing there, or are a part of every question.
+_NO_QUESTION = re.compile(
+    r"host|cookie|authorization|x-forwarded-.*|x-original-(?:url|method)|x-user-.*|x-client-cert-.*|x-request-id|x-real-ip"
+    r"|x-rewrite-url|x-http-method-override|forwarded|trace(?:parent|state)|content-.*|expect|proxy-.*|max-forwards"
+    r"|x-propylon-.*"
+)
+# What the gateway itself says of a caller with a token; without one it says nothing there.
+_OF_CALLERS = re.compile(r"x-user-(?:id|email|roles|scopes|issuer)")
+
+
 def check_claim_header(text: str) -> str:
     """Check the name of a header that a claim is passed in."""
-    check_header_name(text)
-    if "_" in text:
-        msg = f"{text} has a _, and many frameworks take it for a -; write {text.replace('_', '-')}"
-        raise ValueError(msg)
+    _check_spelling(text)
     if _NO_CLAIMS.fullmatch(text.lower()):
         msg = f"{text} has a meaning of its own and cannot carry a claim; choose another name, such as X-Tenant"
         raise ValueError(msg)
     return text
+
+
+def check_answer_header(text: str) -> str:
+    """Check the name of a header in which the answer of `forward_auth` says something of the caller."""
+    _check_spelling(text)
+    low = text.lower()
+    if low != "authorization" and not is_of_callers(low) and _NO_CLAIMS.fullmatch(low):
+        msg = f"{text} has a meaning of its own and cannot be taken from an answer; choose another name, such as X-Auth-User"
+        raise ValueError(msg)
+    return text
+
+
+def is_of_callers(name: str) -> bool:
+    """Tell whether a header, in lower case, is one in which the gateway itself names a caller with a token."""
+    return _OF_CALLERS.fullmatch(name) is not None
+
+
+def check_question_header(text: str) -> str:
+    """Check the name of a client's header that is part of a question of `forward_auth`."""
+    check_header_name(text)
+    if _NO_QUESTION.fullmatch(text.lower().replace("_", "-")):
+        msg = f"{text} is part of every question, or no client's to say; take it out"
+        raise ValueError(msg)
+    return text
+
+
+def _check_spelling(text: str) -> None:
+    check_header_name(text)
+    if "_" in text:
+        msg = f"{text} has a _, and many frameworks take it for a -; write {text.replace('_', '-')}"
+        raise ValueError(msg)

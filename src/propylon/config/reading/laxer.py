@@ -71,6 +71,7 @@ def _asks_as_much(one: RouteConfig, other: RouteConfig) -> bool:
         and _within(one.issuers, other.issuers)
         and (other.security is None or one.security == other.security)
         and (not other.basic_auth or one.basic_auth == other.basic_auth)
+        and (not other.forward_auth or one.forward_auth == other.forward_auth)
         and _within(one.clients.allow, other.clients.allow)
         and {*one.clients.deny} >= {*other.clients.deny}
     )

@@ -25,6 +25,7 @@ __all__ = [
     "NOTHING_HERE",
     "NO_KEY",
     "OLD_NAME",
+    "OPEN_ON_FAILURE",
     "OVERLAPPING_PROBES",
     "OWN_ADDRESS",
     "PASSWORDS_IN_THE_CLEAR",
@@ -288,6 +289,14 @@ CHEAP_HASHES = _doubt(
     "Write the lines anew with: htpasswd -B -C 10 FILE NAME.",
 )
 
+OPEN_ON_FAILURE = _doubt(
+    134,
+    "open-on-failure",
+    "A route lets requests pass if the service that decides about them gives no answer.",
+    "Whoever can keep that service from answering gets in.",
+    "Write on_failure: closed, or take the key out.",
+)
+
 CHOSEN_INSTANCE = _doubt(
     140,
     "chosen-instance",
@@ -336,6 +345,7 @@ DOUBTS = (
     SHARED_KEYS,
     PASSWORDS_IN_THE_CLEAR,
     CHEAP_HASHES,
+    OPEN_ON_FAILURE,
     CHOSEN_INSTANCE,
     MISSING_SEGMENT,
 )

@@ -277,6 +277,13 @@ def _cheap_hashes(config: GatewayConfig) -> Iterator[Finding]:
             yield ("routes", at, "basic_auth", "file"), msg
 
 
+def _open_on_failure(config: GatewayConfig) -> Iterator[Finding]:
+    for at, route in enumerate(config.routes):
+        if route.forward_auth and route.forward_auth.on_failure == "open":
+            msg = "is open: while there is no answer, every request passes as if it were allowed; write on_failure: closed"
+            yield ("routes", at, "forward_auth", "on_failure"), msg
+
+
 def _unverified(config: GatewayConfig) -> Iterator[Finding]:
     for name, service in config.services.items():
         if service.tls is not None and not service.tls.verify:
@@ -301,6 +308,7 @@ _FINDERS: tuple[tuple[Rule, Callable[[GatewayConfig], Iterator[Finding]]], ...] 
     (rules.UNBOUND_KEYS, _unbound_keys),
     (rules.PASSWORDS_IN_THE_CLEAR, _passwords_in_the_clear),
     (rules.CHEAP_HASHES, _cheap_hashes),
+    (rules.OPEN_ON_FAILURE, _open_on_failure),
     (rules.UNDECIDED_ISSUERS, _undecided_issuers),
     (rules.ANONYMOUS_INTROSPECTION, _anonymous_introspection),
     (rules.NO_KEY, _no_key_for_routes),

@@ -7,6 +7,7 @@ GatewayError
 ├── InvalidRequest        400  the request cannot be understood, or can be understood in two ways
 │   ├── Conflict          409  what is asked for contradicts what there is
 │   ├── PreconditionFailed  412  what is to be changed is not what the client has seen
+│   ├── UnsupportedCoding  415
 │   ├── UnknownExpectation  417
 │   └── InvalidFields     422
 ├── AuthError             401
@@ -83,6 +84,7 @@ __all__ = [
     "StaleConnection",
     "TooManyConnections",
     "UnknownExpectation",
+    "UnsupportedCoding",
     "UpgradeRequired",
     "UpstreamBusy",
     "UpstreamError",
@@ -206,6 +208,12 @@ class PayloadTooLarge(GatewayError):
     code = "PAYLOAD_TOO_LARGE"
     source = "client"
     closes = True
+
+
+class UnsupportedCoding(InvalidRequest):
+    """415: the request's body has a Content-Encoding that the gateway cannot read; `headers` has `Accept-Encoding`."""
+
+    status = 415
 
 
 class UpgradeRequired(GatewayError):

@@ -20,7 +20,7 @@ def classes(base: type[GatewayError] = GatewayError) -> list[type[GatewayError]]
 # ClientGone is never sent, and what a policy refuses with is of its own making.
 SENT = [found for found in classes() if found not in (errors.ClientGone, errors.Refused)]
 CODES = {
-    "INVALID_REQUEST": {400, 409, 412, 417, 422},
+    "INVALID_REQUEST": {400, 409, 412, 415, 417, 422},
     "AUTH_ERROR": {401, 403},
     "NOT_FOUND": {404},
     "METHOD_NOT_ALLOWED": {405},

@@ -45,6 +45,7 @@ _KEYS: Mapping[Stage, tuple[str, ...]] = {
         "rewrite",
         "query",
         "compress",
+        "decompress",
         "circuit",
     ),
 }

@@ -142,7 +142,7 @@ class Fallback:
         self, exchange: Exchange, request: Request, route: Route, error: GatewayError | None
     ) -> bool:
         """Tell whether the request can be sent once more, and does no harm if both services act on it."""
-        body = exchange.downstream.body
+        body = exchange.body
         if body is not None and not body.replayable:
             return False
         unsent = not exchange.attempts or (error is not None and error.unsent)

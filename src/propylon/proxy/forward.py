@@ -79,7 +79,7 @@ class Forward:
             # Inlined from `Breaker.admit`: while CLOSED, `permit` is one object that all exchanges share.
             exchange.permit = breaker.permit or breaker.admit()
             if exchange.permit.probe:
-                exchange.permit.body = exchange.downstream.body
+                exchange.permit.body = exchange.body
         # Inlined from `Budget.note_request`: within the second that is being counted it is one addition.
         if now < budget.end:
             budget.requests += 1

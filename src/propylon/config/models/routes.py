@@ -21,7 +21,7 @@ from propylon.config.models.base import (
 )
 from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
-from propylon.config.models.coding import Compress
+from propylon.config.models.coding import Compress, Decompress
 from propylon.config.models.documented import Requests, ResponsesConfig
 from propylon.config.models.fallback import Fallback
 from propylon.config.models.forward_auth import ForwardAuth, ForwardAuthConfig, check_names
@@ -55,6 +55,7 @@ OF_SERVICES = (
     "strip_prefix",
     "rewrite",
     "query",
+    "decompress",
     "security",
     "requests",
     "cache",
@@ -212,6 +213,11 @@ class RouteRules(ConfigModel):
         default=None,
         description="Answers are compressed for clients that want it: codings, the best first, or rules. A route's own replace those"
         " of `defaults`; none: nothing is compressed. Mind BREACH: no secret beside what a client has sent in one answer.",
+    )
+    decompress: Decompress | None = Field(
+        default=None,
+        description="True, or bounds: a body with Content-Encoding (gzip, deflate, br, zstd) is unpacked for the service. One that"
+        " becomes too long is 413, another coding 415. When not set, bodies pass as they are sent.",
     )
     sampling: Share | None = Field(
         default=None,

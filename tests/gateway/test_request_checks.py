@@ -115,6 +115,13 @@ def configuration(service: Documented) -> Config:
         "services": {"shop": {"url": service.url, "openapi": True}},
         "routes": [
             {"name": "shop", "path": "/shop", "requests": "validate", **route},
+            {
+                "name": "packed",
+                "path": "/packed",
+                "requests": "validate",
+                "decompress": True,
+                **route,
+            },
             {"name": "shadow", "path": "/shadow", "requests": "shadow", **route},
             {"name": "sampled", "path": "/sampled", "responses": {"sample": "100%"}, **route},
             {"name": "off", "path": "/off", "requests": False, **route},
@@ -288,6 +295,19 @@ def test_what_is_too_large_or_coded_passes_with_a_flag(world: Shop) -> None:
     assert plain.status == 422  # no coding at all
     twice = world.put(b'{"note":"a","note":"b"}', [*JSON, ("Content-Encoding", "identity")])
     assert twice.status == 400
+
+
+def test_the_plain_body_is_checked(world: Shop) -> None:
+    """With `decompress`, what the service gets is what its document is about."""
+    gzipped = [*JSON, ("Content-Encoding", "gzip")]
+    good = json.dumps(GOOD_ORDER).encode()
+    answer = world.put(gzip.compress(good), gzipped, to="/packed")
+    assert answer.status == 200
+    assert bytes(world.service.up.of(answer).body) == good
+    assert places(world.put(gzip.compress(b'{"lines": 1}'), gzipped, to="/packed")) == {
+        "body.lines"
+    }
+    assert world.put(gzip.compress(b"{"), gzipped, to="/packed").status == 400
 
 
 def test_shadow_counts_and_logs(world: Shop) -> None:

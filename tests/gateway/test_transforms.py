@@ -1,13 +1,14 @@
 """Header templates, changes of query and path, and compression: over real sockets, on both edges."""
 
+import random
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from tests.proxy.coding.unpacked import UNPACK, reader
+from tests.proxy.coding.unpacked import PACK, UNPACK, reader
 from tests.support import answers
-from tests.support.client import RawClient, ask
+from tests.support.client import RawClient, ask, chunked, post_chunked
 from tests.support.gateway import EDGES, Config, Gateway
 from tests.support.guarded import Kept
 from tests.support.tokens import SECRET, bearer, mint
@@ -57,6 +58,8 @@ def configuration(port: int) -> Config:
              "compress": ["br", "zstd", "gzip"]},
             {"name": "stored", "path": "/stored", "service": "app", "auth": "none",
              "compress": ["br", "gzip"], "cache": {"ttl": "1h"}},
+            {"name": "unpacked", "path": "/unpacked", "service": "app", "auth": "none", "max_body": "600KB",
+             "decompress": {"max_size": "500KB"}},
             {"name": "own", "path": "/own", "auth": "none", "compress": {"level": 9},
              "respond": {"body": "own " * 1000}},
         ],
@@ -340,3 +343,88 @@ def test_a_fixed_answer_is_compressed(gateway: Gateway) -> None:
     """A route that answers by itself."""
     answer = ask(gateway.port, target="/own", headers=wanting("gzip"))
     assert UNPACK["gzip"](answer.body) == b"own " * 1000
+
+
+NOISE = random.Random(1).randbytes(450_000)
+
+
+def packed(*codings: str) -> list[tuple[str, str]]:
+    """The headers of a body that was packed by these, in this order."""
+    return [("Content-Type", "application/json"), ("Content-Encoding", ", ".join(codings))]
+
+
+@pytest.mark.parametrize(
+    "codings", [("gzip",), ("X-GZip",), ("br",), ("zstd", "identity"), ("br", "gzip")]
+)
+def test_a_request_is_unpacked(
+    gateway: Gateway, behind: Upstream, codings: tuple[str, ...]
+) -> None:
+    """The service gets the plain body with its length, and no word of the coding."""
+    body = BODY
+    for coding in codings:
+        body = body if coding == "identity" else PACK[coding.lower().removeprefix("x-")](body)
+    lines = [*packed(*codings), ("Content-MD5", "x"), ("Content-Digest", "sha-256=:x:")]
+    answer = ask(gateway.port, "POST", "/unpacked", lines, body)
+    got = behind.last
+    assert (answer.status, bytes(got.body)) == (200, BODY)
+    assert got.get("Content-Length") == str(len(BODY))
+    assert not got.names & {"content-encoding", "content-md5", "content-digest"}
+    assert (gateway.record(answer)["flags"], gateway.record(answer)["bytes_in"]) == (
+        ["unpacked"],
+        len(body),
+    )
+
+
+def test_a_large_request_streams(gateway: Gateway, behind: Upstream) -> None:
+    """In chunks, since nobody knows its length; the client waits for the word to send it."""
+    body = NOISE
+    coded = PACK["gzip"](body)
+    pieces = chunked(coded[:10], coded[10:5000], coded[5000:])
+    with RawClient(gateway.port) as client:
+        answer = client.send(post_chunked("/unpacked/large", pieces, packed("gzip"))).read()
+    assert (answer.status, bytes(behind.last.body)) == (200, body)
+    assert behind.last.get("Transfer-Encoding") == "chunked"
+    plain = ask(gateway.port, "POST", "/unpacked/plain", [], body)
+    assert (plain.status, bytes(behind.last.body)) == (200, body)
+
+
+@pytest.mark.parametrize(
+    ("codings", "body", "status"),
+    [
+        (("gzip",), PACK["gzip"](bytes(501_000)), 413),
+        (("gzip",), PACK["gzip"](bytes(480_000)), 413),  # more than a hundred times as long
+        (("br",), PACK["br"](bytes(10_000_000)), 413),
+        (("gzip", "gzip"), PACK["gzip"](PACK["gzip"](bytes(5_000_000))), 413),
+        (("gzip",), PACK["gzip"](BODY)[:-9], 400),
+        (("gzip",), b"plain", 400),
+        (("zstd",), PACK["zstd"](BODY) + b"more", 400),
+        (("compress",), BODY, 415),
+        (("gzip",) * 3, BODY, 415),
+    ],
+)
+def test_a_bad_request_never_reaches_the_service(
+    gateway: Gateway, behind: Upstream, codings: tuple[str, ...], body: bytes, status: int
+) -> None:
+    """A bomb, a cut body, another coding: the service is not asked."""
+    before = len(behind.requests)
+    answer = ask(gateway.port, "POST", "/unpacked/bad", packed(*codings), body)
+    assert answer.status == status
+    assert answer.get("Accept-Encoding") == ("gzip, deflate, br, zstd" if status == 415 else None)
+    assert len(behind.requests) == before
+
+
+def test_a_long_body_that_goes_wrong_is_no_whole_one(gateway: Gateway, behind: Upstream) -> None:
+    """The service has got a part by then; it sees that the rest is missing."""
+    body = PACK["gzip"](NOISE)
+    wrong = body[:-2000] + bytes(1000)
+    answer = ask(gateway.port, "POST", "/unpacked/wrong", packed("gzip"), wrong)
+    assert answer.status == 400
+    assert all(one.target != b"/base/unpacked/wrong" or not one.complete for one in behind.requests)
+
+
+def test_other_routes_pass_a_coding_on(gateway: Gateway, behind: Upstream) -> None:
+    """As it is; and so does a request without a body."""
+    coded = PACK["gzip"](BODY)
+    ask(gateway.port, "POST", "/other", packed("gzip"), coded)
+    assert (bytes(behind.last.body), behind.last.get("Content-Encoding")) == (coded, "gzip")
+    assert ask(gateway.port, target="/unpacked", headers=packed("compress")).status == 200

@@ -20,7 +20,7 @@ def classes(base: type[GatewayError] = GatewayError) -> list[type[GatewayError]]
 # ClientGone is never sent, and what a policy refuses with is of its own making.
 SENT = [found for found in classes() if found not in (errors.ClientGone, errors.Refused)]
 CODES = {
-    "INVALID_REQUEST": {400, 409, 412, 417, 422},
+    "INVALID_REQUEST": {400, 409, 412, 415, 417, 422},
     "AUTH_ERROR": {401, 403},
     "NOT_FOUND": {404},
     "METHOD_NOT_ALLOWED": {405},
@@ -34,6 +34,7 @@ CODES = {
     "SERVICE_UNAVAILABLE": {503},
     "CIRCUIT_OPEN": {503},
     "MAINTENANCE": {503},
+    "OVERLOADED": {503},
     "UPSTREAM_TIMEOUT": {504},
 }
 
@@ -172,7 +173,7 @@ def test_a_request_that_could_not_be_read() -> None:
 def test_only_what_sent_nothing_says_so() -> None:
     """`unsent` lets any method be sent elsewhere: only where there was no connection for it."""
     unsent = {found for found in classes() if found.unsent}
-    nothing = {errors.NoInstance, errors.UpstreamBusy}
+    nothing = {errors.NoInstance, errors.Overloaded, errors.UpstreamBusy}
     assert unsent == {errors.ConnectFailed, errors.ConnectTimeout, *nothing}
 
 

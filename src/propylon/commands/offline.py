@@ -103,7 +103,16 @@ def entries(
     # Nothing becomes due here, nothing is measured and nothing is left to chance.
     forward = Forward(_still, _still, _still)
     limits = LimitCompiler(MemoryLimits(lambda: 0), _NoTallies())
-    parts = Parts(upstream, forward, stages, endpoints, limits=limits, basic=users, asks=Unasked())
+    parts = Parts(
+        upstream,
+        forward,
+        stages,
+        endpoints,
+        limits=limits,
+        bodies=None,
+        basic=users,
+        asks=Unasked(),
+    )
     tables = compile_tables(config, parts, services.by_name)
     written = iter(
         [

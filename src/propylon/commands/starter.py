@@ -175,6 +175,7 @@ services:
   orders:
     url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", {url: "http://b:8000", weight: 3, priority: 0}]
     kubernetes:                # in place of url: {service: orders, namespace: shop, port: http, scheme: http, path: /}
+    docker: false              # true, in place of url: the containers whose labels name this service
     balance: round_robin       # or random, least_connections; or {hash: caller, bound: 1.25}: the same instance for the same caller
     max_connections: 1024      # to one instance, in each worker
     forward_token: true        # pass Authorization on
@@ -205,6 +206,7 @@ services:
       budget: 20%              # of the last ten seconds' requests may be retries
       non_idempotent: false    # true: POST and PATCH too
     hedge:                     # such as {after: 200ms, budget: 10%}: a GET that takes longer is sent to another instance, too
+    adaptive_concurrency: false  # true, or {min: 5, max: 1000}: find out how many requests it can work on, and refuse those beyond
     circuit:                   # the breaker: after so many failures, refuse at once
       failure_threshold: 5
       failure_rate: 50%        # and if they are at least this share of the requests
@@ -272,6 +274,7 @@ routes:
     mirror: none               # copies of the requests go to another service, such as {service: NAME, share: 10%, max_body: 64KB,
                                # max_in_flight: 100}
     compress:                  # such as [br, zstd, gzip], or {encodings: [gzip], types: ["text/*"], min_size: 1KB, level: 5}; none
+    decompress:                # such as true, or {max_size: 10MB, max_ratio: 100}: unpack requests with Content-Encoding for the service
     sampling:                  # such as 10%: of the traces here, instead of traces.sampling.ratio
     coalesce: false            # true: without a cache, one GET asks while others that want the same wait
     idempotency:               # such as {required: false, ttl: 24h, on_store_failure: refuse, methods: [POST, PATCH]}: a request with
@@ -297,6 +300,8 @@ discovery:                     # instances that are not in the file
     api:                       # such as https://10.0.0.1:6443; empty: the one that a pod is told of
     token_file: /var/run/secrets/kubernetes.io/serviceaccount/token
     ca_file: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
+  docker:                      # {}: labels of containers describe routes; {socket: unix:///var/run/docker.sock, network: ,
+                               # default_exposed: false, hosts: [], allow_open: false, traefik: false}
 
 registry:                      # instances that register themselves
   enabled: true

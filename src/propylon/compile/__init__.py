@@ -13,7 +13,7 @@
 - `exposure`: what the API document tells of a route; `from_document`: ask for the scopes that a document names.
 - `requests`: check requests against a document; `samples`: take samples of answers, to be held against it.
 - `headers`: what a route does to headers; `changes`: what changes by the values of a request.
-- `coding`: compress answers.
+- `coding`: compress answers, unpack requests.
 - `sockets`: the rules of a route's WebSockets and other tunnels.
 - `selection`: what chooses an instance by what the request is.
 - `services`: a service, its instances, and the rules for when they fail.

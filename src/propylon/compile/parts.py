@@ -17,8 +17,10 @@ from propylon.compile.requests import Counts
 from propylon.compile.samples import Samples
 from propylon.config.models.endpoints import Endpoint
 from propylon.documents.in_force import InForce
+from propylon.edge.body import Body
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.check import RESULTS
+from propylon.proxy.coding.decompress import MakeBody
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Authenticate, Before, Forwards
 from propylon.stores.seats import Seats
@@ -55,6 +57,7 @@ class Parts:
     - `documents`: what the documents of services say, for routes that take their security from them or check requests.
     - `checks`: where the checks of a route's requests are counted, by the route's name.
     - `detours`: makes the stages for mirrors and fallbacks; None: in a dry run, there are none.
+    - `bodies`: makes the plain bodies of requests that are unpacked; None: in a dry run, no body comes.
     - `samples`: takes samples of answers; None: in a dry run, none are taken. `chance` draws from 0 to 1.
     """
 
@@ -74,6 +77,7 @@ class Parts:
     documents: InForce = field(default_factory=InForce)
     checks: Callable[[str], Counts] = lambda _: [0.0] * len(RESULTS)
     detours: DetourCompiler | None = None
+    bodies: MakeBody | None = Body
     samples: Samples | None = None
     chance: Callable[[], float] = random.random
 

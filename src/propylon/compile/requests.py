@@ -135,7 +135,7 @@ class CheckRequests:
             self._refuse(exchange, faults, bad)
 
     async def _body(self, exchange: Exchange, request: Request, route: Route) -> bytes | None:
-        body = exchange.downstream.body
+        body = exchange.body
         if body is None or request.length in (NO_BODY, 0):
             return b""
         body.limit = route.max_body

@@ -23,7 +23,7 @@ from propylon.compile.carriers import (
     trusting,
 )
 from propylon.compile.changes import compile_changes, compile_templates
-from propylon.compile.coding import compressing
+from propylon.compile.coding import compressing, decompressing
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
@@ -233,8 +233,9 @@ class RouteCompiler:
         return services[written.service] if written.service else NO_SERVICE
 
     def _forward(self, written: RouteConfig) -> Forwards:
+        then = decompressing(written, self._answers(written), self._parts.bodies)
         # Before everything else that may answer: no stored answer is given without a question.
-        return asking(written, compressing(written, self._answers(written)), self._parts.asks)
+        return asking(written, compressing(written, then), self._parts.asks)
 
     def _answers(self, written: RouteConfig) -> Forwards:
         """Return what answers the requests of a route."""

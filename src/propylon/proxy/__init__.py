@@ -17,7 +17,7 @@
 - `forward_auth`: have another service decide about a request.
 - `cache`: answer from what upstreams have said before.
 - `idempotency`: answer a request that was sent again with the first one's answer; `unattended`: exchanges without a client.
-- `coding`: compress answers.
+- `coding`: compress answers, unpack requests.
 - `upgrade`: take up the offer of another protocol: check the handshake and its Origin.
 - `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent;
   `attempts`: what was tried, and what could be; `hedge`: race two requests for one answer; `settling`: tell fleet and breaker how it went;

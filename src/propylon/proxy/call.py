@@ -209,6 +209,10 @@ class Call:
         msg = "a call offers no other protocol"
         raise RuntimeError(msg)
 
+    def throw(self, error: GatewayError) -> None:  # noqa: ARG002 — the port's contract
+        """Break the call off: its body is the endpoint's, whole and plain."""
+        self.close()
+
     def abort(self) -> None:
         """Break the answer off."""
         self.close()

@@ -128,6 +128,9 @@ class Downstream(Protocol):
         the 101.
         """
 
+    def throw(self, error: GatewayError) -> None:
+        """Raise `error` where the exchange waits; nothing if it is over."""
+
     def abort(self) -> None:
         """Cut the connection: a broken answer must not look whole."""
 
@@ -283,6 +286,7 @@ class Exchange:
         "trace_flags",
         "trace_id",
         "trace_state",
+        "unpacked",
         "upstream_began",
         "upstream_status",
     )
@@ -313,6 +317,7 @@ class Exchange:
         # The ids of the limits that refused the request, or would have if they were enforced.
         self.limited: tuple[str, ...] = ()
         self.owed: Settlement | None = None  # settled at the end
+        self.unpacked: IncomingBody | None = None  # the request's body without its codings
         self.notes: Notes | None = None  # for a trace; None: traces are off
         self.head: Response | None = None  # of the upstream's answer
         self.instance: Instance | None = None
@@ -343,6 +348,11 @@ class Exchange:
         # What of the request does not fit the service's document: places.
         self.faults: tuple[str, ...] = ()
         self.explanation: Explanation | None = None  # asked for by a client that may ask
+
+    @property
+    def body(self) -> IncomingBody | None:
+        """The request's body as the service gets it, if there is one."""
+        return self.downstream.body if self.unpacked is None else self.unpacked
 
 
 CURRENT: ContextVar[Exchange] = ContextVar("propylon.exchange")

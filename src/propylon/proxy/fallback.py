@@ -24,6 +24,7 @@ from propylon.errors import (
     CircuitOpen,
     GatewayError,
     NoInstance,
+    Overloaded,
     UpstreamBusy,
 )
 from propylon.proxy.exchange import Exchange, StandIn
@@ -37,7 +38,7 @@ __all__ = ["FALLBACK_HEADER", "Fallback", "Other", "failure_of"]
 FALLBACK_HEADER = b"x-propylon-fallback"
 _KINDS: tuple[tuple[tuple[type[GatewayError], ...], str], ...] = (
     ((CircuitOpen,), "open-circuit"),
-    ((NoInstance, UpstreamBusy), "unavailable"),
+    ((NoInstance, UpstreamBusy, Overloaded), "unavailable"),
     # It is never retried, since the next attempt would ask an impostor again. Another service is none.
     ((CertificateRejected,), CONNECT_FAILURE),
     ((BadResponse,), "bad-response"),
@@ -141,7 +142,7 @@ class Fallback:
         self, exchange: Exchange, request: Request, route: Route, error: GatewayError | None
     ) -> bool:
         """Tell whether the request can be sent once more, and does no harm if both services act on it."""
-        body = exchange.downstream.body
+        body = exchange.body
         if body is not None and not body.replayable:
             return False
         unsent = not exchange.attempts or (error is not None and error.unsent)

@@ -120,7 +120,7 @@ class Mirror:
         if request.handshake is not None or self.chance() >= self.rules.share:
             answer: Answer = await self.then(exchange, request, route)
             return answer
-        copied, body = None, exchange.downstream.body
+        copied, body = None, exchange.body
         # A length that is not known is negative.
         if body is not None and request.length <= self.rules.max_body and not self._is_full:
             copied = _Copy(self.rules.max_body)
@@ -141,7 +141,7 @@ class Mirror:
     ) -> None:
         """Send a copy, if there can be one."""
         there = self._there(route)
-        body, pieces = exchange.downstream.body, None if copied is None else copied.pieces
+        body, pieces = exchange.body, None if copied is None else copied.pieces
         # It may have been full when the request came: then nothing of its body was kept.
         unkept = body is not None and copied is None and request.length <= self.rules.max_body
         if self._is_full or unkept:

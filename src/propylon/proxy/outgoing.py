@@ -36,7 +36,8 @@ def outgoing(exchange: Exchange, request: Request, route: Route, now: float) -> 
     """
     if exchange.notes is not None and route.sampling is not None:
         exchange.notes.tracing.place(exchange, route)
-    body = exchange.downstream.body
+    # Inlined from `Exchange.body`.
+    body = exchange.downstream.body if exchange.unpacked is None else exchange.unpacked
     timeouts = route.timeouts
     closes = False
     if body is not None:

@@ -46,7 +46,7 @@ def _cause(error: GatewayError | None, status: int) -> str:
 
 def is_uploading(exchange: Exchange) -> bool:
     """Whether the client still sends the body of its request."""
-    body = exchange.downstream.body
+    body = exchange.body
     return body is not None and not body.complete
 
 

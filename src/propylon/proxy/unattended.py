@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from propylon.errors import GatewayError
 from propylon.proxy.exchange import Exchange, IncomingBody, Origin
 from propylon.upstream.ports import Answer, Flow
 from propylon.wire.message import Request, Response
 from propylon.wire.proxy_header import Ends
 
-__all__ = ["unattended"]
+__all__ = ["NoClient", "unattended"]
 
 
-class _NoClient:
-    """The `Downstream` of such an exchange: what is sent to it is dropped."""
+class NoClient:
+    """The `Downstream` of an exchange that no client waits for: what is sent to it is dropped."""
 
     def __init__(self, origin: Origin, ends: Ends, body: IncomingBody | None) -> None:
         self.origin = origin
@@ -48,6 +49,9 @@ class _NoClient:
         """Refuse: nothing was offered. Raises RuntimeError."""
         raise RuntimeError
 
+    def throw(self, error: GatewayError) -> None:
+        """Do nothing: whoever waits for this exchange is told by the client's own."""
+
     def abort(self) -> None:
         """There is no connection to cut."""
 
@@ -61,7 +65,7 @@ def unattended(
 ) -> Exchange:
     """Return an exchange for the same caller and route as `theirs`, which goes on without its client."""
     client = theirs.downstream
-    exchange = Exchange(None, _NoClient(client.origin, client.ends, body), entropy, began)
+    exchange = Exchange(None, NoClient(client.origin, client.ends, body), entropy, began)
     exchange.request, exchange.route = request, theirs.route
     exchange.principal, exchange.privacy = theirs.principal, theirs.privacy
     return exchange

@@ -25,6 +25,7 @@ __all__ = [
     "CALL_DURATION",
     "CIRCUIT_STATE",
     "CIRCUIT_TRANSITIONS",
+    "CONCURRENCY_LIMIT",
     "CONFIG_RELOADS",
     "CONFIG_SUCCESS",
     "CONNECTIONS",
@@ -168,6 +169,13 @@ CIRCUIT_TRANSITIONS = Family(
     "Changes of the circuit breaker, by the new state; each counts once for the machine.",
     ("service", "to"),
 )
+CONCURRENCY_LIMIT = Family(
+    "propylon_concurrency_limit",
+    Kind.GAUGE,
+    "How many requests to a service with `adaptive_concurrency` may wait for their answers now, in the worker that is asked.",
+    ("service",),
+    summed=False,
+)
 INSTANCE_UP = Family(
     "propylon_instance_up",
     Kind.GAUGE,
@@ -258,8 +266,7 @@ DATABASE = Family(
 QUEUE = Family(
     "propylon_queue_seconds",
     Kind.HISTOGRAM,
-    "How long a request has waited until an instance of the service had room (max_in_flight), by how that ended: served; late or"
-    " full, 503; gone, its client has left.",
+    "How long a request waited until an instance had room (max_in_flight): served; late or full, 503; gone: its client left.",
     ("service", "outcome"),
     _DATABASE,
 )
@@ -359,6 +366,7 @@ FAMILIES = (
     MIRRORED,
     CIRCUIT_STATE,
     CIRCUIT_TRANSITIONS,
+    CONCURRENCY_LIMIT,
     INSTANCE_UP,
     EJECTIONS,
     DISCOVERY_UP,

@@ -1,4 +1,4 @@
-"""Define `compress`: which answers of a route are compressed, and how."""
+"""Define `compress`, which answers of a route are compressed, and `decompress`, which requests are unpacked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from propylon.config.models.base import ConfigModel
 from propylon.config.models.units import Size, Whole
 from propylon.proxy.coding.codecs import package_missing
 
-__all__ = ["Compress", "CompressConfig"]
+__all__ = ["Compress", "CompressConfig", "Decompress", "DecompressConfig"]
 
 # RFC 9110, 8.3.1, with a `*` for the rest of a name, or for what stands before a suffix.
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/(?:\*|(?:\*\+)?[a-z0-9!#$&^_.+-]+)")
@@ -116,3 +116,45 @@ Compress = Annotated[
     ),
 ]
 """The rules of compression, or only its codings; `none`: there is none, whatever `defaults` say."""
+
+
+class DecompressConfig(ConfigModel):
+    """How long a body may become when it is unpacked."""
+
+    max_size: Size = Field(
+        default=10_000_000,
+        description="Bytes of the unpacked body; never more than `max_body`, which counts for the body as it comes, too.",
+    )
+    max_ratio: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
+        default=100,
+        description="How many times longer it may become; looked at beyond 64 KiB.",
+    )
+
+
+class NoDecompressConfig(DecompressConfig):
+    """Stands for `false`: false, and otherwise what nobody looks at."""
+
+    def __bool__(self) -> bool:
+        """Say that nothing is unpacked."""
+        return False
+
+
+_PACKED = NoDecompressConfig()
+
+
+def _true_is_usual(written: Any) -> Any:
+    if written is True:
+        return {}
+    if written is False or written == "none":
+        return _PACKED
+    if not isinstance(written, dict | DecompressConfig):
+        msg = "must be true, false, or bounds such as {max_size: 10MB, max_ratio: 100}"
+        raise ValueError(msg)  # noqa: TRY004 — pydantic makes a problem of a ValueError only
+    return written
+
+
+Decompress = Annotated[
+    DecompressConfig,
+    BeforeValidator(_true_is_usual, json_schema_input_type=DecompressConfig | bool),
+]
+"""The bounds of unpacked bodies; true: the usual ones; false: nothing is unpacked, whatever `defaults` say."""

@@ -15,13 +15,13 @@ from propylon.config.models.answered import (
 from propylon.config.models.base import (
     Claims,
     ConfigModel,
-    Hostname,
     Method,
     OneOrMany,
+    RouteHost,
 )
 from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
-from propylon.config.models.coding import Compress
+from propylon.config.models.coding import Compress, Decompress
 from propylon.config.models.documented import Requests, ResponsesConfig
 from propylon.config.models.fallback import Fallback
 from propylon.config.models.forward_auth import ForwardAuth, ForwardAuthConfig, check_names
@@ -55,6 +55,7 @@ OF_SERVICES = (
     "strip_prefix",
     "rewrite",
     "query",
+    "decompress",
     "security",
     "requests",
     "cache",
@@ -83,8 +84,10 @@ class RouteRules(ConfigModel):
     methods: tuple[Method, ...] = Field(
         default=(), min_length=1, description="Methods; WEBSOCKET is one of them. All when not set."
     )
-    hosts: tuple[Hostname, ...] = Field(
-        default=(), min_length=1, description="Host names without a port. Any when not set."
+    hosts: tuple[RouteHost, ...] = Field(
+        default=(),
+        min_length=1,
+        description="Host names without a port; *.example.com: all names below it. Any when not set.",
     )
     match: MatchConfig = Field(
         default=MatchConfig(),
@@ -210,6 +213,11 @@ class RouteRules(ConfigModel):
         default=None,
         description="Answers are compressed for clients that want it: codings, the best first, or rules. A route's own replace those"
         " of `defaults`; none: nothing is compressed. Mind BREACH: no secret beside what a client has sent in one answer.",
+    )
+    decompress: Decompress | None = Field(
+        default=None,
+        description="True, or bounds: a body with Content-Encoding (gzip, deflate, br, zstd) is unpacked for the service. One that"
+        " becomes too long is 413, another coding 415. When not set, bodies pass as they are sent.",
     )
     sampling: Share | None = Field(
         default=None,

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-__all__ = ["CODINGS", "SLICE", "Encoder", "encoder", "package_missing"]
+__all__ = ["CODINGS", "SLICE", "Encoder", "encoder", "library", "package_missing"]
 
 SLICE = 16 * 1024
 """Bytes that are compressed in one go."""
@@ -64,7 +64,8 @@ def _is_there(module: str) -> bool:
         return False
 
 
-def _library(coding: str) -> Any:
+def library(coding: str) -> Any:
+    """Return the module that can do a coding, which is there."""
     module = next(filter(_is_there, _LIBRARIES[coding][0]))
     return importlib.import_module(module)
 
@@ -74,14 +75,14 @@ def encoder(coding: str, level: int | None) -> Callable[[], Encoder]:
     chosen = min(_LEVELS[coding] if level is None else level, _HIGHEST[coding])
     if coding == "gzip":
         return lambda: _Gzip(chosen)
-    library = _library(coding)
+    module = library(coding)
     if coding == "br":
-        return lambda: _Brotli(library, chosen)
+        return lambda: _Brotli(module, chosen)
     options = {
-        library.CompressionParameter.compression_level: chosen,
-        library.CompressionParameter.window_log: _WINDOW,
+        module.CompressionParameter.compression_level: chosen,
+        module.CompressionParameter.window_log: _WINDOW,
     }
-    return lambda: _Zstandard(library, options)
+    return lambda: _Zstandard(module, options)
 
 
 class _Gzip:

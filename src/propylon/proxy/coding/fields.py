@@ -19,7 +19,7 @@ from propylon.wire.grammar import ENTITY_TAG
 from propylon.wire.headers import Special, take, tokens, without
 from propylon.wire.message import CHUNKED, NO_BODY, Response
 
-__all__ = ["Tags", "compressed", "read", "varied", "without_digests"]
+__all__ = ["DIGESTS", "Tags", "compressed", "read", "varied", "without_digests"]
 
 _READ = re.compile(
     rb"\r\n(content-type|content-encoding|content-length|content-range|cache-control|etag|vary"
@@ -30,9 +30,9 @@ _NAMES = frozenset(
     | {b"cache-control", b"etag", b"vary"}
 )
 # Digests of the body as the service has sent it (RFC 9530, 2 and 3; RFC 1864; RFC 3230).
-_DIGESTS = (b"content-digest", b"repr-digest", b"digest", b"content-md5")
+DIGESTS = (b"content-digest", b"repr-digest", b"digest", b"content-md5")
 # Ranges are of the plain answer: who asks for one gets it from the service, under the other tag.
-_GONE = (*_DIGESTS, b"content-length", b"content-encoding", b"accept-ranges", b"etag")
+_GONE = (*DIGESTS, b"content-length", b"content-encoding", b"accept-ranges", b"etag")
 _VARY = b"\r\nVary: Accept-Encoding"
 _MARK = b"~"
 
@@ -78,7 +78,7 @@ def _named(tag: bytes, coding: bytes) -> bytes:
 
 def without_digests(trailers: bytes) -> bytes:
     """Return the trailers without digests of the plain body."""
-    return without(trailers, _DIGESTS) if trailers else trailers
+    return without(trailers, DIGESTS) if trailers else trailers
 
 
 class Tags:

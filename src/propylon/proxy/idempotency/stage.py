@@ -126,7 +126,7 @@ class Idempotency:
     async def _first(
         self, exchange: Exchange, request: Request, route: Route, name: bytes, value: bytes
     ) -> Answer:
-        body, fingerprint = exchange.downstream.body, Fingerprint(request)
+        body, fingerprint = exchange.body, Fingerprint(request)
         if body is not None:
             body.limit = route.max_body
             body.watch(fingerprint.update)
@@ -194,7 +194,7 @@ class Idempotency:
 
     async def _settled(self, claim: _Claim, head: Response, body: bytes | None) -> None:
         """Keep what has become of the request."""
-        incoming = claim.exchange.downstream.body
+        incoming = claim.exchange.body
         if incoming is not None and not incoming.complete:
             # Answered before all of it has come: nobody knows what the request was.
             await self.ledger.release(claim.name, claim.value)
@@ -277,7 +277,7 @@ class _Drop(BodySink):
 
 async def _fingerprint(exchange: Exchange, request: Request, route: Route) -> bytes:
     """Return the fingerprint of a request whose body is only read."""
-    fingerprint, body = Fingerprint(request), exchange.downstream.body
+    fingerprint, body = Fingerprint(request), exchange.body
     if body is not None:
         body.limit = route.max_body
         body.watch(fingerprint.update)

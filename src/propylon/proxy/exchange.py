@@ -147,6 +147,9 @@ class Explanation(Protocol):
     def failed(self, answer: Answer | None, error: GatewayError | None) -> None:
         """Note how an attempt has failed."""
 
+    def raced(self, winner: Instance) -> None:
+        """Note whose answer goes on of the last two attempts, which ran side by side."""
+
     def refused(self, exchange: Exchange, error: GatewayError, table: object) -> Details:
         """Add the explanation to the exchange's lines, and return it for the body of the refusal."""
 

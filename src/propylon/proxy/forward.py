@@ -199,6 +199,8 @@ class Forward:
             failed(service, loser)
         exchange.instance = attempts.instance = winner
         exchange.flags += ("hedged",)
+        if exchange.explanation is not None:
+            exchange.explanation.raced(winner)
         if raced.second and exchange.notes is not None:
             status = 0 if other is None or other.answer is None else other.answer.head.status
             error = None if other is None else other.error

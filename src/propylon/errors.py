@@ -7,6 +7,7 @@ GatewayError
 ├── InvalidRequest        400  the request cannot be understood, or can be understood in two ways
 │   ├── Conflict          409  what is asked for contradicts what there is
 │   ├── PreconditionFailed  412  what is to be changed is not what the client has seen
+│   ├── UnsupportedCoding  415
 │   ├── UnknownExpectation  417
 │   ├── UnsupportedCoding  415
 │   └── InvalidFields     422
@@ -33,6 +34,7 @@ GatewayError
 │   ├── CircuitOpen       503
 │   ├── NoInstance        503  the service has no instance that may be asked: nothing was sent
 │   ├── UpstreamBusy      503  all connections to the instance are in use: nothing was sent
+│   ├── Overloaded        503  the service has as many requests as it can work on: nothing was sent
 │   ├── Maintenance       503  or another status, which the operator has chosen
 │   ├── LocalFault        503  the gateway has no descriptor, port or buffer left: nothing was sent
 │   └── TooManyConnections  503  the client's connection is one too many
@@ -72,6 +74,7 @@ __all__ = [
     "NoInstance",
     "NotFound",
     "NotStored",
+    "Overloaded",
     "PayloadTooLarge",
     "PreconditionFailed",
     "RateLimited",
@@ -346,6 +349,13 @@ class NoInstance(ServiceUnavailable):
 class UpstreamBusy(ServiceUnavailable):
     """503: all connections to the instance are in use, or none became free in time; nothing was sent."""
 
+    unsent = True
+
+
+class Overloaded(ServiceUnavailable):
+    """503: the service has as many requests as it can work on (`adaptive_concurrency`); nothing was sent."""
+
+    code = "OVERLOADED"
     unsent = True
 
 

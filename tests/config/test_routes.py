@@ -30,6 +30,10 @@ def test_what_is_said_is_there() -> None:
 ONE_PROBLEM = {
     "auth: none, scopes: [read]": f"scopes: {NOBODY} scopes; write `auth: required`",
     "auth: none, roles: [clerk]": f"roles: {NOBODY} roles; write `auth: required`",
+    "hosts: ['*']": "hosts[0]: must be one host name; wildcards are not supported",
+    "hosts: ['a.*']": "hosts[0]: must be one host name; wildcards are not supported",
+    "hosts: ['*.*.a']": "hosts[0]: must be one host name; wildcards are not supported",
+    "hosts: ['*.a:80']": "hosts[0]: must be a host name without a port",
     "scopes: read": "scopes: must be a list, not text; put it in [ ]",
     "scopes: [read write]": "scopes[0]: must be one scope for each item: write [read, write]",
     "scopes: ['']": f"scopes[0]: {SCOPE}",

@@ -1,4 +1,4 @@
-"""`maintenance`, `fallback`, `mirror` and `hedge`: over real sockets, on both edges."""
+"""`maintenance`, `fallback`, `mirror`, `hedge` and `adaptive_concurrency`: over real sockets, on both edges."""
 
 import json
 import threading
@@ -35,6 +35,7 @@ def configuration(main: int, other: int, shadow: int, closed: int) -> Config:
             "dead": {"url": dead, "circuit": patient, **once},
             "fragile": {"url": url, "circuit": {"failure_threshold": 1, "min_throughput": 1}, **once},
             "brittle": {"url": url, "circuit": {"failure_threshold": 1, "min_throughput": 1}, **once},
+            "narrow": {"url": url, "circuit": patient, "adaptive_concurrency": {"min": 1, "max": 1}, **once},
             "twins": {
                 "instances": [url, f"http://127.0.0.1:{other}"],
                 "circuit": patient,
@@ -68,6 +69,7 @@ def configuration(main: int, other: int, shadow: int, closed: int) -> Config:
              "fallback": {"service": "dead", "on": [503]}},
             {"name": "mirrored", "path": "/mirrored", "service": "main", "auth": "optional", "strip_prefix": True,
              "mirror": {"service": "shadow", "max_body": "1kB"}},
+            {"name": "narrow", "path": "/narrow", "service": "narrow"},
             {"name": "twins", "path": "/twins", "service": "twins"},
             {"name": "hung", "path": "/hung", "service": "main", "mirror": {"service": "shadow", "max_in_flight": 2}},
             {"name": "large", "path": "/large", "service": "main",
@@ -459,3 +461,28 @@ def test_a_slow_request_is_sent_to_another_instance(
     flags = sorted(tuple(gateway.record(one)["flags"]) for one in got)
     assert flags == [(), ("hedged",)]
     assert {gateway.record(one)["attempts"] for one in got} == {1, 2}
+
+
+def test_a_service_with_as_many_requests_as_it_can_work_on(
+    gateway: Gateway, main: Upstream
+) -> None:
+    """The next one is refused with a code of its own, and passes when the first one is answered."""
+    released = threading.Event()
+
+    def held(peer: Peer, arrived: Arrived) -> None:
+        released.wait(20)
+        answers.plain()(peer, arrived)
+
+    main.on("/narrow", held)
+    with RawClient(gateway.port) as client:
+        client.send(request(target="/narrow"))
+        assert main.arrived("/narrow")
+        got = ask(gateway.port, target="/narrow")
+        released.set()
+        assert client.read().status == 200
+    assert (got.status, got.get("Retry-After")) == (503, "1")
+    assert got.json()["error"]["code"] == "OVERLOADED"
+    assert "adaptive_concurrency: 1 in flight" in gateway.record(got)["error"]
+    assert ask(gateway.port, target="/narrow").status == 200
+    metrics = ask(gateway.port, target="/metrics").body.decode()
+    assert 'propylon_concurrency_limit{service="narrow"} 1.0' in metrics

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from propylon.commands.imports.command import Imported, translate
 from propylon.commands.imports.source import Source
 from tests.imports.driving import Case, gateway_of, hold, imported
@@ -27,7 +29,9 @@ ROUTED = [
         host="users.internal:9000",
         headers={"Host": "api.example.com"},
     ),
-    Case("GET /users", service="users", path="/", headers={"Host": "shop.example.com"}),
+    Case("GET /users", service="users", path="/", headers={"Host": "eu.shop.example.com"}),
+    Case("GET /users", service="users", path="/", headers={"Host": "a.eu.shop.example.com"}),
+    Case("GET /users", 404, headers={"Host": "shop.example.com"}),
     Case(
         "GET /users/7/avatar",
         service="users",
@@ -153,3 +157,40 @@ def test_regular_expressions_that_take_less_are_not_opened_to_more() -> None:
     other = "  - {name: all, paths: [/users], plugins: [{name: ip-restriction, config: {allow: [10.0.0.0/8]}}]}\n"
     found = kong(f"  routes:\n{open_}{other}")
     assert [one.closed for one in found.report.findings if one.closed] == ["/users/{p1}"]
+
+
+TRANSFORMED = """\
+  routes: [{name: r, paths: ["~/x/(?<id>[^/]+)$"], plugins: [{name: request-transformer, config: CONFIG}]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "written"),
+    [
+        ('{add: {headers: ["X-Id:id-$(uri_captures.id)"]}}', 'set: {X-Id: "id-{path.id}"}'),
+        ('{add: {headers: ["X-Brace:{a}"]}}', 'set: {X-Brace: "{{a}}"}'),
+        ('{append: {headers: ["X-More:$(headers.x-a)"]}}', 'add: {X-More: "{header.x-a}"}'),
+        ("{remove: {querystring: [debug]}}", "query: {remove: [debug]}"),
+        ('{replace: {uri: "/y/$(uri_captures.id)"}}', 'rewrite: "/y/{id}"'),
+        ("{add: {headers: [\"X-Lua:$(os.getenv('x'))\"]}}", "CLOSED: a template of Lua"),
+        (
+            '{add: {headers: ["X-Lua:$(uri_captures.id .. 1)"]}}',
+            "CLOSED: the template $(uri_captures.id .. 1) is Lua",
+        ),
+        ('{add: {body: ["a:b"]}}', "CLOSED: propylon changes no bodies"),
+        ('{rename: {headers: ["a:b"]}}', "CLOSED: a header gets another name"),
+    ],
+)
+def test_transformers(config: str, written: str) -> None:
+    """Templates become ours, braces stay braces, and code of Lua closes the route."""
+    text = kong(TRANSFORMED.replace("CONFIG", config)).text
+    assert written in text
+    assert ("CLOSED" in text) == written.startswith("CLOSED")
+
+
+def test_a_path_that_replaces_the_services_own_closes_the_route() -> None:
+    """Kong replaces the whole path; propylon puts the service's path in front."""
+    body = TRANSFORMED.replace("CONFIG", '{replace: {uri: "/y"}}')
+    text = '_format_version: "3.0"\nservices:\n- name: a\n  url: http://a.internal:8000/base\n'
+    found = translate("kong", [Source("kong.yml", text + body)])
+    assert "CLOSED: the path replaces /base of the service, too" in found.text

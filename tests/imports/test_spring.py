@@ -108,6 +108,7 @@ def test_predicates_and_filters_are_translated(route: str, written: str) -> None
     """One of each."""
     found = gateway(route)
     assert written in found.text, found.text
+    assert ("CLOSED" in found.text) == (written == "CLOSED"), found.report
 
 
 @pytest.mark.parametrize(

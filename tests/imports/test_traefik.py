@@ -139,11 +139,15 @@ def test_rules_are_translated(rule: str, written: str) -> None:
         ("buffering: {maxRequestBodyBytes: 2000}", "max_body: 2000"),
         ("headers: {frameDeny: true, stsSeconds: 60}", "X-Frame-Options: DENY"),
         ("retry: {attempts: 3}", "attempts: 3"),
+        ("basicAuth: {usersFile: /etc/passwd}", "basic_auth: {file: /etc/passwd, forward: true}"),
+        ("compress: {minResponseBodyBytes: 9}", "compress: {encodings: [gzip"),
     ],
 )
 def test_middlewares_are_translated(middleware: str, written: str) -> None:
     """One of each."""
-    assert written in dynamic("PathPrefix(`/a`)", middleware).text
+    found = dynamic("PathPrefix(`/a`)", middleware)
+    assert written in found.text
+    assert ("CLOSED" in found.text) == (written == "CLOSED"), found.report
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from propylon.errors import (
     InternalError,
     LocalFault,
     NoInstance,
+    Overloaded,
     PayloadTooLarge,
     ServiceUnavailable,
     UpstreamBusy,
@@ -36,6 +37,7 @@ KINDS: dict[type[GatewayError], str] = {
     CircuitOpen: "open-circuit",
     NoInstance: "unavailable",
     UpstreamBusy: "unavailable",
+    Overloaded: "unavailable",
     ConnectFailed: "connect-failure",
     ConnectTimeout: "connect-failure",
     CertificateRejected: "connect-failure",
@@ -66,7 +68,7 @@ def test_what_answers(
 ) -> None:
     """Only what `on` names has a fallback; another service gets only what does no harm there; else all is as without one."""
     first = whole(failure) if isinstance(failure, int) else failure("the first")
-    asked = [0 if failure in (CircuitOpen, NoInstance) else 1]
+    asked = [0 if failure in (CircuitOpen, NoInstance, Overloaded) else 1]
     counted: list[tuple[str, ...]] = []
 
     async def then(exchange: Exchange, *_: object) -> Answer:

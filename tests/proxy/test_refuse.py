@@ -34,6 +34,7 @@ CODES = {
     "SERVICE_UNAVAILABLE": {503},
     "CIRCUIT_OPEN": {503},
     "MAINTENANCE": {503},
+    "OVERLOADED": {503},
     "UPSTREAM_TIMEOUT": {504},
 }
 
@@ -172,7 +173,7 @@ def test_a_request_that_could_not_be_read() -> None:
 def test_only_what_sent_nothing_says_so() -> None:
     """`unsent` lets any method be sent elsewhere: only where there was no connection for it."""
     unsent = {found for found in classes() if found.unsent}
-    nothing = {errors.NoInstance, errors.UpstreamBusy}
+    nothing = {errors.NoInstance, errors.Overloaded, errors.UpstreamBusy}
     assert unsent == {errors.ConnectFailed, errors.ConnectTimeout, *nothing}
 
 

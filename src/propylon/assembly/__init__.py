@@ -7,6 +7,7 @@
 - `running`: what exists only while a loop runs; puts configurations in force; `change`: one that is not in force yet.
 - `reload`: reload beside the requests; which configurations must not replace the one in force.
 - `edges`: make the edges of the listeners, and set their limits.
+- `docker`: routes and instances that labels of containers describe.
 - `notices`: what is said at the start.
 - `carry`: build the services of a new configuration from those in force.
 - `membership`: the registry and DNS, joined to the services; `gossip`: the registries of all workers agree.

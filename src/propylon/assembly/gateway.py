@@ -361,7 +361,7 @@ class Gateway(TeamApi):
             self.validate()
             self.loaded = self.settled
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
-            self._running.start()
+            self._running.start(self._reloads.labels_soon)
             if self._health.reasons() or self._running.counting.connects:
                 self._preparing = spawn(self._prepare())
         return self._running

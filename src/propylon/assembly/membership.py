@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from propylon.assembly.docker import Docker
 from propylon.assembly.gossip import SharedRegistry
 from propylon.compile.addresses import probe_address, registered_address
 from propylon.compile.cluster import api_settings
@@ -60,6 +61,7 @@ class Membership:
         self._config = config
         self._pools = pools
         self._resolver = resolver
+        self.docker = Docker(pools, random.random)
         self.cluster = Cluster(lambda address: pools.fresh(address, _TO_THE_API), random.random)
         self._discovery = Discovery(self._resolver, self._retire)
         self._sweeping: asyncio.Task[None] | None = None
@@ -83,6 +85,7 @@ class Membership:
         self._config = config
         self.registry.apply(services, self._admission(), config.registry.ttl)
         self._follow_cluster(config)
+        self.docker.apply(config.discovery.docker)
         self._discovery.follow(named)
         if self._sweeping is None:
             self._sweeping = spawn_forever(keep_sweeping(self.registry))
@@ -93,14 +96,16 @@ class Membership:
 
     @property
     def missing(self) -> str | None:
-        """What a start waits for: the first answer about the instances of services in Kubernetes."""
-        return self.cluster.missing
+        """What a start waits for: the first answer about instances in Kubernetes, or about containers."""
+        return self.cluster.missing or self.docker.missing
 
     @property
     def sources(self) -> Iterator[tuple[str, bool]]:
         """Yield each source of instances that is followed, and whether it is up to date."""
         if self.cluster.up is not None:
             yield "kubernetes", self.cluster.up
+        if self.docker.up is not None:
+            yield "docker", self.docker.up
 
     def join(self, facts: Facts) -> None:
         """Share what registers with the other workers."""
@@ -112,6 +117,7 @@ class Membership:
             self._sweeping.cancel()
         self._discovery.close()
         self.cluster.close()
+        self.docker.close()
         self._resolver.close()
         self.registry.close()
 

@@ -74,6 +74,7 @@ class Reloads:
         self._gateway = gateway
         self._turn = asyncio.Lock()
         self._asked = False
+        self._labels_asked = False
         self._count = 0  # of configurations that have been put into force
         self._telling = threading.Lock()
 
@@ -92,14 +93,29 @@ class Reloads:
             self._asked = True
             spawn(self._soon(then))
 
-    async def _soon(self, then: Callable[[], None]) -> None:
+    def labels_soon(self, then: Callable[[], None]) -> None:
+        """Put the routes of labels in force, beside those of the file that is in force; then call `then`.
+
+        The file is not read: an edit that nobody has asked for must not come into force because a container has started.
+        """
+        if not self._labels_asked:
+            self._labels_asked = True
+            spawn(self._soon(then, labels=True))
+
+    async def _soon(self, then: Callable[[], None], *, labels: bool = False) -> None:
         async with self._turn:
-            self._asked = False
+            if labels:
+                self._labels_asked = False
+            else:
+                self._asked = False
             self._collect()
             # Thresholds of the collector and turns of threads are the whole process's: a host's are not ours to set.
             with beside_requests() if self._owns_interpreter else nullcontext():
-                await self._reload()
+                await self._reload(self._in_force if labels else self._gateway.read)
         then()
+
+    def _in_force(self) -> Loaded:
+        return base_of(self._gateway.loaded)
 
     @property
     def _owns_interpreter(self) -> bool:
@@ -112,30 +128,37 @@ class Reloads:
         if self._owns_interpreter:
             gc.collect(1)
 
-    async def _reload(self) -> None:
+    async def _reload(self, read: Callable[[], Loaded]) -> None:
         count = self._count
-        if await in_slices(self._apply(await asyncio.to_thread(self._read), count)):
+        if await in_slices(self._apply(await asyncio.to_thread(self._read, read), count)):
             await asyncio.to_thread(self._tell)
 
     def _tell(self) -> None:
         # One thread at a time, and always with what is in force by then: what is told last must be the latest.
         with self._telling:
             if self._gateway.on_reload is not None:
-                self._gateway.on_reload(self._gateway.loaded)
+                self._gateway.on_reload(base_of(self._gateway.loaded))
 
-    def _read(self) -> Loaded | tuple[Problem, ...]:
-        """Read and check the configuration. `soon` calls it in a thread."""
-        gateway, in_force = self._gateway, self._gateway.loaded.config
+    def _read(self, read: Callable[[], Loaded] | None = None) -> Loaded | tuple[Problem, ...]:
+        """Read and check the configuration, by default that of the file. `soon` calls it in a thread."""
+        gateway, in_force = self._gateway, self._gateway.loaded
         try:
-            loaded = gateway.read()
+            loaded = (read or gateway.read)()
         except ConfigError as error:
             return error.problems
         problems = (
-            *refused(loaded, in_force, gateway.guarded),
+            *refused(loaded, base_of(in_force).config, gateway.guarded),
             *shadowed(loaded, gateway.custom_endpoints),
             *uncalled(loaded, gateway.called_services),
         )
-        return problems or kept(loaded, in_force)
+        return problems or self._with_labels(kept(loaded, in_force.config), in_force.config)
+
+    def _with_labels(self, loaded: Loaded, in_force: GatewayConfig) -> Loaded:
+        running, gateway = self._gateway.running, self._gateway
+        if running is None or loaded.config.discovery.docker is None:
+            return loaded
+        docker = running.membership.docker
+        return kept(docker.with_labels(loaded, gateway.custom_endpoints), in_force)
 
     def _apply(
         self, found: Loaded | tuple[Problem, ...], count: int
@@ -227,6 +250,11 @@ def _let_go(parts: list[object]) -> Iterator[None]:
     while parts:
         del parts[-_SLICE:]
         yield
+
+
+def base_of(loaded: Loaded) -> Loaded:
+    """Return what was loaded, without the routes of labels."""
+    return loaded.base or loaded
 
 
 def kept(loaded: Loaded, in_force: GatewayConfig) -> Loaded:

@@ -18,6 +18,7 @@ from propylon.assembly.change import Change
 from propylon.assembly.components import Components
 from propylon.assembly.counting import Counting, redis_of
 from propylon.assembly.description import Description
+from propylon.assembly.docker import Relabel
 from propylon.assembly.edges import SocketPorts, adjust_edges, adjust_gate, open_edges
 from propylon.assembly.guards import open_asks
 from propylon.assembly.idempotency import answering
@@ -120,6 +121,7 @@ class Running:
             listeners=self.description.hearing(self._outages),
             resolver=self._resolver,
             cluster=self.membership.cluster,
+            docker=self.membership.docker,
         )
         components.shared.start(loop)
         components.metrics.count_in(components.shared.sums())
@@ -192,8 +194,9 @@ class Running:
         """Whether the collector and the turns of threads are the gateway's to set, and not an application's."""
         return self._components.owns_interpreter
 
-    def start(self) -> None:
-        """Put the first configuration into force; log the warnings about it."""
+    def start(self, relabel: Relabel) -> None:
+        """Put the first configuration into force; log the warnings about it. `relabel` is as `Docker` has it."""
+        self.membership.docker.relabel = relabel
         self.switch(at_once(self.prepare(self.loaded)))
         self.counting.start()
         self._gauges.start()

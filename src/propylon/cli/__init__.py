@@ -3,7 +3,7 @@
 - `main`: the program and its commands.
 - `health`: the command `health`.
 - `audit`: the command `audit`; `bearer`: the operator's token, for commands that ask the running gateway.
-- `imports`: the command `import`.
+- `imports`: the command `import`; `replay`: the command `replay`.
 - `top`: the command `top`.
 - `users`: the commands `user …` and `token`.
 - `options`: options and output that several commands share.

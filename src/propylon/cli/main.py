@@ -28,6 +28,7 @@ from propylon.cli.options import (
     load_config,
     print_json,
 )
+from propylon.cli.replay import replay
 from propylon.cli.top import top
 from propylon.cli.users import token, user
 from propylon.version import __version__
@@ -281,6 +282,7 @@ app.command()(health)
 app.command()(audit)
 app.command()(top)
 app.command("import")(import_)
+app.command()(replay)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 - `check`: report every problem of a configuration.
 - `routes`: show the compiled routing table; `tables`: lay out rows.
 - `explain`: show what the data plane would do with a request.
+- `replay`: send the requests of a log through two configurations, and compare.
 - `offline`: compile a configuration without starting it, for `routes` and `explain`.
 - `health`: ask the running gateway on its own listeners.
 - `audit`: hold a configuration against numbered rules, and against traffic.

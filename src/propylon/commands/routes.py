@@ -9,7 +9,7 @@ from propylon.config.models.route import RouteConfig
 from propylon.config.reading.load import Loaded
 from propylon.upstream.ports import Answer, Outgoing, Sink
 
-__all__ = ["COLUMNS", "as_data", "footer", "rows"]
+__all__ = ["COLUMNS", "as_data", "auth_words", "footer", "rows"]
 
 # Few enough for a terminal of 80 characters; `--format json` has everything.
 COLUMNS = ("route", "methods", "service", "access")
@@ -123,17 +123,25 @@ def _target(entry: Entry) -> str:
     return f"{entry.route.service.name}{changed}"
 
 
+def auth_words(written: RouteConfig) -> list[str]:
+    """Return what a caller must show on a route: a token, what it must hold, and what else asks."""
+    guards = [key for key in ("basic_auth", "forward_auth") if getattr(written, key)]
+    needs = [] if guards and written.auth == "none" else [_AUTH[written.auth]]
+    needs += guards
+    needs += [f"scope {scope}" for scope in written.scopes]
+    needs += ["role " + " or ".join(written.roles)] if written.roles else []
+    needs += ["scopes of the document"] if written.security else []
+    needs += ["issuer " + " or ".join(written.issuers)] if written.issuers else []
+    return needs
+
+
 def _access(entry: Entry) -> str:
     """Return who may use a route: what its token must have, after the word for whether it needs one."""
     written = entry.written
     if written is None:
         where = f", on {entry.route.listener}" if entry.route.listener else ""
         return entry.auth + where
-    needs = [written.guard if written.guard and written.auth == "none" else _AUTH[written.auth]]
-    needs += [f"scope {scope}" for scope in written.scopes]
-    needs += ["role " + " or ".join(written.roles)] if written.roles else []
-    needs += ["scopes of the document"] if written.security else []
-    needs += ["issuer " + " or ".join(written.issuers)] if written.issuers else []
+    needs = auth_words(written)
     clients, conditions = written.clients, entry.route.pattern.conditions
     needs += ["from " + " or ".join(clients.allow)] if clients.allow else []
     needs += ["not from " + " or ".join(clients.deny)] if clients.deny else []

@@ -175,6 +175,7 @@ services:
   orders:
     url: ${ORDERS_URL:-http://127.0.0.1:9000}   # or instances: ["http://a:8000", {url: "http://b:8000", weight: 3, priority: 0}]
     kubernetes:                # in place of url: {service: orders, namespace: shop, port: http, scheme: http, path: /}
+    docker: false              # true, in place of url: the containers whose labels name this service
     balance: round_robin       # or random, least_connections; or {hash: caller, bound: 1.25}: the same instance for the same caller
     max_connections: 1024      # to one instance, in each worker
     forward_token: true        # pass Authorization on
@@ -203,6 +204,7 @@ services:
       budget: 20%              # of the last ten seconds' requests may be retries
       non_idempotent: false    # true: POST and PATCH too
     hedge:                     # such as {after: 200ms, budget: 10%}: a GET that takes longer is sent to another instance, too
+    adaptive_concurrency: false  # true, or {min: 5, max: 1000}: find out how many requests it can work on, and refuse those beyond
     circuit:                   # the breaker: after so many failures, refuse at once
       failure_threshold: 5
       failure_rate: 50%        # and if they are at least this share of the requests
@@ -296,6 +298,8 @@ discovery:                     # instances that are not in the file
     api:                       # such as https://10.0.0.1:6443; empty: the one that a pod is told of
     token_file: /var/run/secrets/kubernetes.io/serviceaccount/token
     ca_file: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
+  docker:                      # {}: labels of containers describe routes; {socket: unix:///var/run/docker.sock, network: ,
+                               # default_exposed: false, hosts: [], allow_open: false, traefik: false}
 
 registry:                      # instances that register themselves
   enabled: true

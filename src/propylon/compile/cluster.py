@@ -1,23 +1,23 @@
-"""Compile what stands about Kubernetes: where the API is, and a service whose pods are the instances."""
+"""Compile services whose instances are told: pods of Kubernetes, containers of Docker; and where the API of the cluster is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from propylon.compile.addresses import cluster_address, probe_address
+from propylon.compile.addresses import cluster_address, probe_address, registered_address
 from propylon.config.models.discovery import ClusterServiceConfig, KubernetesConfig
 from propylon.config.models.services import ServiceConfig
 from propylon.config.models.syntax import parse_url
 from propylon.names.resolve import SrvTarget
 from propylon.services.cluster import Cluster, ClusterService
-from propylon.services.discovery import ClusterMembers, MemberKey
+from propylon.services.discovery import MemberKey, TargetSource, ToldMembers
 from propylon.services.instance import Instance
 from propylon.upstream.dial import Address
 from propylon.upstream.kubernetes import ApiSettings
 from propylon.upstream.ports import Upstream
 
-__all__ = ["api_settings", "cluster_members", "own_namespace"]
+__all__ = ["api_settings", "cluster_members", "container_members", "own_namespace"]
 
 _HOST, _PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -42,7 +42,7 @@ def cluster_members(
     cluster: Cluster,
     connect: Callable[[Address, int], Upstream],
     probing: int,
-) -> ClusterMembers:
+) -> ToldMembers[ClusterService]:
     """Return the instances of a service, one for each ready pod; `probing` is the limit of the pools for probes."""
     namespace = within.namespace or own_namespace()
     service = ClusterService(namespace, within.service, within.port or "")
@@ -61,7 +61,32 @@ def cluster_members(
             source="kubernetes",
         )
 
-    return ClusterMembers(cluster, service, make)
+    return ToldMembers(cluster, service, make)
+
+
+def container_members(
+    name: str,
+    written: ServiceConfig,
+    docker: TargetSource[str],
+    connect: Callable[[Address, int], Upstream],
+    probing: int,
+) -> ToldMembers[str]:
+    """Return the instances of a service, one for each container that its labels name."""
+
+    def make(key: MemberKey) -> Instance:
+        target = key if isinstance(key, SrvTarget) else SrvTarget("", 0)
+        address = registered_address(Address(target.host, target.port), written)
+        return Instance(
+            id=address.authority,
+            host=name.encode("ascii"),
+            base=b"",
+            upstream=connect(address, written.max_connections),
+            probe=connect(probe_address(address, written), probing),
+            weight=target.weight,
+            source="docker",
+        )
+
+    return ToldMembers(docker, name, make)
 
 
 def own_namespace() -> str:

@@ -49,7 +49,7 @@ class DetourCompiler:
     def mirror(self, written: MirrorConfig, then: Forwards, way: Way) -> Forwards:
         """Return the stage that stands around `then`; `way` leads to the mirror."""
         # A copy is sent once: it may be lost, and must not become the load.
-        service = replace(way.service, retry=Retry(attempts=1))
+        service = replace(way.service, retry=Retry(attempts=1), hedge=None)
         return Mirror(
             MirrorRules(written.share, written.max_body, written.max_in_flight),
             then,

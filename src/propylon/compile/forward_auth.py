@@ -23,7 +23,7 @@ from propylon.services.circuit import Circuit
 from propylon.upstream.ports import Upstream
 from propylon.upstream.site import Connect, Site
 
-__all__ = ["AskCompiler", "Asks", "Unasked", "asking", "replaced_by_answer"]
+__all__ = ["AskCompiler", "Asks", "Unasked", "asking", "replaced_by_answer", "shown_url"]
 
 _CONNECTIONS = 256  # of a worker, to one URL
 _ALWAYS_TOLD = ("Cookie", "Authorization")

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from propylon.compile.addresses import configured_address, probe_address
-from propylon.compile.cluster import cluster_members
+from propylon.compile.cluster import cluster_members, container_members
 from propylon.compile.health import compile_health
 from propylon.compile.public import compile_host
 from propylon.config.models.balance import BalanceConfig
@@ -30,7 +30,13 @@ from propylon.services import balance
 from propylon.services.breaker import Breaker, Event
 from propylon.services.circuit import Circuit, State
 from propylon.services.cluster import Cluster
-from propylon.services.discovery import ClusterMembers, MemberKey, Members
+from propylon.services.concurrency import Bounds, Concurrency
+from propylon.services.discovery import (
+    MemberKey,
+    Members,
+    TargetSource,
+    ToldMembers,
+)
 from propylon.services.fleet import Fleet
 from propylon.services.hedge import Hedge
 from propylon.services.instance import Condition, Ejection, Instance
@@ -97,6 +103,7 @@ class Dependencies:
     listeners: Listeners = _NO_LISTENERS
     resolver: Resolver | None = None  # None: a name is resolved at each connect
     cluster: Cluster | None = None  # None: services in Kubernetes have no instances
+    docker: TargetSource[str] | None = None  # the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +127,9 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         named = Members(site.address.host, site.instance, srv=site.srv)
         members.append(named)
         instances.extend(named.start(dependencies.resolver))
-    for pods in _pods(written, dependencies):
-        members.append(pods)
-        instances.extend(pods.known())
+    for told in _told(name, written, dependencies):
+        members.append(told)
+        instances.extend(told.known())
     warmup = None
     if written.slow_start is not None:
         warmup = Warmup(written.slow_start, dependencies.clock)
@@ -154,20 +161,22 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
         ),
         retry=_retry(written.retry),
         budget=Budget(written.retry.budget),
-        hedge=(
-            None
-            if written.hedge is None
-            else Hedge(written.hedge.after, Budget(written.hedge.budget))
-        ),
+        hedge=_hedge(written),
+        concurrency=_concurrency(written),
         proxy_protocol=written.proxy_protocol,
     )
     return Compiled(service, tuple(members))
 
 
-def _pods(written: ServiceConfig, dependencies: Dependencies) -> Iterator[ClusterMembers]:
-    within, cluster = written.kubernetes, dependencies.cluster
-    if within is not None and cluster is not None:
-        yield cluster_members(written, within, cluster, dependencies.connect, _PROBE_CONNECTIONS)
+def _told(
+    name: str, written: ServiceConfig, dependencies: Dependencies
+) -> Iterator[ToldMembers[Any]]:
+    """Yield what Kubernetes or Docker tells of a service."""
+    within, connect = written.kubernetes, dependencies.connect
+    if within is not None and dependencies.cluster is not None:
+        yield cluster_members(written, within, dependencies.cluster, connect, _PROBE_CONNECTIONS)
+    if written.docker and dependencies.docker is not None:
+        yield container_members(name, written, dependencies.docker, connect, _PROBE_CONNECTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +276,16 @@ def _retry(written: RetryConfig) -> Retry:
         kinds=written.kinds,
         non_idempotent=written.non_idempotent,
     )
+
+
+def _hedge(written: ServiceConfig) -> Hedge | None:
+    rules = written.hedge
+    return None if rules is None else Hedge(rules.after, Budget(rules.budget))
+
+
+def _concurrency(written: ServiceConfig) -> Concurrency | None:
+    bounds = written.adaptive_concurrency
+    return None if bounds is None else Concurrency(Bounds(bounds.min, bounds.max))
 
 
 def _ejection(written: EjectionConfig) -> Ejection:

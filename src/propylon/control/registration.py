@@ -203,8 +203,9 @@ class InstanceEntry(Lease):
         description="It gets requests only while no instance of a higher priority may be asked.",
         examples=[0],
     )
-    source: Literal["configured", "registered", "dns", "kubernetes"] = Field(
-        description="configured: the file names it; registered: it registered itself; dns: DNS names it.",
+    source: Literal["configured", "registered", "dns", "kubernetes", "docker"] = Field(
+        description="configured: the file names it; registered: it registered itself; dns: DNS names it; kubernetes, docker: it is"
+        " a pod or a container.",
         examples=["registered"],
     )
     metadata: dict[str, Any] = Field(

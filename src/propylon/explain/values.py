@@ -122,6 +122,10 @@ def _forward(source: _Source) -> Iterator[tuple[str, dict[str, Any]]]:
         name = source.written.service
         yield "balance", source.said(str(service.balance), [("services", name, "balance")])
         attempts = [("services", name, "retry", "attempts")]
+        if service.adaptive_concurrency is not None:
+            bounds = service.adaptive_concurrency.model_dump(mode="json")
+            where = [("services", name, "adaptive_concurrency")]
+            yield "adaptive_concurrency", source.said(bounds, where)
         if service.hedge is not None:
             after = [("services", name, "hedge", "after")]
             yield "hedge.after", source.said(service.hedge.after, after)

@@ -24,6 +24,7 @@ from propylon.errors import (
     CircuitOpen,
     GatewayError,
     NoInstance,
+    Overloaded,
     UpstreamBusy,
 )
 from propylon.proxy.exchange import Exchange, StandIn
@@ -37,7 +38,7 @@ __all__ = ["FALLBACK_HEADER", "Fallback", "Other", "failure_of"]
 FALLBACK_HEADER = b"x-propylon-fallback"
 _KINDS: tuple[tuple[tuple[type[GatewayError], ...], str], ...] = (
     ((CircuitOpen,), "open-circuit"),
-    ((NoInstance, UpstreamBusy), "unavailable"),
+    ((NoInstance, UpstreamBusy, Overloaded), "unavailable"),
     # It is never retried, since the next attempt would ask an impostor again. Another service is none.
     ((CertificateRejected,), CONNECT_FAILURE),
     ((BadResponse,), "bad-response"),

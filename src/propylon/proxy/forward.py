@@ -118,7 +118,29 @@ class Forward:
         return await self._again(Attempts(exchange, request, route, sent, common), answer, error)
 
     async def _guarded(self, attempts: Attempts) -> Answer:
-        """Do the same by rules that few services have: that of hedging."""
+        """Do the same by rules that few services have: hedging, and a limit of what waits for an answer.
+
+        Raises Overloaded, and what the last attempt raised.
+        """
+        concurrency = attempts.route.service.concurrency
+        if concurrency is None:
+            return await self._tried(attempts)
+        concurrency.enter(attempts.route.service.name)
+        # What the client delays, and what was sent twice, says nothing about the load.
+        plain = not is_uploading(attempts.exchange)
+        began, sampled = self._clock(), False
+        try:
+            answer = await self._tried(attempts)
+            sampled = answer.head.status < _SERVER_ERROR
+        except UpstreamTimeout:
+            sampled = True
+            raise
+        finally:
+            sampled = sampled and plain and attempts.number == 1
+            concurrency.leave(began, self._clock(), sampled=sampled)
+        return answer
+
+    async def _tried(self, attempts: Attempts) -> Answer:
         exchange, service = attempts.exchange, attempts.route.service
         error: GatewayError | None = None
         answer: Answer | None = None

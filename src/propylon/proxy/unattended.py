@@ -8,11 +8,11 @@ from propylon.upstream.ports import Answer, Flow
 from propylon.wire.message import Request, Response
 from propylon.wire.proxy_header import Ends
 
-__all__ = ["unattended"]
+__all__ = ["NoClient", "unattended"]
 
 
-class _NoClient:
-    """The `Downstream` of such an exchange: what is sent to it is dropped."""
+class NoClient:
+    """The `Downstream` of an exchange that no client waits for: what is sent to it is dropped."""
 
     def __init__(self, origin: Origin, ends: Ends, body: IncomingBody | None) -> None:
         self.origin = origin
@@ -65,7 +65,7 @@ def unattended(
 ) -> Exchange:
     """Return an exchange for the same caller and route as `theirs`, which goes on without its client."""
     client = theirs.downstream
-    exchange = Exchange(None, _NoClient(client.origin, client.ends, body), entropy, began)
+    exchange = Exchange(None, NoClient(client.origin, client.ends, body), entropy, began)
     exchange.request, exchange.route = request, theirs.route
     exchange.principal, exchange.privacy = theirs.principal, theirs.privacy
     return exchange

@@ -7,14 +7,13 @@ balancing, health checks and ejection treat them singly. An SRV record lists the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from propylon.names.resolve import Resolver, SrvTarget, split
-from propylon.services.cluster import Cluster, ClusterService
 from propylon.services.fleet import Fleet
 from propylon.services.instance import Instance
 
-__all__ = ["ClusterMembers", "Discovery", "Following", "MemberKey", "Members"]
+__all__ = ["Discovery", "Following", "MemberKey", "Members", "TargetSource", "ToldMembers"]
 
 # What distinguishes the instances of one name: an address, an SRV target, or None for the name as a whole.
 # None stands for a name with a single address. Its pool resolves the name for each new connection, so the
@@ -27,6 +26,19 @@ class Following(Protocol):
 
     def cancel(self) -> object:
         """Stop."""
+
+
+S_contra = TypeVar("S_contra", contravariant=True)
+
+
+class TargetSource(Protocol[S_contra]):
+    """What knows the instances of services, and tells when they change."""
+
+    def known(self, service: S_contra) -> tuple[SrvTarget, ...]:
+        """Return the instances that are known, without a request."""
+
+    def follow(self, service: S_contra, told: Callable[[tuple[SrvTarget, ...]], None]) -> Following:
+        """Call `told` with the instances of a service, now and whenever they change; cancel what is returned to stop."""
 
 
 class Members:
@@ -91,28 +103,31 @@ class Members:
         fleet.replace((*others, *(one for one in self._members.values() if one.id not in taken)))
 
 
-class ClusterMembers(Members):
-    """The instances of a service in Kubernetes."""
+class ToldMembers(Members, Generic[S_contra]):
+    """The instances of a service of which a source tells: Kubernetes, Docker."""
 
     def __init__(
-        self, cluster: Cluster, service: ClusterService, make: Callable[[MemberKey], Instance]
+        self,
+        source: TargetSource[S_contra],
+        service: S_contra,
+        make: Callable[[MemberKey], Instance],
     ) -> None:
         """`make` returns the instance at an address and a port."""
         super().__init__(str(service), make)
-        self._cluster = cluster
+        self._source = source
         self._service = service
 
     def follow(
         self, resolver: Resolver, fleet: Fleet, retire: Callable[[Instance], None]  # noqa: ARG002
     ) -> Following:
-        """Follow the service and change the fleet whenever its pods change, as a name is followed."""
-        return self._cluster.follow(
+        """Follow the service and change the fleet whenever the source tells so, as a name is followed."""
+        return self._source.follow(
             self._service, lambda targets: self._update(targets, fleet, retire)
         )
 
     def known(self) -> tuple[Instance, ...]:
         """Return the instances that are known already, for a new fleet. Makes no request."""
-        return self._begin(self._cluster.known(self._service))
+        return self._begin(self._source.known(self._service))
 
 
 def _member_keys(addresses: tuple[str, ...]) -> tuple[MemberKey, ...]:

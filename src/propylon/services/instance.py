@@ -26,7 +26,7 @@ __all__ = [
 Status = Literal["starting", "healthy", "unhealthy", "failed", "stopped"]
 # What listeners are told. An ejection begins and ends without changing the status, and so does a drain by an operator.
 Condition = Literal["starting", "healthy", "unhealthy", "failed", "stopped", "ejected", "drained"]
-Source = Literal["configured", "registered", "dns", "kubernetes"]
+Source = Literal["configured", "registered", "dns", "kubernetes", "docker"]
 
 # The longest ejection, as a multiple of the first: 30 s and 300 s, Envoy's base_ejection_time and
 # max_ejection_time.

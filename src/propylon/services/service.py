@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from propylon.services.breaker import Breaker
+from propylon.services.concurrency import Concurrency
 from propylon.services.fleet import Fleet, Instance
 from propylon.services.hedge import Hedge
 from propylon.services.retry import Budget, Retry
@@ -41,6 +42,7 @@ class Service:
     retry: Retry = field(default_factory=lambda: Retry(attempts=1))
     budget: Budget = field(default_factory=lambda: Budget(0.0))
     hedge: Hedge | None = None  # None: a request is never sent a second time beside the first
+    concurrency: Concurrency | None = None  # None: as many requests as there are connections
     # What happens to a body that its method has no use for, and to the connection after any other body. The safe values,
     # because a body that the upstream does not read would be the next request there.
     bodies_on_get: BodiesOnGet = "close"
@@ -56,7 +58,7 @@ class Service:
 
     def __post_init__(self) -> None:
         """Answer the questions that depend on nothing but the rules."""
-        object.__setattr__(self, "guarded", self.hedge is not None)
+        object.__setattr__(self, "guarded", self.hedge is not None or self.concurrency is not None)
 
     @property
     def instances(self) -> tuple[Instance, ...]:

@@ -97,28 +97,31 @@ class RevocationJournal:
         Never creates the database. Raises ServiceUnavailable; what is in force stays in force.
         """
         # Two calls may run at once: reading a row twice changes nothing.
-        await self._check_place()
-        while await self._read_slice():  # noqa: ASYNC110 — it waits for no condition
+        more = await self._read_slice(first=True)
+        while more:
             await asyncio.sleep(0)  # other requests have their turn between two slices
+            more = await self._read_slice()
 
-    async def _check_place(self) -> None:
+    async def _check_place(self, connection: AsyncConnection) -> None:
         """Begin anew if the journal is not the one that was read so far."""
-        async with self._database.reading() as connection:
-            if connection is None:
-                return
-            newest = await connection.scalar(select(func.max(tables.revocations.c.id)))
+        newest = await connection.scalar(select(func.max(tables.revocations.c.id)))
         # A backup was restored, the newest rows were pruned, or the file was replaced: ids are given out again.
         restored = newest is not None and newest < self._last_read
         if restored or self._generation != self._database.generation:
             self._last_read, self._gaps = 0, ()
         self._generation = self._database.generation
 
-    async def _read_slice(self) -> bool:
-        """Apply the next rows; tell whether there may be more."""
+    async def _read_slice(self, *, first: bool = False) -> bool:
+        """Apply the next rows; tell whether there may be more.
+
+        The first look at the journal and the first rows are one transaction: each worker makes it once a second.
+        """
         journal = tables.revocations
         async with self._database.reading() as connection:
             if connection is None:
                 return False
+            if first:
+                await self._check_place(connection)
             found = await connection.execute(
                 select(journal).where(self._unread()).order_by(journal.c.id).limit(_SLICE)
             )

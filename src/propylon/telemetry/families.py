@@ -25,6 +25,7 @@ __all__ = [
     "CALL_DURATION",
     "CIRCUIT_STATE",
     "CIRCUIT_TRANSITIONS",
+    "CONCURRENCY_LIMIT",
     "CONFIG_RELOADS",
     "CONFIG_SUCCESS",
     "CONNECTIONS",
@@ -166,6 +167,13 @@ CIRCUIT_TRANSITIONS = Family(
     Kind.COUNTER,
     "Changes of the circuit breaker, by the new state; each counts once for the machine.",
     ("service", "to"),
+)
+CONCURRENCY_LIMIT = Family(
+    "propylon_concurrency_limit",
+    Kind.GAUGE,
+    "How many requests to a service with `adaptive_concurrency` may wait for their answers now, in the worker that is asked.",
+    ("service",),
+    summed=False,
 )
 INSTANCE_UP = Family(
     "propylon_instance_up",
@@ -349,6 +357,7 @@ FAMILIES = (
     MIRRORED,
     CIRCUIT_STATE,
     CIRCUIT_TRANSITIONS,
+    CONCURRENCY_LIMIT,
     INSTANCE_UP,
     EJECTIONS,
     DISCOVERY_UP,

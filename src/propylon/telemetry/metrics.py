@@ -34,6 +34,7 @@ from propylon.telemetry.families import (
     CALL_DURATION,
     CALLS,
     CIRCUIT_STATE,
+    CONCURRENCY_LIMIT,
     CONFIG_SUCCESS,
     DATABASE,
     DURATION,
@@ -307,6 +308,8 @@ def _add_state(found: dict[str, Samples], service: Service) -> None:
     if service.breaker is not None:
         state = service.breaker.snapshot().state
         found[CIRCUIT_STATE.name][service.name,] = (_STATES[state],)
+    if service.concurrency is not None:
+        found[CONCURRENCY_LIMIT.name][service.name,] = (float(service.concurrency.limit),)
     asked = {instance.id for instance in service.fleet.candidates()}
     for instance in service.instances:
         found[INSTANCE_UP.name][service.name, instance.id] = (float(instance.id in asked),)

@@ -4,10 +4,10 @@ The thread looks fifty times a second at what the loop's thread runs. Where that
 beat. Else the thread asks the loop for one. So an idle gateway is never woken: timers of its own on the loop cost each worker 2 %
 of a processor (measured). `blocks` judges.
 
-After seconds in which the loop only waited, the thread waits for the loop's next event, too: it looks four times a second until
+After a moment in which the loop only waited, the thread waits for the loop's next event, too: it looks four times a second until
 bytes or a connection arrive. Fifty looks a second cost an idle worker 0.7 % of a processor, four cost 0.1 % (measured). What a
 request runs is found as always, for its bytes wake the thread. Code that a timer runs while nothing else happens is found if it
-holds the loop for longer than such a pause, or if it computes: then the thread looks often again.
+holds the loop for longer than such a pause, or if it computes: then the thread looks often for a while.
 """
 
 from __future__ import annotations
@@ -45,9 +45,12 @@ _MOST_NAMES = 32
 _OTHERS = "others"
 _STDERR = 2
 _CLOSE = 1.0
-# Seconds in which the loop only waits before the thread looks less often, and how often it looks then.
-_CALM = 2.0
+# Seconds in which the loop only waits before the thread looks less often, and how long it sleeps then. A gateway with a database
+# of tokens reads it once a second: between two reads it is calm for most of the time.
+_CALM = 0.2
 _DOZE = 0.25
+# Seconds for which the thread looks often after it has missed code that computes.
+_ALERT = 30.0
 # Where a loop of asyncio's own waits for events; uvloop waits in C, below the frame that runs it.
 _WAITS = selectors.DefaultSelector.select.__code__
 _TURNS = asyncio.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]  # noqa: SLF001 — no public name tells it
@@ -208,19 +211,19 @@ class _Rest:
         woken = self._sleep.until_an_event(_DOZE)
         if self._watched.times()[0] - self._used >= pause:
             # It computed, and perhaps let no other thread run: this sleep has told nothing.
-            self._calm = 0.0
+            self._calm = -_ALERT
             return True
         # Whatever it runs now has just begun.
         self._looked = self._clock()
         beats.beat(self._looked)
         if woken:
-            self._calm = 0.0
+            self._calm = min(self._calm, 0.0)
         return not woken
 
     def note(self, now: float, used: float, *, waits: bool) -> float:
         """Note what a look has found, and return for how long the thread has slept before it."""
         slept = now - self._looked
-        self._calm = self._calm + slept if waits else 0.0
+        self._calm = self._calm + slept if waits else min(self._calm, 0.0)
         self._looked, self._used = now, used
         return slept
 

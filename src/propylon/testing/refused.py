@@ -21,10 +21,8 @@ def check_config(config: GatewayConfig) -> None:
         msg = "log.syslog: a gateway under test has no sockets; leave it out of the tests' configuration"
         raise NotInMemory(msg)
     for name, service in config.services.items():
-        if service.kubernetes is not None:
-            msg = (
-                f"services.{name}: there is no Kubernetes; write a url in the tests' configuration"
-            )
+        if service.kubernetes is not None or service.docker:
+            msg = f"services.{name}: there is no Kubernetes and no Docker; write a url in the tests' configuration"
             raise NotInMemory(msg)
         for url in service.urls:
             if parse_upstream(url).srv:

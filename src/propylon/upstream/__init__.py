@@ -10,5 +10,5 @@
 - `dial`: from a host name to an open socket; `strays`: find connections whose name now resolves elsewhere.
 - `inprocess`: an ASGI app in this process as an upstream.
 - `probe`: health checks: ask an upstream periodically.
-- `fetch`: request one small document; `lines`: read an answer without end, line by line; `kubernetes`: list and watch EndpointSlices; `site`: a URL that the gateway itself requests.
+- `fetch`: request one small document; `lines`: read an answer without end, line by line; `kubernetes`: list and watch EndpointSlices; `docker`: list containers, hear of their events; `site`: a URL that the gateway itself requests.
 """

@@ -64,6 +64,11 @@ class Lines:
             self._answer.resume()
         return line
 
+    def skip(self) -> None:
+        """Drop the lines that wait to be read."""
+        while self._lines:
+            self._next()
+
     def begin(self, answer: Answer) -> None:
         """Read the answer from now on."""
         self._answer = answer

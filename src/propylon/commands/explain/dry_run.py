@@ -10,38 +10,42 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from urllib.parse import urlsplit
 
 from propylon.assembly.guards import open_basic
 from propylon.commands.offline import Entry, entries
 from propylon.compile.authentication import compile_authentication
+from propylon.compile.basic_auth import Users
 from propylon.compile.carriers import stages_without_keys
 from propylon.compile.cors import allows_credentials, compile_cors
+from propylon.compile.parts import NOTHING_TO_VERIFY_WITH
 from propylon.config.models.endpoints import PUBLIC
 from propylon.config.reading.load import Loaded
 from propylon.edge.body import Body
 from propylon.edge.trust import Trust
 from propylon.errors import GatewayError
 from propylon.explain.checked import noting
-from propylon.explain.stages import Stage, Verdict, limit_text, match_text, recorded, verdict
+from propylon.explain.stages import Note, Stage, Verdict, limit_text, match_text, recorded, verdict
 from propylon.explain.unread import without_document
 from propylon.loop.outbox import Outbox
 from propylon.loop.ticker import Ticker
-from propylon.proxy.exchange import Exchange, IncomingBody
+from propylon.proxy.exchange import Exchange
 from propylon.proxy.match import Table
 from propylon.proxy.pipeline import Pipeline
 from propylon.proxy.route import Authenticate, Route
+from propylon.proxy.unattended import NoClient
 from propylon.stores.memory import MemoryRevocations
 from propylon.upstream.pool import Address, Pool
-from propylon.upstream.ports import Answer, Flow, Outgoing, Sink
+from propylon.upstream.ports import Answer, Outgoing, Sink
 from propylon.upstream.reply import Reply
 from propylon.wire.message import CHUNKED, NO_BODY, Request, Response
 from propylon.wire.proxy_header import Ends
 from propylon.wire.request import parse_request
 
-__all__ = ["DryRun", "SampleRequest", "dry_run"]
+__all__ = ["DryRun", "Rehearsal", "SampleRequest", "dry_run"]
 
 _TICK = 0.025
 # The key is that of RFC 6455, 1.3.
@@ -98,6 +102,12 @@ class DryRun:
     verdicts: list[Verdict] = field(default_factory=list)
     sent: bytes = b""
     exchange: Exchange | None = None
+    client: _Client | None = None
+
+    @property
+    def answer(self) -> tuple[int, bytes]:
+        """The status and the header block of what the client would get; without a service's part."""
+        return (0, b"") if self.client is None else (self.client.status, self.client.block)
 
     @property
     def route(self) -> Route | None:
@@ -120,39 +130,89 @@ class DryRun:
         self.verdicts.append(verdict(stage, said))
 
 
+Adapt = Callable[[Entry, Note], Route]
+"""Returns the route of an entry with stages that tell the note what they say."""
+
+
+class Rehearsal:
+    """A configuration's real pipeline, with a recorder in the place of every upstream; for one request after another.
+
+    What is decided about one request changes nothing for the next: the clock stands still, and nothing is counted.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        adapt: Adapt,
+        stages: Mapping[str, Authenticate] = NOTHING_TO_VERIFY_WITH,
+        users: Users | None = None,
+    ) -> None:
+        """Compile the configuration. `stages` authenticate by tokens, `users` by passwords. Needs a running loop."""
+        server = loaded.config.server
+        certificates = loaded.config.tls.clients is not None
+        self._host = f"localhost:{server.port}"
+        self._trust = Trust.of(
+            server.trusted_proxies, server.forwarded, reads_certificates=certificates
+        )
+        self._run = DryRun()
+        recorder = _Recorder(lambda: self._run)
+        self.entries = [
+            replace(entry, route=adapt(entry, self._note))
+            for entry in entries(loaded, recorder, stages=stages, users=users)
+        ]
+        # A sample is a request to the public listener.
+        self._table = Table(
+            (entry.route for entry in self.entries if entry.route.listener == PUBLIC),
+            cors=compile_cors(loaded.config.cors),
+        )
+        # A fixed seed: the ids are examples, and the output of a command is the same each time.
+        chance = random.Random(0).getrandbits  # noqa: S311
+        self._pipeline = Pipeline(
+            self._table, (recorder.ended,), clock=_frozen_clock, chance=chance
+        )
+
+    def _note(self, stage: Stage, said: str | GatewayError) -> None:
+        self._run.note(stage, said)
+
+    async def send(self, sample: SampleRequest) -> DryRun:
+        """Run a request through the pipeline up to the upstream, and return the result."""
+        run = self._run = DryRun(self.entries, self._table)
+        await self._receive(run, sample)
+        _judge_match(run)
+        _judge_forward(run)
+        return run
+
+    async def _receive(self, run: DryRun, sample: SampleRequest) -> None:
+        """Do what an edge does with a head: parse it, find the client's address, call the pipeline."""
+        client = run.client = _Client(self._trust, sample)
+        try:
+            request = parse_request(sample.head(self._host))
+        except GatewayError as error:
+            run.note("read", error)
+            self._pipeline.reject(error, client)
+            return
+        run.request = request
+        run.note("read", "a well-formed request")
+        client.expect(self._trust, request)
+        await self._pipeline.handle(request, client)
+
+
 def dry_run(loaded: Loaded, sample: SampleRequest) -> DryRun:
     """Run the request through the pipeline up to the upstream, and return the result."""
     return asyncio.run(_send(loaded, sample))
 
 
 async def _send(loaded: Loaded, sample: SampleRequest) -> DryRun:
-    run = DryRun()
-    recorder = _Recorder(run)
-    stages = await _stages(loaded)
-    run.entries = [
-        replace(entry, route=_noting(entry, loaded, run))
-        for entry in entries(loaded, recorder, stages=stages, users=open_basic())
-    ]
-    # The example is a request to the public listener.
-    run.table = Table(
-        (entry.route for entry in run.entries if entry.route.listener == PUBLIC),
-        cors=compile_cors(loaded.config.cors),
-    )
-    # A fixed seed: the ids are examples, and the output of the command is the same each time.
-    chance = random.Random(0).getrandbits  # noqa: S311
-    pipeline = Pipeline(run.table, (recorder.ended,), clock=_frozen_clock, chance=chance)
-    await _receive(run, pipeline, loaded, sample)
-    _judge_match(run)
-    _judge_forward(run)
-    return run
+    rehearsal = Rehearsal(loaded, partial(_noting, loaded), await _stages(loaded), open_basic())
+    return await rehearsal.send(sample)
 
 
-def _noting(entry: Entry, loaded: Loaded, run: DryRun) -> Route:
+def _noting(loaded: Loaded, entry: Entry, note: Note) -> Route:
     """Return the route of an entry with stages that note their verdicts; with `split`, those of each service."""
 
     def noted(route: Route) -> Route:
         written = None if entry.written is None else entry.written.target(route.service.name)
-        return noting(_recorded(route, run), written, loaded.config, run.note)
+        return noting(_recorded(route, note), written, loaded.config, note)
 
     route = noted(entry.route)
     return route if route.split is None else replace(route, split=route.split.changed(noted))
@@ -191,34 +251,16 @@ def _frozen_clock() -> float:
     return 0.0
 
 
-async def _receive(run: DryRun, pipeline: Pipeline, loaded: Loaded, sample: SampleRequest) -> None:
-    """Do what an edge does with a head: parse it, find the client's address, call the pipeline."""
-    server = loaded.config.server
-    certificates = loaded.config.tls.clients is not None
-    trust = Trust.of(server.trusted_proxies, server.forwarded, reads_certificates=certificates)
-    downstream = _DiscardingClient(trust, sample)
-    try:
-        request = parse_request(sample.head(f"localhost:{server.port}"))
-    except GatewayError as error:
-        run.note("read", error)
-        pipeline.reject(error, downstream)
-        return
-    run.request = request
-    run.note("read", "a well-formed request")
-    downstream.expect(trust, request)
-    await pipeline.handle(request, downstream)
-
-
-def _recorded(route: Route, run: DryRun) -> Route:
-    """Return the route with stages that also note their verdicts in `run`, and that count nothing."""
+def _recorded(route: Route, note: Note) -> Route:
+    """Return the route with stages that also note their verdicts, and that count nothing."""
     stage, more = without_document(route.authorize)
-    route = recorded(route, run.note, stage, more)
+    route = recorded(route, note, stage, more)
     text = limit_text(route.limit)
 
     def limit(*_: object) -> None:
         """Count nothing: how much is left is known to the running gateway alone."""
         if text:
-            run.note("limit", text)
+            note("limit", text)
 
     return route if route.limit is None else replace(route, limit=limit)
 
@@ -259,34 +301,30 @@ class _Recorder:
 
     busy = 0
 
-    def __init__(self, run: DryRun) -> None:
+    def __init__(self, run: Callable[[], DryRun]) -> None:
+        """`run` returns the one under way."""
         self._run = run
 
     async def send(self, outgoing: Outgoing, sink: Sink) -> Answer:  # noqa: ARG002 — no 1xx
         """Keep the request, and answer 204."""
-        self._run.sent = b"%b%b%b\r\n\r\n" % (outgoing.line, outgoing.block, outgoing.framing())
+        self._run().sent = b"%b%b%b\r\n\r\n" % (outgoing.line, outgoing.block, outgoing.framing())
         head = Response(204, b" 204 No Content", b"", NO_BODY, keep_alive=True)
         return Reply(head, b"", None)
 
     def ended(self, exchange: Exchange) -> None:
         """Keep the exchange. The pipeline calls this at its end, as an observer."""
-        self._run.exchange = exchange
+        self._run().exchange = exchange
 
 
-class _DiscardingClient:
-    """The client's side of the exchange: it has an address, and drops every answer."""
+class _Client(NoClient):
+    """The client's side of the exchange: it has an address, and keeps the head of a whole answer."""
 
     def __init__(self, trust: Trust, sample: SampleRequest) -> None:
-        self.origin = trust.origin(sample.client, sample.scheme)
-        self.body: IncomingBody | None = None
-        self.started = False
-        self.closes = False
-        self.bytes_out = 0
-
-    @property
-    def ends(self) -> Ends:
-        """The client's address; there is no connection that had ports."""
-        return Ends(self.origin.peer, 0, "", 0)
+        """Come from the address of the sample; there is no connection that had ports."""
+        origin = trust.origin(sample.client, sample.scheme)
+        super().__init__(origin, Ends(origin.peer, 0, "", 0), None)
+        self.status = 0
+        self.block = b""
 
     def expect(self, trust: Trust, request: Request) -> None:
         """Do what the edge does after the head: apply trusted headers, and expect a body if there is one."""
@@ -295,32 +333,9 @@ class _DiscardingClient:
         if request.length > 0 or request.length == CHUNKED:
             self.body = Body(request.length, self, None)
 
-    def respond(self, head: Response, block: bytes, body: bytes) -> None:
-        """Drop a whole answer."""
-
-    def start(self, head: Response, block: bytes) -> None:
-        """Drop the head of a streamed answer."""
-
-    def attach(self, flow: Flow) -> None:
-        """Take no part in back-pressure."""
-
-    def write(self, data: bytes) -> None:
-        """Drop a piece of the body."""
-
-    def finish(self, trailers: bytes = b"") -> None:
-        """Do nothing: the answer was dropped."""
-
-    def interim(self, head: Response) -> None:
-        """Drop a 1xx answer."""
-
-    async def upgrade(self, exchange: Exchange, answer: Answer, block: bytes) -> None:
-        """Open no tunnel: the recorder never agrees to one."""
-
-    def throw(self, error: GatewayError) -> None:
-        """Do nothing: no body comes that could be wrong."""
-
-    def abort(self) -> None:
-        """Do nothing: no connection is open."""
+    def respond(self, head: Response, block: bytes, _body: bytes) -> None:
+        """Keep the head."""
+        self.status, self.block = head.status, block
 
     def pause(self) -> None:
         """Do nothing: no body arrives."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from typing import Any
 
 from pydantic import ValidationError
 
 from propylon.commands.imports.draft import Draft
+from propylon.commands.imports.known import without_files
 from propylon.commands.imports.parts import Route
 from propylon.commands.imports.source import Unreadable
 from propylon.config.models.schema import GatewayConfig
@@ -51,13 +53,29 @@ def problems_of(text: str) -> tuple[Problem, ...]:
     except BadDocument as error:
         return (Problem(f"propylon.yaml:{error.line}", "", error.message),)
     found = [*document.problems]
+    value = _without_files(document.value)
     try:
-        GatewayConfig.model_validate(document.value)
+        GatewayConfig.model_validate(value)
     except ValidationError as error:
-        found += findings(error, document.value)
+        found += findings(error, value)
     places = Places("propylon.yaml", document.lines)
-    found += cross_check(document.value, places.named)
+    found += cross_check(value, places.named)
     return places.ordered(found)
+
+
+def _without_files(value: object) -> Any:
+    routes = value.get("routes") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(routes, list):
+        return value
+    kept = [
+        (
+            {key: without_files(key, inner) for key, inner in route.items()}
+            if isinstance(route, dict)
+            else route
+        )
+        for route in routes
+    ]
+    return {**value, "routes": kept}
 
 
 def _stand_in(name: str) -> str:

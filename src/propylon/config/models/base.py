@@ -23,11 +23,11 @@ __all__ = [
     "CookieName",
     "HeaderName",
     "HeaderValue",
-    "Hostname",
     "Method",
     "Network",
     "OneOrMany",
     "PlainPath",
+    "RouteHost",
     "RoutePath",
     "Url",
     "as_list",
@@ -71,6 +71,11 @@ def _route_path(text: str) -> str:
     return check_path(check_no_pattern(text), names=True)
 
 
+def _route_host(text: str) -> str:
+    below = text.removeprefix("*.")
+    return check_hostname(text) if below == text else f"*.{check_hostname(below)}"
+
+
 def _plain_path(text: str) -> str:
     return check_path(text, names=False)
 
@@ -79,7 +84,8 @@ Url = Annotated[str, AfterValidator(check_url), Field(json_schema_extra={"format
 RoutePath = Annotated[str, AfterValidator(_route_path)]
 PlainPath = Annotated[str, AfterValidator(_plain_path)]
 Method = Annotated[str, AfterValidator(check_method)]
-Hostname = Annotated[str, AfterValidator(check_hostname)]
+RouteHost = Annotated[str, AfterValidator(_route_host)]
+"""A host name, or `*.example.com` for all names below one."""
 Network = Annotated[str, AfterValidator(check_network)]
 CookieName = Annotated[str, AfterValidator(check_cookie_name)]
 HeaderName = Annotated[str, AfterValidator(check_header_name)]

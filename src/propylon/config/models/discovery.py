@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from propylon.config.models.base import ConfigModel, PlainPath
-from propylon.config.models.syntax import parse_url
+from propylon.config.models.syntax import check_hostname, parse_url
+from propylon.config.models.unix_socket import check_socket
 from propylon.wire.grammar import TOKEN_TEXT
 
-__all__ = ["ClusterServiceConfig", "DiscoveryConfig", "KubernetesConfig"]
+__all__ = ["ClusterServiceConfig", "DiscoveryConfig", "DockerConfig", "KubernetesConfig"]
 
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _LARGEST_PORT = 65535
@@ -81,10 +82,58 @@ class KubernetesConfig(ConfigModel):
     )
 
 
+_WILDCARD = "*."
+
+
+def _socket(text: str) -> str:
+    if not text.startswith("unix://"):
+        msg = "must be a Unix socket, such as unix:///var/run/docker.sock"
+        raise ValueError(msg)
+    return "unix://" + check_socket(text.removeprefix("unix://"))
+
+
+def _claimable(text: str) -> str:
+    wildcard = _WILDCARD if text.startswith(_WILDCARD) else ""
+    return wildcard + check_hostname(text.removeprefix(wildcard))
+
+
+class DockerConfig(ConfigModel):
+    """Routes and instances that labels of containers describe."""
+
+    socket: Annotated[str, AfterValidator(_socket)] = Field(
+        default="unix:///var/run/docker.sock",
+        description="The socket of the Docker Engine, or of what speaks its API. The gateway only reads.",
+    )
+    network: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="The network over which containers are asked. When not set, a container has to be in one network only.",
+    )
+    default_exposed: bool = Field(
+        default=False,
+        description="Whether containers count that have no label propylon.enable. One with propylon.enable=false never does.",
+    )
+    hosts: tuple[Annotated[str, AfterValidator(_claimable)], ...] = Field(
+        default=(),
+        description="The host names that labels may claim: shop.example.com, or *.apps.example.com. Routes of labels with other hosts"
+        " are not made.",
+    )
+    allow_open: bool = Field(
+        default=False,
+        description="Whether a label may ask for less than defaults.auth: none or optional. If not, such a route is not made.",
+    )
+    traefik: bool = Field(
+        default=False, description="Whether Traefik's common labels are read, too."
+    )
+
+
 class DiscoveryConfig(ConfigModel):
     """Where services and instances are found that are not in the file."""
 
     kubernetes: KubernetesConfig = Field(
         default=KubernetesConfig(),
         description="Where the API of the cluster is, for services with `kubernetes`.",
+    )
+    docker: DockerConfig | None = Field(
+        default=None,
+        description="Labels of containers describe routes and instances. Off when not set; {}: the socket at its usual place.",
     )

@@ -1,6 +1,6 @@
 """Define how a service fails well: retries, circuit breaker, ejection; `health` has the health checks."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
@@ -10,6 +10,7 @@ from propylon.config.models.units import Duration, Share, Timeout, Whole, parse_
 
 __all__ = [
     "TRIGGERS",
+    "AdaptiveConcurrency",
     "AtLeastOne",
     "CircuitConfig",
     "EjectionConfig",
@@ -139,3 +140,40 @@ class HedgeConfig(ConfigModel):
         default=0.1,
         description="Most second requests as a share of the GETs and HEADs of the last ten seconds, plus ten.",
     )
+
+
+class AdaptiveConcurrencyConfig(ConfigModel):
+    """A limit of the requests that wait for a service, which the gateway finds by itself."""
+
+    min: AtLeastOne = Field(default=5, description="The limit never falls below.")
+    max: AtLeastOne = Field(
+        default=1000, validate_default=True, description="The limit never rises above."
+    )
+
+    @field_validator("max")
+    @classmethod
+    def _above_min(cls, most: int, info: ValidationInfo) -> int:
+        if most < info.data.get("min", 1):
+            msg = "must not be less than min"
+            raise ValueError(msg)
+        return most
+
+
+def _switch(written: Any) -> Any:
+    if isinstance(written, bool):
+        return AdaptiveConcurrencyConfig() if written else None
+    if isinstance(written, str | int | float):
+        msg = "must be true or false, or a mapping such as {min: 5, max: 1000}"
+        raise ValueError(msg)  # noqa: TRY004 — pydantic makes a problem of a ValueError only
+    return written
+
+
+AdaptiveConcurrency = Annotated[
+    AdaptiveConcurrencyConfig | None,
+    BeforeValidator(_switch, json_schema_input_type=AdaptiveConcurrencyConfig | bool),
+    Field(
+        description="True, or between which numbers: the gateway finds out how many requests the service can work on, and refuses"
+        " those beyond (503). Each worker finds its own limit."
+    ),
+]
+"""The limit of a service; None: there is none."""

@@ -15,9 +15,9 @@ from propylon.config.models.answered import (
 from propylon.config.models.base import (
     Claims,
     ConfigModel,
-    Hostname,
     Method,
     OneOrMany,
+    RouteHost,
 )
 from propylon.config.models.basic_auth import BasicAuth, BasicAuthConfig
 from propylon.config.models.cache import Cache, CacheConfig
@@ -84,8 +84,10 @@ class RouteRules(ConfigModel):
     methods: tuple[Method, ...] = Field(
         default=(), min_length=1, description="Methods; WEBSOCKET is one of them. All when not set."
     )
-    hosts: tuple[Hostname, ...] = Field(
-        default=(), min_length=1, description="Host names without a port. Any when not set."
+    hosts: tuple[RouteHost, ...] = Field(
+        default=(),
+        min_length=1,
+        description="Host names without a port; *.example.com: all names below it. Any when not set.",
     )
     match: MatchConfig = Field(
         default=MatchConfig(),

@@ -11,6 +11,7 @@ from propylon.config.models.health import HealthConfig
 from propylon.config.models.limits import Limits
 from propylon.config.models.public import CookiesConfig, SentHost
 from propylon.config.models.resilience import (
+    AdaptiveConcurrency,
     CircuitConfig,
     EjectionConfig,
     HedgeConfig,
@@ -111,6 +112,10 @@ class ServiceConfig(ConfigModel):
         default=None,
         description="Instead of url: a service in Kubernetes, whose ready pods are the instances: {service: orders, port: http}.",
     )
+    docker: bool = Field(
+        default=False,
+        description="Instead of url: the instances are containers with labels propylon.services.NAME.",
+    )
     tls: UpstreamTlsConfig | None = Field(
         default=None,
         description="TLS to the https instances: whom the gateway trusts, and what it shows of itself. When not set,"
@@ -185,6 +190,7 @@ class ServiceConfig(ConfigModel):
         description="GETs and HEADs that take long are sent a second time, to another instance; the first good answer counts. When"
         " not set: none are.",
     )
+    adaptive_concurrency: AdaptiveConcurrency = None
     circuit: CircuitConfig = Field(
         default=CircuitConfig(),
         description="When requests are refused because those before them failed.",
@@ -232,6 +238,14 @@ class ServiceConfig(ConfigModel):
             msg = "a service has url, instances or kubernetes, and one of them only"
             raise ValueError(msg)
         return kubernetes
+
+    @field_validator("docker")
+    @classmethod
+    def _no_other_source(cls, docker: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 — a value
+        if docker and _schemes(info):
+            msg = "a service has url, instances, kubernetes or docker, and one of them only"
+            raise ValueError(msg)
+        return docker
 
     @field_validator("hedge")
     @classmethod

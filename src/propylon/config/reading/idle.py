@@ -18,6 +18,9 @@ def find_idle(config: GatewayConfig) -> Iterator[Doubt]:
 
 
 def _idle(config: GatewayConfig) -> Iterator[Finding]:
+    docker = config.discovery.docker is not None  # then labels may have routes
+    if not config.routes and docker:
+        return
     if not config.routes:
         msg = "there are none, so every path but the gateway's own is 404"
         yield ("routes",), f"{msg}; write a route for each path that leads to a service"
@@ -26,9 +29,13 @@ def _idle(config: GatewayConfig) -> Iterator[Finding]:
     others = (other for route in config.routes for other in (route.fallback, route.mirror))
     used |= {other.service for other in others if other is not None}
     for name, service in config.services.items():
+        if name not in used and service.docker and docker:
+            continue
         if name not in used:
             yield ("services", name), _UNROUTED
-        elif not (service.urls or service.kubernetes) and not _may_register(config, name):
+        elif not (
+            service.urls or service.kubernetes or (service.docker and docker)
+        ) and not _may_register(config, name):
             msg = "has no instance, and registry.allow lets none register, so its routes answer 503"
             yield ("services", name), f"{msg}; write url or instances"
 

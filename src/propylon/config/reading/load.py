@@ -1,7 +1,7 @@
 """Load the configuration from file, environment and command line; report every problem at once."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path as FilePath
 from types import MappingProxyType
@@ -74,6 +74,9 @@ class Loaded:
         Endpoint, ...
     ] = ()  # those of a team's module (`--app`), for commands that show routes
     notes: tuple[str, ...] = ()  # what is said once, at the start, and is no doubt
+    defaults: Mapping[str, object] = field(default_factory=dict, repr=False)  # as they are written
+    # What it was before the routes of labels were put beside those of the file; None: there are none.
+    base: "Loaded | None" = field(default=None, repr=False)
 
     @property
     def positions(self) -> Mapping[Path, int]:
@@ -126,6 +129,7 @@ def load(
         path,
         sources.places,
         warnings,
+        defaults=_mapping(_mapping(document.value).get("defaults")),
         notes=(*given.notes, *unread(everything), *otel_unread(everything)),
     )
 

@@ -9,7 +9,7 @@ from propylon.commands.imports.kong.names import IGNORED, name_of
 from propylon.commands.imports.kong.plugins import applies_to, apply
 from propylon.commands.imports.kong.routes import Written, order, write_routes
 from propylon.commands.imports.kong.security import Consumers
-from propylon.commands.imports.kong.services import Services, key_of
+from propylon.commands.imports.kong.services import Services, base_path, key_of
 from propylon.commands.imports.overlap import first_wins
 from propylon.commands.imports.source import Source
 from propylon.commands.imports.tree import Item, parse
@@ -113,6 +113,7 @@ class _Reader:
             return
         client_host = item.get("preserve_host").flag()
         route.put("service", self._writer.of(service, client_host=client_host))
+        written.base = base_path(service)
         if item.get("preserve_host"):
             route.same(item.get("preserve_host").at, f"services.{route.keys['service']}.host")
         strips = item.get("strip_path").flag(default=True) and route.keys["path"] != "/"

@@ -22,6 +22,7 @@ class Written:
     def __init__(self, route: Route, item: Item, found: Found | None) -> None:
         """Keep the three."""
         self.route, self.item, self.found = route, item, found
+        self.base = ""  # the path of its service's URL
 
 
 def write_routes(item: Item, draft: Draft) -> list[Written]:

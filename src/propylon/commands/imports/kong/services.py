@@ -12,7 +12,7 @@ from propylon.commands.imports.kong.names import IGNORED, milliseconds, name_of,
 from propylon.commands.imports.parts import Part, Variable
 from propylon.commands.imports.tree import Item
 
-__all__ = ["Services", "key_of"]
+__all__ = ["Services", "base_path", "key_of"]
 
 _PORTS = {"http": 80, "https": 443}
 _TARGET_PORT = 8000  # Kong's, for a target without a port
@@ -22,6 +22,12 @@ _HASHES = {"consumer": "caller", "ip": "ip"}
 def key_of(service: Item) -> str:
     """Return the name under which routes and plugins know a service."""
     return service.get("name").text() or service.get("id").text() or service.get("host").text()
+
+
+def base_path(service: Item) -> str:
+    """Return the path that is put in front of what a service gets; empty if there is none."""
+    url = text_of(service.get("url"))
+    return "" if isinstance(url, Variable) else _parts(service, url)[3]
 
 
 class Services:

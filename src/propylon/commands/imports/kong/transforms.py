@@ -139,6 +139,9 @@ def _pair(item: Item) -> tuple[str, str]:
 def _template(value: str) -> str:
     """Return our template for one of Kong's. Raises _Untranslatable."""
     bare = _TEMPLATE.sub("", value)
+    if "$(" in bare:
+        msg = "a template of Lua"
+        raise _Untranslatable(msg)
     if not has_key("route", "query"):  # templates came with it
         if bare != value:
             msg = "this version of propylon has no templates in values"
@@ -167,6 +170,17 @@ def _uri(written: Written, uri: Item) -> None:
     """Translate replace.uri: the whole path for the service."""
     route, text = written.route, text_of(uri)
     path = _TEMPLATE.sub(lambda match: f"{{{match['inside'].rpartition('.')[2]}}}", text)
+    if "$(" in path or written.base:
+        route.close(
+            uri.at,
+            (
+                "a template of Lua"
+                if "$(" in path
+                else f"the path replaces {written.base} of the service, too"
+            ),
+            "write rewrite, and take the path off the service's url",
+        )
+        return
     route.keys.pop("strip_prefix", None)
     exact = route.keys.get("exact")
     difference = "" if exact else "what is below the route's path goes behind it"

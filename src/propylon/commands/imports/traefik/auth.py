@@ -28,7 +28,13 @@ def basic(route: Route, config: Item) -> None:
     if not named(config, "removeHeader").flag():
         keys["forward"] = True
     if file.text():
-        route.set("basic_auth", keys, file.at, "the file has bcrypt or argon2 only", protects=True)
+        route.set(
+            "basic_auth",
+            keys,
+            file.at,
+            "the hashes in the file must be bcrypt or argon2",
+            protects=True,
+        )
 
 
 def forward(route: Route, config: Item) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from propylon.commands.imports.draft import Draft
+from propylon.commands.imports.known import refusal
 from propylon.commands.imports.parts import Route
 from propylon.commands.imports.patterns import from_regex
 from propylon.commands.imports.rates import duration, rate, seconds_of
@@ -107,13 +108,21 @@ def buffering(route: Route, config: Item) -> None:
 
 
 def compress(route: Route, config: Item) -> None:
-    """Translate compress."""
-    keys: dict[str, Any] = {"encodings": named(config, "encodings").texts() or _ENCODINGS}
+    """Translate compress, with the codings that are installed here."""
+    wanted = named(config, "encodings").texts() or _ENCODINGS
+    codings = [
+        one for one in wanted if not refusal("route", "compress", {"encodings": [one]})
+    ] or wanted
+    keys: dict[str, Any] = {"encodings": codings}
     if types := named(config, "includedContentTypes").texts():
         keys["types"] = types
     keys["min_size"] = int(named(config, "minResponseBodyBytes").number(1024))
-    difference = "its own list of types" if named(config, "excludedContentTypes") else ""
-    route.set("compress", keys, config.at, difference)
+    said = ["its own list of types"] if named(config, "excludedContentTypes") else []
+    if codings != wanted:
+        said.append(
+            "codings whose package is not installed are left out; propylon[compression] has them"
+        )
+    route.set("compress", keys, config.at, "; ".join(said))
     config.ignore("defaultEncoding")
 
 

@@ -458,6 +458,13 @@ def test_a_slow_request_is_sent_to_another_instance(
     hung = main.arrived("/twins")
     assert main.wait(lambda: hung.cancelled)
     assert counted(gateway, "propylon_hedges", service="twins", result="won") == before + 1
+    asks = [("X-Propylon-Explain", "1"), *bearer(mint("ann", scope="explain", edge=gateway.edge))]
+    both = [ask(gateway.port, target="/twins", headers=asks) for _ in range(2)]
+    told = [json.loads(one.get("X-Propylon-Explain") or "")["upstream"]["attempts"] for one in both]
+    alone, raced = sorted(told, key=len)
+    assert [one["ended"] for one in alone] == ["status 200"]
+    assert [one["ended"].split(":")[0] for one in raced] == ["lost a race", "status 200"]
+    assert raced[1]["instance"] == f"127.0.0.1:{other.port}"
     flags = sorted(tuple(gateway.record(one)["flags"]) for one in got)
     assert flags == [(), ("hedged",)]
     assert {gateway.record(one)["attempts"] for one in got} == {1, 2}

@@ -49,6 +49,7 @@ __all__ = [
     "MEMORY",
     "MIRRORED",
     "OVERHEAD",
+    "QUEUE",
     "RECEIVED",
     "REQUESTS",
     "REQUEST_CHECKS",
@@ -262,6 +263,14 @@ DATABASE = Family(
     ("operation",),
     _DATABASE,
 )
+QUEUE = Family(
+    "propylon_queue_seconds",
+    Kind.HISTOGRAM,
+    "How long a request has waited until an instance of the service had room (max_in_flight), by how that ended: served; late or"
+    " full, 503; gone, its client has left.",
+    ("service", "outcome"),
+    _DATABASE,
+)
 CALLS = Family(
     "propylon_calls",
     Kind.COUNTER,
@@ -290,7 +299,7 @@ UPSTREAM_CONNECTIONS = Family(
 UPSTREAM_WAITING = Family(
     "propylon_upstream_waiting_requests",
     Kind.GAUGE,
-    "Requests that wait for a connection to an instance of the service.",
+    "Requests that wait for a connection to an instance of the service, or until an instance has room (max_in_flight).",
     ("service",),
 )
 CONFIG_RELOADS = Family(
@@ -353,6 +362,7 @@ FAMILIES = (
     FAULTS,
     RETRIES,
     HEDGES,
+    QUEUE,
     FALLBACKS,
     MIRRORED,
     CIRCUIT_STATE,

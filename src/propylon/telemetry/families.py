@@ -266,7 +266,8 @@ DATABASE = Family(
 QUEUE = Family(
     "propylon_queue_seconds",
     Kind.HISTOGRAM,
-    "How long a request waited until an instance had room (max_in_flight): served; late or full, 503; gone: its client left.",
+    "How long a request has waited until an instance of the service had room (max_in_flight), by how that ended: served; late or"
+    " full, 503; gone, its client has left.",
     ("service", "outcome"),
     _DATABASE,
 )

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon.commands.imports.command import translate
@@ -206,7 +206,6 @@ KEYS = {
 }
 
 
-@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("form", KEYS)
 def test_any_tree_ends(form: str, data: st.DataObject) -> None:
@@ -236,7 +235,6 @@ def test_any_tree_ends(form: str, data: st.DataObject) -> None:
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     value=st.recursive(
         TEXTS | st.integers(-(10**15), 10**15) | st.booleans(),
@@ -481,7 +479,6 @@ ROWS = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(rows=st.lists(ROWS, min_size=1, max_size=6))
 def test_no_request_is_less_protected_than_there(
     rows: list[tuple[str, bool, bool, list[str], list[str]]],

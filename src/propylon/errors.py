@@ -9,6 +9,7 @@ GatewayError
 │   ├── PreconditionFailed  412  what is to be changed is not what the client has seen
 │   ├── UnsupportedCoding  415
 │   ├── UnknownExpectation  417
+│   ├── UnsupportedCoding  415
 │   └── InvalidFields     422
 ├── AuthError             401
 │   └── Forbidden         403

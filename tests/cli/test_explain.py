@@ -349,6 +349,15 @@ def test_which_pages_may_read_the_answer(file: Path, path: str, origin: str, sai
     assert explained("GET", path)["cors"] is None
 
 
+@pytest.mark.parametrize(("wanted", "got"), [("br;q=0.1, gzip", "in gzip"), ("br", "plain")])
+def test_in_which_coding_a_client_gets_answers(file: Path, wanted: str, got: str) -> None:
+    """By what the request says that it accepts; nothing is said of a route that compresses nothing."""
+    file.write_text(CORS + "  - {path: /packed, service: a, compress: [gzip]}\n")
+    found = explained("GET", "/packed", "-H", f"Accept-Encoding: {wanted}")["compression"]
+    assert found == f"The route compresses answers (gzip): this client would get them {got}."
+    assert explained("GET", "/usual", "-H", f"Accept-Encoding: {wanted}")["compression"] is None
+
+
 def test_a_preflight_is_explained_by_its_route(file: Path) -> None:
     """The gateway answers it itself; where the route has no CORS, the service gets it."""
     file.write_text(CORS)

@@ -1,6 +1,6 @@
 """The file wins: a route of a label that is made takes no request from a route of the file, by the gateway's own table."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from propylon.config.labels.claims import Claim, is_granted
@@ -44,6 +44,8 @@ def table(*written: Written) -> Table:
     st.lists(_sent, min_size=1, max_size=6),
 )
 @examples(300)
+@example([("/a", False, "*.test")], ("/", False, "a.test"), b"a.test", [b"/a"])
+@example([("/{}/b", True, None)], ("/a", False, None), b"", [b"/a/b"])
 def test_a_route_that_is_made_takes_nothing(
     file: list[Written], label: Written, host: bytes, paths: list[bytes]
 ) -> None:

@@ -183,13 +183,14 @@ def test_no_label_has_the_path_of_an_endpoint() -> None:
     own = {*all_paths("/api/v1"), *(one.path for one in builtin)}
     own |= {one.yields for one in builtin if one.yields}
     assert {"/api/v1/auth/token", "/api/v1/gateway"} <= own
-    rules = DockerConfig(hosts=("a.test",))
+    keys: list[dict[str, str]] = []
     for path in (re.sub("{}", "{x}", one) for one in sorted(own)):
-        for keys in ({"path": path}, {"path": f"{path}/x"}, {"path": path, "hosts": "a.test"}):
-            labelled = gathered(container("c", labels(**keys)))
-            made, said = overlaid(base, labelled, rules, ())
-            assert made.config is base.config, keys
-            assert "from an endpoint of the gateway" in said[0].message
+        keys += [{"path": path}, {"path": f"{path}/x"}, {"path": path, "hosts": "a.test"}]
+    tried = [container(f"c{at}", labels(f"r{at}", **one)) for at, one in enumerate(keys)]
+    made, said = overlaid(base, gathered(*tried), DockerConfig(hosts=("a.test",)), ())
+    assert made.config is base.config
+    assert len(said) == len(keys)
+    assert all("from an endpoint of the gateway" in one.message for one in said)
 
 
 def test_two_containers_that_want_the_same() -> None:
@@ -312,6 +313,10 @@ def test_several_paths_are_several_routes() -> None:
                 http__middlewares__s__stripprefix__prefixes="/w",
             ),
             "it strips another prefix",
+        ),
+        (
+            traefik(http__routers__web__service="api@internal"),
+            "its service is of another provider (internal)",
         ),
         (traefik("HostRegexp(`.*`)"), "its rule has more than Host"),
         (traefik("Host(`a`) || PathPrefix(`/x`)"), "its rule joins unlike parts"),

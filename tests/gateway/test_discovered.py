@@ -1,5 +1,6 @@
 """Instances that a cluster tells of: there from the first request on, followed without a reload."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests.support.docker import Engine, container
 from tests.support.gateway import EDGES, Gateway
 from tests.support.upstream import Upstream
 from tests.support.waiting import wait
+
+# Routes of labels come into force as often as they change.
+OFTEN = "import propylon.assembly.docker\npropylon.assembly.docker._BETWEEN = 0.0"
 
 
 @pytest.fixture(scope="module", params=EDGES)
@@ -91,7 +95,7 @@ def test_labels_are_routes(edge: str, pods: tuple[Upstream, Upstream], tmp_path:
                 {"path": "/pool", "service": "pool"},
             ],
         }
-        gateway = Gateway(edge, config, tmp_path)
+        gateway = Gateway(edge, config, tmp_path, first=OFTEN)
         try:
             gateway.wait_ready()
             answer = ask(gateway.port, "GET", "/web/1")
@@ -113,6 +117,10 @@ def test_labels_are_routes(edge: str, pods: tuple[Upstream, Upstream], tmp_path:
             assert ask(gateway.port, "GET", "/edited").status == 404
             said = "docker: container thief, label propylon.routes.thief.path: /file/x would take"
             wait(lambda: said in gateway.said())
+            if edge == "fast":  # a foreign server ends on it
+                gateway.process.send_signal(signal.SIGHUP)
+                wait(lambda: ask(gateway.port, "GET", "/edited").status == 200)
+                assert ask(gateway.port, "GET", "/new").status == 200
             # One that is not well is asked no more; its route stays. One that has stopped has none.
             engine.run(web | {"Status": "Up 5 minutes (unhealthy)"})
             wait(lambda: ask(gateway.port, "GET", "/new").status == 404)

@@ -1,6 +1,8 @@
-"""`split`, `balance: {hash: …}` and `sticky`: over real sockets, on both edges."""
+"""`split`, `balance: {hash: …}`, `sticky`, `priority` and `queue`: over real sockets, on both edges."""
 
 import re
+import select
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +12,13 @@ import pytest
 from propylon.services.hashing import Rendezvous
 from propylon.services.service import Instance
 from tests.support import answers
-from tests.support.client import Headers, RawClient, ask
+from tests.support.client import Headers, RawClient, ask, request
 from tests.support.gateway import EDGES, Config, Gateway
 from tests.support.guarded import Kept
 from tests.support.sockets import Socket, echo
 from tests.support.tokens import SECRET, bearer, mint
-from tests.support.upstream import Upstream
+from tests.support.upstream import Arrived, Peer, Upstream
+from tests.support.waiting import wait
 
 Services = dict[str, Upstream]
 
@@ -43,6 +46,7 @@ def configuration(services: Services) -> Config:
                 "instances": [urls["one"], {**urls["two"], "priority": -1}],
                 "ejection": {"failures": 1, "time": "1h"},
             },
+            "narrow": {**urls["one"], "max_in_flight": 1, "queue": {"size": 1, "timeout": "60s"}},
             "strict": {**urls["two"], "rate_limit": {"rate": "1/h", "burst": 2, "key": "ip"}},
             "told": {**urls["two"], "rate_limit": {"rate": "1/h", "burst": 1, "key": "ip"}},
         },
@@ -55,7 +59,9 @@ def configuration(services: Services) -> Config:
             {"name": "ill", "path": "/ill", "split": [{"service": "one"}, {"service": "ill"}]},
             {"name": "strict", "path": "/strict", "split": [{"service": "one"}, {"service": "strict"}]},
             {"name": "backed", "path": "/backed", "service": "backed"},
+            {"name": "narrow", "path": "/narrow", "service": "narrow"},
             {"name": "kept", "path": "/kept", "service": "kept"},
+            {"name": "stored", "path": "/stored", "service": "kept", "cache": {"ttl": "1h"}},
             {"name": "held", "path": "/held", "service": "held"},
             {"name": "stays", "path": "/stays", "split": evenly, "sticky": {"cookie": "on"}},
             {"name": "hashed", "path": "/hashed", "service": "hashed"},
@@ -247,3 +253,74 @@ def test_an_instance_that_stands_by(gateway: Gateway, services: Services) -> Non
     (backed,) = [one["instances"] for one in told if one["name"] == "backed"]
     assert [one["priority"] for one in backed] == [0, -1]
     assert [one["ejected_until"] is None for one in backed] == [False, True]
+
+
+def metrics(gateway: Gateway) -> str:
+    """What /metrics says."""
+    return ask(gateway.port, target="/metrics").body.decode()
+
+
+def waits(gateway: Gateway, outcome: str) -> int:
+    """How many waits for a place have ended so."""
+    text = metrics(gateway)
+    line = rf'propylon_queue_seconds_count\{{(?=.*service="narrow").*outcome="{outcome}".*\}} (\d+)'
+    return sum(int(float(count)) for count in re.findall(line, text))
+
+
+def test_a_queue(gateway: Gateway, services: Services) -> None:
+    """One in flight, one that waits, one that is refused; who leaves makes room, and the last one is served in its turn."""
+    one, go_on, held = services["one"], threading.Event(), threading.Event()
+
+    def hold(peer: Peer, arrived: Arrived) -> None:
+        held.set()
+        go_on.wait(60)
+        answers.plain(body=b"held")(peer, arrived)
+
+    one.on("/narrow/held", hold)
+    before = {outcome: waits(gateway, outcome) for outcome in ("full", "gone", "served")}
+
+    def more(outcome: str) -> int:
+        return waits(gateway, outcome) - before[outcome]
+
+    with RawClient(gateway.port) as first, RawClient(gateway.port) as last:
+        first.send(request(target="/narrow/held"))
+        assert held.wait(20)
+        with RawClient(gateway.port) as leaving, RawClient(gateway.port) as other:
+            for client in (leaving, other):
+                client.send(request(target="/narrow"))
+            readable, _, _ = select.select([leaving.sock, other.sock], [], [], 20)
+            (refused,) = [client for client in (leaving, other) if client.sock in readable]
+            answer = refused.read()
+            assert (answer.status, answer.get("Retry-After") is not None) == (503, True)
+            assert answer.json()["error"]["details"] == {"service": "narrow"}
+            assert gateway.record(answer)["flags"] == ["queued"]
+            assert more("full") == 1
+            (leaving if refused is other else other).reset()
+            wait(lambda: more("gone") == 1)
+            wait(lambda: 'waiting_requests{service="narrow"} 0' in metrics(gateway))
+        last.send(request(target="/narrow"))
+        wait(lambda: 'waiting_requests{service="narrow"} 1' in metrics(gateway))
+        go_on.set()
+        assert first.read().body == b"held"
+        served = last.read()
+    assert (served.status, served.body) == (200, b"one")
+    assert gateway.record(served)["flags"] == ["queued"]
+    assert more("served") == 1
+    assert ask(gateway.port, target="/narrow").body == b"one"
+
+
+def test_another_gateway_reads_the_cookie(kept: Kept) -> None:
+    """Nothing is stored: what one has signed, the other one understands, in whatever process."""
+    told = {edge: ask(kept.at(edge).port, target="/kept") for edge in EDGES}
+    for answer in told.values():
+        cookie = (answer.get("Set-Cookie") or "").partition(";")[0]
+        for edge in EDGES:
+            there = ask(kept.at(edge).port, target="/kept", headers=[("Cookie", cookie)])
+            assert (there.body, there.get("Set-Cookie")) == (answer.body, None)
+
+
+def test_a_cookie_is_not_stored_with_an_answer(gateway: Gateway) -> None:
+    """It is the caller's: who gets the stored answer has asked no instance, and gets no cookie of one."""
+    asked = [ask(gateway.port, target="/stored") for _ in range(2)]
+    assert [one.get("Set-Cookie") is None for one in asked] == [False, True]
+    assert asked[0].body == asked[1].body

@@ -5,15 +5,14 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_run import children, until
 from tests.gateway.test_drain import only
-from tests.process.test_workers import ADMIN, Start, start, starting_in
+from tests.process.test_workers import ADMIN, Start, start
 from tests.support.client import Ended, ask
 from tests.support.gateway import Config, Gateway
 from tests.support.tokens import SECRET
@@ -24,26 +23,26 @@ __all__ = ["start"]
 COUNT = re.compile(r'propylon_requests_total\{[^}]*route="/up"[^}]*\} ([0-9.]+)')
 
 
-# Each has a route of its name, and cases of its own: what one has done to it is no matter to the others.
-SERVICES = ("up", "breaks", "fails")
-
-
 def configuration(upstream: Upstream, folder: Path, **server: object) -> Config:
-    """Services whose breakers open by two failures."""
-    service = {
-        "url": f"http://127.0.0.1:{upstream.port}",
-        "circuit": {"failure_threshold": 2, "min_throughput": 2, "recovery_timeout": "60s"},
-        "retry": {"attempts": 1},
-    }
-    few = {"path": "/few", "service": "up", "auth": "none", "rate_limit": {"rate": "5/h"}}
+    """A service whose breaker opens by two failures."""
+    circuit = {"failure_threshold": 2, "min_throughput": 2, "recovery_timeout": "60s"}
     return {
         "server": {"drain": "1s", **server},
         "auth": {
             "jwt": {"secret": SECRET},
             "tokens": {"database": f"sqlite:///{folder}/tokens.db"},
         },
-        "services": dict.fromkeys(SERVICES, service),
-        "routes": [few, *({"path": f"/{one}", "service": one, "auth": "none"} for one in SERVICES)],
+        "services": {
+            "up": {
+                "url": f"http://127.0.0.1:{upstream.port}",
+                "circuit": circuit,
+                "retry": {"attempts": 1},
+            }
+        },
+        "routes": [
+            {"path": "/up", "service": "up", "auth": "none"},
+            {"path": "/few", "service": "up", "auth": "none", "rate_limit": {"rate": "5/h"}},
+        ],
     }
 
 
@@ -69,59 +68,50 @@ def broken(peer: Peer, arrived: Arrived) -> None:
     peer.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
 
 
-@dataclass
-class Several:
-    """A gateway with several workers, of its own or of uvicorn's, and what its services are."""
-
-    gateway: Gateway
-    upstream: Upstream
-    own: bool
+KINDS = pytest.mark.parametrize("workers", [0, 2], ids=["propylon run", "uvicorn"])
 
 
-@pytest.fixture(scope="module", params=["propylon run", "uvicorn"])
-def several(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Several]:
-    """One of each for all cases that end no worker: uvicorn's are new interpreters, and take two seconds."""
-    folder, own = tmp_path_factory.mktemp("several"), request.param == "propylon run"
-    with Upstream() as upstream, starting_in(folder) as start:
-        if own:
-            gateway = start(configuration(upstream, folder, workers=3))
-        else:
-            shared = {"state_dir": str(folder / "shared")}
-            gateway = start(configuration(upstream, folder, **shared), workers=2)
-        yield Several(gateway, upstream, own)
+def started(start: Start, upstream: Upstream, folder: Path, workers: int) -> Gateway:
+    """A gateway with several workers, of its own or of uvicorn's."""
+    if workers:
+        config = configuration(upstream, folder, state_dir=str(folder / "shared"))
+        return start(config, workers=workers)
+    return start(configuration(upstream, folder, workers=3))
 
 
-def test_metrics_are_those_of_all_workers(several: Several) -> None:
+@KINDS
+def test_metrics_are_those_of_all_workers(start: Start, tmp_path: Path, workers: int) -> None:
     """Whoever counted them."""
-    gateway = several.gateway
-    for _ in range(40):
-        assert ask(gateway.port, target="/up").status == 200
-    if several.own:
-        assert each(gateway, lambda: counted(gateway)) == [40.0] * 3
-    else:
-        assert {counted(gateway) for _ in range(8)} == {40.0}
+    with Upstream() as upstream:
+        gateway = started(start, upstream, tmp_path, workers)
+        for _ in range(40):
+            assert ask(gateway.port, target="/up").status == 200
+        if workers:
+            assert {counted(gateway) for _ in range(8)} == {40.0}
+        else:
+            assert each(gateway, lambda: counted(gateway)) == [40.0] * 3
 
 
-def test_limits_are_those_of_all_workers(several: Several) -> None:
+@KINDS
+def test_limits_are_those_of_all_workers(start: Start, tmp_path: Path, workers: int) -> None:
     """`/rate-limits` says what all workers decided: together, exactly what the limit allows."""
-    gateway = several.gateway
-    statuses = [ask(gateway.port, target="/few").status for _ in range(12)]
-    assert (statuses.count(200), statuses.count(429)) == (5, 7)
+    with Upstream() as upstream:
+        gateway = started(start, upstream, tmp_path, workers)
+        statuses = [ask(gateway.port, target="/few").status for _ in range(12)]
+        assert (statuses.count(200), statuses.count(429)) == (5, 7)
 
-    def decided() -> tuple[int, int]:
-        answer = ask(gateway.port, target="/api/v1/rate-limits", headers=ADMIN)
-        limit = answer.json()["route:/few/default"]
-        return limit["allowed"], limit["refused"]
+        def decided() -> tuple[int, int]:
+            answer = ask(gateway.port, target="/api/v1/rate-limits", headers=ADMIN)
+            limit = answer.json()["route:/few/default"]
+            return limit["allowed"], limit["refused"]
 
-    assert {decided() for _ in range(12)} == {(5, 7)}
+        assert {decided() for _ in range(12)} == {(5, 7)}
 
 
 def test_metrics_do_not_fall_when_a_worker_is_killed(start: Start, tmp_path: Path) -> None:
     """By SIGKILL, under load: what it had counted stays, and its replacement goes on."""
     with Upstream() as upstream:
-        gateway = start(configuration(upstream, tmp_path, workers=3))
+        gateway = started(start, upstream, tmp_path, 0)
         good, stop = [0], threading.Event()
 
         def load() -> None:
@@ -152,39 +142,43 @@ def test_metrics_do_not_fall_when_a_worker_is_killed(start: Start, tmp_path: Pat
     assert seen[-1] >= good[0] - 4
 
 
-def test_a_breaker_opens_in_all_workers(several: Several) -> None:
+@KINDS
+def test_a_breaker_opens_in_all_workers(start: Start, tmp_path: Path, workers: int) -> None:
     """Two failures in one of them are enough: no client of another one finds it out again."""
-    gateway = several.gateway
-    several.upstream.on("/breaks", broken)
-    # Of so many requests two meet the same worker.
-    statuses = [ask(gateway.port, target="/breaks").status for _ in range(40)]
-    at = statuses.index(503)
-    assert set(statuses[:at]) == {500}
-    assert at <= 4
-    assert set(statuses[at:]) == {503}
+    with Upstream() as upstream:
+        gateway = started(start, upstream, tmp_path, workers)
+        upstream.on("/up", broken)
+        # Of so many requests two meet the same worker.
+        statuses = [ask(gateway.port, target="/up").status for _ in range(40)]
+        at = statuses.index(503)
+        assert set(statuses[:at]) == {500}
+        assert at <= 4
+        assert set(statuses[at:]) == {503}
 
-    def state() -> tuple[str, str]:
-        answer = ask(gateway.port, target="/api/v1/circuits", headers=ADMIN)
-        found = answer.json()["breaks"]
-        return found["state"], found["reason"]
+        def state() -> tuple[str, str]:
+            answer = ask(gateway.port, target="/api/v1/circuits", headers=ADMIN)
+            found = answer.json()["up"]
+            return found["state"], found["reason"]
 
-    # Here a stopped worker is left out of the answer, and the others know all the same.
-    told = each(gateway, state) if several.own else [state() for _ in range(8)]
-    assert {one for one, _ in told} == {"OPEN"}
-    assert len({why for _, why in told}) == 1
+        # Here a stopped worker is left out of the answer, and the others know all the same.
+        told = each(gateway, state) if not workers else [state() for _ in range(8)]
+        assert {one for one, _ in told} == {"OPEN"}
+        assert len({why for _, why in told}) == 1
 
 
-def test_failures_of_all_workers_add_up(several: Several) -> None:
+@KINDS
+def test_failures_of_all_workers_add_up(start: Start, tmp_path: Path, workers: int) -> None:
     """One failure in some of them opens no breaker, and whichever is asked tells of all."""
-    gateway = several.gateway
-    several.upstream.on("/fails", broken)
-    assert ask(gateway.port, target="/fails").status == 500
+    with Upstream() as upstream:
+        gateway = started(start, upstream, tmp_path, workers)
+        upstream.on("/up/broken", broken)
+        statuses = [ask(gateway.port, target="/up/broken").status for _ in range(1)]
+        assert statuses == [500]
 
-    def failures() -> tuple[int, int]:
-        circuit = ask(gateway.port, target="/api/v1/circuits", headers=ADMIN).json()["fails"]
-        services = ask(gateway.port, target="/api/v1/services", headers=ADMIN).json()["services"]
-        [instances] = [one["instances"] for one in services if one["name"] == "fails"]
-        [instance] = instances
-        return circuit["failures"], instance["failures"]
+        def failures() -> tuple[int, int]:
+            circuit = ask(gateway.port, target="/api/v1/circuits", headers=ADMIN).json()["up"]
+            services = ask(gateway.port, target="/api/v1/services", headers=ADMIN).json()
+            [instance] = services["services"][0]["instances"]
+            return circuit["failures"], instance["failures"]
 
-    assert {failures() for _ in range(12)} == {(1, 1)}
+        assert {failures() for _ in range(12)} == {(1, 1)}

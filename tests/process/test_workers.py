@@ -36,9 +36,9 @@ class Start(Protocol):
         """
 
 
-@contextlib.contextmanager
-def starting_in(base: Path) -> Iterator[Start]:
-    """Start gateways in folders below this one; they end with the context, whatever became of them."""
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start gateways; they end with the case, whatever became of them."""
     started: list[Gateway] = []
 
     def run(config: Config, *, code: str = "pass", workers: int = 0) -> Gateway:
@@ -52,7 +52,7 @@ def starting_in(base: Path) -> Iterator[Start]:
                 *command(*of)[3:],
             ]
 
-        folder = base / f"gateway-{len(started)}"
+        folder = tmp_path / f"gateway-{len(started)}"
         folder.mkdir()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(starting, "command", changed)
@@ -60,18 +60,9 @@ def starting_in(base: Path) -> Iterator[Start]:
         started[-1].wait_ready()
         return started[-1]
 
-    try:
-        yield run
-    finally:
-        for one in started:
-            one.kill()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start gateways for a case."""
-    with starting_in(tmp_path) as run:
-        yield run
+    yield run
+    for one in started:
+        one.kill()
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon.config.models.log import RECORD_FIELDS
-from propylon.errors import ClientGone, ConnectFailed, NotFound
-from propylon.proxy.exchange import Exchange
+from propylon.errors import ClientGone, ConnectFailed, NotFound, UpstreamReset
+from propylon.proxy.exchange import Exchange, StandIn
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import PrivacyPreference
 from propylon.telemetry.access_log import AccessLog, as_json, as_text
@@ -96,9 +96,21 @@ def test_fields_of_a_record_are_those_that_may_be_named() -> None:
     """What `log.keep`, `drop` and `redact` may name is what a record has."""
     one = ended(500, error=ConnectFailed("x"))
     one.limited, one.faults, one.close_code = ("a",), ("b",), 1000
+    one.stand_in = StandIn("service", "reset", "orders", UpstreamReset("y"))
     assert set(record(one, "error", "now")) | {"traceback"} == {
         "time", "level", "event", *RECORD_FIELDS
     }  # fmt: skip
+
+
+def test_a_fallback_in_a_line_for_people() -> None:
+    """What answered, and why; it can be hidden like any other field."""
+    one = ended(200)
+    one.stand_in = StandIn("stored", "503", "orders", None)
+    fields = record(one, "warning", "2026-01-01T00:00:00.000Z")
+    assert b" fallback=stored (status 503)" in as_text(fields)
+    redact = edit_of(None, (), ["fallback"])
+    assert redact is not None
+    assert b"fallback" not in as_text(redact(fields))
 
 
 def test_fields_are_kept_dropped_and_hidden() -> None:

@@ -50,6 +50,23 @@ def test_requests_go_through_the_whole_gateway(propylon_gateway: GatewayUnderTes
     assert propylon_gateway.get("/api/orders", token=bob).status_code == 403
 
 
+def test_who_else_decides(propylon_gateway: GatewayUnderTest) -> None:
+    """A service that decides has a stand-in, by its host; users of a file have their passwords."""
+    decider = propylon_gateway.upstream("auth.internal")
+    decider.reply(200, headers={"X-User": "ann"})
+    assert propylon_gateway.get("/api/asked").status_code == 200
+    (got,) = propylon_gateway.upstream("users").requests
+    assert got.headers["x-user"] == "ann"
+    decider.fail(1)
+    assert propylon_gateway.get("/api/asked").status_code == 503
+    decider.reply(401, text="who are you?")
+    answer = propylon_gateway.get("/api/asked")
+    assert (answer.status_code, answer.text) == (401, "who are you?")
+    assert propylon_gateway.get("/api/inner").status_code == 401
+    right = {"Authorization": "Basic YW5uOmNvcnJlY3QgaG9yc2U="}  # ann:correct horse
+    assert propylon_gateway.get("/api/inner", headers=right).status_code == 200
+
+
 def test_retries_and_the_circuit(propylon_gateway: GatewayUnderTest, clock: Clock) -> None:
     """Refused connections are retried; without retries they open the circuit until its time has passed."""
     users, once = propylon_gateway.upstream("users"), propylon_gateway.upstream("once")

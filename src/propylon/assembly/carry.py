@@ -86,4 +86,6 @@ class ServiceSet:
 def _going_on(made: Compiled, old: Service) -> Compiled:
     if made.service.concurrency is not None and old.concurrency is not None:
         made.service.concurrency.take_over(old.concurrency)
+    if made.service.room is not None and old.room is not None:
+        made.service.room.share(old.room)
     return replace(made, service=replace(made.service, breaker=old.breaker))

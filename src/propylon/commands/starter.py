@@ -184,6 +184,8 @@ services:
     redirects: rewrite         # of Location and the like, to the client's address; or pass
     cookies: {path: pass, domain: pass}
     tls:                       # to an https service: {ca: , server_name: , verify: true, certificate: , key: }
+    max_in_flight:             # such as 64: most requests of one worker to an instance at a time
+    # queue: {size: 100, timeout: 1s}   # with max_in_flight: where the others wait
     slow_start:                # such as 30s: the share of an instance that came grows for so long
     sticky:                    # such as {cookie: at}: one caller stays with its instance. Further keys: on_failure (reassign,
                                # refuse), max_age, path, same_site, secure, http_only, secret

@@ -65,6 +65,8 @@ _OF_SERVICE = {
     "balance",
     "sticky",
     "slow_start",
+    "max_in_flight",
+    "queue",
     "rate_limit",
 }
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from propylon.compile.carriers import compile_carriers
-from propylon.compile.selection import compile_hash
+from propylon.compile.selection import compile_hash, queued
 from propylon.compile.table import Compiled
 from propylon.config.models.schema import GatewayConfig
 from propylon.proxy.authenticate import anonymous
@@ -57,4 +57,4 @@ class Callees:
             forward=self._forward,
             select=compile_hash("", written, service.warmup),
         )
-        return Callee(route, claims.lines_of, compile_carriers(self._config.auth.carriers))
+        return Callee(queued(route), claims.lines_of, compile_carriers(self._config.auth.carriers))

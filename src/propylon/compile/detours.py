@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from propylon.compile.fixed import compile_respond
 from propylon.config.models.fallback import FallbackConfig
@@ -21,7 +22,10 @@ from propylon.services.service import Service
 from propylon.telemetry.families import FALLBACKS, MIRRORED
 from propylon.telemetry.metrics import Metrics
 
-__all__ = ["DetourCompiler", "Way", "forwarding"]
+__all__ = ["HOSTS", "DetourCompiler", "Way", "forwarding"]
+
+HOSTS = 64
+"""Of a route: so many ways to another service are remembered."""
 
 
 def forwarding(loop: asyncio.AbstractEventLoop, chance: random.Random, metrics: Metrics) -> Forward:
@@ -50,11 +54,16 @@ class DetourCompiler:
         """Return the stage that stands around `then`; `way` leads to the mirror."""
         # A copy is sent once: it may be lost, and must not become the load.
         service = replace(way.service, retry=Retry(attempts=1), hedge=None)
+
+        @lru_cache(maxsize=HOSTS)
+        def become(route: Route) -> Route:
+            return replace(way.become(route), service=service)
+
         return Mirror(
             MirrorRules(written.share, written.max_body, written.max_in_flight),
             then,
             way.service,
-            lambda route: replace(way.become(route), service=service),
+            become,
             way.forward,
             settle,
             self._mirrored,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 from propylon.compile.access import compile_clients
@@ -27,7 +27,7 @@ from propylon.compile.coding import compressing, decompressing
 from propylon.compile.conditions import compile_conditions
 from propylon.compile.cors import RouteRules as CorsRules
 from propylon.compile.cors import allows_credentials, replaced_headers
-from propylon.compile.detours import Way
+from propylon.compile.detours import HOSTS, Way
 from propylon.compile.fixed import NO_SERVICE, compile_fixed
 from propylon.compile.forward_auth import asking, replaced_by_answer
 from propylon.compile.from_document import FromDocument
@@ -259,6 +259,8 @@ class RouteCompiler:
         """Return the way of a route's requests to another service, without the stages before it."""
         service, forward = self._services[name], self._parts.forward
 
+        # Made once for each of the route's hosts: what counts exchanges knows routes by their identity.
+        @lru_cache(maxsize=HOSTS)
         def become(route: Route) -> Route:
             own = replace(
                 route,

@@ -24,6 +24,7 @@ from propylon.proxy.limit.keys import (
     by_segment,
 )
 from propylon.proxy.principal import Principal
+from propylon.proxy.queue import Queue
 from propylon.proxy.route import Route, Selects
 from propylon.proxy.select import ByKey
 from propylon.proxy.sticky import Cookie, StickyInstance
@@ -31,7 +32,7 @@ from propylon.services.hashing import Rendezvous
 from propylon.services.warmup import Warmup
 from propylon.wire.cookies import without_cookies
 
-__all__ = ["Selection", "compile_hash"]
+__all__ = ["Selection", "compile_hash", "queued"]
 
 _ADDRESS = by_address()
 _SAME_SITE: Mapping[str, str] = {"lax": "Lax", "strict": "Strict", "none": "None"}
@@ -59,10 +60,10 @@ class Selection:
             cookie = self.cookie(sticky, f"service {route.service.name}")
             select = StickyInstance(route.service, cookie, sticky.on_failure == "refuse", select)
         if select is None and not hidden:
-            return route
+            return queued(route)
         names = frozenset(name.encode("ascii") for name in hidden)
         hide = partial(without_cookies, names=names) if names else None
-        return replace(route, select=select, hide=in_turn(route.hide, hide))
+        return queued(replace(route, select=select, hide=in_turn(route.hide, hide)))
 
     def cookie(self, written: StickyConfig, scope: str) -> Cookie:
         """Return the cookie, with keys of its own: a value for one service is none for another."""
@@ -76,6 +77,15 @@ class Selection:
             max_age=written.max_age,
             secure=written.secure,
         )
+
+
+def queued(route: Route) -> Route:
+    """Return the route with the queue of its service, if it has one."""
+    room = route.service.room
+    if room is None:
+        return route
+    queue = Queue(route.service, room, route.select)
+    return replace(route, select=queue, queue=queue.enter)
 
 
 def _key_of(secret: bytes, scope: str) -> bytes:

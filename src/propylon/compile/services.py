@@ -37,10 +37,11 @@ from propylon.services.discovery import (
     TargetSource,
     ToldMembers,
 )
-from propylon.services.fleet import Fleet
+from propylon.services.fleet import Fleet, Listener
 from propylon.services.hedge import Hedge
 from propylon.services.instance import Condition, Ejection, Instance
 from propylon.services.retry import Budget, Retry
+from propylon.services.room import Room
 from propylon.services.service import Balance, Service
 from propylon.services.warmup import Warmup
 from propylon.upstream.dial import Address
@@ -133,6 +134,7 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
     warmup = None
     if written.slow_start is not None:
         warmup = Warmup(written.slow_start, dependencies.clock)
+    room = _room(written)
     service = Service(
         name=name,
         fleet=Fleet(
@@ -142,11 +144,12 @@ def compile_service(name: str, written: ServiceConfig, dependencies: Dependencie
             ejection=_ejection(written.ejection),
             clock=dependencies.clock,
             wall=dependencies.wall,
-            listener=dependencies.listeners.instance,
+            listener=_heard(dependencies.listeners.instance, room),
             host=host,
         ),
         balance=_balance(written.balance, dependencies.chance, warmup),
         warmup=warmup,
+        room=room,
         timeouts=_timeouts(written.timeouts),
         forward_token=written.forward_token,
         bodies_on_get=written.bodies_on_get,
@@ -241,6 +244,26 @@ def _balance(written: BalanceConfig, chance: Callable[[], float], warmup: Warmup
         return balance.random(chance, warmup)
     by_load = written.by == "least_connections"
     return (balance.least_connections if by_load else balance.round_robin)(warmup)
+
+
+def _room(written: ServiceConfig) -> Room | None:
+    if written.max_in_flight is None:
+        return None
+    return Room(written.max_in_flight, written.queue.size, written.queue.timeout)
+
+
+def _heard(listener: Listener, room: Room | None) -> Listener:
+    """Return the listener to what happens to instances; one that comes, or comes back, has room for requests that wait."""
+    if room is None:
+        return listener
+
+    def heard(
+        service: str, instance: Instance, old: Condition, new: Condition, reason: str
+    ) -> None:
+        listener(service, instance, old, new, reason)
+        room.wake()
+
+    return heard
 
 
 def _timeouts(written: ServiceTimeoutsConfig) -> Timeouts:

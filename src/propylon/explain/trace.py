@@ -130,6 +130,12 @@ class Trace(Explanation):
         if self._attempts:
             self._attempts[-1].ended = _ended(answer, error)
 
+    def raced(self, winner: Instance) -> None:
+        """Note whose answer goes on of the last two attempts, which ran side by side."""
+        if self._attempts[-1].instance != winner.id:
+            self._attempts[-2:] = reversed(self._attempts[-2:])
+        self._attempts[-2].ended = "lost a race: the other request was the better one"
+
     def refused(self, exchange: Exchange, error: GatewayError, table: object) -> Details:
         """Add the explanation to the exchange's lines, and return it for the body of the refusal."""
         if self.route is None and isinstance(table, Table):

@@ -14,11 +14,14 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
+from propylon.config.models.schema import RouteConfig
+from propylon.proxy.coding.accepted import chosen
 from propylon.proxy.match import Table
 from propylon.proxy.route import Route
+from propylon.wire.headers import values
 from propylon.wire.message import Request
 
-__all__ = ["circuit_text", "cors_text", "described", "shown", "without_secrets"]
+__all__ = ["circuit_text", "compression_text", "cors_text", "described", "shown", "without_secrets"]
 
 _HIDDEN = "(not shown)"
 _CONFIDENTIAL = r"auth|cookie|credential|dpop|key|passw|secret|session|signature|ticket|token"
@@ -96,6 +99,17 @@ def circuit_text(route: Route, prefix: str) -> str:
         f" {rules.failure_window:g} s, if they are at least {rules.failure_rate:.0%} of at least"
         f" {rules.min_throughput} requests. GET {prefix}/circuits tells whether it is open, and why."
     )
+
+
+def compression_text(written: RouteConfig | None, request: Request) -> str:
+    """Say in which coding the client would get an answer; empty if the route compresses none."""
+    if written is None or not written.compress:
+        return ""
+    codings = written.compress.encodings
+    wanted = values(request.block, b"accept-encoding")
+    coding = chosen(wanted, [one.encode("ascii") for one in codings])
+    got = "plain" if coding is None else f"in {coding.decode()}"
+    return f"The route compresses answers ({', '.join(codings)}): this client would get them {got}."
 
 
 def cors_text(table: Table, route: Route | None, request: Request) -> str:

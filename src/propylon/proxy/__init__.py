@@ -21,7 +21,8 @@
 - `upgrade`: take up the offer of another protocol: check the handshake and its Origin.
 - `forward`: ask an instance of the service, another one if the first failed; `outgoing`: what it is sent;
   `attempts`: what was tried, and what could be; `hedge`: race two requests for one answer; `settling`: tell fleet and breaker how it went;
-  `select`: by what the request is an instance is chosen, where that matters; `sticky`: a caller stays where it is.
+  `select`: by what the request is an instance is chosen, where that matters; `sticky`: a caller stays where it is;
+  `queue`: wait until one has room.
 - `fallback`: answer in place of a service that has failed; `mirror`: send a copy to another one, whose answer nobody gets.
 - `call`: ask a service on behalf of an endpoint of the gateway's app, by the same `forward` and `relay`.
 - `relay`: pass the answer on; `public`: put the public address into it; `site`: where it came from; `redirect`: answer with the same URL with https, on

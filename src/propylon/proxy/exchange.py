@@ -18,6 +18,7 @@ from propylon.proxy.principal import ANONYMOUS, Principal
 from propylon.proxy.route import NO_PREFERENCE, PrivacyPreference, Route
 from propylon.proxy.trace import SAMPLED
 from propylon.services.breaker import Permit
+from propylon.services.room import Seat
 from propylon.services.service import Instance
 from propylon.upstream.ports import Answer, Flow, Outgoing, RequestBody
 from propylon.wire.forwarded import x_forwarded_host
@@ -146,6 +147,9 @@ class Explanation(Protocol):
     def failed(self, answer: Answer | None, error: GatewayError | None) -> None:
         """Note how an attempt has failed."""
 
+    def raced(self, winner: Instance) -> None:
+        """Note whose answer goes on of the last two attempts, which ran side by side."""
+
     def refused(self, exchange: Exchange, error: GatewayError, table: object) -> Details:
         """Add the explanation to the exchange's lines, and return it for the body of the refusal."""
 
@@ -273,10 +277,12 @@ class Exchange:
         "permit",
         "principal",
         "privacy",
+        "queued",
         "request",
         "request_id",
         "retried",
         "route",
+        "seat",
         "stand_in",
         "status",
         "streams",
@@ -321,6 +327,11 @@ class Exchange:
         self.permit: Permit | None = None  # of the breaker, to be given back at the end
         self.excused = False  # the upstream failed while the client had not sent its whole body
         self.held = 0.0  # seconds that the policies took: `timeouts.total` covers them
+        self.seat: Seat | None = (
+            None  # its place at an instance that counts them, given back at the end
+        )
+        # How its wait for a place has ended (served, full, late, gone), and after how many seconds; None: it did not wait.
+        self.queued: tuple[str, float] | None = None
         self.attempts = 0
         self.retried: tuple[
             str, ...

@@ -69,8 +69,10 @@ class Forward:
 
         Raises PayloadTooLarge, CircuitOpen, NoInstance, or what the last attempt raised.
         """
-        if request.method == "OPTIONS" and hops(request) == 0:
-            return _last_hop(route)
+        if (request.method == "OPTIONS" or route.queue is not None) and (
+            own := await _before(exchange, request, route)
+        ) is not None:
+            return own
         now = exchange.upstream_began = self._clock()
         sent = outgoing(exchange, request, route, self._loop_time())
         service = route.service
@@ -197,6 +199,8 @@ class Forward:
             failed(service, loser)
         exchange.instance = attempts.instance = winner
         exchange.flags += ("hedged",)
+        if exchange.explanation is not None:
+            exchange.explanation.raced(winner)
         if raced.second and exchange.notes is not None:
             status = 0 if other is None or other.answer is None else other.answer.head.status
             error = None if other is None else other.error
@@ -271,6 +275,15 @@ class Forward:
             return None
         exchange.retried += (str(status) if error is None else kind_of(error),)
         return pause
+
+
+async def _before(exchange: Exchange, request: Request, route: Route) -> Answer | None:
+    """Answer what may go no further, or wait until the service has room. Raises UpstreamBusy."""
+    if request.method == "OPTIONS" and hops(request) == 0:
+        return _last_hop(route)
+    if route.queue is not None:
+        await route.queue(exchange, request, route)
+    return None
 
 
 def _outcome(service: Service, answer: Answer | None, error: GatewayError | None) -> Answer:

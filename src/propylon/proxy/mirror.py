@@ -43,8 +43,6 @@ _FAILED, _DROPPED, _TOO_LARGE, _INCOMPLETE, _OTHER = (
 _SERVER_ERROR = 500
 # Bytes. An answer that is longer is cut off, which costs its connection; a shorter one is read to its end.
 _WORTH_READING = 1_000_000
-# Routes that are remembered: a stage belongs to one, which is compiled for each of its hosts.
-_REMEMBERED = 64
 
 Count = Callable[[str, str, str], None]
 """Counts what became of a copy: route, the mirror's service, a word."""
@@ -103,7 +101,6 @@ class Mirror:
     chance: Callable[[], float]
     bits: Callable[[int], int]
     room: Room = field(default_factory=Room)
-    _known: dict[Route, Route] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -140,7 +137,7 @@ class Mirror:
         self, exchange: Exchange, request: Request, route: Route, copied: _Copy | None
     ) -> None:
         """Send a copy, if there can be one."""
-        there = self._there(route)
+        there = self.become(route)
         body, pieces = exchange.body, None if copied is None else copied.pieces
         # It may have been full when the request came: then nothing of its body was kept.
         unkept = body is not None and copied is None and request.length <= self.rules.max_body
@@ -151,7 +148,10 @@ class Mirror:
         elif body is not None and not body.complete:
             self.count(route.name, there.service.name, _INCOMPLETE)
         else:
-            whole = None if pieces is None else BytesBody(b"".join(pieces))
+            whole = None
+            if copied is not None and pieces is not None:
+                whole = BytesBody(b"".join(pieces))
+                copied.pieces = None  # the body may live as long as a download takes
             sent = copy.copy(request)
             if whole is not None:
                 sent.length = whole.length  # it may have come in chunks, and goes out in one piece
@@ -161,15 +161,6 @@ class Mirror:
             own.trace_flags, own.trace_state = exchange.trace_flags, exchange.trace_state
             self.room.taken += 1
             spawn(self._carry(own, there, route.name))
-
-    def _there(self, route: Route) -> Route:
-        """Return the route to the mirror, made once: it is as long as a route."""
-        there = self._known.get(route)
-        if there is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            there = self._known[route] = self.become(route)
-        return there
 
     async def _carry(self, own: Exchange, there: Route, name: str) -> None:
         became = _OTHER

@@ -232,6 +232,7 @@ class Pipeline:
             exchange.error is not None
             or exchange.upstream_status >= _SERVER_ERROR
             or exchange.excused
+            or exchange.seat is not None
             or (permit is not None and (tally is None or exchange.ended >= tally.until))
             or (instance is not None and (instance.state.failures or instance.state.ejections))
         ):

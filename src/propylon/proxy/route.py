@@ -39,6 +39,7 @@ __all__ = [
     "Sender",
     "SocketRules",
     "Split",
+    "Waits",
     "ignore_privacy",
 ]
 
@@ -102,6 +103,8 @@ class Sender(Protocol):
 
 
 Authorize = Callable[[Principal, Request, Sender], None]
+# Waits until the request may go to an instance: (exchange, request, route). May raise UpstreamBusy.
+Waits = Callable[..., Awaitable[None]]
 Admits = Callable[[Request, Sender], None]
 Before = Callable[[Request, Principal], Awaitable[None]]
 # Sends the request on and returns the final answer's head: (exchange, request, route). `proxy.forward` is the usual
@@ -192,6 +195,10 @@ class Selects(Protocol):
         """
 
     @property
+    def narrowed(self) -> Callable[..., tuple[Instance, ...]]:
+        """Return those of the candidates that the request may go to: (exchange, request, candidates)."""
+
+    @property
     def left(self) -> Callable[..., tuple[Instance, ...]]:
         """Return those among the untried instances that a further attempt may go to: (exchange, request, untried)."""
 
@@ -251,6 +258,9 @@ class Route:
     # What chooses the route to one of several services, which takes this one's place; None: there is one service. `share` says
     # on such a route what its service gets.
     split: Split | None = None
+    queue: Waits | None = (
+        None  # what a request waits in until an instance has room; None: it does not wait
+    )
     select: Selects | None = None  # what chooses the instance; None: the service's `balance`
     share: str = ""
     circuit: bool = True  # whether the service's breaker is asked, and told

@@ -35,6 +35,15 @@ class ByKey:
         weigh = None if self.warmup is None else self.warmup.weigh
         return self.hashing.choose(key, candidates, weigh)
 
+    def narrowed(
+        self,
+        exchange: Exchange,  # noqa: ARG002 — as `Selects`
+        request: Request,  # noqa: ARG002
+        candidates: Candidates,
+    ) -> Candidates:
+        """Return the candidates: where one has no room, the request goes to the next one of its key."""
+        return candidates
+
     def left(
         self,
         exchange: Exchange,  # noqa: ARG002 — as `Selects`

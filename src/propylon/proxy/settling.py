@@ -19,7 +19,10 @@ _SERVER_ERROR = 500
 def settle(exchange: Exchange) -> None:
     """Tell fleet and breaker how the exchange ended: only its end shows whether the body was whole."""
     error, status, permit = exchange.error, exchange.upstream_status, exchange.permit
-    route, instance = exchange.route, exchange.instance
+    route, instance, seat = exchange.route, exchange.instance, exchange.seat
+    if seat is not None:
+        exchange.seat = None
+        seat.leave()
     if route is None:
         return
     if error is not None:

@@ -142,6 +142,14 @@ class StickyInstance:
         self.cookie.put(exchange, chosen.id)
         return chosen
 
+    def narrowed(
+        self, exchange: Exchange, request: Request, candidates: Candidates  # noqa: ARG002
+    ) -> Candidates:
+        """Return the caller's instance, where it may be asked: no other one, however much it has to do."""
+        value = self.cookie.read(request)
+        named = None if value is None else self._named(value, candidates)
+        return candidates if named is None else (named,)
+
     def left(self, exchange: Exchange, request: Request, untried: Candidates) -> Candidates:
         """Return the instances that may get a further attempt: none but the caller's, where no other one may have it."""
         if self.refuses and self.cookie.read(request) is not None:

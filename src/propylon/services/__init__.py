@@ -2,6 +2,7 @@
 
 - `service`, `instance`: the nouns.
 - `fleet`: the instances of one service, and which of them may be asked now (health, ejection).
+- `room`: how many requests an instance may have in flight, and the queue of the others.
 - `warmup`: the growing weight of an instance that came.
 - `usable`: the instances that may be asked, by priority.
 - `balance`: choose one of them: round robin, random, least connections; `hashing`: by a key.

@@ -43,6 +43,7 @@ class InstanceState:
         "ejected_until",
         "ejections",
         "failures",
+        "in_flight",
         "last_check",
         "latency",
         "since",
@@ -61,6 +62,8 @@ class InstanceState:
         self.drained = False  # by an operator: it gets no new requests
         # When it came, or came back, on the fleet's clock; None: it was there when the fleet began.
         self.began: float | None = None
+        # Of the requests that `room` counts: not of all.
+        self.in_flight = 0
         # From requests
         self.failures = 0  # in a row
         self.ejections = 0  # grows with each ejection and decays while the instance works

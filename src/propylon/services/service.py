@@ -14,6 +14,7 @@ from propylon.services.concurrency import Concurrency
 from propylon.services.fleet import Fleet, Instance
 from propylon.services.hedge import Hedge
 from propylon.services.retry import Budget, Retry
+from propylon.services.room import Room
 from propylon.services.warmup import Warmup
 from propylon.upstream.ports import Timeouts
 from propylon.wire.proxy_header import ProxyVersion
@@ -37,6 +38,7 @@ class Service:
     # false: Authorization would give it the user's credentials.
     forward_token: bool = True
     breaker: Breaker | None = None
+    room: Room | None = None  # None: any number of requests may be in flight
     warmup: Warmup | None = None  # None: an instance that comes gets its whole share at once
     # No retries by default: a service without a configuration is the gateway's own endpoints.
     retry: Retry = field(default_factory=lambda: Retry(attempts=1))

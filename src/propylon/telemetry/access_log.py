@@ -202,7 +202,7 @@ def _request_text(fields: dict[str, Any]) -> str:
         )
     )
     text = f"{status} {method} {path} → {service} {took} ms client={client} id={identity}"
-    if fallback := fields.get("fallback"):
+    if isinstance(fallback := fields.get("fallback"), dict):  # it may be hidden
         text = f"{text} fallback={fallback['by']} ({fallback['error']})"
     return f"{text} {fields['error']}" if fields.get("error") else text
 

@@ -49,6 +49,7 @@ __all__ = [
     "MEMORY",
     "MIRRORED",
     "OVERHEAD",
+    "QUEUE",
     "RECEIVED",
     "REQUESTS",
     "REQUEST_CHECKS",
@@ -262,6 +263,13 @@ DATABASE = Family(
     ("operation",),
     _DATABASE,
 )
+QUEUE = Family(
+    "propylon_queue_seconds",
+    Kind.HISTOGRAM,
+    "How long a request waited until an instance had room (max_in_flight): served; late or full, 503; gone: its client left.",
+    ("service", "outcome"),
+    _DATABASE,
+)
 CALLS = Family(
     "propylon_calls",
     Kind.COUNTER,
@@ -290,7 +298,7 @@ UPSTREAM_CONNECTIONS = Family(
 UPSTREAM_WAITING = Family(
     "propylon_upstream_waiting_requests",
     Kind.GAUGE,
-    "Requests that wait for a connection to an instance of the service.",
+    "Requests that wait for a connection to an instance of the service, or until an instance has room (max_in_flight).",
     ("service",),
 )
 CONFIG_RELOADS = Family(
@@ -353,6 +361,7 @@ FAMILIES = (
     FAULTS,
     RETRIES,
     HEDGES,
+    QUEUE,
     FALLBACKS,
     MIRRORED,
     CIRCUIT_STATE,

@@ -116,7 +116,8 @@ class Gauges:
             found[UPSTREAM_CONNECTIONS, (service.name, "busy")] = (
                 sum(pool.open for pool in pools) - idle
             )
-            found[UPSTREAM_WAITING, (service.name,)] = sum(pool.waiting for pool in pools)
+            waiting = 0 if service.room is None else service.room.waiting
+            found[UPSTREAM_WAITING, (service.name,)] = waiting + sum(pool.waiting for pool in pools)
         return found
 
     def _write(self, found: dict[tuple[Family, tuple[str, ...]], float]) -> None:

@@ -45,6 +45,7 @@ from propylon.telemetry.families import (
     INSTANCE_UP,
     LIMIT_DECISIONS,
     OVERHEAD,
+    QUEUE,
     REQUEST_CHECKS,
     RETRIES,
     SOCKETS,
@@ -175,6 +176,9 @@ class Metrics:
             or exchange.status >= _SERVER_ERROR
         ):
             self._count_trouble(exchange)
+        if exchange.queued is not None and exchange.route is not None:
+            outcome, waited = exchange.queued
+            self._observe(QUEUE, waited, exchange.route.service.name, outcome)
 
     def note_trace(self, exchange: Exchange) -> None:
         """Keep the trace of an exchange that is recorded beside the bucket that it was counted in."""

@@ -67,7 +67,7 @@ class GatewayUnderTest:
         self._state.update(await stack.enter_async_context(self.gateway.lifespan()))
 
     def upstream(self, name: str) -> Upstream:
-        """Return what stands in for a service; for a provider of keys, by the host of its URL. Raises LookupError."""
+        """Return what stands in for a service; for a provider of keys, or for `forward_auth`, by the host of its URL. Raises LookupError."""
         if name not in self._upstreams:
             known = ", ".join(sorted(self._upstreams)) or "none"
             msg = f"the gateway's configuration has no service {name!r}; it has: {known}"
@@ -150,9 +150,7 @@ def _upstreams(
 ) -> Iterator[tuple[str, Upstream]]:
     """Yield each stand-in by its name. Services that share host and port share it."""
     for url, provider in issuers.providers():
-        parts = urlsplit(url)
-        site = (parts.hostname or "", parts.port or _PORTS[parts.scheme])
-        yield provider.name, network.listen(site, provider)
+        yield provider.name, network.listen(_site(url), provider)
     for name, service in gateway.config.services.items():
         upstream = Upstream(name)
         places = [parse_upstream(url) for url in service.urls]
@@ -160,6 +158,16 @@ def _upstreams(
             place = (at.socket, 0) if at.socket else (at.host, at.port)
             upstream = network.listen(place, upstream)
         yield name, upstream
+    for route in gateway.config.routes:
+        site = _site(route.forward_auth.url) if route.forward_auth else None
+        if site is not None and site[0] not in gateway.config.services:
+            yield site[0], network.listen(site, Upstream(site[0]))
+
+
+def _site(url: str) -> tuple[str, int]:
+    """Return where a URL is asked."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _PORTS[parts.scheme]
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class ClientPool(Pool):
     def release(self, connection: Connection) -> None:
         """Take back a clean connection, and keep it for its client; close it if a request waits in the queue."""
         # The first in the queue is another client, as a rule. `discard` opens a connection for it.
-        if self._queue:
+        if self._queue.waiters:
             connection.abort()
             return
         super().release(connection)

@@ -16,12 +16,11 @@ Rules.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable
 
 from propylon.errors import GatewayError, UpstreamBusy
+from propylon.loop.line import Line, Waiter
 from propylon.loop.outbox import Outbox
-from propylon.loop.signal import Signal
 from propylon.loop.tasks import spawn
 from propylon.loop.ticker import NEVER, Ticker
 from propylon.names.addresses import AddressFilter
@@ -46,14 +45,13 @@ _IDLE_LIMIT = 60.0
 _FRESH = 1.0
 
 
-class _Waiter(Signal[Connection]):
-    """A request in the queue for a connection, until its deadline in seconds of the loop's clock."""
+class _Waiter(Waiter[Connection]):
+    """A request in the queue for a connection."""
 
-    __slots__ = ("connection", "deadline", "header")
+    __slots__ = ("connection", "header")
 
     def __init__(self, deadline: float, header: bytes) -> None:
-        super().__init__()
-        self.deadline = deadline
+        super().__init__(deadline)
         self.header = header  # what a connection for it begins with
         # What was handed over: the request may give up before it resumes, and the connection must
         # not be lost then.
@@ -97,7 +95,7 @@ class Pool:
         self._connections: set[Connection] = set()
         self._connecting = 0
         self._idle: list[Connection] = []  # the freshest last
-        self._queue: deque[_Waiter] = deque()
+        self._queue: Line[_Waiter] = Line(ticker)
         self._closing = False
         # In use, though the name resolves to other addresses now: closed when their exchange ends.
         self._strays: set[Connection] = set()
@@ -107,7 +105,7 @@ class Pool:
         """Show how many connections are open and idle, and how many requests queue, for logs and tests."""
         return (
             f"<Pool {self.address.host}:{self.address.port}"
-            f" open={self.open} idle={len(self._idle)} queued={len(self._queue)}>"
+            f" open={self.open} idle={len(self._idle)} queued={len(self._queue.waiters)}>"
         )
 
     @property
@@ -123,12 +121,12 @@ class Pool:
     @property
     def waiting(self) -> int:
         """How many requests wait for a connection."""
-        return len(self._queue)
+        return len(self._queue.waiters)
 
     @property
     def busy(self) -> int:
         """How many exchanges and tunnels are under way, those in the queue included; `least_connections` compares it."""
-        return self.open - len(self._idle) + len(self._queue) + self._handshakes.busy
+        return self.open - len(self._idle) + len(self._queue.waiters) + self._handshakes.busy
 
     def send(self, outgoing: Outgoing, sink: Sink) -> Awaitable[Answer]:
         """Send a request to the instance; see `Upstream.send`."""
@@ -167,11 +165,11 @@ class Pool:
         if self._strays and connection in self._strays:
             connection.abort()
             return
-        if self._queue and not connection.reusable:
+        if self._queue.waiters and not connection.reusable:
             connection.abort()  # the queue gets another one in its place
             return
-        while self._queue:
-            waiter = self._pop_waiter()
+        while self._queue.waiters:
+            waiter = self._queue.pop()
             if not waiter.done:
                 connection.deadline = NEVER
                 waiter.hand_over(connection)
@@ -203,7 +201,7 @@ class Pool:
     def _connect_for_queue(self) -> None:
         """Open a connection for the first request in the queue, if the limit allows another one."""
         # A closed pool does so, too: a reload must not fail the requests that were in its queue.
-        if self._queue and self.open < self.limit:
+        if self._queue.waiters and self.open < self.limit:
             spawn(self._connect_for_waiter(), self._loop)
 
     async def _close_strays(self) -> bool:
@@ -246,27 +244,23 @@ class Pool:
     async def _wait_in_queue(self, outgoing: Outgoing) -> Connection:
         # Envoy's defaults: 1024 connections and as many pending requests. A longer queue helps no
         # client: with all connections in use, the last request in it would time out.
-        if len(self._queue) >= self.limit:
+        if len(self._queue.waiters) >= self.limit:
             msg = "All connections to the upstream are in use"
             raise UpstreamBusy(msg, reason="max_connections and as many waiting")
         until = min(self._loop.time() + outgoing.timeouts.connect, outgoing.deadline)
         waiter = _Waiter(until, outgoing.header)
-        self._ticker.watch(waiter)
-        self._queue.append(waiter)
+        self._queue.join(waiter)
         connection = None
         try:
             connection = await waiter
         finally:
-            self._ticker.forget(waiter)
             if connection is None:
                 self._withdraw(waiter)
         return connection
 
     def _withdraw(self, waiter: _Waiter) -> None:
         """Take a request that gave up out of the queue; pass on a connection that was handed to it already."""
-        if waiter in self._queue:
-            self._queue.remove(waiter)
-        elif waiter.connection is not None:
+        if not self._queue.leave(waiter) and waiter.connection is not None:
             self._release_unused(waiter.connection)
         # `_connect_for_waiter` may be opening a connection for it, and must see that it has left.
         waiter.done = True
@@ -274,11 +268,6 @@ class Pool:
     def _release_unused(self, connection: Connection) -> None:
         if connection.usable:
             self.release(connection)
-
-    def _pop_waiter(self) -> _Waiter:
-        waiter = self._queue.popleft()
-        self._ticker.forget(waiter)
-        return waiter
 
     # Connecting
 
@@ -323,9 +312,9 @@ class Pool:
 
     async def _connect_for_waiter(self) -> None:
         """Open a connection, and hand it to the request that is first in the queue now."""
-        if self.open >= self.limit or not self._queue:
+        if self.open >= self.limit or not self._queue.waiters:
             return
-        waiter = self._pop_waiter()
+        waiter = self._queue.pop()
         try:
             left = max(0.0, waiter.deadline - self._loop.time())
             connection = await self._start_connecting(left, waiter.header)

@@ -95,3 +95,29 @@ def test_what_needs_a_start_is_said(live: Live) -> None:
     admin = bearer(mint(**ADMIN))
     paths = ("/leaves", "/stays", "/api/v1/circuits", "/elsewhere/circuits")
     assert [live.status(path, headers=admin) for path in paths] == [404, 200, 200, 404]
+
+
+def test_users_and_questions(live: Live) -> None:
+    """The file of users is read again; a service that is asked keeps its connection over a reload that does not change it."""
+    hashed = "$2y$04$mZ0ut5Ur1MlbUZnpd7m9Iun8uT5kOUPgAhSeJqcWq9CLer8ydss5K"  # of "correct horse"
+    users = live.gateway.file.parent / "users.htpasswd"
+    users.write_text(f"ann:{hashed}\n")
+    config = live.config()
+    config["routes"] += [
+        {"path": "/inner", "service": "stays", "auth": "none", "basic_auth": {"file": str(users)}},
+        {"path": "/asked", "service": "stays", "auth": "none",
+         "forward_auth": {"url": f"{url(live.two)}/verify"}},
+    ]  # fmt: skip
+    live.put(config)
+    ann = [("Authorization", "Basic YW5uOmNvcnJlY3QgaG9yc2U=")]
+    assert live.status("/inner", headers=ann) == live.status("/asked") == 200
+    asked = next(one for one in live.two.requests if one.target == b"/verify")
+    live.put(config)
+    assert live.status("/inner", headers=ann) == live.status("/asked") == 200
+    again = [one for one in live.two.requests if one.target == b"/verify"]
+    assert [one.connection for one in again] == [asked.connection] * 2
+    users.write_text(f"bob:{hashed}\n")
+    live.put(config)
+    assert live.status("/inner", headers=ann) == 401
+    bob = [("Authorization", "Basic Ym9iOmNvcnJlY3QgaG9yc2U=")]
+    assert live.status("/inner", headers=bob) == 200

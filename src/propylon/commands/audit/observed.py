@@ -63,7 +63,7 @@ def _never_hit(traffic: Traffic) -> Seen:
             methods.setdefault((asked.route, asked.service), set()).add(asked.method)
     found: list[Doubt] = []
     for at, route in enumerate(traffic.config.routes):
-        keys = [(route.name, name) for name in route.services or ("",)]
+        keys = [(route.name, name) for name in route.counted]
         seen = set[str]().union(*(methods.get(key, ()) for key in keys))
         if not _is_hit(route, seen) and not any(traffic.observed.open[key] for key in keys):
             msg = f'"{route.name}" had none of {traffic.total} requests'
@@ -144,9 +144,7 @@ def _never_from_cache(traffic: Traffic) -> Seen:
 
 
 def _unknown_routes(traffic: Traffic) -> Seen:
-    known = {
-        (route.name, name) for route in traffic.config.routes for name in route.services or ("",)
-    }
+    known = {(route.name, name) for route in traffic.config.routes for name in route.counted}
     others = sorted(
         {
             asked.route

@@ -13,7 +13,14 @@ from propylon.config.reading.load import Loaded
 from propylon.explain.losers import LostRoute, lost_routes, misreading
 from propylon.explain.stages import told
 from propylon.explain.values import Values, values_of
-from propylon.explain.words import circuit_text, cors_text, described, shown, without_secrets
+from propylon.explain.words import (
+    circuit_text,
+    compression_text,
+    cors_text,
+    described,
+    shown,
+    without_secrets,
+)
 from propylon.proxy.authenticate.carriers import Header, hidden
 from propylon.proxy.route import Route
 
@@ -47,6 +54,8 @@ class Explanation:
         self._circuit = circuit_text(run.route, prefix) if run.route is not None else ""
         winner = run.entry.route if run.entry is not None else run.route
         self._cors = "" if run.request is None else cors_text(run.table, winner, run.request)
+        written = None if run.entry is None else run.entry.written
+        self._compression = "" if run.request is None else compression_text(written, run.request)
         if run.request is not None:
             entries = {entry.route: entry for entry in run.entries}
             found = lost_routes(entries, run.table, run.request, winner)
@@ -77,6 +86,7 @@ class Explanation:
             ],
             "note": self._note or None,
             "circuit": self._circuit or None,
+            "compression": self._compression or None,
             "cors": self._cors or None,
             "stages": self._stages(),
             "upstream": (
@@ -102,7 +112,8 @@ class Explanation:
         lines += self._stage_lines()
         if self._note:
             lines += ["", self._note]
-        lines += [line for said in (self._circuit, self._cors) if said for line in ("", said)]
+        sentences = (self._circuit, self._compression, self._cors)
+        lines += [line for said in sentences if said for line in ("", said)]
         lines += self._lost_lines()
         if self._run.sent:
             lines += ["", "The upstream would get (the ids are examples):", ""]

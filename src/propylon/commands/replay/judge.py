@@ -61,10 +61,7 @@ _TOLD = frozenset(
         "rate_limit",
         "cache",
         "coalesce",
-        "privacy",
-        "default_privacy",
         "sampling",
-        "circuit",
     ]
 )
 _OTHERS = tuple(key for key in RouteConfig.model_fields if key not in _TOLD)

@@ -32,17 +32,19 @@ class Claim:
 
     def takes_from(self, other: "Claim") -> bool:
         """Whether a route with this claim would get, or compete for, a request of one with the other."""
-        if not self._meets_hosts(other.hosts):
-            return False
-        if self.hosts and not other.hosts:
-            return False  # who may claim a host is another rule, `is_granted`
-        return self.wins(other)
-
-    def _meets_hosts(self, others: frozenset[str]) -> bool:
         if not self.hosts:
             # A route for certain hosts goes before one for any.
-            return not others
-        return not others or any(_meet(one, other) for one in self.hosts for other in others)
+            return not other.hosts and self.wins(other)
+        # Who may claim a host at all is another rule: `is_granted`.
+        return any(
+            self._takes_on(mine, theirs, other) for mine in self.hosts for theirs in other.hosts
+        )
+
+    def _takes_on(self, mine: str, theirs: str, other: "Claim") -> bool:
+        if mine == theirs:
+            return self.wins(other)
+        # The more specific host goes first, whatever its paths are.
+        return _is_below(mine, theirs) and self._meets_path(other)
 
     def is_like(self, other: "Claim") -> bool:
         """Whether neither goes before the other, and some request is one of both."""
@@ -75,17 +77,11 @@ class Claim:
         return not shorter.exact
 
 
-def _meet(one: str, other: str) -> bool:
-    """Whether some host is one of both."""
-    if one.startswith(_WILDCARD) and other.startswith(_WILDCARD):
-        return one.endswith(other[1:]) or other.endswith(one[1:])
-    return one == other or _covers(one, other) or _covers(other, one)
-
-
-def _covers(pattern: str, host: str) -> bool:
-    return pattern.startswith(_WILDCARD) and host.endswith(pattern[1:])
+def _is_below(host: str, pattern: str) -> bool:
+    """Whether a host, or all hosts of a wildcard, are below another wildcard."""
+    return host != pattern and pattern.startswith(_WILDCARD) and host.endswith(pattern[1:])
 
 
 def is_granted(host: str, granted: Iterable[str]) -> bool:
     """Whether labels may claim a host: it is one of those that the operator has given to them, or below one."""
-    return any(host == pattern or _covers(pattern, host) for pattern in granted)
+    return any(host == pattern or _is_below(host, pattern) for pattern in granted)

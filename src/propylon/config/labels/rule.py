@@ -6,7 +6,9 @@ from dataclasses import dataclass
 __all__ = ["Matched", "parse_rule"]
 
 # Host(`a`, `b`) and the like; arguments in back quotes or double quotes.
-_TERM = re.compile(r'\s*(?P<name>[A-Za-z]+)\(\s*(?P<arguments>(?:[`"][^`"]*[`"]\s*,?\s*)+)\)\s*')
+_TERM = re.compile(
+    r'\s*(?P<name>[A-Za-z]+)\(\s*(?P<arguments>(?:[`"][^`"]*[`"]\s*(?:,\s*)?)+)\)\s*'
+)
 _ARGUMENT = re.compile(r'[`"]([^`"]*)[`"]')
 _KNOWN = ("Host", "Path", "PathPrefix", "Method")
 _MOST = 16  # terms, and values of one term

@@ -88,7 +88,11 @@ def _routes(
     except ValueError as error:
         raise _Untranslated(key="rule", message=f"its rule {error}") from error
     stripped = _stripped(named, lower, labels)
-    service = labels.get(named.get("service", ""), "").lower().partition("@")[0]
+    service, _, provider = labels.get(named.get("service", ""), "").lower().partition("@")
+    if provider not in ("", "docker"):
+        raise _Untranslated(
+            key="service", message=f"its service is of another provider ({provider})"
+        )
     service = service or default_service(labels, said)
     for at, (path, exact) in enumerate(matched.paths or (("/", False),)):
         raw = _raw(matched, path, exact=exact)

@@ -29,8 +29,8 @@ _LEVELS = {"warn": "warning", "err": "error", "fatal": "critical", "trace": "deb
 _ALWAYS = ("time", "level", "event")
 RECORD_FIELDS = (
     "request_id", "trace_id", "client_ip", "method", "host", "path", "route", "service", "instance", "principal", "status",
-    "upstream_status", "bytes_in", "bytes_out", "duration_ms", "upstream_ms", "attempts", "error", "flags", "rate_limit",
-    "faults", "close_code", "traceback",
+    "upstream_status", "bytes_in", "bytes_out", "duration_ms", "upstream_ms", "attempts", "error", "flags", "fallback",
+    "rate_limit", "faults", "close_code", "traceback",
 )  # fmt: skip
 """The fields of a record of the access log, besides time, level and event."""
 

@@ -134,6 +134,12 @@ class RouteConfig(RouteRules):
         """The services that get requests of this route; none where it answers by itself."""
         return tuple(one.service for one in self.split) or ((self.service,) if self.service else ())
 
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The services under which requests of this route are counted: those that get them, and that of its fallback."""
+        other = "" if self.fallback is None else self.fallback.service
+        return (*(self.services or ("",)), other) if other else self.services or ("",)
+
     @model_validator(mode="before")
     @classmethod
     def _named_by_path(cls, data: Any) -> Any:

@@ -19,6 +19,7 @@ from propylon.config.models.resilience import (
 )
 from propylon.config.models.sticky import StickyConfig
 from propylon.config.models.syntax import check_path, check_url, parse_upstream
+from propylon.config.models.traffic import QueueConfig, ServiceQueue
 from propylon.config.models.units import Timeout, Whole
 from propylon.config.models.upstream_tls import UpstreamTlsConfig
 from propylon.wire.proxy_header import ProxyVersion
@@ -144,6 +145,15 @@ class ServiceConfig(ConfigModel):
     max_connections: Annotated[Whole, Field(ge=1, le=65535)] = Field(
         default=1024, description="Most connections of one worker to one instance."
     )
+    max_in_flight: Annotated[Whole, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Most requests that an instance has in hand at the same time, of each worker. Those beyond wait in `queue`. Any"
+        " number when not set.",
+    )
+    queue: ServiceQueue = Field(
+        default=QueueConfig(),
+        description="With max_in_flight: where requests wait until an instance has room, first come, first served.",
+    )
     host: SentHost = Field(
         default="upstream",
         description="The Host that the service gets. upstream: its own, from the URL; client: the one that the client asked"
@@ -264,6 +274,14 @@ class ServiceConfig(ConfigModel):
             if hedge.after >= longest:
                 msg = f"after is not shorter than timeouts.{key} ({longest:g}s), so no request would be sent a second time"
                 raise ValueError(msg)
+        return hedge
+
+    @field_validator("hedge")
+    @classmethod
+    def _has_one_place(cls, hedge: HedgeConfig | None, info: ValidationInfo) -> HedgeConfig | None:
+        if hedge is not None and info.data.get("max_in_flight") is not None:
+            msg = "sends a request to two instances, and with max_in_flight it has one place; take one of the two out"
+            raise ValueError(msg)
         return hedge
 
     @field_validator("tls")

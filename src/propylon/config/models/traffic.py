@@ -1,14 +1,14 @@
-"""Define how requests are shared out: `split` of a route, among services."""
+"""Define how requests are shared out: `split` of a route, among services; and `queue` of a service, where they wait."""
 
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from propylon.config.models.base import ConfigModel
-from propylon.config.models.units import Whole
+from propylon.config.models.units import Timeout, Whole
 
-__all__ = ["Split", "SplitConfig"]
+__all__ = ["QueueConfig", "ServiceQueue", "Split", "SplitConfig"]
 
 
 class SplitConfig(ConfigModel):
@@ -42,3 +42,27 @@ def _repeated(names: Iterable[str]) -> str:
 
 
 Split = Annotated[tuple[SplitConfig, ...], Field(min_length=1), AfterValidator(_shares)]
+
+
+class QueueConfig(ConfigModel):
+    """Where requests wait while all instances of a service have as many as they may have."""
+
+    size: Annotated[Whole, Field(ge=0, le=65535)] = Field(
+        default=100,
+        description="Most requests that wait, in each worker; one more is 503. 0: none waits.",
+    )
+    timeout: Timeout = Field(
+        default=1.0,
+        description="How long a request waits; then it is 503. timeouts.total covers it.",
+    )
+
+
+def _before_places(queue: QueueConfig, info: ValidationInfo) -> QueueConfig:
+    if info.data.get("max_in_flight", 0) is None:
+        msg = "is for max_in_flight, which says when requests wait; write it, such as max_in_flight: 64"
+        raise ValueError(msg)
+    return queue
+
+
+ServiceQueue = Annotated[QueueConfig, AfterValidator(_before_places)]
+"""The queue of a service; `max_in_flight` stands before it."""

@@ -84,7 +84,7 @@ _SHUTDOWN_GRACE = 0.1
 # Seconds in which a client has to begin its request on a connection that is one too many. A client that connects when
 # it has a request, as nearly all do, needs a round trip.
 _TURNED_AWAY_TIME = 2.0
-# Seconds after which an idle connection forgets its last head. Reading that head again costs a tenth of a request, once.
+# Seconds after which an idle connection forgets its last head. Its head is then read again, once.
 _DOZE = 5.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

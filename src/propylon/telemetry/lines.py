@@ -1,4 +1,4 @@
-"""Write the record of a usual exchange as a line of JSON from parts: the same bytes as its fields make, for a quarter of it.
+"""Write the record of a usual exchange as a line of JSON from parts: the same bytes as its fields make, for a part of the cost.
 
 Fact. Nearly all records are of exchanges that went well. Of these, most fields come from few values again and again (who
 asks, where it goes), and the rest are numbers and identifiers. So what comes again is rendered once, and the line is put

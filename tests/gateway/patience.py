@@ -62,8 +62,9 @@ def slow_body_that_progresses(gateway: Gateway, up: Upstream) -> None:
     with RawClient(gateway.port) as client:
         client.send(request("POST", "/big/progresses", [("Content-Length", "8")]))
         client.trickle(body, 1, pause=LENIENT / 6)
-        assert client.read().status == 200
-    assert bytes(up.arrived("/big/progresses").body) == body
+        answer = client.read()
+        assert answer.status == 200
+    assert bytes(up.of(answer).body) == body
 
 
 def pause_between_requests(gateway: Gateway, up: Upstream) -> None:
@@ -90,7 +91,8 @@ def slow_upstream(gateway: Gateway, up: Upstream) -> None:
         except Ended as error:
             raise AssertionError(f"{error}: {gateway.said()[-500:]}") from None
     assert answer.status == 200, (answer.body, gateway.said()[-500:])
-    assert up.arrived("/big/slow").length == 8_000_000
+    # The other edge's request for the same path may still be under way.
+    assert up.of(answer).length == 8_000_000
 
 
 def reader_that_stops(gateway: Gateway, up: Upstream) -> None:

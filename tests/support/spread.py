@@ -240,6 +240,8 @@ class _Work:
 
     def run(self, first: list[pytest.Item], base: Any) -> None:
         """Run those tests, and what is in the queue, with that directory for temporary files."""
+        # The parent ends its workers by it. A shell has it ignored in what it starts in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         config = self._session.config
         base.mkdir()
         config._tmp_path_factory._basetemp = base  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from propylon.commands.imports.apisix import reader as apisix
 from propylon.commands.imports.draft import Draft
+from propylon.commands.imports.haproxy import reader as haproxy
 from propylon.commands.imports.kong import reader as kong
 from propylon.commands.imports.krakend import reader as krakend
 from propylon.commands.imports.nginx import reader as nginx
@@ -32,4 +33,5 @@ FORMATS: Mapping[str, Format] = {
     "spring": Format("application.yml of Spring Cloud Gateway", spring.read),
     "traefik": Format("dynamic files in YAML or TOML, and compose files with labels", traefik.read),
     "nginx": Format("nginx.conf, and files that it includes", nginx.read),
+    "haproxy": Format("haproxy.cfg", haproxy.read),
 }

@@ -91,9 +91,9 @@ def _compress(route: Route, scope: Scope) -> None:
     if "*" not in types:
         keys["types"] = types
     least = scope.text("gzip_min_length", "20")
-    keys["min_size"] = int(least) if least.isdigit() else 20
+    keys["min_size"] = int(least) if least.isdecimal() else 20
     level = scope.text("gzip_comp_level", "1")
-    keys["level"] = int(level) if level.isdigit() else 1
+    keys["level"] = int(level) if level.isdecimal() else 1
     route.set("compress", keys, switch.at)
 
 

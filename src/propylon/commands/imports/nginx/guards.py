@@ -78,7 +78,7 @@ class Guards:
         for one in scope.all("limit_conn"):
             at = at or one.at
             key = self._key(one.first)
-            if not key or not one.args[-1].isdigit():
+            if not key or not one.args[-1].isdecimal():
                 route.close(one.at, "it counts by something else", "write rate_limit")
                 continue
             said.append("in_flight counts in each worker")
@@ -104,7 +104,7 @@ class Guards:
             {
                 "name": zone,
                 "rate": text,
-                "burst": int(burst) + 1 if burst.isdigit() else 1,
+                "burst": int(burst) + 1 if burst.isdecimal() else 1,
                 "key": key,
             }
         ]

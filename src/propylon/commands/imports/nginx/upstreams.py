@@ -164,7 +164,7 @@ def _retries(scope: Scope) -> dict[str, Any]:
     found = scope.last("proxy_next_upstream")
     tries = scope.last("proxy_next_upstream_tries")
     keys: dict[str, Any] = {}
-    if tries and tries.first.isdigit() and int(tries.first):
+    if tries and tries.first.isdecimal() and int(tries.first):
         keys["retry.attempts"] = (int(tries.first), tries)
     if found is None:
         return keys
@@ -188,7 +188,7 @@ def _servers(part: Part, block: Directive, scheme: str) -> None:
             continue
         keys: dict[str, Any] = {"url": address(scheme, one.first)}
         weight = one.option("weight", "1")
-        if weight.isdigit() and weight != "1":
+        if weight.isdecimal() and weight != "1":
             keys["weight"] = int(weight)
         if "backup" in one.args:
             keys["priority"] = -1
@@ -204,9 +204,9 @@ def _servers(part: Part, block: Directive, scheme: str) -> None:
 
 def _limits(part: Part, servers: list[Directive]) -> None:
     """Write what nginx learns from traffic, and the most connections."""
-    most = {one.option("max_conns") for one in servers} - {""}
+    most = {text for one in servers if (text := one.option("max_conns")).isdecimal()}
     if most:
-        number = min(int(text) for text in most if text.isdigit())
+        number = min(int(text) for text in most)
         said = "requests in hand, for each worker; those beyond wait for a second"
         if len(most) > 1 or any(not one.option("max_conns") for one in servers):
             said += "; the lowest number counts for all instances"
@@ -215,7 +215,7 @@ def _limits(part: Part, servers: list[Directive]) -> None:
     if fails == {"0"}:
         part.set("ejection.max", "0%", servers[0].at)
     elif any(one.option("max_fails") for one in servers):
-        number = min(int(text) for text in fails if text.isdigit() and text != "0")
+        number = min([int(text) for text in fails if text.isdecimal() and text != "0"] or [1])
         part.set("ejection.failures", number, servers[0].at, "failures in a row count")
         if (seconds := seconds_of(servers[0].option("fail_timeout", "10s"))) is not None:
             part.set("ejection.time", duration(seconds), servers[0].at)

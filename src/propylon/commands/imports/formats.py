@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from propylon.commands.imports.apisix import reader as apisix
 from propylon.commands.imports.draft import Draft
+from propylon.commands.imports.fastapi import reader as fastapi
 from propylon.commands.imports.haproxy import reader as haproxy
 from propylon.commands.imports.kong import reader as kong
 from propylon.commands.imports.krakend import reader as krakend
@@ -34,4 +35,7 @@ FORMATS: Mapping[str, Format] = {
     "traefik": Format("dynamic files in YAML or TOML, and compose files with labels", traefik.read),
     "nginx": Format("nginx.conf, and files that it includes", nginx.read),
     "haproxy": Format("haproxy.cfg", haproxy.read),
+    "fastapi": Format(
+        "Python files of a gateway that uses FastAPI; they are never run", fastapi.read
+    ),
 }

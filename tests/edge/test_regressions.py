@@ -404,3 +404,43 @@ def test_a_mount_is_a_whole_segment() -> None:
         assert [line for line, _, _ in asked.got] == [b"GET /mountain HTTP/1.1"]
 
     run(main())
+
+
+# What an idle connection keeps
+
+
+def test_an_idle_connection_forgets_its_head_before_it_is_closed() -> None:
+    """After some seconds the head goes, after the rest of the time the connection; a request in between begins both anew."""
+
+    async def main() -> None:
+        app = App(upstream=Asked())
+        with connected(app) as (protocol, wire):
+            for answered in (1, 2):
+                protocol.data_received(NOWHERE)
+                await until(lambda seen=answered: wire.written.count(b"HTTP/1.1 404") == seen)
+                assert protocol._head_reader.fields is not None
+                assert 0 < protocol.deadline - app.ticker.now <= 5.0
+                protocol.expire()
+                assert protocol._head_reader.fields is None
+                assert protocol.deadline == app.ticker.now + 55.0
+            assert "close" not in wire.calls
+            protocol.expire()
+            assert "close" in wire.calls
+
+    run(main())
+
+
+def test_a_short_idle_time_is_kept() -> None:
+    """A connection whose idle time is over before anything would be forgotten is closed in time."""
+
+    async def main() -> None:
+        app = App(upstream=Asked())
+        with connected(app) as (protocol, wire):
+            app.edge.idle_timeout = 3.0
+            protocol.data_received(NOWHERE)
+            await until(lambda: b"HTTP/1.1 404" in wire.written)
+            assert 0 < protocol.deadline - app.ticker.now <= 3.0
+            protocol.expire()
+            assert "close" in wire.calls
+
+    run(main())

@@ -1,5 +1,6 @@
 """`maintenance`, `fallback`, `mirror`, `hedge` and `adaptive_concurrency`: over real sockets, on both edges."""
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -72,6 +73,8 @@ def configuration(main: int, other: int, shadow: int, closed: int) -> Config:
             {"name": "narrow", "path": "/narrow", "service": "narrow"},
             {"name": "twins", "path": "/twins", "service": "twins"},
             {"name": "hung", "path": "/hung", "service": "main", "mirror": {"service": "shadow", "max_in_flight": 2}},
+            {"name": "packed", "path": "/packed", "service": "dead", "decompress": True,
+             "fallback": {"service": "other"}, "mirror": {"service": "shadow"}},
             {"name": "large", "path": "/large", "service": "main",
              "mirror": {"service": "shadow", "max_body": "1MB"}},
             {"name": "unmirrored", "path": "/unmirrored", "service": "brittle", "cache": {"by": "everyone"},
@@ -493,3 +496,21 @@ def test_a_service_with_as_many_requests_as_it_can_work_on(
     assert ask(gateway.port, target="/narrow").status == 200
     metrics = ask(gateway.port, target="/metrics").body.decode()
     assert 'propylon_concurrency_limit{service="narrow"} 1.0' in metrics
+
+
+def test_a_body_that_is_unpacked_is_unpacked_for_all(
+    gateway: Gateway, other: Upstream, shadow: Upstream
+) -> None:
+    """The mirror and the fallback's service get what the route's service would have got."""
+    plain = b"plain " * 50
+    got = ask(
+        gateway.port,
+        "PUT",
+        "/packed",
+        headers=[("Content-Encoding", "gzip")],
+        body=gzip.compress(plain),
+    )
+    assert (got.status, got.body) == (200, b"other")
+    for arrived in (other.of(got), shadow.of(got)):
+        wait(lambda: arrived.complete)  # noqa: B023 — it is waited for here
+        assert (bytes(arrived.body), arrived.get("Content-Encoding")) == (plain, None)

@@ -3,10 +3,11 @@
 import os
 import re
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from propylon.commands.imports.command import translate
@@ -130,6 +131,33 @@ def test_hostile_toml_ends_with_a_message() -> None:
             translate("traefik", [Source("x.toml", text)])
 
 
+def test_more_than_is_compared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All routes are compared with each other, and what is written must be read again."""
+    routes = ", ".join(f"{{name: r{number}, paths: [/{number}]}}" for number in range(3))
+    text = (
+        f'_format_version: "3.0"\nservices: [{{name: a, url: "http://a:1", routes: [{routes}]}}]\n'
+    )
+    monkeypatch.setattr("propylon.commands.imports.settle.LARGEST_FILE", 1000)
+    with pytest.raises(Unreadable, match="larger than 1 MiB"):
+        translate("kong", [Source("x.yml", text)])
+    monkeypatch.setattr("propylon.commands.imports.draft._MOST_ROUTES", 2)
+    with pytest.raises(Unreadable, match="more than 2 routes"):
+        translate("kong", [Source("x.yml", text)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "routes: [{id: r, uri: /a, plugins: [key-auth]}]\n",
+        "routes: [{id: r, uri: /a, plugins: key-auth}]\n",
+    ],
+)
+def test_what_should_be_a_mapping_is_not_passed_over(text: str) -> None:
+    """A list of plugins would otherwise be no plugins."""
+    with pytest.raises(Unreadable, match="must be a mapping"):
+        translate("apisix", [Source("x.yml", text)])
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -181,7 +209,6 @@ KEYS = {
 }
 
 
-@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("form", KEYS)
 def test_any_tree_ends(form: str, data: st.DataObject) -> None:
@@ -211,7 +238,6 @@ def test_any_tree_ends(form: str, data: st.DataObject) -> None:
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     value=st.recursive(
         TEXTS | st.integers(-(10**15), 10**15) | st.booleans(),
@@ -447,16 +473,18 @@ PATHS = st.lists(st.sampled_from(["a", "b", "{x}"]), max_size=3).map(
 )
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    rows=st.lists(
-        st.tuples(PATHS, st.booleans(), st.booleans(), st.sampled_from([[], ["GET"], ["POST"]])),
-        min_size=1,
-        max_size=6,
-    )
+ROWS = st.tuples(
+    PATHS,
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([[], ["GET"], ["POST"]]),
+    st.sampled_from([[], [], ["a.test"], ["*.test"], ["a.test", "b.test"]]),
 )
+
+
+@given(rows=st.lists(ROWS, min_size=1, max_size=6))
 def test_no_request_is_less_protected_than_there(
-    rows: list[tuple[str, bool, bool, list[str]]],
+    rows: list[tuple[str, bool, bool, list[str], list[str]]],
 ) -> None:
     """Of any routes in an order: whoever was kept out of a request by the first that fits is kept out here, too."""
     draft = draft_of(
@@ -466,36 +494,49 @@ def test_no_request_is_less_protected_than_there(
                 "exact": exact,
                 **(OFFICE if guarded else {}),
                 **({"methods": methods} if methods else {}),
+                **({"hosts": hosts} if hosts else {}),
             }
-            for path, exact, guarded, methods in rows
+            for path, exact, guarded, methods, hosts in rows
         )
     )
     original = list(draft.routes)
     first_wins(draft)
-    for path in ("/", "/a", "/b", "/a/b", "/a/c", "/a/b/c", "/c", "/b/a/a"):
-        for method in ("GET", "POST"):
-            there = next((one for one in original if _fits(one, path, method)), None)
-            here = _ours(draft.routes, path, method)
-            if there is not None and here is not None and "clients" in there.keys:
-                assert here.closed or "clients" in here.keys, (path, method)
+    for asked in product(
+        ("/", "/a", "/b", "/a/b", "/a/c", "/a/b/c", "/c", "/b/a/a"),
+        ("GET", "POST"),
+        ("a.test", "c.test", "other"),
+    ):
+        there = next((one for one in original if _fits(one, *asked)), None)
+        here = _ours(draft.routes, *asked)
+        if there is not None and here is not None and "clients" in there.keys:
+            assert here.closed or "clients" in here.keys, asked
 
 
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part]
 
 
-def _fits(route: Route, path: str, method: str) -> bool:
+def _host_rank(route: Route, host: str) -> int:
+    """3 for its own host, 2 for one below, 1 for any host, 0 if the host is none of the route's."""
+    hosts = route.keys.get("hosts", [])
+    if not hosts:
+        return 1
+    below = f"*.{host.partition('.')[2]}"
+    return 3 if host in hosts else 2 if below in hosts else 0
+
+
+def _fits(route: Route, path: str, method: str, host: str) -> bool:
     pattern, parts = _parts(str(route.keys["path"])), _parts(path)
     if len(pattern) > len(parts) or (route.keys.get("exact") and len(pattern) != len(parts)):
         return False
     same = all(a == b or a[:1] == "{" for a, b in zip(pattern, parts, strict=False))
-    return same and method in route.keys.get("methods", [method])
+    return same and method in route.keys.get("methods", [method]) and _host_rank(route, host) > 0
 
 
-def _ours(routes: list[Route], path: str, method: str) -> Route | None:
-    """The route that propylon takes: the most specific one, then by priority; another method is 405."""
-    fitting = [one for one in routes if _fits(one, path, method)]
-    return max(fitting, key=_rank, default=None)
+def _ours(routes: list[Route], path: str, method: str, host: str) -> Route | None:
+    """The route that propylon takes: of the host, then the most specific one, then by priority; another method is 405."""
+    fitting = [one for one in routes if _fits(one, path, method, host)]
+    return max(fitting, key=lambda one: (_host_rank(one, host), _rank(one)), default=None)
 
 
 def _rank(route: Route) -> tuple[object, ...]:

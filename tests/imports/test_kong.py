@@ -125,6 +125,18 @@ def test_what_the_importer_does_not_know_closes_the_route() -> None:
             "the importer does not know this key",
         ),
         ('  routes: [{name: r, paths: ["~/a(b|c)/d"]}]\n', "regular expressions in paths"),
+        (
+            "  routes: [{name: r, paths: [/a], plugins: [{name: ip-restriction, _config: shared}]}]\n",
+            "names no addresses",
+        ),
+        (
+            "  routes: [{name: r, paths: [/a], plugins: [{name: cors, _config: shared}]}]\n",
+            "does not know this key",
+        ),
+        (
+            "  routes: [{name: r, paths: [/a], plugins: [{name: rate-limiting}]}]\n",
+            "no number of requests",
+        ),
         ("  routes: [{name: r, paths: [/a], protocols: [grpc]}]\n", "not grpc"),
         ("  routes: [{name: r, paths: [/a], snis: [x.example]}]\n", "by snis"),
         (

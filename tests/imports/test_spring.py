@@ -123,6 +123,14 @@ def test_predicates_and_filters_are_translated(route: str, written: str) -> None
         ("predicates: ['Path=/a/**'], filters: ['StripPrefix=3']", "3 segments are taken off"),
         ("predicates: ['Path=/a'], filters: ['SetRequestHeader=X-A, {other}']", "has a variable"),
         ("predicates: ['Path=/a'], colour: red", "does not know this key"),
+        (
+            "predicates: ['Path=/a'], filters: [{name: RequestSize, args: {maxSize: 5, colour: red}}]",
+            "this argument",
+        ),
+        (
+            "predicates: [{name: Path, args: {a: /a}}, {name: Query, args: {param: x, colour: red}}]",
+            "this argument",
+        ),
     ],
 )
 def test_lost_protection_closes_the_route(route: str, why: str) -> None:
@@ -159,3 +167,16 @@ def test_later_documents_and_profiles() -> None:
     assert any("the profile test" in one.text for one in found.report.findings)
     with pytest.raises(Unreadable, match="no application.yml of a gateway"):
         translate("spring", [Source("application.yml", "spring: {application: {name: x}}\n")])
+
+
+def test_weights_of_a_group_become_shares() -> None:
+    """Two routes that differ in service and weight are one with `split`; the shares stand in its place."""
+    route = (
+        "  - {{id: {name}, uri: 'http://{name}.internal:80', predicates: ['Path=/a', {weight}]}}\n"
+    )
+    text = "spring.cloud.gateway:\n  routes:\n"
+    text += route.format(name="old", weight="'Weight=g, 8'")
+    text += route.format(name="new", weight="{name: Weight, args: {group: g, weight: 2}}")
+    found = translate("spring", [Source("application.yml", text)])
+    assert "split: [{service: old, weight: 8}, {service: new, weight: 2}]" in found.text
+    assert found.text.count("path: /a") == 1

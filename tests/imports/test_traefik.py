@@ -160,6 +160,7 @@ def test_middlewares_are_translated(middleware: str, written: str) -> None:
         ("Ours(`/a`)", "", "the matcher Ours"),
         ("PathPrefix(`/a`", "", "the rule lacks )"),
         ("PathPrefix(`/a`)", "digestAuth: {users: ['a:b:c']}", "the middleware digestAuth"),
+        ("PathPrefix(`/a`)", "ipAllowList: {sourceRange: []}", "it names no addresses"),
         ("PathPrefix(`/a`)", "plugin: {ours: {a: b}}", "the middleware plugin"),
         (
             "PathPrefix(`/a`)",
@@ -224,3 +225,26 @@ def test_what_is_no_configuration_is_refused() -> None:
     for text in ("entryPoints: {web: {address: ':80'}}\n", "services: {a: {image: b}}\n"):
         with pytest.raises(Unreadable, match="no dynamic configuration"):
             translate("traefik", [Source("x.yml", text)])
+
+
+def test_middlewares_of_an_entry_point_count_for_all_routers() -> None:
+    """They stand on Traefik's command line; one that is in no file closes every route. Labels of Swarm count, too."""
+    compose = """\
+services:
+  traefik:
+    image: traefik
+    command: ["--entryPoints.web.http.middlewares=office@docker,elsewhere@file"]
+  a:
+    image: a
+    deploy:
+      labels:
+        - traefik.http.routers.a.rule=PathPrefix(`/a`)
+        - traefik.http.services.a.loadbalancer.server.port=80
+        - traefik.http.middlewares.office.ipallowlist.sourcerange=10.0.0.0/8
+"""
+    found = translate("traefik", [Source("compose.yml", compose)])
+    assert 'clients: {allow: ["10.0.0.0/8"]}' in found.text
+    assert "CLOSED: the middleware elsewhere@file is not in these files" in found.text
+    alone = translate("traefik", [Source("compose.yml", compose.replace(",elsewhere@file", ""))])
+    assert "CLOSED" not in alone.text
+    assert alone.report.status == 0

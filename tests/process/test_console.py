@@ -23,8 +23,8 @@ def make_noise():
     threading.Thread(target=lambda: 1 / 0).start()
 import propylon.assembly.running as running
 start = running.Running.start
-def noisy(self):
-    start(self)
+def noisy(self, *given):
+    start(self, *given)
     make_noise()
 running.Running.start = noisy
 """
@@ -106,3 +106,22 @@ def test_people_read_text(capsys: pytest.CaptureFixture[str]) -> None:
     console.fail("three")
     said = "propylon: one\npropylon: warning: two\npropylon: three\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
+    """A fault in the start ends the process with status 3, and its traceback is a line of the log."""
+    config = {
+        "services": {"a": {"url": "http://127.0.0.1:9"}},
+        "routes": [{"path": "/", "service": "a", "auth": "none"}],
+    }
+    broken = """
+import propylon.assembly.running as running
+def start(self, *given):
+    raise TypeError("a fault of the start")
+running.Running.start = start
+"""
+    gateway = Gateway("fast", config, tmp_path, first=broken)
+    assert gateway.process.wait(60) == 3
+    records = [json.loads(line) for line in gateway.said().splitlines()]
+    (told,) = [one for one in records if one["event"] == "the gateway cannot start"]
+    assert "TypeError: a fault of the start" in told["traceback"]

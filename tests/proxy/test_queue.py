@@ -1,6 +1,7 @@
 """Requests wait until an instance has room: in virtual time."""
 
 import asyncio
+import itertools
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
@@ -285,3 +286,22 @@ def test_a_reload_carries_the_line_over() -> None:
 
     assert ended(run(scenario())) == [(200, 1.0), (200, 1.9), (200, 2.5)]
     assert at.in_flight == [0]
+
+
+def test_a_full_queue_is_full_whatever_the_clock_says() -> None:
+    """It goes on while the request is refused, as clocks do."""
+    at = Place(Up(SLOW), size=0)
+
+    async def scenario() -> Told:
+        loop = asyncio.get_running_loop()
+        first = asyncio.create_task(at.ask())
+        await asyncio.sleep(0.1)
+        usual, steps = loop.time, itertools.count()
+        loop.time = lambda: usual() + next(steps) * 0.001  # type: ignore[method-assign]
+        try:
+            return await at.ask()
+        finally:
+            loop.time = usual  # type: ignore[method-assign]
+            await first
+
+    assert outcomes([run(scenario())]) == ["full"]

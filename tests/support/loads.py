@@ -24,7 +24,7 @@ import jwt
 from propylon import Gateway
 from propylon.edge.protocol import GatewayProtocol
 from propylon.edge.state import STATE_KEY, EdgeState
-from propylon.telemetry.access_log import AccessLog
+from propylon.telemetry.access_log import AccessLog, Stamp
 from propylon.telemetry.metrics import Metrics
 
 SECRET = "Zk8vQw3xN0pT6rJ2yHs9LmBdFgCeXaUi71oKqRtV"
@@ -174,6 +174,11 @@ class World:
         loop.create_connection = connect  # type: ignore[assignment]
         async with gateway.lifespan() as state:
             pipeline = cast("EdgeState", state[STATE_KEY]).pipeline
+            for one in pipeline._base:
+                if isinstance(
+                    one, AccessLog
+                ):  # how often its milliseconds tick depends on no machine, either
+                    one._stamp = Stamp(loop.time)
             told = [one for one in pipeline._base if not isinstance(one, self.without)]
             pipeline._base = pipeline._observers = tuple(told)
             server_state = SimpleNamespace(connections=set(), tasks=set(), total_requests=0)

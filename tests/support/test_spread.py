@@ -86,12 +86,18 @@ def test_every_test_runs_once(tmp_path: Path) -> None:
 
 def test_the_first_failure_ends_it(tmp_path: Path) -> None:
     """With -x no worker goes on, and what they have set up is torn down."""
-    torn = tmp_path / "torn"
-    (tmp_path / "test_a.py").write_text("def test_fails(): assert False\ndef test_never(): ...\n")
+    torn, up = tmp_path / "torn", tmp_path / "up"
+    (tmp_path / "test_a.py").write_text(
+        "import pathlib, time\n"
+        "def test_fails():\n"
+        f"    while not pathlib.Path({str(up)!r}).exists(): time.sleep(0.01)\n"
+        "    assert False\n"
+        "def test_never(): ...\n"
+    )
     (tmp_path / "test_b.py").write_text(
         "import pathlib, time, pytest\n"
         "@pytest.fixture(scope='session')\n"
-        f"def kept():\n    yield\n    pathlib.Path({str(torn)!r}).touch()\n"
+        f"def kept():\n    pathlib.Path({str(up)!r}).touch()\n    yield\n    pathlib.Path({str(torn)!r}).touch()\n"
         "def test_waits(kept): time.sleep(60)\n"
     )
     done = pytest_of(tmp_path, "-n", "2", "-x")

@@ -210,6 +210,9 @@ def test_a_stamp_is_rfc_3339() -> None:
     assert stamp() == "2025-12-31T23:59:59.999Z"
     now[0] = 1767225600.0015
     assert stamp() == "2026-01-01T00:00:00.001Z"
+    assert stamp.written() == b"2026-01-01T00:00:00.001Z"
+    now[0] = 1767225600.0
+    assert stamp.written() == b"2026-01-01T00:00:00.000Z"  # somebody has set the clock back
 
 
 def test_text_for_people() -> None:
@@ -335,7 +338,7 @@ def test_a_usual_line_is_the_record_as_json(data: st.DataObject) -> None:
     made.downstream.bytes_out = data.draw(st.integers(0, 1 << 50))
     if data.draw(st.booleans()):
         made.downstream.body = Upload(b"x" * data.draw(st.integers(0, 9)))  # type: ignore[misc]
-    assert usual_line(made, TIME) == as_json(record(made, "info", TIME))
+    assert usual_line(made, TIME.encode()) == as_json(record(made, "info", TIME))
 
 
 def test_what_is_told_besides_is_not_left_out() -> None:

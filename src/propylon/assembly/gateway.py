@@ -5,14 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import (
-    AsyncIterator,
-    Callable,
-    Collection,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -268,8 +261,8 @@ class Gateway(TeamApi):
         app: object = None,  # noqa: ARG002 — FastAPI(lifespan=gateway.lifespan) passes itself
     ) -> AsyncIterator[Mapping[str, object]]:
         """Run the background work. An application that mounts `asgi` must call it: a mounted app's lifespan does not run."""
-        running = self.start()
         try:
+            running = self.start()
             await self.prepare()
             with frozen() if self._freezes else nullcontext():
                 yield {STATE_KEY: running.edge, LISTENERS_KEY: running.edges}
@@ -361,18 +354,19 @@ class Gateway(TeamApi):
             self.validate()
             self.loaded = self.settled
             self._running = Running(self._components, self.loaded, asyncio.get_running_loop())
-            self._running.start(self._reloads.labels_soon)
+            try:
+                self._running.start(self._reloads.labels_soon)
+            except Exception:
+                log.exception("the gateway cannot start")
+                raise
             if self._health.reasons() or self._running.counting.connects:
                 self._preparing = spawn(self._prepare())
         return self._running
 
     async def prepare(self) -> None:
-        """Wait until it is known what verifies tokens and which are revoked, for `auth.startup_wait` at most.
+        """Wait until it is known what verifies tokens and which are revoked, for `auth.startup_wait` at most; for Redis, a second.
 
-        Also wait for the first attempt to connect to Redis, for a second at most.
-
-        Call this after `start`, before requests are accepted: the first answer after a start must not let a revoked
-        token pass.
+        Call this after `start`, before requests: the first answer after a start must not let a revoked token pass.
         """
         if self._preparing is not None:
             await asyncio.wait({self._preparing})

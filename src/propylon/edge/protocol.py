@@ -84,6 +84,8 @@ _SHUTDOWN_GRACE = 0.1
 # Seconds in which a client has to begin its request on a connection that is one too many. A client that connects when
 # it has a request, as nearly all do, needs a round trip.
 _TURNED_AWAY_TIME = 2.0
+# Seconds after which an idle connection forgets its last head. Its head is then read again, once.
+_DOZE = 5.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -235,7 +237,7 @@ class GatewayProtocol(asyncio.Protocol):
         elif turn is None and self._head_buffer.pending:
             self._reject(RequestTimeout("The head of the request did not arrive in time"))
         elif turn is None:
-            self._transport.close()
+            self._expire_idle(self._transport)
         elif self._half_closed:
             self._expire_half_closed(turn)
         else:
@@ -250,7 +252,19 @@ class GatewayProtocol(asyncio.Protocol):
         elif self._head_buffer.pending:
             self.deadline = edge.ticker.now + edge.header_timeout
         else:
-            self.deadline = edge.ticker.now + edge.idle_timeout
+            idle = edge.idle_timeout
+            # What the connection remembers goes first: `_expire_idle`.
+            dozes = idle > _DOZE and self._head_reader.fields is not None
+            self.deadline = edge.ticker.now + (_DOZE if dozes else idle)
+
+    def _expire_idle(self, transport: asyncio.Transport) -> None:
+        """Forget the last head, which is most of an idle connection's memory, and wait for the rest of the time; then close."""
+        rest = self._edge.idle_timeout - _DOZE
+        if rest > 0 and self._head_reader.fields is not None:
+            self._head_reader = HeadReader()
+            self.deadline = self._edge.ticker.now + rest
+        else:
+            transport.close()
 
     def _expire_half_closed(self, turn: Http1Turn) -> None:
         """Cancel an answer that has been silent since the last check: its client has most likely left."""

@@ -97,7 +97,8 @@ def serve_sockets(
         date_header=False,
         access_log=False,
         log_config=None,
-        log_level="error",
+        # The gateway itself logs why it cannot start. uvicorn's traceback would follow, outside of the log.
+        log_level="critical",
     )
     config.load()
     _Server(config, options, hooks, listeners).run(sockets=[])

@@ -44,12 +44,13 @@ class Queue:
         refused = breaker is not None and route.circuit and breaker.state is State.OPEN
         if refused or self.room.is_free(wants):
             return
-        began, ended = now(), "gone"
+        # Not by the clock: it may go on by a millisecond while a full line refuses the request.
+        began, ended, full = now(), "gone", self.room.is_full
         try:
             await self.room.wait(wants, route.timeouts.total - exchange.held)
             ended = "served"
         except UpstreamBusy as busy:
-            ended = "late" if now() > began else "full"
+            ended = "full" if full else "late"
             busy.details = {"service": self.service.name}
             raise
         finally:

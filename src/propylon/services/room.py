@@ -78,6 +78,11 @@ class Room:
         """How many requests wait."""
         return len(self._line[0]) if self._line else 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many requests wait as may."""
+        return self._size <= self.waiting
+
     def having(self, instances: Sequence[Instance]) -> tuple[Instance, ...]:
         """Return the instances that have room."""
         most = self.most
@@ -104,7 +109,7 @@ class Room:
 
         Raises UpstreamBusy: the line is full, or the time is over.
         """
-        if self._size <= self.waiting:
+        if self.is_full:
             raise _busy("max_in_flight, and the queue is full" if self._size else "max_in_flight")
         if not self._line:
             self._line.append(Line.in_loop())

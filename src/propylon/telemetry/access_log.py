@@ -36,6 +36,7 @@ _REFUSED = 400
 _FAILED = 500
 
 _MILLISECOND = 0.001
+_MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
 Format = Callable[[dict[str, Any]], bytes]
 
 
@@ -55,28 +56,41 @@ class Stamp:
     At ten thousand requests a second, ten share each timestamp.
     """
 
-    __slots__ = ("_now", "_second", "_text", "_until")
+    __slots__ = ("_begin", "_now", "_second", "_since", "_text", "_until", "_written")
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         """`now` returns seconds since 1970."""
         self._now = now
         self._second = -1
+        self._begin = date_time(0)[:-1]
         self._text = ""
-        self._until = 0.0
+        self._written = b""
+        self._since = self._until = 0.0
 
     def __call__(self) -> str:
         """Return the current time as text."""
         now = self._now()
-        if self._until - _MILLISECOND <= now < self._until:
-            return self._text
+        if not self._since <= now < self._until:
+            self._turn(now)
+        return self._text
+
+    def written(self) -> bytes:
+        """Return the same in bytes."""
+        now = self._now()
+        if not self._since <= now < self._until:
+            self._turn(now)
+        return self._written
+
+    def _turn(self, now: float) -> None:
         second = int(now)
         milliseconds = int((now - second) * 1000)
-        if second != self._second or not self._text:
+        if second != self._second:
             self._second = second
-            self._text = f"{date_time(second)[:-1]}.000Z"
-        self._text = f"{self._text[:20]}{milliseconds:03d}Z"
+            self._begin = date_time(second)[:-1]
+        self._text = self._begin + _MILLISECONDS[milliseconds]
+        self._written = self._text.encode()
         self._until = second + (milliseconds + 1) * _MILLISECOND
-        return self._text
+        self._since = self._until - _MILLISECOND
 
 
 class AccessLog:
@@ -121,15 +135,17 @@ class AccessLog:
         usual = exchange.error is None and not exchange.flags and exchange.status < _FAILED
         level = "info" if usual else level_of(exchange)
         request = exchange.request
-        if LEVELS[level] < self._least or (
-            exchange.status < _REFUSED and request is not None and request.path in self._skip
+        if (
+            LEVELS[level] < self._least
+            or (request is not None and request.path in self._skip and exchange.status < _REFUSED)
+            or (self._passes is not None and not self._passes(exchange))
         ):
             return
-        if self._passes is not None and not self._passes(exchange):
-            return
-        if usual and self._plain and (line := usual_line(exchange, self._stamp())) is not None:
-            self._writer.write(line)
-            return
+        if usual and self._plain:
+            line = usual_line(exchange, self._stamp.written())
+            if line is not None:
+                self._writer.write(line)
+                return
         fields = record(exchange, level, self._stamp())
         for name, read in self._added:
             fields[name] = read(exchange)

@@ -266,8 +266,7 @@ DATABASE = Family(
 QUEUE = Family(
     "propylon_queue_seconds",
     Kind.HISTOGRAM,
-    "How long a request has waited until an instance of the service had room (max_in_flight), by how that ended: served; late or"
-    " full, 503; gone, its client has left.",
+    "How long a request waited until an instance had room (max_in_flight): served; late or full, 503; gone: its client left.",
     ("service", "outcome"),
     _DATABASE,
 )

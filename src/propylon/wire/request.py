@@ -91,12 +91,12 @@ class HeadReader:
     Only whole lines are compared, byte for byte, and they were checked together. The request line is read each time.
     """
 
-    __slots__ = ("_fields", "_tail", "size")
+    __slots__ = ("_tail", "fields", "size")
 
     def __init__(self) -> None:
         """Start with no lines kept."""
         self._tail = b""
-        self._fields: Fields | None = None
+        self.fields: Fields | None = None  # of the lines that are kept
         self.size = 0  # bytes of the head that `again` has found
 
     def again(self, data: bytes, limit: int) -> Request | None:
@@ -104,7 +104,7 @@ class HeadReader:
 
         A head of more than `limit` bytes is not looked at. What comes behind the head begins at `size`.
         """
-        fields = self._fields
+        fields = self.fields
         end = data.find(b"\r\n", 0, limit)
         # The lines end with an empty one and have no other: what begins with them is a whole head.
         if fields is None or not data.startswith(self._tail, end):
@@ -148,7 +148,7 @@ class HeadReader:
         # HTTP/1.0 keeps no connection alive unless it says so: there is seldom a next request.
         if request.version == 1 and fields.remembered and len(head) - end <= _REMEMBERED_SIZE:
             self._tail = head[end:]
-            self._fields = fields
+            self.fields = fields
 
 
 class FieldsMemory:

@@ -43,9 +43,6 @@ def translate(form: str, sources: list[Source]) -> Imported:
     except RecursionError as error:
         msg = f"{sources[0].name}: nested too deeply"
         raise Unreadable(msg) from error
-    if draft.too_large:
-        msg = f"{sources[0].name}: more than ten thousand routes"
-        raise Unreadable(msg)
     review(draft)
     draft.prune()
     draft.differs(sources[0].at(1, "all routes"), _EVERYWHERE)

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 from propylon.commands.imports.parts import Part, Route
 from propylon.commands.imports.report import At, Finding, Place, Report, Verdict
+from propylon.commands.imports.source import Unreadable
 from propylon.commands.imports.tree import Item
 
 __all__ = ["Draft"]
 
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME = 128
-_MOST_PARTS = 10_000
+_MOST_ROUTES = 3_000  # all of them are compared with each other
 
 
 class Draft:
@@ -24,6 +25,7 @@ class Draft:
         self.report = report
         self.services: dict[str, Part] = {}
         self.routes: list[Route] = []
+        self._names: set[str] = set()
         self.sections = Part("section", "", At(Place("", 1), ""), report)
 
     def service(self, name: str, at: At) -> Part:
@@ -44,9 +46,12 @@ class Draft:
     def route(self, path: str, at: At, name: str = "") -> Route:
         """Add a route. `name` is for logs and metrics; the path counts when it is empty or taken."""
         keys: dict[str, object] = {"path": path}
-        taken = {route.keys.get("name") for route in self.routes}
-        if name and name not in taken:
+        if name and name not in self._names:
+            self._names.add(name)
             keys = {"name": name, **keys}
+        if len(self.routes) >= _MOST_ROUTES:
+            msg = f"{at.place}: more than {_MOST_ROUTES:,} routes; import parts of the file"
+            raise Unreadable(msg)
         route = Route("route", name or path, at, self.report, keys)
         self.routes.append(route)
         return route
@@ -84,11 +89,6 @@ class Draft:
         for name in [name for name in self.services if name not in used]:
             self.differs(self.services[name].at, f"left out: no route uses the service {name}")
             del self.services[name]
-
-    @property
-    def too_large(self) -> bool:
-        """Tell whether there is more than a gateway is written for."""
-        return len(self.routes) > _MOST_PARTS or len(self.services) > _MOST_PARTS
 
 
 def _services_of(keys: object) -> Iterator[str]:

@@ -82,12 +82,16 @@ class Finding:
 class Report:
     """All findings."""
 
-    findings: list[Finding] = field(default_factory=list)
+    _findings: dict[Finding, None] = field(default_factory=dict)
 
     def add(self, finding: Finding) -> None:
         """Add a finding, once."""
-        if finding not in self.findings:
-            self.findings.append(finding)
+        self._findings[finding] = None
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The findings in the order in which they were made."""
+        return list(self._findings)
 
     @property
     def ordered(self) -> list[Finding]:

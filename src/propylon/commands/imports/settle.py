@@ -21,6 +21,7 @@ from propylon.config.models.schema import GatewayConfig
 from propylon.config.reading.check import cross_check
 from propylon.config.reading.document import Unreadable as BadDocument
 from propylon.config.reading.document import read
+from propylon.config.reading.file import LARGEST_FILE
 from propylon.config.reading.messages import findings
 from propylon.config.reading.problems import Places, Problem
 
@@ -36,6 +37,9 @@ def settle(draft: Draft, write: Callable[[], str]) -> str:
     """Return the text that our own check takes. Raises Unreadable if there is none."""
     for _ in range(_MOST_ROUNDS):
         text = write()
+        if len(text.encode()) > LARGEST_FILE:
+            msg = "what comes of it is larger than 1 MiB, the most that propylon reads; import parts, and include them"
+            raise Unreadable(msg)
         problems = problems_of(text)
         if not problems:
             return text

@@ -74,8 +74,12 @@ class Item:
         return set(self.value) if isinstance(self.value, dict) else set()
 
     def items(self) -> Iterator[tuple[str, Item]]:
-        """Go through the pairs of a mapping; there are none in anything else."""
-        for key in self.value if isinstance(self.value, dict) else ():
+        """Go through the pairs of a mapping; there are none where nothing stands. Raises Unreadable for anything else."""
+        if self.value is None:
+            return
+        if not isinstance(self.value, dict):
+            raise self.source.refuse(self.at.place.line, f"{self.at.what} must be a mapping")
+        for key in self.value:
             yield key, self._child(key)
 
     def each(self) -> list[Item]:

@@ -27,6 +27,9 @@ _LOGIN = (
 def ip_restriction(route: Route, config: Item) -> None:
     """Translate ip-restriction."""
     keys = {"allow": config.get("whitelist").texts(), "deny": config.get("blacklist").texts()}
+    if not any(keys.values()):
+        route.close(config.at, "it names no addresses", "write clients")
+        return
     difference = (
         "the answer is propylon's 403"
         if config.get("message") or config.get("response_code")

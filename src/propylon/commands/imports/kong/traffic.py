@@ -46,7 +46,9 @@ def rate_limiting(written: Written, plugin: Item) -> None:
             route.close(
                 config.get(period).at, f"a limit by the {period}: the longest unit is a day"
             )
-    if limits and key:
+    if not limits:
+        route.close(plugin.at, "it says no number of requests", "write rate_limit")
+    elif key:
         route.set(
             "rate_limit",
             limits,
@@ -105,6 +107,9 @@ def ip_restriction(written: Written, plugin: Item) -> None:
         ours: [address for theirs in names for address in config.get(theirs).texts()]
         for ours, names in (("allow", ("allow", "whitelist")), ("deny", ("deny", "blacklist")))
     }
+    if not any(keys.values()):
+        written.route.close(plugin.at, "it names no addresses", "write clients")
+        return
     difference = "the status is 403" if config.get("status").number(403) != 403 else ""
     written.route.set(
         "clients",

@@ -30,6 +30,15 @@ _PLAIN = {
     "RequestSize": resilience.request_size,
     "LocalResponseCache": resilience.local_cache,
 }
+# Arguments that change nothing of what is translated.
+_IGNORED = {
+    "CircuitBreaker": ("name", "resumeWithoutError"),
+    "Retry": ("series", "exceptions", "methods", "jitter", "timeout", "backoff"),
+    "RequestRateLimiter": ("deny-empty-key", "empty-key-status", "status-code"),
+    "LocalResponseCache": ("size",),
+    "SecureHeaders": ("enable", "disable"),
+    "RewritePath": ("replacement",),
+}
 _PATHS = frozenset({"StripPrefix", "PrefixPath", "SetPath", "RewritePath"})
 # Without them a route protects nothing less.
 _HARMLESS = {
@@ -63,6 +72,11 @@ class Filters:
                 _PLAIN[step.name](route, step)
             else:
                 self._other(route, step)
+            step.ignore(*_IGNORED.get(step.name, ()))
+            for left in step.untaken():
+                route.close(
+                    left.at, "the importer does not know this argument", "write what it means"
+                )
         target.write()
 
     def _other(self, route: Route, step: Step) -> None:

@@ -27,6 +27,8 @@ def write_routes(name: str, predicates: list[Step], at: At, draft: Draft) -> lis
         route = _placed(text, own, paths.at if paths else at, at, draft)
         for step in predicates:
             _apply(step, route)
+            for left in step.untaken():
+                route.close(left.at, "the importer does not know this argument")
         routes.append(route)
     return routes
 
@@ -57,8 +59,10 @@ def _placed(text: str, name: str, place: At, at: At, draft: Draft) -> Route:
 
 def _apply(step: Step, route: Route) -> None:
     match step.name:
-        case "Path" | "Weight":
+        case "Path":
             return
+        case "Weight":
+            step.ignore("group", "weight")  # the reader puts routes of one group together
         case "Method":
             route.methods(step.every(), step.at)
         case "Host":

@@ -75,9 +75,11 @@ class Step:
     values: list[str]
     at: At
     args: dict[str, Item] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
 
     def value(self, position: int, *names: str) -> str:
         """Return an argument by its name, else by its position; empty if it is not there."""
+        self.ignore(*names)
         for name in names:
             for key, item in self.args.items():
                 if plain(key) == plain(name):
@@ -86,11 +88,21 @@ class Step:
 
     def item(self, *names: str) -> Item | None:
         """Return an argument with what is inside it."""
+        self.ignore(*names)
         wanted = {plain(name) for name in names}
         return next((item for key, item in self.args.items() if plain(key) in wanted), None)
 
+    def ignore(self, *names: str) -> None:
+        """Let arguments pass, because they were asked for, or say nothing of traffic."""
+        self.asked.update(map(plain, names))
+
+    def untaken(self) -> list[Item]:
+        """Return the named arguments that nobody asked for."""
+        return [item for key, item in self.args.items() if plain(key) not in self.asked]
+
     def every(self) -> list[str]:
         """Return all arguments in order: those of a list, too."""
+        self.ignore(*self.args)
         if self.values:
             return [text_of(value) for value in self.values]
         return [text_of(text) for item in self.args.values() for text in item.texts()]

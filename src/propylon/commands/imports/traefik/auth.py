@@ -81,4 +81,7 @@ def allow_list(route: Route, config: Item) -> None:
     if named(config, "rejectStatusCode").number(403) != 403:
         said.append("the status is 403")
     allow = [network(text) for text in named(config, "sourceRange").texts()]
+    if not allow:
+        route.close(config.at, "it names no addresses", "write clients")
+        return
     route.set("clients", {"allow": allow}, config.at, "; ".join(said), protects=True)

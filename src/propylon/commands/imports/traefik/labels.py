@@ -9,7 +9,7 @@ from typing import Any
 from propylon.commands.imports.draft import Draft
 from propylon.commands.imports.tree import Item
 
-__all__ = ["Labels", "is_compose", "read_labels"]
+__all__ = ["Labels", "always", "is_compose", "read_labels"]
 
 _PREFIX = "traefik."
 _INDEXED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
@@ -22,6 +22,7 @@ _LISTS = frozenset(
         "addauthcookiestoresponse", "accesscontrolalloworiginlistregex",
     }
 )  # fmt: skip
+_ALWAYS = re.compile(r"(?i)--entrypoints\.[^.]+\.http\.middlewares=(?P<names>.+)")
 _MOST = 20_000
 
 
@@ -37,6 +38,19 @@ def is_compose(document: Item) -> bool:
     """Tell whether a document is a compose file: its services have an image or are built."""
     services = document.get("services")
     return any("image" in one.names() or "build" in one.names() for _, one in services.items())
+
+
+def always(document: Item) -> list[tuple[str, Item]]:
+    """Return the middlewares that Traefik's own command line gives to all routers of an entry point."""
+    found = []
+    for name in document.get("services").names():
+        container = document.get("services", name)
+        command = container.get("command")
+        for text in [*command.texts(), *command.text().split()]:
+            match = _ALWAYS.fullmatch(text.strip("'\""))
+            if match:
+                found += [(name.strip(), command) for name in match["names"].split(",")]
+    return list(dict(found).items())
 
 
 def read_labels(document: Item, draft: Draft) -> Item:
@@ -77,12 +91,13 @@ def _says_redirection(container: Item) -> bool:
 
 def _pairs(container: Item) -> list[tuple[str, str, int]]:
     """Return label, value and line; compose writes a dollar as two."""
-    labels = container.get("labels")
-    if isinstance(labels.value, dict):
-        raw = [(key, item.text(), item.at.place.line) for key, item in labels.items()]
-    else:
-        split = ((item.text().partition("="), item.at.place.line) for item in labels.each())
-        raw = [(key.strip(), value.strip(), line) for (key, _, value), line in split]
+    raw: list[tuple[str, str, int]] = []
+    for labels in (container.get("labels"), container.get("deploy", "labels")):
+        if isinstance(labels.value, dict):
+            raw += [(key, item.text(), item.at.place.line) for key, item in labels.items()]
+        else:
+            split = ((item.text().partition("="), item.at.place.line) for item in labels.each())
+            raw += [(key.strip(), value.strip(), line) for (key, _, value), line in split]
     return [
         (key, value.replace("$$", "$"), line)
         for key, value, line in raw

@@ -34,6 +34,7 @@ class Middlewares:
     def __init__(self, draft: Draft, middlewares: dict[str, Item]) -> None:
         """Make the table."""
         self._middlewares = middlewares
+        self.always: list[str] = []  # of entry points
         self._handlers: dict[str, Callable[[Route, Item], None]] = {
             "basicauth": auth.basic,
             "forwardauth": auth.forward,
@@ -62,9 +63,10 @@ class Middlewares:
         )
 
     def apply(self, route: Route, references: Item) -> None:
-        """Translate the middlewares of a router, in their order."""
+        """Translate the middlewares of a router, in their order, behind those of all routers."""
         target = Target.of(route)
-        for kind, config in self._all(references.texts(), route, references):
+        names = [*self.always, *references.texts()]
+        for kind, config in self._all(names, route, references):
             if kind in _PATHS:
                 _path(target, kind, config)
             elif handler := self._handlers.get(kind):

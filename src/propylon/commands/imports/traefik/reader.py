@@ -8,7 +8,7 @@ from propylon.commands.imports.draft import Draft
 from propylon.commands.imports.overlap import first_wins
 from propylon.commands.imports.parts import Route
 from propylon.commands.imports.source import Source
-from propylon.commands.imports.traefik.labels import is_compose, read_labels
+from propylon.commands.imports.traefik.labels import always, is_compose, read_labels
 from propylon.commands.imports.traefik.middlewares import Middlewares
 from propylon.commands.imports.traefik.routers import write_routes
 from propylon.commands.imports.traefik.services import Services, bare
@@ -23,9 +23,11 @@ _TODO = "write server.listen with one listener `tls: true` and one `redirect: ht
 
 def read(sources: list[Source], draft: Draft) -> None:
     """Read dynamic files and compose files; all of them together are one configuration."""
-    trees = []
+    trees, always_there = [], []
     for source in sources:
         document = parse(source)
+        if is_compose(document):
+            always_there += [name for name, _ in always(document)]
         tree = read_labels(document, draft) if is_compose(document) else document
         if not tree.get("http") and not document.get("tcp"):
             raise source.refuse(
@@ -41,7 +43,11 @@ def read(sources: list[Source], draft: Draft) -> None:
                 "certificates of the listener",
                 "write the section tls, with the same files",
             )
-    _Reader(trees, draft).read()
+    draft.differs(
+        sources[0].at(1, "the static configuration"),
+        "it is not in these files: entry points, and middlewares that they may have for all routers",
+    )
+    _Reader(trees, always_there, draft).read()
 
 
 def _entries(trees: list[Item], kind: str) -> dict[str, Item]:
@@ -51,10 +57,11 @@ def _entries(trees: list[Item], kind: str) -> dict[str, Item]:
 class _Reader:
     """Reads all trees together."""
 
-    def __init__(self, trees: list[Item], draft: Draft) -> None:
+    def __init__(self, trees: list[Item], always_there: list[str], draft: Draft) -> None:
         self._draft = draft
         self._routers = _entries(trees, "routers")
         self._middlewares = Middlewares(draft, _entries(trees, "middlewares"))
+        self._middlewares.always = always_there
         self._services = Services(
             draft, _entries(trees, "services"), _entries(trees, "serversTransports")
         )

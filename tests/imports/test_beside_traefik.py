@@ -8,11 +8,8 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,7 @@ from propylon.commands.imports.report import Report
 from propylon.commands.imports.source import Source
 from propylon.commands.imports.traefik.labels import read_labels
 from propylon.commands.imports.tree import parse
-from propylon.testing.gateway import GatewayUnderTest
+from tests.imports.beside import Servers, ask, ours
 from tests.imports.driving import FOLDER, gateway_of
 from tests.support.gateway import free_port
 from tests.support.servers import FOLDER as INSTALLED
@@ -63,50 +60,6 @@ def traefik() -> str:
     if found is None:
         pytest.skip(f"Traefik is not installed: .ci/servers {INSTALLED}")
     return found
-
-
-class Echo(BaseHTTPRequestHandler):
-    """Answers with what it got."""
-
-    protocol_version = "HTTP/1.1"
-
-    def _answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        got = {"path": self.path, "host": self.headers["Host"]}
-        got |= {name: self.headers.get(name) for name in ("X-Edge", "X-Debug")}
-        body = json.dumps(got).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 — as the class wants it
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-class Servers:
-    """A server for each name of the fixtures."""
-
-    def __init__(self) -> None:
-        self.ports: dict[str, int] = {}
-        self._servers: list[ThreadingHTTPServer] = []
-
-    def port(self, name: str) -> int:
-        """The port of the server with a name, which is started when it is first asked for."""
-        if name not in self.ports:
-            server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-            self._servers.append(server)
-            self.ports[name] = server.server_address[1]
-        return self.ports[name]
-
-    def stop(self) -> None:
-        """Stop all of them."""
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
 
 
 @pytest.fixture
@@ -175,37 +128,6 @@ def _ready(port: int) -> bool:
     except (OSError, ValueError):
         return False
     return all(status == 200 for status, _ in both)
-
-
-def ask(port: int, method: str, path: str, headers: dict[str, str]) -> tuple[int, Any]:
-    """Status, and what the service got; None if nobody did."""
-    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-        connection.request(method, path, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read()
-        return answer.status, json.loads(body) if answer.status == 200 else None
-
-
-def ours(
-    gateway: GatewayUnderTest, method: str, path: str, headers: dict[str, str]
-) -> tuple[int, Any]:
-    """The same of the gateway in memory."""
-    upstreams = [gateway.upstream(name) for name in gateway.gateway.config.services]
-    before = [len(one.requests) for one in upstreams]
-    answer = gateway.request(method, path, headers=headers, client="127.0.0.1")
-    got = [
-        one.requests[-1]
-        for one, count in zip(upstreams, before, strict=True)
-        if len(one.requests) > count
-    ]
-    if not got:
-        return answer.status_code, None
-    (one,) = got
-    query = f"?{one.query}" if one.query else ""
-    seen = {"path": one.path + query, "host": one.headers["host"]}
-    return answer.status_code, seen | {
-        name: one.headers.get(name) for name in ("X-Edge", "X-Debug")
-    }
 
 
 def test_the_same_requests_get_the_same(files: dict[str, str], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The framework of the importers: bounds, patterns, the writer, and that nothing becomes weaker in silence."""
 
 import os
+import re
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -45,7 +46,9 @@ def test_what_is_written_is_checked(
     found = translate(form, [Source(file.name, file.read_text())])
     target = tmp_path / "propylon.yaml"
     target.write_text(found.text)
-    loaded = load(target, {})
+    loaded = load(
+        target, dict.fromkeys(re.findall(r"\$\{(\w+)\}", found.text), "k" * 20 + "0123456789" * 2)
+    )
     assert loaded.config.routes
     assert all(one.at.place.line >= 1 for one in found.report.findings)
     # What is closed stands in the file with its reason, and its route answers by itself.

@@ -39,7 +39,7 @@ def import_(
 ) -> None:
     """Translate the files of another gateway into a propylon.yaml, and report line by line what became of them.
 
-    The formats: kong, krakend, apisix, spring, traefik.
+    The formats: kong, krakend, apisix, spring, traefik, nginx, haproxy, fastapi.
 
     The report goes to standard error. Exit status 0: all is translated, perhaps with differences that make nothing
     weaker; 1: something is not translated, and a route that it protected is written closed; 2: a file cannot be read.

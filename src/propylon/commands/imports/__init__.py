@@ -35,5 +35,5 @@ The modules:
 - `settle`: hold the text against our own check, and close what it refuses.
 - `formats`: the table of the readers; `command`: the whole command.
 
-The readers: `kong`, `krakend`, `apisix`, `spring`, `traefik`.
+The readers: `kong`, `krakend`, `apisix`, `spring`, `traefik`, `nginx`, `haproxy`, `fastapi`.
 """

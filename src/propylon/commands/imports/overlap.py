@@ -17,7 +17,7 @@ from typing import Any
 from propylon.commands.imports.draft import Draft
 from propylon.commands.imports.parts import Route
 
-__all__ = ["first_wins", "review"]
+__all__ = ["first_wins", "keep_before", "review"]
 
 _VARIABLE = "{}"
 _GUARDS = (
@@ -74,6 +74,25 @@ def first_wins(draft: Draft, order: Callable[[Route], Any] | None = None) -> Non
     _rank_alike(kept)
     staying = set(map(id, kept))
     draft.routes[:] = [route for route in draft.routes if id(route) in staying]
+
+
+def keep_before(first: Route, second: Route) -> None:
+    """Say that the original takes the first route where both fit. If the second wins here, that is told; if it is weaker, it is closed."""
+    if not _meet(first, second):
+        return
+    if _alike(first, second):
+        first.keys["priority"] = max(1, int(second.keys.get("priority", 0)) + 1)
+    elif _rank(second) > _rank(first):
+        if weaker(second, first):
+            second.close(
+                second.at,
+                f"{_name(first)} stands before it and protects some of its requests; here the more specific route decides",
+                "give both the same protection",
+            )
+        else:
+            second.differs(
+                second.at, f"{_name(first)} gets some of its requests in the original; here it does"
+            )
 
 
 def _overtakes(route: Route, one: Route) -> bool:

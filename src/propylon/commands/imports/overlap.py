@@ -82,7 +82,7 @@ def keep_before(first: Route, second: Route) -> None:
         return
     if _alike(first, second):
         first.keys["priority"] = max(1, int(second.keys.get("priority", 0)) + 1)
-    elif _rank(second) > _rank(first):
+    if _overtakes(second, first):
         if weaker(second, first):
             second.close(
                 second.at,

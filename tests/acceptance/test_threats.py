@@ -1,6 +1,7 @@
 """Threats that no other test shows; docs/topics/threats.md lists all of them."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tests.support.gateway import EDGES, Gateway
 from tests.support.systems import System, Systems
 from tests.support.tokens import SECRET, authorized
 from tests.support.upstream import Upstream
-from tests.support.waiting import wait
+from tests.support.waiting import soon, wait
 
 # What is left over, told by the process itself.
 CENSUS = """
@@ -134,11 +135,22 @@ def test_t76_traffic_leaves_nothing_behind(system: System) -> None:
     for _ in range(3):
         mix(system, headers)
     wait(lambda: all(not peer.busy for up in system.ups.values() for peer in set(up._peers)))
-    before, memory = census(), system.rss()
-    for _ in range(10):
-        mix(system, headers)
-    # What the gateway keeps open for later is bounded, and does not grow with the traffic.
-    wait(lambda: all(found <= before[name] + 3 for name, found in census().items()))
+
+    def within(most: dict[str, int]) -> bool:
+        return all(one <= most[name] for name, one in census().items())
+
+    found, memory = census(), system.rss()
+    # What the gateway keeps open for later is bounded. On a busy machine it may open more of it in one round, and not in each.
+    for _ in range(4):
+        before = found
+        for _ in range(10):
+            mix(system, headers)
+        most = {name: one + 3 for name, one in before.items()}
+        if soon(partial(within, most), 10):
+            break
+        found = census()
+    else:
+        pytest.fail(f"each round leaves more behind: {before} became {found}")
     assert system.rss() - memory < 4_000_000
     for trouble in ("never retrieved", "was destroyed", "never awaited"):
         assert trouble not in system.said()

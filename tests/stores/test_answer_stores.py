@@ -16,12 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from propylon.proxy.cache.behind import UNKNOWN, Held
 from propylon.proxy.cache.deletion import Deletion
+from propylon.proxy.cache.filling import Budget
 from propylon.proxy.cache.judgement import Judgement
 from propylon.proxy.cache.key import Key, target_of
 from propylon.proxy.cache.stored import Stored
 from propylon.stores.answers.leases import Leases
 from propylon.stores.answers.record import Codec, Garbled, chunks_of
+from propylon.stores.answers.shelves import Shelves, Tier
 from propylon.stores.redis.answers import RedisShelves
 from propylon.wire.message import Response
 from tests.stores.answer_stores import (
@@ -303,6 +306,43 @@ def test_what_others_write_into_redis_is_no_answer(
     assert worker._runner.run(worker.tier.look(at, ROUTE)).answers == ()
     worker.keep(at, stored(), worker.since(key()))
     assert len(worker.get(at)) == 1
+
+
+@pytest.mark.parametrize("number", [b"-5", b"9223372036854775808", b"9" * 5000, b"x"])
+def test_a_number_that_is_not_ours_is_an_absence(
+    opened: dict[str, tuple[Worker, Worker]], server: RedisServer, number: bytes
+) -> None:
+    """An answer is not kept, and whoever waits for that is told: nothing fails, and no lease stays."""
+    worker, at = opened["redis"][0], key()
+    assert isinstance(worker, Shared)
+    assert isinstance(worker.shelves, RedisShelves)
+    last = worker.shelves._common + b"last"
+    before = server.ask("GET", last)
+    server.ask("SET", last, number)
+    try:
+        assert worker.since(at) == UNKNOWN
+        worker.keep(at, stored(), worker.since(at))
+    finally:
+        server.ask("DEL", last)
+        if isinstance(before, bytes):
+            server.ask("SET", last, before)
+    assert worker.get(at) == []
+
+
+def test_a_body_of_another_length_is_not_used() -> None:
+    """Without a secret anyone can write a record; its length is the client's Content-Length."""
+    body = (b"a" * 10, b"b" * 10)
+
+    class Pieces(Shelves):
+        async def body(self, ident: bytes, pieces: int) -> tuple[bytes, ...]:
+            return body
+
+    def load(length: int) -> object:
+        held = Held(stored(), length, CODEC.digest(body), b"ident", len(body))
+        return asyncio.run(Tier(Pieces(), CODEC, Budget(1000)).load(held))  # type: ignore[abstract]
+
+    assert load(20) == b"".join(body)
+    assert load(5) is None
 
 
 def test_a_body_that_was_changed_is_not_used(

@@ -146,6 +146,23 @@ def test_who_does_not_read_is_cut_off() -> None:
     run(story())
 
 
+def test_who_is_always_behind_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream ends though lines wait for its viewer: with it ends what an expired token may see."""
+    monkeypatch.setattr(module, "_LASTS", 0.0)
+
+    async def story() -> None:
+        world = World()
+        async with aclosing(world.live.lines()) as lines:
+            await anext(lines)
+            await world.live.overview()  # puts a line into the backlog
+            with pytest.raises(StopAsyncIteration):
+                await anext(lines)
+        world.live.close()
+        await asyncio.sleep(0)
+
+    run(story())
+
+
 def test_nothing_is_gathered_while_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A while after the last viewer has left, it stops, and says so."""
     monkeypatch.setattr(module, "_GRACE", 0.0)

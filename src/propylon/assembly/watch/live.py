@@ -191,6 +191,9 @@ def difference(
 
 
 async def _next(viewer: asyncio.Queue[bytes | None], ends: float) -> bytes | None:
+    # A timeout does not interrupt who need not wait: a viewer that is always a line behind would have no end.
+    if time.monotonic() >= ends:
+        return None
     try:
         async with asyncio.timeout(ends - time.monotonic()):
             return await viewer.get()

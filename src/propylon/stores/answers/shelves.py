@@ -144,6 +144,9 @@ class Tier(Behind):
             self._budget.held -= held.length
         if pieces is None or self._codec.digest(pieces) != held.digest:
             return None
+        # The length goes to the client as Content-Length: what is longer would be read as the next answer.
+        if sum(map(len, pieces)) != held.length:
+            return None
         return b"".join(pieces) if held.length <= JOINED else pieces
 
     def keep(self, key: Key, stored: Stored, since: int, done: Callable[[], None]) -> None:

@@ -45,6 +45,7 @@ _MOST_CALLS = 1000
 _MOST_PENDING = 16_000_000
 _MARK_SECONDS = int(LONGEST) + 3600
 _LOG = 1000  # lines
+_LARGEST = 2**63 - 1  # number of a deletion: as Redis counts
 _MOST_OWED = 1000
 # Seconds between two looks at the log. Others are to know within a second.
 _POLL = 0.4
@@ -275,9 +276,11 @@ def _read_numbers(reply: Reply, expected: int) -> list[int] | None:
     if not isinstance(reply, list) or len(reply) != expected:
         return None
     try:
-        return [0 if one is None else int(one) for one in reply]
+        numbers = [0 if one is None else int(one) for one in reply]
     except (TypeError, ValueError):
         return None
+    # Records hold them in 64 bits: a number that is not ours must not fail a request.
+    return numbers if all(0 <= one <= _LARGEST for one in numbers) else None
 
 
 def _read_line(line: object) -> Deletion:

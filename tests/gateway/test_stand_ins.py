@@ -37,6 +37,7 @@ def configuration(main: int, other: int, shadow: int, closed: int) -> Config:
             "fragile": {"url": url, "circuit": {"failure_threshold": 1, "min_throughput": 1}, **once},
             "brittle": {"url": url, "circuit": {"failure_threshold": 1, "min_throughput": 1}, **once},
             "narrow": {"url": url, "circuit": patient, "adaptive_concurrency": {"min": 1, "max": 1}, **once},
+            "full": {"url": url, "circuit": patient, "max_in_flight": 1, "queue": {"size": 0}, **once},
             "twins": {
                 "instances": [url, f"http://127.0.0.1:{other}"],
                 "circuit": patient,
@@ -71,6 +72,8 @@ def configuration(main: int, other: int, shadow: int, closed: int) -> Config:
             {"name": "mirrored", "path": "/mirrored", "service": "main", "auth": "optional", "strip_prefix": True,
              "mirror": {"service": "shadow", "max_body": "1kB"}},
             {"name": "narrow", "path": "/narrow", "service": "narrow"},
+            {"name": "full", "path": "/full", "service": "full", "fallback": {"service": "other"}},
+            {"name": "copied", "path": "/copied", "service": "full", "mirror": {"service": "shadow"}},
             {"name": "twins", "path": "/twins", "service": "twins"},
             {"name": "hung", "path": "/hung", "service": "main", "mirror": {"service": "shadow", "max_in_flight": 2}},
             {"name": "packed", "path": "/packed", "service": "dead", "decompress": True,
@@ -448,6 +451,31 @@ def test_a_mirror_that_is_away(gateway: Gateway) -> None:
     assert (got.status, got.body) == (200, b"ok")
     wait(lambda: mirrored(gateway, "vain", "connect-failure") >= 1)
     assert gateway.record(got)["error"] is None
+
+
+def test_another_service_answers_while_this_one_is_full(
+    gateway: Gateway, main: Upstream, other: Upstream, shadow: Upstream
+) -> None:
+    """Neither a fallback nor a copy asks for room at the route's own service."""
+    released = threading.Event()
+
+    def held(peer: Peer, arrived: Arrived) -> None:
+        peer.read_body(arrived)
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+        released.wait(20)
+        peer.send(b"ok")
+
+    main.on("/copied", held)
+    with RawClient(gateway.port) as client:
+        client.send(request(target="/copied"))
+        # The copy is sent when the answer's head is there: the request has its place still.
+        assert shadow.arrived("/copied").target == b"/copied"
+        got = ask(gateway.port, target="/full")
+        released.set()
+        assert client.read().body == b"ok"
+    assert (got.status, got.body) == (200, b"other")
+    assert got.get("X-Propylon-Fallback") == "service"
+    assert other.of(got).target == b"/full"
 
 
 def test_a_slow_request_is_sent_to_another_instance(

@@ -268,6 +268,7 @@ class RouteCompiler:
                 timeouts=self._timeouts_of(written.timeouts, service.timeouts),
                 public=compile_public(self._config, name),
                 select=None,
+                queue=None,  # that of the service which has failed: `applied` puts in the other one's
                 hide=in_turn(self._hiding_of(name), self._headers_of(written).hide_cookies),
                 forward=forward,
             )

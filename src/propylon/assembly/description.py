@@ -12,11 +12,12 @@ from fastapi import FastAPI
 from propylon.assembly.api_document import ApiDocument
 from propylon.assembly.census import Part
 from propylon.assembly.documents import Documents
-from propylon.assembly.drift import Counts, Drift
+from propylon.assembly.drift import Drift
 from propylon.compile.services import Listeners
 from propylon.config.models.schema import GatewayConfig
 from propylon.documents.in_force import InForce
 from propylon.loop.slices import beside_requests
+from propylon.proxy.counts import Counts
 from propylon.proxy.match import Table
 from propylon.proxy.principal import Principal
 from propylon.services.breaker import Event

@@ -12,7 +12,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from propylon.compile.samples import Sample
 from propylon.documents.checks import compile_answers
@@ -23,6 +22,7 @@ from propylon.loop.slices import in_slices
 from propylon.loop.tasks import spawn_forever
 from propylon.proxy.check import DRIFT, FITS, NO_DOCUMENT, UNCHECKED, UNDOCUMENTED
 from propylon.proxy.check.answer import Verdict
+from propylon.proxy.counts import Counts
 
 __all__ = ["Drift"]
 
@@ -35,16 +35,6 @@ _REST = 10
 _MOST_TOLD = 100
 # Where an answer may be that of several operations, the best that is said of it counts.
 _BEST_FIRST = (FITS, UNCHECKED, UNDOCUMENTED, DRIFT)
-
-
-class Counts(Protocol):
-    """Counts what was found in the answers of a route, as `ANSWER_RESULTS` has it."""
-
-    def __getitem__(self, at: int, /) -> float:
-        """Return one of the numbers."""
-
-    def __setitem__(self, at: int, value: float, /) -> None:
-        """Set one of them."""
 
 
 class Drift:

@@ -24,12 +24,12 @@ from propylon.proxy.authenticate.discovery import Discovery
 from propylon.proxy.authenticate.introspection import Introspection
 from propylon.proxy.authenticate.jwks import Kept, PublishedKeys
 from propylon.proxy.authenticate.keys import UnusableKeys, from_pem, from_secrets
-from propylon.proxy.authenticate.outcomes import Counts
 from propylon.proxy.authenticate.revocation import Revocations
 from propylon.proxy.authenticate.shares import SLOTS
 from propylon.proxy.authenticate.sockets import SOCKET, SocketTokens
 from propylon.proxy.authenticate.trust import KeySource, Trust
 from propylon.proxy.authenticate.verify import FixedKeys, Verifier
+from propylon.proxy.counts import Counts
 from propylon.proxy.route import Authenticate
 from propylon.upstream.fetch import Fetched
 from propylon.upstream.ports import Upstream

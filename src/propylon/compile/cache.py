@@ -30,8 +30,8 @@ from propylon.proxy.cache.key import Callers
 from propylon.proxy.cache.rules import CacheRules
 from propylon.proxy.cache.sharing import Sharing
 from propylon.proxy.cache.stage import CacheStage
-from propylon.proxy.cache.status import Tally
 from propylon.proxy.cache.store import AnswerStore
+from propylon.proxy.counts import Counts
 from propylon.proxy.forward import settle
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Forwards
@@ -74,7 +74,7 @@ _OF_SERVICE = {
 class CacheTallies(Protocol):
     """Where the caches are counted: `telemetry.metrics.Metrics` fills it."""
 
-    def cache(self, route: str) -> Tally:
+    def cache(self, route: str) -> Counts:
         """Return what the cache of a route did: the same row each time."""
 
 

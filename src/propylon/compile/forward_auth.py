@@ -16,7 +16,8 @@ from weakref import WeakValueDictionary
 
 from propylon.config.models.forward_auth import ForwardAuthConfig
 from propylon.config.models.route import RouteConfig
-from propylon.proxy.forward_auth import LARGEST, Counts, Decider, ForwardAuth
+from propylon.proxy.counts import Counts
+from propylon.proxy.forward_auth import LARGEST, Decider, ForwardAuth
 from propylon.proxy.route import Forwards
 from propylon.services.breaker import Breaker, Listener
 from propylon.services.circuit import Circuit

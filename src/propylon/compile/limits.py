@@ -16,6 +16,7 @@ from propylon.config.models.auth import TokenRateLimitConfig
 from propylon.config.models.limits import DEFAULT_NAME, LimitConfig
 from propylon.config.models.schema import GatewayConfig, RouteConfig
 from propylon.proxy.authenticate.claims import MISSING, claim_at
+from propylon.proxy.counts import Counts
 from propylon.proxy.limit.charge import header_cost
 from propylon.proxy.limit.in_flight import InFlight
 from propylon.proxy.limit.keys import (
@@ -28,7 +29,7 @@ from propylon.proxy.limit.keys import (
     joined,
 )
 from propylon.proxy.limit.rule import MICROSECONDS, LimitStore, Rule
-from propylon.proxy.limit.stage import Charge, Limit, LimitStage, Price, Tally
+from propylon.proxy.limit.stage import Charge, Limit, LimitStage, Price
 from propylon.proxy.principal import Principal
 
 __all__ = ["LimitCompiler", "Tallies", "TeamCosts", "labels_of_limits", "names_of_limits"]
@@ -41,7 +42,7 @@ _IPV6_BITS = 64
 class Tallies(Protocol):
     """Where decisions are counted: `telemetry.metrics.Metrics` fills it."""
 
-    def limit(self, limit: str) -> Tally:
+    def limit(self, limit: str) -> Counts:
         """Return how many requests a limit allowed, refused, and would have refused: the same row each time."""
 
 

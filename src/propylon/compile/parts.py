@@ -13,7 +13,6 @@ from propylon.compile.detours import DetourCompiler
 from propylon.compile.forward_auth import Asks
 from propylon.compile.idempotency import IdempotencyCompiler
 from propylon.compile.limits import LimitCompiler, TeamCosts
-from propylon.compile.requests import Counts
 from propylon.compile.samples import Samples
 from propylon.config.models.endpoints import Endpoint
 from propylon.documents.in_force import InForce
@@ -21,6 +20,7 @@ from propylon.edge.body import Body
 from propylon.proxy.authenticate import always, anonymous, unverifiable, unverifiable_if_asked
 from propylon.proxy.check import RESULTS
 from propylon.proxy.coding.decompress import MakeBody
+from propylon.proxy.counts import Counts
 from propylon.proxy.principal import Principal
 from propylon.proxy.route import Authenticate, Before, Forwards
 from propylon.stores.seats import Seats

@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from json import JSONDecodeError
-from typing import Protocol
 
 from propylon.documents.in_force import InForce
 from propylon.errors import InvalidFields, InvalidRequest, PayloadTooLarge
 from propylon.proxy.check import RESULTS
 from propylon.proxy.check.operation import Fault, OperationCheck
+from propylon.proxy.counts import Counts
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Forwards, Route
 from propylon.proxy.values import ValuesOf
@@ -30,7 +30,7 @@ from propylon.wire.headers import values
 from propylon.wire.lookalikes import reduced
 from propylon.wire.message import NO_BODY, Request
 
-__all__ = ["CheckRequests", "Counts"]
+__all__ = ["CheckRequests"]
 
 PASSED, REFUSED, SHADOW, UNCHECKED, UNDOCUMENTED, NO_DOCUMENT = range(len(RESULTS))
 _FLAGS = {SHADOW: "shadow_check", UNCHECKED: "unchecked"}
@@ -44,16 +44,6 @@ _CONTENT_TYPE = re.compile(rb"\r\n[Cc][Oo][Nn][Tt][Ee][Nn][Tt]-[Tt][Yy][Pp][Ee]:
 _OUR_FAMILIES = (b"x-forwarded-", b"x-user-", b"x-client-cert-", b"x-propylon-")
 
 Candidates = Sequence[tuple[OperationCheck, dict[str, str]]]
-
-
-class Counts(Protocol):
-    """Counts what became of requests, as `RESULTS` has it."""
-
-    def __getitem__(self, at: int, /) -> float:
-        """Return one of the numbers."""
-
-    def __setitem__(self, at: int, value: float, /) -> None:
-        """Set one of them."""
 
 
 @dataclass(frozen=True, slots=True)

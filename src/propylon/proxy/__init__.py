@@ -29,5 +29,5 @@
   listeners that do nothing else.
 - `fixed`: answer without a service: fixed answers, redirects.
 - `maintenance`: answer in place of a service that is under maintenance.
-- `refuse`: an error as the client sees it.
+- `refuse`: an error as the client sees it. `counts`: what stages count in.
 """

@@ -17,11 +17,11 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from propylon.errors import GatewayError, ServiceUnavailable
 from propylon.loop.tasks import in_task
 from propylon.proxy.cors import is_preflight
+from propylon.proxy.counts import Counts
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.fixed import answer_of
 from propylon.proxy.route import Forwards, Route
@@ -45,16 +45,6 @@ _GOOD = range(200, 300)
 
 Ask = Callable[[bytes], Awaitable[Fetched]]
 """Sends a question with these header lines; returns the answer. Must run in a task. Raises a GatewayError."""
-
-
-class Counts(Protocol):
-    """Counts what became of questions, as `RESULTS` has it."""
-
-    def __getitem__(self, at: int, /) -> float:
-        """Return one of the numbers."""
-
-    def __setitem__(self, at: int, value: float, /) -> None:
-        """Set one of them."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

@@ -19,10 +19,10 @@ from propylon.proxy.authenticate.claims import Verified, judge, read
 from propylon.proxy.authenticate.jws import MAX_TOKEN, BadToken, Jws, check_type, parse
 from propylon.proxy.authenticate.keys import KeySet, UnknownKey
 from propylon.proxy.authenticate.kinds import is_doubtful
-from propylon.proxy.authenticate.outcomes import Counts
 from propylon.proxy.authenticate.revocation import Revocations
 from propylon.proxy.authenticate.trust import Trust, chosen
 from propylon.proxy.challenge import EXPIRED, invalid
+from propylon.proxy.counts import Counts
 
 __all__ = ["FixedKeys", "Introspector", "Verifier", "digest"]
 

@@ -20,9 +20,10 @@ from propylon.proxy.cache.judgement import Judgement, judge
 from propylon.proxy.cache.key import Key
 from propylon.proxy.cache.rules import EVERYONE, CacheRules
 from propylon.proxy.cache.serving import serve
-from propylon.proxy.cache.status import MISSED, STALE, STORED, VALIDATED, Tally, forwarded, hit
+from propylon.proxy.cache.status import MISSED, STALE, STORED, VALIDATED, forwarded, hit
 from propylon.proxy.cache.store import AnswerStore, values_of, written
 from propylon.proxy.cache.stored import Stored, Use, conditions, merged
+from propylon.proxy.counts import Counts
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Forwards, Route
 from propylon.proxy.site import site_of
@@ -91,7 +92,7 @@ class Fetcher:
     forward: Forwards
     store: AnswerStore
     budget: Budget
-    tally: Tally
+    tally: Counts
     clock: Callable[[], float]
     wall: Callable[[], float]
     settle: Callable[[Exchange], None]

@@ -21,9 +21,10 @@ from propylon.proxy.cache.key import Callers, key_of
 from propylon.proxy.cache.rules import EVERYONE, CacheRules
 from propylon.proxy.cache.serving import serve
 from propylon.proxy.cache.sharing import Sharing
-from propylon.proxy.cache.status import BYPASSED, COALESCED, HIT, STALE, Tally, forwarded, hit
+from propylon.proxy.cache.status import BYPASSED, COALESCED, HIT, STALE, forwarded, hit
 from propylon.proxy.cache.store import AnswerStore, names_of, values_of, written
 from propylon.proxy.cache.stored import Stored, Use, decide
+from propylon.proxy.counts import Counts
 from propylon.proxy.exchange import Exchange
 from propylon.proxy.route import Route
 from propylon.upstream.ports import Answer
@@ -54,7 +55,7 @@ class CacheStage:
     callers: Callers
     fetch: Fetcher
     invalidation: Invalidation
-    tally: Tally
+    tally: Counts
     clock: Callable[[], float]
     wall: Callable[[], float]
     refresh: Refresh

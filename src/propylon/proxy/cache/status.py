@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 __all__ = [
     "BYPASSED",
     "COALESCED",
@@ -13,7 +11,6 @@ __all__ = [
     "STALE",
     "STORED",
     "VALIDATED",
-    "Tally",
     "forwarded",
     "hit",
 ]
@@ -21,16 +18,6 @@ __all__ = [
 # What is counted, each at its place in a row.
 HIT, STALE, MISSED, VALIDATED, BYPASSED, COALESCED, STORED = range(7)
 COUNTED = ("hit", "stale", "miss", "revalidated", "bypass", "coalesced", "stored")
-
-
-class Tally(Protocol):
-    """Counts what the cache of a route did: a row of numbers."""
-
-    def __getitem__(self, at: int, /) -> float:
-        """Return one of them."""
-
-    def __setitem__(self, at: int, value: float, /) -> None:
-        """Set one of them."""
 
 
 def hit(left: float, *, detail: str = "", collapsed: bool = False) -> bytes:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from propylon.errors import RateLimited
+from propylon.proxy.counts import Counts
 from propylon.proxy.exchange import Exchange, Settlement
 from propylon.proxy.limit.fields import OWN, Fields, OfOne
 from propylon.proxy.limit.in_flight import InFlight
@@ -21,23 +21,13 @@ from propylon.proxy.limit.rule import Decision, LimitStore, Rule, Spend, Take, T
 from propylon.proxy.principal import Principal
 from propylon.wire.message import Request
 
-__all__ = ["ALLOWED", "REFUSED", "SHADOWED", "Limit", "LimitStage", "Tally"]
+__all__ = ["ALLOWED", "REFUSED", "SHADOWED", "Limit", "LimitStage"]
 
 # Places in a limit's tally.
 ALLOWED, REFUSED, SHADOWED = range(3)
 SHADOW_FLAG = "shadow_limit"
 # Seconds. When one of the requests in flight will end is not known; a second is the shortest that the header has.
 _IN_FLIGHT_WAIT = 1
-
-
-class Tally(Protocol):
-    """Counts that are added to in place; all workers may add to theirs, and `/metrics` shows the sum."""
-
-    def __getitem__(self, at: int, /) -> float:
-        """Return one of them."""
-
-    def __setitem__(self, at: int, count: float, /) -> None:
-        """Set one of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +44,7 @@ class Limit:
     rule: Rule
     name: str  # in headers
     key_of: KeyOf
-    tally: Tally
+    tally: Counts
     rated: bool = True
     cost: int | None = None
     charge: Callable[[bytes], int] | None = None
@@ -118,7 +108,7 @@ class LimitStage:
 
     def _hot_path(
         self,
-    ) -> tuple[KeyOf, Take, OfOne, Tally] | None:
+    ) -> tuple[KeyOf, Take, OfOne, Counts] | None:
         """Return the parts of a stage with one enforced limit and no other business; None for any other stage."""
         limit = self.limits[0]
         plain = len(self.limits) == 1 and limit.cost is not None and not limit.owes

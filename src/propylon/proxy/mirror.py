@@ -25,6 +25,7 @@ from propylon.proxy.exchange import Exchange, entropy
 from propylon.proxy.fallback import failure_of
 from propylon.proxy.route import Forwards, Route
 from propylon.proxy.unattended import unattended
+from propylon.services.circuit import State
 from propylon.upstream.fetch import BytesBody
 from propylon.upstream.ports import Answer
 from propylon.wire.message import Request
@@ -33,9 +34,10 @@ __all__ = ["ANSWERED", "Mirror", "MirrorRules", "Room"]
 
 ANSWERED = "answered"
 """What became of a copy that was answered, with a status under 500. Else it is one of the words below, or a failure's."""
-_FAILED, _DROPPED, _TOO_LARGE, _INCOMPLETE, _OTHER = (
+_FAILED, _DROPPED, _SPARED, _TOO_LARGE, _INCOMPLETE, _OTHER = (
     "5xx",
     "dropped",
+    "open-circuit",
     "too_large",
     "incomplete",
     "failed",
@@ -143,6 +145,8 @@ class Mirror:
         unkept = body is not None and copied is None and request.length <= self.rules.max_body
         if self._is_full or unkept:
             self.count(route.name, there.service.name, _DROPPED)
+        elif _is_spared(there):
+            self.count(route.name, there.service.name, _SPARED)
         elif body is not None and pieces is None:
             self.count(route.name, there.service.name, _TOO_LARGE)
         elif body is not None and not body.complete:
@@ -177,6 +181,12 @@ class Mirror:
             own.ended = self.clock()
             self.settle(own)
             self.count(name, there.service.name, became)
+
+
+def _is_spared(there: Route) -> bool:
+    """Whether the mirror's breaker is open: a copy that it would refuse costs as much as the request itself."""
+    breaker = there.service.breaker
+    return there.circuit and breaker is not None and breaker.state is State.OPEN
 
 
 async def _read(own: Exchange, answer: Answer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from propylon.commands.imports.parts import Part, Route
+from propylon.commands.imports.parts import UNKNOWN, Part, Route
 from propylon.commands.imports.report import At, Finding, Place, Report, Verdict
 from propylon.commands.imports.source import Unreadable
 from propylon.commands.imports.tree import Item
@@ -76,12 +76,11 @@ class Draft:
 
     def leftovers(self, item: Item, route: Route | None = None) -> None:
         """Report the keys that no reader asked for. They close the route: nobody knows what they did."""
-        why = "the importer does not know this key"
         for left in item.untaken():
             if route is None:
-                self.lost(left.at, why)
+                self.lost(left.at, UNKNOWN)
             else:
-                route.close(left.at, why, "write what it means, and open the route")
+                route.close(left.at, UNKNOWN, "write what it means, and open the route")
 
     def prune(self) -> None:
         """Take services out that no route uses."""

@@ -8,8 +8,12 @@ from typing import Any
 
 from propylon.commands.imports.known import Kind, refusal
 from propylon.commands.imports.report import At, Finding, Report, Verdict
+from propylon.commands.imports.tree import Item
 
-__all__ = ["Part", "Route", "Variable", "merged", "nested"]
+__all__ = ["UNKNOWN", "Part", "Route", "Variable", "merged", "nested"]
+
+UNKNOWN = "the importer does not know this key"
+"""Why a key is not translated that no reader asked for."""
 
 # A WebSocket is opened with GET, and is a method of its own here.
 _OPENS = "GET"
@@ -129,6 +133,11 @@ class Route(Part):
     def close(self, at: At, why: str, todo: str = "") -> None:
         """Close the route, because something that protected it is not translated."""
         self.lost(at, why, todo, protects=True)
+
+    def close_untaken(self, item: Item) -> None:
+        """Close the route for each key of an item that no reader asked for: nobody knows what it did."""
+        for left in item.untaken():
+            self.close(left.at, UNKNOWN, "write what it means")
 
     def methods(self, names: list[str], at: At, *, websockets: bool = True) -> None:
         """Set the methods; where the original opens WebSockets by GET, so does the route."""

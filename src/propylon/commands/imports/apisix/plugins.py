@@ -77,10 +77,7 @@ class Plugins:
                 route.report_only(config.at, _OWN[name])
             elif handler := self._handlers.get(name):
                 handler(route, config)
-                for left in config.untaken():
-                    route.close(
-                        left.at, "the importer does not know this key", "write what it means"
-                    )
+                route.close_untaken(config)
             elif name in _HARMLESS:
                 route.lost(config.at, f"the plugin {name}", _TODO[name])
             else:

@@ -31,13 +31,6 @@ class Wanted:
     plain_http: bool = False  # it is for requests without TLS alone
     tls: bool = False
 
-    @property
-    def only_clients(self) -> bool:
-        """Tell whether it asks for nothing but addresses."""
-        return bool(self.clients) and not (
-            self.paths or self.hosts or self.methods or self.match or self.why
-        )
-
 
 class Acls:
     """The ACLs of a section."""

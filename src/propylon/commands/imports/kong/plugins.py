@@ -59,10 +59,7 @@ def apply(written: Written, plugins: Mapping[str, Item], consumers: Consumers) -
             "ordering",
             "config",
         )
-        for left in plugin.untaken():
-            written.route.close(
-                left.at, "the importer does not know this key", "write what it means"
-            )
+        written.route.close_untaken(plugin)
         if name in _OWN:
             written.route.report_only(plugin.at, _OWN[name])
         elif name in security.NAMES:

@@ -59,7 +59,7 @@ def rate_limiting(written: Written, plugin: Item) -> None:
     config.ignore(
         "policy", "redis", "hide_client_headers", "sync_rate", "error_code", "error_message", "path"
     )
-    _unread(written, config)
+    written.route.close_untaken(config)
 
 
 def _counted_by(written: Written, config: Item) -> str:
@@ -97,7 +97,7 @@ def cors(written: Written, plugin: Item) -> None:
     else:
         route.set("cors", keys, plugin.at)
     config.ignore("allow_origin_absent", "skip_cors_when_origin_is_empty")
-    _unread(written, config)
+    written.route.close_untaken(config)
 
 
 def ip_restriction(written: Written, plugin: Item) -> None:
@@ -119,7 +119,7 @@ def ip_restriction(written: Written, plugin: Item) -> None:
         protects=True,
     )
     config.ignore("message")
-    _unread(written, config)
+    written.route.close_untaken(config)
 
 
 def request_size(written: Written, plugin: Item) -> None:
@@ -135,7 +135,7 @@ def request_size(written: Written, plugin: Item) -> None:
     written.route.set(
         "max_body", f"{size}{unit}" if unit else size, plugin.at, difference, protects=True
     )
-    _unread(written, config)
+    written.route.close_untaken(config)
 
 
 def termination(written: Written, plugin: Item) -> None:
@@ -154,7 +154,7 @@ def termination(written: Written, plugin: Item) -> None:
         answer |= {"headers": {"Content-Type": kind}, "body": body}
     _in_place_of_service(written, "respond", answer, plugin)
     config.ignore("echo")
-    _unread(written, config)
+    written.route.close_untaken(config)
 
 
 def redirect(written: Written, plugin: Item) -> None:
@@ -167,7 +167,7 @@ def redirect(written: Written, plugin: Item) -> None:
         path = str(written.route.keys["path"]).rstrip("/")
         location = f"{place.scheme}://{place.netloc}{path}/{{rest}}{{query}}"
     _in_place_of_service(written, "redirect", {"to": location, "status": status}, plugin)
-    _unread(written, config)
+    written.route.close_untaken(config)
 
 
 def _in_place_of_service(written: Written, key: str, value: dict[str, Any], plugin: Item) -> None:
@@ -192,8 +192,3 @@ def proxy_cache(written: Written, plugin: Item) -> None:
         "by RFC 9111: what the service says of storing decides first, and callers share nothing (cache.by)",
     )
     config.ignore(*(key for key, _ in config.items()))
-
-
-def _unread(written: Written, config: Item) -> None:
-    for left in config.untaken():
-        written.route.close(left.at, "the importer does not know this key", "write what it means")

@@ -16,6 +16,13 @@ _TEMPLATE = re.compile(r"\$\((?P<inside>[^()]*)\)")
 _KINDS = {"headers": "header", "query_params": "query", "uri_captures": "path"}
 _DEEPER = re.compile(r"(?P<kind>\w+)(?:\.(?P<name>[\w-]+)|\[[\"'](?P<quoted>[\w-]+)[\"']\])")
 
+# Kong's verbs, our keys, and what is not the same.
+_VERBS = (
+    ("add", "set", "Kong adds it only where there is none; propylon's value always stands"),
+    ("replace", "set", "Kong replaces only what is there; propylon sets it in any case"),
+    ("append", "add", ""),
+)
+
 
 class _Untranslatable(Exception):
     """A template says what ours cannot."""
@@ -38,7 +45,7 @@ def request(written: Written, plugin: Item) -> None:
     if config.get("replace").get("uri"):
         _uri(written, config.get("replace").get("uri"))
     config.ignore("dots_in_keys", "allow")
-    _rest(route, config)
+    route.close_untaken(config)
 
 
 def response(written: Written, plugin: Item) -> None:
@@ -61,12 +68,7 @@ def response(written: Written, plugin: Item) -> None:
                     "bodies, or conditions on the status",
                     "a policy in Python can do it",
                 )
-    _rest(route, config)
-
-
-def _rest(route: Route, config: Item) -> None:
-    for left in config.untaken():
-        route.close(left.at, "the importer does not know this key", "write what it means")
+    route.close_untaken(config)
 
 
 def _headers(route: Route, config: Item, side: str) -> None:
@@ -78,47 +80,32 @@ def _headers(route: Route, config: Item, side: str) -> None:
             config.get("remove").get("headers").at,
             protects=side == "request",
         )
-    for verb, key, difference in (
-        ("add", "set", "Kong adds it only where there is none; propylon's value always stands"),
-        ("replace", "set", "Kong replaces only what is there; propylon sets it in any case"),
-        ("append", "add", ""),
-    ):
-        for pair in config.get(verb).get("headers").each():
-            name, value = _pair(pair)
-            try:
-                ours = _template(value)
-            except _Untranslatable as error:
-                route.close(pair.at, str(error), "a policy in Python can do it")
-                continue
-            inside = dict(route.keys.get("headers", {}).get(side, {}).get(key, {}))
-            route.set(
-                f"headers.{side}.{key}", {**inside, name: ours}, pair.at, difference, protects=True
-            )
+    _values(route, config, "headers", f"headers.{side}")
 
 
 def _query(route: Route, config: Item) -> None:
     if names := config.get("remove").get("querystring").texts():
         route.set("query.remove", names, config.get("remove").get("querystring").at, protects=True)
-    for verb, key, difference in (
-        ("add", "set", "Kong adds it only where there is none; propylon's value always stands"),
-        ("replace", "set", "Kong replaces only what is there; propylon sets it in any case"),
-        ("append", "add", ""),
-    ):
-        for pair in config.get(verb).get("querystring").each():
-            name, value = _pair(pair)
-            try:
-                ours = _template(value)
-            except _Untranslatable as error:
-                route.close(pair.at, str(error), "a policy in Python can do it")
-                continue
-            inside = dict(route.keys.get("query", {}).get(key, {}))
-            route.set(f"query.{key}", {**inside, name: ours}, pair.at, difference, protects=True)
+    _values(route, config, "querystring", "query")
     if config.get("rename").get("querystring"):
         route.close(
             config.get("rename").get("querystring").at,
             "a parameter gets another name",
             "a policy in Python can do it",
         )
+
+
+def _values(route: Route, config: Item, part: str, into: str) -> None:
+    """Set what Kong adds, replaces and appends; `part` is Kong's word for what is changed, `into` is ours."""
+    for verb, key, difference in _VERBS:
+        for pair in config.get(verb).get(part).each():
+            name, value = _pair(pair)
+            try:
+                ours = _template(value)
+            except _Untranslatable as error:
+                route.close(pair.at, str(error), "a policy in Python can do it")
+                continue
+            route.set(f"{into}.{key}", {name: ours}, pair.at, difference, protects=True)
 
 
 def _bodies(route: Route, config: Item) -> None:

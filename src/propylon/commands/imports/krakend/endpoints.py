@@ -33,8 +33,7 @@ class Endpoints:
         backends = endpoint.get("backend").each()
         if len(backends) == 1:
             self._backends.connect(endpoint, backends[0], route)
-            for left in backends[0].untaken():
-                route.close(left.at, "the importer does not know this key", "write what it means")
+            route.close_untaken(backends[0])
         else:
             route.close(
                 endpoint.get("backend").at,

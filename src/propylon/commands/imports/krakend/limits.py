@@ -51,8 +51,7 @@ def router_limits(route: Route, config: Item) -> None:
         )
         route.set("rate_limit", made, config.at, difference, protects=True)
     config.ignore(*_TUNING)
-    for left in config.untaken():
-        route.close(left.at, "the importer does not know this key", "write what it means")
+    route.close_untaken(config)
 
 
 def _client(route: Route, config: Item) -> str:

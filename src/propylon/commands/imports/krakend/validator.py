@@ -76,8 +76,7 @@ class Validators:
                 "propylon fetches keys without it, and checks certificates",
             )
         config.ignore(*_TUNING)
-        for left in config.untaken():
-            route.close(left.at, "the importer does not know this key", "write what it means")
+        route.close_untaken(config)
 
     def finish(self) -> None:
         """Bind each route to its issuer, if there are several."""

@@ -71,10 +71,7 @@ class Middlewares:
                 _path(target, kind, config)
             elif handler := self._handlers.get(kind):
                 handler(route, config)
-                for left in config.untaken():
-                    route.close(
-                        left.at, "the importer does not know this key", "write what it means"
-                    )
+                route.close_untaken(config)
             elif kind in _HARMLESS:
                 route.lost(config.at, f"the middleware {config.key}", _HARMLESS[kind])
             else:
